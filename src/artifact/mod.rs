@@ -1,0 +1,8 @@
+//! The format of a backup: where each object lies, what the manifest says, how parts are framed and checked.
+//!
+//! Pure functions and streams: nothing here knows MongoDB's driver or a particular storage.
+//! The data is plain concatenated BSON compressed with a standard tool's format, so `cat 0*.zst | zstd -d` gives the
+//! `.bson` that `bsondump` and `mongorestore` read.
+
+pub mod layout;
+pub mod manifest;

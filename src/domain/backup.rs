@@ -1,0 +1,176 @@
+//! A backup as the catalogue knows it, and the request to make one.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::namespace::Selection;
+use super::retry::RetryPolicy;
+use super::service::EngineKind;
+use super::timestamp::Timestamp;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Model {
+    Logical,
+    Physical,
+}
+
+/// A plain backup, or the base of a point-in-time window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackupType {
+    Full,
+    Pitr,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackupState {
+    Running,
+    Succeeded,
+    Failed,
+    /// Objects are in the storage without a manifest: the job is gone, or belongs to another home.
+    Incomplete,
+    Deleting,
+}
+
+/// How a part is compressed: `zstd[:LEVEL]`, `gzip[:LEVEL]` or `none`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    Zstd(i32),
+    Gzip(u32),
+    None,
+}
+
+impl Default for Compression {
+    /// zstd at its fastest standard level: as small as gzip's default, several times faster.
+    fn default() -> Self {
+        Self::Zstd(1)
+    }
+}
+
+impl Compression {
+    /// What a part's name ends in, dot included (`.zst`), or nothing.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Zstd(_) => ".zst",
+            Self::Gzip(_) => ".gz",
+            Self::None => "",
+        }
+    }
+}
+
+impl FromStr for Compression {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, level) = match text.split_once(':') {
+            Some((name, level)) => {
+                let level = level.parse::<i32>().map_err(|_| format!("{level:?} is not a compression level"))?;
+                (name, Some(level))
+            }
+            None => (text, None),
+        };
+        match (name, level) {
+            ("zstd", None) => Ok(Self::default()),
+            ("zstd", Some(l @ 1..=19)) => Ok(Self::Zstd(l)),
+            ("zstd", Some(_)) => Err("zstd has levels 1 to 19".into()),
+            ("gzip", None) => Ok(Self::Gzip(6)),
+            ("gzip", Some(l @ 1..=9)) => Ok(Self::Gzip(l as u32)),
+            ("gzip", Some(_)) => Err("gzip has levels 1 to 9".into()),
+            ("none", None) => Ok(Self::None),
+            _ => Err("compression is zstd[:LEVEL], gzip[:LEVEL] or none".into()),
+        }
+    }
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Zstd(level) => write!(f, "zstd:{level}"),
+            Self::Gzip(level) => write!(f, "gzip:{level}"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+impl Serialize for Compression {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Compression {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// What `backup create` asks for, complete and checked. Kept with the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupRequest {
+    pub name: String,
+    pub service: String,
+    pub storage: String,
+    pub folder: String,
+    pub model: Model,
+    #[serde(rename = "type")]
+    pub backup_type: BackupType,
+    #[serde(default)]
+    pub selection: Selection,
+    pub compression: Compression,
+    pub retry: RetryPolicy,
+    pub schedule: Option<String>,
+}
+
+/// A backup in the catalogue. Serialised, it is the `backup` object of the command-line contract.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Backup {
+    pub name: String,
+    pub service: String,
+    pub cluster: Option<String>,
+    pub storage: String,
+    pub folder: String,
+    pub engine: EngineKind,
+    pub model: Model,
+    #[serde(rename = "type")]
+    pub backup_type: BackupType,
+    pub schedule: Option<String>,
+    pub state: BackupState,
+    pub pinned: bool,
+    pub consistent_at: Option<DateTime<Utc>>,
+    pub consistent_at_ts: Option<Timestamp>,
+    /// Bytes in the storage.
+    pub size_bytes: Option<u64>,
+    /// Bytes of BSON.
+    pub uncompressed_bytes: Option<u64>,
+    pub documents: Option<u64>,
+    pub started_at: DateTime<Utc>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub server_version: Option<String>,
+    pub fcv: Option<String>,
+    pub compression: Compression,
+    pub error: Option<String>,
+    /// When `backup verify` last read it back, and what was wrong (`None`: nothing).
+    pub verified_at: Option<DateTime<Utc>>,
+    pub verify_error: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compression_round_trips() {
+        for text in ["zstd:1", "zstd:19", "gzip:6", "none"] {
+            assert_eq!(text.parse::<Compression>().unwrap().to_string(), text);
+        }
+        assert_eq!("zstd".parse::<Compression>().unwrap(), Compression::Zstd(1));
+        for bad in ["zstd:0", "zstd:20", "gzip:0", "none:1", "lz4", "", "zstd:x"] {
+            assert!(bad.parse::<Compression>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! What things are: values, their validation, their words. No I/O, no async, nothing of MongoDB's driver.
+
+pub mod backup;
+pub mod field;
+pub mod job;
+pub mod key;
+pub mod name;
+pub mod namespace;
+pub mod restore;
+pub mod retry;
+pub mod secret;
+pub mod service;
+pub mod storage;
+pub mod text;
+pub mod timestamp;

@@ -1,0 +1,95 @@
+//! The request to restore, and the plan that is shown before anything is written.
+
+use serde::{Deserialize, Serialize};
+
+use super::namespace::{Namespace, Pattern, Rename};
+use super::timestamp::Timestamp;
+
+/// What `restore` asks for. Kept with the job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRequest {
+    pub backup: String,
+    /// The service to write to.
+    pub to: String,
+    #[serde(default)]
+    pub include: Vec<Pattern>,
+    #[serde(default)]
+    pub rename: Vec<Rename>,
+    /// Also drop collections of the restored databases that the backup lacks.
+    #[serde(default)]
+    pub exact: bool,
+    /// Leave TTL indexes out, so that the target does not delete what was just recovered.
+    #[serde(default)]
+    pub no_ttl: bool,
+    #[serde(default)]
+    pub users_and_roles: bool,
+    /// Back the target up first.
+    #[serde(default)]
+    pub safety_backup: bool,
+}
+
+/// What a restore will do, computed against the target as it is. Nothing is written before it was confirmed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestorePlan {
+    pub backup: String,
+    pub from_service: String,
+    pub to_service: String,
+    pub consistent_at_ts: Option<Timestamp>,
+    pub target_version: String,
+    pub target_fcv: String,
+    pub namespaces: Vec<PlannedNamespace>,
+    /// Collections of restored databases that are dropped because of `--exact`.
+    pub dropped: Vec<Namespace>,
+    /// Collections of restored databases that stay as they are.
+    pub untouched: Vec<Namespace>,
+    /// What the backup holds and this restore leaves out, with the reason.
+    pub left_out: Vec<LeftOut>,
+    /// Users and roles are restored: of these databases; empty with `users_and_roles` means all.
+    pub users_and_roles: bool,
+    pub users_of: Vec<String>,
+    /// What to know before confirming (another server version, TTL indexes, a target that differs).
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedNamespace {
+    pub from: Namespace,
+    pub to: Namespace,
+    pub kind: CollectionKind,
+    pub action: PlannedAction,
+    /// Documents in the backup; 0 for a view.
+    pub documents: u64,
+    /// Documents in the target now, when it exists.
+    pub replaces_documents: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PlannedAction {
+    Create,
+    Replace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CollectionKind {
+    Collection,
+    Timeseries,
+    View,
+}
+
+/// Something that is not in a backup, or not restored, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    pub what: String,
+    pub why: String,
+}
+
+impl RestorePlan {
+    /// Whether something that exists is replaced or dropped, so that it must be confirmed by typing.
+    pub fn overwrites(&self) -> bool {
+        !self.dropped.is_empty()
+            || self.users_and_roles
+            || self.namespaces.iter().any(|n| n.action == PlannedAction::Replace)
+    }
+}

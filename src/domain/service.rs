@@ -1,0 +1,70 @@
+//! A service: a MongoDB deployment that is backed up, known by its connection string.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::secret::Secret;
+
+/// What makes the backups of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineKind {
+    Native,
+    Pbm,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    pub name: String,
+    pub uri: Secret,
+    /// The cluster label; the default folder of its backups.
+    pub cluster: Option<String>,
+    pub engine: EngineKind,
+    pub created_at: DateTime<Utc>,
+}
+
+impl Service {
+    /// The folder its backups go to unless told otherwise: the cluster label, else the service's own name.
+    pub fn default_folder(&self) -> &str {
+        self.cluster.as_deref().filter(|c| !c.is_empty()).unwrap_or(&self.name)
+    }
+}
+
+/// The result of `service check`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckReport {
+    pub service: String,
+    /// No item failed.
+    pub ok: bool,
+    pub items: Vec<CheckItem>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckItem {
+    /// Stable, for scripts: `backup_management`, `reachable`, `authenticated`, `replica_set`, `cluster_label`,
+    /// `server_version`, `rights_backup`, `rights_restore`, `oplog_window`, `storage`.
+    pub id: String,
+    pub title: String,
+    pub state: CheckState,
+    pub detail: String,
+    /// A command that can be copied. Empty when nothing is to be done.
+    pub remedy: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckState {
+    Pass,
+    Warn,
+    Fail,
+    Skip,
+}
+
+/// What a look at the server told, for the form and the list (`MongoDB 6.0.5 · replica set rs0, 3 members`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceInfo {
+    pub server_version: String,
+    pub fcv: Option<String>,
+    pub replica_set: Option<String>,
+    pub members: usize,
+}

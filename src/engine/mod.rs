@@ -1,0 +1,40 @@
+//! How a backup is made, read back and restored.
+//!
+//! An engine gets a [`Context`] and a storage and returns a value; it never sees the store, never prints and never
+//! decides about retries. It stops within two seconds of a cancel, and then removes what it left in the storage.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+pub mod logical;
+pub mod progress;
+
+pub use progress::Meter;
+
+/// What every run of an engine is given.
+#[derive(Clone)]
+pub struct Context {
+    pub cancel: CancellationToken,
+    pub meter: Arc<Meter>,
+    pub limits: Limits,
+}
+
+/// Bounds set by a person (`backup.*` settings).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Cursors (backup) or connections (restore) that move documents at once.
+    pub parallel_collections: usize,
+    /// A collection above this many bytes is read by several cursors.
+    pub split_bytes: u64,
+    /// A part ends after about this many bytes of BSON.
+    pub part_bytes: u64,
+    /// Stored bytes per second, over all uploads of a job.
+    pub bandwidth_limit: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { parallel_collections: 4, split_bytes: 1 << 30, part_bytes: 256 << 20, bandwidth_limit: None }
+    }
+}

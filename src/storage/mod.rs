@@ -1,0 +1,88 @@
+//! Object stores behind one trait.
+//!
+//! A backend is one file and one line in [`open`]. Everything that is written goes through [`Storage`]; every call
+//! is idempotent, so that the retry decorator may repeat it: a part of an upload is named by its number and offset,
+//! an object becomes visible at `finish` as a whole or not at all.
+
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+
+use crate::error::Result;
+
+pub use crate::domain::key::Key;
+
+/// One object of a storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    pub key: Key,
+    /// Bytes.
+    pub size: u64,
+}
+
+/// Whether `put` may replace an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutMode {
+    Overwrite,
+    /// Fails with `Conflict` when the object exists; two writers cannot both succeed where the storage can tell.
+    CreateNew,
+}
+
+/// An object store below one root. Keys are relative to it and cannot leave it.
+///
+/// Errors: `Unreachable` and `Transient` may pass by themselves; `StorageFull`, `Denied`, `Unauthenticated` and
+/// `NotFound` are told apart, because a person does something else about each.
+#[async_trait]
+pub trait Storage: Send + Sync {
+    /// Where this is, for messages: `s3://bucket/prefix` or a path. Never a secret.
+    fn place(&self) -> String;
+
+    /// Writes a small object as a whole, durably: when it returns, the object survives a power loss.
+    async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()>;
+
+    /// Begins a large object. Nothing is visible under `key` until [`Upload::finish`]; it then replaces what was there.
+    async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>>;
+
+    /// Streams an object, or the bytes `range` of it. A missing object is `NotFound`. The stream yields an error
+    /// when it ends before the last byte.
+    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>>;
+
+    /// Size of an object, or `None` when there is none.
+    async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>>;
+
+    /// All objects whose key begins with `prefix` followed by a slash (or all, when it is `None`), in key order.
+    /// Temporary files of unfinished uploads are not objects.
+    async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>>;
+
+    /// The names directly below `prefix`: folders and objects, without recursion, in order. For finding backups
+    /// without listing their parts.
+    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>>;
+
+    /// Removes an object; one that does not exist is no error.
+    async fn delete(&self, key: &Key) -> Result<()>;
+
+    /// Ends what unfinished uploads below `prefix` left behind (multipart uploads, temporary files). Returns how many.
+    async fn sweep(&self, prefix: &Key) -> Result<u64>;
+
+    /// Bytes that can still be written, where the storage can tell.
+    async fn free_space(&self) -> Result<Option<u64>>;
+}
+
+/// An object being written in parts. Dropping it without `finish` or `abort` leaves what `sweep` removes.
+#[async_trait]
+pub trait Upload: Send + Sync {
+    /// How many bytes every part but the last has.
+    fn part_size(&self) -> usize;
+
+    /// Writes part `number` (from 0), whose first byte is at `number * part_size`. May be called again with the same
+    /// number and bytes, and for several numbers at once.
+    async fn part(&self, number: u32, body: Bytes) -> Result<()>;
+
+    /// Makes the object of parts `0..parts` visible, durably. May be called again after a retryable error.
+    async fn finish(&self, parts: u32) -> Result<()>;
+
+    /// Removes what was written.
+    async fn abort(&self) -> Result<()>;
+}
