@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod field;
+pub mod fields;
 pub mod job;
 pub mod key;
 pub mod name;
@@ -13,3 +14,4 @@ pub mod service;
 pub mod storage;
 pub mod text;
 pub mod timestamp;
+pub mod uri;

@@ -1,0 +1,437 @@
+//! The fields of every form and command, one entry each.
+//!
+//! Flags of the command line, rows of the forms, validation, help texts and JSON keys all come from these tables, so
+//! that a field is added in one place. They must never hold a rule that needs the store or a server: whether a name
+//! is free, or a server answers, is decided where that can be seen.
+
+use std::collections::BTreeMap;
+
+use super::field::{Field, FieldKind};
+use super::{backup, name, namespace, retry, uri};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A MongoDB deployment.
+pub const SERVICE_FIELDS: &[Field] = &[
+    Field::new("name", "Name", FieldKind::Text, "how this service is called here").required().check(name_rule),
+    Field::new("uri", "Connection string", FieldKind::Secret, "mongodb://user:password@host:27017/?replicaSet=rs0")
+        .required()
+        .check(uri::check),
+    Field::new("cluster", "Cluster label", FieldKind::Text, "the folder its backups go to unless told otherwise")
+        .check(folder_rule),
+    Field::new(
+        "engine",
+        "Engine",
+        FieldKind::Choice(&["native", "pbm"]),
+        "what makes the backups: this program, or PBM",
+    )
+    .default("native")
+    .advanced()
+    .check(engine_rule),
+];
+
+/// Name and type of a storage location; the rest depends on the type, see [`storage_fields`].
+pub const STORAGE_FIELDS: &[Field] = &[
+    Field::new("name", "Name", FieldKind::Text, "how this location is called here").required().check(name_rule),
+    Field::new("type", "Type", FieldKind::Choice(&["filesystem", "s3", "azure", "gcs"]), "what kind of storage it is")
+        .required()
+        .default("filesystem")
+        .check(storage_type_rule),
+];
+
+/// A folder of the machine the daemon runs on.
+pub const FILESYSTEM_FIELDS: &[Field] = &[Field::new(
+    "path",
+    "Path",
+    FieldKind::Path,
+    "an absolute path on the machine of the daemon; created when it is missing",
+)
+.required()
+.check(path_rule)];
+
+/// Amazon S3, and every server that speaks its protocol.
+pub const S3_FIELDS: &[Field] = &[
+    Field::new("bucket", "Bucket", FieldKind::Text, "an existing bucket").required().check(bucket_rule),
+    Field::new("region", "Region", FieldKind::Text, "for example eu-west-1; us-east-1 when empty").check(plain_rule),
+    Field::new("endpoint", "Endpoint", FieldKind::Text, "https://host:port of an S3-compatible server; empty for AWS")
+        .check(endpoint_rule),
+    Field::new("prefix", "Prefix", FieldKind::Text, "everything is kept below this part of the bucket")
+        .check(folder_rule),
+    Field::new("path_style", "Path style", FieldKind::Bool, "the bucket in the path instead of the host name")
+        .default("false"),
+    Field::new(
+        "access_key_id",
+        "Access key",
+        FieldKind::Text,
+        "empty: the daemon's environment, then the default AWS chain",
+    )
+    .check(plain_rule),
+    Field::new("secret_access_key", "Secret key", FieldKind::Secret, "belongs to the access key").check(plain_rule),
+    Field::new("session_token", "Session token", FieldKind::Secret, "of temporary credentials")
+        .advanced()
+        .check(plain_rule),
+    Field::new(
+        "ca_file",
+        "CA file",
+        FieldKind::Path,
+        "PEM file of the authority that signed the endpoint's certificate",
+    )
+    .advanced()
+    .check(path_rule),
+    Field::new(
+        "insecure_skip_tls_verify",
+        "Skip TLS verification",
+        FieldKind::Bool,
+        "accept any certificate: anybody in between can read and change the backups",
+    )
+    .default("false")
+    .advanced(),
+];
+
+/// The fields that a storage of type `kind` (the word of `--type`) has besides [`STORAGE_FIELDS`].
+pub fn storage_fields(kind: &str) -> &'static [Field] {
+    match kind {
+        "filesystem" => FILESYSTEM_FIELDS,
+        "s3" => S3_FIELDS,
+        _ => &[],
+    }
+}
+
+/// `backup create`, in the order in which a person decides.
+pub const BACKUP_FIELDS: &[Field] = &[
+    Field::new("name", "Name", FieldKind::Text, "must be free; empty: made of the service and the time")
+        .check(name_rule),
+    Field::new("service", "Service", FieldKind::Service, "what is backed up").required().check(name_rule),
+    Field::new("model", "Data model", FieldKind::Choice(&["logical", "physical"]), "documents, or a copy of the files")
+        .default("logical")
+        .check(model_rule),
+    Field::new("storage", "Storage", FieldKind::Storage, "where it is kept").required().check(name_rule),
+    Field::new("folder", "Folder", FieldKind::Text, "below the storage's prefix; empty: the service's cluster label")
+        .check(folder_rule),
+    Field::new("include", "Include", FieldKind::List, "only these namespaces: shop, shop.orders, shop.*, *.events")
+        .advanced()
+        .check(pattern_rule),
+    Field::new("exclude", "Exclude", FieldKind::List, "not these namespaces").advanced().check(pattern_rule),
+    Field::new(
+        "compression",
+        "Compression",
+        FieldKind::Text,
+        "zstd[:1-19], gzip[:1-9] or none; empty: the setting backup.compression",
+    )
+    .advanced()
+    .check(compression_rule),
+    Field::new("retry", "Retry", FieldKind::Choice(&["manual", "auto"]), "who tries again after a failure")
+        .default("manual")
+        .advanced(),
+    Field::new("retries", "Retries", FieldKind::Integer(0, retry::MAX_RETRIES as u64), "how often, with --retry auto")
+        .default("3")
+        .advanced(),
+    Field::new("retry_interval", "Retry interval", FieldKind::Duration, "how long between two attempts, up to 8h")
+        .default("15m")
+        .advanced()
+        .check(interval_rule),
+];
+
+/// `restore`.
+pub const RESTORE_FIELDS: &[Field] = &[
+    Field::new("backup", "Backup", FieldKind::Backup, "what is restored").required().check(name_rule),
+    Field::new("to", "Into service", FieldKind::Service, "where it is written").required().check(name_rule),
+    Field::new("include", "Include", FieldKind::List, "only these namespaces, by their names in the backup")
+        .check(pattern_rule),
+    Field::new("rename", "Rename", FieldKind::List, "FROM=TO: two databases (a=b) or two namespaces (a.x=b.y)")
+        .check(rename_rule),
+    Field::new(
+        "exact",
+        "Exact",
+        FieldKind::Bool,
+        "also drop collections of the restored databases that the backup lacks",
+    )
+    .default("false"),
+    Field::new(
+        "no_ttl",
+        "Without TTL indexes",
+        FieldKind::Bool,
+        "so that the target does not delete what was recovered",
+    )
+    .default("false"),
+    Field::new(
+        "users_and_roles",
+        "Users and roles",
+        FieldKind::Bool,
+        "of the restored databases; all of them when everything is restored",
+    )
+    .default("false"),
+    Field::new("safety_backup", "Safety backup", FieldKind::Bool, "back the target up first")
+        .default("false")
+        .advanced(),
+];
+
+/// The dotted keys of `config.toml`.
+pub const SETTING_FIELDS: &[Field] = &[
+    Field::new("backup.enabled", "Backup management", FieldKind::Bool, "with false nothing starts a backup")
+        .default("true"),
+    Field::new("backup.compression", "Compression", FieldKind::Text, "zstd[:1-19], gzip[:1-9] or none")
+        .default("zstd:1")
+        .check(compression_rule),
+    Field::new(
+        "backup.parallel_collections",
+        "Parallel collections",
+        FieldKind::Integer(1, 64),
+        "cursors that read, or connections that write, at once",
+    )
+    .default("4"),
+    Field::new(
+        "backup.bandwidth_limit",
+        "Bandwidth limit",
+        FieldKind::Integer(0, i64::MAX as u64),
+        "stored bytes per second of one job; 0: no limit",
+    )
+    .default("0"),
+    Field::new(
+        "backup.split_bytes",
+        "Split above",
+        FieldKind::Integer(1, i64::MAX as u64),
+        "a collection above this many bytes is read by several cursors",
+    )
+    .default("1073741824"),
+    Field::new(
+        "jobs.concurrency",
+        "Jobs at once",
+        FieldKind::Integer(1, 64),
+        "jobs of different services that run at the same time",
+    )
+    .default("2"),
+    Field::new(
+        "scheduler.missed_run_grace",
+        "Grace for missed runs",
+        FieldKind::Duration,
+        "a run that was missed by less than this is still made",
+    )
+    .default("1h"),
+    Field::new("pitr.slice_seconds", "Slice length", FieldKind::Integer(1, 3600), "seconds of oplog in one slice")
+        .default("60"),
+    Field::new(
+        "production_hours",
+        "Production hours",
+        FieldKind::Text,
+        "HH:MM-HH:MM in which a full backup is unwelcome; empty: none",
+    )
+    .check(hours_rule),
+    Field::new("ui.theme", "Theme", FieldKind::Text, "name of a theme").default("default").check(plain_rule),
+    Field::new("ui.motion", "Motion", FieldKind::Bool, "spinners move").default("true"),
+    Field::new("ui.mouse", "Mouse", FieldKind::Bool, "clicks and the wheel work").default("true"),
+    Field::new("ui.timezone", "Time zone", FieldKind::Text, "local, UTC, or a name such as Europe/Paris")
+        .default("local")
+        .check(timezone_rule),
+];
+
+/// Checks `values` against `fields`: every key is known, every required field is there (unless `partial`, for edits),
+/// every value is valid, and only lists have several.
+///
+/// Errors: `Invalid`, or `Unsupported` for what is not built yet; the message names the flag.
+pub fn check(fields: &[&[Field]], values: &BTreeMap<String, Vec<String>>, partial: bool) -> Result<()> {
+    let all = || fields.iter().flat_map(|f| f.iter());
+    for (key, texts) in values {
+        let Some(field) = all().find(|f| f.key == key) else {
+            return Err(Error::invalid(&key.replace('_', "-"), "does not apply here"));
+        };
+        if texts.len() > 1 && field.kind != FieldKind::List {
+            return Err(Error::invalid(&field.key.replace('_', "-"), "is given more than once"));
+        }
+    }
+    for field in all() {
+        let texts = values.get(field.key).map(Vec::as_slice).unwrap_or_default();
+        if texts.is_empty() {
+            if field.required && !partial && field.default.is_empty() {
+                return Err(invalid(field, "is needed".into()));
+            }
+            continue;
+        }
+        for text in texts {
+            field.validate(text).map_err(|why| invalid(field, why))?;
+        }
+    }
+    Ok(())
+}
+
+fn invalid(field: &Field, why: String) -> Error {
+    let kind = if why.contains(NOT_BUILT) { ErrorKind::Unsupported } else { ErrorKind::Invalid };
+    Error::new(kind, format!("{}: {why}", field.key.replace('_', "-")))
+}
+
+/// What the messages about parts of the program that do not exist yet have in common.
+pub const NOT_BUILT: &str = "not built yet in this version";
+
+fn name_rule(text: &str) -> Result<(), String> {
+    name::check("name", text).map_err(|_| {
+        format!(
+            "{:?} is not a name; a name begins with a letter or digit and holds up to 100 letters, digits, dots, \
+             dashes and underscores",
+            super::text::escape(text)
+        )
+    })
+}
+
+fn folder_rule(text: &str) -> Result<(), String> {
+    name::check_folder("", text).map_err(|e| e.full().trim_start_matches(": ").to_owned())
+}
+
+fn engine_rule(text: &str) -> Result<(), String> {
+    if text == "pbm" { Err(format!("the pbm engine is {NOT_BUILT}")) } else { Ok(()) }
+}
+
+fn model_rule(text: &str) -> Result<(), String> {
+    if text == "physical" { Err(format!("the physical model is {NOT_BUILT}")) } else { Ok(()) }
+}
+
+fn storage_type_rule(text: &str) -> Result<(), String> {
+    if ["azure", "gcs"].contains(&text) { Err(format!("storages of type {text} are {NOT_BUILT}")) } else { Ok(()) }
+}
+
+/// One line without control characters or spaces around it.
+fn plain_rule(text: &str) -> Result<(), String> {
+    if text.chars().any(char::is_control) {
+        return Err("cannot contain control characters".into());
+    }
+    if text.trim() != text { Err("begins or ends with a space".into()) } else { Ok(()) }
+}
+
+fn path_rule(text: &str) -> Result<(), String> {
+    if text.contains('\0') {
+        return Err("cannot contain a zero byte".into());
+    }
+    Ok(())
+}
+
+/// The rules of S3 are stricter for new buckets than for old ones; this keeps out what could be read as something else.
+fn bucket_rule(text: &str) -> Result<(), String> {
+    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+    if plain && (3..=255).contains(&text.len()) && !text.contains("..") {
+        return Ok(());
+    }
+    Err("is not the name of a bucket: 3 or more letters, digits, dots, dashes and underscores".into())
+}
+
+fn endpoint_rule(text: &str) -> Result<(), String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let Some(rest) = rest else { return Err("begins with https:// or http://".into()) };
+    let host = rest.trim_end_matches('/');
+    if host.is_empty() || host.contains(['@', '?', '#', ' ', '\\']) || host.chars().any(char::is_control) {
+        return Err("is not https://host:port".into());
+    }
+    Ok(())
+}
+
+fn pattern_rule(text: &str) -> Result<(), String> {
+    text.parse::<namespace::Pattern>().map(drop)
+}
+
+fn rename_rule(text: &str) -> Result<(), String> {
+    text.parse::<namespace::Rename>().map(drop)
+}
+
+fn compression_rule(text: &str) -> Result<(), String> {
+    text.parse::<backup::Compression>().map(drop)
+}
+
+fn interval_rule(text: &str) -> Result<(), String> {
+    if retry::parse_duration(text)? > retry::MAX_INTERVAL { Err("is more than 8h".into()) } else { Ok(()) }
+}
+
+fn hours_rule(text: &str) -> Result<(), String> {
+    let wrong = || "is written HH:MM-HH:MM".to_owned();
+    let (from, to) = text.split_once('-').ok_or_else(wrong)?;
+    for side in [from, to] {
+        chrono::NaiveTime::parse_from_str(side.trim(), "%H:%M").map_err(|_| wrong())?;
+    }
+    Ok(())
+}
+
+fn timezone_rule(text: &str) -> Result<(), String> {
+    if text == "local" || text.parse::<chrono_tz::Tz>().is_ok() {
+        return Ok(());
+    }
+    Err(format!("{:?} is not local, UTC, or a name such as Europe/Paris", super::text::escape(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<String>> {
+        let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (key, text) in pairs {
+            out.entry((*key).into()).or_default().push((*text).into());
+        }
+        out
+    }
+
+    #[test]
+    fn defaults_pass_their_own_checks_and_keys_are_unique() {
+        for set in [
+            SERVICE_FIELDS,
+            STORAGE_FIELDS,
+            FILESYSTEM_FIELDS,
+            S3_FIELDS,
+            BACKUP_FIELDS,
+            RESTORE_FIELDS,
+            SETTING_FIELDS,
+        ] {
+            for (i, field) in set.iter().enumerate() {
+                if !field.default.is_empty() {
+                    assert_eq!(field.validate(field.default), Ok(()), "{}", field.key);
+                }
+                assert!(set[..i].iter().all(|other| other.key != field.key), "{}", field.key);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_refused_names_the_flag() {
+        let good = [("service", "a"), ("storage", "b")];
+        assert!(check(&[BACKUP_FIELDS], &values(&good), false).is_ok());
+        let cases = [
+            ("retries", "11"),
+            ("retry_interval", "9h"),
+            ("retry_interval", "5"),
+            ("folder", "../x"),
+            ("folder", "/x"),
+            ("name", "a b"),
+            ("compression", "lz4"),
+            ("include", ".x"),
+            ("bogus", "1"),
+            ("storage", "second"),
+        ];
+        for (key, text) in cases {
+            let mut all = values(&good);
+            all.entry(key.into()).or_default().push(text.into());
+            let error = check(&[BACKUP_FIELDS], &all, false).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{key}");
+            assert!(error.full().starts_with(&key.replace('_', "-")), "{error}");
+        }
+        assert!(check(&[BACKUP_FIELDS], &values(&[("service", "a")]), false).unwrap_err().full().contains("storage"));
+        assert!(check(&[BACKUP_FIELDS], &values(&[("service", "a")]), true).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_built_says_so() {
+        let error =
+            check(&[BACKUP_FIELDS], &values(&[("service", "a"), ("storage", "b"), ("model", "physical")]), false);
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert_eq!(error.kind().exit_code(), 2);
+        assert!(error.full().contains("not built yet"), "{error}");
+    }
+
+    #[test]
+    fn storage_rules() {
+        for bad in ["ftp://x", "https://", "https://u:p@h", "h:9000"] {
+            assert!(endpoint_rule(bad).is_err(), "{bad}");
+        }
+        assert!(endpoint_rule("http://127.0.0.1:9000").is_ok());
+        for bad in ["ab", "a/b", "a..b", "a b c"] {
+            assert!(bucket_rule(bad).is_err(), "{bad}");
+        }
+        assert!(hours_rule("08:00-18:30").is_ok() && hours_rule("8-18").is_err());
+        assert!(timezone_rule("Europe/Paris").is_ok() && timezone_rule("Mars").is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! The form of a connection string, checked without asking anybody.
+//!
+//! The driver has the last word when it connects; this finds typing errors while they can still be corrected in the
+//! form. Its messages must never repeat any part of the text, which may be a password in the wrong place.
+
+/// Checks `mongodb://[user:password@]host[:port][,...][/database][?key=value&...]`.
+pub fn check(uri: &str) -> Result<(), String> {
+    let (srv, rest) = match (uri.strip_prefix("mongodb://"), uri.strip_prefix("mongodb+srv://")) {
+        (Some(rest), _) => (false, rest),
+        (_, Some(rest)) => (true, rest),
+        _ => return Err("begins with mongodb:// or mongodb+srv://".into()),
+    };
+    if uri.chars().any(|c| c.is_control() || c == ' ') {
+        return Err("contains a space or control character; percent-encode it".into());
+    }
+    let (before_options, options) = match rest.split_once('?') {
+        Some((before, options)) => (before, options),
+        None => (rest, ""),
+    };
+    if options.contains('@') {
+        return Err("has an unescaped ? in the user name or password; write it as %3F".into());
+    }
+    let (credentials, hosts) = match before_options.rsplit_once('@') {
+        Some((credentials, hosts)) => (Some(credentials), hosts),
+        None => (None, before_options),
+    };
+    if let Some(credentials) = credentials {
+        check_credentials(credentials)?;
+    }
+    let hosts = hosts.split_once('/').map_or(hosts, |(hosts, _)| hosts);
+    if hosts.is_empty() {
+        return Err("names no host".into());
+    }
+    if srv && hosts.contains([',', ':']) {
+        return Err("with mongodb+srv:// there is one host and no port".into());
+    }
+    hosts.split(',').try_for_each(check_host)?;
+    for option in options.split('&').filter(|o| !o.is_empty()) {
+        if option.split_once('=').is_none_or(|(key, _)| key.is_empty()) {
+            return Err("has an option that is not KEY=VALUE".into());
+        }
+    }
+    Ok(())
+}
+
+fn check_credentials(credentials: &str) -> Result<(), String> {
+    let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
+    if user.is_empty() {
+        return Err("has an empty user name".into());
+    }
+    for part in [user, password] {
+        if part.contains(['/', ':', '@', '#', '[', ']']) {
+            return Err("has one of / : @ # [ ] in the user name or password; percent-encode it".into());
+        }
+        let mut rest = part;
+        while let Some((_, after)) = rest.split_once('%') {
+            if after.len() < 2 || !after.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit) {
+                return Err("has a % in the user name or password that is not followed by two hex digits".into());
+            }
+            rest = &after[2..];
+        }
+    }
+    Ok(())
+}
+
+fn check_host(host: &str) -> Result<(), String> {
+    let port = if let Some(rest) = host.strip_prefix('[') {
+        // An IPv6 address.
+        let (_, after) = rest.split_once(']').ok_or("has a [ without its ]")?;
+        after.strip_prefix(':')
+    } else {
+        match host.split_once(':') {
+            Some(("", _)) => return Err("names no host".into()),
+            Some((_, port)) => Some(port),
+            None if host.is_empty() => return Err("names an empty host".into()),
+            None => None,
+        }
+    };
+    match port {
+        Some(port) if port.parse::<u16>().is_ok_and(|p| p > 0) => Ok(()),
+        Some(_) => Err("has a port that is not a number from 1 to 65535".into()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check;
+
+    #[test]
+    fn good_and_bad_connection_strings() {
+        let good = [
+            "mongodb://localhost",
+            "mongodb://u:p%40x@a:1,b:2/db?replicaSet=rs&tls=true",
+            "mongodb+srv://u@cluster.example.net/",
+            "mongodb://[::1]:27017",
+        ];
+        for uri in good {
+            assert_eq!(check(uri), Ok(()), "{uri}");
+        }
+        let bad = [
+            "",
+            "localhost:27017",
+            "http://a",
+            "mongodb://",
+            "mongodb:///db",
+            "mongodb://a:b",
+            "mongodb://a:0",
+            "mongodb://a:70000",
+            "mongodb://u:hunter2@:27017",
+            "mongodb://u:hunt/er2@a",
+            "mongodb://u:hunt@er2@a",
+            "mongodb://u:hunter2%zz@a",
+            "mongodb://u:p?hunter2@a",
+            "mongodb://:hunter2@a",
+            "mongodb+srv://a:1",
+            "mongodb+srv://a,b",
+            "mongodb://a?x",
+            "mongodb://a b",
+            "mongodb://a,,b",
+        ];
+        for uri in bad {
+            let why = check(uri).unwrap_err();
+            assert!(!why.contains("hunt"), "{why}");
+        }
+    }
+}
