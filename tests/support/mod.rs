@@ -1,0 +1,20 @@
+//! What the integration tests share: real servers, stock tools, comparing databases.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use mongokeep::sandbox::{Mongod, ReplicaSet, ReplicaSetOptions, Step};
+
+/// The mongod of all tests; fetched at first use.
+pub async fn mongod() -> Mongod {
+    Mongod::find(&|step| {
+        if step == Step::Unpacking || matches!(step, Step::Fetching { done: 0, .. }) {
+            eprintln!("mongod: {step:?}");
+        }
+    })
+    .await
+    .unwrap()
+}
+
+/// A replica set of one member, gone when dropped.
+pub async fn replica_set() -> ReplicaSet {
+    ReplicaSet::start(&mongod().await, ReplicaSetOptions::default()).await.unwrap()
+}
