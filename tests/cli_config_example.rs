@@ -14,7 +14,7 @@ fn the_example_holds_every_setting_with_its_default() {
     assert_eq!(settings.warnings, Vec::<String>::new());
     let document: toml_edit::DocumentMut = text.parse().unwrap();
     for field in SETTING_FIELDS {
-        let item = field.key.split('.').fold(Some(document.as_item()), |item, part| item?.get(part));
+        let item = field.key.split('.').try_fold(document.as_item(), |item, part| item.get(part));
         assert!(item.is_some(), "{} is not in the example", field.key);
         assert_eq!(settings.get(field.key).unwrap(), field.default, "{}", field.key);
     }
