@@ -4,5 +4,7 @@
 //! The data is plain concatenated BSON compressed with a standard tool's format, so `cat 0*.zst | zstd -d` gives the
 //! `.bson` that `bsondump` and `mongorestore` read.
 
+pub mod bson;
 pub mod layout;
 pub mod manifest;
+pub mod read;

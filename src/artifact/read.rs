@@ -1,0 +1,529 @@
+//! Reading stored objects back: storage, checksum, decompression, documents.
+//!
+//! Bytes stream through bounded channels: an async task feeds what the storage sends to a blocking thread, which
+//! hashes, decompresses and cuts it into batches of whole documents. What one reader holds is a few batches, whatever
+//! the size of the object. A reader never hands over the end of an object that is not what was written: size, checksum
+//! and counts are compared before the last batch is followed by `None`.
+
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+
+use super::bson::{self, frame_length};
+use super::manifest::ObjectEntry;
+use crate::domain::key::Key;
+use crate::domain::text::escape;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::Storage;
+
+/// Chunks between the storage and the blocking thread. A chunk is what the storage's stream yields, at most
+/// [`CHUNK`] after it was cut.
+const CHUNKS_AHEAD: usize = 4;
+const CHUNK: usize = 1 << 20;
+
+/// Whole documents that lie one after another.
+#[derive(Debug)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    /// Where each document ends.
+    ends: Vec<usize>,
+}
+
+impl Batch {
+    pub fn documents(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        (0..self.ends.len()).map(|n| &self.bytes[self.range(n)])
+    }
+
+    fn range(&self, n: usize) -> Range<usize> {
+        (if n == 0 { 0 } else { self.ends[n - 1] })..self.ends[n]
+    }
+
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// All documents of the batch, concatenated.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// How an object is read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadOptions {
+    /// A batch ends at about this many bytes; a single larger document is a batch of its own.
+    pub batch_bytes: usize,
+    /// ... or after this many documents.
+    pub batch_documents: usize,
+    /// Check the inner structure of every document too, not only where each ends.
+    pub check_structure: bool,
+}
+
+impl Default for ReadOptions {
+    fn default() -> Self {
+        Self { batch_bytes: 4 << 20, batch_documents: 10_000, check_structure: false }
+    }
+}
+
+/// The documents of one stored object, in batches.
+pub struct Documents {
+    batches: mpsc::Receiver<Result<Batch>>,
+}
+
+impl Documents {
+    /// Begins to read `entry`, stored under `key`. Must be called within a tokio runtime. Dropping the result ends
+    /// the work behind it.
+    pub fn open(storage: Arc<dyn Storage>, key: Key, entry: &ObjectEntry, options: ReadOptions) -> Self {
+        let (chunks, source) = mpsc::channel(CHUNKS_AHEAD);
+        let (sink, batches) = mpsc::channel(1);
+        let object = Object { key: key.clone(), place: storage.place(), entry: entry.clone() };
+        tokio::spawn(feed(storage, key, chunks));
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = cut(&object, source, options, &sink) {
+                // A receiver that is gone wants no error either.
+                let _ = sink.blocking_send(Err(error));
+            }
+        });
+        Self { batches }
+    }
+
+    /// The next batch; `None` after the last, when the object was exactly what the manifest says.
+    /// Errors: `Corrupt` (naming the object), or what the storage reported.
+    pub async fn next(&mut self) -> Option<Result<Batch>> {
+        self.batches.recv().await
+    }
+}
+
+/// The object being read, for messages and the comparison at its end.
+struct Object {
+    key: Key,
+    place: String,
+    entry: ObjectEntry,
+}
+
+impl Object {
+    fn corrupt(&self, why: impl std::fmt::Display) -> Error {
+        Error::new(ErrorKind::Corrupt, format!("{} in {} is damaged: {why}", self.key, escape(&self.place)))
+    }
+}
+
+/// Sends the bytes of an object, in chunks of bounded size, until they end, fail, or nobody listens any more.
+async fn feed(storage: Arc<dyn Storage>, key: Key, chunks: mpsc::Sender<Result<Bytes>>) {
+    let mut stream = match storage.get(&key, None).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            let _ = chunks.send(Err(error)).await;
+            return;
+        }
+    };
+    while let Some(next) = stream.next().await {
+        let failed = next.is_err();
+        match next {
+            Ok(mut bytes) => {
+                while !bytes.is_empty() {
+                    let piece = bytes.split_to(bytes.len().min(CHUNK));
+                    if chunks.send(Ok(piece)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(error) => {
+                let _ = chunks.send(Err(error)).await;
+            }
+        }
+        if failed {
+            return;
+        }
+    }
+}
+
+/// The stored bytes as a [`Read`] that hashes what passes; a storage's error is kept aside, because a decompressor
+/// passes only `io::Error` on.
+struct Hashing {
+    source: mpsc::Receiver<Result<Bytes>>,
+    chunk: Bytes,
+    hasher: blake3::Hasher,
+    size: u64,
+    error: Option<Error>,
+}
+
+impl Read for Hashing {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.chunk.is_empty() {
+            match self.source.blocking_recv() {
+                Some(Ok(chunk)) => {
+                    self.hasher.update(&chunk);
+                    self.size += chunk.len() as u64;
+                    self.chunk = chunk;
+                }
+                Some(Err(error)) => {
+                    self.error = Some(error);
+                    return Err(io::Error::other("the storage failed"));
+                }
+                None => return Ok(0),
+            }
+        }
+        let n = buffer.len().min(self.chunk.len());
+        buffer[..n].copy_from_slice(&self.chunk.split_to(n));
+        Ok(n)
+    }
+}
+
+/// One decompressor per suffix of a part's name.
+enum Decompress {
+    Zstd(zstd::stream::read::Decoder<'static, io::BufReader<Hashing>>),
+    Gzip(flate2::read::MultiGzDecoder<Hashing>),
+    Plain(Hashing),
+}
+
+impl Decompress {
+    fn new(key: &Key, source: Hashing) -> io::Result<Self> {
+        Ok(match key.file_name().rsplit('.').next() {
+            Some("zst") => Self::Zstd(zstd::stream::read::Decoder::new(source)?),
+            Some("gz") => Self::Gzip(flate2::read::MultiGzDecoder::new(source)),
+            _ => Self::Plain(source),
+        })
+    }
+
+    fn into_source(self) -> Hashing {
+        match self {
+            Self::Zstd(decoder) => decoder.finish().into_inner(),
+            Self::Gzip(decoder) => decoder.into_inner(),
+            Self::Plain(source) => source,
+        }
+    }
+
+    fn source(&mut self) -> &mut Hashing {
+        match self {
+            Self::Zstd(decoder) => decoder.get_mut().get_mut(),
+            Self::Gzip(decoder) => decoder.get_mut(),
+            Self::Plain(source) => source,
+        }
+    }
+}
+
+impl Read for Decompress {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Zstd(decoder) => decoder.read(buffer),
+            Self::Gzip(decoder) => decoder.read(buffer),
+            Self::Plain(source) => source.read(buffer),
+        }
+    }
+}
+
+/// Fills `buffer` as far as the source goes.
+fn read_full(source: &mut impl Read, mut buffer: &mut [u8]) -> io::Result<usize> {
+    let mut total = 0;
+    while !buffer.is_empty() {
+        match source.read(buffer) {
+            Ok(0) => break,
+            Ok(n) => {
+                total += n;
+                buffer = &mut buffer[n..];
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(total)
+}
+
+fn cut(
+    object: &Object,
+    source: mpsc::Receiver<Result<Bytes>>,
+    options: ReadOptions,
+    sink: &mpsc::Sender<Result<Batch>>,
+) -> Result<()> {
+    let source = Hashing { source, chunk: Bytes::new(), hasher: blake3::Hasher::new(), size: 0, error: None };
+    let mut input = Decompress::new(&object.key, source).map_err(|e| object.corrupt(e))?;
+    let (mut documents, mut bytes) = (0u64, 0u64);
+    let ended = cut_batches(object, &mut input, options, |batch| {
+        documents += batch.len() as u64;
+        bytes += batch.bytes.len() as u64;
+        sink.blocking_send(Ok(batch)).is_ok()
+    });
+    if let Some(error) = input.source().error.take() {
+        return Err(match error.kind() {
+            ErrorKind::NotFound => {
+                Error::new(ErrorKind::Corrupt, format!("{} is missing in {}", object.key, escape(&object.place)))
+            }
+            _ => error.context(format!("reading {}", object.key)),
+        });
+    }
+    if !ended? {
+        return Ok(());
+    }
+    // Whatever follows the last frame belongs to the object's checksum too.
+    let mut source = input.into_source();
+    io::copy(&mut source, &mut io::sink()).map_err(|e| object.corrupt(e))?;
+    let entry = &object.entry;
+    if source.size != entry.size {
+        return Err(object.corrupt(format!("{} bytes are stored, {} were written", source.size, entry.size)));
+    }
+    if source.hasher.finalize().to_hex().as_str() != entry.blake3 {
+        return Err(object.corrupt("its checksum does not match"));
+    }
+    if documents != entry.documents || bytes != entry.uncompressed {
+        return Err(object.corrupt(format!(
+            "it holds {documents} documents of {bytes} bytes, the manifest says {} of {}",
+            entry.documents, entry.uncompressed
+        )));
+    }
+    Ok(())
+}
+
+/// Cuts `input` into batches until its end (`true`), or until `send` has no receiver any more (`false`).
+fn cut_batches(
+    object: &Object,
+    input: &mut impl Read,
+    options: ReadOptions,
+    mut send: impl FnMut(Batch) -> bool,
+) -> Result<bool> {
+    let unreadable = |e: io::Error| object.corrupt(e);
+    let mut bytes: Vec<u8> = Vec::with_capacity(options.batch_bytes);
+    // Documents of `bytes` that are whole so far.
+    let mut ends: Vec<usize> = Vec::new();
+    let mut position = 0u64;
+    loop {
+        // Fill up, then cut what is whole.
+        let filled = bytes.len();
+        let mut want = options.batch_bytes.max(filled + 4);
+        let whole = ends.last().copied().unwrap_or(0);
+        if let Some(head) = bytes.get(whole..whole + 4)
+            && let Ok(length) = frame_length(head)
+        {
+            want = want.max(whole + length);
+        }
+        bytes.resize(want, 0);
+        let got = read_full(input, &mut bytes[filled..]).map_err(unreadable)?;
+        bytes.truncate(filled + got);
+        let mut at = whole;
+        while at + 4 <= bytes.len() && ends.len() < options.batch_documents {
+            let length = frame_length(&bytes[at..])
+                .map_err(|e| object.corrupt(format!("document at {}: {e}", position + at as u64)))?;
+            let Some(document) = bytes.get(at..at + length) else { break };
+            let sound = if options.check_structure {
+                bson::check(document)
+            } else if document[length - 1] != 0 {
+                Err(bson::Malformed { why: "no closing zero", offset: length - 1 })
+            } else {
+                Ok(())
+            };
+            sound.map_err(|e| object.corrupt(format!("document at {}: {e}", position + at as u64)))?;
+            at += length;
+            ends.push(at);
+        }
+        if ends.is_empty() {
+            if got == 0 {
+                return if bytes.is_empty() { Ok(true) } else { Err(object.corrupt("it ends within a document")) };
+            }
+            continue;
+        }
+        position += at as u64;
+        let mut rest = Vec::with_capacity(options.batch_bytes);
+        rest.extend_from_slice(&bytes[at..]);
+        bytes.truncate(at);
+        if !send(Batch { bytes: std::mem::replace(&mut bytes, rest), ends: std::mem::take(&mut ends) }) {
+            return Ok(false);
+        }
+    }
+}
+
+/// Reads a small object as a whole and compares it with what was written: metadata, at most a few MiB.
+pub async fn read_small(storage: &dyn Storage, key: &Key, entry: &ObjectEntry) -> Result<Vec<u8>> {
+    let object = Object { key: key.clone(), place: storage.place(), entry: entry.clone() };
+    let bytes = read_whole(storage, key, 64 << 20).await.map_err(|e| match e.kind() {
+        ErrorKind::NotFound => Error::new(ErrorKind::Corrupt, format!("{key} is missing in {}", escape(&object.place))),
+        _ => e,
+    })?;
+    if bytes.len() as u64 != entry.size {
+        return Err(object.corrupt(format!("{} bytes are stored, {} were written", bytes.len(), entry.size)));
+    }
+    if blake3::hash(&bytes).to_hex().as_str() != entry.blake3 {
+        return Err(object.corrupt("its checksum does not match"));
+    }
+    Ok(bytes)
+}
+
+/// Reads an object of at most `limit` bytes as a whole.
+pub async fn read_whole(storage: &dyn Storage, key: &Key, limit: usize) -> Result<Vec<u8>> {
+    let mut stream = storage.get(key, None).await?;
+    let mut bytes = Vec::new();
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|e| e.context(format!("reading {key}")))?;
+        if bytes.len() + chunk.len() > limit {
+            return Err(Error::new(ErrorKind::Corrupt, format!("{key} is larger than {limit} bytes")));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    use async_trait::async_trait;
+    use futures_util::stream::{self, BoxStream};
+    use proptest::prelude::*;
+
+    use crate::storage::{ObjectInfo, PutMode, Upload};
+
+    /// One object in memory, sent in chunks of a given size. A storage cannot be made to cut its chunks at will.
+    struct One(Bytes, usize);
+
+    fn not_here<T>() -> Result<T> {
+        Err(Error::new(ErrorKind::NotFound, "not here"))
+    }
+
+    #[async_trait]
+    impl Storage for One {
+        fn place(&self) -> String {
+            "memory".into()
+        }
+        async fn put(&self, _: &Key, _: Bytes, _: PutMode) -> Result<()> {
+            not_here()
+        }
+        async fn upload(&self, _: &Key) -> Result<Box<dyn Upload>> {
+            not_here()
+        }
+        async fn get(&self, key: &Key, _: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>> {
+            if key.as_str().starts_with("missing") {
+                return not_here();
+            }
+            let chunks: Vec<_> = self.0.chunks(self.1).map(|c| Ok(Bytes::copy_from_slice(c))).collect();
+            Ok(stream::iter(chunks).boxed())
+        }
+        async fn stat(&self, _: &Key) -> Result<Option<ObjectInfo>> {
+            Ok(None)
+        }
+        async fn list(&self, _: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
+            not_here()
+        }
+        async fn list_folders(&self, _: Option<&Key>) -> Result<Vec<String>> {
+            not_here()
+        }
+        async fn delete(&self, _: &Key) -> Result<()> {
+            not_here()
+        }
+        async fn sweep(&self, _: &Key) -> Result<u64> {
+            not_here()
+        }
+        async fn free_space(&self) -> Result<Option<u64>> {
+            Ok(None)
+        }
+    }
+
+    fn documents(sizes: &[usize]) -> Vec<Vec<u8>> {
+        sizes
+            .iter()
+            .enumerate()
+            .map(|(n, size)| {
+                let mut w = bson::Writer::default();
+                w.i32("_id", n as i32).str("s", &"x".repeat(*size));
+                w.finish()
+            })
+            .collect()
+    }
+
+    fn compress(plain: &[u8], suffix: &str) -> Vec<u8> {
+        match suffix {
+            ".zst" => zstd::encode_all(plain, 1).unwrap(),
+            ".gz" => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+            _ => plain.to_vec(),
+        }
+    }
+
+    fn entry(stored: &[u8], plain: &[u8], documents: usize) -> ObjectEntry {
+        ObjectEntry {
+            path: String::new(),
+            size: stored.len() as u64,
+            blake3: blake3::hash(stored).to_hex().to_string(),
+            uncompressed: plain.len() as u64,
+            documents: documents as u64,
+        }
+    }
+
+    async fn all(stored: Vec<u8>, chunk: usize, name: &str, entry: &ObjectEntry, batch: usize) -> Result<Vec<Vec<u8>>> {
+        let options = ReadOptions { batch_bytes: batch, batch_documents: 7, check_structure: true };
+        let storage = Arc::new(One(stored.into(), chunk));
+        let mut reader = Documents::open(storage, Key::new(name)?, entry, options);
+        let mut out = Vec::new();
+        while let Some(batch) = reader.next().await {
+            let batch = batch?;
+            assert!(batch.len() <= 7 && !batch.is_empty());
+            out.extend(batch.documents().map(<[u8]>::to_vec));
+        }
+        Ok(out)
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn comes_back_however_it_is_cut(
+            sizes in prop::collection::vec(0usize..3000, 0..40), chunk in 1usize..5000, batch in 16usize..4000,
+            suffix in prop::sample::select(vec![".zst", ".gz", ""]), twice: bool,
+        ) {
+            let docs = documents(&sizes);
+            let plain = docs.concat();
+            // Several frames one after another are one stream, as `cat | zstd -d` reads it.
+            let middle: usize = docs.iter().take(docs.len() / 2).map(Vec::len).sum();
+            let stored = if twice && !suffix.is_empty() {
+                [compress(&plain[..middle], suffix), compress(&plain[middle..], suffix)].concat()
+            } else {
+                compress(&plain, suffix)
+            };
+            let entry = entry(&stored, &plain, docs.len());
+            let got = block_on(all(stored, chunk, &format!("a/00000.bson{suffix}"), &entry, batch)).unwrap();
+            prop_assert_eq!(got, docs);
+        }
+
+        #[test]
+        fn any_flipped_or_missing_byte_is_found(
+            at: prop::sample::Index, flip in 1u8..=255, cut: bool, suffix in prop::sample::select(vec![".zst", ".gz", ""]),
+        ) {
+            let docs = documents(&[10, 500, 3]);
+            let plain = docs.concat();
+            let mut stored = compress(&plain, suffix);
+            let entry = entry(&stored, &plain, docs.len());
+            let at = at.index(stored.len());
+            if cut { stored.truncate(at) } else { stored[at] ^= flip }
+            let error = block_on(all(stored, 100, &format!("a/b.bson{suffix}"), &entry, 200)).unwrap_err();
+            prop_assert_eq!(error.kind(), ErrorKind::Corrupt);
+            prop_assert!(error.full().contains("a/b.bson"), "{}", error);
+        }
+    }
+
+    #[test]
+    fn a_missing_object_is_named() {
+        let error = block_on(all(vec![], 1, "missing.bson", &entry(b"", b"", 0), 100)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.full().contains("missing.bson is missing in memory"), "{error}");
+    }
+
+    #[test]
+    fn counts_must_agree() {
+        let plain = documents(&[1, 2]).concat();
+        let error = block_on(all(plain.clone(), 9, "a.bson", &entry(&plain, &plain, 3), 100)).unwrap_err();
+        assert!(error.full().contains("2 documents"), "{error}");
+    }
+}
