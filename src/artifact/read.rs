@@ -180,7 +180,7 @@ impl Read for Hashing {
 /// One decompressor per suffix of a part's name.
 enum Decompress {
     Zstd(zstd::stream::read::Decoder<'static, io::BufReader<Hashing>>),
-    Gzip(flate2::read::MultiGzDecoder<Hashing>),
+    Gzip(Box<flate2::read::MultiGzDecoder<Hashing>>),
     Plain(Hashing),
 }
 
@@ -188,7 +188,7 @@ impl Decompress {
     fn new(key: &Key, source: Hashing) -> io::Result<Self> {
         Ok(match key.file_name().rsplit('.').next() {
             Some("zst") => Self::Zstd(zstd::stream::read::Decoder::new(source)?),
-            Some("gz") => Self::Gzip(flate2::read::MultiGzDecoder::new(source)),
+            Some("gz") => Self::Gzip(Box::new(flate2::read::MultiGzDecoder::new(source))),
             _ => Self::Plain(source),
         })
     }
