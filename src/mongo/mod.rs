@@ -1,1 +1,15 @@
-//! mongo
+//! Everything that speaks to a MongoDB server: connecting, the replica set, prerequisites, the oplog, namespaces.
+//!
+//! The driver's own types stay in this module and in the engine; its errors become ours in [`error`] and nowhere
+//! else. Its futures must not be dropped half way (a connection whose reply nobody reads is closed, and an
+//! operation may have happened or not), so that everything that can be cancelled goes through [`run`].
+
+pub mod check;
+pub mod connect;
+pub mod error;
+pub mod run;
+pub mod topology;
+
+pub use connect::{Hello, Server};
+pub use run::run;
+pub use topology::{Facts, Member, ReplicaSet};

@@ -1,0 +1,339 @@
+//! The prerequisites of a backup and of a restore, each tried on the server, each with a remedy to copy.
+//!
+//! Nothing here changes the server: rights to read are tried by reading, rights to write are read from what the
+//! server says about the user.
+
+use std::collections::BTreeSet;
+
+use mongodb::bson::{Bson, Document, doc};
+use tokio_util::sync::CancellationToken;
+
+use super::connect::{CHECK_TIMEOUT, Server};
+use super::topology::{self, number};
+use crate::domain::secret::Secret;
+use crate::domain::service::{CheckItem, CheckState};
+use crate::domain::text::{duration, escape};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Below this an incident over a night can outrun the oplog.
+const OPLOG_WINDOW_SECONDS: u64 = 24 * 3600;
+
+/// The versions this program was written for; others are tried, with a warning.
+const VERSIONS: std::ops::RangeInclusive<[u32; 2]> = [4, 4]..=[8, 0];
+
+const ITEMS: [(&str, &str); 7] = [
+    ("reachable", "MongoDB can be reached"),
+    ("authenticated", "User name and password are accepted"),
+    ("replica_set", "Member of a replica set"),
+    ("server_version", "Server version"),
+    ("rights_backup", "Rights for backup"),
+    ("rights_restore", "Rights for restore"),
+    ("oplog_window", "Oplog window"),
+];
+
+/// Runs the checks that need the server. Always one item for each of [`ITEMS`], in that order: what cannot be tried
+/// because an earlier one failed is skipped. Each connection takes [`CHECK_TIMEOUT`] at most.
+pub async fn run(service: &str, uri: &Secret, cancel: &CancellationToken) -> Vec<CheckItem> {
+    let mut report = Report::default();
+    let server = match Server::connect(service, uri, CHECK_TIMEOUT).await {
+        Ok(server) => server,
+        Err(e) => {
+            match e.kind() {
+                ErrorKind::Unauthenticated => {
+                    report.pass("reachable", "");
+                    report.error("authenticated", &e, &create_user());
+                }
+                ErrorKind::Invalid => {
+                    report.error("reachable", &e, &format!("mongokeep service edit {service} --uri-file -"))
+                }
+                _ => report.error("reachable", &e, "mongosh --eval 'db.hello()' \"$URI\""),
+            }
+            return report.finish();
+        }
+    };
+    report.pass("reachable", server.hosts());
+    match access(&server, cancel).await {
+        Ok(access) => {
+            let who =
+                if access.open { "access control is off on this server".to_owned() } else { access.users.join(", ") };
+            report.pass("authenticated", &who);
+            if !access.open {
+                restore_rights(&mut report, &access);
+            } else {
+                report.pass("rights_restore", "access control is off on this server");
+            }
+        }
+        Err(e) => report.error("authenticated", &e, &create_user()),
+    }
+    if let Err(e) = topology::require_replica_set(service, server.hello()) {
+        let remedy = if server.hello().is_mongos { "" } else { "mongosh --eval 'rs.initiate()'" };
+        report.error("replica_set", &e, remedy);
+        version(&mut report, &server, cancel).await;
+        return report.finish();
+    }
+    match topology::reader(&server, cancel, &|_| {}).await {
+        Ok(reader) => {
+            let members = reader.set.members.len();
+            let shown = format!(
+                "{}, {members} member{}, reads {}",
+                reader.set.name,
+                if members == 1 { "" } else { "s" },
+                reader.member.host
+            );
+            if reader.set.limited {
+                let detail = format!("{shown}; hidden and delayed members cannot be seen");
+                report.push("replica_set", CheckState::Warn, detail, grant("clusterMonitor"));
+            } else {
+                report.pass("replica_set", &shown);
+            }
+            version(&mut report, &reader.server, cancel).await;
+            backup_rights(&mut report, &reader.server, cancel).await;
+            oplog_window(&mut report, &reader.server, cancel).await;
+        }
+        Err(e) => {
+            report.error("replica_set", &e, "mongosh --eval 'rs.status()'");
+            version(&mut report, &server, cancel).await;
+        }
+    }
+    report.finish()
+}
+
+#[derive(Default)]
+struct Report(Vec<CheckItem>);
+
+impl Report {
+    fn push(&mut self, id: &str, state: CheckState, detail: String, remedy: String) {
+        let title = ITEMS.iter().find(|(i, _)| *i == id).map_or(id, |(_, title)| title);
+        self.0.push(CheckItem { id: id.into(), title: title.into(), state, detail: escape(&detail), remedy });
+    }
+
+    fn pass(&mut self, id: &str, detail: &str) {
+        self.push(id, CheckState::Pass, detail.to_owned(), String::new());
+    }
+
+    fn error(&mut self, id: &str, error: &Error, remedy: &str) {
+        let hint = error.hint_text().map(|h| format!(" ({h})")).unwrap_or_default();
+        self.push(id, CheckState::Fail, format!("{}{hint}", error.full()), remedy.to_owned());
+    }
+
+    fn finish(mut self) -> Vec<CheckItem> {
+        for (id, _) in ITEMS {
+            if !self.0.iter().any(|i| i.id == id) {
+                self.push(id, CheckState::Skip, "not tried, because an earlier check failed".into(), String::new());
+            }
+        }
+        self.0.sort_by_key(|item| ITEMS.iter().position(|(id, _)| *id == item.id));
+        self.0
+    }
+}
+
+fn create_user() -> String {
+    "mongosh admin --eval 'db.createUser({user: \"mongokeep\", pwd: passwordPrompt(), \
+     roles: [\"backup\", \"restore\", \"clusterMonitor\"]})'"
+        .into()
+}
+
+fn grant(roles: &str) -> String {
+    let list: Vec<String> = roles.split(' ').map(|r| format!("\"{r}\"")).collect();
+    format!("mongosh admin --eval 'db.grantRolesToUser(\"mongokeep\", [{}])'", list.join(", "))
+}
+
+async fn version(report: &mut Report, server: &Server, cancel: &CancellationToken) {
+    match topology::facts(server, cancel).await {
+        Ok(facts) => {
+            let [major, minor, _] = facts.numbers;
+            let fcv = facts
+                .fcv
+                .map_or("its feature compatibility version may not be read".to_owned(), |f| format!("FCV {f}"));
+            let detail = format!("MongoDB {}, {fcv}", facts.version);
+            if VERSIONS.contains(&[major, minor]) {
+                report.pass("server_version", &detail);
+            } else {
+                let known = format!("{detail}; this version of mongokeep knows 4.4 to 8.0");
+                report.push("server_version", CheckState::Warn, known, String::new());
+            }
+        }
+        Err(e) => report.error("server_version", &e, ""),
+    }
+}
+
+/// Everything a backup reads, read once.
+async fn backup_rights(report: &mut Report, server: &Server, cancel: &CancellationToken) {
+    let commands: [(&str, &str, Document); 8] = [
+        ("list databases", "admin", doc! {"listDatabases": 1, "nameOnly": true}),
+        ("read the oplog", "local", doc! {"find": "oplog.rs", "limit": 1, "projection": {"ts": 1}}),
+        ("read config.transactions", "config", doc! {"find": "transactions", "limit": 1, "projection": {"_id": 1}}),
+        ("list collections", "admin", doc! {"listCollections": 1}),
+        ("list indexes", "admin", doc! {"listIndexes": "system.version"}),
+        ("read users", "admin", doc! {"find": "system.users", "limit": 1, "projection": {"_id": 1}}),
+        ("read roles", "admin", doc! {"find": "system.roles", "limit": 1, "projection": {"_id": 1}}),
+        ("read the rollback id", "admin", doc! {"serverStatus": 1, "metrics": 0, "wiredTiger": 0, "locks": 0}),
+    ];
+    let mut missing = Vec::new();
+    for (what, db, command) in commands {
+        match server.command(cancel, db, command).await {
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::Denied => missing.push(what),
+            Err(e) => return report.error("rights_backup", &e, ""),
+        }
+    }
+    if missing.is_empty() {
+        report.pass("rights_backup", "everything a backup reads was read");
+    } else {
+        let detail = format!("the user may not {}", missing.join(", "));
+        report.push("rights_backup", CheckState::Fail, detail, grant("backup clusterMonitor"));
+    }
+}
+
+struct Access {
+    /// Nobody has to log in.
+    open: bool,
+    users: Vec<String>,
+    privileges: Vec<Document>,
+}
+
+async fn access(server: &Server, cancel: &CancellationToken) -> Result<Access> {
+    let reply = server.command(cancel, "admin", doc! {"connectionStatus": 1, "showPrivileges": true}).await?;
+    let info = reply.get_document("authInfo").cloned().unwrap_or_default();
+    let list = |key: &str| -> Vec<Document> {
+        let items = info.get_array(key).ok();
+        items.map(|a| a.iter().filter_map(|b| b.as_document().cloned()).collect()).unwrap_or_default()
+    };
+    let users: Vec<String> = list("authenticatedUsers")
+        .iter()
+        .map(|u| format!("{}@{}", u.get_str("user").unwrap_or("?"), u.get_str("db").unwrap_or("?")))
+        .collect();
+    if !users.is_empty() {
+        return Ok(Access { open: false, users, privileges: list("authenticatedUserPrivileges") });
+    }
+    // Without access control everybody may do this; with it, nobody who is not logged in.
+    match server.command(cancel, "admin", doc! {"listDatabases": 1, "nameOnly": true}).await {
+        Ok(_) => Ok(Access { open: true, users, privileges: Vec::new() }),
+        Err(e) if e.kind() == ErrorKind::Denied || e.full().contains("requires authentication") => {
+            let message = format!("service {}: the server asks for a user name and password", server.service());
+            Err(Error::new(ErrorKind::Unauthenticated, message)
+                .hint("put them into the connection string: mongodb://USER:PASSWORD@HOST:PORT/"))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// What a restore does, by the server's own names: (where, actions).
+const RESTORE_ACTIONS: [(Where, &[&str]); 3] = [
+    (
+        Where::AnyDatabase,
+        &["insert", "createCollection", "createIndex", "dropCollection", "collMod", "bypassDocumentValidation"],
+    ),
+    (Where::Cluster, &["useUUID", "forceUUID"]),
+    (Where::Users, &["find", "insert", "remove", "update"]),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    AnyDatabase,
+    Cluster,
+    Users,
+}
+
+fn restore_rights(report: &mut Report, access: &Access) {
+    let missing = missing_actions(&access.privileges);
+    if missing.is_empty() {
+        report.pass("rights_restore", "the user's roles allow everything a restore does");
+    } else {
+        let list: Vec<&str> = missing.into_iter().collect();
+        let detail = format!(
+            "the user's roles do not allow {}; needed only when this service is restored into",
+            list.join(", ")
+        );
+        report.push("rights_restore", CheckState::Warn, detail, grant("restore"));
+    }
+}
+
+fn missing_actions(privileges: &[Document]) -> BTreeSet<&'static str> {
+    let mut missing = BTreeSet::new();
+    for (place, actions) in RESTORE_ACTIONS {
+        for action in actions {
+            let granted = privileges.iter().any(|privilege| {
+                let Ok(resource) = privilege.get_document("resource") else { return false };
+                let named = privilege.get_array("actions").is_ok_and(|list| {
+                    list.iter().any(|a| a.as_str().is_some_and(|a| a == *action || a == "anyAction"))
+                });
+                named && covers(resource, place)
+            });
+            if !granted {
+                missing.insert(*action);
+            }
+        }
+    }
+    missing
+}
+
+fn covers(resource: &Document, place: Where) -> bool {
+    if resource.get_bool("anyResource").unwrap_or(false) {
+        return true;
+    }
+    let named = |key: &str, value: &str| resource.get_str(key).is_ok_and(|v| v == value);
+    match place {
+        Where::AnyDatabase => named("db", "") && named("collection", ""),
+        Where::Cluster => resource.get("cluster") == Some(&Bson::Boolean(true)),
+        Where::Users => named("db", "admin") && (named("collection", "system.users") || named("collection", "")),
+    }
+}
+
+/// How far back the member's oplog reaches. A dump that takes longer fails; a point-in-time window that lags more has
+/// a gap.
+async fn oplog_window(report: &mut Report, server: &Server, cancel: &CancellationToken) {
+    let edge = |order: i32| {
+        doc! {"find": "oplog.rs", "filter": {}, "sort": {"$natural": order}, "limit": 1, "projection": {"ts": 1}, "singleBatch": true}
+    };
+    let mut ends = [0_u64; 2];
+    for (end, order) in ends.iter_mut().zip([1, -1]) {
+        let found = match server.collect(cancel, "local", edge(order)).await {
+            Ok(found) => found,
+            Err(e) => return report.error("oplog_window", &e, &grant("backup clusterMonitor")),
+        };
+        let ts = found.first().and_then(|d| d.get_timestamp("ts").ok());
+        *end = ts.map_or(0, |ts| u64::from(ts.time));
+    }
+    let seconds = ends[1].saturating_sub(ends[0]);
+    let size = server.command(cancel, "local", doc! {"collStats": "oplog.rs"}).await.ok();
+    let max = size.as_ref().and_then(|s| s.get("maxSize")).and_then(number).unwrap_or(0.0);
+    let used = size.as_ref().and_then(|s| s.get("size")).and_then(number).unwrap_or(0.0);
+    let hours = duration(seconds);
+    // A young server has a short window because little has happened, not because the oplog is small.
+    let room = max > 0.0 && used < max * 0.8;
+    if seconds >= OPLOG_WINDOW_SECONDS || room {
+        let room = if room && seconds < OPLOG_WINDOW_SECONDS { ", and the oplog is not full yet" } else { "" };
+        report.pass("oplog_window", &format!("{hours}{room}"));
+    } else {
+        let detail = format!("the oplog reaches back only {hours}; a backup that takes longer fails");
+        let remedy = "mongosh admin --eval 'db.adminCommand({replSetResizeOplog: 1, minRetentionHours: 24})'";
+        report.push("oplog_window", CheckState::Warn, detail, remedy.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_rights_are_named() {
+        let all = [doc! {"resource": {"anyResource": true}, "actions": ["anyAction"]}];
+        assert!(missing_actions(&all).is_empty());
+        let some = [
+            doc! {"resource": {"db": "", "collection": ""}, "actions": ["insert", "createCollection", "createIndex", "dropCollection", "collMod", "bypassDocumentValidation"]},
+            doc! {"resource": {"cluster": true}, "actions": ["useUUID"]},
+            doc! {"resource": {"db": "admin", "collection": "system.users"}, "actions": ["find", "insert", "remove", "update"]},
+        ];
+        assert_eq!(missing_actions(&some).into_iter().collect::<Vec<_>>(), ["forceUUID"]);
+    }
+
+    #[test]
+    fn what_was_not_tried_is_skipped_and_said() {
+        let mut report = Report::default();
+        report.pass("reachable", "h:1");
+        let items = report.finish();
+        assert_eq!(items.len(), ITEMS.len());
+        assert!(items[1..].iter().all(|i| i.state == CheckState::Skip && !i.detail.is_empty()));
+    }
+}

@@ -1,0 +1,249 @@
+//! The driver's errors as ours: one place decides the kind, and with it exit code and retry.
+//!
+//! Nothing here prints a connection string. What the driver says about one may quote it, so that text is only used
+//! after the password was looked for in it ([`connection_string`]).
+
+use mongodb::error::{Error as DriverError, ErrorKind as DriverKind, WriteFailure};
+
+use crate::domain::secret::Secret;
+use crate::domain::text::escape;
+use crate::error::{Error, ErrorKind};
+
+/// Codes of server errors that are treated apart
+/// (<https://github.com/mongodb/mongo/blob/r6.0.5/src/mongo/base/error_codes.yml>).
+pub mod code {
+    pub const UNAUTHORIZED: i32 = 13;
+    pub const AUTHENTICATION_FAILED: i32 = 18;
+    pub const NAMESPACE_NOT_FOUND: i32 = 26;
+    pub const CURSOR_NOT_FOUND: i32 = 43;
+    pub const NAMESPACE_EXISTS: i32 = 48;
+    pub const MAX_TIME_EXPIRED: i32 = 50;
+    pub const COMMAND_NOT_FOUND: i32 = 59;
+    pub const NO_REPLICATION_ENABLED: i32 = 76;
+    pub const NOT_YET_INITIALIZED: i32 = 94;
+    pub const CAPPED_POSITION_LOST: i32 = 136;
+    pub const OPLOG_OUT_OF_RANGE: i32 = 283;
+    pub const COLLECTION_IS_VIEW: i32 = 166;
+    pub const QUERY_PLAN_KILLED: i32 = 175;
+    pub const OUT_OF_DISK_SPACE: i32 = 14031;
+    pub const DUPLICATE_KEY: i32 = 11000;
+}
+
+/// Network trouble, elections and shutdowns as the server words them: the same call may succeed a moment later.
+const PASSING: [i32; 20] =
+    [6, 7, 46, 50, 89, 91, 112, 133, 189, 202, 216, 234, 262, 317, 358, 9001, 10058, 10107, 11600, 11602];
+
+/// Secondaries that are not (yet) readable.
+const NOT_READABLE: [i32; 2] = [13435, 13436];
+
+/// The server's code for `error`, where there is one.
+pub fn server_code(error: &DriverError) -> Option<i32> {
+    match &*error.kind {
+        DriverKind::Command(e) => Some(e.code),
+        DriverKind::Write(WriteFailure::WriteError(e)) => Some(e.code),
+        DriverKind::Write(WriteFailure::WriteConcernError(e)) => Some(e.code),
+        DriverKind::InsertMany(e) => {
+            let write = e.write_errors.as_ref().and_then(|w| w.first()).map(|w| w.code);
+            write.or_else(|| e.write_concern_error.as_ref().map(|w| w.code))
+        }
+        _ => None,
+    }
+}
+
+/// What is known about the deployment an operation went to, for its errors.
+#[derive(Debug, Clone)]
+pub struct Place {
+    pub service: String,
+    /// `host:port[,host:port]`.
+    pub hosts: String,
+    /// How long the driver looks for a server.
+    pub seconds: u64,
+}
+
+/// `doing` (`reading shop.orders`) failed on `place` with what the driver reported.
+pub fn map(place: &Place, doing: &str, error: &DriverError) -> Error {
+    let service = &place.service;
+    let hosts = escape(&place.hosts);
+    let doing = escape(doing);
+    let told = |kind: ErrorKind, text: &str| Error::new(kind, format!("service {service}: {doing}: {}", escape(text)));
+    match &*error.kind {
+        DriverKind::Authentication { message, .. } => wrong_password(service, &hosts, message),
+        DriverKind::ServerSelection { message, .. } => {
+            let cause = selection_cause(message);
+            let text = format!(
+                "service {service}: cannot reach MongoDB at {hosts}: no usable member within {} s",
+                place.seconds
+            );
+            let error =
+                Error::new(ErrorKind::Unreachable, if cause.is_empty() { text } else { format!("{text} ({cause})") });
+            error.hint(selection_hint(&cause))
+        }
+        DriverKind::DnsResolve { message, .. } => Error::new(
+            ErrorKind::Unreachable,
+            format!("service {service}: cannot look up {hosts}: {}", escape(message)),
+        )
+        .hint("check the host name in the connection string and this machine's DNS"),
+        DriverKind::Io(e) => Error::new(
+            ErrorKind::Unreachable,
+            format!("service {service}: {doing}: the connection to {hosts} broke: {e}"),
+        )
+        .hint("check that mongod is running there and that the network lets this machine through"),
+        DriverKind::ConnectionPoolCleared { .. } => {
+            told(ErrorKind::Unreachable, &format!("the connections to {hosts} broke"))
+                .hint("check that mongod is running there and that the network lets this machine through")
+        }
+        DriverKind::InvalidTlsConfig { message, .. } => told(ErrorKind::Invalid, message).hint(
+            "check tlsCAFile and tlsCertificateKeyFile of the connection string; the files are read by the daemon",
+        ),
+        DriverKind::IncompatibleServer { message, .. } => told(ErrorKind::Unsupported, message),
+        DriverKind::SessionsNotSupported => told(ErrorKind::Unsupported, "the server has no sessions"),
+        DriverKind::Shutdown => told(ErrorKind::Cancelled, "the connection was closed"),
+        DriverKind::Command(e) => by_code(service, &hosts, e.code, &e.message, &told),
+        _ => match server_code(error) {
+            Some(code) => by_code(service, &hosts, code, &short(error), &told),
+            None => told(ErrorKind::Failed, &short(error)),
+        },
+    }
+}
+
+fn by_code(service: &str, hosts: &str, code: i32, text: &str, told: &dyn Fn(ErrorKind, &str) -> Error) -> Error {
+    match code {
+        code::AUTHENTICATION_FAILED => wrong_password(service, hosts, text),
+        code::UNAUTHORIZED => told(ErrorKind::Denied, &first_sentence(text)).hint(format!(
+            "the user lacks a right; `mongokeep service check {service}` says which, and how to grant it"
+        )),
+        code::QUERY_PLAN_KILLED | code::CURSOR_NOT_FOUND | code::CAPPED_POSITION_LOST | code::OPLOG_OUT_OF_RANGE => {
+            told(ErrorKind::Interrupted, text)
+        }
+        code::OUT_OF_DISK_SPACE => {
+            told(ErrorKind::StorageFull, text).hint("the disk of the MongoDB server is full; make room there")
+        }
+        code::NAMESPACE_NOT_FOUND => told(ErrorKind::NotFound, text),
+        code if NOT_READABLE.contains(&code) => told(ErrorKind::Transient, text).hint("the member is not readable now"),
+        code if PASSING.contains(&code) => told(ErrorKind::Transient, text),
+        _ => told(ErrorKind::Failed, &format!("{text} (code {code})")),
+    }
+}
+
+fn wrong_password(service: &str, hosts: &str, text: &str) -> Error {
+    let text = escape(text);
+    Error::new(
+        ErrorKind::Unauthenticated,
+        format!("service {service}: {hosts} refused the user name or password: {text}"),
+    )
+    .hint(
+        "check user name, password and authSource of the connection string (characters such as @ : / are written \
+             %40 %3A %2F)",
+    )
+}
+
+/// "not authorized on admin to execute command { ... }" quotes the whole command; what follows the brace helps nobody.
+fn first_sentence(text: &str) -> String {
+    text.split(" { ").next().unwrap_or(text).to_owned()
+}
+
+/// The driver's text without the labels and raw replies it appends.
+fn short(error: &DriverError) -> String {
+    let text = error.kind.to_string();
+    if text.len() <= 600 {
+        return text;
+    }
+    let end = (0..=600).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+    format!("{}...", &text[..end])
+}
+
+/// The driver describes its whole view of the deployment; this is the part a person can act on.
+fn selection_cause(message: &str) -> String {
+    for (needle, cause) in [
+        ("Connection refused", "connection refused"),
+        ("failed to lookup address", "the host name is not known here"),
+        ("No route to host", "no route to host"),
+        ("Network is unreachable", "the network is unreachable"),
+        ("UnknownIssuer", "the server's certificate is signed by an unknown authority"),
+        ("NotValidForName", "the server's certificate is for another host name"),
+        ("Expired", "the server's certificate has expired"),
+        ("invalid peer certificate", "the server's certificate is not accepted"),
+        ("timed out", "no answer"),
+        ("unexpected end of file", "the server closed the connection; it may expect TLS"),
+        ("ReplicaSetNoPrimary", "the replica set has no primary, or its name is another"),
+    ] {
+        if message.contains(needle) {
+            return cause.to_owned();
+        }
+    }
+    String::new()
+}
+
+fn selection_hint(cause: &str) -> &'static str {
+    if cause.contains("certificate") {
+        "give the authority's certificate with tlsCAFile=/path/ca.pem in the connection string"
+    } else if cause.contains("TLS") {
+        "try tls=true in the connection string"
+    } else if cause.contains("no primary") {
+        "check replicaSet in the connection string, and rs.status() on the server"
+    } else if cause.contains("host name") {
+        "members are contacted under the names in rs.conf(); where those are not known here, add directConnection=true \
+         to read the member that the connection string names"
+    } else {
+        "check host and port, that mongod is running and listens there (bindIp), and that no firewall is between"
+    }
+}
+
+/// What is wrong with a connection string, without quoting a secret of it.
+pub fn connection_string(service: &str, uri: &Secret, error: &DriverError) -> Error {
+    let text = error.kind.to_string();
+    let safe = !quotes_a_secret(uri.expose(), &text);
+    let kind = match &*error.kind {
+        DriverKind::DnsResolve { .. } => ErrorKind::Unreachable,
+        _ => ErrorKind::Invalid,
+    };
+    let why = if safe { format!(": {}", escape(&text)) } else { String::new() };
+    Error::new(kind, format!("uri: the connection string of service {service} cannot be used{why}")).hint(
+        "mongodb://USER:PASSWORD@HOST:PORT,HOST:PORT/?replicaSet=NAME, with @ : / % in the password as %40 %3A %2F %25",
+    )
+}
+
+/// Whether `text` holds anything that stands between the scheme and the hosts, or a secret option's value.
+fn quotes_a_secret(uri: &str, text: &str) -> bool {
+    let Some((_, rest)) = uri.split_once("://") else {
+        // Not a connection string at all: the whole of it may be a mistyped secret.
+        return !uri.is_empty() && text.contains(uri);
+    };
+    let mut secrets: Vec<&str> = Vec::new();
+    if let Some((credentials, _)) = rest.rsplit_once('@') {
+        secrets.push(credentials.split_once(':').map_or(credentials, |(_, password)| password));
+    }
+    // A password with an unescaped separator may be cut by the parser anywhere: every piece of it counts.
+    let pieces = secrets.iter().flat_map(|s| s.split(['@', ':', '/', '?', '&', '='])).filter(|p| !p.is_empty());
+    let options = rest.split_once('?').map_or("", |(_, options)| options);
+    let mut values = options.split('&').filter_map(|o| o.split_once('=')).filter(|(key, _)| {
+        let key = key.to_ascii_lowercase();
+        key.contains("password") || key.contains("token") || key.contains("secret") || key == "authmechanismproperties"
+    });
+    pieces.into_iter().any(|p| text.contains(p)) || values.any(|(_, v)| !v.is_empty() && text.contains(v))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_wrong_connection_string_never_shows_its_password() {
+        for uri in [
+            "mongodb://user:hunter2",
+            "mongodb://user:hun@ter2hunter2@h/",
+            "mongodb://user:hunter2/x@h/?foo",
+            "mongodb://user:hunter2?x=hunter2@h",
+            "mongodb://user:hunter2@h:notaport/",
+            "mongodb://user:%zzhunter2@h/",
+            "mongodb://h/?tlsCertificateKeyFilePassword=hunter2&tls=maybe",
+            "hunter2",
+            "postgres://u:hunter2@h",
+        ] {
+            let Err(error) = mongodb::options::ClientOptions::parse(uri).await else { continue };
+            let ours = connection_string("prod", &Secret::new(uri), &error);
+            assert!(!ours.full().contains("hunter2"), "{ours}");
+            assert_eq!(ours.kind(), ErrorKind::Invalid);
+        }
+    }
+}

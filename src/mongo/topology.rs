@@ -1,0 +1,379 @@
+//! What deployment this is, and which of its members is read.
+
+use mongodb::bson::{Bson, Document, doc};
+use tokio_util::sync::CancellationToken;
+
+use super::connect::{Hello, Server};
+use crate::domain::service::ServiceInfo;
+use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A replica set as its configuration and status show it. A user who may not read those gets what `hello` tells
+/// everybody: no hidden members, no delays, no identity ([`ReplicaSet::limited`]).
+#[derive(Debug, Clone)]
+pub struct ReplicaSet {
+    pub name: String,
+    /// ObjectId of the configuration in hex; empty when it may not be read.
+    pub id: String,
+    pub members: Vec<Member>,
+    /// The configuration or status could not be read, because the user lacks `clusterMonitor`.
+    pub limited: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// `host:port` as the configuration names it.
+    pub host: String,
+    pub state: MemberState,
+    pub hidden: bool,
+    pub arbiter: bool,
+    /// The member applies every change this much later on purpose.
+    pub delay_seconds: u64,
+    /// Its last applied position, as the member asked knows it.
+    pub applied: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberState {
+    Primary,
+    Secondary,
+    /// Anything that cannot be read: starting, recovering, rolling back, down, arbiter.
+    Other,
+}
+
+/// What a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// `6.0.5`.
+    pub version: String,
+    /// Its first three numbers.
+    pub numbers: [u32; 3],
+    /// `6.0`; none when the user may not ask.
+    pub fcv: Option<String>,
+}
+
+/// The member that a backup reads, over a connection of its own.
+pub struct Reader {
+    pub server: Server,
+    pub member: Member,
+    pub set: ReplicaSet,
+}
+
+/// Where a member's oplog stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpTimes {
+    /// The last change it applied.
+    pub applied: Timestamp,
+    /// The last change that no rollback can undo.
+    pub majority: Timestamp,
+}
+
+/// Refuses what cannot be backed up: a standalone server, a router, a set that was never initiated, an arbiter.
+pub fn require_replica_set(service: &str, hello: &Hello) -> Result<String> {
+    if hello.is_mongos {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("service {service} is a sharded cluster (its connection string leads to a mongos)"),
+        )
+        .hint(
+            "a sharded cluster is backed up by Percona Backup for MongoDB (PBM), which this version does not drive; \
+             one shard or the config servers can be added as a service of its own",
+        ));
+    }
+    if hello.is_uninitiated {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("service {service} is a replica set that was never initiated"),
+        )
+        .hint("on the server: mongosh --eval 'rs.initiate()'"));
+    }
+    if hello.is_arbiter {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("service {service} leads to an arbiter, which holds no data"),
+        )
+        .hint("give the connection string of a member that holds data"));
+    }
+    hello.set_name.clone().ok_or_else(|| {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("service {service} is a standalone server: without an oplog there is no consistent backup"),
+        )
+        .hint(
+            "make it a replica set of one member: add replication.replSetName: rs0 to mongod.conf, restart mongod, \
+             then mongosh --eval 'rs.initiate()'",
+        )
+    })
+}
+
+/// The replica set that `server` belongs to.
+///
+/// Errors: as [`require_replica_set`], and what the server reports.
+pub async fn replica_set(server: &Server, cancel: &CancellationToken) -> Result<ReplicaSet> {
+    let hello = server.hello();
+    let name = require_replica_set(server.service(), hello)?;
+    let config = allowed(server.command(cancel, "admin", doc! {"replSetGetConfig": 1}).await)?;
+    let status = allowed(server.command(cancel, "admin", doc! {"replSetGetStatus": 1}).await)?;
+    Ok(match (config, status) {
+        (Some(config), Some(status)) => from_config(name, &config, &status),
+        _ => from_hello(name, hello),
+    })
+}
+
+/// `None` where the user lacks the right.
+fn allowed(result: Result<Document>) -> Result<Option<Document>> {
+    match result {
+        Ok(reply) => Ok(Some(reply)),
+        Err(e) if e.kind() == ErrorKind::Denied => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn from_config(name: String, config: &Document, status: &Document) -> ReplicaSet {
+    let documents = |value: Option<&Bson>| -> Vec<Document> {
+        let items = value.and_then(Bson::as_array);
+        items.map(|a| a.iter().filter_map(|b| b.as_document().cloned()).collect()).unwrap_or_default()
+    };
+    let empty = Document::new();
+    let config = config.get_document("config").unwrap_or(&empty);
+    let states = documents(status.get("members"));
+    let members = documents(config.get("members"))
+        .iter()
+        .filter_map(|member| {
+            let host = member.get_str("host").ok()?.to_owned();
+            let state = states.iter().find(|s| s.get("_id") == member.get("_id"));
+            let healthy = state.is_some_and(|s| s.get("health").and_then(number) == Some(1.0));
+            let code = state.and_then(|s| s.get("state")).and_then(number);
+            // Before 5.0 the field had another name.
+            let delay = member.get("secondaryDelaySecs").or_else(|| member.get("slaveDelay"));
+            Some(Member {
+                host,
+                state: match code {
+                    Some(1.0) if healthy => MemberState::Primary,
+                    Some(2.0) if healthy => MemberState::Secondary,
+                    _ => MemberState::Other,
+                },
+                hidden: member.get_bool("hidden").unwrap_or(false),
+                arbiter: member.get_bool("arbiterOnly").unwrap_or(false),
+                delay_seconds: delay.and_then(number).map_or(0, |d| d as u64),
+                applied: state.and_then(|s| s.get_document("optime").ok()).and_then(ts).unwrap_or_default(),
+            })
+        })
+        .collect();
+    let id = config.get_document("settings").ok().and_then(|s| s.get_object_id("replicaSetId").ok());
+    ReplicaSet { name, id: id.map(|i| i.to_hex()).unwrap_or_default(), members, limited: false }
+}
+
+fn from_hello(name: String, hello: &Hello) -> ReplicaSet {
+    let member = |host: &String| Member {
+        host: host.clone(),
+        state: if hello.primary.as_ref() == Some(host) { MemberState::Primary } else { MemberState::Secondary },
+        hidden: false,
+        arbiter: false,
+        delay_seconds: 0,
+        applied: Timestamp::MIN,
+    };
+    let members = hello.hosts.iter().chain(&hello.passives).map(member).collect();
+    ReplicaSet { name, id: String::new(), members, limited: true }
+}
+
+impl ReplicaSet {
+    /// Members that can be read, the best first: hidden secondaries, other secondaries (the least behind first), the
+    /// primary. Never an arbiter or a delayed member.
+    pub fn candidates(&self) -> Vec<&Member> {
+        let readable = |m: &&Member| !m.arbiter && m.delay_seconds == 0 && m.state != MemberState::Other;
+        let mut found: Vec<&Member> = self.members.iter().filter(readable).collect();
+        found.sort_by_key(|m| (m.state == MemberState::Primary, !m.hidden, std::cmp::Reverse(m.applied)));
+        found
+    }
+}
+
+/// Connects to the member to read: the one that the connection string names alone (`directConnection=true`), else the
+/// best of [`ReplicaSet::candidates`] that answers. `warn` gets a sentence about each that does not.
+pub async fn reader(server: &Server, cancel: &CancellationToken, warn: &(dyn Fn(String) + Sync)) -> Result<Reader> {
+    let set = replica_set(server, cancel).await?;
+    if set.limited {
+        warn("hidden and delayed members cannot be told apart without the role clusterMonitor".into());
+    }
+    if server.is_direct() {
+        let hello = server.hello();
+        let host = hello.me.clone().unwrap_or_else(|| server.hosts().to_owned());
+        let known = set.members.iter().find(|m| m.host == host).cloned();
+        let member = known.unwrap_or(Member {
+            host,
+            state: if hello.is_writable_primary { MemberState::Primary } else { MemberState::Secondary },
+            hidden: hello.is_hidden,
+            arbiter: false,
+            delay_seconds: 0,
+            applied: Timestamp::MIN,
+        });
+        if !hello.is_writable_primary && !hello.is_secondary {
+            return Err(not_readable(server, &member.host));
+        }
+        return Ok(Reader { server: server.clone(), member, set });
+    }
+    let mut failed = None;
+    for candidate in set.candidates() {
+        if cancel.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        match server.direct(&candidate.host).await {
+            Ok(direct) if direct.hello().set_name.as_ref() != Some(&set.name) => {
+                warn(format!("{} answers, but does not belong to replica set {}", candidate.host, set.name));
+            }
+            Ok(direct) if direct.hello().is_secondary || direct.hello().is_writable_primary => {
+                return Ok(Reader { server: direct, member: candidate.clone(), set: set.clone() });
+            }
+            Ok(_) => failed = Some(not_readable(server, &candidate.host)),
+            Err(e) => {
+                warn(format!("{} is not read: {e}", candidate.host));
+                failed = Some(e);
+            }
+        }
+    }
+    Err(failed.unwrap_or_else(|| {
+        Error::new(ErrorKind::Unreachable, format!("service {}: no member can be read", server.service()))
+            .hint("rs.status() on the server shows the state of each member")
+    }))
+}
+
+fn not_readable(server: &Server, host: &str) -> Error {
+    let host = crate::domain::text::escape(host);
+    Error::new(
+        ErrorKind::Transient,
+        format!("service {}: {host} is neither primary nor secondary now", server.service()),
+    )
+    .hint("rs.status() on the server shows its state")
+}
+
+/// Version and feature compatibility version.
+pub async fn facts(server: &Server, cancel: &CancellationToken) -> Result<Facts> {
+    let build = server.command(cancel, "admin", doc! {"buildInfo": 1}).await?;
+    let version = build.get_str("version").unwrap_or("unknown").to_owned();
+    let ask = doc! {"getParameter": 1, "featureCompatibilityVersion": 1};
+    let fcv = allowed(server.command(cancel, "admin", ask).await)?;
+    let fcv = fcv.and_then(|reply| {
+        let value = reply.get_document("featureCompatibilityVersion").ok()?;
+        value.get_str("version").ok().map(str::to_owned)
+    });
+    Ok(Facts { numbers: numbers(&version), version, fcv })
+}
+
+fn numbers(version: &str) -> [u32; 3] {
+    let mut out = [0; 3];
+    for (slot, part) in out.iter_mut().zip(version.split(['.', '-'])) {
+        *slot = part.parse().unwrap_or(0);
+    }
+    out
+}
+
+/// What the list and the form show about a service.
+pub async fn info(server: &Server, cancel: &CancellationToken) -> Result<ServiceInfo> {
+    let facts = facts(server, cancel).await?;
+    let set = match server.hello().set_name {
+        Some(_) => Some(replica_set(server, cancel).await?),
+        None => None,
+    };
+    Ok(ServiceInfo {
+        server_version: facts.version,
+        fcv: facts.fcv,
+        members: set.as_ref().map_or(1, |s| s.members.len()),
+        replica_set: set.map(|s| s.name),
+    })
+}
+
+/// Where the oplog of the member behind `server` (a direct connection) stands. `hello` says it to everybody.
+pub async fn op_times(server: &Server, cancel: &CancellationToken) -> Result<OpTimes> {
+    let hello = server.command(cancel, "admin", doc! {"hello": 1}).await?;
+    let last = hello.get_document("lastWrite").ok();
+    let time = |key: &str| last.and_then(|l| l.get_document(key).ok()).and_then(ts);
+    match (time("opTime"), time("majorityOpTime")) {
+        (Some(applied), Some(majority)) => Ok(OpTimes { applied, majority }),
+        _ => Err(Error::new(
+            ErrorKind::Transient,
+            format!("service {}: {} has no majority-committed position yet", server.service(), server.hosts()),
+        )
+        .hint("is a majority of the replica set's members up? rs.status() shows it")),
+    }
+}
+
+/// The rollback id of the member behind `server`: it changes when the member takes back changes it had applied.
+/// `replSetGetRBID` is for the server's own use (the role `backup` may not run it), `serverStatus` tells the same.
+pub async fn rollback_id(server: &Server, cancel: &CancellationToken) -> Result<i64> {
+    let ask = doc! {
+        "serverStatus": 1, "repl": 1, "metrics": 0, "wiredTiger": 0, "locks": 0, "tcmalloc": 0, "transactions": 0,
+        "opLatencies": 0, "mirroredReads": 0, "electionMetrics": 0, "flowControl": 0, "globalLock": 0,
+    };
+    let status = server.command(cancel, "admin", ask).await?;
+    let id = status.get_document("repl").ok().and_then(|r| r.get("rbid")).and_then(number);
+    if let Some(id) = id {
+        return Ok(id as i64);
+    }
+    let reply = server.command(cancel, "admin", doc! {"replSetGetRBID": 1}).await?;
+    let id = reply.get("rbid").and_then(number);
+    id.map(|id| id as i64).ok_or_else(|| {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("service {}: the server does not tell its rollback id", server.service()),
+        )
+    })
+}
+
+fn ts(optime: &Document) -> Option<Timestamp> {
+    optime.get_timestamp("ts").ok().map(|t| Timestamp::new(t.time, t.increment))
+}
+
+/// Any of BSON's numbers.
+pub(crate) fn number(value: &Bson) -> Option<f64> {
+    match value {
+        Bson::Int32(n) => Some(f64::from(*n)),
+        Bson::Int64(n) => Some(*n as f64),
+        Bson::Double(n) => Some(*n),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(host: &str, state: MemberState, hidden: bool, delay_seconds: u64, second: u32) -> Member {
+        Member { host: host.into(), state, hidden, arbiter: false, delay_seconds, applied: Timestamp::new(second, 1) }
+    }
+
+    #[test]
+    fn a_hidden_secondary_is_read_first_and_a_delayed_one_never() {
+        let set = ReplicaSet {
+            name: "rs".into(),
+            id: String::new(),
+            limited: false,
+            members: vec![
+                member("primary", MemberState::Primary, false, 0, 100),
+                member("behind", MemberState::Secondary, false, 0, 90),
+                member("near", MemberState::Secondary, false, 0, 99),
+                member("hidden", MemberState::Secondary, true, 0, 80),
+                member("delayed", MemberState::Secondary, true, 3600, 70),
+                member("down", MemberState::Other, true, 0, 100),
+                Member { arbiter: true, ..member("arbiter", MemberState::Secondary, false, 0, 100) },
+            ],
+        };
+        let order: Vec<&str> = set.candidates().iter().map(|m| m.host.as_str()).collect();
+        assert_eq!(order, ["hidden", "near", "behind", "primary"]);
+    }
+
+    #[test]
+    fn what_cannot_be_backed_up_is_refused_with_a_way_out() {
+        let standalone = require_replica_set("s", &Hello::default()).unwrap_err();
+        assert!(standalone.hint_text().unwrap().contains("rs.initiate()"));
+        let mongos = require_replica_set("s", &Hello { is_mongos: true, ..Hello::default() }).unwrap_err();
+        assert_eq!(mongos.kind(), ErrorKind::Unsupported);
+        assert!(mongos.hint_text().unwrap().contains("PBM"));
+    }
+
+    #[test]
+    fn versions_are_read_as_numbers() {
+        assert_eq!(numbers("6.0.5"), [6, 0, 5]);
+        assert_eq!(numbers("7.0.0-rc1"), [7, 0, 0]);
+        assert_eq!(numbers("unknown"), [0, 0, 0]);
+    }
+}
