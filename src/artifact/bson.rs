@@ -347,7 +347,11 @@ mod tests {
         w.raw(tag::STRING, b"\xff", b"\x02\0\0\0\xfe\0").bool("b", true).raw(0x06, b"u", b"").raw(0x7f, b"max", b"");
         w.raw(tag::BINARY, b"old", b"\x05\0\0\0\x02\x01\0\0\0z").raw(tag::REGEX, b"re", b"a\0i\0");
         w.raw(tag::CODE_WITH_SCOPE, b"cs", b"\x10\0\0\0\x03\0\0\0f(\0\x05\0\0\0\0");
-        w.raw(tag::DB_POINTER, b"p", b"\x02\0\0\0q\x00123456789012").raw(tag::TIMESTAMP, b"t", &[2, 0, 0, 0, 1, 0, 0, 0]);
+        w.raw(tag::DB_POINTER, b"p", b"\x02\0\0\0q\x00123456789012").raw(
+            tag::TIMESTAMP,
+            b"t",
+            &[2, 0, 0, 0, 1, 0, 0, 0],
+        );
         w.open(tag::DOCUMENT, "d").open(tag::ARRAY, "arr").i32("0", 5).close().close();
         w.finish()
     }

@@ -276,7 +276,8 @@ fn covers(resource: &Document, place: Where) -> bool {
     match place {
         Where::AnyDatabase => named("db", "") && named("collection", ""),
         Where::Cluster => resource.get("cluster") == Some(&Bson::Boolean(true)),
-        Where::Users => named("db", "admin") && (named("collection", "system.users") || named("collection", "")),
+        // An empty name stands for every database; for every collection it leaves system collections out.
+        Where::Users => (named("db", "admin") || named("db", "")) && named("collection", "system.users"),
     }
 }
 
@@ -323,7 +324,7 @@ mod tests {
         let some = [
             doc! {"resource": {"db": "", "collection": ""}, "actions": ["insert", "createCollection", "createIndex", "dropCollection", "collMod", "bypassDocumentValidation"]},
             doc! {"resource": {"cluster": true}, "actions": ["useUUID"]},
-            doc! {"resource": {"db": "admin", "collection": "system.users"}, "actions": ["find", "insert", "remove", "update"]},
+            doc! {"resource": {"db": "", "collection": "system.users"}, "actions": ["find", "insert", "remove", "update"]},
         ];
         assert_eq!(missing_actions(&some).into_iter().collect::<Vec<_>>(), ["forceUUID"]);
     }

@@ -1,5 +1,7 @@
 //! What deployment this is, and which of its members is read.
 
+use std::time::Duration;
+
 use mongodb::bson::{Bson, Document, doc};
 use tokio_util::sync::CancellationToken;
 
@@ -7,6 +9,9 @@ use super::connect::{Hello, Server};
 use crate::domain::service::ServiceInfo;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+
+/// How long a member may take to learn its first majority-committed position.
+const MAJORITY_LIMIT: Duration = Duration::from_secs(10);
 
 /// A replica set as its configuration and status show it. A user who may not read those gets what `hello` tells
 /// everybody: no hidden members, no delays, no identity ([`ReplicaSet::limited`]).
@@ -282,18 +287,28 @@ pub async fn info(server: &Server, cancel: &CancellationToken) -> Result<Service
     })
 }
 
-/// Where the oplog of the member behind `server` (a direct connection) stands. `hello` says it to everybody.
+/// Where the oplog of the member behind `server` (a direct connection) stands. `hello` says it to everybody. A member
+/// that has just started knows no majority-committed position yet; that is waited for, [`MAJORITY_LIMIT`] at most.
 pub async fn op_times(server: &Server, cancel: &CancellationToken) -> Result<OpTimes> {
-    let hello = server.command(cancel, "admin", doc! {"hello": 1}).await?;
-    let last = hello.get_document("lastWrite").ok();
-    let time = |key: &str| last.and_then(|l| l.get_document(key).ok()).and_then(ts);
-    match (time("opTime"), time("majorityOpTime")) {
-        (Some(applied), Some(majority)) => Ok(OpTimes { applied, majority }),
-        _ => Err(Error::new(
-            ErrorKind::Transient,
-            format!("service {}: {} has no majority-committed position yet", server.service(), server.hosts()),
-        )
-        .hint("is a majority of the replica set's members up? rs.status() shows it")),
+    let began = tokio::time::Instant::now();
+    loop {
+        let hello = server.command(cancel, "admin", doc! {"hello": 1}).await?;
+        let last = hello.get_document("lastWrite").ok();
+        let time = |key: &str| last.and_then(|l| l.get_document(key).ok()).and_then(ts);
+        if let (Some(applied), Some(majority)) = (time("opTime"), time("majorityOpTime")) {
+            return Ok(OpTimes { applied, majority });
+        }
+        if began.elapsed() > MAJORITY_LIMIT {
+            return Err(Error::new(
+                ErrorKind::Transient,
+                format!("service {}: {} has no majority-committed position", server.service(), server.hosts()),
+            )
+            .hint("is a majority of the replica set's members up? rs.status() shows it"));
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return Err(Error::cancelled()),
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
     }
 }
 
