@@ -1,8 +1,11 @@
 //! Object stores behind one trait.
 //!
-//! A backend is one file and one line in [`open`]. Everything that is written goes through [`Storage`]; every call
-//! is idempotent, so that the retry decorator may repeat it: a part of an upload is named by its number and offset,
-//! an object becomes visible at `finish` as a whole or not at all.
+//! A backend is one file and one line in [`registry::open`]. Everything that is written goes through [`Storage`];
+//! every call is idempotent, so that the retry decorator may repeat it: a part of an upload is named by its number
+//! and offset, an object becomes visible at `finish` as a whole or not at all.
+//!
+//! Dropping the future of a call gives it up: what it would have made visible does not appear afterwards, as far as
+//! the storage is in our hands (an S3 server may still complete a request whose last byte it has received).
 
 use std::ops::Range;
 
@@ -12,7 +15,15 @@ use futures_util::stream::BoxStream;
 
 use crate::error::Result;
 
+pub mod filesystem;
+pub mod probe;
+pub mod registry;
+pub mod writer;
+
 pub use crate::domain::key::Key;
+pub use probe::test;
+pub use registry::open;
+pub use writer::{ObjectWriter, Written, read_all};
 
 /// One object of a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +41,8 @@ pub enum PutMode {
     CreateNew,
 }
 
-/// An object store below one root. Keys are relative to it and cannot leave it.
+/// An object store below one root. Keys are relative to it and cannot leave it. A key is not also the folder of
+/// another key: a folder of a disk could not hold both `a` and `a/b`.
 ///
 /// Errors: `Unreachable` and `Transient` may pass by themselves; `StorageFull`, `Denied`, `Unauthenticated` and
 /// `NotFound` are told apart, because a person does something else about each.
@@ -39,28 +51,33 @@ pub trait Storage: Send + Sync {
     /// Where this is, for messages: `s3://bucket/prefix` or a path. Never a secret.
     fn place(&self) -> String;
 
-    /// Writes a small object as a whole, durably: when it returns, the object survives a power loss.
+    /// How many bytes every part of an upload but the last has.
+    fn part_size(&self) -> usize;
+
+    /// Writes a small object (at most [`Storage::part_size`]) as a whole, durably: when it returns, the object
+    /// survives a power loss.
     async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()>;
 
     /// Begins a large object. Nothing is visible under `key` until [`Upload::finish`]; it then replaces what was there.
+    /// Most callers want an [`ObjectWriter`], which spares small objects the upload.
     async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>>;
 
     /// Streams an object, or the bytes `range` of it. A missing object is `NotFound`. The stream yields an error
-    /// when it ends before the last byte.
+    /// when it ends before the last byte; `Corrupt` when the object itself is shorter than `range.end`.
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>>;
 
     /// Size of an object, or `None` when there is none.
     async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>>;
 
-    /// All objects whose key begins with `prefix` followed by a slash (or all, when it is `None`), in key order.
-    /// Temporary files of unfinished uploads are not objects.
+    /// All objects whose key begins with `prefix` followed by a slash (or all, when it is `None`), in the order of
+    /// the keys' bytes. Temporary files of unfinished uploads are not objects, nor are names that are no [`Key`].
     async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>>;
 
-    /// The names directly below `prefix`: folders and objects, without recursion, in order. For finding backups
-    /// without listing their parts.
+    /// The names directly below `prefix`: objects, and folders that hold an object, without recursion, in order. For
+    /// finding backups without listing their parts.
     async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>>;
 
-    /// Removes an object; one that does not exist is no error.
+    /// Removes an object, durably; one that does not exist is no error.
     async fn delete(&self, key: &Key) -> Result<()>;
 
     /// Ends what unfinished uploads below `prefix` left behind (multipart uploads, temporary files). Returns how many.
@@ -73,16 +90,22 @@ pub trait Storage: Send + Sync {
 /// An object being written in parts. Dropping it without `finish` or `abort` leaves what `sweep` removes.
 #[async_trait]
 pub trait Upload: Send + Sync {
-    /// How many bytes every part but the last has.
-    fn part_size(&self) -> usize;
-
-    /// Writes part `number` (from 0), whose first byte is at `number * part_size`. May be called again with the same
-    /// number and bytes, and for several numbers at once.
+    /// Writes part `number` (from 0), whose first byte is at `number` times [`Storage::part_size`]. May be called
+    /// again with the same number and bytes, and for several numbers at once.
     async fn part(&self, number: u32, body: Bytes) -> Result<()>;
 
     /// Makes the object of parts `0..parts` visible, durably. May be called again after a retryable error.
     async fn finish(&self, parts: u32) -> Result<()>;
 
-    /// Removes what was written.
+    /// Removes what was written. May be called again.
     async fn abort(&self) -> Result<()>;
+}
+
+/// A name nobody else has chosen: 128 random bits in hex.
+fn random_name() -> Result<String> {
+    let mut bytes = [0u8; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| {
+        crate::error::Error::new(crate::error::ErrorKind::Failed, "the operating system gave no random bytes")
+    })?;
+    Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }

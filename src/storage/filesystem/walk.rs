@@ -1,0 +1,126 @@
+//! Listing a tree in key order.
+//!
+//! Memory: the names of one folder at each level of the path, because a disk does not sort them for us.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{Dir, FileType};
+use rustix::io::Errno;
+
+use crate::domain::key::Key;
+
+use super::super::ObjectInfo;
+use super::root::{TEMPORARY, open_folder, size_of};
+
+/// One name of a folder; a folder's own name ends in a slash, which also puts it where its keys belong
+/// (`a-b` comes before `a/b`).
+fn entries(folder: &OwnedFd) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    let mut reader = Dir::read_from(folder)?;
+    while let Some(entry) = reader.read() {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().to_str() else { continue };
+        if name == "." || name == ".." {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            // Some filesystems do not say.
+            FileType::Unknown => match rustix::fs::statat(folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                Err(Errno::NOENT) => continue,
+                Err(errno) => return Err(errno.into()),
+            },
+            known => known,
+        };
+        match kind {
+            FileType::Directory => names.push(format!("{name}/")),
+            FileType::RegularFile => names.push(name.to_owned()),
+            _ => {}
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// What a walk is to do next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Go,
+    Stop,
+}
+
+/// Calls `emit` for every object below `folder`, whose key is `prefix` (empty for the root).
+pub(super) fn objects(folder: &OwnedFd, prefix: &str, emit: &mut dyn FnMut(ObjectInfo) -> Step) -> io::Result<Step> {
+    for name in entries(folder)? {
+        if let Some(below) = name.strip_suffix('/') {
+            let path = join(prefix, below);
+            // A path that is no key is not ours.
+            if Key::new(path.as_str()).is_err() {
+                continue;
+            }
+            match open_folder(folder, below) {
+                Ok(inner) => {
+                    if objects(&inner, &path, emit)? == Step::Stop {
+                        return Ok(Step::Stop);
+                    }
+                }
+                // Removed while we walked.
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        } else if !name.starts_with(TEMPORARY)
+            && let Ok(key) = Key::new(join(prefix, &name))
+            && let Some(size) = size_of(folder, &name)?
+            && emit(ObjectInfo { key, size }) == Step::Stop
+        {
+            return Ok(Step::Stop);
+        }
+    }
+    Ok(Step::Go)
+}
+
+/// The names of the objects in `folder` and of the folders that hold an object.
+pub(super) fn names(folder: &OwnedFd, prefix: &str) -> io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for name in entries(folder)? {
+        let Some(below) = name.strip_suffix('/') else {
+            if !name.starts_with(TEMPORARY) && Key::new(join(prefix, &name)).is_ok() {
+                found.push(name);
+            }
+            continue;
+        };
+        let inner = match open_folder(folder, below) {
+            Ok(inner) => inner,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        if objects(&inner, &join(prefix, below), &mut |_| Step::Stop)? == Step::Stop {
+            found.push(below.to_owned());
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// The keys of the temporary files below `folder`.
+pub(super) fn temporaries(folder: &OwnedFd, prefix: &str, found: &mut Vec<Key>) -> io::Result<()> {
+    for name in entries(folder)? {
+        if let Some(below) = name.strip_suffix('/') {
+            match open_folder(folder, below) {
+                Ok(inner) => temporaries(&inner, &join(prefix, below), found)?,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        } else if name.starts_with(TEMPORARY)
+            && let Ok(key) = Key::new(join(prefix, &name))
+        {
+            found.push(key);
+        }
+    }
+    Ok(())
+}
+
+fn join(prefix: &str, name: &str) -> String {
+    if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") }
+}

@@ -1,0 +1,19 @@
+//! From a configuration to a storage: one line for each backend.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Storage;
+use super::filesystem::Filesystem;
+use crate::domain::storage::StorageConfig;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Opens the storage of `config`. Contacts nothing: what cannot be reached fails at the first call.
+pub async fn open(config: &StorageConfig) -> Result<Arc<dyn Storage>> {
+    Ok(match config {
+        StorageConfig::Filesystem { path } => Arc::new(Filesystem::new(Path::new(path))),
+        StorageConfig::S3(_) => {
+            return Err(Error::new(ErrorKind::Unsupported, "S3 storages are not built into this version"));
+        }
+    })
+}
