@@ -391,6 +391,9 @@ mod tests {
         fn place(&self) -> String {
             "memory".into()
         }
+        fn part_size(&self) -> usize {
+            self.1
+        }
         async fn put(&self, _: &Key, _: Bytes, _: PutMode) -> Result<()> {
             not_here()
         }
