@@ -1,6 +1,11 @@
 //! What the integration tests share: real servers, stock tools, comparing databases.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod compare;
+pub mod oracle;
+pub mod tools;
+pub mod writers;
+
 use mongokeep::sandbox::{Mongod, ReplicaSet, ReplicaSetOptions, Step};
 
 /// The mongod of all tests; fetched at first use.
