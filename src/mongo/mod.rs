@@ -7,6 +7,7 @@
 pub mod check;
 pub mod connect;
 pub mod error;
+pub mod oplog;
 pub mod run;
 pub mod topology;
 

@@ -1,0 +1,93 @@
+//! `collMod`: changes of options and of single indexes.
+
+use mongodb::bson::{Bson, Document};
+
+use super::{Collection, normalise_options};
+use crate::domain::text::escape;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::oplog::entry::unknown;
+
+/// What a command carries beside its subject.
+const GENERIC: [&str; 8] =
+    ["collMod", "$db", "lsid", "writeConcern", "comment", "apiVersion", "isTimeseriesNamespace", "dryRun"];
+
+/// Sets what the command says. An index that is gone by the time the backup recorded the collection is left alone.
+pub(super) fn apply(collection: &mut Collection, o: &Document) -> Result<()> {
+    for (key, value) in o {
+        let options = &mut collection.options;
+        match key.as_str() {
+            "validator"
+            | "validationLevel"
+            | "validationAction"
+            | "changeStreamPreAndPostImages"
+            | "recordPreImages" => {
+                // The validator of buckets is the server's own.
+                if !(collection.timeseries && key.starts_with("validat")) {
+                    options.insert(key.clone(), value.clone());
+                }
+            }
+            "expireAfterSeconds" => match value {
+                Bson::String(off) if off == "off" => {
+                    options.remove(key);
+                }
+                _ => {
+                    options.insert(key.clone(), value.clone());
+                }
+            },
+            "cappedSize" => {
+                options.insert("size", value.clone());
+            }
+            "cappedMax" => {
+                options.insert("max", value.clone());
+            }
+            "timeseries" => {
+                let change = value.as_document().ok_or_else(|| wrong(key))?;
+                let Ok(current) = options.get_document_mut("timeseries") else { continue };
+                for (name, value) in change {
+                    current.insert(name.clone(), value.clone());
+                }
+            }
+            "index" => index(collection, value.as_document().ok_or_else(|| wrong(key))?)?,
+            key if GENERIC.contains(&key) => {}
+            key => return Err(unknown(&format!("option {} of collMod", escape(key)))),
+        }
+    }
+    normalise_options(&mut collection.options);
+    Ok(())
+}
+
+fn wrong(key: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("collMod with another {} than a document", escape(key)))
+}
+
+fn index(collection: &mut Collection, change: &Document) -> Result<()> {
+    let name = change.get_str("name").ok();
+    let key = change.get_document("keyPattern").ok();
+    let found = collection.indexes.iter_mut().find(|i| match (name, key) {
+        (Some(name), _) => i.get_str("name").is_ok_and(|n| n == name),
+        (None, Some(key)) => i.get_document("key").is_ok_and(|k| k == key),
+        (None, None) => false,
+    });
+    let Some(spec) = found else { return Ok(()) };
+    for (key, value) in change {
+        match key.as_str() {
+            "name" | "keyPattern" => {}
+            "expireAfterSeconds" => {
+                spec.insert(key.clone(), value.clone());
+            }
+            "hidden" | "prepareUnique" if value.as_bool() == Some(false) => {
+                spec.remove(key);
+            }
+            "unique" => {
+                spec.insert(key.clone(), value.clone());
+                // Preparing ends where uniqueness begins.
+                spec.remove("prepareUnique");
+            }
+            "hidden" | "prepareUnique" => {
+                spec.insert(key.clone(), value.clone());
+            }
+            key => return Err(unknown(&format!("index option {} of collMod", escape(key)))),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,404 @@
+//! What every collection is called, and what its options and indexes are, after an oplog range.
+//!
+//! `applyOps` rejects index builds, aborts a server for some creates and loses indexes over a rename, so that no
+//! definition is ever replayed. Instead this follows them: it starts from what a backup recorded and applies every
+//! definition change to that, by UUID. A restore then creates each surviving collection once, as it is at the end.
+//!
+//! The range begins before the definitions were recorded, so that some of its changes are in them already. Every rule
+//! here therefore sets a state instead of changing one (the last writer of a name, an option, an index wins), which
+//! gives the same end whether a change had been seen or not.
+
+use std::collections::BTreeMap;
+
+use mongodb::bson::{Bson, Document, RawDocument, doc};
+
+use super::entry::{Op, OpKind, Uuid, is_bookkeeping, is_ignored_command, unknown};
+use crate::domain::namespace::Namespace;
+use crate::domain::text::escape;
+use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+
+mod collmod;
+mod index;
+#[cfg(test)]
+mod tests;
+mod timeseries;
+
+pub use index::is_ttl;
+pub use timeseries::BUCKETS_PREFIX;
+
+/// A collection or time series that is alive.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Collection {
+    /// For a time series the name people use, not that of its buckets.
+    pub namespace: Namespace,
+    pub timeseries: bool,
+    /// As the `create` command takes them.
+    pub options: Document,
+    /// All but the one on `_id` that every collection has; of a time series, in terms of its fields.
+    pub indexes: Vec<Document>,
+    /// Which of the backup's collections it is; `None`: created within the range, so that the oplog holds it whole.
+    pub source: Option<usize>,
+}
+
+impl Collection {
+    pub fn is_capped(&self) -> bool {
+        self.options.get_bool("capped").unwrap_or(false)
+    }
+
+    /// Where its documents really are.
+    pub fn storage_namespace(&self) -> Namespace {
+        if self.timeseries {
+            Namespace::new(&self.namespace.db, format!("{BUCKETS_PREFIX}{}", self.namespace.collection))
+        } else {
+            self.namespace.clone()
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct View {
+    /// `viewOn`, `pipeline` and perhaps `collation`.
+    pub options: Document,
+    pub source: Option<usize>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum State {
+    Alive(Collection),
+    Dropped,
+    /// Not recorded by the backup and not created in the range: excluded from the backup, or dropped later on.
+    Unknown {
+        last_name: Namespace,
+        first_ts: Timestamp,
+    },
+}
+
+/// See the module's documentation.
+#[derive(Debug, Clone, Default)]
+pub struct Catalogue {
+    by_uuid: BTreeMap<Uuid, State>,
+    views: BTreeMap<Namespace, View>,
+}
+
+/// A collection whose documents the range changes, but which nobody recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranger {
+    pub uuid: Uuid,
+    pub last_name: Namespace,
+    pub first_ts: Timestamp,
+}
+
+impl Catalogue {
+    /// A collection as the backup recorded it. `namespace`, `options` and `indexes` of a time series are those of the
+    /// time series itself; `uuid` is that of its buckets.
+    pub fn add_collection(&mut self, uuid: Uuid, collection: Collection) {
+        let indexes = collection.indexes.into_iter().filter(|i| !index::is_implied(i)).collect();
+        let mut options = collection.options;
+        normalise_options(&mut options);
+        self.by_uuid.insert(uuid, State::Alive(Collection { indexes, options, ..collection }));
+    }
+
+    pub fn add_view(&mut self, namespace: Namespace, options: Document, source: Option<usize>) {
+        self.views.insert(namespace, View { options, source });
+    }
+
+    /// Follows one operation that takes effect at `ts`. Document changes only tell that a collection exists.
+    ///
+    /// Errors: `Unsupported` for a command nobody knows, `Corrupt` for one that makes no sense.
+    pub fn apply(&mut self, ts: Timestamp, op: &Op<'_>) -> Result<()> {
+        let at = |e: Error| e.context(format!("oplog position {ts}"));
+        match op.kind {
+            OpKind::Noop => Ok(()),
+            OpKind::Insert | OpKind::Update | OpKind::Delete => {
+                let ns = op.namespace().ok_or_else(|| nonsense(op)).map_err(at)?;
+                if is_bookkeeping(&ns) {
+                    return Ok(());
+                }
+                if ns.collection == "system.views" {
+                    return self.view_change(op).map_err(at);
+                }
+                let uuid = op.ui.ok_or_else(|| nonsense(op)).map_err(at)?;
+                self.know(ts, uuid, &ns);
+                Ok(())
+            }
+            OpKind::Command => self.command(ts, op).map_err(at),
+        }
+    }
+
+    /// The collection with this UUID, when it is alive.
+    pub fn collection(&self, uuid: &Uuid) -> Option<&Collection> {
+        match self.by_uuid.get(uuid) {
+            Some(State::Alive(collection)) => Some(collection),
+            _ => None,
+        }
+    }
+
+    /// All collections that are alive, by UUID.
+    pub fn collections(&self) -> impl Iterator<Item = (&Uuid, &Collection)> {
+        self.by_uuid.iter().filter_map(|(uuid, state)| match state {
+            State::Alive(collection) => Some((uuid, collection)),
+            _ => None,
+        })
+    }
+
+    pub fn views(&self) -> &BTreeMap<Namespace, View> {
+        &self.views
+    }
+
+    /// Collections that were not recorded and are not dropped by the end of the range.
+    pub fn strangers(&self) -> impl Iterator<Item = Stranger> + '_ {
+        self.by_uuid.iter().filter_map(|(uuid, state)| match state {
+            State::Unknown { last_name, first_ts } => {
+                Some(Stranger { uuid: *uuid, last_name: last_name.clone(), first_ts: *first_ts })
+            }
+            _ => None,
+        })
+    }
+
+    /// Two things of one name cannot both be right.
+    ///
+    /// Errors: `Corrupt`, naming the namespace.
+    pub fn check_names(&self) -> Result<()> {
+        let mut names: Vec<&Namespace> =
+            self.collections().map(|(_, c)| &c.namespace).chain(self.views.keys()).collect();
+        names.sort();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            None => Ok(()),
+            Some(pair) => Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("after the stored oplog two things are called {}", escape(&pair[0].to_string())),
+            )),
+        }
+    }
+
+    fn know(&mut self, ts: Timestamp, uuid: Uuid, ns: &Namespace) {
+        let state = self.by_uuid.entry(uuid).or_insert_with(|| State::Unknown { last_name: ns.clone(), first_ts: ts });
+        if let State::Unknown { last_name, .. } = state
+            && last_name != ns
+        {
+            *last_name = ns.clone();
+        }
+    }
+
+    fn alive(&mut self, uuid: &Uuid) -> Option<&mut Collection> {
+        match self.by_uuid.get_mut(uuid) {
+            Some(State::Alive(collection)) => Some(collection),
+            _ => None,
+        }
+    }
+
+    fn command(&mut self, ts: Timestamp, op: &Op<'_>) -> Result<()> {
+        let (name, _) = op.command().ok_or_else(|| nonsense(op))?;
+        if is_ignored_command(name) {
+            return Ok(());
+        }
+        // Dropped collections have entries of their own; this one only closes them.
+        if name == "dropDatabase" {
+            return Ok(());
+        }
+        if !KNOWN_COMMANDS.contains(&name) {
+            return Err(unknown(&format!("{} command", escape(name))));
+        }
+        let target = match name {
+            "renameCollection" => op.command().and_then(|(_, e)| Namespace::parse(e.str()?)),
+            _ => op.command_target(),
+        };
+        let target = target.ok_or_else(|| nonsense(op))?;
+        if is_bookkeeping(&target) {
+            return Ok(());
+        }
+        if target.collection == "system.views" {
+            if name == "drop" {
+                self.views.retain(|ns, _| ns.db != target.db);
+            }
+            return Ok(());
+        }
+        let uuid = op.ui.ok_or_else(|| nonsense(op))?;
+        let o = decode(op.o)?;
+        match name {
+            "create" => {
+                self.create(uuid, target, o);
+                return Ok(());
+            }
+            "drop" => {
+                self.by_uuid.insert(uuid, State::Dropped);
+                return Ok(());
+            }
+            "renameCollection" => return self.rename(ts, uuid, &o),
+            _ => self.know(ts, uuid, &target),
+        }
+        let Some(collection) = self.alive(&uuid) else { return Ok(()) };
+        match name {
+            "collMod" => collmod::apply(collection, &o),
+            "createIndexes" => {
+                let mut spec = o;
+                spec.remove("createIndexes");
+                index::set(collection, spec)
+            }
+            "commitIndexBuild" => {
+                for spec in o.get_array("indexes").map_err(|_| nonsense(op))? {
+                    index::set(collection, spec.as_document().ok_or_else(|| nonsense(op))?.clone())?;
+                }
+                Ok(())
+            }
+            _ => index::remove(collection, &o),
+        }
+    }
+
+    fn create(&mut self, uuid: Uuid, target: Namespace, mut options: Document) {
+        // Recorded after its creation: what was recorded is at least as new.
+        if matches!(self.by_uuid.get(&uuid), Some(State::Alive(_))) {
+            return;
+        }
+        options.remove("create");
+        options.remove("idIndex");
+        let (namespace, timeseries) = match target.collection.strip_prefix(BUCKETS_PREFIX) {
+            Some(name) if options.contains_key("timeseries") => {
+                timeseries::from_bucket_options(&mut options);
+                (Namespace::new(&target.db, name), true)
+            }
+            _ => (target.clone(), false),
+        };
+        normalise_options(&mut options);
+        let created = Collection { namespace, timeseries, options, indexes: Vec::new(), source: None };
+        self.by_uuid.insert(uuid, State::Alive(created));
+    }
+
+    fn rename(&mut self, ts: Timestamp, uuid: Uuid, o: &Document) -> Result<()> {
+        let wrong = || Error::new(ErrorKind::Corrupt, "a rename without a valid target");
+        let to = o.get_str("to").ok().and_then(Namespace::parse).ok_or_else(wrong)?;
+        match o.get("dropTarget") {
+            None | Some(Bson::Boolean(false)) => {}
+            Some(Bson::Binary(binary)) => {
+                let target: Uuid = binary.bytes.as_slice().try_into().map_err(|_| wrong())?;
+                self.by_uuid.insert(target, State::Dropped);
+            }
+            // Servers before 4.2 did not say which collection was dropped.
+            Some(_) => return Err(unknown("old form of a rename over another collection")),
+        }
+        match self.alive(&uuid) {
+            Some(collection) => {
+                let name = match to.collection.strip_prefix(BUCKETS_PREFIX) {
+                    Some(name) if collection.timeseries => Namespace::new(&to.db, name),
+                    _ => to,
+                };
+                collection.namespace = name;
+            }
+            None => self.know(ts, uuid, &to),
+        }
+        Ok(())
+    }
+
+    /// Views are documents of `<db>.system.views`.
+    fn view_change(&mut self, op: &Op<'_>) -> Result<()> {
+        let id = op.id().and_then(|e| e.str()).and_then(Namespace::parse).ok_or_else(|| nonsense(op))?;
+        match op.kind {
+            OpKind::Delete => {
+                self.views.remove(&id);
+            }
+            OpKind::Insert => self.set_view(id, decode(op.o)?),
+            _ => {
+                let change = decode(op.o)?;
+                let new = if change.contains_key("$v") {
+                    let mut old = match self.views.get(&id) {
+                        Some(view) => view.options.clone(),
+                        // Of a time series, or dropped later on.
+                        None => return Ok(()),
+                    };
+                    patch(&mut old, &change)?;
+                    old
+                } else {
+                    change
+                };
+                self.set_view(id, new);
+            }
+        }
+        Ok(())
+    }
+
+    fn set_view(&mut self, id: Namespace, mut options: Document) {
+        // The view over the buckets is part of a time series.
+        if options.get_str("viewOn").is_ok_and(|on| on.starts_with(BUCKETS_PREFIX)) {
+            return;
+        }
+        options.remove("_id");
+        let source = self.views.get(&id).and_then(|v| v.source);
+        self.views.insert(id, View { options, source });
+    }
+}
+
+const KNOWN_COMMANDS: [&str; 10] = [
+    "create",
+    "drop",
+    "renameCollection",
+    "collMod",
+    "createIndexes",
+    "commitIndexBuild",
+    "dropIndexes",
+    "deleteIndexes",
+    "dropIndex",
+    "deleteIndex",
+];
+
+fn decode(bytes: &[u8]) -> Result<Document> {
+    RawDocument::from_bytes(bytes)
+        .and_then(Document::try_from)
+        .map_err(|e| Error::new(ErrorKind::Corrupt, "a definition in the oplog cannot be read").source(e))
+}
+
+fn nonsense(op: &Op<'_>) -> Error {
+    let name = op.command().map(|(name, _)| name).unwrap_or("document change");
+    Error::new(ErrorKind::Corrupt, format!("the {} on {} makes no sense", escape(name), escape(op.ns)))
+}
+
+/// Options that say where or how a server keeps a collection, not what the collection is.
+fn normalise_options(options: &mut Document) {
+    for key in ["temp", "uuid", "autoIndexId", "flags", "recordIdsReplicated"] {
+        options.remove(key);
+    }
+    if options.get_document("changeStreamPreAndPostImages").is_ok_and(|d| !d.get_bool("enabled").unwrap_or(false)) {
+        options.remove("changeStreamPreAndPostImages");
+    }
+    if options.get_bool("recordPreImages").is_ok_and(|on| !on) {
+        options.remove("recordPreImages");
+    }
+    if options.get_document("validator").is_ok_and(Document::is_empty) {
+        options.remove("validator");
+    }
+}
+
+/// Applies an update entry (`$v: 2` with `diff`, or `$v: 1` with `$set` and `$unset`) to the top level of a document.
+fn patch(target: &mut Document, change: &Document) -> Result<()> {
+    let deeper = || unknown("update of a view in a form this version does not know");
+    let set = |target: &mut Document, fields: &Document| {
+        for (key, value) in fields {
+            target.insert(key.clone(), value.clone());
+        }
+    };
+    let empty = doc! {};
+    if let Ok(diff) = change.get_document("diff") {
+        for (section, fields) in diff {
+            let fields = fields.as_document().unwrap_or(&empty);
+            match section.as_str() {
+                "u" | "i" => set(target, fields),
+                "d" => fields.keys().for_each(|key| {
+                    target.remove(key);
+                }),
+                _ => return Err(deeper()),
+            }
+        }
+        return Ok(());
+    }
+    for (operator, fields) in change {
+        match (operator.as_str(), fields.as_document()) {
+            ("$v", _) => {}
+            ("$set", Some(fields)) if fields.keys().all(|k| !k.contains('.')) => set(target, fields),
+            ("$unset", Some(fields)) if fields.keys().all(|k| !k.contains('.')) => fields.keys().for_each(|key| {
+                target.remove(key);
+            }),
+            _ => return Err(deeper()),
+        }
+    }
+    Ok(())
+}
