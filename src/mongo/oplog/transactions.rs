@@ -255,7 +255,9 @@ mod tests {
         }
     }
 
-    fn run(limit: usize, entries: &[Document]) -> Result<(Vec<(u32, i64)>, Vec<Open>)> {
+    type Seen = (Vec<(u32, i64)>, Vec<Open>);
+
+    fn run(limit: usize, entries: &[Document]) -> Result<Seen> {
         let mut transactions = Transactions::with_memory_limit(limit);
         let mut seen = Vec::new();
         for entry in entries {
