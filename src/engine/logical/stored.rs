@@ -1,0 +1,247 @@
+//! What a backup holds, read back: definitions, the oplog, and the catalogue at a position.
+
+use std::sync::Arc;
+
+use mongodb::bson::{Bson, Document};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+
+use crate::artifact::layout::BackupRoot;
+use crate::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
+use crate::artifact::read::{Documents, ReadOptions, read_small};
+use crate::domain::namespace::Namespace;
+use crate::domain::restore::CollectionKind;
+use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::oplog::catalogue::{Catalogue, Collection};
+use crate::mongo::oplog::entry::{Entry, Uuid};
+use crate::mongo::oplog::transactions::{Open, Transactions};
+use crate::storage::Storage;
+
+/// A backup in a storage: where its objects are, and what its manifest says. Cheap to clone.
+#[derive(Clone)]
+pub struct Stored {
+    pub storage: Arc<dyn Storage>,
+    pub root: BackupRoot,
+    pub manifest: Arc<Manifest>,
+}
+
+impl Stored {
+    /// The backup that `manifest` describes, in `storage`.
+    pub fn new(storage: Arc<dyn Storage>, manifest: Manifest) -> Result<Self> {
+        let root = BackupRoot::new(&manifest.folder, &manifest.name)?;
+        Ok(Self { storage, root, manifest: Arc::new(manifest) })
+    }
+
+    /// The documents of one object.
+    pub fn documents(&self, object: &ObjectEntry, options: ReadOptions) -> Result<Documents> {
+        let key = self.root.key().join(&object.path)?;
+        Ok(Documents::open(self.storage.clone(), key, object, options))
+    }
+
+    /// Options and indexes of a collection, as they were recorded.
+    pub async fn definition(&self, entry: &CollectionEntry) -> Result<Definition> {
+        let key = self.root.key().join(&entry.metadata.path)?;
+        let bytes = read_small(self.storage.as_ref(), &key, &entry.metadata).await?;
+        Definition::parse(&bytes)
+            .map_err(|why| Error::new(ErrorKind::Corrupt, format!("{key} cannot be understood: {why}")))
+    }
+
+    /// Gives every entry of the stored oplog to `visit`, on a thread that may block, until it says to stop.
+    pub async fn for_each_entry<T, F>(&self, cancel: &CancellationToken, state: T, mut visit: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut T, &[u8]) -> Result<Go> + Send + 'static,
+    {
+        let (stored, cancel) = (self.clone(), cancel.clone());
+        let work = move || {
+            let mut state = state;
+            let runtime = Handle::current();
+            let options = ReadOptions { batch_bytes: 2 << 20, ..ReadOptions::default() };
+            for object in &stored.manifest.oplog {
+                let mut documents = stored.documents(object, options)?;
+                let next = async |documents: &mut Documents| {
+                    tokio::select! {
+                        biased;
+                        () = cancel.cancelled() => Some(Err(Error::cancelled())),
+                        batch = documents.next() => batch,
+                    }
+                };
+                while let Some(batch) = runtime.block_on(next(&mut documents)) {
+                    for document in batch?.documents() {
+                        if visit(&mut state, document)? == Go::Stop {
+                            return Ok(state);
+                        }
+                    }
+                }
+            }
+            Ok(state)
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|e| Error::new(ErrorKind::Internal, "reading the stored oplog died").source(e))?
+    }
+
+    /// What every collection is after position `until`.
+    ///
+    /// Errors: `Unsupported` when the oplog holds what cannot be replayed, `Corrupt`.
+    pub async fn survey(&self, cancel: &CancellationToken, until: Timestamp) -> Result<Survey> {
+        let mut catalogue = Catalogue::default();
+        for (n, entry) in self.manifest.collections.iter().enumerate() {
+            let definition = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(Error::cancelled()),
+                definition = self.definition(entry) => definition?,
+            };
+            add(&mut catalogue, n, entry, definition)?;
+        }
+        let state = (catalogue, Transactions::default());
+        let (catalogue, transactions) = self
+            .for_each_entry(cancel, state, move |(catalogue, transactions), document| {
+                let entry = Entry::parse(document)?;
+                if entry.ts > until {
+                    return Ok(Go::Stop);
+                }
+                transactions.feed(&entry, &mut |ts, op| catalogue.apply(ts, op))?;
+                Ok(Go::On)
+            })
+            .await?;
+        catalogue.check_names()?;
+        self.check_strangers(&catalogue)?;
+        Ok(Survey { catalogue, open: transactions.open() })
+    }
+
+    /// A collection that was selected, has changes and is not in the backup: the backup is not what it claims to be.
+    fn check_strangers(&self, catalogue: &Catalogue) -> Result<()> {
+        let selection = &self.manifest.selection;
+        match catalogue.strangers().find(|s| selection.selects(&s.last_name)) {
+            None => Ok(()),
+            Some(stranger) => Err(Error::new(
+                ErrorKind::Corrupt,
+                format!(
+                    "the backup holds changes of {} (from oplog position {}), but not the collection itself",
+                    crate::domain::text::escape(&stranger.last_name.to_string()),
+                    stranger.first_ts
+                ),
+            )
+            .hint("use another backup")),
+        }
+    }
+}
+
+/// Whether a reader wants more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Go {
+    On,
+    Stop,
+}
+
+/// The result of reading a stored oplog for its definitions.
+#[derive(Debug)]
+pub struct Survey {
+    pub catalogue: Catalogue,
+    /// Transactions open at the end: they are discarded.
+    pub open: Vec<Open>,
+}
+
+/// A `.metadata.json`: canonical Extended JSON, as `mongodump` writes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Definition {
+    pub options: Document,
+    pub indexes: Vec<Document>,
+}
+
+impl Definition {
+    fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
+        let json: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
+        let mut document = Document::try_from(json).map_err(|e| e.to_string())?;
+        let options = match document.remove("options") {
+            Some(Bson::Document(options)) => options,
+            None | Some(Bson::Null) => Document::new(),
+            Some(_) => return Err("its options are no document".into()),
+        };
+        let indexes = match document.remove("indexes") {
+            Some(Bson::Array(indexes)) => indexes,
+            None | Some(Bson::Null) => Vec::new(),
+            Some(_) => return Err("its indexes are no list".into()),
+        };
+        let mut specs = Vec::with_capacity(indexes.len());
+        for spec in indexes {
+            let Bson::Document(mut spec) = spec else { return Err("an index is no document".into()) };
+            spec.remove("ns");
+            specs.push(spec);
+        }
+        Ok(Self { options, indexes: specs })
+    }
+}
+
+fn add(catalogue: &mut Catalogue, source: usize, entry: &CollectionEntry, definition: Definition) -> Result<()> {
+    if entry.kind == CollectionKind::View {
+        catalogue.add_view(entry.namespace.clone(), definition.options, Some(source));
+        return Ok(());
+    }
+    let uuid = entry.uuid.as_deref().and_then(parse_uuid).ok_or_else(|| {
+        let ns = crate::domain::text::escape(&entry.namespace.to_string());
+        Error::new(ErrorKind::Corrupt, format!("the manifest lacks the UUID of {ns}"))
+    })?;
+    catalogue.add_collection(
+        uuid,
+        Collection {
+            namespace: entry.namespace.clone(),
+            timeseries: entry.kind == CollectionKind::Timeseries,
+            options: definition.options,
+            indexes: definition.indexes,
+            source: Some(source),
+        },
+    );
+    Ok(())
+}
+
+/// 32 hex digits.
+pub fn parse_uuid(text: &str) -> Option<Uuid> {
+    let mut uuid = [0; 16];
+    if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (n, byte) in uuid.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * n..2 * n + 2)?, 16).ok()?;
+    }
+    Some(uuid)
+}
+
+/// Where the server itself keeps things that no backup restores as collections.
+pub fn is_restorable(ns: &Namespace) -> bool {
+    match ns.db.as_str() {
+        "config" | "local" => false,
+        // The feature compatibility version and the keys of a cluster are the target's own; users and roles are merged.
+        "admin" => !ns.collection.starts_with("system.") && !ns.collection.starts_with("pbm"),
+        _ => ns.collection != "system.profile",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mongodb::bson::doc;
+
+    #[test]
+    fn definitions_keep_the_types_of_values() {
+        let text = r#"{"options":{"capped":true,"size":{"$numberLong":"4096"}},
+            "indexes":[{"v":{"$numberInt":"2"},"key":{"a":{"$numberDouble":"1.0"}},"name":"a_1","ns":"x.y"}],
+            "uuid":"00112233445566778899aabbccddeeff","collectionName":"y","type":"collection"}"#;
+        let definition = Definition::parse(text.as_bytes()).unwrap();
+        assert_eq!(definition.options, doc! {"capped": true, "size": 4096i64});
+        assert_eq!(definition.indexes, [doc! {"v": 2, "key": {"a": 1.0}, "name": "a_1"}]);
+        assert!(Definition::parse(b"{\"indexes\": 3}").is_err());
+        assert!(Definition::parse(b"{").is_err());
+    }
+
+    #[test]
+    fn uuids() {
+        let uuid = parse_uuid("00112233445566778899aabbccddeeff").unwrap();
+        assert_eq!((uuid[0], uuid[1], uuid[15]), (0, 0x11, 0xff));
+        assert!(parse_uuid("0011").is_none() && parse_uuid(&"é".repeat(16)).is_none());
+        assert!(parse_uuid("+0112233445566778899aabbccddeeff").is_none());
+    }
+}
