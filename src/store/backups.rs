@@ -1,0 +1,266 @@
+//! The catalogue of backups. A cache of what the storages hold: a row says `succeeded` only after the manifest was
+//! written, and can be made again from the manifest.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use super::{Store, from_word, millis, now, time, word};
+use crate::domain::backup::{Backup, BackupRequest, BackupState, BackupType, Compression, Model};
+use crate::domain::service::EngineKind;
+use crate::domain::text::escape;
+use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a manifest says about a backup.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackupFacts {
+    pub name: String,
+    pub service: String,
+    pub cluster: Option<String>,
+    pub folder: String,
+    pub schedule: Option<String>,
+    pub engine: EngineKind,
+    pub model: Model,
+    pub backup_type: BackupType,
+    pub compression: Compression,
+    pub consistent_at_ts: Timestamp,
+    pub size_bytes: u64,
+    pub uncompressed_bytes: u64,
+    pub documents: u64,
+    pub started_at: chrono::DateTime<chrono::Utc>,
+    pub finished_at: chrono::DateTime<chrono::Utc>,
+    pub server_version: String,
+    pub fcv: String,
+}
+
+const COLUMNS: &str = "SELECT name, service, cluster, storage, folder, engine, model, type, schedule, state, pinned,
+    consistent_t, consistent_i, size_bytes, uncompressed_bytes, documents, started_at, finished_at, server_version, fcv,
+    compression, error, verified_at, verify_error FROM backups";
+
+impl Store {
+    /// Newest first.
+    pub fn backups(&self) -> Result<Vec<Backup>> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached(&format!("{COLUMNS} ORDER BY started_at DESC, name"))?;
+            let mut rows = statement.query([])?;
+            let mut out = Vec::new();
+            while let Some(row) = rows.next()? {
+                out.push(read(row)?);
+            }
+            Ok(out)
+        })
+    }
+
+    pub fn backup(&self, name: &str) -> Result<Backup> {
+        self.read(|c| get(c, name))
+    }
+
+    pub fn pin_backup(&self, name: &str, pinned: bool) -> Result<Backup> {
+        self.write(|t| {
+            t.execute("UPDATE backups SET pinned = ?2 WHERE name = ?1", params![name, pinned])?;
+            get(t, name)
+        })
+    }
+
+    /// Notes how a verification ended; `error` is `None` when nothing was wrong.
+    pub fn backup_verified(&self, name: &str, error: Option<&str>) -> Result<()> {
+        self.write(|t| {
+            t.execute(
+                "UPDATE backups SET verified_at = ?2, verify_error = ?3 WHERE name = ?1",
+                params![name, millis(now()), error],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Puts a backup that was found in `storage` into the catalogue, or brings its row up to date.
+    /// Returns whether it was new.
+    ///
+    /// Errors: `Conflict` when the name belongs to a backup elsewhere.
+    pub fn import_backup(&self, storage: &str, facts: &BackupFacts) -> Result<bool> {
+        self.write(|t| {
+            let present = get(t, &facts.name);
+            match present {
+                Ok(backup) if backup.storage != storage || backup.folder != facts.folder => Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!(
+                        "the catalogue has another backup {} (in storage {}, folder {:?})",
+                        escape(&facts.name),
+                        backup.storage,
+                        backup.folder
+                    ),
+                )),
+                // A job is working on it, and knows better.
+                Ok(_) if super::jobs::unfinished(t, "backup = ?1", &facts.name)?.is_some() => Ok(false),
+                Ok(backup) => {
+                    set_facts(t, facts)?;
+                    Ok(backup.state != BackupState::Succeeded)
+                }
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    t.execute(
+                        "INSERT INTO backups (name, service, cluster, storage, folder, engine, model, type, schedule,
+                            state, started_at, compression) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'succeeded', ?10, ?11)",
+                        params![
+                            facts.name,
+                            facts.service,
+                            facts.cluster,
+                            storage,
+                            facts.folder,
+                            word(&facts.engine)?,
+                            word(&facts.model)?,
+                            word(&facts.backup_type)?,
+                            facts.schedule,
+                            millis(facts.started_at),
+                            facts.compression.to_string(),
+                        ],
+                    )?;
+                    set_facts(t, facts)?;
+                    Ok(true)
+                }
+                Err(e) => Err(e),
+            }
+        })
+    }
+
+    /// Lists a folder without a manifest, so that a person can remove it. Does nothing when the name is known.
+    pub fn import_incomplete(&self, storage: &str, folder: &str, name: &str, service: &str, why: &str) -> Result<()> {
+        self.write(|t| {
+            t.execute(
+                "INSERT INTO backups (name, service, storage, folder, engine, model, type, state, started_at, compression,
+                    error) VALUES (?1, ?2, ?3, ?4, 'native', 'logical', 'full', 'incomplete', ?5, 'none', ?6)
+                 ON CONFLICT (name) DO NOTHING",
+                params![name, service, storage, folder, millis(now()), why],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// A backup that was good is gone from its storage, as somebody just saw; it is no longer listed as good.
+    pub fn backup_missing(&self, name: &str, why: &str) -> Result<()> {
+        self.write(|t| {
+            t.execute(
+                "UPDATE backups SET state = 'incomplete', error = ?2 WHERE name = ?1 AND state = 'succeeded'",
+                params![name, why],
+            )?;
+            Ok(())
+        })
+    }
+}
+
+pub fn get(c: &Connection, name: &str) -> Result<Backup> {
+    let mut statement = c.prepare_cached(&format!("{COLUMNS} WHERE name = ?1"))?;
+    let mut rows = statement.query([name])?;
+    rows.next()?
+        .map(read)
+        .transpose()?
+        .ok_or_else(|| Error::not_found("backup", escape(name)).hint("mongokeep backup list shows what there is"))
+}
+
+/// Reserves the name and shows the backup from the moment it is asked for.
+///
+/// Errors: `Conflict` for a taken name.
+pub fn insert_running(
+    t: &Transaction<'_>,
+    request: &BackupRequest,
+    cluster: Option<&str>,
+    engine: EngineKind,
+) -> Result<()> {
+    let state: Option<String> =
+        t.query_row("SELECT state FROM backups WHERE name = ?1", [&request.name], |r| r.get(0)).optional()?;
+    if let Some(state) = state {
+        let job: Option<i64> = t.query_row(
+            "SELECT max(id) FROM jobs WHERE backup = ?1 AND kind = 'backup' AND state IN ('failed', 'cancelled')",
+            [&request.name],
+            |r| r.get(0),
+        )?;
+        let hint = match job {
+            Some(id) if state == "failed" => {
+                format!("try it again with mongokeep job retry {id}, remove it, or choose another name")
+            }
+            _ => "choose another name with --name".to_owned(),
+        };
+        return Err(
+            Error::new(ErrorKind::Conflict, format!("name: there is already a backup {}", request.name)).hint(hint)
+        );
+    }
+    t.execute(
+        "INSERT INTO backups (name, service, cluster, storage, folder, engine, model, type, schedule, state, started_at,
+            compression) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'running', ?10, ?11)",
+        params![
+            request.name,
+            request.service,
+            cluster,
+            request.storage,
+            request.folder,
+            word(&engine)?,
+            word(&request.model)?,
+            word(&request.backup_type)?,
+            request.schedule,
+            millis(now()),
+            request.compression.to_string(),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Makes the row say what the manifest says, and that the backup is good.
+pub fn set_facts(t: &Transaction<'_>, facts: &BackupFacts) -> Result<()> {
+    t.execute(
+        "UPDATE backups SET state = 'succeeded', state_before = NULL, error = NULL, service = ?2, cluster = ?3,
+            consistent_t = ?4, consistent_i = ?5, size_bytes = ?6, uncompressed_bytes = ?7, documents = ?8,
+            started_at = ?9, finished_at = ?10, server_version = ?11, fcv = ?12, compression = ?13, engine = ?14,
+            model = ?15, type = ?16 WHERE name = ?1",
+        params![
+            facts.name,
+            facts.service,
+            facts.cluster,
+            facts.consistent_at_ts.t,
+            facts.consistent_at_ts.i,
+            facts.size_bytes as i64,
+            facts.uncompressed_bytes as i64,
+            facts.documents as i64,
+            millis(facts.started_at),
+            millis(facts.finished_at),
+            facts.server_version,
+            facts.fcv,
+            facts.compression.to_string(),
+            word(&facts.engine)?,
+            word(&facts.model)?,
+            word(&facts.backup_type)?,
+        ],
+    )?;
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> Result<Backup> {
+    let position = match (row.get::<_, Option<u32>>(11)?, row.get::<_, Option<u32>>(12)?) {
+        (Some(t), Some(i)) => Some(Timestamp::new(t, i)),
+        _ => None,
+    };
+    let number = |i: usize| -> Result<Option<u64>> { Ok(row.get::<_, Option<i64>>(i)?.map(|n| n as u64)) };
+    Ok(Backup {
+        name: row.get(0)?,
+        service: row.get(1)?,
+        cluster: row.get(2)?,
+        storage: row.get(3)?,
+        folder: row.get(4)?,
+        engine: from_word(row.get(5)?)?,
+        model: from_word(row.get(6)?)?,
+        backup_type: from_word(row.get(7)?)?,
+        schedule: row.get(8)?,
+        state: from_word(row.get(9)?)?,
+        pinned: row.get(10)?,
+        consistent_at: position.map(Timestamp::to_datetime),
+        consistent_at_ts: position,
+        size_bytes: number(13)?,
+        uncompressed_bytes: number(14)?,
+        documents: number(15)?,
+        started_at: time(row.get(16)?),
+        finished_at: row.get::<_, Option<i64>>(17)?.map(time),
+        server_version: row.get(18)?,
+        fcv: row.get(19)?,
+        compression: row.get::<_, String>(20)?.parse().map_err(super::damaged)?,
+        error: row.get(21)?,
+        verified_at: row.get::<_, Option<i64>>(22)?.map(time),
+        verify_error: row.get(23)?,
+    })
+}

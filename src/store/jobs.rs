@@ -1,0 +1,413 @@
+//! Jobs as people see them: queued, listed, cancelled, tried again. What the daemon does with them is in `claims`.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use super::{Store, backups, from_json, from_word, millis, now, time, to_json, word};
+use crate::domain::backup::{BackupRequest, BackupState};
+use crate::domain::job::{Job, JobKind, JobRequest, JobState, LogLevel, LogLine};
+use crate::domain::restore::{RestorePlan, RestoreRequest};
+use crate::domain::retry::RetryPolicy;
+use crate::domain::service::EngineKind;
+use crate::domain::text::escape;
+use crate::error::{Error, ErrorKind, Result};
+
+const COLUMNS: &str =
+    "SELECT id, kind, state, attempt, service, storage, backup, schedule, progress, phase, created_at,
+    started_at, finished_at, next_attempt_at, error, hint, cancel_requested FROM jobs";
+
+struct NewJob<'a> {
+    request: JobRequest,
+    retry: RetryPolicy,
+    service: Option<&'a str>,
+    storage: Option<&'a str>,
+    backup: Option<&'a str>,
+    schedule: Option<&'a str>,
+    occupies: Option<&'a str>,
+}
+
+impl Store {
+    /// Queues a backup and reserves its name.
+    ///
+    /// Errors: `Conflict` for a taken name, `NotFound` when service or storage went away meanwhile.
+    pub fn enqueue_backup(&self, request: &BackupRequest, cluster: Option<&str>, engine: EngineKind) -> Result<Job> {
+        self.write(|t| {
+            must_exist(t, "service", &request.service)?;
+            must_exist(t, "storage", &request.storage)?;
+            backups::insert_running(t, request, cluster, engine)?;
+            insert(
+                t,
+                NewJob {
+                    request: JobRequest::Backup(request.clone()),
+                    retry: request.retry,
+                    service: Some(&request.service),
+                    storage: Some(&request.storage),
+                    backup: Some(&request.name),
+                    schedule: request.schedule.as_deref(),
+                    occupies: Some(&request.service),
+                },
+            )
+        })
+    }
+
+    /// Queues the restore of a plan that was confirmed.
+    pub fn enqueue_restore(&self, request: &RestoreRequest, plan: &RestorePlan) -> Result<Job> {
+        self.write(|t| {
+            must_exist(t, "service", &request.to)?;
+            let backup = good(t, &request.backup)?;
+            insert(
+                t,
+                NewJob {
+                    request: JobRequest::Restore { request: request.clone(), plan: plan.clone() },
+                    retry: RetryPolicy::default(),
+                    service: Some(&request.to),
+                    storage: Some(&backup.storage),
+                    backup: Some(&request.backup),
+                    schedule: None,
+                    occupies: Some(&request.to),
+                },
+            )
+        })
+    }
+
+    pub fn enqueue_verify(&self, name: &str) -> Result<Job> {
+        self.write(|t| {
+            let backup = good(t, name)?;
+            insert(
+                t,
+                NewJob {
+                    request: JobRequest::Verify { backup: name.to_owned() },
+                    retry: RetryPolicy::default(),
+                    service: Some(&backup.service),
+                    storage: Some(&backup.storage),
+                    backup: Some(name),
+                    schedule: None,
+                    occupies: None,
+                },
+            )
+        })
+    }
+
+    /// Queues the removal of a backup; from now on it is not listed as good.
+    ///
+    /// Errors: `Conflict` while a job uses it, and for a pinned one.
+    pub fn enqueue_delete(&self, name: &str, keep_files: bool) -> Result<Job> {
+        self.write(|t| {
+            let backup = backups::get(t, name)?;
+            if let Some(id) = unfinished(t, "backup = ?1", name)? {
+                return Err(Error::new(ErrorKind::Conflict, format!("backup {name} is in use by job {id}"))
+                    .hint(format!("wait for it, or end it with mongokeep job cancel {id}")));
+            }
+            if backup.pinned {
+                return Err(Error::new(ErrorKind::Conflict, format!("backup {name} is pinned"))
+                    .hint(format!("mongokeep backup unpin {name}")));
+            }
+            t.execute(
+                "UPDATE backups SET state_before = state, state = 'deleting' WHERE name = ?1 AND state != 'deleting'",
+                [name],
+            )?;
+            insert(
+                t,
+                NewJob {
+                    request: JobRequest::Delete { backup: name.to_owned(), keep_files },
+                    retry: RetryPolicy::default(),
+                    service: Some(&backup.service),
+                    storage: Some(&backup.storage),
+                    backup: Some(name),
+                    schedule: None,
+                    occupies: None,
+                },
+            )
+        })
+    }
+
+    /// Newest first.
+    pub fn jobs(&self) -> Result<Vec<Job>> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached(&format!("{COLUMNS} ORDER BY id DESC"))?;
+            let mut rows = statement.query([])?;
+            let mut out = Vec::new();
+            while let Some(row) = rows.next()? {
+                out.push(read(row)?);
+            }
+            Ok(out)
+        })
+    }
+
+    pub fn job(&self, id: i64) -> Result<Job> {
+        self.read(|c| get(c, id))
+    }
+
+    /// How many jobs a daemon is running.
+    pub fn jobs_running(&self) -> Result<u64> {
+        self.read(|c| {
+            Ok(c.query_row("SELECT count(*) FROM jobs WHERE state = 'running'", [], |r| r.get::<_, i64>(0))? as u64)
+        })
+    }
+
+    /// Jobs that are not finished, whatever they wait for.
+    pub fn jobs_unfinished(&self) -> Result<u64> {
+        self.read(|c| {
+            Ok(c.query_row(
+                "SELECT count(*) FROM jobs WHERE state IN ('queued', 'running', 'waiting_retry')",
+                [],
+                |r| r.get::<_, i64>(0),
+            )? as u64)
+        })
+    }
+
+    /// Lines with `seq > after`, at most `limit`.
+    pub fn job_log(&self, id: i64, after: i64, limit: usize) -> Result<Vec<LogLine>> {
+        self.read(|c| {
+            get(c, id)?;
+            let mut statement = c.prepare_cached(
+                "SELECT seq, at, attempt, level, message FROM job_log WHERE job = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+            )?;
+            let mut rows = statement.query(params![id, after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+            let mut out = Vec::new();
+            while let Some(row) = rows.next()? {
+                out.push(LogLine {
+                    seq: row.get(0)?,
+                    at: time(row.get(1)?),
+                    attempt: row.get(2)?,
+                    level: from_word(row.get(3)?)?,
+                    message: row.get(4)?,
+                });
+            }
+            Ok(out)
+        })
+    }
+
+    /// Ends a job that waits at once; asks the daemon to end one that runs.
+    ///
+    /// Errors: `Conflict` for one that is finished.
+    pub fn cancel_job(&self, id: i64) -> Result<Job> {
+        self.write(|t| {
+            let job = get(t, id)?;
+            match job.state {
+                JobState::Running => {
+                    t.execute("UPDATE jobs SET cancel_requested = 1 WHERE id = ?1", [id])?;
+                }
+                JobState::Queued | JobState::WaitingRetry => {
+                    t.execute(
+                        "UPDATE jobs SET state = 'cancelled', phase = '', next_attempt_at = NULL, finished_at = ?2,
+                            error = 'cancelled', hint = NULL WHERE id = ?1",
+                        params![id, millis(now())],
+                    )?;
+                    log(t, id, job.attempt, LogLevel::Info, "cancelled before it ran")?;
+                    cancelled(t, &job)?;
+                }
+                _ => {
+                    return Err(Error::new(ErrorKind::Conflict, format!("job {id} is finished: {}", job.state.word())));
+                }
+            }
+            get(t, id)
+        })
+    }
+
+    /// Queues a failed or cancelled job again, or ends the wait of one that waits for its retry.
+    ///
+    /// Errors: `Conflict` for any other state, and when the name of its backup was taken meanwhile.
+    pub fn retry_job(&self, id: i64) -> Result<Job> {
+        self.write(|t| {
+            let job = get(t, id)?;
+            match job.state {
+                JobState::Failed | JobState::Cancelled | JobState::WaitingRetry => {}
+                _ => {
+                    return Err(Error::new(ErrorKind::Conflict, format!("job {id} is {}", job.state.word()))
+                        .hint("only a failed, cancelled or waiting job can be tried again"));
+                }
+            }
+            match request(t, id)? {
+                JobRequest::Backup(request) => {
+                    must_exist(t, "service", &request.service)?;
+                    must_exist(t, "storage", &request.storage)?;
+                    let state: Option<String> = t
+                        .query_row("SELECT state FROM backups WHERE name = ?1", [&request.name], |r| r.get(0))
+                        .optional()?;
+                    let latest: Option<i64> = t.query_row(
+                        "SELECT max(id) FROM jobs WHERE backup = ?1 AND kind = 'backup'",
+                        [&request.name],
+                        |r| r.get(0),
+                    )?;
+                    match state.as_deref() {
+                        // A newer job of the same name owns the row.
+                        Some("failed" | "incomplete") if latest == Some(id) => {
+                            t.execute(
+                                "UPDATE backups SET state = 'running', error = NULL WHERE name = ?1",
+                                [&request.name],
+                            )?;
+                        }
+                        None => {
+                            let (cluster, engine): (Option<String>, String) = t.query_row(
+                                "SELECT cluster, engine FROM services WHERE name = ?1",
+                                [&request.service],
+                                |r| Ok((r.get(0)?, r.get(1)?)),
+                            )?;
+                            backups::insert_running(t, &request, cluster.as_deref(), from_word(engine)?)?;
+                        }
+                        Some(_) => {
+                            return Err(Error::new(
+                                ErrorKind::Conflict,
+                                format!("there is another backup {} by now", request.name),
+                            )
+                            .hint("create a new backup under another name"));
+                        }
+                    }
+                }
+                JobRequest::Restore { request, .. } => {
+                    must_exist(t, "service", &request.to)?;
+                    good(t, &request.backup)?;
+                }
+                JobRequest::Verify { backup } => {
+                    good(t, &backup)?;
+                }
+                JobRequest::Delete { backup, .. } => {
+                    backups::get(t, &backup)?;
+                    if let Some(other) = unfinished(t, &format!("backup = ?1 AND id != {id}"), &backup)? {
+                        return Err(Error::new(
+                            ErrorKind::Conflict,
+                            format!("backup {backup} is in use by job {other}"),
+                        ));
+                    }
+                    t.execute(
+                        "UPDATE backups SET state_before = state, state = 'deleting'
+                         WHERE name = ?1 AND state != 'deleting'",
+                        [&backup],
+                    )?;
+                }
+            }
+            t.execute(
+                "UPDATE jobs SET state = 'queued', phase = '', next_attempt_at = NULL, finished_at = NULL, error = NULL,
+                    hint = NULL, cancel_requested = 0 WHERE id = ?1",
+                [id],
+            )?;
+            log(t, id, job.attempt, LogLevel::Info, "queued again by hand")?;
+            get(t, id)
+        })
+    }
+}
+
+/// What becomes of the backup of a job that was cancelled: a new one leaves the catalogue, unless something of it may
+/// still be in the storage; one that was to be deleted stays as it was, unless deleting had begun.
+pub fn cancelled(t: &Transaction<'_>, job: &Job) -> Result<()> {
+    let Some(name) = &job.backup else { return Ok(()) };
+    match job.kind {
+        JobKind::Backup => {
+            let dirty: i64 =
+                t.query_row("SELECT count(*) FROM attempts WHERE job = ?1 AND NOT clean", [job.id], |r| r.get(0))?;
+            if dirty == 0 {
+                t.execute("DELETE FROM backups WHERE name = ?1 AND state IN ('running', 'failed')", [name])?;
+            } else {
+                t.execute(
+                    "UPDATE backups SET state = 'incomplete', error = 'cancelled; something of it may be in the storage'
+                     WHERE name = ?1 AND state IN ('running', 'failed')",
+                    [name],
+                )?;
+            }
+        }
+        JobKind::Delete if job.attempt == 0 => {
+            t.execute(
+                "UPDATE backups SET state = coalesce(state_before, state), state_before = NULL
+                 WHERE name = ?1 AND state = 'deleting'",
+                [name],
+            )?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The first unfinished job for which `condition` (with one parameter) holds.
+pub fn unfinished(c: &Connection, condition: &str, value: &str) -> Result<Option<i64>> {
+    Ok(c.query_row(
+        &format!("SELECT min(id) FROM jobs WHERE state IN ('queued', 'running', 'waiting_retry') AND ({condition})"),
+        [value],
+        |r| r.get(0),
+    )?)
+}
+
+pub fn get(c: &Connection, id: i64) -> Result<Job> {
+    let mut statement = c.prepare_cached(&format!("{COLUMNS} WHERE id = ?1"))?;
+    let mut rows = statement.query([id])?;
+    rows.next()?
+        .map(read)
+        .transpose()?
+        .ok_or_else(|| Error::not_found("job", id).hint("mongokeep job list shows what there is"))
+}
+
+pub fn request(c: &Connection, id: i64) -> Result<JobRequest> {
+    from_json(&c.query_row("SELECT request FROM jobs WHERE id = ?1", [id], |r| r.get::<_, String>(0))?)
+}
+
+/// Appends a line to the log of a job. Lines come from servers too, so they are escaped here, once.
+pub fn log(t: &Transaction<'_>, id: i64, attempt: u32, level: LogLevel, message: &str) -> Result<()> {
+    t.prepare_cached(
+        "INSERT INTO job_log (job, seq, at, attempt, level, message)
+         VALUES (?1, (SELECT coalesce(max(seq), 0) + 1 FROM job_log WHERE job = ?1), ?2, ?3, ?4, ?5)",
+    )?
+    .execute(params![id, millis(now()), attempt.max(1), word(&level)?, escape(message)])?;
+    Ok(())
+}
+
+fn insert(t: &Transaction<'_>, job: NewJob<'_>) -> Result<Job> {
+    t.execute(
+        "INSERT INTO jobs (kind, state, service, storage, backup, schedule, occupies, request, retry, created_at)
+         VALUES (?1, 'queued', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        params![
+            word(&job.request.kind())?,
+            job.service,
+            job.storage,
+            job.backup,
+            job.schedule,
+            job.occupies,
+            to_json(&job.request)?,
+            to_json(&job.retry)?,
+            millis(now()),
+        ],
+    )?;
+    get(t, t.last_insert_rowid())
+}
+
+fn must_exist(t: &Transaction<'_>, what: &str, name: &str) -> Result<()> {
+    let sql = match what {
+        "service" => "SELECT 1 FROM services WHERE name = ?1",
+        _ => "SELECT 1 FROM storages WHERE name = ?1",
+    };
+    t.query_row(sql, [name], |_| Ok(()))
+        .optional()?
+        .ok_or_else(|| Error::not_found(what, escape(name)).hint(format!("mongokeep {what} list shows what there is")))
+}
+
+/// A backup that can be read.
+fn good(t: &Transaction<'_>, name: &str) -> Result<crate::domain::backup::Backup> {
+    let backup = backups::get(t, name)?;
+    if backup.state == BackupState::Succeeded {
+        return Ok(backup);
+    }
+    let state = word(&backup.state)?;
+    Err(Error::new(ErrorKind::Conflict, format!("backup {name} is {state}, so there is nothing to read"))
+        .hint("mongokeep backup list shows which backups succeeded"))
+}
+
+fn read(row: &Row<'_>) -> Result<Job> {
+    let when = |i: usize| -> Result<_> { Ok(row.get::<_, Option<i64>>(i)?.map(time)) };
+    Ok(Job {
+        id: row.get(0)?,
+        kind: from_word(row.get(1)?)?,
+        state: from_word(row.get(2)?)?,
+        attempt: row.get::<_, u32>(3)?.max(1),
+        service: row.get(4)?,
+        storage: row.get(5)?,
+        backup: row.get(6)?,
+        schedule: row.get(7)?,
+        progress: from_json(&row.get::<_, String>(8)?)?,
+        phase: row.get(9)?,
+        created_at: time(row.get(10)?),
+        started_at: when(11)?,
+        finished_at: when(12)?,
+        next_attempt_at: when(13)?,
+        error: row.get(14)?,
+        hint: row.get(15)?,
+        cancel_requested: row.get(16)?,
+    })
+}

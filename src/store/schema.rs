@@ -1,0 +1,124 @@
+//! The tables, one migration after the other. A migration that was released is never changed.
+//!
+//! Times are milliseconds since 1970, words are the snake_case words of the command-line contract. Secrets are in the
+//! BLOB columns, encrypted.
+
+use rusqlite_migration::{M, Migrations};
+
+const STEPS: &[M<'_>] = &[M::up(
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+
+     CREATE TABLE services (
+         name TEXT PRIMARY KEY,
+         uri BLOB NOT NULL,
+         uri_shown TEXT NOT NULL,
+         cluster TEXT,
+         engine TEXT NOT NULL,
+         created_at INTEGER NOT NULL
+     ) STRICT;
+
+     CREATE TABLE storages (
+         name TEXT PRIMARY KEY,
+         config TEXT NOT NULL,
+         secrets BLOB,
+         created_at INTEGER NOT NULL,
+         tested_at INTEGER,
+         test_error TEXT
+     ) STRICT;
+
+     CREATE TABLE backups (
+         name TEXT PRIMARY KEY,
+         service TEXT NOT NULL,
+         cluster TEXT,
+         storage TEXT NOT NULL REFERENCES storages (name) ON UPDATE CASCADE,
+         folder TEXT NOT NULL,
+         engine TEXT NOT NULL,
+         model TEXT NOT NULL,
+         type TEXT NOT NULL,
+         schedule TEXT,
+         state TEXT NOT NULL,
+         -- what to go back to when a delete is cancelled before it began
+         state_before TEXT,
+         pinned INTEGER NOT NULL DEFAULT 0,
+         consistent_t INTEGER,
+         consistent_i INTEGER,
+         size_bytes INTEGER,
+         uncompressed_bytes INTEGER,
+         documents INTEGER,
+         started_at INTEGER NOT NULL,
+         finished_at INTEGER,
+         server_version TEXT,
+         fcv TEXT,
+         compression TEXT NOT NULL,
+         error TEXT,
+         verified_at INTEGER,
+         verify_error TEXT
+     ) STRICT;
+     CREATE INDEX backups_by_service ON backups (service, state);
+     CREATE INDEX backups_by_storage ON backups (storage);
+
+     CREATE TABLE jobs (
+         id INTEGER PRIMARY KEY AUTOINCREMENT,
+         kind TEXT NOT NULL,
+         state TEXT NOT NULL,
+         attempt INTEGER NOT NULL DEFAULT 0,
+         service TEXT,
+         storage TEXT,
+         backup TEXT,
+         schedule TEXT,
+         -- the service that no other job may change or read whole meanwhile
+         occupies TEXT,
+         request TEXT NOT NULL,
+         retry TEXT NOT NULL,
+         attempt_id TEXT,
+         -- the target of a restore may hold a part of what was to be written
+         wrote INTEGER NOT NULL DEFAULT 0,
+         progress TEXT NOT NULL DEFAULT '{\"bytes_done\":0,\"bytes_total\":0,\"objects_done\":0,\"objects_total\":0}',
+         phase TEXT NOT NULL DEFAULT '',
+         created_at INTEGER NOT NULL,
+         started_at INTEGER,
+         finished_at INTEGER,
+         next_attempt_at INTEGER,
+         error TEXT,
+         hint TEXT,
+         cancel_requested INTEGER NOT NULL DEFAULT 0
+     ) STRICT;
+     CREATE INDEX jobs_unfinished ON jobs (state) WHERE state IN ('queued', 'running', 'waiting_retry');
+     CREATE INDEX jobs_by_backup ON jobs (backup);
+
+     CREATE TABLE attempts (
+         job INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+         attempt INTEGER NOT NULL,
+         attempt_id TEXT NOT NULL,
+         started_at INTEGER NOT NULL,
+         finished_at INTEGER,
+         error TEXT,
+         -- nothing of it is left in the storage, or all of it belongs there
+         clean INTEGER NOT NULL DEFAULT 0,
+         PRIMARY KEY (job, attempt)
+     ) STRICT;
+
+     CREATE TABLE job_log (
+         job INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+         seq INTEGER NOT NULL,
+         at INTEGER NOT NULL,
+         attempt INTEGER NOT NULL,
+         level TEXT NOT NULL,
+         message TEXT NOT NULL,
+         PRIMARY KEY (job, seq)
+     ) STRICT, WITHOUT ROWID;",
+)];
+
+/// All migrations, oldest first.
+pub const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
+
+/// What `user_version` is after the last of them.
+pub const LATEST: i64 = STEPS.len() as i64;
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn migrations_are_valid() {
+        super::MIGRATIONS.validate().unwrap();
+    }
+}

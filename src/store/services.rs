@@ -1,0 +1,143 @@
+//! Services: where they are and how to log in.
+
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{Store, from_word, millis, now, time, word};
+use crate::domain::secret::{Secret, redact_uri};
+use crate::domain::service::{EngineKind, Service};
+use crate::domain::text::escape;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A service as a list shows it; needs no key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceRow {
+    pub name: String,
+    pub uri_shown: String,
+    pub cluster: Option<String>,
+    pub engine: EngineKind,
+    pub created_at: DateTime<Utc>,
+    pub last_good_backup_at: Option<DateTime<Utc>>,
+    pub backups: u64,
+}
+
+const COLUMNS: &str = "SELECT name, uri_shown, cluster, engine, created_at,
+    (SELECT max(coalesce(consistent_t * 1000, finished_at, started_at)) FROM backups b
+     WHERE b.service = services.name AND b.state = 'succeeded'),
+    (SELECT count(*) FROM backups b WHERE b.service = services.name) FROM services";
+
+impl Store {
+    /// In the order of their names.
+    pub fn services(&self) -> Result<Vec<ServiceRow>> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached(&format!("{COLUMNS} ORDER BY name"))?;
+            let mut rows = statement.query([])?;
+            let mut out = Vec::new();
+            while let Some(row) = rows.next()? {
+                out.push(read(row)?);
+            }
+            Ok(out)
+        })
+    }
+
+    pub fn service_row(&self, name: &str) -> Result<ServiceRow> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached(&format!("{COLUMNS} WHERE name = ?1"))?;
+            let mut rows = statement.query([name])?;
+            rows.next()?.map(read).transpose()?.ok_or_else(|| missing(name))
+        })
+    }
+
+    /// With its secrets.
+    pub fn service(&self, name: &str) -> Result<Service> {
+        let row = self.service_row(name)?;
+        let sealed: Vec<u8> = self.read(|c| {
+            c.query_row("SELECT uri FROM services WHERE name = ?1", [name], |r| r.get(0))
+                .optional()?
+                .ok_or_else(|| missing(name))
+        })?;
+        let uri = self.key.open(&secret_row(name), &sealed)?;
+        Ok(Service { name: row.name, uri, cluster: row.cluster, engine: row.engine, created_at: row.created_at })
+    }
+
+    /// Errors: `Conflict` for a taken name.
+    pub fn add_service(&self, name: &str, uri: &Secret, cluster: Option<&str>, engine: EngineKind) -> Result<()> {
+        self.write(|t| {
+            let taken = t.query_row("SELECT 1 FROM services WHERE name = ?1", [name], |_| Ok(())).optional()?;
+            if taken.is_some() {
+                return Err(Error::new(ErrorKind::Conflict, format!("there is already a service {}", escape(name)))
+                    .hint(format!("choose another name, or change it with mongokeep service edit {}", escape(name))));
+            }
+            let sealed = self.key.seal(&secret_row(name), uri)?;
+            t.execute(
+                "INSERT INTO services (name, uri, uri_shown, cluster, engine, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![name, sealed, redact_uri(uri.expose()), cluster, word(&engine)?, millis(now())],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Changes what is given; `cluster: Some(None)` removes the label.
+    pub fn edit_service(
+        &self,
+        name: &str,
+        uri: Option<&Secret>,
+        cluster: Option<Option<&str>>,
+        engine: Option<EngineKind>,
+    ) -> Result<()> {
+        self.write(|t| {
+            t.query_row("SELECT 1 FROM services WHERE name = ?1", [name], |_| Ok(()))
+                .optional()?
+                .ok_or_else(|| missing(name))?;
+            if let Some(uri) = uri {
+                let sealed = self.key.seal(&secret_row(name), uri)?;
+                t.execute(
+                    "UPDATE services SET uri = ?2, uri_shown = ?3 WHERE name = ?1",
+                    params![name, sealed, redact_uri(uri.expose())],
+                )?;
+            }
+            if let Some(cluster) = cluster {
+                t.execute("UPDATE services SET cluster = ?2 WHERE name = ?1", params![name, cluster])?;
+            }
+            if let Some(engine) = engine {
+                t.execute("UPDATE services SET engine = ?2 WHERE name = ?1", params![name, word(&engine)?])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Errors: `Conflict` while a job uses it. Its backups stay.
+    pub fn remove_service(&self, name: &str) -> Result<()> {
+        self.write(|t| {
+            let job = super::jobs::unfinished(t, "service = ?1", name)?;
+            if let Some(id) = job {
+                return Err(Error::new(ErrorKind::Conflict, format!("service {} is in use by job {id}", escape(name)))
+                    .hint(format!("wait for it, or end it with mongokeep job cancel {id}")));
+            }
+            if t.execute("DELETE FROM services WHERE name = ?1", [name])? == 0 {
+                return Err(missing(name));
+            }
+            Ok(())
+        })
+    }
+}
+
+fn missing(name: &str) -> Error {
+    Error::not_found("service", escape(name)).hint("mongokeep service list shows what there is")
+}
+
+fn secret_row(name: &str) -> String {
+    format!("service/{name}")
+}
+
+fn read(row: &Row<'_>) -> Result<ServiceRow> {
+    Ok(ServiceRow {
+        name: row.get(0)?,
+        uri_shown: row.get(1)?,
+        cluster: row.get(2)?,
+        engine: from_word(row.get(3)?)?,
+        created_at: time(row.get(4)?),
+        last_good_backup_at: row.get::<_, Option<i64>>(5)?.map(time),
+        backups: row.get::<_, i64>(6)? as u64,
+    })
+}
