@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 pub mod logical;
 pub mod progress;
+pub mod stored;
 
 pub use progress::Meter;
 

@@ -1,0 +1,279 @@
+//! The one validated API that the TUI and the command line call.
+//!
+//! Reads come from the store; everything that takes long is queued there as a job for the daemon. Methods that talk
+//! to a server or storage themselves are async and bounded in time; the others only touch the local store and are
+//! fast enough for any thread.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use crate::config::{Home, Settings};
+use crate::daemon::{lock, start};
+use crate::domain::job::{Job, LogLine};
+use crate::domain::service::EngineKind;
+use crate::domain::text::escape;
+use crate::error::{Error, ErrorKind, Result, io};
+use crate::store::{Access, SchemaState, Store};
+
+mod backups;
+mod restores;
+mod services;
+mod storages;
+mod sync;
+
+/// Texts of fields by key, as a form or the command line collected them; lists have several texts.
+pub type Values = BTreeMap<String, Vec<String>>;
+
+/// A service without its secrets.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ServiceView {
+    pub name: String,
+    /// With the password as `***`.
+    pub uri: String,
+    pub cluster: Option<String>,
+    pub engine: EngineKind,
+    pub created_at: DateTime<Utc>,
+    /// The newest backup that succeeded.
+    pub last_good_backup_at: Option<DateTime<Utc>>,
+    pub backups: u64,
+}
+
+/// A storage without its secrets.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StorageView {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `s3://bucket/prefix` or a path.
+    pub place: String,
+    /// The non-secret configuration by field key (`bucket`, `region`, `path_style`, ...).
+    pub config: BTreeMap<String, String>,
+    pub backups: u64,
+    pub bytes: u64,
+    pub last_test_at: Option<DateTime<Utc>>,
+    /// None: the last test passed, or there was none.
+    pub last_test_error: Option<String>,
+}
+
+/// What `storage sync` found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SyncReport {
+    pub storage: String,
+    /// Backups now in the catalogue that were not.
+    pub added: Vec<String>,
+    /// In the catalogue, but no longer in the storage.
+    pub missing: Vec<String>,
+    /// Folders without a manifest (a job elsewhere, or one that died), and manifests that cannot be read, with why.
+    pub incomplete: Vec<String>,
+    pub unreadable: Vec<String>,
+    pub unchanged: u64,
+}
+
+/// What `backup delete` will remove.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DeletePlan {
+    pub backup: String,
+    pub storage: String,
+    pub keep_files: bool,
+    /// Bytes that become free.
+    pub bytes: u64,
+    pub warnings: Vec<String>,
+}
+
+/// `daemon status`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct DaemonStatus {
+    pub running: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<DateTime<Utc>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jobs_running: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub services_sliced: Option<u64>,
+}
+
+/// Cheap to clone; all clones share one store connection.
+#[derive(Clone)]
+pub struct Client {
+    home: Home,
+    store: Store,
+    /// What is run as the daemon.
+    program: Option<PathBuf>,
+}
+
+impl Client {
+    /// Opens the store of `home`, creating it on first use unless `read_only`. Never starts a daemon.
+    ///
+    /// A store of an older version is migrated here when no daemon runs; one that runs is named and asked to finish.
+    pub fn open(home: &Home, read_only: bool) -> Result<Self> {
+        let (file, key) = (home.store_file(), home.key_file());
+        let store = if read_only {
+            Store::open(&file, &key, Access::Read)?
+        } else {
+            home.create()?;
+            if Store::schema_state(&file)? == SchemaState::Older {
+                // Dropped at the end of this block: the next daemon may have it.
+                let _lock = lock::DaemonLock::acquire(home).map_err(|e| {
+                    e.context("the store has the schema of an older version, whose daemon still runs")
+                        .hint("let it finish its jobs, then end it with mongokeep daemon stop")
+                })?;
+                Store::open(&file, &key, Access::Migrate)?
+            } else {
+                Store::open(&file, &key, Access::Write)?
+            }
+        };
+        Ok(Self { home: home.clone(), store, program: None })
+    }
+
+    /// Runs `program` as the daemon, instead of this program itself.
+    #[must_use]
+    pub fn with_program(mut self, program: PathBuf) -> Self {
+        self.program = Some(program);
+        self
+    }
+
+    pub fn is_read_only(&self) -> bool {
+        self.store.is_read_only()
+    }
+
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// A number that changes when anybody changed the store: a cheap poll for the screen.
+    pub fn data_version(&self) -> Result<u64> {
+        self.store.data_version()
+    }
+
+    /// Newest first.
+    pub fn jobs(&self) -> Result<Vec<Job>> {
+        self.store.jobs()
+    }
+
+    pub fn job(&self, id: i64) -> Result<Job> {
+        self.store.job(id)
+    }
+
+    /// Lines with `seq > after`, at most `limit`.
+    pub fn job_log(&self, id: i64, after: i64, limit: usize) -> Result<Vec<LogLine>> {
+        self.store.job_log(id, after, limit)
+    }
+
+    /// Ends a job that waits at once; one that runs is ended by the daemon within seconds.
+    pub fn cancel_job(&self, id: i64) -> Result<Job> {
+        self.must_write()?;
+        self.store.cancel_job(id)
+    }
+
+    /// Queues a failed or cancelled job again (or ends the wait of one that waits), and starts the daemon.
+    pub fn retry_job(&self, id: i64) -> Result<Job> {
+        self.must_write()?;
+        if self.store.job(id)?.kind == crate::domain::job::JobKind::Backup {
+            self.must_be_enabled()?;
+        }
+        self.queue(|| self.store.retry_job(id))
+    }
+
+    pub fn daemon_status(&self) -> Result<DaemonStatus> {
+        let Some(holder) = lock::holder(&self.home)? else { return Ok(DaemonStatus::default()) };
+        self.status_of(&holder)
+    }
+
+    /// Starts the daemon in the background when none runs; returns when it answers.
+    pub fn ensure_daemon(&self) -> Result<DaemonStatus> {
+        self.must_write()?;
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => std::env::current_exe().map_err(|e| io("finding this program", e))?,
+        };
+        self.status_of(&start::ensure(&self.home, &program)?)
+    }
+
+    /// Returns when it is gone.
+    pub fn stop_daemon(&self) -> Result<()> {
+        self.must_write()?;
+        start::stop(&self.home).map(drop)
+    }
+
+    /// Value of a dotted key as text, or its default.
+    pub fn setting(&self, key: &str) -> Result<String> {
+        Settings::load(&self.home)?.get(key)
+    }
+
+    /// All settings with their present values.
+    pub fn settings(&self) -> Result<Vec<(String, String)>> {
+        Ok(Settings::load(&self.home)?.all())
+    }
+
+    /// What is odd about the settings file, as sentences.
+    pub fn settings_warnings(&self) -> Result<Vec<String>> {
+        Ok(Settings::load(&self.home)?.warnings)
+    }
+
+    pub fn set_setting(&self, key: &str, value: &str) -> Result<()> {
+        self.must_write()?;
+        Settings::set(&self.home, key, value)
+    }
+
+    fn status_of(&self, holder: &lock::Holder) -> Result<DaemonStatus> {
+        Ok(DaemonStatus {
+            running: true,
+            pid: Some(holder.pid),
+            version: Some(holder.version.clone()),
+            started_at: Some(holder.started_at),
+            jobs_running: Some(self.store.jobs_running()?),
+            services_sliced: Some(0),
+        })
+    }
+
+    /// Queues something once a daemon is there, and makes sure that it still is afterwards: one that was just ending
+    /// for lack of work does not see what was queued.
+    fn queue(&self, enqueue: impl FnOnce() -> Result<Job>) -> Result<Job> {
+        self.ensure_daemon()?;
+        let job = enqueue()?;
+        self.ensure_daemon().map_err(|e| e.context(format!("job {} is queued, but", job.id)))?;
+        Ok(job)
+    }
+
+    fn must_write(&self) -> Result<()> {
+        if self.is_read_only() {
+            return Err(Error::new(ErrorKind::Denied, "nothing can be changed: --read-only")
+                .hint("run it again without --read-only"));
+        }
+        Ok(())
+    }
+
+    fn must_be_enabled(&self) -> Result<()> {
+        if Settings::load(&self.home)?.backup_enabled() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Conflict, "backup management is off (backup.enabled = false)")
+            .hint("mongokeep settings set backup.enabled true"))
+    }
+}
+
+/// The one text of a field, when it is there and not empty.
+fn text<'a>(values: &'a Values, key: &str) -> Option<&'a str> {
+    values.get(key).and_then(|texts| texts.first()).map(String::as_str).filter(|text| !text.is_empty())
+}
+
+fn flag(values: &Values, key: &str) -> bool {
+    text(values, key) == Some("true")
+}
+
+/// A checked list field as its values.
+fn list<T>(values: &Values, key: &str) -> Result<Vec<T>>
+where
+    T: std::str::FromStr<Err = String>,
+{
+    let texts = values.get(key).map(Vec::as_slice).unwrap_or_default();
+    let parse = |text: &String| text.parse::<T>().map_err(|why| Error::invalid(key, escape(&why)));
+    texts.iter().filter(|text| !text.is_empty()).map(parse).collect()
+}

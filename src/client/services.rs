@@ -1,0 +1,164 @@
+//! Services: what is backed up.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Client, ServiceView, Values, text};
+use crate::config::Settings;
+use crate::domain::fields::{self, SERVICE_FIELDS};
+use crate::domain::secret::Secret;
+use crate::domain::service::{CheckItem, CheckReport, CheckState, EngineKind, ServiceInfo};
+use crate::error::{Error, Result};
+use crate::mongo::connect::{CHECK_TIMEOUT, Server};
+use crate::mongo::{check, topology};
+use crate::storage;
+use crate::store::ServiceRow;
+
+/// How long the whole of a check may take for one storage.
+const STORAGE_LIMIT: Duration = Duration::from_secs(10);
+
+impl Client {
+    pub fn services(&self) -> Result<Vec<ServiceView>> {
+        Ok(self.store.services()?.into_iter().map(view).collect())
+    }
+
+    pub fn service(&self, name: &str) -> Result<ServiceView> {
+        Ok(view(self.store.service_row(name)?))
+    }
+
+    /// Checks the syntax and contacts nothing.
+    pub fn add_service(&self, values: &Values) -> Result<ServiceView> {
+        self.must_write()?;
+        fields::check(&[SERVICE_FIELDS], values, false)?;
+        let needed = |key: &str| text(values, key).ok_or_else(|| Error::invalid(key, "is needed"));
+        let (name, uri) = (needed("name")?, Secret::new(needed("uri")?));
+        self.store.add_service(name, &uri, text(values, "cluster"), EngineKind::Native)?;
+        self.service(name)
+    }
+
+    /// Fields that are absent stay as they are; an empty cluster label is removed.
+    pub fn edit_service(&self, name: &str, values: &Values) -> Result<ServiceView> {
+        self.must_write()?;
+        fields::check(&[SERVICE_FIELDS], values, true)?;
+        if text(values, "name").is_some_and(|new| new != name) {
+            return Err(Error::invalid("name", "cannot be changed: backups are filed under it"));
+        }
+        let uri = text(values, "uri").map(Secret::new);
+        let cluster = values.contains_key("cluster").then(|| text(values, "cluster"));
+        self.store.edit_service(name, uri.as_ref(), cluster, None)?;
+        self.service(name)
+    }
+
+    /// Its backups stay. `Conflict` while a job uses it.
+    pub fn remove_service(&self, name: &str) -> Result<()> {
+        self.must_write()?;
+        self.store.remove_service(name)
+    }
+
+    /// Runs the prerequisites; 10 s at most for each connection.
+    pub async fn check_service(&self, name: &str) -> Result<CheckReport> {
+        let service = self.store.service(name)?;
+        let settings = Settings::load(&self.home)?;
+        let mut items = vec![management(&settings)];
+        items.extend(check::run(name, &service.uri, &CancellationToken::new()).await);
+        // Where it stands in the list is part of how the screen reads: the label after the replica set.
+        let at = items.iter().position(|i| i.id == "replica_set").map_or(items.len(), |i| i + 1);
+        items.insert(at, label(name, service.cluster.as_deref()));
+        items.push(self.check_storages().await?);
+        let ok = items.iter().all(|i| i.state != CheckState::Fail);
+        Ok(CheckReport { service: name.to_owned(), ok, items })
+    }
+
+    /// What the server is; 10 s at most.
+    pub async fn service_info(&self, name: &str) -> Result<ServiceInfo> {
+        let service = self.store.service(name)?;
+        let server = Server::connect(name, &service.uri, CHECK_TIMEOUT).await?;
+        topology::info(&server, &CancellationToken::new()).await
+    }
+
+    /// One storage that can be written is enough; with several, the others are named.
+    async fn check_storages(&self) -> Result<CheckItem> {
+        let rows = self.store.storages()?;
+        if rows.is_empty() {
+            return Ok(item(
+                "storage",
+                "A storage to write to",
+                CheckState::Fail,
+                "there is none yet",
+                "mongokeep storage add local --type filesystem --path /var/backups/mongokeep",
+            ));
+        }
+        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        for row in &rows {
+            let outcome = tokio::time::timeout(STORAGE_LIMIT, self.writable(&row.name)).await;
+            match outcome {
+                Ok(Ok(())) => good.push(row.name.clone()),
+                Ok(Err(why)) => bad.push(format!("{}: {why}", row.name)),
+                Err(_) => bad.push(format!("{}: no answer after {} s", row.name, STORAGE_LIMIT.as_secs())),
+            }
+        }
+        let state = match (good.is_empty(), bad.is_empty()) {
+            (true, _) => CheckState::Fail,
+            (false, false) => CheckState::Warn,
+            (false, true) => CheckState::Pass,
+        };
+        let mut detail = Vec::new();
+        if !good.is_empty() {
+            detail.push(format!("writable: {}", good.join(", ")));
+        }
+        detail.extend(bad.iter().cloned());
+        let first = bad.first().and_then(|b| b.split_once(':')).map_or("", |(name, _)| name);
+        let remedy = if first.is_empty() { String::new() } else { format!("mongokeep storage test {first}") };
+        Ok(item("storage", "A storage to write to", state, &detail.join("; "), &remedy))
+    }
+
+    async fn writable(&self, name: &str) -> std::result::Result<(), String> {
+        let location = self.store.storage(name).map_err(|e| e.full())?;
+        let storage = storage::open(&location.config).await.map_err(|e| e.full())?;
+        let steps = storage::test(storage.as_ref(), &|_| {}).await;
+        match steps.iter().find(|s| !s.ok) {
+            Some(step) => Err(format!("{} failed: {}", step.id, step.detail)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn management(settings: &Settings) -> CheckItem {
+    let title = "Backup management";
+    if settings.backup_enabled() {
+        return item("backup_management", title, CheckState::Pass, "on", "");
+    }
+    let remedy = "mongokeep settings set backup.enabled true";
+    item("backup_management", title, CheckState::Fail, "off: nothing starts a backup", remedy)
+}
+
+fn label(service: &str, cluster: Option<&str>) -> CheckItem {
+    let title = "Cluster label";
+    match cluster {
+        Some(cluster) => item("cluster_label", title, CheckState::Pass, cluster, ""),
+        None => item(
+            "cluster_label",
+            title,
+            CheckState::Warn,
+            &format!("none; backups go to the folder {service}"),
+            &format!("mongokeep service edit {service} --cluster LABEL"),
+        ),
+    }
+}
+
+fn item(id: &str, title: &str, state: CheckState, detail: &str, remedy: &str) -> CheckItem {
+    CheckItem { id: id.into(), title: title.into(), state, detail: detail.into(), remedy: remedy.into() }
+}
+
+fn view(row: ServiceRow) -> ServiceView {
+    ServiceView {
+        name: row.name,
+        uri: row.uri_shown,
+        cluster: row.cluster,
+        engine: row.engine,
+        created_at: row.created_at,
+        last_good_backup_at: row.last_good_backup_at,
+        backups: row.backups,
+    }
+}

@@ -1,0 +1,177 @@
+//! `storage sync`: the catalogue made to agree with what a storage holds.
+//!
+//! The storage is the truth. What it holds and the catalogue lacks is added; what the catalogue calls good and the
+//! storage lacks is no longer called good. Nothing is written to the storage.
+
+use std::collections::BTreeSet;
+
+use tracing::debug;
+
+use super::{Client, SyncReport};
+use crate::artifact::layout::BackupRoot;
+use crate::daemon::facts;
+use crate::domain::backup::BackupState;
+use crate::domain::key::Key;
+use crate::domain::text::escape;
+use crate::engine::stored::{read_attempt, read_manifest};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{self, Storage};
+
+/// Folders nested deeper are not looked into: a bucket may hold other things besides backups.
+const MAX_DEPTH: usize = 12;
+/// Listings made at most, for the same reason.
+const MAX_LISTINGS: usize = 200_000;
+
+/// A folder that looks like a backup.
+struct Found {
+    folder: String,
+    name: String,
+    has_manifest: bool,
+}
+
+impl Client {
+    /// Finds the backups of a storage that the catalogue does not know, and those it knows that are gone.
+    pub async fn sync_storage(&self, name: &str) -> Result<SyncReport> {
+        self.must_write()?;
+        let location = self.store.storage(name)?;
+        let storage = storage::open(&location.config).await?;
+        let mut report = SyncReport {
+            storage: name.to_owned(),
+            added: Vec::new(),
+            missing: Vec::new(),
+            incomplete: Vec::new(),
+            unreadable: Vec::new(),
+            unchanged: 0,
+        };
+        let found = find(storage.as_ref()).await?;
+        let mut seen = BTreeSet::new();
+        for found in &found {
+            seen.insert((found.folder.clone(), found.name.clone()));
+            self.sync_one(storage.as_ref(), name, found, &mut report).await?;
+        }
+        for backup in self.store.backups()? {
+            let known = backup.storage == name && backup.state == BackupState::Succeeded;
+            if known && !seen.contains(&(backup.folder.clone(), backup.name.clone())) {
+                self.store.backup_missing(&backup.name, "it is no longer in the storage")?;
+                report.missing.push(backup.name);
+            }
+        }
+        Ok(report)
+    }
+
+    async fn sync_one(
+        &self,
+        storage: &dyn Storage,
+        storage_name: &str,
+        found: &Found,
+        report: &mut SyncReport,
+    ) -> Result<()> {
+        let place =
+            if found.folder.is_empty() { found.name.clone() } else { format!("{}/{}", found.folder, found.name) };
+        let root = BackupRoot::new(&found.folder, &found.name)?;
+        let known = match self.store.backup(&found.name) {
+            Ok(backup) => Some(backup),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        let known = known.filter(|b| b.storage == storage_name && b.folder == found.folder);
+        if !found.has_manifest {
+            if known.as_ref().is_some_and(|b| matches!(b.state, BackupState::Running | BackupState::Deleting)) {
+                return Ok(());
+            }
+            let attempt = read_attempt(storage, &root).await?;
+            let why = match &attempt {
+                Some(a) => format!("no manifest; begun {} by {} (pid {})", a.started_at.to_rfc3339(), a.host, a.pid),
+                None => "no manifest".to_owned(),
+            };
+            let service = attempt.map_or_else(|| "unknown".to_owned(), |a| a.service);
+            self.store.import_incomplete(storage_name, &found.folder, &found.name, &service, &escape(&why))?;
+            if known.is_some() {
+                self.store.backup_missing(&found.name, "its manifest is gone")?;
+            }
+            report.incomplete.push(format!("{place}: {}", escape(&why)));
+            return Ok(());
+        }
+        let manifest = match read_manifest(storage, &root).await {
+            Ok(manifest) => manifest,
+            // What cannot be reached now may be sound: nothing is concluded from it.
+            Err(e) if e.is_retryable() => return Err(e),
+            Err(e) => {
+                if known.is_some() {
+                    self.store.backup_missing(&found.name, &e.full())?;
+                }
+                report.unreadable.push(format!("{place}: {}", e.full()));
+                return Ok(());
+            }
+        };
+        if manifest.name != found.name || manifest.folder != found.folder {
+            report.unreadable.push(format!(
+                "{place}: its manifest is that of backup {} in folder {:?}; move it back to where it was made",
+                escape(&manifest.name),
+                escape(&manifest.folder)
+            ));
+            return Ok(());
+        }
+        match self.store.import_backup(storage_name, &facts::of(&manifest)) {
+            Ok(true) => report.added.push(found.name.clone()),
+            Ok(false) => report.unchanged += 1,
+            Err(e) if e.kind() == ErrorKind::Conflict => report.unreadable.push(format!("{place}: {}", e.full())),
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+}
+
+/// Every `<folder>/backups/<name>` that holds a manifest or an attempt, without listing any parts.
+async fn find(storage: &dyn Storage) -> Result<Vec<Found>> {
+    let mut found = Vec::new();
+    let mut listings = 0;
+    // Folders to look into, and whether their children are backups.
+    let mut open: Vec<(String, bool, usize)> = vec![(String::new(), false, 0)];
+    while let Some((folder, of_backups, depth)) = open.pop() {
+        listings += 1;
+        if listings > MAX_LISTINGS {
+            return Err(Error::new(ErrorKind::Failed, format!("{} holds too many folders", storage.place()))
+                .hint("give the storage a prefix of its own"));
+        }
+        let prefix = if folder.is_empty() { None } else { Some(Key::new(folder.clone())?) };
+        let names = storage.list_folders(prefix.as_ref()).await?;
+        if of_backups {
+            continue_below(storage, &folder, &names, depth, &mut open, &mut found).await?;
+            continue;
+        }
+        for name in names {
+            let below = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+            // A name that is no key belongs to somebody else.
+            if Key::new(below.clone()).is_ok() && depth < MAX_DEPTH {
+                open.push((below, name == "backups", depth + 1));
+            }
+        }
+    }
+    found.sort_by(|a, b| (&a.folder, &a.name).cmp(&(&b.folder, &b.name)));
+    Ok(found)
+}
+
+/// The children of a folder called `backups`: a backup each, or a folder of a person who called it so.
+async fn continue_below(
+    storage: &dyn Storage,
+    backups: &str,
+    names: &[String],
+    depth: usize,
+    open: &mut Vec<(String, bool, usize)>,
+    found: &mut Vec<Found>,
+) -> Result<()> {
+    let folder = backups.strip_suffix("backups").unwrap_or(backups).trim_end_matches('/');
+    for name in names {
+        let Ok(key) = Key::new(format!("{backups}/{name}")) else { continue };
+        let Ok(root) = BackupRoot::new(folder, name) else { continue };
+        let has_manifest = storage.stat(&root.manifest()?).await?.is_some();
+        if has_manifest || storage.stat(&root.attempt()?).await?.is_some() {
+            found.push(Found { folder: folder.to_owned(), name: name.clone(), has_manifest });
+        } else if depth < MAX_DEPTH {
+            debug!(key = %key, "neither manifest nor attempt; looking below");
+            open.push((key.as_str().to_owned(), name == "backups", depth + 1));
+        }
+    }
+    Ok(())
+}

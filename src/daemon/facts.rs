@@ -1,0 +1,27 @@
+//! From a manifest to the catalogue.
+
+use crate::artifact::manifest::Manifest;
+use crate::store::BackupFacts;
+
+/// What the catalogue keeps of a manifest.
+pub fn of(manifest: &Manifest) -> BackupFacts {
+    BackupFacts {
+        name: manifest.name.clone(),
+        service: manifest.service.clone(),
+        cluster: manifest.cluster.clone(),
+        folder: manifest.folder.clone(),
+        schedule: manifest.schedule.clone(),
+        engine: manifest.engine,
+        model: manifest.model,
+        backup_type: manifest.backup_type,
+        compression: manifest.compression,
+        consistent_at_ts: manifest.consistent_at_ts,
+        size_bytes: manifest.size_bytes,
+        uncompressed_bytes: manifest.uncompressed_bytes,
+        documents: manifest.documents,
+        started_at: manifest.started_at,
+        finished_at: manifest.finished_at,
+        server_version: manifest.server_version.clone(),
+        fcv: manifest.fcv.clone(),
+    }
+}

@@ -1,0 +1,181 @@
+//! The daemon's lock: one daemon for each home, and everybody can see which.
+//!
+//! A process holds the lock exactly as long as it lives, so whether a daemon runs is asked of the operating system,
+//! never of a clock or a pid that may belong to somebody else by now.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Home;
+use crate::error::{Error, ErrorKind, Result, io};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Starting,
+    Ready,
+    Stopping,
+}
+
+/// What the holder says about itself, in the lock file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    pub pid: u32,
+    pub version: String,
+    pub started_at: DateTime<Utc>,
+    pub stage: Stage,
+}
+
+/// Held until dropped.
+pub struct DaemonLock {
+    file: File,
+    holder: Holder,
+}
+
+/// Somebody who only looks holds a shared lock for a moment; a daemon that starts just then must not give up.
+const LOOKERS: Duration = Duration::from_millis(500);
+
+impl DaemonLock {
+    /// Errors: `Conflict` when a daemon runs, naming it.
+    pub fn acquire(home: &Home) -> Result<Self> {
+        let path = home.lock_file();
+        let mut file = fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(|e| io(path.display(), e))?;
+        let began = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if began.elapsed() < LOOKERS => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let who =
+                        read(&mut file).map_or(String::new(), |h| format!(" (pid {}, version {})", h.pid, h.version));
+                    return Err(Error::new(ErrorKind::Conflict, format!("another daemon{who} runs for this home"))
+                        .hint("mongokeep daemon stop ends it"));
+                }
+                Err(TryLockError::Error(e)) => return Err(io(format!("locking {}", path.display()), e)),
+            }
+        }
+        let holder = Holder {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: Utc::now(),
+            stage: Stage::Starting,
+        };
+        let mut lock = Self { file, holder };
+        lock.write()?;
+        Ok(lock)
+    }
+
+    /// Tells everybody how far the daemon is.
+    pub fn set_stage(&mut self, stage: Stage) -> Result<()> {
+        self.holder.stage = stage;
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let text = serde_json::to_string(&self.holder)
+            .map_err(|e| Error::new(ErrorKind::Internal, "writing the daemon's lock").source(e))?;
+        let mut write = || -> std::io::Result<()> {
+            self.file.set_len(0)?;
+            self.file.seek(SeekFrom::Start(0))?;
+            self.file.write_all(text.as_bytes())
+        };
+        write().map_err(|e| io("writing the daemon's lock", e))
+    }
+}
+
+impl Drop for DaemonLock {
+    fn drop(&mut self) {
+        // The text is of no use without the lock, and a stale pid invites mistakes.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// The daemon that runs for this home, if any.
+pub fn holder(home: &Home) -> Result<Option<Holder>> {
+    let path = home.lock_file();
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(io(path.display(), e)),
+    };
+    let began = Instant::now();
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Ok(None),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) => return Err(io(format!("looking at {}", path.display()), e)),
+        }
+        if let Some(holder) = read(&mut file) {
+            return Ok(Some(holder));
+        }
+        // It is just writing, or has just taken or left the lock.
+        if began.elapsed() > Duration::from_secs(2) {
+            return Err(Error::new(
+                ErrorKind::Unreachable,
+                format!("{} is locked, but nobody says by whom", path.display()),
+            ));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn read(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_holder_and_everybody_sees_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::below(dir.path());
+        home.create().unwrap();
+        assert_eq!(holder(&home).unwrap(), None);
+        let mut lock = DaemonLock::acquire(&home).unwrap();
+        lock.set_stage(Stage::Ready).unwrap();
+        let seen = holder(&home).unwrap().unwrap();
+        assert_eq!((seen.pid, seen.stage), (std::process::id(), Stage::Ready));
+        let error = DaemonLock::acquire(&home).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.full().contains(&format!("pid {}", std::process::id())), "{error}");
+        drop(lock);
+        assert_eq!(holder(&home).unwrap(), None);
+        DaemonLock::acquire(&home).unwrap();
+    }
+
+    #[test]
+    fn looking_does_not_keep_a_daemon_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::below(dir.path());
+        home.create().unwrap();
+        drop(DaemonLock::acquire(&home).unwrap());
+        let looking = File::open(home.lock_file()).unwrap();
+        looking.lock_shared().unwrap();
+        let starter = {
+            let home = home.clone();
+            std::thread::spawn(move || DaemonLock::acquire(&home).is_ok())
+        };
+        std::thread::sleep(Duration::from_millis(50));
+        drop(looking);
+        assert!(starter.join().unwrap());
+    }
+}

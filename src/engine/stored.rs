@@ -1,0 +1,29 @@
+//! What says that something in a storage is a backup: its manifest, and the attempt that was begun before it.
+
+use crate::artifact::layout::BackupRoot;
+use crate::artifact::manifest::{Attempt, Manifest};
+use crate::error::{ErrorKind, Result};
+use crate::storage::{self, Storage};
+
+/// A manifest of a million collections is smaller than this.
+const MANIFEST_LIMIT: usize = 512 << 20;
+const ATTEMPT_LIMIT: usize = 1 << 20;
+
+/// Reads and checks a manifest.
+///
+/// Errors: `NotFound` when there is none, so that there is no backup; `Corrupt` and `Unsupported` when it cannot be used.
+pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<Manifest> {
+    let key = root.manifest()?;
+    let bytes = storage::read_all(storage, &key, MANIFEST_LIMIT).await?;
+    Manifest::from_bytes(&format!("{}/{key}", storage.place()), &bytes)
+}
+
+/// Who began to write below `root`, when it says so.
+pub async fn read_attempt(storage: &dyn Storage, root: &BackupRoot) -> Result<Option<Attempt>> {
+    match storage::read_all(storage, &root.attempt()?, ATTEMPT_LIMIT).await {
+        // One that cannot be read was cut off; it says nothing about who wrote it.
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
