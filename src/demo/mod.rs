@@ -1,1 +1,63 @@
-//! demo
+//! The main job on a throw-away replica set: to look at, or as one command that proves it.
+//!
+//! It uses the client and the daemon as a user does, in a home of its own, and removes everything it started. It must
+//! never touch the user's own home, services or storages.
+
+mod compare;
+mod headless;
+mod sample;
+mod stage;
+mod writer;
+
+use crate::error::{Error, ErrorKind, Result};
+use stage::Stage;
+
+/// What `mongokeep demo` was asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Without a terminal: do the main job, print a summary, and say with the exit code whether all agreed.
+    pub headless: bool,
+    /// The summary as JSON.
+    pub json: bool,
+}
+
+/// Runs the demo; `Ok` holds the exit code.
+pub async fn run(options: Options) -> Result<u8> {
+    let work = async {
+        let stage = Stage::build().await?;
+        let result = if options.headless { headless(&stage, options.json).await } else { screen(&stage).await };
+        let struck = stage.strike().await;
+        result.and_then(|code| struck.map(|()| code))
+    };
+    if !options.headless {
+        // The screen reads Ctrl-C as a key.
+        return work.await;
+    }
+    tokio::select! {
+        result = work => result,
+        // Dropping the stage kills and removes everything that was started.
+        _ = tokio::signal::ctrl_c() => Err(Error::cancelled()),
+    }
+}
+
+async fn headless(stage: &Stage, json: bool) -> Result<u8> {
+    let summary = headless::run(stage).await?;
+    if json {
+        let text = serde_json::to_string_pretty(&summary)
+            .map_err(|e| Error::new(ErrorKind::Internal, "writing the summary").source(e))?;
+        println!("{text}");
+    } else {
+        print!("{}", summary.to_text());
+    }
+    Ok(u8::from(!summary.agreed))
+}
+
+/// A failure of the driver while the demo does what an application does.
+fn driver(what: impl std::fmt::Display, error: mongodb::error::Error) -> Error {
+    Error::new(ErrorKind::Failed, what.to_string()).source(error)
+}
+
+async fn screen(stage: &Stage) -> Result<u8> {
+    let _writer = stage.start_writer();
+    Err(Error::new(ErrorKind::Unsupported, format!("the screen of {:?}", stage.home)))
+}

@@ -69,7 +69,7 @@ impl Scratch {
     }
 
     /// Has process `pid`, whose command line names this folder, killed with the folder.
-    pub(super) fn register(&self, pid: u32) -> Result<()> {
+    pub fn register(&self, pid: u32) -> Result<()> {
         let mut guard = self.watchdog.lock().map_err(|_| gone())?;
         let pipe = guard.as_mut().ok_or_else(gone)?;
         writeln!(pipe, "{pid}").map_err(|e| error::io("telling the clean-up script about a process", e))
