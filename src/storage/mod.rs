@@ -18,6 +18,7 @@ use crate::error::Result;
 pub mod filesystem;
 pub mod probe;
 pub mod registry;
+pub mod s3;
 pub mod writer;
 
 pub use crate::domain::key::Key;

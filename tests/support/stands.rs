@@ -2,15 +2,27 @@
 
 use std::sync::Arc;
 
-use mongokeep::domain::storage::StorageConfig;
+use futures_util::TryStreamExt;
+use mongokeep::domain::secret::Secret;
+use mongokeep::domain::storage::{S3Config, StorageConfig};
 use mongokeep::storage::Storage;
+use mongokeep::storage::s3::S3;
 use tempfile::TempDir;
+
+use super::s3::{Conditions, S3Server};
 
 /// A storage that is empty, and what keeps it alive.
 pub struct Stand {
     storage: Arc<dyn Storage>,
-    folder: Option<TempDir>,
+    place: Place,
     exclusive: bool,
+}
+
+enum Place {
+    Folder(TempDir),
+    Server(S3Server),
+    /// A server of somebody's own, named by `MONGOKEEP_TEST_S3_ENDPOINT`: below a prefix of this test's own.
+    Elsewhere,
 }
 
 impl Stand {
@@ -18,7 +30,32 @@ impl Stand {
         let folder = tempfile::tempdir().unwrap();
         let config = StorageConfig::Filesystem { path: folder.path().to_str().unwrap().into() };
         let storage = mongokeep::storage::open(&config).await.unwrap();
-        Self { storage, folder: Some(folder), exclusive: true }
+        Self { storage, place: Place::Folder(folder), exclusive: true }
+    }
+
+    /// With a prefix, and the smallest parts that S3 takes.
+    pub async fn s3() -> Self {
+        if let Some(config) = elsewhere() {
+            return Self { storage: small_parts(&config).await, place: Place::Elsewhere, exclusive: true };
+        }
+        Self::served(Conditions::Kept, "some prefix/é+%").await
+    }
+
+    /// The whole bucket of a server that ignores `If-None-Match`.
+    pub async fn s3_ignoring_conditions() -> Self {
+        Self::served(Conditions::Ignored, "").await
+    }
+
+    /// The whole bucket of a server that refuses `If-None-Match`.
+    pub async fn s3_refusing_conditions() -> Self {
+        Self::served(Conditions::Refused, "").await
+    }
+
+    async fn served(conditions: Conditions, prefix: &str) -> Self {
+        let server = S3Server::with(conditions, false).await;
+        let config = S3Config { prefix: prefix.into(), ..server.config() };
+        let exclusive = conditions == Conditions::Kept;
+        Self { storage: small_parts(&config).await, place: Place::Server(server), exclusive }
     }
 
     pub fn storage(&self) -> &dyn Storage {
@@ -36,13 +73,40 @@ impl Stand {
 
     /// Nothing at all is there, not even what the storage itself would hide.
     pub fn assert_untouched(&self) {
-        if let Some(folder) = &self.folder {
-            let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path()).collect();
-            assert!(left.is_empty(), "{left:?}");
+        match &self.place {
+            Place::Folder(folder) => {
+                let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path()).collect();
+                assert!(left.is_empty(), "{left:?}");
+            }
+            Place::Server(server) => assert_eq!(server.unfinished(), 0),
+            Place::Elsewhere => {}
         }
     }
 
     pub async fn close(self) {
-        drop(self.folder);
+        if matches!(self.place, Place::Elsewhere) {
+            let objects: Vec<_> = self.storage.list(None).await.unwrap().try_collect().await.unwrap();
+            for object in objects {
+                self.storage.delete(&object.key).await.unwrap();
+            }
+        }
     }
+}
+
+async fn small_parts(config: &S3Config) -> Arc<dyn Storage> {
+    Arc::new(S3::new(config).await.unwrap().with_part_size(5 << 20).unwrap())
+}
+
+/// The server that the environment names: `MONGOKEEP_TEST_S3_ENDPOINT`, `_BUCKET`, `_ACCESS_KEY`, `_SECRET_KEY`.
+fn elsewhere() -> Option<S3Config> {
+    let variable = |name: &str| std::env::var(format!("MONGOKEEP_TEST_S3_{name}")).ok();
+    Some(S3Config {
+        endpoint: Some(variable("ENDPOINT")?),
+        bucket: variable("BUCKET").unwrap_or_else(|| "backups".into()),
+        access_key_id: variable("ACCESS_KEY"),
+        secret_access_key: variable("SECRET_KEY").map(Secret::new),
+        prefix: format!("conformance/{:032x}", rand::random::<u128>()),
+        path_style: true,
+        ..S3Config::default()
+    })
 }

@@ -1,0 +1,362 @@
+//! A bucket of an S3-compatible server as a storage.
+//!
+//! The SDK's own retries are off: the retry decorator does that for every storage in the same way. Bodies are sent
+//! from memory, because several servers refuse the chunked encoding the SDK uses for streams. Objects are deleted
+//! one by one, because several servers refuse the SDK's `DeleteObjects`.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, StalledStreamProtectionConfig};
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt};
+
+use super::{Key, ObjectInfo, PutMode, Storage, Upload};
+use crate::domain::storage::S3Config;
+use crate::domain::text;
+use crate::error::{Error, ErrorKind, Result};
+
+mod connect;
+mod failure;
+mod listing;
+mod upload;
+
+use failure::{Names, answer};
+
+/// Bytes of a part. S3 takes 10,000 parts, the last of any size and the others of at least 5 MiB.
+pub const PART_SIZE: usize = 8 << 20;
+const MIN_PART_SIZE: usize = 5 << 20;
+/// How long nothing at all may move in the middle of a body.
+const STALL: Duration = Duration::from_secs(30);
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// A bucket, or what lies below a prefix of it.
+#[derive(Debug, Clone)]
+pub struct S3(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    client: Client,
+    bucket: String,
+    /// Empty, or ends in a slash.
+    base: String,
+    place: String,
+    names: Names,
+    part_size: usize,
+    /// The server has refused `If-None-Match`, so it is not sent any more.
+    unconditional: AtomicBool,
+}
+
+impl S3 {
+    /// Reads `ca_file` and, when no keys are given, what the AWS chain reads (files, environment). Does not contact
+    /// the server.
+    pub async fn new(config: &S3Config) -> Result<Self> {
+        if config.bucket.is_empty() {
+            return Err(Error::invalid("bucket", "is needed"));
+        }
+        let prefix = config.prefix.trim_matches('/');
+        if !prefix.is_empty() {
+            Key::new(prefix)
+                .map_err(|_| Error::invalid("prefix", format!("{:?} is no prefix", text::escape(prefix))))?;
+        }
+        let endpoint = config.endpoint.as_deref().map(check_endpoint).transpose()?;
+        let http_client = connect::http_client(config).await?;
+        let region = region(config);
+        let (builder, ambient) = match (&config.access_key_id, &config.secret_access_key) {
+            (Some(id), Some(secret)) => {
+                let token = config.session_token.as_ref().map(|t| t.expose().to_owned());
+                let credentials = Credentials::new(id, secret.expose(), token, None, "storage");
+                (aws_sdk_s3::Config::builder().credentials_provider(credentials), false)
+            }
+            (None, None) => {
+                let mut loader = aws_config::defaults(BehaviorVersion::latest());
+                // Otherwise it would ask the network of a cloud for a region.
+                if let Some(region) = &region {
+                    loader = loader.region(Region::new(region.clone()));
+                }
+                (aws_sdk_s3::config::Builder::from(&loader.load().await), true)
+            }
+            (Some(_), None) => return Err(Error::invalid("secret-access-key", "is needed with an access key id")),
+            (None, Some(_)) => return Err(Error::invalid("access-key-id", "is needed with a secret access key")),
+        };
+        let mut builder = builder
+            .behavior_version(BehaviorVersion::latest())
+            .force_path_style(config.path_style)
+            .http_client(http_client)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(connect::CONNECT_TIMEOUT)
+                    .read_timeout(connect::READ_TIMEOUT)
+                    .build(),
+            )
+            .stalled_stream_protection(StalledStreamProtectionConfig::enabled().grace_period(STALL).build());
+        if let Some(region) = &region {
+            builder = builder.region(Region::new(region.clone()));
+        }
+        if let Some(endpoint) = endpoint {
+            builder = builder.endpoint_url(endpoint);
+        }
+        let mut built = builder.build();
+        if built.region().is_none() {
+            built = built.to_builder().region(Region::new(DEFAULT_REGION)).build();
+        }
+        let region = built.region().map_or(DEFAULT_REGION, |r| r.as_ref()).to_owned();
+        let place = match prefix {
+            "" => format!("s3://{}", config.bucket),
+            prefix => format!("s3://{}/{prefix}", config.bucket),
+        };
+        Ok(Self(Arc::new(Inner {
+            client: Client::from_conf(built),
+            bucket: config.bucket.clone(),
+            base: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
+            place: text::escape(&place),
+            names: Names {
+                bucket: text::escape(&config.bucket),
+                server: endpoint.map_or_else(|| format!("S3 in {region}"), text::escape),
+                region,
+                ambient,
+            },
+            part_size: PART_SIZE,
+            unconditional: AtomicBool::new(false),
+        })))
+    }
+
+    /// Another part size, at least 5 MiB: larger parts for objects above 80 GB, smaller ones for less memory.
+    pub fn with_part_size(self, bytes: usize) -> Result<Self> {
+        if bytes < MIN_PART_SIZE {
+            return Err(Error::invalid("part-size", "S3 takes parts of at least 5 MiB"));
+        }
+        let inner = &*self.0;
+        Ok(Self(Arc::new(Inner {
+            client: inner.client.clone(),
+            bucket: inner.bucket.clone(),
+            base: inner.base.clone(),
+            place: inner.place.clone(),
+            names: inner.names.clone(),
+            part_size: bytes,
+            unconditional: AtomicBool::new(inner.unconditional.load(Ordering::Relaxed)),
+        })))
+    }
+}
+
+/// The region that is configured, or follows from what is. AWS knows no default, other servers do not care.
+fn region(config: &S3Config) -> Option<String> {
+    let given = config.region.clone().filter(|r| !r.is_empty());
+    let environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
+    given.or_else(environment).or_else(|| config.endpoint.is_some().then(|| DEFAULT_REGION.to_owned()))
+}
+
+fn check_endpoint(endpoint: &str) -> Result<&str> {
+    let refuse = |why: &str| Err(Error::invalid("endpoint", why).hint("write https://host:port"));
+    let rest = match endpoint.split_once("://") {
+        Some(("http" | "https", rest)) => rest,
+        _ => return refuse("is not an http:// or https:// address"),
+    };
+    if rest.contains('@') {
+        return refuse("holds credentials; give them as access key id and secret access key");
+    }
+    if rest.is_empty() || rest.contains(|c: char| c.is_whitespace() || c.is_control() || c == '?' || c == '#') {
+        return refuse("is not an address");
+    }
+    Ok(endpoint)
+}
+
+impl Inner {
+    fn object(&self, key: &Key) -> String {
+        format!("{}{key}", self.base)
+    }
+
+    fn what(&self, doing: &str, key: &Key) -> String {
+        format!("{doing} {}/{}", self.place, text::escape(key.as_str()))
+    }
+
+    /// Looks at an object. A refusal of `HEAD` has no body that says why, so the same is asked with `GET`.
+    async fn head(&self, key: &Key) -> Result<Option<HeadObjectOutput>> {
+        let what = self.what("looking at", key);
+        let error = match self.client.head_object().bucket(&self.bucket).key(self.object(key)).send().await {
+            Ok(head) => return Ok(Some(head)),
+            Err(e) => e,
+        };
+        match answer(&error) {
+            Some(a) if a.status == 404 => Ok(None),
+            Some(a) if (400..500).contains(&a.status) || a.status == 301 => {
+                let get = self.client.get_object().bucket(&self.bucket).key(self.object(key)).range("bytes=0-0");
+                Err(match get.send().await {
+                    Err(why) => self.names.failure(&what, why),
+                    Ok(_) => self.names.failure(&what, error),
+                })
+            }
+            _ => Err(self.names.failure(&what, error)),
+        }
+    }
+
+    /// Puts `body`; with `new`, on the condition that there is no such object.
+    async fn put(&self, key: &Key, body: Bytes, new: bool) -> Result<(), SdkError<PutError, HttpResponse>> {
+        let put = self.client.put_object().bucket(&self.bucket).key(self.object(key)).body(ByteStream::from(body));
+        let put = if new { put.if_none_match("*") } else { put };
+        put.send().await.map(drop)
+    }
+
+    /// Creates an object that must not exist. The look before it covers servers that ignore the condition, and
+    /// serves alone those that refuse it: there, two writers at the same moment could both succeed.
+    async fn create(&self, key: &Key, body: Bytes) -> Result<()> {
+        let what = self.what("creating", key);
+        if self.head(key).await?.is_some() {
+            return Err(Error::new(ErrorKind::Conflict, format!("{what}: it exists already")));
+        }
+        if !self.unconditional.load(Ordering::Relaxed) {
+            match self.put(key, body.clone(), true).await {
+                Err(e) if refuses_condition(&e) => self.unconditional.store(true, Ordering::Relaxed),
+                other => return other.map_err(|e| self.names.failure(&what, e)),
+            }
+        }
+        self.put(key, body, false).await.map_err(|e| self.names.failure(&what, e))
+    }
+}
+
+type PutError = aws_sdk_s3::operation::put_object::PutObjectError;
+
+fn refuses_condition(error: &SdkError<PutError, HttpResponse>) -> bool {
+    answer(error).is_some_and(|a| {
+        a.status == 501
+            || (a.status == 400 && matches!(a.code, "InvalidArgument" | "InvalidRequest" | "NotImplemented"))
+    })
+}
+
+#[async_trait]
+impl Storage for S3 {
+    fn place(&self) -> String {
+        self.0.place.clone()
+    }
+
+    fn part_size(&self) -> usize {
+        self.0.part_size
+    }
+
+    async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()> {
+        match mode {
+            PutMode::CreateNew => self.0.create(key, body).await,
+            PutMode::Overwrite => {
+                let put = self.0.put(key, body, false).await;
+                put.map_err(|e| self.0.names.failure(&self.0.what("writing", key), e))
+            }
+        }
+    }
+
+    async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>> {
+        Ok(Box::new(upload::S3Upload::begin(Arc::clone(&self.0), key).await?))
+    }
+
+    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let inner = &self.0;
+        let what = inner.what("reading", key);
+        let mut get = inner.client.get_object().bucket(&inner.bucket).key(inner.object(key));
+        if let Some(range) = &range {
+            // HTTP has no empty range.
+            if range.is_empty() {
+                return match inner.head(key).await? {
+                    Some(head) if head.content_length().unwrap_or_default() as u64 >= range.end => {
+                        Ok(stream::empty().boxed())
+                    }
+                    Some(_) => Err(short(&what)),
+                    None => Err(Error::new(ErrorKind::NotFound, format!("{what}: there is no such object"))),
+                };
+            }
+            get = get.range(format!("bytes={}-{}", range.start, range.end - 1));
+        }
+        let output = match get.send().await {
+            Ok(output) => output,
+            Err(e) if answer(&e).is_some_and(|a| a.status == 416) => return Err(short(&what)),
+            Err(e) => return Err(inner.names.failure(&what, e)),
+        };
+        let length = output.content_length().and_then(|n| u64::try_from(n).ok());
+        let expected = match &range {
+            Some(range) => {
+                if output.content_range().is_none() {
+                    return Err(Error::new(ErrorKind::Unsupported, format!("{what}: the server ignores ranges")));
+                }
+                if length.is_some_and(|n| n < range.end - range.start) {
+                    return Err(short(&what));
+                }
+                Some(range.end - range.start)
+            }
+            None => length,
+        };
+        Ok(body(Arc::clone(inner), what, output.body, expected))
+    }
+
+    async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>> {
+        let head = self.0.head(key).await?;
+        Ok(head.map(|head| ObjectInfo {
+            key: key.clone(),
+            size: head.content_length().and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
+        }))
+    }
+
+    async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
+        listing::objects(&self.0, prefix).await
+    }
+
+    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
+        listing::names(&self.0, prefix).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        let delete = self.0.client.delete_object().bucket(&self.0.bucket).key(self.0.object(key));
+        match delete.send().await {
+            Ok(_) => Ok(()),
+            // AWS says nothing of it, some servers do.
+            Err(e) if answer(&e).is_some_and(|a| a.code == "NoSuchKey") => Ok(()),
+            Err(e) => Err(self.0.names.failure(&self.0.what("deleting", key), e)),
+        }
+    }
+
+    async fn sweep(&self, prefix: &Key) -> Result<u64> {
+        listing::sweep(&self.0, prefix).await
+    }
+
+    async fn free_space(&self) -> Result<Option<u64>> {
+        Ok(None)
+    }
+}
+
+fn short(what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("{what}: the object is shorter than it should be"))
+}
+
+/// The chunks of a body, as they come. One that ends early, or breaks off, yields an error.
+fn body(inner: Arc<Inner>, what: String, body: ByteStream, expected: Option<u64>) -> BoxStream<'static, Result<Bytes>> {
+    stream::unfold(Some((body, 0u64)), move |state| {
+        let (inner, what) = (Arc::clone(&inner), what.clone());
+        async move {
+            let (mut body, got) = state?;
+            match body.next().await {
+                Some(Ok(chunk)) => {
+                    let got = got + chunk.len() as u64;
+                    Some((Ok(chunk), Some((body, got))))
+                }
+                Some(Err(e)) => {
+                    let error = inner.names.broken(&what, &e);
+                    Some((Err(error), None))
+                }
+                None if expected.is_some_and(|n| n != got) => {
+                    let why = format!("{what}: the answer ended after {got} bytes");
+                    Some((Err(Error::new(ErrorKind::Transient, why)), None))
+                }
+                None => None,
+            }
+        }
+    })
+    .boxed()
+}

@@ -1,0 +1,135 @@
+//! Listing objects and unfinished uploads, a page at a time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+
+use super::super::{Key, ObjectInfo};
+use super::Inner;
+use super::failure::answer;
+use crate::error::{Error, ErrorKind, Result};
+
+impl Inner {
+    /// What the full keys below `prefix` begin with: empty, or ending in a slash.
+    fn below(&self, prefix: Option<&Key>) -> String {
+        match prefix {
+            Some(prefix) => format!("{}{prefix}/", self.base),
+            None => self.base.clone(),
+        }
+    }
+
+    async fn page(&self, below: &str, folders: bool, token: Option<String>) -> Result<ListObjectsV2Output> {
+        let list = self.client.list_objects_v2().bucket(&self.bucket).prefix(below).set_continuation_token(token);
+        let list = if folders { list.delimiter("/") } else { list };
+        let what = format!("listing s3://{}/{below}", self.bucket);
+        list.send().await.map_err(|e| self.names.failure(&what, e))
+    }
+}
+
+/// Where the next page begins; a server that says there is one but not where would be asked for ever.
+fn next_token(page: &ListObjectsV2Output) -> Result<Option<String>> {
+    match (page.is_truncated().unwrap_or_default(), page.next_continuation_token()) {
+        (false, _) => Ok(None),
+        (true, Some(token)) => Ok(Some(token.to_owned())),
+        (true, None) => Err(Error::new(ErrorKind::Failed, "the server cut a listing short without a continuation")),
+    }
+}
+
+/// Where a listing stands between two pages.
+enum Next {
+    Page(Box<ListObjectsV2Output>),
+    Ask(String),
+}
+
+/// All objects below `prefix`; memory: one page of at most 1,000.
+pub(super) async fn objects(
+    inner: &Arc<Inner>,
+    prefix: Option<&Key>,
+) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
+    let below = inner.below(prefix);
+    // The first page is fetched here, so that a bucket that is not there fails the call.
+    let first = inner.page(&below, false, None).await?;
+    let inner = Arc::clone(inner);
+    let pages = stream::try_unfold(Some(Next::Page(Box::new(first))), move |next| {
+        let (inner, below) = (Arc::clone(&inner), below.clone());
+        async move {
+            let page = match next {
+                None => return Ok::<_, Error>(None),
+                Some(Next::Page(page)) => *page,
+                Some(Next::Ask(token)) => inner.page(&below, false, Some(token)).await?,
+            };
+            let next = next_token(&page)?.map(Next::Ask);
+            let objects = page.contents.unwrap_or_default().into_iter().filter_map(|object| {
+                // A key that is not ours to name (`folder/`, `a//b`) is not ours.
+                let key = Key::new(object.key.as_deref()?.strip_prefix(&inner.base)?).ok()?;
+                let size = object.size.and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
+                Some(Ok(ObjectInfo { key, size }))
+            });
+            Ok(Some((stream::iter(objects.collect::<Vec<_>>()), next)))
+        }
+    });
+    Ok(pages.try_flatten().boxed())
+}
+
+/// The names directly below `prefix`.
+pub(super) async fn names(inner: &Inner, prefix: Option<&Key>) -> Result<Vec<String>> {
+    let below = inner.below(prefix);
+    let mut names = BTreeSet::new();
+    let mut token = None;
+    loop {
+        let page = inner.page(&below, true, token).await?;
+        let folders = page.common_prefixes().iter().filter_map(|p| p.prefix()?.strip_suffix('/'));
+        let objects = page.contents().iter().filter_map(|o| o.key());
+        for full in folders.chain(objects) {
+            if let Some(name) = full.strip_prefix(&below)
+                && Key::new(name).is_ok()
+            {
+                names.insert(name.to_owned());
+            }
+        }
+        token = next_token(&page)?;
+        if token.is_none() {
+            return Ok(names.into_iter().collect());
+        }
+    }
+}
+
+/// Aborts the multipart uploads below `prefix`.
+pub(super) async fn sweep(inner: &Inner, prefix: &Key) -> Result<u64> {
+    let below = inner.below(Some(prefix));
+    let found = sweep_listed(inner, &below, &below).await?;
+    // MinIO finds by prefix only the uploads of the object of exactly that name, but lists all without one.
+    if found > 0 { Ok(found) } else { sweep_listed(inner, "", &below).await }
+}
+
+/// Asks for the uploads below `asked` and aborts those below `below`.
+async fn sweep_listed(inner: &Inner, asked: &str, below: &str) -> Result<u64> {
+    let mut aborted = 0;
+    let mut marker: (Option<String>, Option<String>) = (None, None);
+    loop {
+        let list = inner.client.list_multipart_uploads().bucket(&inner.bucket).prefix(asked);
+        let list = list.set_key_marker(marker.0.take()).set_upload_id_marker(marker.1.take());
+        let page = match list.send().await {
+            Ok(page) => page,
+            // A server that cannot list them has nothing we could end.
+            Err(e) if answer(&e).is_some_and(|a| a.status == 501 || a.code == "NotImplemented") => return Ok(aborted),
+            Err(e) => {
+                let what = format!("listing the unfinished uploads of {}", inner.place);
+                return Err(inner.names.failure(&what, e));
+            }
+        };
+        for upload in page.uploads() {
+            if let (Some(object), Some(id)) = (upload.key(), upload.upload_id())
+                && object.starts_with(below)
+            {
+                aborted += u64::from(inner.abort(object, id).await?);
+            }
+        }
+        if !page.is_truncated().unwrap_or_default() || page.next_key_marker().is_none() {
+            return Ok(aborted);
+        }
+        marker = (page.next_key_marker().map(str::to_owned), page.next_upload_id_marker().map(str::to_owned));
+    }
+}

@@ -1,0 +1,297 @@
+//! An S3 server in the test process: s3s-fs over a temporary folder, on 127.0.0.1.
+//!
+//! s3s-fs 0.14.1 leaves out or does differently some of what S3 documents and we rely on. [`Documented`] stands
+//! around it and does those things as S3 documents them; everything else is s3s-fs itself.
+
+// Every test program uses another part of this.
+#![allow(dead_code)]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder as Connections;
+use mongokeep::domain::secret::Secret;
+use mongokeep::domain::storage::S3Config;
+use s3s::auth::SimpleAuth;
+use s3s::dto::*;
+use s3s::service::S3ServiceBuilder;
+use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+use s3s_fs::FileSystem;
+use tempfile::TempDir;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+pub const ACCESS_KEY: &str = "AKIAEXAMPLE";
+pub const SECRET_KEY: &str = "secret-of-the-test";
+pub const BUCKET: &str = "backups";
+
+/// How the server takes `If-None-Match: *`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conditions {
+    /// As S3 does.
+    Kept,
+    /// As servers do that never heard of it.
+    Ignored,
+    /// As servers do that heard of it and have not built it.
+    Refused,
+}
+
+/// Stops when dropped.
+pub struct S3Server {
+    pub address: SocketAddr,
+    /// The certificate to trust, when it speaks TLS.
+    pub certificate: Option<String>,
+    folder: TempDir,
+    uploads: Uploads,
+    task: JoinHandle<()>,
+}
+
+type Uploads = Arc<Mutex<BTreeMap<(String, String), String>>>;
+
+impl S3Server {
+    pub async fn start() -> Self {
+        Self::with(Conditions::Kept, false).await
+    }
+
+    pub async fn with(conditions: Conditions, tls: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
+        let uploads = Uploads::default();
+        let mut builder = S3ServiceBuilder::new(Documented {
+            inner: FileSystem::new(folder.path()).unwrap(),
+            root: folder.path().to_owned(),
+            conditions,
+            creating: tokio::sync::Mutex::new(()),
+            uploads: Arc::clone(&uploads),
+        });
+        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        let service = builder.build();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (acceptor, certificate) = if tls { tls_acceptor() } else { (None, None) };
+        let task = tokio::spawn(async move {
+            // Connections end with their tasks, which end with this one.
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((socket, _)) = listener.accept().await {
+                let (service, acceptor) = (service.clone(), acceptor.clone());
+                connections.spawn(async move {
+                    match acceptor {
+                        None => serve(socket, service).await,
+                        Some(acceptor) => {
+                            if let Ok(stream) = acceptor.accept(socket).await {
+                                serve(stream, service).await;
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, certificate, folder, uploads, task }
+    }
+
+    /// How to reach it; change what differs.
+    pub fn config(&self) -> S3Config {
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        S3Config {
+            bucket: BUCKET.into(),
+            region: Some("eu-west-1".into()),
+            endpoint: Some(format!("{scheme}://{}", self.address)),
+            path_style: true,
+            access_key_id: Some(ACCESS_KEY.into()),
+            secret_access_key: Some(Secret::new(SECRET_KEY)),
+            ..S3Config::default()
+        }
+    }
+
+    /// Uploads that were begun and neither finished nor aborted.
+    pub fn unfinished(&self) -> usize {
+        self.uploads.lock().unwrap().len()
+    }
+
+    /// The folder that holds the bucket's objects.
+    pub fn objects(&self) -> PathBuf {
+        self.folder.path().join(BUCKET)
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: s3s::service::S3Service) {
+    let _ = Connections::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+}
+
+fn tls_acceptor() -> (Option<tokio_rustls::TlsAcceptor>, Option<String>) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    (Some(tokio_rustls::TlsAcceptor::from(Arc::new(config))), Some(made.cert.pem()))
+}
+
+/// s3s-fs with these differences taken away:
+/// it does not list multipart uploads; it answers `AccessDenied` for an upload it does not know; two conditional
+/// puts at the same moment both succeed; it takes a folder of the disk for an object; a multipart object keeps the
+/// checksums of the object it replaces; a bucket that is not there is a missing object or an internal error.
+struct Documented {
+    inner: FileSystem,
+    root: PathBuf,
+    conditions: Conditions,
+    creating: tokio::sync::Mutex<()>,
+    /// Key and id of each unfinished upload, with its bucket.
+    uploads: Uploads,
+}
+
+impl Documented {
+    fn bucket(&self, bucket: &str) -> S3Result<PathBuf> {
+        let path = self.root.join(bucket);
+        if path.is_dir() { Ok(path) } else { Err(s3_error!(NoSuchBucket)) }
+    }
+
+    fn known(&self, key: &str, id: &str) -> S3Result<()> {
+        if self.uploads.lock().unwrap().contains_key(&(key.to_owned(), id.to_owned())) {
+            Ok(())
+        } else {
+            Err(s3_error!(NoSuchUpload))
+        }
+    }
+}
+
+fn is_folder(bucket: &Path, key: &str) -> bool {
+    bucket.join(key).is_dir()
+}
+
+#[async_trait::async_trait]
+impl S3 for Documented {
+    async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+        self.bucket(&req.input.bucket)?;
+        match self.conditions {
+            Conditions::Kept => {}
+            Conditions::Ignored => req.input.if_none_match = None,
+            Conditions::Refused if req.input.if_none_match.is_some() => return Err(s3_error!(NotImplemented)),
+            Conditions::Refused => {}
+        }
+        let _one_at_a_time = match req.input.if_none_match {
+            Some(_) => Some(self.creating.lock().await),
+            None => None,
+        };
+        self.inner.put_object(req).await
+    }
+
+    async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        if is_folder(&self.bucket(&req.input.bucket)?, &req.input.key) {
+            return Err(s3_error!(NoSuchKey));
+        }
+        self.inner.get_object(req).await
+    }
+
+    async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+        if is_folder(&self.bucket(&req.input.bucket)?, &req.input.key) {
+            return Err(s3_error!(NoSuchKey));
+        }
+        self.inner.head_object(req).await
+    }
+
+    async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
+        self.inner.list_objects_v2(req).await
+    }
+
+    async fn delete_object(&self, req: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+        if is_folder(&self.bucket(&req.input.bucket)?, &req.input.key) {
+            return Ok(S3Response::new(DeleteObjectOutput::default()));
+        }
+        self.inner.delete_object(req).await
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        req: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        self.bucket(&req.input.bucket)?;
+        let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
+        let created = self.inner.create_multipart_upload(req).await?;
+        let id = created.output.upload_id.clone().unwrap();
+        self.uploads.lock().unwrap().insert((key, id), bucket);
+        Ok(created)
+    }
+
+    async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
+        self.known(&req.input.key, &req.input.upload_id)?;
+        self.inner.upload_part(req).await
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        req: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        let (bucket, key, id) = (req.input.bucket.clone(), req.input.key.clone(), req.input.upload_id.clone());
+        self.known(&key, &id)?;
+        let replaced = s3s_fs_internal_info(&self.root, &bucket, &key);
+        let _ = std::fs::remove_file(replaced);
+        let done = self.inner.complete_multipart_upload(req).await?;
+        self.uploads.lock().unwrap().remove(&(key, id));
+        Ok(done)
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        req: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        let (key, id) = (req.input.key.clone(), req.input.upload_id.clone());
+        self.known(&key, &id)?;
+        let done = self.inner.abort_multipart_upload(req).await?;
+        self.uploads.lock().unwrap().remove(&(key, id));
+        Ok(done)
+    }
+
+    async fn list_multipart_uploads(
+        &self,
+        req: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        let input = req.input;
+        self.bucket(&input.bucket)?;
+        let prefix = input.prefix.clone().unwrap_or_default();
+        let after = input.key_marker.map(|key| (key, input.upload_id_marker.unwrap_or_default()));
+        let all = self.uploads.lock().unwrap().clone();
+        let mut left = all.into_iter().filter(|((key, id), bucket)| {
+            *bucket == input.bucket
+                && key.starts_with(&prefix)
+                && after.as_ref().is_none_or(|after| (key, id) > (&after.0, &after.1))
+        });
+        // Pages of one, so that every test with two pages through them.
+        let page: Vec<_> = left.by_ref().take(1).map(|(upload, _)| upload).collect();
+        let more = left.next().is_some();
+        let last = page.last().cloned();
+        Ok(S3Response::new(ListMultipartUploadsOutput {
+            bucket: Some(input.bucket),
+            is_truncated: Some(more),
+            next_key_marker: last.as_ref().filter(|_| more).map(|(key, _)| key.clone()),
+            next_upload_id_marker: last.filter(|_| more).map(|(_, id)| id),
+            uploads: Some(
+                page.into_iter()
+                    .map(|(key, id)| MultipartUpload { key: Some(key), upload_id: Some(id), ..Default::default() })
+                    .collect(),
+            ),
+            ..Default::default()
+        }))
+    }
+}
+
+/// Where s3s-fs keeps the checksums of an object.
+fn s3s_fs_internal_info(root: &Path, bucket: &str, key: &str) -> PathBuf {
+    use base64::Engine as _;
+    let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    root.join(format!(".bucket-{}.object-{}.internal.json", encode(bucket), encode(key)))
+}
