@@ -3,6 +3,7 @@
 
 pub mod compare;
 pub mod oracle;
+pub mod recording;
 pub mod tools;
 pub mod writers;
 

@@ -7,6 +7,8 @@
 //!
 //! Nothing here may skip an operation because it is unknown: what is dropped is named in [`entry::is_bookkeeping`].
 
+pub mod apply;
 pub mod catalogue;
 pub mod entry;
+pub mod key;
 pub mod transactions;

@@ -1,0 +1,85 @@
+//! Indexes, built when every document is in place: first those that only order, last those that let documents expire.
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use mongodb::bson::{Bson, Document, doc};
+
+use super::load::connections;
+use super::plan::{Item, What};
+use super::write::Writes;
+use crate::engine::Context;
+use crate::error::{Error, Result};
+use crate::mongo::oplog::catalogue::is_ttl;
+
+/// Builds the indexes of all collections that no document expires by, several collections at once.
+pub(super) async fn build(ctx: &Context, writes: &Writes, items: &[Item]) -> Result<()> {
+    each(ctx, writes, items, |spec| !is_ttl(spec)).await
+}
+
+/// Builds the others, and sets the expiry of whole collections. From then on the target deletes what is too old.
+pub(super) async fn build_ttl(ctx: &Context, writes: &Writes, items: &[Item]) -> Result<()> {
+    each(ctx, writes, items, is_ttl).await?;
+    for item in items {
+        let What::Collection { collection, .. } = &item.what else { continue };
+        if let Some(seconds) = collection.options.get("expireAfterSeconds") {
+            let command = doc! {"collMod": item.to.collection.as_str(), "expireAfterSeconds": seconds.clone()};
+            writes.command(&item.to.db, &format!("setting the expiry of {}", item.to), command).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn each(ctx: &Context, writes: &Writes, items: &[Item], wanted: fn(&Document) -> bool) -> Result<()> {
+    let work = items.iter().filter_map(|item| {
+        let What::Collection { collection, .. } = &item.what else { return None };
+        let specs: Vec<Document> =
+            collection.indexes.iter().filter(|i| wanted(i)).map(|i| as_built(i, &collection.options)).collect();
+        (!specs.is_empty()).then_some((item, specs))
+    });
+    let work: Vec<_> = work.collect();
+    let mut running = stream::iter(work.into_iter().map(|(item, specs)| async move {
+        ctx.meter.set_phase(format!("build indexes of {}", item.to));
+        // One command scans the collection once for all of them.
+        let command = doc! {
+            "createIndexes": item.to.collection.as_str(),
+            "indexes": specs.into_iter().map(Bson::Document).collect::<Vec<_>>(),
+            "writeConcern": {"w": 1},
+        };
+        writes.command(&item.to.db, &format!("building the indexes of {}", item.to), command).await?;
+        Ok::<_, Error>(())
+    }))
+    .buffer_unordered(connections(ctx));
+    while let Some(done) = running.next().await {
+        done?;
+    }
+    Ok(())
+}
+
+/// A specification as `createIndexes` takes it. An index without a collation would inherit that of its collection.
+fn as_built(spec: &Document, options: &Document) -> Document {
+    let mut spec = spec.clone();
+    spec.remove("ns");
+    if options.contains_key("collation") && !spec.contains_key("collation") {
+        spec.insert("collation", doc! {"locale": "simple"});
+    }
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_does_not_inherit_a_collation() {
+        let plain = doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "hidden": true, "ns": "x.y"};
+        let collated = doc! {"collation": {"locale": "de"}};
+        let built = as_built(&plain, &collated);
+        assert_eq!(
+            built,
+            doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "hidden": true, "collation": {"locale": "simple"}}
+        );
+        assert!(!as_built(&plain, &doc! {}).contains_key("collation"));
+        let own = doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "collation": {"locale": "fr"}};
+        assert_eq!(as_built(&own, &collated), own);
+    }
+}

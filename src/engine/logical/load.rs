@@ -1,0 +1,218 @@
+//! Loading: each collection is created once, as it is at the end, and filled with the documents of its parts.
+//!
+//! Documents go from a part to the server as bytes, in large raw batches on a few connections; several parts of a
+//! collection at once, but a capped collection alone and in order. No secondary index exists yet.
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use mongodb::bson::{Document, RawDocumentBuf, doc};
+use tokio::sync::OnceCell;
+
+use super::plan::{Item, What};
+use super::standing::{Stage, Standing};
+use super::stored::Stored;
+use super::write::Writes;
+use crate::artifact::bson::{self, Writer, tag};
+use crate::artifact::manifest::ObjectEntry;
+use crate::artifact::read::{Batch, ReadOptions};
+use crate::domain::namespace::Namespace;
+use crate::domain::timestamp::Timestamp;
+use crate::engine::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::oplog::apply::{self, Sent, zero_timestamps};
+use crate::mongo::oplog::entry::OpKind;
+
+/// Bytes of one insert command. The server takes 48 MB in a message, but 16 MB in one document, which this is.
+const BATCH_BYTES: usize = 4 << 20;
+/// The server takes 100,000 documents in a command.
+const BATCH_DOCUMENTS: usize = 50_000;
+
+/// A collection to fill.
+pub(super) struct Filling<'a> {
+    pub item: &'a Item,
+    /// Something of that name exists and is replaced.
+    pub replaces: bool,
+    pub parts: Vec<&'a ObjectEntry>,
+    created: OnceCell<()>,
+}
+
+impl<'a> Filling<'a> {
+    pub fn new(item: &'a Item, replaces: bool, stored: &'a Stored) -> Self {
+        let source = match &item.what {
+            What::Collection { collection, .. } => collection.source,
+            What::View(_) => None,
+        };
+        let entry = source.and_then(|n| stored.manifest.collections.get(n));
+        let parts = entry.map(|e| e.parts.iter().collect()).unwrap_or_default();
+        Self { item, replaces, parts, created: OnceCell::new() }
+    }
+
+    fn is_capped(&self) -> bool {
+        matches!(&self.item.what, What::Collection { collection, .. } if collection.is_capped())
+    }
+}
+
+/// Fills all collections. Gives, for each capped collection, the bytes of the last document loaded.
+pub(super) async fn load(
+    ctx: &Context,
+    stored: &Stored,
+    writes: &Writes,
+    fillings: &[Filling<'_>],
+    standing: &Standing,
+) -> Result<Vec<(Namespace, Vec<u8>)>> {
+    // Large parts first: the last one to end decides when all end.
+    let mut work: Vec<(&Filling<'_>, Vec<&ObjectEntry>)> = Vec::new();
+    for filling in fillings {
+        if filling.is_capped() || filling.parts.len() <= 1 {
+            work.push((filling, filling.parts.clone()));
+        } else {
+            work.extend(filling.parts.iter().map(|part| (filling, vec![*part])));
+        }
+    }
+    work.sort_by_key(|(_, parts)| std::cmp::Reverse(parts.iter().map(|p| p.uncompressed).sum::<u64>()));
+    let connections = connections(ctx);
+    let mut running = stream::iter(work.into_iter().map(|(filling, parts)| async move {
+        filling.created.get_or_try_init(|| create(writes, filling, standing)).await?;
+        let mut last = None;
+        for part in parts {
+            last = load_part(ctx, stored, writes, filling, part).await?.or(last);
+        }
+        Ok::<_, Error>(last.filter(|_| filling.is_capped()).map(|last| (filling.item.to.clone(), last)))
+    }))
+    .buffer_unordered(connections);
+    let mut last_of_capped = Vec::new();
+    while let Some(done) = running.next().await {
+        last_of_capped.extend(done?);
+    }
+    Ok(last_of_capped)
+}
+
+/// Connections that insert at once: more than the machine's cores only take turns.
+pub(super) fn connections(ctx: &Context) -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    ctx.limits.parallel_collections.clamp(1, cores.max(2))
+}
+
+/// Drops what is replaced and creates the collection, empty.
+async fn create(writes: &Writes, filling: &Filling<'_>, standing: &Standing) -> Result<()> {
+    let to = &filling.item.to;
+    let What::Collection { collection, .. } = &filling.item.what else { return Ok(()) };
+    standing.set(to, Stage::Partial);
+    if filling.replaces {
+        writes.drop(to).await?;
+    }
+    let mut command = doc! {"create": to.collection.as_str()};
+    for (key, value) in &collection.options {
+        // Nothing may expire while the restore still needs it.
+        if key != "expireAfterSeconds" {
+            command.insert(key.clone(), value.clone());
+        }
+    }
+    writes.command(&to.db, &format!("creating {to}"), command).await?;
+    Ok(())
+}
+
+/// Inserts one part; gives its last document.
+async fn load_part(
+    ctx: &Context,
+    stored: &Stored,
+    writes: &Writes,
+    filling: &Filling<'_>,
+    part: &ObjectEntry,
+) -> Result<Option<Vec<u8>>> {
+    let to = filling.item.storage_namespace();
+    let ordered = filling.is_capped();
+    let options = ReadOptions { batch_bytes: BATCH_BYTES, batch_documents: BATCH_DOCUMENTS, ..ReadOptions::default() };
+    let mut documents = stored.documents(part, options)?;
+    ctx.meter.set_phase(format!("restore {}", filling.item.to));
+    let mut last = None;
+    loop {
+        let next = tokio::select! {
+            biased;
+            () = ctx.cancel.cancelled() => return Err(Error::cancelled()),
+            next = documents.next() => next,
+        };
+        let Some(batch) = next.transpose()? else { break };
+        let (count, bytes) = (batch.len() as u64, batch.bytes().len() as u64);
+        if ordered {
+            last = batch.documents().last().map(<[u8]>::to_vec);
+        }
+        let collection = to.collection.clone();
+        let prepared = tokio::task::spawn_blocking(move || insert_command(&collection, &batch, ordered)).await;
+        let (command, repairs) =
+            prepared.map_err(|e| Error::new(ErrorKind::Internal, "preparing an insert died").source(e))?;
+        let reply = writes.raw(&to.db, &format!("inserting into {to}"), command).await?;
+        check_inserted(&to, &reply, count)?;
+        repair(writes, &to, &repairs).await?;
+        ctx.meter.add_bytes(bytes);
+        ctx.meter.add_documents(count);
+    }
+    Ok(last)
+}
+
+/// The command that inserts a batch, and the documents the server will change on the way in.
+fn insert_command(collection: &str, batch: &Batch, ordered: bool) -> (Vec<u8>, Vec<Repair>) {
+    let mut w = Writer::with_capacity(batch.bytes().len() + batch.len() * 9 + 256);
+    w.str("insert", collection).bool("ordered", ordered).bool("bypassDocumentValidation", true);
+    w.open(tag::DOCUMENT, "writeConcern").i32("w", 1).close();
+    w.open(tag::ARRAY, "documents");
+    let mut repairs = Vec::new();
+    for (n, document) in batch.documents().enumerate() {
+        w.document(&n.to_string(), document);
+        let fields = zero_timestamps(document);
+        if !fields.is_empty() {
+            repairs.push(Repair { document: document.to_vec(), fields });
+        }
+    }
+    w.close();
+    (w.finish(), repairs)
+}
+
+/// A document with top-level fields of `Timestamp(0, 0)`.
+struct Repair {
+    document: Vec<u8>,
+    fields: Vec<Vec<u8>>,
+}
+
+async fn repair(writes: &Writes, to: &Namespace, repairs: &[Repair]) -> Result<()> {
+    let ns: std::sync::Arc<str> = to.to_string().into();
+    for chunk in repairs.chunks(500) {
+        let mut batch = apply::Batch::default();
+        for Repair { document, fields } in chunk {
+            let Some(id) = bson::get(document, "_id") else { continue };
+            let sent = Sent {
+                ts: Timestamp::MIN,
+                ns: ns.clone(),
+                kind: OpKind::Update,
+                key: 0,
+                // It may have rolled out already.
+                may_be_missing: true,
+            };
+            batch.push_repair(&id, fields, sent);
+        }
+        if !batch.is_empty() {
+            writes.apply_ops(batch).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A raw command reports failed documents within a reply that is otherwise good.
+fn check_inserted(to: &Namespace, reply: &RawDocumentBuf, count: u64) -> Result<()> {
+    let reply = Document::try_from(reply).map_err(|e| {
+        Error::new(ErrorKind::Failed, format!("the reply to inserting into {to} cannot be read")).source(e)
+    })?;
+    let failures = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
+    if let Some(first) = failures.first().and_then(|f| f.as_document()) {
+        let why = first.get_str("errmsg").unwrap_or("no reason given");
+        return Err(Error::new(
+            ErrorKind::Failed,
+            format!("{} documents could not be inserted into {to}; the first: {why}", failures.len()),
+        ));
+    }
+    let inserted = reply.get_i32("n").map(i64::from).or_else(|_| reply.get_i64("n")).unwrap_or(0);
+    if u64::try_from(inserted) != Ok(count) {
+        return Err(Error::new(ErrorKind::Failed, format!("{inserted} of {count} documents were inserted into {to}")));
+    }
+    Ok(())
+}

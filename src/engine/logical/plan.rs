@@ -1,0 +1,521 @@
+//! What a restore would do, computed against backup and target as they are. Nothing is written here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use mongodb::bson::{Document, doc};
+use tokio_util::sync::CancellationToken;
+
+use super::stored::{Stored, Survey, is_restorable};
+use crate::artifact::manifest::Manifest;
+use crate::domain::backup::Model;
+use crate::domain::namespace::{Namespace, Rename, renamed};
+use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, PlannedNamespace, RestorePlan, RestoreRequest};
+use crate::domain::service::EngineKind;
+use crate::domain::text::escape;
+use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::oplog::catalogue::{BUCKETS_PREFIX, Collection, View, is_ttl};
+use crate::mongo::oplog::entry::Uuid;
+use crate::mongo::{Server, topology};
+use crate::storage::Storage;
+
+pub(super) const USERS: &str = "system.users";
+pub(super) const ROLES: &str = "system.roles";
+
+/// A plan with what it takes to carry it out.
+pub(super) struct Draft {
+    pub plan: RestorePlan,
+    pub survey: Survey,
+    pub items: Vec<Item>,
+}
+
+/// One thing to create in the target.
+#[derive(Debug, Clone)]
+pub(super) struct Item {
+    pub to: Namespace,
+    pub what: What,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum What {
+    Collection { uuid: Uuid, collection: Collection },
+    View(View),
+}
+
+impl Item {
+    pub fn kind(&self) -> CollectionKind {
+        match &self.what {
+            What::View(_) => CollectionKind::View,
+            What::Collection { collection, .. } if collection.timeseries => CollectionKind::Timeseries,
+            What::Collection { .. } => CollectionKind::Collection,
+        }
+    }
+
+    /// Where the documents go.
+    pub fn storage_namespace(&self) -> Namespace {
+        match self.kind() {
+            CollectionKind::Timeseries => {
+                Namespace::new(&self.to.db, format!("{BUCKETS_PREFIX}{}", self.to.collection))
+            }
+            _ => self.to.clone(),
+        }
+    }
+}
+
+/// Looks at the backup that `manifest` describes and at the target, and says what restoring would do.
+///
+/// Errors: `Unsupported` for a format, server version or feature compatibility version the target cannot take,
+/// `NotFound` and `Invalid` for a selection or rename that makes no sense, `Corrupt` for a damaged backup.
+pub async fn plan(
+    cancel: &CancellationToken,
+    storage: Arc<dyn Storage>,
+    manifest: Manifest,
+    target: &Server,
+    request: &RestoreRequest,
+) -> Result<RestorePlan> {
+    let stored = Stored::new(storage, manifest)?;
+    Ok(draft(cancel, &stored, target, request, stored.manifest.consistent_at_ts).await?.plan)
+}
+
+/// The plan for the state after position `until` of the stored oplog.
+pub(super) async fn draft(
+    cancel: &CancellationToken,
+    stored: &Stored,
+    target: &Server,
+    request: &RestoreRequest,
+    until: Timestamp,
+) -> Result<Draft> {
+    let manifest = &stored.manifest;
+    if manifest.model != Model::Logical || manifest.engine != EngineKind::Native {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{} is not a logical backup made by mongokeep itself", escape(&manifest.name)),
+        ));
+    }
+    let mut warnings = Vec::new();
+    let facts = topology::facts(target, cancel).await?;
+    compatible(manifest, &facts, target.service(), &mut warnings)?;
+    if target.hello().is_mongos {
+        return Err(Error::new(ErrorKind::Unsupported, format!("service {} is a sharded cluster", target.service()))
+            .hint("restore into a replica set"));
+    }
+    let survey = stored.survey(cancel, until).await?;
+    let mut left_out = manifest.left_out.clone();
+    let items = items(&survey, request, &mut left_out)?;
+    check_selection(&survey, request)?;
+    check_collisions(&items)?;
+
+    let mut existing = BTreeMap::new();
+    for db in items.iter().map(|(item, _)| &item.to.db).collect::<BTreeSet<_>>() {
+        existing.extend(list(cancel, target, db).await?);
+    }
+    let mut namespaces = Vec::with_capacity(items.len());
+    for (item, from) in &items {
+        let replaces_documents = match existing.get(&item.to) {
+            None => None,
+            Some(CollectionKind::View) => Some(0),
+            Some(CollectionKind::Timeseries) => {
+                let buckets = Namespace::new(&item.to.db, format!("{BUCKETS_PREFIX}{}", item.to.collection));
+                Some(count(cancel, target, &buckets).await?)
+            }
+            Some(CollectionKind::Collection) => Some(count(cancel, target, &item.to).await?),
+        };
+        namespaces.push(PlannedNamespace {
+            from: from.clone(),
+            to: item.to.clone(),
+            kind: item.kind(),
+            action: if replaces_documents.is_some() { PlannedAction::Replace } else { PlannedAction::Create },
+            documents: documents(manifest, item),
+            replaces_documents,
+        });
+    }
+    let (dropped, untouched) = bystanders(&survey, request, &items, &existing);
+    let users_of = users(manifest, request, &items, &mut left_out, &mut warnings);
+    advise(request, &items, &survey, &mut left_out, &mut warnings);
+    let plan = RestorePlan {
+        backup: manifest.name.clone(),
+        from_service: manifest.service.clone(),
+        to_service: target.service().to_owned(),
+        consistent_at_ts: Some(until),
+        target_version: facts.version.clone(),
+        target_fcv: facts.fcv.clone().unwrap_or_default(),
+        namespaces,
+        dropped,
+        untouched,
+        left_out,
+        users_and_roles: users_of.is_some(),
+        users_of: users_of.unwrap_or_default(),
+        warnings,
+    };
+    Ok(Draft { plan, survey, items: items.into_iter().map(|(item, _)| item).collect() })
+}
+
+/// The first two numbers of a version such as `6.0.5` or `6.0`.
+fn release(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split(['.', '-']).map(|n| n.parse::<u32>().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+fn compatible(manifest: &Manifest, facts: &topology::Facts, service: &str, warnings: &mut Vec<String>) -> Result<()> {
+    let older = |what: &str, target: &str, source: &str| {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("service {service} has {what} {target}, the backup was made at {source}"),
+        )
+    };
+    let (source, target) = (release(&manifest.server_version), release(&facts.version));
+    if source > target {
+        return Err(older("MongoDB", &facts.version, &manifest.server_version)
+            .hint("restore into a server of the same or a newer release"));
+    }
+    if source != target {
+        warnings
+            .push(format!("the backup is of MongoDB {}, the target has {}", manifest.server_version, facts.version));
+    }
+    match facts.fcv.as_deref() {
+        Some(fcv) if release(&manifest.fcv) > release(fcv) => {
+            Err(older("feature compatibility version", fcv, &manifest.fcv)
+                .hint(format!("raise it: db.adminCommand({{setFeatureCompatibilityVersion: \"{}\"}})", manifest.fcv)))
+        }
+        Some(_) => Ok(()),
+        None => {
+            warnings.push("the target's feature compatibility version may not be read, so it was not compared".into());
+            Ok(())
+        }
+    }
+}
+
+fn included(request: &RestoreRequest, ns: &Namespace) -> bool {
+    request.include.is_empty() || request.include.iter().any(|p| p.matches(ns))
+}
+
+/// What is to be created, each with its name in the backup, in order of that.
+fn items(survey: &Survey, request: &RestoreRequest, left_out: &mut Vec<LeftOut>) -> Result<Vec<(Item, Namespace)>> {
+    let collections = survey.catalogue.collections().map(|(uuid, collection)| {
+        (collection.namespace.clone(), What::Collection { uuid: *uuid, collection: collection.clone() })
+    });
+    let views = survey.catalogue.views().iter().map(|(ns, view)| (ns.clone(), What::View(view.clone())));
+    let mut all: Vec<(Namespace, What)> = collections.chain(views).collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut items = Vec::new();
+    for (from, what) in all {
+        let is_authorization = from.db == "admin" && (from.collection == USERS || from.collection == ROLES);
+        if is_authorization {
+            continue;
+        }
+        let why = if !is_restorable(&from) {
+            "belongs to the server itself"
+        } else if !included(request, &from) {
+            "not included"
+        } else {
+            items.push((Item { to: renamed(&request.rename, &from), what }, from));
+            continue;
+        };
+        left_out.push(LeftOut { what: from.to_string(), why: why.into() });
+    }
+    Ok(items)
+}
+
+/// A pattern or rename that means nothing is a typing error, and silence about it would look like success.
+fn check_selection(survey: &Survey, request: &RestoreRequest) -> Result<()> {
+    let names: Vec<&Namespace> =
+        survey.catalogue.collections().map(|(_, c)| &c.namespace).chain(survey.catalogue.views().keys()).collect();
+    if let Some(pattern) = request.include.iter().find(|p| !names.iter().any(|ns| p.matches(ns))) {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("--include {}: the backup holds no such collection", escape(&pattern.to_string())),
+        )
+        .hint("names are those at the end of the backup; `backup show` lists them"));
+    }
+    let means_something = |rename: &Rename| match rename {
+        Rename::Database { from, .. } => names.iter().any(|ns| ns.db == *from && included(request, ns)),
+        Rename::Collection { from, .. } => names.iter().any(|ns| *ns == from && included(request, ns)),
+    };
+    match request.rename.iter().find(|r| !means_something(r)) {
+        None => Ok(()),
+        Some(rename) => Err(Error::invalid(
+            "rename",
+            format!("nothing that is restored is called as in {}", escape(&rename.to_string())),
+        )),
+    }
+}
+
+fn check_collisions(items: &[(Item, Namespace)]) -> Result<()> {
+    let mut by_target: BTreeMap<&Namespace, &Namespace> = BTreeMap::new();
+    for (item, from) in items {
+        if let Some(other) = by_target.insert(&item.to, from) {
+            return Err(Error::invalid(
+                "rename",
+                format!(
+                    "{} and {} would both become {}",
+                    escape(&other.to_string()),
+                    escape(&from.to_string()),
+                    escape(&item.to.to_string())
+                ),
+            ));
+        }
+        let renamed_into = item.to != *from && !is_restorable(&item.to);
+        if renamed_into {
+            return Err(Error::invalid(
+                "rename",
+                format!("{} belongs to the server itself", escape(&item.to.to_string())),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What a database of the target holds, without what belongs to the server or stands behind a time series or view.
+async fn list(cancel: &CancellationToken, target: &Server, db: &str) -> Result<Vec<(Namespace, CollectionKind)>> {
+    let found = target.collect(cancel, db, doc! {"listCollections": 1, "cursor": {}}).await?;
+    let mut out = Vec::new();
+    for entry in found {
+        let entry = Document::try_from(entry)
+            .map_err(|e| Error::new(ErrorKind::Failed, "the list of collections cannot be read").source(e))?;
+        let name = entry.get_str("name").unwrap_or_default();
+        if name.is_empty() || (name.starts_with("system.") && name != "system.js") {
+            continue;
+        }
+        let kind = match entry.get_str("type") {
+            Ok("view") => CollectionKind::View,
+            Ok("timeseries") => CollectionKind::Timeseries,
+            _ => CollectionKind::Collection,
+        };
+        out.push((Namespace::new(db, name), kind));
+    }
+    Ok(out)
+}
+
+async fn count(cancel: &CancellationToken, target: &Server, ns: &Namespace) -> Result<u64> {
+    let reply = target.command(cancel, &ns.db, doc! {"count": ns.collection.as_str()}).await?;
+    let n = reply.get_i32("n").map(i64::from).or_else(|_| reply.get_i64("n")).unwrap_or(0);
+    Ok(u64::try_from(n).unwrap_or(0))
+}
+
+/// Documents as they were read; the oplog may add and remove some.
+fn documents(manifest: &Manifest, item: &Item) -> u64 {
+    match &item.what {
+        What::Collection { collection, .. } => {
+            collection.source.and_then(|n| manifest.collections.get(n)).map_or(0, |entry| entry.documents)
+        }
+        What::View(_) => 0,
+    }
+}
+
+/// What else the restored databases of the target hold: to be dropped, and to be left alone.
+fn bystanders(
+    survey: &Survey,
+    request: &RestoreRequest,
+    items: &[(Item, Namespace)],
+    existing: &BTreeMap<Namespace, CollectionKind>,
+) -> (Vec<Namespace>, Vec<Namespace>) {
+    let targets: BTreeSet<&Namespace> = items.iter().map(|(item, _)| &item.to).collect();
+    // A collection that the backup has, but this restore does not include, is not lacking.
+    let in_backup: BTreeSet<Namespace> = survey
+        .catalogue
+        .collections()
+        .map(|(_, c)| &c.namespace)
+        .chain(survey.catalogue.views().keys())
+        .map(|ns| renamed(&request.rename, ns))
+        .collect();
+    existing
+        .keys()
+        .filter(|ns| !targets.contains(ns))
+        .cloned()
+        .partition(|ns| request.exact && ns.db != "admin" && !in_backup.contains(ns))
+}
+
+/// Of which databases users and roles are restored: `None` when they are not, empty for all.
+fn users(
+    manifest: &Manifest,
+    request: &RestoreRequest,
+    items: &[(Item, Namespace)],
+    left_out: &mut Vec<LeftOut>,
+    warnings: &mut Vec<String>,
+) -> Option<Vec<String>> {
+    let held = manifest
+        .collections
+        .iter()
+        .any(|c| c.namespace.db == "admin" && (c.namespace.collection == USERS || c.namespace.collection == ROLES));
+    if !request.users_and_roles {
+        if held {
+            left_out.push(LeftOut { what: "users and roles".into(), why: "not asked for (--users-and-roles)".into() });
+        }
+        return None;
+    }
+    if !held {
+        warnings.push("the backup holds no users and roles".into());
+        left_out.push(LeftOut { what: "users and roles".into(), why: "not in the backup".into() });
+        return None;
+    }
+    warnings.push("users and roles of the same names are replaced in the target".into());
+    if request.exact {
+        warnings.push("users and roles that the backup lacks are removed from the target".into());
+    }
+    if request.include.is_empty() {
+        return Some(Vec::new());
+    }
+    if items.iter().any(|(item, from)| item.to.db != from.db) {
+        warnings.push("users and roles keep the database they were defined in; renames do not change it".into());
+    }
+    let of: BTreeSet<String> = items.iter().map(|(_, from)| from.db.clone()).collect();
+    Some(of.into_iter().collect())
+}
+
+/// What a person should know before confirming.
+fn advise(
+    request: &RestoreRequest,
+    items: &[(Item, Namespace)],
+    survey: &Survey,
+    left_out: &mut Vec<LeftOut>,
+    warnings: &mut Vec<String>,
+) {
+    let mut expiring = 0;
+    for (item, from) in items {
+        match &item.what {
+            What::Collection { collection, .. } => {
+                let by_option = collection.options.contains_key("expireAfterSeconds");
+                let ttl = collection.indexes.iter().filter(|i| is_ttl(i));
+                if request.no_ttl {
+                    for index in ttl {
+                        let name = index.get_str("name").unwrap_or("?");
+                        left_out.push(LeftOut { what: format!("index {name} of {from}"), why: NO_TTL.into() });
+                    }
+                    if by_option {
+                        left_out.push(LeftOut { what: format!("expiry of {from}"), why: NO_TTL.into() });
+                    }
+                } else if by_option || ttl.count() > 0 {
+                    expiring += 1;
+                }
+            }
+            What::View(view) => {
+                if item.to.db != from.db {
+                    warnings.push(format!(
+                        "the view {} keeps reading from collections by name, now in {}",
+                        from, item.to.db
+                    ));
+                } else if let Ok(on) = view.options.get_str("viewOn") {
+                    let source = Namespace::new(&from.db, on);
+                    if request.rename.iter().any(|r| matches!(r, Rename::Collection { from, .. } if *from == source)) {
+                        warnings.push(format!(
+                            "the view {from} keeps reading from {source}, which is restored under another name"
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    if expiring > 0 {
+        warnings.push(format!(
+            "{expiring} collections have expiring documents: the target deletes what is too old right after the restore (--no-ttl keeps it)"
+        ));
+    }
+    if !survey.open.is_empty() {
+        left_out.push(LeftOut {
+            what: format!("{} transactions", survey.open.len()),
+            why: "they were not committed at the time the backup is consistent at".into(),
+        });
+    }
+}
+
+const NO_TTL: &str = "documents would expire (--no-ttl)";
+
+/// Whether carrying out `now` would touch more than a person confirmed.
+///
+/// Errors: `Conflict`, naming what changed.
+pub(super) fn check_confirmed(confirmed: &RestorePlan, now: &RestorePlan) -> Result<()> {
+    let conflict = |what: String| {
+        Err(Error::new(ErrorKind::Conflict, format!("the target is no longer as the plan shows: {what}"))
+            .hint("look at the new plan and confirm it; nothing was written"))
+    };
+    if confirmed.to_service != now.to_service || confirmed.backup != now.backup {
+        return conflict("it is a plan for something else".into());
+    }
+    let before: BTreeMap<&Namespace, &PlannedNamespace> = confirmed.namespaces.iter().map(|n| (&n.to, n)).collect();
+    for planned in &now.namespaces {
+        let shown = escape(&planned.to.to_string());
+        match (before.get(&planned.to), planned.replaces_documents) {
+            (None, _) => return conflict(format!("{shown} was not in it")),
+            (Some(old), Some(n)) if old.replaces_documents.is_none() => {
+                return conflict(format!("{shown} exists now, with {n} documents"));
+            }
+            (Some(old), Some(n)) if old.replaces_documents == Some(0) && n > 0 => {
+                return conflict(format!("{shown} was empty and holds {n} documents now"));
+            }
+            _ => {}
+        }
+    }
+    if let Some(ns) = now.dropped.iter().find(|ns| !confirmed.dropped.contains(ns)) {
+        return conflict(format!("{} would be dropped too", escape(&ns.to_string())));
+    }
+    if now.users_and_roles && (!confirmed.users_and_roles || confirmed.users_of != now.users_of) {
+        return conflict("users and roles would be restored".into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(to: &str, replaces: Option<u64>) -> PlannedNamespace {
+        let ns = Namespace::parse(to).unwrap();
+        PlannedNamespace {
+            from: ns.clone(),
+            to: ns,
+            kind: CollectionKind::Collection,
+            action: if replaces.is_some() { PlannedAction::Replace } else { PlannedAction::Create },
+            documents: 1,
+            replaces_documents: replaces,
+        }
+    }
+
+    fn a_plan(namespaces: Vec<PlannedNamespace>, dropped: &[&str]) -> RestorePlan {
+        RestorePlan {
+            backup: "b".into(),
+            from_service: "s".into(),
+            to_service: "t".into(),
+            consistent_at_ts: None,
+            target_version: "6.0.5".into(),
+            target_fcv: "6.0".into(),
+            namespaces,
+            dropped: dropped.iter().map(|d| Namespace::parse(d).unwrap()).collect(),
+            untouched: vec![],
+            left_out: vec![],
+            users_and_roles: false,
+            users_of: vec![],
+            warnings: vec![],
+        }
+    }
+
+    #[test]
+    fn more_than_was_confirmed_is_refused() {
+        let confirmed = a_plan(vec![planned("a.x", None), planned("a.y", Some(5)), planned("a.z", Some(0))], &["a.q"]);
+        let allowed = [
+            a_plan(vec![planned("a.x", None), planned("a.y", Some(7))], &["a.q"]),
+            a_plan(vec![planned("a.y", None), planned("a.z", Some(0))], &[]),
+        ];
+        for now in allowed {
+            check_confirmed(&confirmed, &now).unwrap();
+        }
+        let refused = [
+            a_plan(vec![planned("a.x", Some(0))], &[]),
+            a_plan(vec![planned("a.z", Some(1))], &[]),
+            a_plan(vec![planned("a.new", None)], &[]),
+            a_plan(vec![], &["a.q", "a.r"]),
+            RestorePlan { users_and_roles: true, ..a_plan(vec![], &[]) },
+            RestorePlan { to_service: "other".into(), ..a_plan(vec![], &[]) },
+        ];
+        for now in refused {
+            assert_eq!(check_confirmed(&confirmed, &now).unwrap_err().kind(), ErrorKind::Conflict, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn releases_compare_as_numbers() {
+        assert!(release("10.0.1") > release("9.9.9"));
+        assert_eq!(release("6.0.5-rc1"), release("6.0"));
+        assert_eq!(release("x"), None);
+    }
+}

@@ -1,0 +1,240 @@
+//! Replaying the stored oplog's document changes, in batches on two connections.
+//!
+//! A blocking thread reads entries, puts transactions together and sorts operations into lanes: all operations on one
+//! document are in one lane, in order. Definitions need no replaying (collections were created as they are at the end),
+//! so that no lane ever waits for another.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::stored::{Go, Stored};
+use super::write::{Applied, Writes};
+use crate::domain::namespace::Namespace;
+use crate::domain::text::escape;
+use crate::domain::timestamp::Timestamp;
+use crate::engine::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::oplog::apply::{Batch, Sent};
+use crate::mongo::oplog::entry::{Entry, Op, OpKind, Uuid, is_bookkeeping};
+use crate::mongo::oplog::key::{collection_hash, document_hash};
+use crate::mongo::oplog::transactions::Transactions;
+
+/// Two connections keep a server busy; more would only wait for it.
+const LANES: usize = 2;
+
+/// Updates of missing documents that are remembered; many more mean that something else is wrong.
+const MISSES: usize = 1_000_000;
+
+/// Where the operations on a collection go.
+#[derive(Debug, Clone)]
+pub(super) struct Destination {
+    pub ns: Arc<str>,
+    pub capped: bool,
+    /// Texts that differ may be one `_id`.
+    pub collated: bool,
+    /// Inserts up to here are in the parts, or have rolled out; other changes up to `read_from` are in the parts.
+    pub inserted_until: Timestamp,
+    pub read_from: Timestamp,
+}
+
+/// The collections to replay into: by UUID, and users and roles by name.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Destinations {
+    pub by_uuid: BTreeMap<Uuid, Destination>,
+    pub by_name: BTreeMap<String, Destination>,
+}
+
+impl Destinations {
+    pub fn find(&self, op: &Op<'_>) -> Option<(Uuid, &Destination)> {
+        if op.ns.ends_with(".system.views") {
+            return None;
+        }
+        if op.namespace().is_none_or(|ns| is_bookkeeping(&ns)) {
+            return self.by_name.get(op.ns).map(|d| (op.ui.unwrap_or_default(), d));
+        }
+        let uuid = op.ui?;
+        self.by_uuid.get(&uuid).map(|d| (uuid, d))
+    }
+}
+
+/// Applies every change up to position `until`. Gives the number of operations.
+pub(super) async fn replay(
+    ctx: &Context,
+    stored: &Stored,
+    writes: &Writes,
+    destinations: Destinations,
+    until: Timestamp,
+) -> Result<u64> {
+    ctx.meter.set_phase("replay the oplog");
+    let mut senders = Vec::new();
+    let mut lanes = Vec::new();
+    for _ in 0..LANES {
+        // One batch is filled while one waits and one is at the server.
+        let (sender, receiver) = mpsc::channel(1);
+        senders.push(sender);
+        lanes.push(tokio::spawn(lane(writes.clone(), receiver)));
+    }
+    let meter = ctx.meter.clone();
+    let state =
+        Sorter { batches: (0..LANES).map(|_| Batch::default()).collect(), senders, destinations, operations: 0 };
+    let sorted = stored
+        .for_each_entry(&ctx.cancel, (Transactions::default(), state), move |(transactions, sorter), document| {
+            meter.add_bytes(document.len() as u64);
+            let entry = Entry::parse(document)?;
+            if entry.ts > until {
+                return Ok(Go::Stop);
+            }
+            transactions.feed(&entry, &mut |ts, op| sorter.take(ts, op))?;
+            Ok(Go::On)
+        })
+        .await;
+    let ended = match sorted {
+        Ok((_, sorter)) => sorter.finish().await,
+        Err(e) => Err(e),
+    };
+    // Why a lane ended says more than that its sender found nobody there.
+    let mut missed = HashMap::new();
+    let mut failed = None;
+    for lane in lanes {
+        match lane.await {
+            Ok(Ok(misses)) => missed.extend(misses),
+            Ok(Err(e)) => failed = failed.or(Some(e)),
+            Err(e) => failed = failed.or(Some(Error::new(ErrorKind::Internal, "replaying died").source(e))),
+        }
+    }
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let operations = ended?;
+    match missed.into_values().min_by_key(|sent| sent.ts) {
+        None => Ok(operations),
+        Some(sent) => Err(Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "the backup lacks a document of {} that is updated at oplog position {}",
+                escape(&sent.ns),
+                sent.ts
+            ),
+        )
+        .hint("use another backup")),
+    }
+}
+
+struct Sorter {
+    batches: Vec<Batch>,
+    senders: Vec<mpsc::Sender<Batch>>,
+    destinations: Destinations,
+    operations: u64,
+}
+
+fn lane_is_gone() -> Error {
+    Error::new(ErrorKind::Internal, "the replay ended early")
+}
+
+impl Sorter {
+    fn take(&mut self, ts: Timestamp, op: &Op<'_>) -> Result<()> {
+        if !matches!(op.kind, OpKind::Insert | OpKind::Update | OpKind::Delete) {
+            return Ok(());
+        }
+        let Some((uuid, destination)) = self.destinations.find(op) else { return Ok(()) };
+        let seen = match op.kind {
+            OpKind::Insert => destination.inserted_until,
+            _ => destination.read_from,
+        };
+        if destination.capped && ts <= seen {
+            return Ok(());
+        }
+        let key = op.id().map_or_else(|| collection_hash(&uuid), |id| document_hash(&uuid, &id));
+        let one_lane = destination.capped || destination.collated;
+        let spread = if one_lane { collection_hash(&uuid) } else { key };
+        let lane = (spread % LANES as u64) as usize;
+        let bytes = op.o.len() + op.o2.map_or(0, <[u8]>::len) + 256;
+        if self.batches[lane].is_full_for(bytes) {
+            let full = std::mem::take(&mut self.batches[lane]);
+            self.senders[lane].blocking_send(full).map_err(|_| lane_is_gone())?;
+        }
+        let may_be_missing = destination.capped || destination.collated;
+        self.batches[lane].push(op, Sent { ts, ns: destination.ns.clone(), kind: op.kind, key, may_be_missing });
+        self.operations += 1;
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<u64> {
+        for (batch, sender) in self.batches.drain(..).zip(&self.senders) {
+            if !batch.is_empty() {
+                sender.send(batch).await.map_err(|_| lane_is_gone())?;
+            }
+        }
+        Ok(self.operations)
+    }
+}
+
+/// Sends batches one after another. Gives the updates whose document was missing and did not come (or go) later.
+///
+/// A document that was deleted before its collection was read is not in the parts, though the oplog still updates it:
+/// that update finds nothing, and the delete follows. Without a later delete the document is missing for good.
+async fn lane(writes: Writes, mut batches: mpsc::Receiver<Batch>) -> Result<HashMap<u64, Sent>> {
+    let mut missed: HashMap<u64, Sent> = HashMap::new();
+    while let Some(batch) = batches.recv().await {
+        for Applied { sent, ok } in writes.apply_ops(batch).await? {
+            if sent.kind != OpKind::Update {
+                missed.remove(&sent.key);
+            } else if !ok && !sent.may_be_missing {
+                missed.entry(sent.key).or_insert(sent);
+                if missed.len() > MISSES {
+                    return Err(Error::new(
+                        ErrorKind::Corrupt,
+                        "the backup lacks too many documents that its oplog updates",
+                    )
+                    .hint("use another backup"));
+                }
+            }
+        }
+    }
+    Ok(missed)
+}
+
+/// For each capped collection, the position up to which its inserts need no replaying: that of the last document
+/// loaded, when its insert is in the oplog. An earlier document that is not there has rolled out.
+pub(super) async fn inserted_until(
+    ctx: &Context,
+    stored: &Stored,
+    destinations: Destinations,
+    last: BTreeMap<Uuid, u64>,
+    until: Timestamp,
+) -> Result<Destinations> {
+    if last.is_empty() {
+        return Ok(destinations);
+    }
+    let state = (Transactions::default(), destinations, last);
+    let (_, destinations, _) = stored
+        .for_each_entry(&ctx.cancel, state, move |(transactions, destinations, last), document| {
+            let entry = Entry::parse(document)?;
+            if entry.ts > until {
+                return Ok(Go::Stop);
+            }
+            transactions.feed(&entry, &mut |ts, op| {
+                if op.kind != OpKind::Insert {
+                    return Ok(());
+                }
+                let (Some(uuid), Some(id)) = (op.ui, op.id()) else { return Ok(()) };
+                if last.get(&uuid) == Some(&document_hash(&uuid, &id))
+                    && let Some(destination) = destinations.by_uuid.get_mut(&uuid)
+                {
+                    destination.inserted_until = destination.inserted_until.max(ts);
+                }
+                Ok(())
+            })?;
+            Ok(Go::On)
+        })
+        .await?;
+    Ok(destinations)
+}
+
+impl Destination {
+    pub fn new(ns: &Namespace, read_from: Timestamp) -> Self {
+        Self { ns: ns.to_string().into(), capped: false, collated: false, inserted_until: read_from, read_from }
+    }
+}

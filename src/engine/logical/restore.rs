@@ -1,0 +1,218 @@
+//! Restoring: load, replay, index, in the order that cannot fail for reasons of order.
+//!
+//! Nothing is written before backup and target were looked at again and found as they were confirmed. From the first
+//! write on, every way out says what state the target is in.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use mongodb::bson::{Bson, doc};
+use serde::Serialize;
+
+use super::load::{Filling, load};
+use super::plan::{Draft, Item, What, check_confirmed, draft};
+use super::replay::{Destination, Destinations, inserted_until, replay};
+use super::standing::{Stage, Standing};
+use super::stored::Stored;
+use super::write::Writes;
+use super::{indexes, users};
+use crate::artifact::bson;
+use crate::artifact::manifest::Manifest;
+use crate::domain::namespace::Namespace;
+use crate::domain::restore::{LeftOut, PlannedAction, RestorePlan, RestoreRequest};
+use crate::domain::timestamp::Timestamp;
+use crate::engine::Context;
+use crate::error::{Error, Result};
+use crate::mongo::Server;
+use crate::mongo::oplog::catalogue::is_ttl;
+use crate::mongo::oplog::entry::Uuid;
+use crate::mongo::oplog::key::document_hash;
+use crate::storage::Storage;
+
+/// What a restore did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoreReport {
+    pub namespaces: u64,
+    /// Documents loaded from parts.
+    pub documents: u64,
+    /// Operations of the oplog applied after that.
+    pub operations: u64,
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Carries out `confirmed`: the plan that was shown for the same backup, target and request.
+///
+/// Errors: `Conflict` when more would be replaced than was confirmed (nothing is written then); anything later says in
+/// its hint, and in the log, what state the target is in.
+pub async fn restore(
+    ctx: &Context,
+    storage: Arc<dyn Storage>,
+    manifest: Manifest,
+    target: &Server,
+    request: &RestoreRequest,
+    confirmed: &RestorePlan,
+) -> Result<RestoreReport> {
+    let stored = Stored::new(storage, manifest)?;
+    let until = confirmed.consistent_at_ts.unwrap_or(stored.manifest.consistent_at_ts);
+    ctx.meter.set_phase("compare backup and target");
+    let draft = draft(&ctx.cancel, &stored, target, request, until).await?;
+    check_confirmed(confirmed, &draft.plan)?;
+    for warning in &draft.plan.warnings {
+        ctx.meter.warn(warning.clone());
+    }
+    let standing = Standing::new(draft.items.iter().map(|i| i.to.clone()));
+    let writes = Writes { server: target.clone(), cancel: ctx.cancel.clone() };
+    let done = execute(ctx, &stored, &writes, request, draft, until, &standing).await;
+    done.map_err(|e| {
+        for line in standing.lines() {
+            ctx.meter.warn(line);
+        }
+        standing.describe(e)
+    })
+}
+
+async fn execute(
+    ctx: &Context,
+    stored: &Stored,
+    writes: &Writes,
+    request: &RestoreRequest,
+    draft: Draft,
+    until: Timestamp,
+    standing: &Standing,
+) -> Result<RestoreReport> {
+    let Draft { plan, survey, mut items } = draft;
+    if request.no_ttl {
+        items.iter_mut().for_each(without_ttl);
+    }
+    for open in &survey.open {
+        let state = if open.prepared { "prepared" } else { "open" };
+        ctx.meter.info(format!(
+            "a transaction that began at oplog position {} was {state} at {until}: its changes are left out",
+            open.first_ts
+        ));
+    }
+    let replaced: BTreeMap<&Namespace, bool> =
+        plan.namespaces.iter().map(|n| (&n.to, n.action == PlannedAction::Replace)).collect();
+    let replaces = |item: &Item| replaced.get(&item.to).copied().unwrap_or(false);
+    let (views, collections): (Vec<&Item>, Vec<&Item>) = items.iter().partition(|i| matches!(i.what, What::View(_)));
+    let fillings: Vec<Filling<'_>> =
+        collections.iter().map(|item| Filling::new(item, replaces(item), stored)).collect();
+    totals(ctx, stored, &fillings);
+
+    let last = load(ctx, stored, writes, &fillings, standing).await?;
+    let users = match plan.users_and_roles {
+        true => Some(users::Staged::load(ctx, stored, writes).await?),
+        false => None,
+    };
+    let mut destinations = destinations(stored, &collections);
+    if let Some(users) = &users {
+        users.add_destinations(&mut destinations);
+    }
+    let last = last_inserted(&collections, &last);
+    let destinations = inserted_until(ctx, stored, destinations, last, until).await?;
+    let operations = replay(ctx, stored, writes, destinations, until).await?;
+    ctx.meter.info(format!("replayed {operations} operations of the oplog, up to {until}"));
+
+    indexes::build(ctx, writes, &items).await?;
+    for view in &views {
+        create_view(writes, view, replaces(view), standing).await?;
+    }
+    indexes::build_ttl(ctx, writes, &items).await?;
+    for item in &items {
+        standing.set(&item.to, Stage::Complete);
+        ctx.meter.object_done();
+    }
+    for ns in &plan.dropped {
+        writes.drop(ns).await?;
+        ctx.meter.info(format!("dropped {ns}, which the backup lacks"));
+    }
+    settle(ctx, writes).await?;
+    // Last: the merge may end this very session.
+    if let Some(users) = users {
+        users.merge(ctx, writes, &plan.users_of, request.exact).await?;
+    }
+    Ok(RestoreReport {
+        namespaces: items.len() as u64,
+        documents: ctx.meter.snapshot().documents_done,
+        operations,
+        left_out: plan.left_out,
+    })
+}
+
+fn without_ttl(item: &mut Item) {
+    if let What::Collection { collection, .. } = &mut item.what {
+        collection.indexes.retain(|i| !is_ttl(i));
+        collection.options.remove("expireAfterSeconds");
+    }
+}
+
+fn totals(ctx: &Context, stored: &Stored, fillings: &[Filling<'_>]) {
+    let parts = || fillings.iter().flat_map(|f| &f.parts);
+    let oplog: u64 = stored.manifest.oplog.iter().map(|o| o.uncompressed).sum();
+    let bytes = parts().map(|p| p.uncompressed).sum::<u64>() + oplog;
+    ctx.meter.set_totals(bytes, fillings.len() as u64, parts().map(|p| p.documents).sum());
+}
+
+fn destinations(stored: &Stored, collections: &[&Item]) -> Destinations {
+    let mut found = Destinations::default();
+    for item in collections {
+        let What::Collection { uuid, collection } = &item.what else { continue };
+        let entry = collection.source.and_then(|n| stored.manifest.collections.get(n));
+        let read_from = entry.map_or(Timestamp::MIN, |e| e.read_from_ts);
+        let destination = Destination {
+            capped: collection.is_capped(),
+            collated: collection.options.contains_key("collation"),
+            ..Destination::new(&item.storage_namespace(), read_from)
+        };
+        found.by_uuid.insert(*uuid, destination);
+    }
+    found
+}
+
+/// The key of the last document loaded into each capped collection.
+fn last_inserted(collections: &[&Item], last: &[(Namespace, Vec<u8>)]) -> BTreeMap<Uuid, u64> {
+    last.iter()
+        .filter_map(|(ns, document)| {
+            let item = collections.iter().find(|i| i.to == *ns)?;
+            let What::Collection { uuid, .. } = &item.what else { return None };
+            Some((*uuid, document_hash(uuid, &bson::get(document, "_id")?)))
+        })
+        .collect()
+}
+
+async fn create_view(writes: &Writes, item: &Item, replaces: bool, standing: &Standing) -> Result<()> {
+    let What::View(view) = &item.what else { return Ok(()) };
+    standing.set(&item.to, Stage::Partial);
+    if replaces {
+        writes.drop(&item.to).await?;
+    }
+    let mut command = doc! {"create": item.to.collection.as_str()};
+    for (key, value) in &view.options {
+        command.insert(key.clone(), value.clone());
+    }
+    command.entry("pipeline".to_owned()).or_insert(Bson::Array(Vec::new()));
+    writes.command(&item.to.db, &format!("creating the view {}", item.to), command).await?;
+    Ok(())
+}
+
+/// Waits until a majority of the members has everything: before that, a rollback could undo a restore that was
+/// reported as done.
+async fn settle(ctx: &Context, writes: &Writes) -> Result<()> {
+    if writes.server.hello().set_name.is_none() {
+        return Ok(());
+    }
+    ctx.meter.set_phase("wait for a majority of the members");
+    let note = doc! {
+        "appendOplogNote": 1,
+        "data": {"mongokeep": "restore done"},
+        "writeConcern": {"w": "majority"},
+    };
+    let reply = writes.command("admin", "waiting for a majority of the members", note).await?;
+    match reply.get_document("writeConcernError") {
+        Err(_) => Ok(()),
+        Ok(e) => Err(Error::new(
+            crate::error::ErrorKind::Failed,
+            format!("the restore is not on a majority of the members: {}", e.get_str("errmsg").unwrap_or("no reason")),
+        )),
+    }
+}

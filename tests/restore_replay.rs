@@ -1,0 +1,240 @@
+//! Restoring what changed while it was read: whatever was seen before a change or after, the end is the same.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::Duration;
+
+use mongodb::Client;
+use mongodb::bson::{Bson, Decimal128, Document, Timestamp as T, doc};
+use mongokeep::artifact::manifest::Manifest;
+use mongokeep::domain::restore::RestoreRequest;
+use mongokeep::domain::secret::Secret;
+use mongokeep::engine::logical::{RestoreReport, plan, restore};
+use mongokeep::engine::{Context, Limits, Meter};
+use mongokeep::error::{ErrorKind, Result};
+use mongokeep::mongo::Server;
+use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
+use support::compare;
+use support::recording::{Recording, folder};
+use tokio_util::sync::CancellationToken;
+
+mod support;
+
+/// Two replica sets of one member: one to record, one to restore into.
+struct Pair {
+    source: ReplicaSet,
+    target: ReplicaSet,
+    from: Client,
+    to: Client,
+    dir: tempfile::TempDir,
+}
+
+fn context() -> Context {
+    let meter = Meter::new(|level, line| eprintln!("{level:?}: {line}"));
+    Context { cancel: CancellationToken::new(), meter: meter.into(), limits: Limits::default() }
+}
+
+fn request() -> RestoreRequest {
+    RestoreRequest {
+        backup: "b".into(),
+        to: "target".into(),
+        include: vec![],
+        rename: vec![],
+        exact: false,
+        no_ttl: false,
+        users_and_roles: false,
+        safety_backup: false,
+    }
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let mongod = support::mongod().await;
+        let start = || ReplicaSet::start(&mongod, ReplicaSetOptions::default().test_commands());
+        let (source, target) = tokio::join!(start(), start());
+        let (source, target) = (source.unwrap(), target.unwrap());
+        let (from, to) = (source.client().await.unwrap(), target.client().await.unwrap());
+        Self { source, target, from, to, dir: tempfile::tempdir().unwrap() }
+    }
+
+    async fn restore(&self, manifest: &Manifest, request: &RestoreRequest) -> Result<RestoreReport> {
+        let storage = folder(self.dir.path()).await;
+        let uri = Secret::new(self.target.uri());
+        let server = Server::connect("target", &uri, Duration::from_secs(10)).await?;
+        let cancel = CancellationToken::new();
+        let confirmed = plan(&cancel, storage.clone(), manifest.clone(), &server, request).await?;
+        restore(&context(), storage, manifest.clone(), &server, request, &confirmed).await
+    }
+
+    /// Ends the recording, restores it, and compares everything.
+    async fn round_trip(&self, recording: Recording, name: &str) {
+        let expected = compare::state(&self.from).await;
+        let manifest = recording.end(&folder(self.dir.path()).await, name).await;
+        self.restore(&manifest, &request()).await.unwrap();
+        compare::assert_same(&expected, &compare::state(&self.to).await, name);
+        assert!(self.source.server(0).is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_during_the_reading_end_up_once() {
+    let pair = Pair::start().await;
+    let db = pair.from.database("d");
+    let c = db.collection::<Document>("c");
+    c.insert_many((0..1000).map(|n| doc! {"_id": n, "v": 0, "list": [1, 2, 3], "sub": {"x": 1}})).await.unwrap();
+    db.collection::<Document>("renamed_later").insert_many((0..10).map(|n| doc! {"_id": n})).await.unwrap();
+    db.collection::<Document>("dropped_later").insert_one(doc! {"_id": 1}).await.unwrap();
+    db.collection::<Document>("overwritten").insert_one(doc! {"_id": "old"}).await.unwrap();
+
+    let mut recording = Recording::begin(&pair.from).await;
+    // Before anything is read: changes that are in the parts as well as in the oplog.
+    c.update_many(doc! {"_id": {"$lt": 500}}, doc! {"$inc": {"v": 1}, "$push": {"list": 4}}).await.unwrap();
+    // Updated, then gone: the update finds nothing when it is replayed.
+    c.delete_many(doc! {"_id": {"$lt": 100}}).await.unwrap();
+    // An older difference is applied to a newer form of the document.
+    c.update_many(doc! {"_id": {"$gte": 400}}, doc! {"$set": {"sub.x": 2}}).await.unwrap();
+    c.update_many(doc! {"_id": {"$gte": 450}}, doc! {"$set": {"sub": 5}}).await.unwrap();
+    for name in ["c", "renamed_later", "dropped_later", "overwritten"] {
+        recording.read("d", name).await;
+    }
+    c.update_many(doc! {"_id": {"$gte": 900}}, doc! {"$inc": {"v": 1}}).await.unwrap();
+    c.insert_many((2000..3000).map(|n| doc! {"_id": n})).await.unwrap();
+    c.delete_many(doc! {"_id": {"$gte": 2500}}).await.unwrap();
+    c.replace_one(doc! {"_id": 901}, doc! {"_id": 901, "whole": true}).await.unwrap();
+    db.collection::<Document>("dropped_later").insert_one(doc! {"_id": 2}).await.unwrap();
+    db.collection::<Document>("dropped_later").drop().await.unwrap();
+    db.collection::<Document>("renamed_later")
+        .create_index(mongodb::IndexModel::builder().keys(doc! {"z": 1}).build())
+        .await
+        .unwrap();
+    let admin = pair.from.database("admin");
+    admin
+        .run_command(doc! {"renameCollection": "d.renamed_later", "to": "d.overwritten", "dropTarget": true})
+        .await
+        .unwrap();
+    db.collection::<Document>("overwritten").insert_one(doc! {"_id": 77}).await.unwrap();
+    // Created within the range, by an aggregation too.
+    db.collection::<Document>("fresh").insert_one(doc! {"_id": 1}).await.unwrap();
+    c.aggregate([doc! {"$match": {"v": 1}}, doc! {"$out": "out"}]).await.unwrap();
+    pair.round_trip(recording, "changes").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_ids_of_other_types_stay_in_order() {
+    let pair = Pair::start().await;
+    let c = pair.from.database("d").collection::<Document>("c");
+    c.insert_one(doc! {"_id": "first"}).await.unwrap();
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read("d", "c").await;
+    for n in 0..300i32 {
+        let forms: [Bson; 4] = [
+            n.into(),
+            i64::from(n).into(),
+            f64::from(n).into(),
+            Bson::Decimal128(n.to_string().parse::<Decimal128>().unwrap()),
+        ];
+        for (i, id) in forms.iter().enumerate() {
+            c.insert_one(doc! {"_id": id.clone(), "i": i as i32}).await.unwrap();
+            c.update_one(doc! {"_id": id.clone()}, doc! {"$inc": {"i": 10}}).await.unwrap();
+            if i < 3 {
+                c.delete_one(doc! {"_id": n}).await.unwrap();
+            }
+        }
+    }
+    pair.round_trip(recording, "keys").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zero_timestamps_survive() {
+    let pair = Pair::start().await;
+    let db = pair.from.database("d");
+    let c = db.collection::<Document>("c");
+    let zero = T { time: 0, increment: 0 };
+    let keep = async |id: i32| {
+        // The only way to store one: a replacement by an expression.
+        c.insert_one(doc! {"_id": id}).await.unwrap();
+        let whole = doc! {"_id": id, "a": zero, "sub": {"t": zero}, "z": zero};
+        c.update_one(doc! {"_id": id}, vec![doc! {"$replaceRoot": {"newRoot": {"$literal": whole}}}]).await.unwrap();
+    };
+    keep(1).await;
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read("d", "c").await;
+    keep(2).await;
+    let stored = c.find_one(doc! {"_id": 2}).await.unwrap().unwrap();
+    assert_eq!(stored.get_timestamp("a").unwrap(), zero);
+    pair.round_trip(recording, "zeros").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_take_effect_at_their_commit() {
+    let pair = Pair::start().await;
+    let db = pair.from.database("d");
+    let c = db.collection::<Document>("c");
+    c.insert_one(doc! {"_id": 0, "n": 0}).await.unwrap();
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read("d", "c").await;
+    let mut session = pair.from.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    c.update_one(doc! {"_id": 0}, doc! {"$inc": {"n": 1}}).session(&mut session).await.unwrap();
+    session.commit_transaction().await.unwrap();
+    // Over 16 MiB: several entries.
+    session.start_transaction().await.unwrap();
+    for id in 1..=24 {
+        c.insert_one(doc! {"_id": id, "pad": "x".repeat(1 << 20)}).session(&mut session).await.unwrap();
+    }
+    session.commit_transaction().await.unwrap();
+    session.start_transaction().await.unwrap();
+    c.insert_one(doc! {"_id": "aborted"}).session(&mut session).await.unwrap();
+    session.abort_transaction().await.unwrap();
+    // A collection created by a transaction.
+    session.start_transaction().await.unwrap();
+    db.collection::<Document>("made").insert_one(doc! {"_id": 1}).session(&mut session).await.unwrap();
+    session.commit_transaction().await.unwrap();
+    // Prepared: one that commits, one that aborts, one that stays open.
+    let admin = pair.from.database("admin");
+    let majority = doc! {"w": "majority"};
+    let prepare = async |n: i32| {
+        let mut session = pair.from.start_session().await.unwrap();
+        session.start_transaction().await.unwrap();
+        c.insert_one(doc! {"_id": format!("prepared {n}")}).session(&mut session).await.unwrap();
+        let command = doc! {"prepareTransaction": 1, "writeConcern": majority.clone()};
+        let reply = admin.run_command(command).session(&mut session).await.unwrap();
+        (session, reply.get_timestamp("prepareTimestamp").unwrap())
+    };
+    let (mut one, at) = prepare(1).await;
+    c.insert_one(doc! {"_id": "between"}).await.unwrap();
+    let commit = doc! {"commitTransaction": 1, "commitTimestamp": at, "writeConcern": majority.clone()};
+    admin.run_command(commit).session(&mut one).await.unwrap();
+    let (mut two, _) = prepare(2).await;
+    two.abort_transaction().await.unwrap();
+    pair.round_trip(recording, "transactions").await;
+
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read_database("d").await;
+    let expected = compare::state(&pair.from).await;
+    let (mut three, _) = prepare(3).await;
+    let manifest = recording.end(&folder(pair.dir.path()).await, "open").await;
+    pair.restore(&manifest, &request()).await.unwrap();
+    three.abort_transaction().await.unwrap();
+    compare::assert_same(&expected, &compare::state(&pair.to).await, "an open transaction is left out");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_document_is_not_papered_over() {
+    let pair = Pair::start().await;
+    let c = pair.from.database("d").collection::<Document>("c");
+    c.insert_one(doc! {"_id": 1}).await.unwrap();
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read("d", "c").await;
+    c.insert_one(doc! {"_id": 2}).await.unwrap();
+    c.update_one(doc! {"_id": 2}, doc! {"$set": {"x": 1}}).await.unwrap();
+    // Begins too late for the second document's insert.
+    let mut late = Recording::begin(&pair.from).await;
+    std::mem::swap(&mut late, &mut recording);
+    c.update_one(doc! {"_id": 2}, doc! {"$set": {"x": 2}}).await.unwrap();
+    let early_parts_with_a_late_oplog = late.with_oplog_of(recording);
+    let manifest = early_parts_with_a_late_oplog.end(&folder(pair.dir.path()).await, "lost").await;
+    let error = pair.restore(&manifest, &request()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.full().contains("lacks a document of d.c"), "{error}");
+    assert!(error.hint_text().unwrap().contains("Incomplete: d.c"), "{error:?}");
+}

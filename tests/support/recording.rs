@@ -1,0 +1,255 @@
+//! A backup made by hand: collections are read exactly when a test says so, between changes that it makes itself.
+//!
+//! The program's own dump reads when it happens to; here a test decides what was seen before a change and what after.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chrono::Utc;
+use futures_util::TryStreamExt;
+use mongodb::Client;
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongokeep::artifact::layout::{BackupRoot, FORMAT_VERSION};
+use mongokeep::artifact::manifest::{Attempt, CollectionEntry, Manifest, ObjectEntry};
+use mongokeep::domain::backup::{BackupType, Compression, Model};
+use mongokeep::domain::key::Key;
+use mongokeep::domain::namespace::{Namespace, Selection};
+use mongokeep::domain::restore::CollectionKind;
+use mongokeep::domain::service::EngineKind;
+use mongokeep::domain::storage::StorageConfig;
+use mongokeep::domain::timestamp::Timestamp;
+use mongokeep::storage::{PutMode, Storage};
+
+pub async fn folder(path: &Path) -> Arc<dyn Storage> {
+    mongokeep::storage::open(&StorageConfig::Filesystem { path: path.to_str().unwrap().into() }).await.unwrap()
+}
+
+/// What was read so far.
+pub struct Recording {
+    client: Client,
+    begin: Timestamp,
+    collections: Vec<Recorded>,
+    pub compression: Compression,
+    pub selection: Selection,
+    /// Documents of a part.
+    pub part_documents: usize,
+}
+
+struct Recorded {
+    ns: Namespace,
+    kind: CollectionKind,
+    uuid: Option<String>,
+    options: Document,
+    indexes: Vec<Document>,
+    documents: Vec<Vec<u8>>,
+    read_from: Timestamp,
+}
+
+/// The newest position of the oplog.
+pub async fn newest(client: &Client) -> Timestamp {
+    let oplog = client.database("local").collection::<Document>("oplog.rs");
+    let last = oplog.find_one(doc! {}).sort(doc! {"$natural": -1}).await.unwrap().unwrap();
+    let ts = last.get_timestamp("ts").unwrap();
+    Timestamp::new(ts.time, ts.increment)
+}
+
+fn bson_ts(ts: Timestamp) -> mongodb::bson::Timestamp {
+    mongodb::bson::Timestamp { time: ts.t, increment: ts.i }
+}
+
+impl Recording {
+    /// The oplog is kept from here on.
+    pub async fn begin(client: &Client) -> Self {
+        Self {
+            client: client.clone(),
+            begin: newest(client).await,
+            collections: Vec::new(),
+            compression: Compression::default(),
+            selection: Selection::default(),
+            part_documents: 400,
+        }
+    }
+
+    /// The collections of this one with the oplog of another.
+    pub fn with_oplog_of(self, other: Self) -> Self {
+        Self { begin: other.begin, ..self }
+    }
+
+    /// Reads one collection, time series or view as it is now.
+    pub async fn read(&mut self, db: &str, name: &str) {
+        let read_from = newest(&self.client).await;
+        let database = self.client.database(db);
+        let info = |name: String| {
+            let database = database.clone();
+            async move {
+                let list = doc! {"listCollections": 1, "filter": {"name": name}};
+                database.run_cursor_command(list).await.unwrap().try_next().await.unwrap().unwrap()
+            }
+        };
+        let entry = info(name.into()).await;
+        let kind = match entry.get_str("type").unwrap() {
+            "view" => CollectionKind::View,
+            "timeseries" => CollectionKind::Timeseries,
+            _ => CollectionKind::Collection,
+        };
+        let source =
+            if kind == CollectionKind::Timeseries { format!("system.buckets.{name}") } else { name.to_owned() };
+        let (mut uuid, mut indexes, mut documents) = (None, Vec::new(), Vec::new());
+        if kind != CollectionKind::View {
+            let bytes = match info(source.clone()).await.get_document("info").unwrap().get("uuid").unwrap() {
+                Bson::Binary(binary) => binary.bytes.clone(),
+                other => panic!("{other}"),
+            };
+            uuid = Some(bytes.iter().map(|b| format!("{b:02x}")).collect());
+            let list = database.run_cursor_command(doc! {"listIndexes": name}).await.unwrap();
+            indexes = list.try_collect().await.unwrap();
+            let mut cursor = database.collection::<RawDocumentBuf>(&source).find(doc! {}).await.unwrap();
+            while cursor.advance().await.unwrap() {
+                documents.push(cursor.current().as_bytes().to_vec());
+            }
+        }
+        let options = entry.get_document("options").unwrap().clone();
+        let ns = Namespace::new(db, name);
+        self.collections.push(Recorded { ns, kind, uuid, options, indexes, documents, read_from });
+    }
+
+    /// Reads everything of a database.
+    pub async fn read_database(&mut self, db: &str) {
+        for name in self.client.database(db).list_collection_names().await.unwrap() {
+            if !name.starts_with("system.") || name == "system.js" {
+                self.read(db, &name).await;
+            }
+        }
+    }
+
+    /// Ends the oplog here and stores the backup `name` below `storage`.
+    pub async fn end(self, storage: &Arc<dyn Storage>, name: &str) -> Manifest {
+        // Of a majority, by an entry of its own.
+        let note = doc! {"appendOplogNote": 1, "data": {"end": name}, "writeConcern": {"w": "majority"}};
+        self.client.database("admin").run_command(note).await.unwrap();
+        let end = newest(&self.client).await;
+        let mut store = Store { storage: storage.clone(), root: BackupRoot::new("test", name).unwrap() };
+        let mut entries = Vec::new();
+        for c in &self.collections {
+            let mut parts = Vec::new();
+            for (n, chunk) in c.documents.chunks(self.part_documents).enumerate() {
+                let key = store.root.part(&c.ns, n as u32, self.compression).unwrap();
+                parts.push(store.put(key, &chunk.concat(), self.compression, chunk.len()).await);
+            }
+            let metadata = doc! {
+                "options": c.options.clone(),
+                "indexes": c.indexes.iter().cloned().map(Bson::Document).collect::<Vec<_>>(),
+                "uuid": c.uuid.clone().unwrap_or_default(),
+                "collectionName": c.ns.collection.clone(),
+                "type": "collection",
+            };
+            let json = serde_json::to_vec(&Bson::Document(metadata).into_canonical_extjson()).unwrap();
+            let metadata = store.put(store.root.metadata(&c.ns).unwrap(), &json, Compression::None, 0).await;
+            entries.push(CollectionEntry {
+                namespace: c.ns.clone(),
+                kind: c.kind,
+                uuid: c.uuid.clone(),
+                documents: c.documents.len() as u64,
+                bytes: c.documents.iter().map(|d| d.len() as u64).sum(),
+                capped: c.options.get_bool("capped").unwrap_or(false),
+                read_from_ts: c.read_from,
+                metadata,
+                parts,
+            });
+        }
+        let oplog = self.client.database("local").collection::<RawDocumentBuf>("oplog.rs");
+        let range = doc! {"ts": {"$gte": bson_ts(self.begin), "$lte": bson_ts(end)}};
+        let mut cursor = oplog.find(range).await.unwrap();
+        let mut log = Vec::new();
+        while cursor.advance().await.unwrap() {
+            log.push(cursor.current().as_bytes().to_vec());
+        }
+        let mut parts = Vec::new();
+        for (n, chunk) in log.chunks(self.part_documents).enumerate() {
+            let key = store.root.oplog_part(n as u32, self.compression).unwrap();
+            parts.push(store.put(key, &chunk.concat(), self.compression, chunk.len()).await);
+        }
+        let facts = self.client.database("admin").run_command(doc! {"buildInfo": 1}).await.unwrap();
+        let manifest = Manifest {
+            format_version: FORMAT_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").into(),
+            name: name.into(),
+            attempt_id: "1".into(),
+            service: "source".into(),
+            cluster: None,
+            folder: "test".into(),
+            schedule: None,
+            engine: EngineKind::Native,
+            model: Model::Logical,
+            backup_type: BackupType::Full,
+            server_version: facts.get_str("version").unwrap().into(),
+            fcv: "6.0".into(),
+            replica_set: "rs".into(),
+            replica_set_id: String::new(),
+            member: String::new(),
+            started_at: Utc::now(),
+            finished_at: Utc::now(),
+            oplog_from_ts: self.begin,
+            consistent_at_ts: end,
+            selection: self.selection,
+            compression: self.compression,
+            documents: entries.iter().map(|e| e.documents).sum(),
+            uncompressed_bytes: entries.iter().map(|e| e.bytes).sum(),
+            size_bytes: 0,
+            collections: entries,
+            oplog_entries: log.len() as u64,
+            oplog: parts,
+            open_transactions: vec![],
+            left_out: vec![],
+            checksum: String::new(),
+        };
+        let attempt = Attempt {
+            format_version: FORMAT_VERSION,
+            attempt_id: "1".into(),
+            name: name.into(),
+            service: "source".into(),
+            home_id: "test".into(),
+            host: "test".into(),
+            pid: 1,
+            started_at: Utc::now(),
+        };
+        let attempt = serde_json::to_vec(&attempt).unwrap();
+        store.write(&store.root.attempt().unwrap(), attempt).await;
+        store.write(&store.root.manifest().unwrap(), manifest.to_bytes().unwrap()).await;
+        manifest
+    }
+}
+
+struct Store {
+    storage: Arc<dyn Storage>,
+    root: BackupRoot,
+}
+
+impl Store {
+    async fn put(&mut self, key: Key, plain: &[u8], compression: Compression, documents: usize) -> ObjectEntry {
+        let stored = match compression {
+            Compression::Zstd(level) => zstd::encode_all(plain, level).unwrap(),
+            Compression::Gzip(level) => {
+                use std::io::Write;
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
+                encoder.write_all(plain).unwrap();
+                encoder.finish().unwrap()
+            }
+            Compression::None => plain.to_vec(),
+        };
+        let entry = ObjectEntry {
+            path: key.below(self.root.key()).unwrap().to_owned(),
+            size: stored.len() as u64,
+            blake3: blake3::hash(&stored).to_hex().to_string(),
+            uncompressed: plain.len() as u64,
+            documents: documents as u64,
+        };
+        self.write(&key, stored).await;
+        entry
+    }
+
+    async fn write(&self, key: &Key, bytes: Vec<u8>) {
+        self.storage.put(key, Bytes::from(bytes), PutMode::CreateNew).await.unwrap();
+    }
+}
