@@ -3,6 +3,7 @@
 //! Looked for in the folder `MONGOKEEP_MONGO_TOOLS`, then on PATH; otherwise built with Go from a pinned commit, once,
 //! below `target/`. Where there is no Go either, a test that needs them says so in one line and ends; with `CI=true` it
 //! fails.
+#![allow(dead_code)]
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
