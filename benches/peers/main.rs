@@ -76,6 +76,7 @@ impl Bench {
         eprintln!("seeding");
         let client = set.client().await.unwrap();
         let (documents, bytes) = data::seed(&client, scale).await;
+        eprintln!("seeded {documents} documents, {:.1} MB", bytes as f64 / 1e6);
         let hashes = data::hashes(&client).await;
         let scratch = Scratch::new().unwrap();
         let bench = Self { tools, set, scratch, documents, mb: bytes as f64 / 1e6, hashes };

@@ -4,6 +4,7 @@
 pub mod compare;
 pub mod oracle;
 pub mod recording;
+pub mod slow;
 pub mod tools;
 pub mod writers;
 

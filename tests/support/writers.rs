@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, Document, doc};
 use mongodb::error::Result;
 use mongodb::options::{Acknowledgment, WriteConcern};
 use mongodb::{Client, Database};
@@ -18,8 +19,8 @@ use rand::{Rng, SeedableRng};
 /// Databases the writers use; each writer prefers one, and all touch the first.
 pub const DATABASES: [&str; 4] = ["shop", "sales", "app-logs", "geo-é"];
 const COLLECTIONS: [&str; 8] = ["orders", "items", "users", "a b", "nested.name", "x%y", "résumé", "spare"];
-/// Names that are free at first: where renames and `$out` go, and collections are created.
-const FREE: [&str; 4] = ["moved", "copy.of", "new one", "_under"];
+/// One with large documents, and names that are free at first: where renames and `$out` go, and collections are created.
+const OTHERS: [&str; 5] = ["large", "moved", "copy.of", "new one", "_under"];
 
 /// Fills the databases with what a dump must find at its start.
 pub async fn seed(client: &Client, seed: u64) {
@@ -29,6 +30,13 @@ pub async fn seed(client: &Client, seed: u64) {
         for collection in COLLECTIONS {
             let documents: Vec<Document> = (0..rng.random_range(200..600)).map(|i| document(&mut rng, i)).collect();
             db.collection::<Document>(collection).insert_many(documents).await.unwrap();
+        }
+        // Larger than one batch of a cursor, so that renames and drops meet cursors in the middle.
+        for i in 0..40 {
+            let mut bytes = vec![0; 240_000];
+            rng.fill(bytes.as_mut_slice());
+            let data = Binary { subtype: BinarySubtype::Generic, bytes };
+            db.collection::<Document>("large").insert_one(doc! {"_id": i, "data": data}).await.unwrap();
         }
         let events = doc! {"create": "events", "timeseries": {"timeField": "at", "metaField": "sensor"}};
         db.run_command(events).await.unwrap();
@@ -162,8 +170,8 @@ impl Writer {
     }
 
     fn name(&mut self) -> &'static str {
-        let i = self.rng.random_range(0..COLLECTIONS.len() + FREE.len());
-        COLLECTIONS.iter().chain(&FREE).nth(i).copied().unwrap_or("orders")
+        let i = self.rng.random_range(0..COLLECTIONS.len() + OTHERS.len());
+        COLLECTIONS.iter().chain(&OTHERS).nth(i).copied().unwrap_or("orders")
     }
 
     fn collection(&mut self, db: &Database) -> mongodb::Collection<Document> {
