@@ -1,1 +1,48 @@
-//! tui
+//! The terminal interface: `(Model, Msg) -> Vec<Effect>` in one pure function, views that only read the model, and one
+//! driver that performs effects through the client.
+//!
+//! It must never do I/O in a key handler, draw from a worker, or decide anything the client does not let a script
+//! decide too. Text from servers and storages is escaped where it is put on the screen.
+
+pub mod action;
+mod availability;
+mod driver;
+pub mod form;
+pub mod forms;
+pub mod keymap;
+pub mod list;
+pub mod model;
+pub mod msg;
+pub mod palette;
+mod performing;
+pub mod rows;
+pub mod strip;
+mod terminal;
+pub mod theme;
+pub mod update;
+pub mod view;
+
+use crate::client::Client;
+use crate::error::Result;
+
+/// What the command line decides about the screen.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Nothing is changed, and nothing that changes is offered.
+    pub read_only: bool,
+    /// Only bytes below 0x80 are sent; also with a locale that is not UTF-8.
+    pub ascii: bool,
+    /// Nothing moves by itself; also with `NO_MOTION`, or `ui.motion = false`.
+    pub no_motion: bool,
+    /// Wins over `ui.theme`; `NO_COLOR` wins over both.
+    pub theme: Option<String>,
+    /// Label and value for the About page: the paths of this home.
+    pub about: Vec<(String, String)>,
+}
+
+/// Runs the interface until a person quits or the terminal goes. Jobs go on afterwards.
+///
+/// Errors: the terminal cannot be used; everything else is shown on the screen.
+pub async fn run(client: Client, options: Options) -> Result<()> {
+    driver::run(client, options).await
+}

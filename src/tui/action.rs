@@ -1,0 +1,139 @@
+//! Everything a person can do with a key, as data: name, title, where it works, whether it changes anything.
+//!
+//! The keymap, the help, the palette and the line of keys are all made from this table.
+
+/// Where an action works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Group {
+    Global,
+    List,
+    Backups,
+    Storage,
+    Services,
+    Settings,
+    Report,
+}
+
+impl Group {
+    pub const ALL: [Self; 7] =
+        [Self::Backups, Self::Storage, Self::Services, Self::Settings, Self::Report, Self::List, Self::Global];
+
+    /// The section of the keymap.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Global => "global",
+            Self::List => "list",
+            Self::Backups => "backups",
+            Self::Storage => "storage",
+            Self::Services => "services",
+            Self::Settings => "settings",
+            Self::Report => "report",
+        }
+    }
+
+    /// The heading in the help.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Global => "Everywhere",
+            Self::List => "Lists and pages",
+            Self::Backups => "Backups and jobs",
+            Self::Storage => "Storage",
+            Self::Services => "Services",
+            Self::Settings => "Settings",
+            Self::Report => "Reports",
+        }
+    }
+}
+
+macro_rules! actions {
+    ($($action:ident $name:literal $group:ident $changes:literal $short:literal $title:literal;)*) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Action { $($action),* }
+
+        impl Action {
+            pub const ALL: &'static [Self] = &[$(Self::$action),*];
+
+            /// The key of the keymap file.
+            pub fn name(self) -> &'static str {
+                match self { $(Self::$action => $name),* }
+            }
+
+            pub fn group(self) -> Group {
+                match self { $(Self::$action => Group::$group),* }
+            }
+
+            /// Whether it writes anything: hidden and refused with `--read-only`.
+            pub fn changes(self) -> bool {
+                match self { $(Self::$action => $changes),* }
+            }
+
+            /// One word for the line of keys; empty: not shown there.
+            pub fn short(self) -> &'static str {
+                match self { $(Self::$action => $short),* }
+            }
+
+            /// A few words for help and palette.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$action => $title),* }
+            }
+        }
+    };
+}
+
+actions! {
+    CreateBackup "create_backup" Backups true "new" "Create a backup";
+    Restore "restore" Backups true "restore" "Restore the selected backup";
+    Verify "verify" Backups true "verify" "Verify the selected backup: read everything back";
+    DeleteBackup "delete_backup" Backups true "delete" "Delete the selected backup";
+    CancelJob "cancel_job" Backups true "cancel" "Cancel the selected job";
+    RetryJob "retry_job" Backups true "retry" "Retry the selected failed job";
+    Pin "pin" Backups true "pin" "Pin or unpin the selected backup, so that nothing removes it";
+    CopyName "copy_name" Backups false "copy" "Copy the name of the selected backup";
+
+    AddStorage "add_storage" Storage true "add" "Add a storage location";
+    EditStorage "edit_storage" Storage true "edit" "Edit the selected storage";
+    TestStorage "test_storage" Storage false "test" "Test the selected storage: write, read, list and delete a probe";
+    SyncStorage "sync_storage" Storage true "sync" "Sync the selected storage: find backups this machine does not know";
+    RemoveStorage "remove_storage" Storage true "remove" "Remove the selected storage from the list";
+    CopyStorage "copy_storage" Storage false "copy" "Copy where the selected storage is";
+
+    AddService "add_service" Services true "add" "Add a service";
+    EditService "edit_service" Services true "edit" "Edit the selected service";
+    CheckService "check_service" Services false "check" "Check the prerequisites of the selected service";
+    RemoveService "remove_service" Services true "remove" "Remove the selected service from the list";
+    CopyService "copy_service" Services false "copy" "Copy the name of the selected service";
+
+    EditSetting "edit_setting" Settings true "change" "Change the selected setting";
+
+    CopyRemedy "copy_remedy" Report false "copy remedy" "Copy the first remedy";
+
+    Open "open" List false "open" "Open the selected row";
+    Filter "filter" List false "filter" "Filter the list as you type; ! in front inverts";
+    InvertFilter "invert_filter" List false "" "Show what does not match the filter";
+    Sort "sort" List false "sort" "Sort by the next column";
+    ReverseSort "reverse_sort" List false "" "Reverse the order";
+    Up "up" List false "" "One row up";
+    Down "down" List false "" "One row down";
+    Top "top" List false "" "First row";
+    Bottom "bottom" List false "" "Last row";
+    PageUp "page_up" List false "" "One page up";
+    PageDown "page_down" List false "" "One page down";
+    HalfUp "half_up" List false "" "Half a page up";
+    HalfDown "half_down" List false "" "Half a page down";
+    PreviousTab "previous_tab" List false "" "Tab to the left";
+    NextTab "next_tab" List false "" "Tab to the right";
+
+    ScreenBackups "screen_backups" Global false "" "Backups";
+    ScreenSchedules "screen_schedules" Global false "" "Schedules";
+    ScreenStorage "screen_storage" Global false "" "Storage";
+    ScreenSettings "screen_settings" Global false "" "Settings";
+    NextScreen "next_screen" Global false "" "Next screen";
+    PreviousScreen "previous_screen" Global false "" "Previous screen";
+    Messages "messages" Global false "messages" "Messages so far";
+    Palette "palette" Global false "commands" "Find any action by name";
+    Help "help" Global false "help" "Keys that work here";
+    Back "back" Global false "" "Close one layer";
+    Redraw "redraw" Global false "" "Draw the screen anew";
+    Suspend "suspend" Global false "" "Suspend to the shell; fg comes back";
+    Quit "quit" Global false "quit" "Quit; jobs go on";
+}

@@ -1,0 +1,155 @@
+//! Which actions work here and now, and why one does not. Keys, the line of keys and the palette all ask here.
+
+use super::action::{Action, Group};
+use super::model::{Layer, Model, Report, Tab, Target};
+use crate::domain::backup::BackupState;
+use crate::domain::job::JobState;
+
+impl Model {
+    /// The groups of keys that are active, the nearest first.
+    pub fn groups(&self) -> Vec<Group> {
+        self.groups_of(self.layers.iter().rev().find(|l| l.is_page()))
+    }
+
+    fn groups_of(&self, page: Option<&Layer>) -> Vec<Group> {
+        let own = match page {
+            Some(Layer::Details { target: Target::Backup(_) | Target::Job(_), .. }) => Some(Group::Backups),
+            Some(Layer::Details { target: Target::Storage(_), .. }) => Some(Group::Storage),
+            Some(Layer::Details { target: Target::Service(_), .. }) => Some(Group::Services),
+            Some(Layer::Report { .. }) => Some(Group::Report),
+            Some(_) => None,
+            None => match self.tab() {
+                Tab::Backups | Tab::Restores | Tab::Jobs => Some(Group::Backups),
+                Tab::Storages => Some(Group::Storage),
+                Tab::Services => Some(Group::Services),
+                Tab::General | Tab::Appearance => Some(Group::Settings),
+                Tab::Schedules | Tab::Keys | Tab::About => None,
+            },
+        };
+        own.into_iter().chain([Group::List, Group::Global]).collect()
+    }
+
+    /// The groups that are active below help and messages.
+    pub fn groups_below(&self) -> Vec<Group> {
+        self.groups_of(self.layers.iter().rev().find(|l| matches!(l, Layer::Details { .. } | Layer::Report { .. })))
+    }
+
+    /// Actions that this session never offers: changes with `--read-only`, creating with backup management off.
+    pub fn is_hidden(&self, action: Action) -> bool {
+        (self.look.read_only && action.changes()) || (action == Action::CreateBackup && !self.backups_enabled())
+    }
+
+    /// Why `action` does nothing now; `None`: it works.
+    pub fn why_not(&self, action: Action) -> Option<String> {
+        if self.look.read_only && action.changes() {
+            return Some("this session is read-only".into());
+        }
+        if self.lost.is_some() && action.changes() {
+            return Some("the store cannot be read".into());
+        }
+        match action {
+            Action::CreateBackup if !self.backups_enabled() => {
+                Some("backup management is off: mongokeep settings set backup.enabled true".into())
+            }
+            Action::CreateBackup if self.data.services.is_empty() => Some("add a service first (4, then n)".into()),
+            Action::CreateBackup if self.data.storages.is_empty() => Some("add a storage first (3, then n)".into()),
+            Action::Restore | Action::Verify => self.why_not_readable(action),
+            Action::DeleteBackup | Action::Pin | Action::CopyName => self.why_not_backup(action),
+            Action::CancelJob => match self.target_job().map(|j| (j.state.is_finished(), j.cancel_requested)) {
+                Some((false, false)) => None,
+                Some((false, true)) => Some("it is being cancelled already".into()),
+                _ => Some("nothing runs here".into()),
+            },
+            Action::RetryJob => match self.target_job().map(|j| j.state) {
+                Some(JobState::Failed | JobState::Cancelled | JobState::WaitingRetry) => None,
+                _ => Some("only a job that failed, was cancelled or waits can be retried".into()),
+            },
+            Action::EditStorage
+            | Action::TestStorage
+            | Action::SyncStorage
+            | Action::RemoveStorage
+            | Action::CopyStorage => {
+                (!matches!(self.target(), Some(Target::Storage(_)))).then(|| "no storage is selected".into())
+            }
+            Action::EditService | Action::CheckService | Action::RemoveService | Action::CopyService => {
+                (!matches!(self.target(), Some(Target::Service(_)))).then(|| "no service is selected".into())
+            }
+            Action::EditSetting => self.list(self.tab()).current().is_none().then(|| "no setting is selected".into()),
+            Action::CopyRemedy => self.first_remedy().is_none().then(|| "there is nothing to remedy".into()),
+            Action::Filter | Action::InvertFilter if self.layers.is_empty() && self.list(self.tab()).total == 0 => {
+                Some("there is no list here".into())
+            }
+            Action::Sort | Action::ReverseSort
+                if !matches!(self.tab(), Tab::Backups | Tab::Restores | Tab::Jobs)
+                    || self.list(self.tab()).total == 0
+                    || !self.layers.is_empty() =>
+            {
+                Some("this list has one order".into())
+            }
+            Action::Open
+                if self.layers.is_empty()
+                    && self.list(self.tab()).current().is_none()
+                    && self.next_step().is_none() =>
+            {
+                Some("no row is selected".into())
+            }
+            _ => None,
+        }
+    }
+
+    fn why_not_backup(&self, action: Action) -> Option<String> {
+        let Some(Target::Backup(name)) = self.target() else {
+            return Some("no backup is selected".into());
+        };
+        let Some(backup) = self.backup(&name) else { return Some(format!("{name} is gone")) };
+        if action != Action::DeleteBackup {
+            return None;
+        }
+        if self.active.contains_key(&name) {
+            return Some("a job works on it; cancel that first".into());
+        }
+        backup.pinned.then(|| "it is pinned; unpin it first (p)".into())
+    }
+
+    fn why_not_readable(&self, action: Action) -> Option<String> {
+        let Some(Target::Backup(name)) = self.target() else {
+            return Some("no backup is selected".into());
+        };
+        let Some(backup) = self.backup(&name) else { return Some(format!("{name} is gone")) };
+        if backup.state != BackupState::Succeeded {
+            return Some("only a complete backup can be read back".into());
+        }
+        if action == Action::Restore && self.data.services.is_empty() {
+            return Some("add a service to restore into first (4, then n)".into());
+        }
+        None
+    }
+
+    /// On an empty list of backups: what leads to the first one.
+    pub fn next_step(&self) -> Option<Action> {
+        if self.tab() != Tab::Backups || self.list(Tab::Backups).total > 0 || !self.loaded || self.look.read_only {
+            return None;
+        }
+        if self.data.services.is_empty() {
+            Some(Action::AddService)
+        } else if self.data.storages.is_empty() {
+            Some(Action::AddStorage)
+        } else {
+            self.backups_enabled().then_some(Action::CreateBackup)
+        }
+    }
+
+    /// The job that cancel and retry act on.
+    pub fn target_job(&self) -> Option<&crate::domain::job::Job> {
+        self.job_of(&self.target()?)
+    }
+
+    /// The first remedy of the check that is open.
+    pub fn first_remedy(&self) -> Option<&str> {
+        let Some(Layer::Report { report: Report::Check(name), .. }) = self.layers.last() else { return None };
+        match self.checks.get(name)? {
+            super::model::Load::Ready(report) => report.items.iter().map(|i| i.remedy.as_str()).find(|r| !r.is_empty()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! The loop around the pure update: takes events in, draws when something changed, has effects performed.
+//!
+//! The store is read by one task that polls a number which changes with the data: often while jobs run, seldom
+//! otherwise. Nothing is sent to the terminal while nothing changes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use crossterm::event::{Event, EventStream};
+use futures_util::{FutureExt, StreamExt};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+
+use super::model::{Look, Model, TOAST_SECONDS};
+use super::msg::{Effect, Msg, Snapshot};
+use super::performing::{self, blocking};
+use super::terminal::{self, Screen};
+use super::{Options, view};
+use crate::client::{Client, DaemonStatus};
+use crate::error::{Result, io as io_error};
+
+/// How often the store is looked at while jobs run, and while none does.
+const BUSY: Duration = Duration::from_millis(200);
+const IDLE: Duration = Duration::from_millis(1_000);
+/// How often the daemon is looked for.
+const DAEMON: Duration = Duration::from_secs(3);
+/// How often each service is asked whether it is there.
+const SERVICES: Duration = Duration::from_secs(60);
+/// One picture of a spinner.
+const FRAME: Duration = Duration::from_millis(120);
+/// Messages that wait for the screen; a worker that finds no room waits.
+const QUEUE: usize = 256;
+
+/// What the reader of the store has to know about the screen.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Wanted {
+    busy: bool,
+    /// The job whose log is shown, and the last line the screen has.
+    log: Option<(i64, i64)>,
+    /// Raised to have the store read at once.
+    nudge: u64,
+}
+
+pub async fn run(client: Client, options: Options) -> Result<()> {
+    terminal::require()?;
+    let mut interrupt = Signals::new()?;
+    let mut screen = Screen::enter()?;
+    let size = screen.terminal.size().map_err(|e| io_error("the size of the terminal", e))?;
+    let mut model = Model::new(look(&client, &options), options.theme, (size.width, size.height), Utc::now(), zone());
+    model.about = options.about;
+    draw(&mut screen, &mut model)?;
+
+    let (messages, mut inbox) = mpsc::channel(QUEUE);
+    let (want, wanted) = watch::channel(Wanted::default());
+    let reader = tokio::spawn(read_store(client.clone(), messages.clone(), wanted));
+    let daemons = tokio::spawn(watch_daemon(client.clone(), messages.clone()));
+    if !model.look.read_only {
+        performing::start(client.clone(), Effect::EnsureDaemon, messages.clone());
+    }
+    let mut ask_services = Instant::now();
+    let mut asked_for = 0;
+    let mut events = EventStream::new();
+    loop {
+        let wake = next_wake(&model);
+        let msg = tokio::select! {
+            event = events.next() => match event {
+                Some(Ok(event)) => match message(event) {
+                    Some(msg) => msg,
+                    None => continue,
+                },
+                // The terminal is gone: nobody can see or type anything any more.
+                Some(Err(_)) | None => break,
+            },
+            Some(msg) = inbox.recv() => msg,
+            () = tokio::time::sleep(wake) => Msg::Clock(Utc::now()),
+            () = interrupt.recv() => break,
+        };
+        // The clock goes first, so that ages, toasts and messages are stamped with the present.
+        let mut todo = super::update::update(&mut model, Msg::Clock(Utc::now()));
+        if !matches!(msg, Msg::Clock(_)) {
+            todo.extend(super::update::update(&mut model, msg));
+        }
+        // What has piled up meanwhile costs one frame, not one each.
+        for _ in 0..QUEUE {
+            let msg = match events.next().now_or_never() {
+                Some(Some(Ok(event))) => message(event),
+                _ => inbox.try_recv().ok(),
+            };
+            let Some(msg) = msg else { break };
+            todo.extend(super::update::update(&mut model, msg));
+        }
+        for effect in todo {
+            match effect {
+                Effect::Quit => model.quitting = true,
+                Effect::Suspend => {
+                    screen.suspend()?;
+                    let size = screen.terminal.size().map_err(|e| io_error("the size of the terminal", e))?;
+                    super::update::update(&mut model, Msg::Resize(size.width, size.height));
+                }
+                Effect::Redraw => {
+                    screen.redraw()?;
+                    model.dirty = true;
+                }
+                Effect::Copy(text) => {
+                    let result = screen.copy(&text);
+                    let reply = super::msg::Reply::Copied { text, result };
+                    super::update::update(&mut model, Msg::Reply(Box::new(reply)));
+                }
+                effect => performing::start(client.clone(), effect, messages.clone()),
+            }
+        }
+        if model.quitting {
+            break;
+        }
+        let services = model.data.services.len();
+        if model.loaded && services > 0 && (ask_services <= Instant::now() || services > asked_for) {
+            ask_services = Instant::now() + SERVICES;
+            asked_for = services;
+            for service in &model.data.services {
+                performing::start(client.clone(), Effect::ServiceInfo(service.name.clone()), messages.clone());
+            }
+        }
+        screen.set_mouse(model.mouse())?;
+        tell_reader(&model, &want);
+        if model.dirty {
+            draw(&mut screen, &mut model)?;
+        }
+    }
+    reader.abort();
+    daemons.abort();
+    drop(screen);
+    let left = model.unfinished().count();
+    if model.quitting && left > 0 {
+        let what = if left == 1 { "1 job goes".to_owned() } else { format!("{left} jobs go") };
+        println!("{what} on in the background; mongokeep job list shows them");
+    }
+    Ok(())
+}
+
+fn draw(screen: &mut Screen, model: &mut Model) -> Result<()> {
+    screen.terminal.draw(|frame| view::draw(frame, model)).map_err(|e| io_error("drawing", e))?;
+    model.dirty = false;
+    Ok(())
+}
+
+fn message(event: Event) -> Option<Msg> {
+    match event {
+        Event::Key(key) => Some(Msg::Key(key)),
+        Event::Paste(text) => Some(Msg::Paste(text)),
+        Event::Mouse(event) => Some(Msg::Mouse(event)),
+        Event::Resize(width, height) => Some(Msg::Resize(width, height)),
+        Event::FocusGained | Event::FocusLost => None,
+    }
+}
+
+/// What environment and command line say about looks.
+fn look(client: &Client, options: &Options) -> Look {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+    Look {
+        ascii: options.ascii || !locale_is_utf8(|name| std::env::var(name).ok()),
+        no_color: set("NO_COLOR"),
+        no_motion: options.no_motion || set("NO_MOTION"),
+        read_only: options.read_only || client.is_read_only(),
+    }
+}
+
+/// The first of these that is set decides, as in every other program; none set is the plain C locale.
+fn locale_is_utf8(get: impl Fn(&str) -> Option<String>) -> bool {
+    let value = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| get(name).filter(|v| !v.is_empty()));
+    value.is_some_and(|v| {
+        let v = v.to_ascii_lowercase();
+        v.contains("utf-8") || v.contains("utf8")
+    })
+}
+
+/// The zone of this machine; UTC when it cannot be told.
+fn zone() -> chrono_tz::Tz {
+    let name = iana_time_zone::get_timezone().unwrap_or_default();
+    name.parse().unwrap_or(chrono_tz::UTC)
+}
+
+/// How long nothing on the screen will change by itself.
+fn next_wake(model: &Model) -> Duration {
+    if model.is_animated() {
+        return FRAME;
+    }
+    let now = Utc::now();
+    let minute = 60_000 - now.timestamp_millis().rem_euclid(60_000);
+    let toast = model.toasts().map(|t| t.at + TimeDelta::seconds(TOAST_SECONDS)).min();
+    let toast = toast.map_or(i64::MAX, |at: DateTime<Utc>| (at - now).num_milliseconds().max(0));
+    Duration::from_millis(minute.min(toast).clamp(1, 60_000) as u64 + 5)
+}
+
+fn tell_reader(model: &Model, want: &watch::Sender<Wanted>) {
+    let log = model.watched_job().map(|id| {
+        let last = model.logs.get(&id).and_then(|l| l.back()).map_or(0, |l| l.seq);
+        (id, last)
+    });
+    let busy = model.unfinished().next().is_some();
+    want.send_if_modified(|w| {
+        // Another job on the screen is a reason to look at once; a longer log is not.
+        let other = w.log.map(|l| l.0) != log.map(|l| l.0);
+        let next = Wanted { busy, log, nudge: w.nudge + u64::from(other) };
+        let wake = other || busy != w.busy;
+        *w = next;
+        wake
+    });
+}
+
+/// Reads the store whenever its number changes, and the log that is shown.
+async fn read_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: watch::Receiver<Wanted>) {
+    let mut version = None;
+    let mut log_of: Option<(i64, i64)> = None;
+    loop {
+        let want = *wanted.borrow_and_update();
+        let of = client.clone();
+        let seen = version;
+        let looked = Instant::now();
+        let result = blocking(move || {
+            let now = of.data_version()?;
+            if seen == Some(now) {
+                return Ok(None);
+            }
+            let snapshot = Snapshot {
+                services: of.services()?,
+                storages: of.storages()?,
+                backups: Arc::new(of.backups()?),
+                jobs: Arc::new(of.jobs()?),
+                settings: of.settings()?,
+                read_at: Utc::now(),
+            };
+            Ok(Some((now, snapshot)))
+        })
+        .await;
+        let pause;
+        let mut changed = false;
+        match result {
+            Ok(Some((now, snapshot))) => {
+                version = Some(now);
+                changed = true;
+                // A large catalogue is read less often: no more than a tenth of the time goes into reading.
+                pause = (looked.elapsed() * 10).min(Duration::from_secs(5));
+                if messages.send(Msg::Snapshot(Box::new(snapshot))).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => pause = Duration::ZERO,
+            Err(problem) => {
+                version = None;
+                pause = Duration::from_secs(2);
+                if messages.send(Msg::StoreLost(problem)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        if let Some((id, shown)) = want.log {
+            let after = log_of.filter(|l| l.0 == id).map_or(shown, |l| l.1.max(shown));
+            if changed || log_of.map(|l| l.0) != Some(id) {
+                let of = client.clone();
+                if let Ok(lines) = blocking(move || of.job_log(id, after, 1_000)).await {
+                    log_of = Some((id, lines.last().map_or(after, |l| l.seq)));
+                    if !lines.is_empty() && messages.send(Msg::Log { job: id, lines }).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+        let interval = if want.busy { BUSY } else { IDLE };
+        tokio::select! {
+            () = tokio::time::sleep(interval.max(pause)) => {}
+            changed = wanted.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Tells the screen when the daemon comes or goes.
+async fn watch_daemon(client: Client, messages: mpsc::Sender<Msg>) {
+    let mut last: Option<DaemonStatus> = None;
+    loop {
+        let of = client.clone();
+        match blocking(move || of.daemon_status()).await {
+            Ok(status) => {
+                if last.as_ref() != Some(&status) {
+                    last = Some(status.clone());
+                    if messages.send(Msg::Daemon(status)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(problem) => {
+                last = None;
+                if messages.send(Msg::DaemonLost(problem)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(DAEMON).await;
+    }
+}
+
+/// Signals that end the interface as quitting does, with the terminal given back.
+struct Signals {
+    term: tokio::signal::unix::Signal,
+    hup: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        let open = |kind| signal(kind).map_err(|e| io_error("listening for signals", e));
+        Ok(Self {
+            term: open(SignalKind::terminate())?,
+            hup: open(SignalKind::hangup())?,
+            int: open(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.hup.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_locale_decides_about_signs() {
+        let is = |pairs: &[(&str, &str)]| {
+            locale_is_utf8(|name| pairs.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+        };
+        assert!(is(&[("LANG", "de_DE.UTF-8")]));
+        assert!(is(&[("LC_ALL", ""), ("LC_CTYPE", "C.utf8"), ("LANG", "C")]));
+        assert!(!is(&[("LC_ALL", "C"), ("LANG", "de_DE.UTF-8")]));
+        assert!(!is(&[]));
+    }
+}

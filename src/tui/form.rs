@@ -1,0 +1,428 @@
+//! A form made of described fields: which rows there are, where the cursor is, what is wrong with what was typed.
+//!
+//! A form knows nothing of screens or of what is done with its values.
+
+use tui_input::{Input, InputRequest};
+
+use crate::client::Values;
+use crate::domain::field::{Field, FieldKind};
+
+/// Stands in the list of services or storages for "make a new one now".
+pub const ADD: &str = "+";
+
+/// What a form is for; decides its title, its button and what submitting does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    AddService,
+    EditService(String),
+    AddStorage,
+    EditStorage(String),
+    CreateBackup,
+    /// Of this backup.
+    Restore(String),
+    /// A dotted key.
+    Setting(String),
+}
+
+/// One of the words of a choice row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    pub value: String,
+    /// Why it cannot be taken.
+    pub disabled: Option<String>,
+}
+
+impl Choice {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self { value: value.into(), disabled: None }
+    }
+
+    pub fn disabled(value: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { value: value.into(), disabled: Some(why.into()) }
+    }
+}
+
+/// A row: the field, and what is in it.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub field: Field,
+    pub input: Input,
+    pub error: Option<String>,
+    /// Why the row cannot apply at all.
+    pub disabled: Option<String>,
+    pub choices: Vec<Choice>,
+    /// Shown and submitted only while the row with this key has this value.
+    pub only_if: Option<(&'static str, &'static str)>,
+    /// A person changed it; defaults that depend on other rows leave it alone then.
+    pub touched: bool,
+}
+
+impl Row {
+    pub fn new(field: Field) -> Self {
+        let choices = match field.kind {
+            FieldKind::Choice(words) => words.iter().map(|w| Choice::new(*w)).collect(),
+            FieldKind::Bool => ["false", "true"].map(Choice::new).into(),
+            _ => Vec::new(),
+        };
+        let default = match (field.kind, field.default) {
+            (FieldKind::Bool, "") => "false",
+            (_, default) => default,
+        };
+        Self {
+            field,
+            input: Input::new(default.to_owned()),
+            error: None,
+            disabled: None,
+            choices,
+            only_if: None,
+            touched: false,
+        }
+    }
+
+    pub fn value(&self) -> &str {
+        self.input.value()
+    }
+
+    pub fn set(&mut self, value: impl Into<String>) {
+        self.input = Input::new(value.into());
+    }
+
+    /// Rows that are picked from a list, not typed.
+    pub fn is_choice(&self) -> bool {
+        matches!(
+            self.field.kind,
+            FieldKind::Choice(_) | FieldKind::Bool | FieldKind::Service | FieldKind::Storage | FieldKind::Backup
+        )
+    }
+
+    fn validate(&mut self) {
+        let text = self.value().trim();
+        self.error = if self.value() == ADD && self.is_choice() {
+            Some("none yet: press Enter to add one".into())
+        } else {
+            match self.field.kind {
+                FieldKind::List => split(text)
+                    .iter()
+                    .find_map(|t| (self.field.check)(t).err())
+                    .or_else(|| (self.field.required && text.is_empty()).then(|| "is needed".to_owned())),
+                _ => self.field.validate(text).err(),
+            }
+        };
+    }
+
+    /// Moves to the next word that can be taken.
+    fn cycle(&mut self, forward: bool) {
+        let count = self.choices.len();
+        if count == 0 {
+            return;
+        }
+        let at = self.choices.iter().position(|c| c.value == self.value());
+        let mut next = at.unwrap_or(if forward { count - 1 } else { 0 });
+        for _ in 0..count {
+            next = if forward { (next + 1) % count } else { (next + count - 1) % count };
+            if self.choices[next].disabled.is_none() {
+                let value = self.choices[next].value.clone();
+                if value != self.value() {
+                    self.set(value);
+                    self.touched = true;
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// Where the cursor can stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Item {
+    Row(usize),
+    Advanced,
+    Cancel,
+    Submit,
+}
+
+#[derive(Debug, Clone)]
+pub struct Form {
+    pub purpose: Purpose,
+    pub rows: Vec<Row>,
+    pub focus: Item,
+    pub advanced_open: bool,
+    /// Waiting for the answer to what was submitted.
+    pub submitting: bool,
+    /// What the submission came back with.
+    pub error: Option<super::msg::Problem>,
+}
+
+/// What a key did to a form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Nothing,
+    /// The value of the row with this key changed.
+    Changed(&'static str),
+    Submit,
+    Close,
+    /// Enter on "add one" in the row with this key.
+    AddOne(&'static str),
+}
+
+impl Form {
+    pub fn new(purpose: Purpose, rows: Vec<Row>) -> Self {
+        let mut form =
+            Self { purpose, rows, focus: Item::Cancel, advanced_open: false, submitting: false, error: None };
+        form.focus = form.items().first().copied().unwrap_or(Item::Cancel);
+        form
+    }
+
+    pub fn row(&self, key: &str) -> Option<&Row> {
+        self.rows.iter().find(|r| r.field.key == key)
+    }
+
+    pub fn row_mut(&mut self, key: &str) -> Option<&mut Row> {
+        self.rows.iter_mut().find(|r| r.field.key == key)
+    }
+
+    /// The text of a row; empty when there is none.
+    pub fn text(&self, key: &str) -> &str {
+        self.row(key).map_or("", |r| r.value().trim())
+    }
+
+    /// Whether a row applies with what is in the other rows.
+    pub fn applies(&self, row: &Row) -> bool {
+        row.only_if.is_none_or(|(key, value)| self.text(key) == value)
+    }
+
+    pub fn has_advanced(&self) -> bool {
+        self.rows.iter().any(|r| r.field.advanced && self.applies(r))
+    }
+
+    /// Positions of the rows that are drawn, in order.
+    pub fn visible(&self) -> Vec<usize> {
+        (0..self.rows.len())
+            .filter(|i| self.applies(&self.rows[*i]) && (!self.rows[*i].field.advanced || self.advanced_open))
+            .collect()
+    }
+
+    /// Where the cursor can go, in order.
+    pub fn items(&self) -> Vec<Item> {
+        let open = |i: &usize| self.rows[*i].disabled.is_none();
+        let visible = self.visible();
+        let (advanced, plain): (Vec<usize>, Vec<usize>) =
+            visible.into_iter().partition(|i| self.rows[*i].field.advanced);
+        let mut items: Vec<Item> = plain.into_iter().filter(open).map(Item::Row).collect();
+        if self.has_advanced() {
+            items.push(Item::Advanced);
+            items.extend(advanced.into_iter().filter(open).map(Item::Row));
+        }
+        items.extend([Item::Cancel, Item::Submit]);
+        items
+    }
+
+    /// The row with the cursor.
+    pub fn focused(&self) -> Option<&Row> {
+        match self.focus {
+            Item::Row(i) => self.rows.get(i),
+            _ => None,
+        }
+    }
+
+    /// Whether keys are text here.
+    pub fn is_typing(&self) -> bool {
+        self.focused().is_some_and(|r| !r.is_choice())
+    }
+
+    /// Something was typed or picked that Esc would lose.
+    pub fn is_dirty(&self) -> bool {
+        self.rows.iter().any(|r| r.touched)
+    }
+
+    /// Moves the cursor; the row that is left is checked.
+    pub fn step(&mut self, forward: bool) {
+        if let Item::Row(i) = self.focus {
+            self.rows[i].validate();
+        }
+        let items = self.items();
+        let at = items.iter().position(|i| *i == self.focus).unwrap_or(0);
+        let next = if forward { (at + 1) % items.len() } else { (at + items.len() - 1) % items.len() };
+        self.focus = items[next];
+    }
+
+    /// Checks all rows; the cursor goes to the first wrong one.
+    pub fn validate(&mut self) -> bool {
+        let applying: Vec<usize> =
+            (0..self.rows.len()).filter(|i| self.applies(&self.rows[*i]) && self.rows[*i].disabled.is_none()).collect();
+        for i in &applying {
+            self.rows[*i].validate();
+        }
+        let wrong = applying.into_iter().find(|i| self.rows[*i].error.is_some());
+        if let Some(i) = wrong {
+            self.advanced_open |= self.rows[i].field.advanced;
+            self.focus = Item::Row(i);
+        }
+        wrong.is_none()
+    }
+
+    /// Puts an error of the client at the row it names, or below the form.
+    pub fn fail(&mut self, problem: super::msg::Problem) {
+        self.submitting = false;
+        let named = self.rows.iter().position(|row| {
+            let flag = row.field.flag();
+            [row.field.key, flag.as_str()].iter().any(|k| problem.message.starts_with(&format!("{k}: ")))
+        });
+        match named {
+            Some(i) => {
+                let why = problem.message.split_once(": ").map_or("", |(_, why)| why).to_owned();
+                self.rows[i].error = Some(why);
+                self.advanced_open |= self.rows[i].field.advanced;
+                self.focus = Item::Row(i);
+                self.error = problem.hint.map(|hint| super::msg::Problem { message: hint, hint: None, ..problem });
+            }
+            None => self.error = Some(problem),
+        }
+    }
+
+    /// What is submitted: rows that apply and are not empty. Rows whose key begins with `_` only explain.
+    pub fn values(&self) -> Values {
+        self.rows
+            .iter()
+            .filter(|r| self.applies(r) && r.disabled.is_none() && !r.field.key.starts_with('_'))
+            .filter_map(|r| {
+                let text = r.value().trim();
+                let texts = match r.field.kind {
+                    FieldKind::List => split(text),
+                    // A password may begin or end with a space.
+                    FieldKind::Secret => vec![r.value().to_owned()],
+                    _ => vec![text.to_owned()],
+                };
+                (!text.is_empty() && text != ADD).then(|| (r.field.key.to_owned(), texts))
+            })
+            .collect()
+    }
+
+    /// Text from a paste goes into the row with the cursor; it is never taken for keys.
+    pub fn paste(&mut self, text: &str) -> Outcome {
+        if !self.is_typing() || self.submitting {
+            return Outcome::Nothing;
+        }
+        let Item::Row(i) = self.focus else { return Outcome::Nothing };
+        let row = &mut self.rows[i];
+        for c in text.trim_end_matches(['\r', '\n']).chars().filter(|c| !c.is_control()) {
+            row.input.handle(InputRequest::InsertChar(c));
+        }
+        row.touched = true;
+        row.error = None;
+        Outcome::Changed(row.field.key)
+    }
+
+    /// What a key does here.
+    pub fn key(&mut self, chord: super::keymap::Chord) -> Outcome {
+        use crossterm::event::KeyCode;
+        if chord.code == KeyCode::Esc {
+            return Outcome::Close;
+        }
+        if self.submitting {
+            return Outcome::Nothing;
+        }
+        match (chord.code, chord.ctrl) {
+            (KeyCode::Tab | KeyCode::Down, false) => self.step(true),
+            (KeyCode::BackTab | KeyCode::Up, false) => self.step(false),
+            (KeyCode::Char('s'), true) => return self.submit(),
+            (KeyCode::Enter, _) => return self.enter(),
+            (KeyCode::Left | KeyCode::Right, false) if matches!(self.focus, Item::Cancel | Item::Submit) => {
+                self.focus = if self.focus == Item::Cancel { Item::Submit } else { Item::Cancel };
+            }
+            (code, ctrl) => {
+                return match self.focus {
+                    Item::Row(i) if self.rows[i].is_choice() => self.pick(i, code),
+                    Item::Row(i) => self.type_into(i, code, ctrl),
+                    Item::Advanced if matches!(code, KeyCode::Char(' ') | KeyCode::Right | KeyCode::Left) => {
+                        self.advanced_open = !self.advanced_open;
+                        Outcome::Nothing
+                    }
+                    _ => Outcome::Nothing,
+                };
+            }
+        }
+        Outcome::Nothing
+    }
+
+    fn enter(&mut self) -> Outcome {
+        match self.focus {
+            Item::Cancel => Outcome::Close,
+            Item::Submit => self.submit(),
+            Item::Advanced => {
+                self.advanced_open = !self.advanced_open;
+                Outcome::Nothing
+            }
+            Item::Row(i) if self.rows[i].value() == ADD && self.rows[i].is_choice() => {
+                Outcome::AddOne(self.rows[i].field.key)
+            }
+            Item::Row(_) => {
+                self.step(true);
+                // After the last row comes the button that does it, not the one that gives up.
+                if self.focus == Item::Cancel {
+                    self.focus = Item::Submit;
+                }
+                Outcome::Nothing
+            }
+        }
+    }
+
+    fn submit(&mut self) -> Outcome {
+        self.error = None;
+        if self.validate() { Outcome::Submit } else { Outcome::Nothing }
+    }
+
+    fn pick(&mut self, i: usize, code: crossterm::event::KeyCode) -> Outcome {
+        use crossterm::event::KeyCode;
+        let row = &mut self.rows[i];
+        let before = row.value().to_owned();
+        match code {
+            KeyCode::Right | KeyCode::Char(' ' | 'l') => row.cycle(true),
+            KeyCode::Left | KeyCode::Char('h') => row.cycle(false),
+            _ => {}
+        }
+        if row.value() == before {
+            return Outcome::Nothing;
+        }
+        row.error = None;
+        Outcome::Changed(row.field.key)
+    }
+
+    fn type_into(&mut self, i: usize, code: crossterm::event::KeyCode, ctrl: bool) -> Outcome {
+        let row = &mut self.rows[i];
+        let Some(request) = edit(code, ctrl) else { return Outcome::Nothing };
+        let before = row.value().to_owned();
+        row.input.handle(request);
+        if row.value() == before {
+            return Outcome::Nothing;
+        }
+        row.touched = true;
+        row.error = None;
+        Outcome::Changed(row.field.key)
+    }
+}
+
+/// The editing keys of every text field.
+pub fn edit(code: crossterm::event::KeyCode, ctrl: bool) -> Option<InputRequest> {
+    use crossterm::event::KeyCode;
+    Some(match (code, ctrl) {
+        (KeyCode::Char('a'), true) | (KeyCode::Home, _) => InputRequest::GoToStart,
+        (KeyCode::Char('e'), true) | (KeyCode::End, _) => InputRequest::GoToEnd,
+        (KeyCode::Char('u'), true) => InputRequest::DeleteFromStart,
+        (KeyCode::Char('k'), true) => InputRequest::DeleteTillEnd,
+        (KeyCode::Char('w'), true) => InputRequest::DeletePrevWord,
+        (KeyCode::Char('h'), true) | (KeyCode::Backspace, _) => InputRequest::DeletePrevChar,
+        (KeyCode::Char('d'), true) | (KeyCode::Delete, _) => InputRequest::DeleteNextChar,
+        (KeyCode::Left, true) => InputRequest::GoToPrevWord,
+        (KeyCode::Right, true) => InputRequest::GoToNextWord,
+        (KeyCode::Left, false) => InputRequest::GoToPrevChar,
+        (KeyCode::Right, false) => InputRequest::GoToNextChar,
+        (KeyCode::Char(c), false) => InputRequest::InsertChar(c),
+        _ => return None,
+    })
+}
+
+/// The parts of a comma-separated row.
+pub fn split(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()
+}

@@ -1,0 +1,563 @@
+//! Everything the screen shows, and nothing else: no handles, no clients, no clocks of its own.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use tui_input::Input;
+
+use super::form::Form;
+use super::keymap::Keymap;
+use super::list::List;
+use super::msg::{Effect, Problem, Snapshot};
+use super::theme::Theme;
+use crate::artifact::manifest::Manifest;
+use crate::client::{DaemonStatus, SyncReport};
+use crate::domain::backup::Backup;
+use crate::domain::job::{Job, JobKind, LogLine};
+use crate::domain::restore::{RestorePlan, RestoreRequest};
+use crate::domain::service::{CheckReport, ServiceInfo};
+use crate::domain::storage::TestStep;
+
+/// How long a toast stays.
+pub const TOAST_SECONDS: i64 = 6;
+/// How many lines of a job's log are kept for the screen.
+pub const LOG_LINES: usize = 2_000;
+/// How many messages the message list keeps.
+const MESSAGES: usize = 500;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Screen {
+    Backups,
+    Schedules,
+    Storage,
+    Settings,
+}
+
+impl Screen {
+    pub const ALL: [Self; 4] = [Self::Backups, Self::Schedules, Self::Storage, Self::Settings];
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Backups => "Backups",
+            Self::Schedules => "Schedules",
+            Self::Storage => "Storage",
+            Self::Settings => "Settings",
+        }
+    }
+}
+
+/// The lists and pages behind the tabs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tab {
+    Backups,
+    Restores,
+    Jobs,
+    Schedules,
+    Storages,
+    Services,
+    General,
+    Appearance,
+    Keys,
+    About,
+}
+
+impl Tab {
+    pub const ALL: [Self; 10] = [
+        Self::Backups,
+        Self::Restores,
+        Self::Jobs,
+        Self::Schedules,
+        Self::Storages,
+        Self::Services,
+        Self::General,
+        Self::Appearance,
+        Self::Keys,
+        Self::About,
+    ];
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Backups => "All backups",
+            Self::Restores => "Restores",
+            Self::Jobs => "Jobs",
+            Self::Schedules => "Schedules",
+            Self::Storages => "Storage locations",
+            Self::Services => "Services",
+            Self::General => "General",
+            Self::Appearance => "Appearance",
+            Self::Keys => "Keys",
+            Self::About => "About",
+        }
+    }
+
+    /// The tabs of a screen.
+    pub fn of(screen: Screen) -> &'static [Self] {
+        match screen {
+            Screen::Backups => &[Self::Backups, Self::Restores, Self::Jobs],
+            Screen::Schedules => &[Self::Schedules],
+            Screen::Storage => &[Self::Storages],
+            Screen::Settings => &[Self::Services, Self::General, Self::Appearance, Self::Keys, Self::About],
+        }
+    }
+
+    /// Whether rows can be selected in it.
+    pub fn is_list(self) -> bool {
+        !matches!(self, Self::Schedules | Self::About)
+    }
+}
+
+/// The columns that backups and jobs can be sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SortKey {
+    Age,
+    Name,
+    Service,
+    State,
+    Size,
+}
+
+impl SortKey {
+    pub const ALL: [Self; 5] = [Self::Age, Self::Name, Self::Service, Self::State, Self::Size];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Name => "name",
+            Self::Service => "service",
+            Self::State => "state",
+            Self::Size => "size",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sort {
+    pub key: SortKey,
+    pub reversed: bool,
+}
+
+impl Sort {
+    /// As it is kept in the settings: `age`, `-size`.
+    pub fn text(self) -> String {
+        format!("{}{}", if self.reversed { "-" } else { "" }, self.key.word())
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        let (word, reversed) = text.strip_prefix('-').map_or((text, false), |rest| (rest, true));
+        SortKey::ALL.into_iter().find(|k| k.word() == word).map(|key| Self { key, reversed })
+    }
+}
+
+/// Something that is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Load<T> {
+    Waiting,
+    Ready(T),
+    Failed(Problem),
+}
+
+/// What a page of details is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    Backup(String),
+    Job(i64),
+    Storage(String),
+    Service(String),
+}
+
+/// A yes-or-no question; the first button is always the one that changes nothing, and has the focus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Confirm {
+    pub title: String,
+    pub lines: Vec<String>,
+    pub buttons: Vec<Button>,
+    pub focus: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Button {
+    pub label: String,
+    pub then: Then,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Then {
+    /// Close the question.
+    Nothing,
+    Do(Effect),
+    /// Close the form below as well.
+    DiscardForm,
+}
+
+/// The plan of a restore, on its way to being confirmed.
+#[derive(Debug, Clone)]
+pub struct Review {
+    pub request: RestoreRequest,
+    pub plan: RestorePlan,
+    /// What was typed of the target's name.
+    pub typed: Input,
+    pub scroll: usize,
+    pub submitting: bool,
+    pub error: Option<Problem>,
+}
+
+impl Review {
+    /// Whether the name of the target was typed.
+    pub fn is_confirmed(&self) -> bool {
+        self.typed.value() == self.plan.to_service
+    }
+}
+
+/// What a report is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    Check(String),
+    Test(String),
+    Sync(String),
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Palette {
+    pub input: Input,
+    pub selected: usize,
+}
+
+#[derive(Debug, Clone)]
+pub enum Layer {
+    Details { target: Target, scroll: usize },
+    Report { report: Report, scroll: usize },
+    Messages { scroll: usize },
+    Help { filter: Input, filtering: bool, scroll: usize },
+    Palette(Palette),
+    Form(Box<Form>),
+    Review(Box<Review>),
+    Confirm(Confirm),
+}
+
+impl Layer {
+    /// Layers that take the place of the list; the others are boxes above it.
+    pub fn is_page(&self) -> bool {
+        matches!(self, Self::Details { .. } | Self::Report { .. } | Self::Messages { .. } | Self::Help { .. })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    Info,
+    Good,
+    Warn,
+    Error,
+}
+
+/// One entry of the message list; the newest is a toast for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub at: DateTime<Utc>,
+    pub level: Level,
+    pub text: String,
+    pub hint: Option<String>,
+}
+
+/// How the screen is drawn, decided once at the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Look {
+    pub ascii: bool,
+    pub no_color: bool,
+    pub no_motion: bool,
+    pub read_only: bool,
+}
+
+/// The state of a storage test.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TestRun {
+    pub steps: Vec<TestStep>,
+    /// None while it runs.
+    pub result: Option<Result<(), Problem>>,
+}
+
+pub struct Model {
+    pub size: (u16, u16),
+    pub now: DateTime<Utc>,
+    pub look: Look,
+    /// A theme given on the command line wins over the setting.
+    pub forced_theme: Option<String>,
+    pub theme: Theme,
+    pub keymap: Keymap,
+    pub zone: Tz,
+    /// The zone of this machine.
+    pub local_zone: Tz,
+    /// `settings_path` and the like, for the About page.
+    pub about: Vec<(String, String)>,
+
+    pub data: Snapshot,
+    /// A snapshot has arrived.
+    pub loaded: bool,
+    pub lost: Option<Problem>,
+    pub daemon: Option<DaemonStatus>,
+    pub daemon_problem: Option<Problem>,
+    /// Unfinished jobs by the backup they make or touch.
+    pub active: HashMap<String, usize>,
+    /// Unfinished backup jobs whose backup is not in the catalogue yet.
+    pub pending: Vec<usize>,
+    pub strip: Vec<super::strip::StripRow>,
+
+    pub screen: Screen,
+    /// The open tab of each screen.
+    pub tabs: [Tab; 4],
+    lists: Vec<List>,
+    /// Keys go into the filter of the list.
+    pub filtering: bool,
+    pub sort: Sort,
+    pub layers: Vec<Layer>,
+
+    pub messages: VecDeque<Message>,
+    /// Messages a person has not seen as a page yet.
+    pub unread_errors: usize,
+    pub frame: usize,
+
+    pub manifests: BTreeMap<String, Load<Manifest>>,
+    pub checks: BTreeMap<String, Load<CheckReport>>,
+    pub infos: BTreeMap<String, Load<ServiceInfo>>,
+    pub tests: BTreeMap<String, TestRun>,
+    pub syncs: BTreeMap<String, Load<SyncReport>>,
+    pub free_space: BTreeMap<String, Option<u64>>,
+    pub logs: HashMap<i64, VecDeque<LogLine>>,
+
+    /// Something changed that the next frame shows.
+    pub dirty: bool,
+    pub quitting: bool,
+}
+
+impl Model {
+    pub fn new(look: Look, forced_theme: Option<String>, size: (u16, u16), now: DateTime<Utc>, local_zone: Tz) -> Self {
+        let mut model = Self {
+            size,
+            now,
+            look,
+            forced_theme,
+            theme: Theme::default(),
+            keymap: Keymap::builtin(),
+            zone: local_zone,
+            local_zone,
+            about: Vec::new(),
+            data: Snapshot::default(),
+            loaded: false,
+            lost: None,
+            daemon: None,
+            daemon_problem: None,
+            active: HashMap::new(),
+            pending: Vec::new(),
+            strip: Vec::new(),
+            screen: Screen::Backups,
+            tabs: Screen::ALL.map(|s| Tab::of(s)[0]),
+            lists: Tab::ALL.iter().map(|_| List::default()).collect(),
+            filtering: false,
+            sort: Sort { key: SortKey::Age, reversed: false },
+            layers: Vec::new(),
+            messages: VecDeque::new(),
+            unread_errors: 0,
+            frame: 0,
+            manifests: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            infos: BTreeMap::new(),
+            tests: BTreeMap::new(),
+            syncs: BTreeMap::new(),
+            free_space: BTreeMap::new(),
+            logs: HashMap::new(),
+            dirty: true,
+            quitting: false,
+        };
+        model.choose_theme();
+        model.refresh_rows();
+        model
+    }
+
+    /// `NO_COLOR` wins over the command line, that over the setting.
+    pub fn choose_theme(&mut self) {
+        let name = if self.look.no_color {
+            "mono"
+        } else {
+            self.forced_theme.as_deref().unwrap_or_else(|| self.setting("ui.theme"))
+        };
+        self.theme = Theme::named(name);
+    }
+
+    /// The value of a dotted key; empty before the first snapshot.
+    pub fn setting(&self, key: &str) -> &str {
+        self.data.settings.iter().find(|(k, _)| k == key).map_or("", |(_, v)| v.as_str())
+    }
+
+    /// False only when a person turned it off.
+    pub fn backups_enabled(&self) -> bool {
+        self.setting("backup.enabled") != "false"
+    }
+
+    pub fn motion(&self) -> bool {
+        !self.look.no_motion && self.setting("ui.motion") != "false"
+    }
+
+    pub fn mouse(&self) -> bool {
+        self.setting("ui.mouse") == "true"
+    }
+
+    pub fn tab(&self) -> Tab {
+        self.tabs[self.screen as usize]
+    }
+
+    pub fn list(&self, tab: Tab) -> &List {
+        &self.lists[tab as usize]
+    }
+
+    pub fn list_mut(&mut self, tab: Tab) -> &mut List {
+        &mut self.lists[tab as usize]
+    }
+
+    /// The row of `All backups` at position `at`: a backup, or a job that will make one.
+    pub fn backup_row(&self, at: u32) -> Option<BackupRow<'_>> {
+        let at = at as usize;
+        match at.checked_sub(self.data.backups.len()) {
+            None => self.data.backups.get(at).map(|backup| {
+                BackupRow::Backup(backup, self.active.get(&backup.name).and_then(|i| self.data.jobs.get(*i)))
+            }),
+            Some(rest) => self.pending.get(rest).and_then(|i| self.data.jobs.get(*i)).map(BackupRow::Pending),
+        }
+    }
+
+    /// What the row at a position of a tab's data is called.
+    pub fn row_key(&self, tab: Tab, at: u32) -> String {
+        let i = at as usize;
+        let key = match tab {
+            Tab::Backups => self.backup_row(at).map(|row| match row {
+                BackupRow::Backup(backup, _) => backup.name.clone(),
+                BackupRow::Pending(job) => job.backup.clone().unwrap_or_default(),
+            }),
+            Tab::Restores | Tab::Jobs => self.data.jobs.get(i).map(|j| j.id.to_string()),
+            Tab::Storages => self.data.storages.get(i).map(|s| s.name.clone()),
+            Tab::Services => self.data.services.get(i).map(|s| s.name.clone()),
+            Tab::General | Tab::Appearance => self.data.settings.get(i).map(|(k, _)| k.clone()),
+            Tab::Keys => super::action::Action::ALL.get(i).map(|a| a.name().to_owned()),
+            Tab::Schedules | Tab::About => None,
+        };
+        key.unwrap_or_default()
+    }
+
+    /// Selects a row of the open list.
+    pub fn select(&mut self, to: usize) {
+        let tab = self.tab();
+        let list = self.list(tab);
+        let to = to.min(list.rows.len().saturating_sub(1));
+        let key = list.rows.get(to).map(|at| self.row_key(tab, *at));
+        let list = self.list_mut(tab);
+        list.selected = to;
+        list.key = key;
+    }
+
+    /// What the keys of backups and jobs act on: the page that is open, else the selected row.
+    pub fn target(&self) -> Option<Target> {
+        if let Some(Layer::Details { target, .. }) = self.layers.iter().rev().find(|l| l.is_page()) {
+            return Some(target.clone());
+        }
+        let tab = self.tab();
+        let at = self.list(tab).current()?;
+        match tab {
+            Tab::Backups => match self.backup_row(at)? {
+                BackupRow::Backup(backup, _) => Some(Target::Backup(backup.name.clone())),
+                BackupRow::Pending(job) => Some(Target::Job(job.id)),
+            },
+            Tab::Restores | Tab::Jobs => self.data.jobs.get(at as usize).map(|j| Target::Job(j.id)),
+            Tab::Storages => self.data.storages.get(at as usize).map(|s| Target::Storage(s.name.clone())),
+            Tab::Services => self.data.services.get(at as usize).map(|s| Target::Service(s.name.clone())),
+            _ => None,
+        }
+    }
+
+    pub fn backup(&self, name: &str) -> Option<&Backup> {
+        self.data.backups.iter().find(|b| b.name == name)
+    }
+
+    pub fn job(&self, id: i64) -> Option<&Job> {
+        self.data.jobs.iter().find(|j| j.id == id)
+    }
+
+    /// The job that a page or row is about: its own, the unfinished one of a backup, or the last that touched it.
+    pub fn job_of(&self, target: &Target) -> Option<&Job> {
+        match target {
+            Target::Job(id) => self.job(*id),
+            Target::Backup(name) => match self.active.get(name) {
+                Some(i) => self.data.jobs.get(*i),
+                None => self
+                    .data
+                    .jobs
+                    .iter()
+                    .find(|j| j.kind == JobKind::Backup && j.backup.as_deref() == Some(name.as_str())),
+            },
+            Target::Storage(_) | Target::Service(_) => None,
+        }
+    }
+
+    /// The job whose log is on the screen.
+    pub fn watched_job(&self) -> Option<i64> {
+        let target = self.target()?;
+        self.job_of(&target).map(|j| j.id)
+    }
+
+    pub fn running_jobs(&self) -> impl Iterator<Item = &Job> {
+        use crate::domain::job::JobState;
+        self.unfinished().filter(|j| j.state == JobState::Running)
+    }
+
+    /// Jobs that the daemon has to do something about.
+    pub fn unfinished(&self) -> impl Iterator<Item = &Job> {
+        self.data.jobs.iter().filter(|j| !j.state.is_finished())
+    }
+
+    /// Puts a message into the list and on the screen for a while.
+    pub fn tell(&mut self, level: Level, text: impl Into<String>, hint: Option<String>) {
+        if level == Level::Error {
+            self.unread_errors += 1;
+        }
+        self.messages.push_back(Message { at: self.now, level, text: text.into(), hint });
+        if self.messages.len() > MESSAGES {
+            self.messages.pop_front();
+        }
+    }
+
+    pub fn tell_problem(&mut self, what: &str, problem: &Problem) {
+        self.tell(Level::Error, format!("{what}: {}", problem.message), problem.hint.clone());
+    }
+
+    /// Messages that are still shown as toasts, oldest first.
+    pub fn toasts(&self) -> impl Iterator<Item = &Message> {
+        let since = self.now - chrono::TimeDelta::seconds(TOAST_SECONDS);
+        let fresh = self.messages.iter().rev().take_while(|m| m.at > since).take(3).count();
+        self.messages.iter().skip(self.messages.len() - fresh)
+    }
+
+    /// Whether something on the screen moves by itself.
+    pub fn is_animated(&self) -> bool {
+        self.motion() && (self.running_jobs().next().is_some() || self.is_waiting())
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.layers.iter().any(|layer| match layer {
+            Layer::Form(form) => form.submitting,
+            Layer::Review(review) => review.submitting,
+            Layer::Report { report: Report::Check(name), .. } => matches!(self.checks.get(name), Some(Load::Waiting)),
+            Layer::Report { report: Report::Sync(name), .. } => matches!(self.syncs.get(name), Some(Load::Waiting)),
+            Layer::Report { report: Report::Test(name), .. } => {
+                self.tests.get(name).is_some_and(|t| t.result.is_none())
+            }
+            _ => false,
+        })
+    }
+}
+
+/// A row of `All backups`.
+#[derive(Debug, Clone, Copy)]
+pub enum BackupRow<'a> {
+    /// With the unfinished job that works on it.
+    Backup(&'a Backup, Option<&'a Job>),
+    /// A backup job that has not begun, or has not reached the catalogue.
+    Pending(&'a Job),
+}

@@ -1,0 +1,180 @@
+//! What comes into `update`, and what it asks for.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use crossterm::event::{KeyEvent, MouseEvent};
+
+use crate::artifact::manifest::Manifest;
+use crate::client::{DaemonStatus, DeletePlan, ServiceView, StorageView, SyncReport, Values};
+use crate::domain::backup::Backup;
+use crate::domain::job::{Job, LogLine};
+use crate::domain::restore::{RestorePlan, RestoreRequest};
+use crate::domain::service::{CheckReport, ServiceInfo};
+use crate::domain::storage::TestStep;
+use crate::error::{Error, ErrorKind};
+
+/// An error as the screen keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub kind: ErrorKind,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        Self { kind: error.kind(), message: error.full(), hint: error.hint_text().map(crate::domain::text::escape) }
+    }
+}
+
+/// One look at the store.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    pub services: Vec<ServiceView>,
+    pub storages: Vec<StorageView>,
+    pub backups: Arc<Vec<Backup>>,
+    pub jobs: Arc<Vec<Job>>,
+    /// Dotted key and value.
+    pub settings: Vec<(String, String)>,
+    pub read_at: DateTime<Utc>,
+}
+
+/// Everything that can happen.
+#[derive(Debug)]
+pub enum Msg {
+    Key(KeyEvent),
+    Paste(String),
+    Mouse(MouseEvent),
+    Resize(u16, u16),
+    /// The time now: spinners turn, toasts go, the clock moves.
+    Clock(DateTime<Utc>),
+    Snapshot(Box<Snapshot>),
+    /// The store could not be read.
+    StoreLost(Problem),
+    Daemon(DaemonStatus),
+    /// The daemon does not start, or cannot be asked.
+    DaemonLost(Problem),
+    /// More lines of a job's log.
+    Log {
+        job: i64,
+        lines: Vec<LogLine>,
+    },
+    /// A step of a running storage test.
+    TestStep {
+        storage: String,
+        step: TestStep,
+    },
+    /// The screen was handed to the shell and came back.
+    Resumed,
+    Reply(Box<Reply>),
+}
+
+/// How an [`Effect`] ended.
+#[derive(Debug)]
+pub enum Reply {
+    ServiceSaved(Result<ServiceView, Problem>),
+    ServiceRemoved {
+        name: String,
+        result: Result<(), Problem>,
+    },
+    ServiceChecked {
+        name: String,
+        result: Result<CheckReport, Problem>,
+    },
+    ServiceInfo {
+        name: String,
+        result: Result<ServiceInfo, Problem>,
+    },
+    StorageSaved(Result<StorageView, Problem>),
+    StorageRemoved {
+        name: String,
+        result: Result<(), Problem>,
+    },
+    StorageTested {
+        name: String,
+        result: Result<Vec<TestStep>, Problem>,
+    },
+    StorageSynced {
+        name: String,
+        result: Result<SyncReport, Problem>,
+    },
+    FreeSpace {
+        name: String,
+        result: Result<Option<u64>, Problem>,
+    },
+    NameSuggested {
+        service: String,
+        result: Result<String, Problem>,
+    },
+    /// A job was queued from a form or key; `what` names it in the toast.
+    Queued {
+        what: String,
+        result: Result<Job, Problem>,
+    },
+    Manifest {
+        backup: String,
+        result: Result<Box<Manifest>, Problem>,
+    },
+    DeletePlanned {
+        backup: String,
+        result: Result<Box<(DeletePlan, DeletePlan)>, Problem>,
+    },
+    RestorePlanned {
+        request: Box<RestoreRequest>,
+        result: Result<Box<RestorePlan>, Problem>,
+    },
+    Pinned {
+        backup: String,
+        result: Result<bool, Problem>,
+    },
+    JobCancelled {
+        id: i64,
+        result: Result<(), Problem>,
+    },
+    SettingSaved {
+        key: String,
+        result: Result<(), Problem>,
+    },
+    Copied {
+        text: String,
+        result: Result<(), String>,
+    },
+}
+
+/// What `update` wants done; the driver does it and answers with a [`Reply`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    Quit,
+    Suspend,
+    /// Send every cell again.
+    Redraw,
+    Copy(String),
+    EnsureDaemon,
+    AddService(Values),
+    EditService(String, Values),
+    RemoveService(String),
+    CheckService(String),
+    ServiceInfo(String),
+    AddStorage(Values),
+    EditStorage(String, Values),
+    RemoveStorage(String),
+    TestStorage(String),
+    SyncStorage(String),
+    FreeSpace(String),
+    SuggestName(String),
+    CreateBackup(Values),
+    Verify(String),
+    Manifest(String),
+    Pin(String, bool),
+    PlanDelete(String),
+    Delete {
+        backup: String,
+        keep_files: bool,
+    },
+    PlanRestore(Box<RestoreRequest>),
+    Restore(Box<RestoreRequest>, Box<RestorePlan>),
+    CancelJob(i64),
+    RetryJob(i64),
+    SetSetting(String, String),
+}

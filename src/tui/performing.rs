@@ -1,0 +1,131 @@
+//! Performs effects through the client. Each runs on its own task and answers with one message.
+
+use tokio::sync::mpsc::Sender;
+
+use super::msg::{Effect, Msg, Problem, Reply};
+use crate::client::Client;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Starts `effect`; the answer arrives on `messages`. Effects of the terminal itself are not for here.
+pub fn start(client: Client, effect: Effect, messages: Sender<Msg>) {
+    tokio::spawn(async move {
+        if let Some(msg) = perform(client, effect, &messages).await {
+            // The screen may be gone by now; what was done stays done.
+            let _ = messages.send(msg).await;
+        }
+    });
+}
+
+/// Runs something that touches the store on a thread of its own.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T, Problem> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(Problem::from),
+        Err(e) => Err(Error::new(ErrorKind::Internal, "a worker stopped").source(e).into()),
+    }
+}
+
+async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Option<Msg> {
+    let reply = match effect {
+        Effect::Quit | Effect::Suspend | Effect::Redraw | Effect::Copy(_) => return None,
+        Effect::EnsureDaemon => {
+            return Some(match blocking(move || client.ensure_daemon()).await {
+                Ok(status) => Msg::Daemon(status),
+                Err(problem) => Msg::DaemonLost(problem),
+            });
+        }
+        Effect::AddService(values) => Reply::ServiceSaved(blocking(move || client.add_service(&values)).await),
+        Effect::EditService(name, values) => {
+            Reply::ServiceSaved(blocking(move || client.edit_service(&name, &values)).await)
+        }
+        Effect::RemoveService(name) => {
+            let of = name.clone();
+            Reply::ServiceRemoved { name, result: blocking(move || client.remove_service(&of)).await }
+        }
+        Effect::CheckService(name) => {
+            let result = client.check_service(&name).await.map_err(Problem::from);
+            Reply::ServiceChecked { name, result }
+        }
+        Effect::ServiceInfo(name) => {
+            let result = client.service_info(&name).await.map_err(Problem::from);
+            Reply::ServiceInfo { name, result }
+        }
+        Effect::AddStorage(values) => Reply::StorageSaved(blocking(move || client.add_storage(&values)).await),
+        Effect::EditStorage(name, values) => {
+            Reply::StorageSaved(blocking(move || client.edit_storage(&name, &values)).await)
+        }
+        Effect::RemoveStorage(name) => {
+            let of = name.clone();
+            Reply::StorageRemoved { name, result: blocking(move || client.remove_storage(&of)).await }
+        }
+        Effect::TestStorage(name) => {
+            let storage = name.clone();
+            let steps = messages.clone();
+            let on_step = move |step: &crate::domain::storage::TestStep| {
+                // A step that finds no room is in the final answer too.
+                let _ = steps.try_send(Msg::TestStep { storage: storage.clone(), step: step.clone() });
+            };
+            let result = client.test_storage(&name, &on_step).await.map_err(Problem::from);
+            Reply::StorageTested { name, result }
+        }
+        Effect::SyncStorage(name) => {
+            let result = client.sync_storage(&name).await.map_err(Problem::from);
+            Reply::StorageSynced { name, result }
+        }
+        Effect::FreeSpace(name) => {
+            let result = client.storage_free_space(&name).await.map_err(Problem::from);
+            Reply::FreeSpace { name, result }
+        }
+        Effect::SuggestName(service) => {
+            let of = service.clone();
+            Reply::NameSuggested { service, result: blocking(move || client.suggest_backup_name(&of)).await }
+        }
+        Effect::CreateBackup(values) => {
+            let result = blocking(move || client.create_backup(&values)).await;
+            Reply::Queued { what: "the backup was not queued".into(), result }
+        }
+        Effect::Verify(name) => {
+            let what = format!("{name} is not verified");
+            Reply::Queued { what, result: blocking(move || client.verify_backup(&name)).await }
+        }
+        Effect::Manifest(backup) => {
+            let result = client.manifest(&backup).await.map(Box::new).map_err(Problem::from);
+            Reply::Manifest { backup, result }
+        }
+        Effect::Pin(backup, pinned) => {
+            let name = backup.clone();
+            let result = blocking(move || client.pin_backup(&name, pinned)).await.map(|b| b.pinned);
+            Reply::Pinned { backup, result }
+        }
+        Effect::PlanDelete(backup) => {
+            let name = backup.clone();
+            let result =
+                blocking(move || Ok(Box::new((client.plan_delete(&name, true)?, client.plan_delete(&name, false)?))))
+                    .await;
+            Reply::DeletePlanned { backup, result }
+        }
+        Effect::Delete { backup, keep_files } => {
+            let what = format!("{backup} is not deleted");
+            Reply::Queued { what, result: blocking(move || client.delete_backup(&backup, keep_files)).await }
+        }
+        Effect::PlanRestore(request) => {
+            let result = client.plan_restore(&request).await.map(Box::new).map_err(Problem::from);
+            Reply::RestorePlanned { request, result }
+        }
+        Effect::Restore(request, plan) => {
+            let result = blocking(move || client.restore(&request, &plan)).await;
+            Reply::Queued { what: "the restore was not queued".into(), result }
+        }
+        Effect::CancelJob(id) => {
+            Reply::JobCancelled { id, result: blocking(move || client.cancel_job(id).map(drop)).await }
+        }
+        Effect::RetryJob(id) => Reply::Queued {
+            what: format!("job {id} is not retried"),
+            result: blocking(move || client.retry_job(id)).await,
+        },
+        Effect::SetSetting(key, value) => {
+            let name = key.clone();
+            Reply::SettingSaved { key, result: blocking(move || client.set_setting(&name, &value)).await }
+        }
+    };
+    Some(Msg::Reply(Box::new(reply)))
+}

@@ -1,0 +1,189 @@
+//! Which rows the lists show, and in which order. Runs when data, filter or order change, never while drawing.
+
+use std::cmp::Ordering;
+
+use super::action::Action;
+use super::model::{BackupRow, Model, SortKey, Tab};
+use crate::domain::backup::BackupState;
+use crate::domain::job::{Job, JobKind};
+
+impl Model {
+    /// Makes the rows of all lists anew from data, filters and order.
+    pub fn refresh_rows(&mut self) {
+        self.active.clear();
+        let mut pending = Vec::new();
+        for (i, job) in self.data.jobs.iter().enumerate().filter(|(_, j)| !j.state.is_finished()) {
+            if let Some(backup) = &job.backup {
+                // Jobs come newest first; the one that runs is worth more than one that waits.
+                self.active.insert(backup.clone(), i);
+            }
+            if job.kind == JobKind::Backup {
+                pending.push(i);
+            }
+        }
+        if !pending.is_empty() {
+            let known: std::collections::HashSet<&str> = self.data.backups.iter().map(|b| b.name.as_str()).collect();
+            pending.retain(|i| self.data.jobs[*i].backup.as_deref().is_none_or(|name| !known.contains(name)));
+        }
+        self.pending = pending;
+        self.strip = super::strip::rows(self);
+        for tab in Tab::ALL {
+            self.refresh_tab(tab);
+        }
+    }
+
+    /// Makes the rows of one list anew.
+    pub fn refresh_tab(&mut self, tab: Tab) {
+        let mut all = self.all_rows(tab);
+        let total = all.len();
+        let filter = &self.list(tab).filter;
+        if !filter.is_empty() {
+            all.retain(|at| self.matches(tab, *at));
+        }
+        self.order(tab, &mut all);
+        // Finding the selected row by name looks at the names once; that is cheaper than keeping an index.
+        let key = self.list(tab).key.clone();
+        let old = self.list(tab).selected;
+        let same = all.get(old).is_some_and(|at| key.as_deref() == Some(&self.row_key(tab, *at)));
+        let selected = match key {
+            _ if same => old,
+            Some(key) => all
+                .iter()
+                .position(|at| self.row_is(tab, *at, &key))
+                .unwrap_or_else(|| old.min(all.len().saturating_sub(1))),
+            None => 0,
+        };
+        // A list nobody has moved in stays at its top, where the newest is.
+        let selected = if old == 0 && self.list(tab).offset == 0 && !self.list(tab).moved { 0 } else { selected };
+        let key = all.get(selected).map(|at| self.row_key(tab, *at));
+        let list = self.list_mut(tab);
+        (list.rows, list.total, list.selected, list.key) = (all, total, selected, key);
+    }
+
+    fn row_is(&self, tab: Tab, at: u32, key: &str) -> bool {
+        match (tab, self.data.backups.get(at as usize)) {
+            (Tab::Backups, Some(backup)) => backup.name == key,
+            _ => self.row_key(tab, at) == key,
+        }
+    }
+
+    fn all_rows(&self, tab: Tab) -> Vec<u32> {
+        let jobs = |keep: fn(&Job) -> bool| {
+            self.data.jobs.iter().enumerate().filter(|(_, j)| keep(j)).map(|(i, _)| i as u32).collect()
+        };
+        let settings = |keep: fn(&str) -> bool| {
+            self.data.settings.iter().enumerate().filter(|(_, (k, _))| keep(k)).map(|(i, _)| i as u32).collect()
+        };
+        match tab {
+            Tab::Backups => (0..(self.data.backups.len() + self.pending.len()) as u32).collect(),
+            Tab::Restores => jobs(|j| j.kind == JobKind::Restore),
+            Tab::Jobs => jobs(|_| true),
+            Tab::Storages => (0..self.data.storages.len() as u32).collect(),
+            Tab::Services => (0..self.data.services.len() as u32).collect(),
+            Tab::General => settings(|k| !k.starts_with("ui.")),
+            Tab::Appearance => settings(|k| k.starts_with("ui.")),
+            Tab::Keys => (0..Action::ALL.len() as u32).collect(),
+            Tab::Schedules | Tab::About => Vec::new(),
+        }
+    }
+
+    fn matches(&self, tab: Tab, at: u32) -> bool {
+        let filter = &self.list(tab).filter;
+        let i = at as usize;
+        let job = |job: &Job| {
+            let id = job.id.to_string();
+            let texts = [&job.backup, &job.service, &job.storage].map(|t| t.as_deref().unwrap_or_default());
+            filter.lets_through(texts.into_iter().chain([job.state.word(), kind_word(job.kind), id.as_str()]))
+        };
+        match tab {
+            Tab::Backups => match self.backup_row(at) {
+                Some(BackupRow::Backup(b, running)) => {
+                    let state = running.map_or(backup_word(b.state, b), |j| j.state.word());
+                    filter.lets_through([b.name.as_str(), b.service.as_str(), b.storage.as_str(), state])
+                }
+                Some(BackupRow::Pending(j)) => job(j),
+                None => false,
+            },
+            Tab::Restores | Tab::Jobs => self.data.jobs.get(i).is_some_and(job),
+            Tab::Storages => self
+                .data
+                .storages
+                .get(i)
+                .is_some_and(|s| filter.lets_through([s.name.as_str(), s.kind.as_str(), s.place.as_str()])),
+            Tab::Services => self.data.services.get(i).is_some_and(|s| {
+                filter.lets_through([s.name.as_str(), s.uri.as_str(), s.cluster.as_deref().unwrap_or_default()])
+            }),
+            Tab::General | Tab::Appearance => {
+                self.data.settings.get(i).is_some_and(|(k, v)| filter.lets_through([k.as_str(), v.as_str()]))
+            }
+            Tab::Keys => Action::ALL
+                .get(i)
+                .is_some_and(|a| filter.lets_through([a.title(), a.name(), a.group().title(), &self.keymap.all(*a)])),
+            Tab::Schedules | Tab::About => false,
+        }
+    }
+
+    fn order(&self, tab: Tab, rows: &mut [u32]) {
+        let sort = self.sort;
+        match tab {
+            Tab::Backups => {
+                let pending = self.data.backups.len() as u32;
+                // What is about to start stands on top of any order: it is what a person just asked for.
+                rows.sort_by(|a, b| match (*a >= pending, *b >= pending) {
+                    (true, false) => Ordering::Less,
+                    (false, true) => Ordering::Greater,
+                    (true, true) => a.cmp(b),
+                    (false, false) => {
+                        let (x, y) = (&self.data.backups[*a as usize], &self.data.backups[*b as usize]);
+                        let order = match sort.key {
+                            SortKey::Age => y.started_at.cmp(&x.started_at),
+                            SortKey::Name => x.name.cmp(&y.name),
+                            SortKey::Service => x.service.cmp(&y.service),
+                            SortKey::State => backup_word(x.state, x).cmp(backup_word(y.state, y)),
+                            SortKey::Size => y.size_bytes.cmp(&x.size_bytes),
+                        };
+                        let order = if sort.reversed { order.reverse() } else { order };
+                        order.then_with(|| y.started_at.cmp(&x.started_at)).then_with(|| x.name.cmp(&y.name))
+                    }
+                });
+            }
+            Tab::Restores | Tab::Jobs => rows.sort_by(|a, b| {
+                let (x, y) = (&self.data.jobs[*a as usize], &self.data.jobs[*b as usize]);
+                let order = match sort.key {
+                    SortKey::Age => y.id.cmp(&x.id),
+                    SortKey::Name => x.backup.cmp(&y.backup),
+                    SortKey::Service => x.service.cmp(&y.service),
+                    SortKey::State => x.state.word().cmp(y.state.word()),
+                    SortKey::Size => y.progress.bytes_done.cmp(&x.progress.bytes_done),
+                };
+                let order = if sort.reversed { order.reverse() } else { order };
+                order.then_with(|| y.id.cmp(&x.id))
+            }),
+            _ => {}
+        }
+    }
+}
+
+/// The word for a backup's state.
+pub fn backup_word(state: BackupState, backup: &crate::domain::backup::Backup) -> &'static str {
+    match state {
+        BackupState::Running => "running",
+        BackupState::Succeeded if backup.verify_error.is_some() => "damaged",
+        BackupState::Succeeded if backup.verified_at.is_some() => "verified",
+        BackupState::Succeeded => "done",
+        BackupState::Failed => "failed",
+        BackupState::Incomplete => "incomplete",
+        BackupState::Deleting => "deleting",
+    }
+}
+
+/// The word for what a job does.
+pub fn kind_word(kind: JobKind) -> &'static str {
+    match kind {
+        JobKind::Backup => "backup",
+        JobKind::Restore => "restore",
+        JobKind::Delete => "delete",
+        JobKind::Retention => "retention",
+        JobKind::Verify => "verify",
+    }
+}

@@ -1,0 +1,316 @@
+//! What each action does to the model.
+
+use super::asked;
+use crate::tui::action::Action;
+use crate::tui::form::Form;
+use crate::tui::forms;
+use crate::tui::model::{
+    Button, Confirm, Layer, Level, Load, Model, Palette, Report, Screen, SortKey, Tab, Target, Then,
+};
+use crate::tui::msg::Effect;
+use crate::tui::view;
+
+/// Does `action`, or says why not.
+pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
+    if let Some(why) = model.why_not(action) {
+        let text = format!("{}: {why}", action.title());
+        model.tell(Level::Warn, text, None);
+        return Vec::new();
+    }
+    let effects = match action {
+        Action::Up | Action::Down | Action::Top | Action::Bottom => return go(model, action),
+        Action::PageUp | Action::PageDown | Action::HalfUp | Action::HalfDown => return go(model, action),
+        Action::ScreenBackups => return screen(model, Screen::Backups),
+        Action::ScreenSchedules => return screen(model, Screen::Schedules),
+        Action::ScreenStorage => return screen(model, Screen::Storage),
+        Action::ScreenSettings => return screen(model, Screen::Settings),
+        Action::NextScreen => return step_screen(model, 1),
+        Action::PreviousScreen => return step_screen(model, 3),
+        Action::NextTab => return step_tab(model, true),
+        Action::PreviousTab => return step_tab(model, false),
+        Action::Quit => {
+            model.quitting = true;
+            vec![Effect::Quit]
+        }
+        Action::Back => back(model),
+        Action::Redraw => vec![Effect::Redraw],
+        Action::Suspend => vec![Effect::Suspend],
+        Action::Help => {
+            model.layers.push(Layer::Help { filter: Default::default(), filtering: false, scroll: 0 });
+            Vec::new()
+        }
+        Action::Palette => {
+            model.layers.push(Layer::Palette(Palette::default()));
+            Vec::new()
+        }
+        Action::Messages => {
+            model.unread_errors = 0;
+            if !matches!(model.layers.last(), Some(Layer::Messages { .. })) {
+                model.layers.push(Layer::Messages { scroll: 0 });
+            }
+            Vec::new()
+        }
+        Action::Filter => {
+            match model.layers.last_mut() {
+                Some(Layer::Help { filtering, .. }) => *filtering = true,
+                Some(_) => {}
+                None => model.filtering = true,
+            }
+            Vec::new()
+        }
+        Action::InvertFilter => {
+            let tab = model.tab();
+            model.list_mut(tab).filter.invert();
+            model.refresh_tab(tab);
+            Vec::new()
+        }
+        Action::Sort => {
+            let at = SortKey::ALL.iter().position(|k| *k == model.sort.key).unwrap_or(0);
+            model.sort.key = SortKey::ALL[(at + 1) % SortKey::ALL.len()];
+            sorted(model)
+        }
+        Action::ReverseSort => {
+            model.sort.reversed = !model.sort.reversed;
+            sorted(model)
+        }
+        Action::Open => open(model),
+        Action::CreateBackup => {
+            let service = match model.target() {
+                Some(Target::Backup(name)) => model.backup(&name).map(|b| b.service.clone()),
+                Some(Target::Service(name)) => Some(name),
+                _ => None,
+            }
+            .filter(|name| model.data.services.iter().any(|s| s.name == *name));
+            let (form, effects) = forms::create_backup(model, service.as_deref());
+            push_form(model, Some(form));
+            effects
+        }
+        Action::AddStorage => push_form(model, Some(forms::add_storage())),
+        Action::AddService => push_form(model, Some(forms::add_service())),
+        Action::EditSetting => edit_setting(model),
+        Action::CopyRemedy => model.first_remedy().map(|r| Effect::Copy(r.to_owned())).into_iter().collect(),
+        Action::CancelJob => cancel(model),
+        Action::RetryJob => model.target_job().map(|j| Effect::RetryJob(j.id)).into_iter().collect(),
+        _ => match model.target() {
+            Some(target) => act_on(model, action, target),
+            None => Vec::new(),
+        },
+    };
+    asked(model, effects)
+}
+
+fn act_on(model: &mut Model, action: Action, target: Target) -> Vec<Effect> {
+    match (action, target) {
+        (Action::Restore, Target::Backup(name)) => {
+            let form = forms::restore(model, &name);
+            push_form(model, form)
+        }
+        (Action::Verify, Target::Backup(name)) => vec![Effect::Verify(name)],
+        (Action::DeleteBackup, Target::Backup(name)) => vec![Effect::PlanDelete(name)],
+        (Action::Pin, Target::Backup(name)) => {
+            let pinned = model.backup(&name).is_some_and(|b| b.pinned);
+            vec![Effect::Pin(name, !pinned)]
+        }
+        (Action::CopyName | Action::CopyService, Target::Backup(name) | Target::Service(name)) => {
+            vec![Effect::Copy(name)]
+        }
+        (Action::CopyStorage, Target::Storage(name)) => {
+            let place = model.data.storages.iter().find(|s| s.name == name).map(|s| s.place.clone());
+            place.map(Effect::Copy).into_iter().collect()
+        }
+        (Action::EditStorage, Target::Storage(name)) => {
+            let form = forms::edit_storage(model, &name);
+            push_form(model, form)
+        }
+        (Action::TestStorage, Target::Storage(name)) => {
+            model.layers.push(Layer::Report { report: Report::Test(name.clone()), scroll: 0 });
+            vec![Effect::TestStorage(name)]
+        }
+        (Action::SyncStorage, Target::Storage(name)) => {
+            model.layers.push(Layer::Report { report: Report::Sync(name.clone()), scroll: 0 });
+            vec![Effect::SyncStorage(name)]
+        }
+        (Action::RemoveStorage, Target::Storage(name)) => {
+            let line = "Its backups stay where they are; only this machine forgets the place.";
+            confirm(model, format!("Remove the storage {name}?"), line, Effect::RemoveStorage(name))
+        }
+        (Action::EditService, Target::Service(name)) => {
+            let form = forms::edit_service(model, &name);
+            push_form(model, form)
+        }
+        (Action::CheckService, Target::Service(name)) => {
+            model.layers.push(Layer::Report { report: Report::Check(name.clone()), scroll: 0 });
+            vec![Effect::CheckService(name)]
+        }
+        (Action::RemoveService, Target::Service(name)) => {
+            let line = "Its backups stay; only this machine forgets how to reach it.";
+            confirm(model, format!("Remove the service {name}?"), line, Effect::RemoveService(name))
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn confirm(model: &mut Model, title: String, line: &str, effect: Effect) -> Vec<Effect> {
+    model.layers.push(Layer::Confirm(Confirm {
+        title,
+        lines: vec![line.to_owned()],
+        buttons: vec![
+            Button { label: "Cancel".into(), then: Then::Nothing },
+            Button { label: "Remove".into(), then: Then::Do(effect) },
+        ],
+        focus: 0,
+    }));
+    Vec::new()
+}
+
+fn cancel(model: &mut Model) -> Vec<Effect> {
+    let Some(job) = model.target_job() else { return Vec::new() };
+    let (id, title) = (job.id, view::job_title(job));
+    model.layers.push(Layer::Confirm(Confirm {
+        title: format!("Cancel {title}?"),
+        lines: vec!["What it has written to the storage so far is removed.".to_owned()],
+        buttons: vec![
+            Button { label: "Let it run".into(), then: Then::Nothing },
+            Button { label: "Cancel the job".into(), then: Then::Do(Effect::CancelJob(id)) },
+        ],
+        focus: 0,
+    }));
+    Vec::new()
+}
+
+pub(super) fn push_form(model: &mut Model, form: Option<Form>) -> Vec<Effect> {
+    model.layers.extend(form.map(|f| Layer::Form(Box::new(f))));
+    Vec::new()
+}
+
+/// Closes exactly one layer: a box, a page, or the filter of the list.
+pub(super) fn back(model: &mut Model) -> Vec<Effect> {
+    if model.layers.pop().is_some() {
+        return Vec::new();
+    }
+    let tab = model.tab();
+    if !model.list(tab).filter.text().is_empty() {
+        model.list_mut(tab).filter = Default::default();
+        model.refresh_tab(tab);
+    }
+    Vec::new()
+}
+
+/// Details of what was just asked for.
+pub(super) fn open(model: &mut Model) -> Vec<Effect> {
+    if matches!(model.tab(), Tab::General | Tab::Appearance) && model.layers.is_empty() {
+        return edit_setting(model);
+    }
+    if matches!(model.layers.last(), Some(layer) if layer.is_page()) {
+        return Vec::new();
+    }
+    let Some(target) = model.target() else {
+        return match model.next_step().filter(|_| model.layers.is_empty()) {
+            Some(step) => act(model, step),
+            None => Vec::new(),
+        };
+    };
+    let effects = match &target {
+        Target::Backup(name)
+            if model.backup(name).is_some_and(|b| b.state == crate::domain::backup::BackupState::Succeeded)
+                && !matches!(model.manifests.get(name), Some(Load::Ready(_) | Load::Waiting)) =>
+        {
+            vec![Effect::Manifest(name.clone())]
+        }
+        Target::Service(name) => vec![Effect::ServiceInfo(name.clone())],
+        _ => Vec::new(),
+    };
+    model.layers.push(Layer::Details { target, scroll: 0 });
+    asked(model, effects)
+}
+
+fn edit_setting(model: &mut Model) -> Vec<Effect> {
+    let tab = model.tab();
+    let Some((key, value)) = model.list(tab).current().and_then(|at| model.data.settings.get(at as usize)).cloned()
+    else {
+        return Vec::new();
+    };
+    if model.look.read_only {
+        model.tell(Level::Warn, "this session is read-only", None);
+        return Vec::new();
+    }
+    // What has few values is changed on the spot, where it can be seen.
+    let next = match (key.as_str(), value.as_str()) {
+        ("ui.theme", "light") => Some("mono"),
+        ("ui.theme", "mono") => Some("dark"),
+        ("ui.theme", _) => Some("light"),
+        (_, "true") => Some("false"),
+        (_, "false") => Some("true"),
+        _ => None,
+    };
+    match next {
+        Some(next) => vec![Effect::SetSetting(key, next.to_owned())],
+        None => {
+            let form = forms::setting(model, &key);
+            push_form(model, form)
+        }
+    }
+}
+
+fn sorted(model: &mut Model) -> Vec<Effect> {
+    for tab in [Tab::Backups, Tab::Restores, Tab::Jobs] {
+        model.refresh_tab(tab);
+    }
+    // The order is kept for the next start; a session that may not write keeps it for itself.
+    if model.look.read_only { Vec::new() } else { vec![Effect::SetSetting("ui.sort".into(), model.sort.text())] }
+}
+
+fn screen(model: &mut Model, to: Screen) -> Vec<Effect> {
+    model.layers.clear();
+    model.filtering = false;
+    model.screen = to;
+    Vec::new()
+}
+
+fn step_screen(model: &mut Model, by: usize) -> Vec<Effect> {
+    let to = Screen::ALL[(model.screen as usize + by) % Screen::ALL.len()];
+    screen(model, to)
+}
+
+fn step_tab(model: &mut Model, forward: bool) -> Vec<Effect> {
+    if !model.layers.is_empty() {
+        return Vec::new();
+    }
+    let tabs = Tab::of(model.screen);
+    let at = tabs.iter().position(|t| *t == model.tab()).unwrap_or(0);
+    let next = (at + if forward { 1 } else { tabs.len() - 1 }) % tabs.len();
+    model.tabs[model.screen as usize] = tabs[next];
+    Vec::new()
+}
+
+/// Moves the selection of a list, or scrolls the page that is open.
+pub(super) fn go(model: &mut Model, action: Action) -> Vec<Effect> {
+    let areas = view::Areas::of(model);
+    let page_open = model.layers.iter().any(Layer::is_page);
+    let height = usize::from(if page_open { areas.page.height } else { areas.rows.height }).max(2);
+    let moved = |at: usize| match action {
+        Action::Up => at.saturating_sub(1),
+        Action::Down => at.saturating_add(1),
+        Action::Top => 0,
+        Action::Bottom => usize::MAX,
+        Action::PageUp => at.saturating_sub(height - 1),
+        Action::PageDown => at.saturating_add(height - 1),
+        Action::HalfUp => at.saturating_sub(height / 2),
+        _ => at.saturating_add(height / 2),
+    };
+    match model.layers.iter_mut().rev().find(|l| l.is_page()) {
+        Some(
+            Layer::Details { scroll, .. }
+            | Layer::Report { scroll, .. }
+            | Layer::Messages { scroll }
+            | Layer::Help { scroll, .. },
+        ) => *scroll = moved(*scroll),
+        _ => {
+            let tab = model.tab();
+            let to = moved(model.list(tab).selected);
+            model.list_mut(tab).moved = true;
+            model.select(to);
+        }
+    }
+    Vec::new()
+}

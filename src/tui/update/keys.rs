@@ -1,0 +1,307 @@
+//! What a key, a paste or a click means where the cursor is.
+
+use crossterm::event::{KeyCode, MouseButton, MouseEvent, MouseEventKind};
+use tui_input::{Input, InputRequest};
+
+use super::act::{act, back, go, open, push_form};
+use super::asked;
+use crate::tui::action::Action;
+use crate::tui::form::{self, Outcome, Purpose};
+use crate::tui::forms;
+use crate::tui::keymap::Chord;
+use crate::tui::model::{Button, Confirm, Layer, Level, Model, Tab, Then};
+use crate::tui::msg::Effect;
+use crate::tui::{palette, view};
+
+/// Gives the key to the nearest thing that takes it: a text field, a dialog, the page, the list, everything.
+pub(super) fn key(model: &mut Model, chord: Chord) -> Vec<Effect> {
+    // Leaving must work from everywhere; q and its friends come further down.
+    if chord.ctrl && chord.code == KeyCode::Char('z') {
+        return act(model, Action::Suspend);
+    }
+    if view::is_too_small(model.size) {
+        // Nothing typed blindly may change anything.
+        return match model.keymap.resolve(chord, &[crate::tui::action::Group::Global]) {
+            Some(Action::Quit) if model.layers.is_empty() => act(model, Action::Quit),
+            _ => Vec::new(),
+        };
+    }
+    match model.layers.last() {
+        Some(Layer::Form(_)) => return form_key(model, chord),
+        Some(Layer::Review(_)) => return review_key(model, chord),
+        Some(Layer::Confirm(_)) => return confirm_key(model, chord),
+        Some(Layer::Palette(_)) => return palette_key(model, chord),
+        Some(Layer::Help { filtering: true, .. }) => return help_key(model, chord),
+        _ => {}
+    }
+    if model.filtering {
+        return filter_key(model, chord);
+    }
+    match model.keymap.resolve(chord, &model.groups()) {
+        Some(action) if model.is_hidden(action) && model.look.read_only => {
+            model.tell(Level::Warn, "this session is read-only", None);
+            Vec::new()
+        }
+        Some(action) => act(model, action),
+        None => Vec::new(),
+    }
+}
+
+/// A paste is text for the field with the cursor, and nothing anywhere else.
+pub(super) fn paste(model: &mut Model, text: &str) -> Vec<Effect> {
+    let insert = |input: &mut Input| {
+        for c in text.trim_end_matches(['\r', '\n']).chars().filter(|c| !c.is_control()) {
+            input.handle(InputRequest::InsertChar(c));
+        }
+    };
+    let mut layers = std::mem::take(&mut model.layers);
+    let mut effects = Vec::new();
+    match layers.last_mut() {
+        Some(Layer::Form(form)) => {
+            if let Outcome::Changed(key) = form.paste(text) {
+                effects = forms::changed(model, form, key);
+            }
+        }
+        Some(Layer::Review(review)) => insert(&mut review.typed),
+        Some(Layer::Palette(palette)) => {
+            insert(&mut palette.input);
+            palette.selected = 0;
+        }
+        Some(Layer::Help { filter, filtering: true, .. }) => insert(filter),
+        None if model.filtering => {
+            let tab = model.tab();
+            insert(&mut model.list_mut(tab).filter.input);
+            model.refresh_tab(tab);
+        }
+        _ => {}
+    }
+    model.layers = layers;
+    asked(model, effects)
+}
+
+fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
+    if chord.code == KeyCode::F(1) {
+        return act(model, Action::Help);
+    }
+    let mut layers = std::mem::take(&mut model.layers);
+    let Some(Layer::Form(form)) = layers.last_mut() else {
+        model.layers = layers;
+        return Vec::new();
+    };
+    let outcome = form.key(chord);
+    let mut effects = Vec::new();
+    let mut close = false;
+    let mut add: Option<&'static str> = None;
+    match outcome {
+        Outcome::Nothing => {}
+        Outcome::Changed(key) => effects = forms::changed(model, form, key),
+        Outcome::Submit => effects = submit(form),
+        Outcome::Close => close = true,
+        Outcome::AddOne(key) => add = Some(key),
+    }
+    let dirty = form.is_dirty() && !form.submitting;
+    if close && !dirty {
+        layers.pop();
+    }
+    model.layers = layers;
+    if close && dirty {
+        model.layers.push(Layer::Confirm(Confirm {
+            title: "Throw away what was typed?".into(),
+            lines: Vec::new(),
+            buttons: vec![
+                Button { label: "Keep editing".into(), then: Then::Nothing },
+                Button { label: "Throw away".into(), then: Then::DiscardForm },
+            ],
+            focus: 0,
+        }));
+    }
+    match add {
+        Some("storage") => push_form(model, Some(forms::add_storage())),
+        Some(_) => push_form(model, Some(forms::add_service())),
+        None => asked(model, effects),
+    }
+}
+
+fn submit(form: &mut form::Form) -> Vec<Effect> {
+    let values = form.values();
+    form.submitting = true;
+    let effect = match &form.purpose {
+        Purpose::AddService => Effect::AddService(values),
+        Purpose::EditService(name) => Effect::EditService(name.clone(), values),
+        Purpose::AddStorage => Effect::AddStorage(values),
+        Purpose::EditStorage(name) => Effect::EditStorage(name.clone(), values),
+        Purpose::CreateBackup => Effect::CreateBackup(values),
+        Purpose::Setting(key) => Effect::SetSetting(key.clone(), form.text(key).to_owned()),
+        Purpose::Restore(_) => match forms::restore_request(form) {
+            Ok(request) => Effect::PlanRestore(Box::new(request)),
+            Err(why) => {
+                form.fail(crate::tui::msg::Problem {
+                    kind: crate::error::ErrorKind::Invalid,
+                    message: why,
+                    hint: None,
+                });
+                return Vec::new();
+            }
+        },
+    };
+    vec![effect]
+}
+
+fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
+    let page = usize::from(model.size.1 / 2).max(1);
+    let Some(Layer::Review(review)) = model.layers.last_mut() else { return Vec::new() };
+    match (chord.code, chord.ctrl) {
+        (KeyCode::Esc, _) => return back(model),
+        _ if review.submitting => {}
+        (KeyCode::Up, _) => review.scroll = review.scroll.saturating_sub(1),
+        (KeyCode::Down, _) => review.scroll += 1,
+        (KeyCode::PageUp, _) => review.scroll = review.scroll.saturating_sub(page),
+        (KeyCode::PageDown, _) => review.scroll += page,
+        (KeyCode::Enter, _) if review.is_confirmed() => {
+            review.submitting = true;
+            review.error = None;
+            return vec![Effect::Restore(Box::new(review.request.clone()), Box::new(review.plan.clone()))];
+        }
+        (KeyCode::Enter, _) => {
+            let name = review.plan.to_service.clone();
+            model.tell(Level::Warn, format!("type {name} to confirm the restore, or Esc to go back"), None);
+        }
+        (code, ctrl) => {
+            if let Some(request) = form::edit(code, ctrl) {
+                review.typed.handle(request);
+            }
+        }
+    }
+    Vec::new()
+}
+
+fn confirm_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
+    let Some(Layer::Confirm(confirm)) = model.layers.last_mut() else { return Vec::new() };
+    let count = confirm.buttons.len().max(1);
+    match chord.code {
+        KeyCode::Left | KeyCode::BackTab | KeyCode::Up | KeyCode::Char('h' | 'k') => {
+            confirm.focus = (confirm.focus + count - 1) % count;
+        }
+        KeyCode::Right | KeyCode::Tab | KeyCode::Down | KeyCode::Char('l' | 'j') => {
+            confirm.focus = (confirm.focus + 1) % count;
+        }
+        KeyCode::Esc => return back(model),
+        KeyCode::Enter => {
+            let then = confirm.buttons.get(confirm.focus).map(|b| b.then.clone());
+            model.layers.pop();
+            match then {
+                Some(Then::Do(effect)) => return asked(model, vec![effect]),
+                Some(Then::DiscardForm) => {
+                    model.layers.pop();
+                }
+                Some(Then::Nothing) | None => {}
+            }
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+fn palette_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
+    let found = palette::matches(model);
+    let Some(Layer::Palette(palette)) = model.layers.last_mut() else { return Vec::new() };
+    match (chord.code, chord.ctrl) {
+        (KeyCode::Esc, _) => return back(model),
+        (KeyCode::Up, _) | (KeyCode::Char('p'), true) => palette.selected = palette.selected.saturating_sub(1),
+        (KeyCode::Down, _) | (KeyCode::Char('n'), true) => {
+            palette.selected = (palette.selected + 1).min(found.len().saturating_sub(1));
+        }
+        (KeyCode::Enter, _) => {
+            let action = found.get(palette.selected).copied();
+            model.layers.pop();
+            if let Some(action) = action {
+                return palette::run(model, action);
+            }
+        }
+        (code, ctrl) => {
+            if let Some(request) = form::edit(code, ctrl) {
+                palette.input.handle(request);
+                palette.selected = 0;
+            }
+        }
+    }
+    Vec::new()
+}
+
+fn help_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
+    let Some(Layer::Help { filter, filtering, scroll }) = model.layers.last_mut() else { return Vec::new() };
+    match chord.code {
+        KeyCode::Esc if filter.value().is_empty() => *filtering = false,
+        KeyCode::Esc => {
+            *filter = Input::default();
+            *filtering = false;
+        }
+        KeyCode::Enter => *filtering = false,
+        code => {
+            if let Some(request) = form::edit(code, chord.ctrl) {
+                filter.handle(request);
+                *scroll = 0;
+            }
+        }
+    }
+    Vec::new()
+}
+
+fn filter_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
+    let tab = model.tab();
+    match chord.code {
+        KeyCode::Esc => {
+            model.filtering = false;
+            model.list_mut(tab).filter = Default::default();
+        }
+        KeyCode::Enter => {
+            model.filtering = false;
+            return Vec::new();
+        }
+        KeyCode::Up => return go(model, Action::Up),
+        KeyCode::Down => return go(model, Action::Down),
+        code => match form::edit(code, chord.ctrl) {
+            Some(request) => {
+                model.list_mut(tab).filter.input.handle(request);
+            }
+            None => return Vec::new(),
+        },
+    }
+    model.refresh_tab(tab);
+    Vec::new()
+}
+
+/// Clicks choose screens, tabs and rows; the wheel moves the selection. Dialogs are for the keyboard.
+pub(super) fn mouse(model: &mut Model, event: MouseEvent) -> Vec<Effect> {
+    let boxed = model.layers.last().is_some_and(|l| !l.is_page());
+    if boxed || view::is_too_small(model.size) {
+        return Vec::new();
+    }
+    match event.kind {
+        MouseEventKind::ScrollUp => go(model, Action::Up),
+        MouseEventKind::ScrollDown => go(model, Action::Down),
+        MouseEventKind::Down(MouseButton::Left) => {
+            let areas = view::Areas::of(model);
+            match view::hit(model, &areas, event.column, event.row) {
+                Some(view::Hit::Screen(screen)) => {
+                    model.layers.clear();
+                    model.filtering = false;
+                    model.screen = screen;
+                }
+                Some(view::Hit::Tab(tab)) => model.tabs[model.screen as usize] = tab,
+                Some(view::Hit::Row(row)) => {
+                    let tab: Tab = model.tab();
+                    let again = model.list(tab).selected == row;
+                    model.list_mut(tab).moved = true;
+                    model.select(row);
+                    if again {
+                        return open(model);
+                    }
+                }
+                None => {}
+            }
+            Vec::new()
+        }
+        _ => Vec::new(),
+    }
+}

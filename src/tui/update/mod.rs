@@ -1,0 +1,196 @@
+//! The one function that changes the model: `(Model, Msg) -> Vec<Effect>`, without I/O.
+
+use chrono::{DateTime, Timelike, Utc};
+use crossterm::event::KeyEventKind;
+
+use super::form::Purpose;
+use super::model::{LOG_LINES, Layer, Level, Load, Model, Sort};
+use super::msg::{Effect, Msg, Snapshot};
+use super::{forms, view};
+
+mod act;
+mod keys;
+mod reply;
+
+pub use act::act;
+
+/// Takes in what happened and says what is to be done.
+pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
+    let effects = match msg {
+        Msg::Clock(now) => {
+            clock(model, now);
+            return Vec::new();
+        }
+        Msg::Key(key) if key.kind == KeyEventKind::Release => return Vec::new(),
+        Msg::Key(key) => keys::key(model, key.into()),
+        Msg::Paste(text) => keys::paste(model, &text),
+        Msg::Mouse(event) => keys::mouse(model, event),
+        Msg::Resize(width, height) => {
+            model.size = (width, height);
+            Vec::new()
+        }
+        Msg::Snapshot(snapshot) => take_snapshot(model, *snapshot),
+        Msg::StoreLost(problem) => {
+            if model.lost.is_none() {
+                model.tell_problem("the store", &problem);
+            }
+            model.lost = Some(problem);
+            Vec::new()
+        }
+        Msg::Daemon(status) => {
+            model.daemon = Some(status);
+            model.daemon_problem = None;
+            Vec::new()
+        }
+        Msg::DaemonLost(problem) => {
+            if model.daemon_problem.as_ref() != Some(&problem) {
+                model.tell_problem("the daemon", &problem);
+            }
+            model.daemon_problem = Some(problem);
+            Vec::new()
+        }
+        Msg::Log { job, lines } => {
+            let log = model.logs.entry(job).or_default();
+            let last = log.back().map_or(i64::MIN, |l| l.seq);
+            log.extend(lines.into_iter().filter(|l| l.seq > last));
+            while log.len() > LOG_LINES {
+                log.pop_front();
+            }
+            Vec::new()
+        }
+        Msg::TestStep { storage, step } => {
+            model.tests.entry(storage).or_default().steps.push(step);
+            Vec::new()
+        }
+        Msg::Resumed => vec![Effect::Redraw],
+        Msg::Reply(reply) => reply::reply(model, *reply),
+    };
+    settle(model);
+    model.dirty = true;
+    effects
+}
+
+/// Keeps windows inside what there is, after anything may have changed either.
+fn settle(model: &mut Model) {
+    let areas = view::Areas::of(model);
+    let tab = model.tab();
+    let height = usize::from(areas.rows.height);
+    model.list_mut(tab).keep_visible(height);
+    let most = view::page_length(model, &areas).saturating_sub(usize::from(areas.page.height));
+    let page = model.layers.iter_mut().rev().find(|l| l.is_page());
+    if let Some(
+        Layer::Details { scroll, .. }
+        | Layer::Report { scroll, .. }
+        | Layer::Messages { scroll }
+        | Layer::Help { scroll, .. },
+    ) = page
+    {
+        *scroll = (*scroll).min(most);
+    }
+    if let Some(Layer::Review(_)) = model.layers.last() {
+        let most = view::review_overflow(model);
+        if let Some(Layer::Review(review)) = model.layers.last_mut() {
+            review.scroll = review.scroll.min(most);
+        }
+    }
+}
+
+fn clock(model: &mut Model, now: DateTime<Utc>) {
+    let toasts = model.toasts().count();
+    let minute = |t: DateTime<Utc>| (t.date_naive(), t.hour(), t.minute());
+    let new_minute = minute(model.now) != minute(now);
+    model.now = now;
+    let animated = model.is_animated();
+    if animated {
+        model.frame = model.frame.wrapping_add(1);
+    }
+    model.dirty |= new_minute || animated || toasts != model.toasts().count();
+}
+
+fn take_snapshot(model: &mut Model, snapshot: Snapshot) -> Vec<Effect> {
+    let first = !model.loaded;
+    if model.lost.take().is_some() {
+        model.tell(Level::Good, "the store can be read again", None);
+    }
+    announce(model, &snapshot);
+    model.data = snapshot;
+    model.loaded = true;
+    model.zone = zone(model.setting("ui.timezone"), model.local_zone);
+    if first && let Some(sort) = Sort::parse(model.setting("ui.sort")) {
+        model.sort = sort;
+    }
+    model.choose_theme();
+    model.refresh_rows();
+    let mut layers = std::mem::take(&mut model.layers);
+    for layer in &mut layers {
+        if let Layer::Form(form) = layer {
+            forms::refresh_choices(model, form);
+        }
+    }
+    model.layers = layers;
+    Vec::new()
+}
+
+/// Says what became of jobs since the last look.
+fn announce(model: &mut Model, next: &Snapshot) {
+    use crate::domain::job::JobState;
+    let ended: Vec<_> = model
+        .unfinished()
+        .filter_map(|before| next.jobs.iter().find(|j| j.id == before.id && j.state.is_finished()).cloned())
+        .collect();
+    for job in ended {
+        let what = super::view::job_title(&job);
+        match job.state {
+            JobState::Succeeded => model.tell(Level::Good, format!("{what} is done"), None),
+            JobState::Cancelled => model.tell(Level::Info, format!("{what} was cancelled"), None),
+            state => {
+                let why = job.error.as_deref().unwrap_or("no reason was given");
+                model.tell(Level::Error, format!("{what} {}: {why}", state.word()), job.hint.clone());
+            }
+        }
+        // A finished verify or restore may have changed what the page shows.
+        if let Some(backup) = &job.backup {
+            model.manifests.remove(backup);
+        }
+    }
+}
+
+fn zone(setting: &str, local: chrono_tz::Tz) -> chrono_tz::Tz {
+    match setting {
+        "" | "local" => local,
+        name => name.parse().unwrap_or(local),
+    }
+}
+
+/// Marks what an effect asks for as being on its way, so that nothing is asked for twice.
+fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
+    for effect in &effects {
+        match effect {
+            Effect::CheckService(name) => {
+                model.checks.insert(name.clone(), Load::Waiting);
+            }
+            Effect::ServiceInfo(name) if !model.infos.contains_key(name) => {
+                model.infos.insert(name.clone(), Load::Waiting);
+            }
+            Effect::Manifest(name) => {
+                model.manifests.insert(name.clone(), Load::Waiting);
+            }
+            Effect::SyncStorage(name) => {
+                model.syncs.insert(name.clone(), Load::Waiting);
+            }
+            Effect::TestStorage(name) => {
+                model.tests.insert(name.clone(), Default::default());
+            }
+            _ => {}
+        }
+    }
+    effects
+}
+
+/// The form on top, when it is for `purpose`.
+fn top_form(model: &mut Model, is: impl Fn(&Purpose) -> bool) -> Option<&mut super::form::Form> {
+    match model.layers.last_mut() {
+        Some(Layer::Form(form)) if is(&form.purpose) => Some(form),
+        _ => None,
+    }
+}

@@ -1,0 +1,279 @@
+//! What the answers to effects change.
+
+use super::{asked, top_form};
+use crate::client::DeletePlan;
+use crate::domain::text::{bytes, escape};
+use crate::tui::form::{Form, Purpose};
+use crate::tui::model::{Button, Confirm, Layer, Level, Load, Model, Review, Then};
+use crate::tui::msg::{Effect, Problem, Reply};
+use crate::tui::{forms, view};
+
+pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
+    match reply {
+        Reply::ServiceSaved(Ok(service)) => {
+            let is = |p: &Purpose| matches!(p, Purpose::AddService | Purpose::EditService(_));
+            let added = close_form(model, is) == Some(Purpose::AddService);
+            model.tell(Level::Good, format!("service {} is saved", service.name), None);
+            model.infos.remove(&service.name);
+            model.checks.remove(&service.name);
+            let name = service.name.clone();
+            match model.data.services.iter_mut().find(|s| s.name == name) {
+                Some(known) => *known = service,
+                None => model.data.services.push(service),
+            }
+            model.refresh_rows();
+            let effects = pick_in_form(model, "service", &name);
+            if effects.is_empty() && added {
+                return asked(model, vec![Effect::ServiceInfo(name)]);
+            }
+            return asked(model, effects);
+        }
+        Reply::ServiceSaved(Err(problem)) => {
+            let is = |p: &Purpose| matches!(p, Purpose::AddService | Purpose::EditService(_));
+            fail_form(model, is, "the service was not saved", problem);
+        }
+        Reply::StorageSaved(Ok(storage)) => {
+            close_form(model, |p| matches!(p, Purpose::AddStorage | Purpose::EditStorage(_)));
+            model.tell(Level::Good, format!("storage {} is saved", storage.name), None);
+            let name = storage.name.clone();
+            match model.data.storages.iter_mut().find(|s| s.name == name) {
+                Some(known) => *known = storage,
+                None => model.data.storages.push(storage),
+            }
+            model.refresh_rows();
+            let effects = pick_in_form(model, "storage", &name);
+            return asked(model, effects);
+        }
+        Reply::StorageSaved(Err(problem)) => {
+            let is = |p: &Purpose| matches!(p, Purpose::AddStorage | Purpose::EditStorage(_));
+            fail_form(model, is, "the storage was not saved", problem);
+        }
+        Reply::ServiceRemoved { name, result } => removed(model, "service", &name, result),
+        Reply::StorageRemoved { name, result } => removed(model, "storage", &name, result),
+        Reply::ServiceChecked { name, result } => {
+            model.checks.insert(name, loaded(result));
+        }
+        Reply::ServiceInfo { name, result } => {
+            if let (Err(problem), Some(Load::Ready(_))) = (&result, model.infos.get(&name)) {
+                model.tell_problem(&format!("service {name} is lost"), problem);
+            } else if let (Ok(_), Some(Load::Failed(_))) = (&result, model.infos.get(&name)) {
+                model.tell(Level::Good, format!("service {name} answers again"), None);
+            }
+            model.infos.insert(name, loaded(result));
+        }
+        Reply::StorageTested { name, result } => {
+            let run = model.tests.entry(name.clone()).or_default();
+            run.result = Some(match result {
+                Ok(steps) => {
+                    run.steps = steps;
+                    Ok(())
+                }
+                Err(problem) => Err(problem),
+            });
+        }
+        Reply::StorageSynced { name, result } => {
+            model.syncs.insert(name, loaded(result));
+        }
+        Reply::FreeSpace { name, result } => {
+            if let Ok(free) = result {
+                model.free_space.insert(name, free);
+            }
+        }
+        Reply::NameSuggested { service, result: Ok(name) } => {
+            if let Some(form) = top_form(model, |p| *p == Purpose::CreateBackup)
+                && form.text("service") == service
+                && let Some(row) = form.row_mut("name").filter(|r| !r.touched)
+            {
+                row.set(name);
+                row.error = None;
+            }
+        }
+        // The name is only a proposal: the client makes one when the row stays empty.
+        Reply::NameSuggested { result: Err(_), .. } => {}
+        Reply::Queued { what, result } => queued(model, &what, result),
+        Reply::Manifest { backup, result } => {
+            model.manifests.insert(backup, loaded(result.map(|m| *m)));
+        }
+        Reply::DeletePlanned { backup, result: Ok(plans) } => {
+            model.layers.push(Layer::Confirm(delete_question(&backup, &plans.0, &plans.1)));
+        }
+        Reply::DeletePlanned { backup, result: Err(problem) } => {
+            model.tell_problem(&format!("{backup} cannot be deleted"), &problem);
+        }
+        Reply::RestorePlanned { request, result } => {
+            let is = |p: &Purpose| matches!(p, Purpose::Restore(b) if *b == request.backup);
+            match result {
+                // The form stays below the plan, so that Esc goes back to it with everything in it.
+                Ok(plan) => {
+                    let Some(form) = top_form(model, is) else { return Vec::new() };
+                    form.submitting = false;
+                    model.layers.push(Layer::Review(Box::new(Review {
+                        request: *request,
+                        plan: *plan,
+                        typed: Default::default(),
+                        scroll: 0,
+                        submitting: false,
+                        error: None,
+                    })));
+                }
+                Err(problem) => fail_form(model, is, "the restore was not planned", problem),
+            }
+        }
+        Reply::Pinned { backup, result: Ok(pinned) } => {
+            let text = if pinned { "is pinned: nothing removes it" } else { "is no longer pinned" };
+            model.tell(Level::Good, format!("{backup} {text}"), None);
+        }
+        Reply::Pinned { backup, result: Err(problem) } => model.tell_problem(&backup, &problem),
+        Reply::JobCancelled { id, result: Ok(()) } => {
+            model.tell(Level::Info, format!("job {id} is asked to stop"), None);
+        }
+        Reply::JobCancelled { id, result: Err(problem) } => model.tell_problem(&format!("job {id}"), &problem),
+        Reply::SettingSaved { key, result } => setting_saved(model, &key, result),
+        Reply::Copied { text, result: Ok(()) } => {
+            model.tell(Level::Good, format!("copied {}", escape(&text)), None);
+        }
+        Reply::Copied { text, result: Err(why) } => {
+            model.tell(Level::Warn, format!("not copied: {why}"), Some(format!("it is {}", escape(&text))));
+        }
+    }
+    Vec::new()
+}
+
+fn loaded<T>(result: Result<T, Problem>) -> Load<T> {
+    match result {
+        Ok(value) => Load::Ready(value),
+        Err(problem) => Load::Failed(problem),
+    }
+}
+
+/// Closes the topmost form for a purpose, wherever it lies: boxes may have been opened above it since.
+fn close_form(model: &mut Model, is: impl Fn(&Purpose) -> bool) -> Option<Purpose> {
+    let at = model.layers.iter().rposition(|l| matches!(l, Layer::Form(f) if is(&f.purpose)))?;
+    match model.layers.remove(at) {
+        Layer::Form(form) => Some(form.purpose),
+        _ => None,
+    }
+}
+
+fn fail_form(model: &mut Model, is: impl Fn(&Purpose) -> bool, what: &str, problem: Problem) {
+    let form: Option<&mut Box<Form>> = model.layers.iter_mut().rev().find_map(|layer| match layer {
+        Layer::Form(form) if is(&form.purpose) => Some(form),
+        _ => None,
+    });
+    match form {
+        Some(form) => form.fail(problem.clone()),
+        // The form was closed meanwhile; the failure must not go with it.
+        None => return model.tell_problem(what, &problem),
+    }
+    model.unread_errors += 1;
+    let (at, text) = (model.now - chrono::TimeDelta::seconds(60), format!("{what}: {}", problem.message));
+    // It stands in the form; the list keeps it, a toast would say it twice.
+    model.messages.push_back(crate::tui::model::Message { at, level: Level::Error, text, hint: problem.hint });
+}
+
+/// What was added from within a form is picked there.
+fn pick_in_form(model: &mut Model, key: &'static str, name: &str) -> Vec<Effect> {
+    let mut layers = std::mem::take(&mut model.layers);
+    let mut effects = Vec::new();
+    if let Some(Layer::Form(form)) = layers.last_mut() {
+        forms::refresh_choices(model, form);
+        if let Some(row) = form.row_mut(key) {
+            row.set(name);
+            row.error = None;
+            effects = forms::changed(model, form, key);
+        }
+    }
+    model.layers = layers;
+    effects
+}
+
+fn removed(model: &mut Model, what: &str, name: &str, result: Result<(), Problem>) {
+    match result {
+        Ok(()) => {
+            model.tell(Level::Good, format!("{what} {name} is removed"), None);
+            // A page about what is gone goes too.
+            if matches!(model.layers.last(), Some(Layer::Details { .. })) {
+                model.layers.pop();
+            }
+        }
+        Err(problem) => model.tell_problem(&format!("{what} {name} is not removed"), &problem),
+    }
+}
+
+fn queued(model: &mut Model, what: &str, result: Result<crate::domain::job::Job, Problem>) {
+    let is = |p: &Purpose| matches!(p, Purpose::CreateBackup);
+    match result {
+        Ok(job) => {
+            let title = view::job_title(&job);
+            match job.kind {
+                crate::domain::job::JobKind::Backup => {
+                    close_form(model, is);
+                }
+                crate::domain::job::JobKind::Restore => {
+                    model.layers.retain(|l| !matches!(l, Layer::Review(_)));
+                    close_form(model, |p| matches!(p, Purpose::Restore(_)));
+                }
+                _ => {}
+            }
+            model.tell(Level::Good, format!("{title} is queued as job {}", job.id), None);
+        }
+        Err(problem) => {
+            let review = model.layers.iter_mut().rev().find_map(|l| match l {
+                Layer::Review(review) if review.submitting => Some(review),
+                _ => None,
+            });
+            if let Some(review) = review {
+                review.submitting = false;
+                review.error = Some(problem);
+            } else {
+                let form_waits =
+                    model.layers.iter().any(|l| matches!(l, Layer::Form(f) if is(&f.purpose) && f.submitting));
+                if form_waits {
+                    fail_form(model, is, what, problem);
+                } else {
+                    model.tell_problem(what, &problem);
+                }
+            }
+        }
+    }
+}
+
+fn setting_saved(model: &mut Model, key: &str, result: Result<(), Problem>) {
+    let is = |p: &Purpose| matches!(p, Purpose::Setting(k) if k == key);
+    match result {
+        Ok(()) => {
+            close_form(model, is);
+            // The order is kept without a word; it can be seen.
+            if key != "ui.sort" {
+                model.tell(Level::Good, format!("{key} is saved"), None);
+            }
+        }
+        Err(problem) if model.layers.iter().any(|l| matches!(l, Layer::Form(f) if is(&f.purpose))) => {
+            fail_form(model, is, "the setting was not saved", problem);
+        }
+        Err(problem) => model.tell_problem(&format!("{key} is not saved"), &problem),
+    }
+}
+
+/// The plan of a delete as a question. Nothing goes before a person has left Cancel.
+fn delete_question(backup: &str, record: &DeletePlan, files: &DeletePlan) -> Confirm {
+    let mut lines = vec![
+        format!("It is in the storage {}.", escape(&files.storage)),
+        format!("Record and files: {} become free, and the backup is gone for good.", bytes(files.bytes)),
+        "Record only: it leaves this list, and a sync of the storage finds it again.".to_owned(),
+    ];
+    let mut warnings: Vec<&String> = files.warnings.iter().collect();
+    warnings.extend(record.warnings.iter().filter(|w| !files.warnings.contains(w)));
+    lines.extend(warnings.into_iter().map(|w| format!("! {}", escape(w))));
+    let delete = |keep_files| Then::Do(Effect::Delete { backup: backup.to_owned(), keep_files });
+    Confirm {
+        title: format!("Delete {backup}?"),
+        lines,
+        buttons: vec![
+            Button { label: "Cancel".into(), then: Then::Nothing },
+            Button { label: "Record only".into(), then: delete(true) },
+            Button { label: "Record and files".into(), then: delete(false) },
+        ],
+        focus: 0,
+    }
+}

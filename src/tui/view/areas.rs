@@ -1,0 +1,108 @@
+//! Where things stand. Used for drawing, and by `update` for page keys and clicks.
+
+use ratatui::layout::Rect;
+
+use super::{chrome, has_side};
+use crate::tui::model::{Layer, Model, Screen, Tab};
+
+/// From this width on, details stand beside the list.
+const WIDE: u16 = 120;
+
+/// The parts of the screen; a part that is not drawn has no height.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Areas {
+    pub header: Rect,
+    pub banner: Rect,
+    /// One row for each service, with a line below.
+    pub strip: Rect,
+    /// Tabs, or the breadcrumb of a page.
+    pub tabs: Rect,
+    /// Everything between the tabs and the last line.
+    pub page: Rect,
+    /// The heading of the list.
+    pub heading: Rect,
+    pub rows: Rect,
+    /// Details beside the list.
+    pub side: Option<Rect>,
+    pub status: Rect,
+    pub keys: Rect,
+}
+
+/// Below this the screen says that it is too small.
+pub fn is_too_small((width, height): (u16, u16)) -> bool {
+    width < 60 || height < 15
+}
+
+impl Areas {
+    pub fn of(model: &Model) -> Self {
+        Self::at(model, model.size)
+    }
+
+    /// The areas at a size of the terminal.
+    pub fn at(model: &Model, (width, height): (u16, u16)) -> Self {
+        if is_too_small((width, height)) {
+            return Self::default();
+        }
+        let row = |y: u16, rows: u16| Rect { x: 0, y, width, height: rows };
+        let mut y = 2;
+        let mut take = |rows: u16| {
+            let area = row(y, rows);
+            y += rows;
+            area
+        };
+        let banner = take(u16::from(chrome::banner_text(model).is_some()));
+        let strip_rows = chrome::strip_rows(model, height);
+        let strip = take(if strip_rows == 0 { 0 } else { strip_rows + 1 });
+        let tabs = take(1);
+        let top = y;
+        let bottom = height.saturating_sub(3);
+        let full = Rect { x: 1, y: top, width: width - 2, height: bottom.saturating_sub(top) };
+        let page_open = model.layers.iter().any(Layer::is_page);
+        let tab = model.tab();
+        let split = width >= WIDE && !page_open && has_side(tab) && !model.list(tab).rows.is_empty();
+        let (left, side) = if split {
+            let list = (full.width * 3 / 5).max(76);
+            let side = Rect { x: full.x + list + 2, width: full.width - list - 2, ..full };
+            (Rect { width: list, ..full }, Some(side))
+        } else {
+            (full, None)
+        };
+        Self {
+            header: row(0, 2),
+            banner,
+            strip,
+            tabs,
+            page: full,
+            heading: Rect { height: left.height.min(1), ..left },
+            rows: Rect { y: left.y + left.height.min(1), height: left.height.saturating_sub(1), ..left },
+            side,
+            status: row(height - 2, 1),
+            keys: row(height - 1, 1),
+        }
+    }
+}
+
+/// What lies under a click.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hit {
+    Screen(Screen),
+    Tab(Tab),
+    /// A row of the open list.
+    Row(usize),
+}
+
+/// What a click at a place means.
+pub fn hit(model: &Model, areas: &Areas, column: u16, row: u16) -> Option<Hit> {
+    if row == areas.header.y {
+        return chrome::screen_at(model, column).map(Hit::Screen);
+    }
+    if model.layers.iter().any(Layer::is_page) {
+        return None;
+    }
+    if row == areas.tabs.y {
+        return chrome::tab_at(model, column).map(Hit::Tab);
+    }
+    let inside = areas.rows.contains((column, row).into());
+    let at = model.list(model.tab()).offset + usize::from(row.saturating_sub(areas.rows.y));
+    (inside && at < model.list(model.tab()).rows.len()).then_some(Hit::Row(at))
+}

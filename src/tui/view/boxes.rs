@@ -1,0 +1,229 @@
+//! Boxes above the page: questions, the plan of a restore, the palette.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+use unicode_width::UnicodeWidthStr;
+
+use super::text::{fit, spinner, wrap};
+use super::{place_cursor, popup};
+use crate::domain::restore::{CollectionKind, PlannedAction, RestorePlan};
+use crate::domain::text::{count, escape};
+use crate::tui::model::{Confirm, Layer, Model, Palette, Review, Then};
+use crate::tui::palette as commands;
+
+/// A question with its buttons.
+pub fn confirm(frame: &mut Frame, model: &Model, confirm: &Confirm, area: Rect) {
+    let theme = &model.theme;
+    let width = 66.min(area.width.saturating_sub(4));
+    let inner_width = usize::from(width.saturating_sub(4));
+    let text: Vec<String> = confirm.lines.iter().flat_map(|line| wrap(&escape(line), inner_width)).collect();
+    let height = (text.len() as u16 + 5).min(area.height.saturating_sub(2));
+    let inner = popup(frame, model, area, width, height, &escape(&confirm.title));
+    let room = usize::from(inner.height).saturating_sub(2);
+    let mut lines = vec![Line::raw("")];
+    lines.extend(text.into_iter().take(room.saturating_sub(1)).map(Line::raw));
+    frame.render_widget(Paragraph::new(lines), inner);
+    let mut spans = Vec::new();
+    for (i, button) in confirm.buttons.iter().enumerate() {
+        let focused = i == confirm.focus;
+        let style = match (focused, &button.then) {
+            (true, Then::Nothing) => theme.button_focused,
+            (true, _) => theme.danger_focused,
+            _ => theme.button,
+        };
+        let mark = if focused { "▸" } else { " " };
+        spans.push(Span::styled(format!("{mark}[ {} ]", button.label), style));
+        spans.push(Span::raw(" "));
+    }
+    let y = inner.bottom().saturating_sub(1);
+    frame.render_widget(Paragraph::new(Line::from(spans)), Rect { y, height: 1, ..inner });
+}
+
+/// Where the plan of a restore is drawn: the size of its box.
+fn review_size(area: Rect) -> (u16, u16) {
+    (area.width.saturating_sub(6).min(110), area.height.saturating_sub(2))
+}
+
+/// How far the open plan can be scrolled.
+pub fn review_overflow(model: &Model) -> usize {
+    let Some(Layer::Review(review)) = model.layers.last() else { return 0 };
+    let area = Rect { x: 0, y: 0, width: model.size.0, height: model.size.1 };
+    let (width, height) = review_size(area);
+    let lines = plan_lines(model, &review.plan, usize::from(width.saturating_sub(4)));
+    lines.len().saturating_sub(usize::from(height.saturating_sub(2 + CONFIRMATION)))
+}
+
+/// Lines below the plan: what to type, and what came of it.
+const CONFIRMATION: u16 = 5;
+
+/// The plan of a restore, whole, and the field for the target's name.
+pub fn review(frame: &mut Frame, model: &Model, review: &Review, area: Rect) {
+    let theme = &model.theme;
+    let (width, height) = review_size(area);
+    let title = format!("Restore {} into {}", escape(&review.plan.backup), escape(&review.plan.to_service));
+    let inner = popup(frame, model, area, width, height, &title);
+    let lines = plan_lines(model, &review.plan, usize::from(inner.width));
+    let plan_height = inner.height.saturating_sub(CONFIRMATION);
+    let total = lines.len();
+    let room = usize::from(plan_height);
+    let from = review.scroll.min(total.saturating_sub(room));
+    let below = total.saturating_sub(from + room);
+    let shown: Vec<Line> = lines.into_iter().skip(from).take(room).collect();
+    frame.render_widget(Paragraph::new(shown), Rect { height: plan_height, ..inner });
+    let y = inner.y + plan_height;
+    let more = if below > 0 { format!("─ {below} more lines, Down ") } else { String::new() };
+    let rule = format!("{more}{}", "─".repeat(usize::from(inner.width).saturating_sub(more.width())));
+    let name = escape(&review.plan.to_service);
+    let question = if review.plan.overwrites() {
+        format!("Data in {name} will be replaced. Type {name} to confirm:")
+    } else {
+        format!("Type {name} to confirm:")
+    };
+    let field_width = usize::from(inner.width).saturating_sub(2).min(50);
+    let typed = fit(review.typed.value(), field_width);
+    let field = format!("{typed:<field_width$}");
+    let last = if review.submitting {
+        Line::styled(format!("{} queueing", spinner(model)), theme.running)
+    } else if let Some(problem) = &review.error {
+        Line::styled(fit(&format!("✗ {}", escape(&problem.message)), usize::from(inner.width)), theme.error)
+    } else if review.is_confirmed() {
+        Line::from(vec![Span::styled("✓ Enter", theme.ok), Span::raw(" starts the restore")])
+    } else {
+        Line::styled("nothing is written before that", theme.dim)
+    };
+    let lines = vec![
+        Line::styled(rule, theme.border),
+        Line::styled(question, theme.warn),
+        Line::from(Span::styled(field, theme.input_focused)),
+        last,
+    ];
+    frame.render_widget(Paragraph::new(lines), Rect { y, height: inner.bottom().saturating_sub(y), ..inner });
+    let cursor = review.typed.visual_cursor().min(field_width.saturating_sub(1)) as u16;
+    place_cursor(frame, inner.x + cursor, y + 2);
+}
+
+fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let mut lines = Vec::new();
+    let mut fact = |label: &str, value: String| {
+        lines.push(Line::from(vec![Span::styled(format!("{label:<14}"), theme.dim), Span::raw(value)]));
+    };
+    fact("From", format!("{} of {}", escape(&plan.backup), escape(&plan.from_service)));
+    if let Some(ts) = plan.consistent_at_ts {
+        fact("As of", format!("{}  ({ts})", super::text::when_exactly(model, ts.to_datetime())));
+    }
+    let target = format!("{}, MongoDB {}", escape(&plan.to_service), escape(&plan.target_version));
+    fact("Into", format!("{target}, FCV {}", escape(&plan.target_fcv)));
+    let replaced = plan.namespaces.iter().filter(|n| n.action == PlannedAction::Replace).count();
+    let created = plan.namespaces.len() - replaced;
+    fact("In short", format!("{created} created, {replaced} replaced, {} dropped", plan.dropped.len()));
+    for warning in &plan.warnings {
+        for part in wrap(&format!("! {}", escape(warning)), width) {
+            lines.push(Line::styled(part, theme.warn));
+        }
+    }
+    lines.push(Line::raw(""));
+    for ns in &plan.namespaces {
+        let (word, style) = match ns.action {
+            PlannedAction::Create => ("+ create ", theme.ok),
+            PlannedAction::Replace => ("! replace", theme.warn),
+        };
+        let name = if ns.from == ns.to {
+            escape(&ns.to.to_string())
+        } else {
+            format!("{} → {}", escape(&ns.from.to_string()), escape(&ns.to.to_string()))
+        };
+        let what = match (ns.kind, ns.replaces_documents) {
+            (CollectionKind::View, _) => "view".to_owned(),
+            (_, Some(old)) => format!("{} documents, {} there now", count(ns.documents), count(old)),
+            (_, None) => format!("{} documents", count(ns.documents)),
+        };
+        let room = width.saturating_sub(11 + what.width() + 1);
+        let name = fit(&name, room);
+        let pad = " ".repeat(room.saturating_sub(name.width()));
+        lines.push(Line::from(vec![
+            Span::styled(format!("{word}  "), style),
+            Span::raw(format!("{name}{pad} ")),
+            Span::styled(what, theme.dim),
+        ]));
+    }
+    for ns in &plan.dropped {
+        lines.push(Line::from(vec![
+            Span::styled("✗ drop     ", theme.error),
+            Span::raw(fit(&escape(&ns.to_string()), width.saturating_sub(11))),
+        ]));
+    }
+    if plan.users_and_roles {
+        let of = if plan.users_of.is_empty() {
+            "of all databases".to_owned()
+        } else {
+            format!("of {}", escape(&plan.users_of.join(", ")))
+        };
+        lines.push(Line::from(vec![
+            Span::styled("! replace  ", theme.warn),
+            Span::raw(fit(&format!("users and roles {of}"), width.saturating_sub(11))),
+        ]));
+    }
+    for ns in &plan.untouched {
+        lines.push(Line::from(vec![
+            Span::styled("  keep     ", theme.dim),
+            Span::styled(fit(&escape(&ns.to_string()), width.saturating_sub(11)), theme.dim),
+        ]));
+    }
+    for left in &plan.left_out {
+        for part in wrap(&format!("- left out {}: {}", escape(&left.what), escape(&left.why)), width) {
+            lines.push(Line::styled(part, theme.warn));
+        }
+    }
+    lines
+}
+
+/// All actions by name.
+pub fn palette(frame: &mut Frame, model: &Model, palette: &Palette, area: Rect) {
+    let theme = &model.theme;
+    let found = commands::matches(model);
+    let width = 76.min(area.width.saturating_sub(4));
+    let height = 18.min(area.height.saturating_sub(4));
+    let inner = popup(frame, model, area, width, height, "Commands");
+    let field_width = usize::from(inner.width).saturating_sub(2);
+    let typed = fit(palette.input.value(), field_width);
+    let field = Line::from(vec![
+        Span::styled("> ", theme.key),
+        Span::styled(format!("{typed:<field_width$}"), theme.input_focused),
+    ]);
+    frame.render_widget(Paragraph::new(field), Rect { height: 1, ..inner });
+    let cursor = palette.input.visual_cursor().min(field_width.saturating_sub(1)) as u16;
+    place_cursor(frame, inner.x + 2 + cursor, inner.y);
+    let rows = Rect { y: inner.y + 1, height: inner.height.saturating_sub(1), ..inner };
+    let room = usize::from(rows.height).max(1);
+    let selected = palette.selected.min(found.len().saturating_sub(1));
+    let from = (selected + 1).saturating_sub(room);
+    let mut lines = Vec::new();
+    for (i, action) in found.iter().enumerate().skip(from).take(room) {
+        let keys = fit(&model.keymap.all(*action), 14);
+        let why = commands::why_not(model, *action);
+        let mark = if i == selected { "▸ " } else { "  " };
+        let style = if i == selected { theme.selected } else { theme.text };
+        let rest = usize::from(inner.width).saturating_sub(2 + 15);
+        let title_style = if why.is_some() { theme.disabled } else { theme.text };
+        let title = fit(action.title(), rest);
+        let why = why.map(|w| fit(&format!("  {w}"), rest.saturating_sub(title.width()))).unwrap_or_default();
+        let pad = " ".repeat(rest.saturating_sub(title.width() + why.width()));
+        lines.push(
+            Line::from(vec![
+                Span::styled(mark, theme.accent),
+                Span::styled(title, title_style),
+                Span::styled(why, theme.warn),
+                Span::raw(pad),
+                Span::styled(format!("{keys:>15}"), theme.key),
+            ])
+            .style(style),
+        );
+    }
+    if lines.is_empty() {
+        lines.push(Line::styled("  no action is called like that", theme.dim));
+    }
+    frame.render_widget(Paragraph::new(lines), rows);
+}

@@ -1,0 +1,411 @@
+//! What stands around the lists: screens, strip, tabs, status, keys, toasts.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Clear, Paragraph};
+use unicode_width::UnicodeWidthStr;
+
+use super::text::{ago, fit, spinner, wrap};
+use super::{Areas, breadcrumb};
+use crate::domain::job::JobState;
+use crate::domain::text::{bytes, count, escape};
+use crate::tui::action::Action;
+use crate::tui::model::{Layer, Level, Load, Model, Screen, Tab};
+use crate::tui::strip;
+
+pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
+    header(frame, model, areas.header);
+    if let Some(text) = banner_text(model) {
+        let text = fit(&text, usize::from(areas.banner.width).saturating_sub(2));
+        frame.render_widget(Paragraph::new(format!(" {text}")).style(model.theme.banner), areas.banner);
+    }
+    draw_strip(frame, model, areas.strip);
+    if model.layers.iter().any(Layer::is_page) {
+        let line = format!(" {}", breadcrumb(model).join(" › "));
+        let line = Line::styled(fit(&line, usize::from(areas.tabs.width)), model.theme.title);
+        frame.render_widget(Paragraph::new(line), areas.tabs);
+    } else {
+        tabs(frame, model, areas.tabs);
+    }
+    if let Some(side) = areas.side {
+        let bar = Rect { x: side.x - 1, width: 1, ..side };
+        let lines: Vec<Line> = (0..bar.height).map(|_| Line::styled("│", model.theme.border)).collect();
+        frame.render_widget(Paragraph::new(lines), bar);
+    }
+    rule(frame, model, areas.status.y.saturating_sub(1), areas.status.width);
+    status(frame, model, areas.status);
+    keys(frame, model, areas.keys);
+}
+
+fn rule(frame: &mut Frame, model: &Model, y: u16, width: u16) {
+    let line = Line::styled("─".repeat(usize::from(width)), model.theme.border);
+    frame.render_widget(Paragraph::new(line), Rect { x: 0, y, width, height: 1 });
+}
+
+/// An entry of the top line: where it begins, its texts, the screen it stands for.
+type Entry = (u16, Vec<(String, Style)>, Screen);
+
+fn entries(model: &Model) -> Vec<Entry> {
+    let theme = &model.theme;
+    let narrow = model.size.0 < 90;
+    let mut x = 13;
+    let mut out = Vec::new();
+    for (i, screen) in Screen::ALL.into_iter().enumerate() {
+        let style = if screen == model.screen { theme.tab_active } else { theme.text };
+        let mut texts = vec![(format!("{} ", i + 1), theme.key), (screen.title().to_owned(), style)];
+        match screen {
+            Screen::Backups => {
+                let running = model.running_jobs().count();
+                let recent = model.now - chrono::TimeDelta::hours(24);
+                let failed = model
+                    .data
+                    .jobs
+                    .iter()
+                    .filter(|j| j.state == JobState::Failed && j.finished_at.is_some_and(|t| t > recent))
+                    .count();
+                if running > 0 {
+                    let word = if narrow { "" } else { " running" };
+                    texts.push((format!(" ● {running}{word}"), theme.running));
+                }
+                if failed > 0 {
+                    let word = if narrow { "" } else { " failed" };
+                    texts.push((format!(" ✗ {failed}{word}"), theme.error));
+                }
+            }
+            Screen::Storage if !model.data.storages.is_empty() => {
+                texts.push((format!(" {}", model.data.storages.len()), theme.dim));
+            }
+            _ => {}
+        }
+        let width: usize = texts.iter().map(|(t, _)| t.width()).sum();
+        out.push((x, texts, screen));
+        x += width as u16 + 3;
+    }
+    out
+}
+
+pub fn screen_at(model: &Model, column: u16) -> Option<Screen> {
+    entries(model).into_iter().find_map(|(x, texts, screen)| {
+        let width: usize = texts.iter().map(|(t, _)| t.width()).sum();
+        (x..x + width as u16).contains(&column).then_some(screen)
+    })
+}
+
+fn header(frame: &mut Frame, model: &Model, area: Rect) {
+    let mut spans = vec![Span::styled(" mongokeep", model.theme.title)];
+    let mut at = 10;
+    for (x, texts, _) in entries(model) {
+        spans.push(Span::raw(" ".repeat(usize::from(x.saturating_sub(at)))));
+        at = x;
+        for (text, style) in texts {
+            at += text.width() as u16;
+            spans.push(Span::styled(text, style));
+        }
+    }
+    frame.render_widget(Paragraph::new(Line::from(spans)), Rect { height: 1, ..area });
+    if model.look.read_only {
+        let text = "read-only ";
+        let width = text.width() as u16;
+        let x = area.right().saturating_sub(width).max(at + 1);
+        if x < area.right() {
+            let place = Rect { x, y: area.y, width: area.right() - x, height: 1 };
+            frame.render_widget(Paragraph::new(Span::styled(text, model.theme.warn)), place);
+        }
+    }
+    rule(frame, model, area.y + 1, area.width);
+}
+
+/// What is wrong with the connection to store or daemon, if anything.
+pub fn banner_text(model: &Model) -> Option<String> {
+    if let Some(problem) = &model.lost {
+        let since =
+            if model.loaded { format!("shown as of {}", ago(model, model.data.read_at)) } else { String::new() };
+        return Some(format!("! the store cannot be read: {}  {since}  trying again", problem.message));
+    }
+    if let Some(problem) = &model.daemon_problem {
+        return Some(format!("! the daemon does not answer: {}  trying again", problem.message));
+    }
+    let waiting = model.unfinished().count();
+    if waiting > 0 && model.daemon.as_ref().is_some_and(|d| !d.running) {
+        return Some(format!(
+            "! no daemon runs, and {waiting} job(s) wait for one; shown as of {}",
+            ago(model, model.data.read_at)
+        ));
+    }
+    None
+}
+
+/// How many services the strip has room for.
+pub fn strip_rows(model: &Model, height: u16) -> u16 {
+    if model.screen != Screen::Backups || model.layers.iter().any(Layer::is_page) {
+        return 0;
+    }
+    let room = if height < 20 {
+        1
+    } else if height < 30 {
+        2
+    } else {
+        4
+    };
+    room.min(model.strip.len() as u16)
+}
+
+fn draw_strip(frame: &mut Frame, model: &Model, area: Rect) {
+    if area.height == 0 {
+        return;
+    }
+    let theme = &model.theme;
+    let rows = usize::from(area.height - 1);
+    let hidden = model.strip.len().saturating_sub(rows);
+    for (i, row) in model.strip.iter().take(rows).enumerate() {
+        let (last, style) = match row.last_good {
+            Some(at) => (format!("last good {}", ago(model, at)), if row.last_failed { theme.warn } else { theme.ok }),
+            None => ("no good backup yet".to_owned(), theme.warn),
+        };
+        let sign = if row.last_failed || row.last_good.is_none() { ("! ", theme.warn) } else { ("✓ ", theme.ok) };
+        let size = row.sizes.iter().rev().flatten().next().map(|n| bytes(*n)).unwrap_or_default();
+        let failed = if row.last_failed { "last attempt failed" } else { "" };
+        let more = if hidden > 0 && i + 1 == rows { format!("and {hidden} more") } else { String::new() };
+        let line = Line::from(vec![
+            Span::raw(" "),
+            Span::styled(sign.0, sign.1),
+            Span::styled(format!("{:<18} ", fit(&escape(&row.service), 18)), theme.text),
+            Span::styled(format!("{last:<24} "), style),
+            Span::styled(format!("{:<11}", strip::spark(&row.sizes)), theme.accent),
+            Span::styled(format!("{size:>8}  "), theme.dim),
+            Span::styled(format!("{failed}  "), theme.warn),
+            Span::styled(more, theme.dim),
+        ]);
+        frame.render_widget(Paragraph::new(line), Rect { y: area.y + i as u16, height: 1, ..area });
+    }
+    rule(frame, model, area.bottom() - 1, area.width);
+}
+
+fn tab_texts(model: &Model) -> Vec<(u16, String, Tab)> {
+    let mut x = 1;
+    let mut out = Vec::new();
+    for tab in Tab::of(model.screen) {
+        let list = model.list(*tab);
+        let text = match tab {
+            Tab::Backups | Tab::Restores | Tab::Jobs | Tab::Storages | Tab::Services if model.loaded => {
+                format!("{} ({})", tab.title(), count(list.total as u64))
+            }
+            _ => tab.title().to_owned(),
+        };
+        let width = text.width() as u16;
+        out.push((x, text, *tab));
+        x += width + 3;
+    }
+    out
+}
+
+pub fn tab_at(model: &Model, column: u16) -> Option<Tab> {
+    tab_texts(model)
+        .into_iter()
+        .find(|(x, text, _)| (*x..x + text.width() as u16).contains(&column))
+        .map(|(_, _, tab)| tab)
+}
+
+fn tabs(frame: &mut Frame, model: &Model, area: Rect) {
+    let theme = &model.theme;
+    let mut spans = vec![Span::raw(" ")];
+    for (i, (_, text, tab)) in tab_texts(model).into_iter().enumerate() {
+        if i > 0 {
+            spans.push(Span::styled(" │ ", theme.border));
+        }
+        spans.push(Span::styled(text, if tab == model.tab() { theme.tab_active } else { theme.dim }));
+    }
+    let used: usize = spans.iter().map(|s| s.content.width()).sum();
+    frame.render_widget(Paragraph::new(Line::from(spans)), area);
+    let tab = model.tab();
+    let list = model.list(tab);
+    let room = usize::from(area.width).saturating_sub(used + 3);
+    let filter = &list.filter;
+    if model.filtering || !filter.text().is_empty() {
+        let found = format!("  {} of {} ", count(list.rows.len() as u64), count(list.total as u64));
+        let text = fit(filter.text(), room.saturating_sub(found.width() + 3));
+        let width = (text.width() + found.width() + 2) as u16;
+        let x = area.right().saturating_sub(width);
+        let style = if model.filtering { theme.input_focused } else { theme.input };
+        let line = Line::from(vec![
+            Span::styled("/", theme.key),
+            Span::styled(format!("{text} "), style),
+            Span::styled(found, theme.dim),
+        ]);
+        if model.filtering {
+            let cursor = filter.input.visual_cursor().min(text.width()) as u16;
+            super::place_cursor(frame, x + 1 + cursor, area.y);
+        }
+        frame.render_widget(Paragraph::new(line), Rect { x, width: area.right() - x, ..area });
+    } else if matches!(tab, Tab::Backups | Tab::Restores | Tab::Jobs) && list.total > 0 {
+        let order = if model.sort.reversed { "↑" } else { "↓" };
+        let text = format!("sort: {} {order} ", model.sort.key.word());
+        if text.width() <= room {
+            let x = area.right() - text.width() as u16;
+            let place = Rect { x, width: area.right() - x, ..area };
+            frame.render_widget(Paragraph::new(Span::styled(text, theme.dim)), place);
+        }
+    }
+}
+
+fn status(frame: &mut Frame, model: &Model, area: Rect) {
+    let theme = &model.theme;
+    let mut spans = vec![Span::raw(" ")];
+    let services = model.data.services.len();
+    let state = |want: fn(&Load<_>) -> bool| {
+        model.data.services.iter().filter(|s| model.infos.get(&s.name).is_some_and(want)).count()
+    };
+    let ok = state(|l| matches!(l, Load::Ready(_)));
+    let failed = state(|l| matches!(l, Load::Failed(_)));
+    if !model.loaded {
+        spans.push(Span::styled("reading the store", theme.dim));
+    } else if services == 0 {
+        spans.push(Span::styled("no service yet", theme.dim));
+    } else if failed > 0 {
+        spans.push(Span::styled(format!("✗ {failed} of {services} services do not answer"), theme.error));
+    } else if ok == services {
+        spans.push(Span::styled(format!("✓ {services} service{} ok", plural(services)), theme.ok));
+    } else {
+        spans.push(Span::styled(format!("{services} service{}, asking", plural(services)), theme.dim));
+    }
+    let running: Vec<_> = model.running_jobs().collect();
+    let waiting = model.unfinished().count() - running.len();
+    if !running.is_empty() {
+        spans.push(Span::styled("  │  ", theme.border));
+        let mut text = format!("{} {} running", spinner(model), running.len());
+        if let [job] = running[..]
+            && model.size.0 >= 100
+        {
+            let percent = super::text::percent(&job.progress);
+            text = format!("{} {} {percent}", spinner(model), fit(&super::job_title(job), 40));
+        }
+        spans.push(Span::styled(text, theme.running));
+    }
+    if waiting > 0 {
+        spans.push(Span::styled(format!("  ◌ {waiting} waiting"), theme.warn));
+    }
+    if model.unread_errors > 0 {
+        spans.push(Span::styled("  │  ", theme.border));
+        let text = format!("✗ {} message{} (m)", model.unread_errors, plural(model.unread_errors));
+        spans.push(Span::styled(text, theme.error));
+    }
+    frame.render_widget(Paragraph::new(Line::from(spans)), area);
+    let (daemon, style) = match &model.daemon {
+        Some(d) if d.running => ("daemon ok", theme.ok),
+        Some(_) => ("daemon off", theme.dim),
+        None => ("", theme.dim),
+    };
+    let clock = model.now.with_timezone(&model.zone).format("%H:%M").to_string();
+    let right = Line::from(vec![
+        Span::styled(daemon, style),
+        Span::raw("   "),
+        Span::raw(clock),
+        Span::styled(format!(" {} ", model.zone.name()), theme.dim),
+    ]);
+    let width = (right.width() as u16).min(area.width);
+    let place = Rect { x: area.right() - width, width, ..area };
+    frame.render_widget(Clear, place);
+    frame.render_widget(Paragraph::new(right), place);
+}
+
+pub fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
+/// The keys that do something here and now.
+fn keys(frame: &mut Frame, model: &Model, area: Rect) {
+    let fixed: Option<&[(&str, &str)]> = match model.layers.last() {
+        Some(Layer::Form(form)) if form.is_typing() => {
+            Some(&[("Tab", "next"), ("Shift-Tab", "back"), ("Ctrl-S", "submit"), ("F1", "help"), ("Esc", "close")])
+        }
+        Some(Layer::Form(_)) => Some(&[
+            ("Tab", "next"),
+            ("Left Right", "choose"),
+            ("Enter", "take"),
+            ("Ctrl-S", "submit"),
+            ("F1", "help"),
+            ("Esc", "close"),
+        ]),
+        Some(Layer::Review(_)) => Some(&[("Up Down", "scroll"), ("Enter", "restore"), ("Esc", "back to the form")]),
+        Some(Layer::Confirm(_)) => Some(&[("Left Right", "choose"), ("Enter", "take"), ("Esc", "cancel")]),
+        Some(Layer::Palette(_)) => Some(&[("Up Down", "choose"), ("Enter", "do it"), ("Esc", "close")]),
+        Some(Layer::Help { filtering: true, .. }) => Some(&[("Enter", "keep"), ("Esc", "clear")]),
+        Some(Layer::Help { .. }) => Some(&[("/", "filter"), ("j k", "scroll"), ("Esc", "close")]),
+        None if model.filtering => Some(&[("Enter", "keep"), ("Esc", "clear"), ("!", "in front inverts")]),
+        _ => None,
+    };
+    let pairs: Vec<(String, &str)> = match fixed {
+        Some(fixed) => fixed.iter().map(|(key, word)| ((*key).to_owned(), *word)).collect(),
+        None => {
+            let groups = model.groups();
+            let page = matches!(model.layers.last(), Some(l) if l.is_page());
+            let mut shown: Vec<(String, &str)> = Action::ALL
+                .iter()
+                .filter(|a| groups.contains(&a.group()) && !a.short().is_empty())
+                .filter(|a| !model.is_hidden(**a) && model.why_not(**a).is_none())
+                .filter(|a| !page || !matches!(a, Action::Open | Action::Filter | Action::Sort))
+                .map(|a| (model.keymap.first(*a), a.short()))
+                .collect();
+            if page {
+                shown.insert(0, ("Esc".into(), "back"));
+            }
+            shown
+        }
+    };
+    // Help stays at the end even where not all keys have room.
+    let width = usize::from(area.width).saturating_sub(1);
+    let long = |pair: &(String, &str)| pair.0.width() + pair.1.width() + 3;
+    let mut total: usize = pairs.iter().map(long).sum();
+    let mut pairs = pairs;
+    let essential = |pair: &(String, &str)| ["help", "quit", "close", "back"].contains(&pair.1);
+    while total > width {
+        let Some(at) = pairs.iter().rposition(|p| !essential(p)) else { break };
+        total -= long(&pairs.remove(at));
+    }
+    let mut spans = vec![Span::raw(" ")];
+    for (key, word) in pairs {
+        spans.push(Span::styled(key, model.theme.key));
+        spans.push(Span::styled(format!(" {word}  "), model.theme.dim));
+    }
+    frame.render_widget(Paragraph::new(Line::from(spans)), area);
+}
+
+/// The latest messages, in the corner above the status line.
+pub fn toasts(frame: &mut Frame, model: &Model, areas: &Areas) {
+    if matches!(model.layers.last(), Some(Layer::Messages { .. })) {
+        return;
+    }
+    let theme = &model.theme;
+    let width = 56.min(areas.status.width.saturating_sub(4));
+    let mut bottom = areas.status.y.saturating_sub(1);
+    for message in model.toasts().collect::<Vec<_>>().into_iter().rev() {
+        let (sign, style) = match message.level {
+            Level::Info => ("•", theme.accent),
+            Level::Good => ("✓", theme.ok),
+            Level::Warn => ("!", theme.warn),
+            Level::Error => ("✗", theme.error),
+        };
+        let inner = usize::from(width).saturating_sub(6);
+        let mut lines: Vec<Line> = Vec::new();
+        for (i, part) in wrap(&escape(&message.text), inner).into_iter().take(4).enumerate() {
+            let sign = if i == 0 { Span::styled(sign, style) } else { Span::raw(" ") };
+            lines.push(Line::from(vec![sign, Span::raw(" "), Span::raw(part)]));
+        }
+        if let Some(hint) = &message.hint {
+            for part in wrap(&escape(hint), inner).into_iter().take(3) {
+                lines.push(Line::from(vec![Span::raw("  "), Span::styled(part, theme.dim)]));
+            }
+        }
+        let height = lines.len() as u16 + 2;
+        if bottom < areas.tabs.bottom() + height {
+            return;
+        }
+        let place = Rect { x: areas.status.right() - width - 2, y: bottom - height, width, height };
+        frame.render_widget(Clear, place);
+        let block = Block::bordered().border_style(style).padding(ratatui::widgets::Padding::horizontal(1));
+        frame.render_widget(Paragraph::new(lines).block(block), place);
+        bottom -= height;
+    }
+}

@@ -1,0 +1,363 @@
+//! Everything known about one backup, job, storage or service, as lines. Shown as a page, or beside the list.
+
+use ratatui::text::{Line, Span};
+
+use super::lists::{model_word, service_state, type_word};
+use super::text::{ago, backup_state, bar, job_state, job_title, progress_words, when, when_exactly, wrap};
+use crate::artifact::manifest::Manifest;
+use crate::domain::backup::Backup;
+use crate::domain::job::{Job, JobState, LogLevel};
+use crate::domain::text::{bytes, count, duration, escape};
+use crate::tui::model::{Load, Model, Target};
+
+/// Beside the list, so many lines at the top stay when the rest must be cut.
+pub const LEADING: usize = 14;
+/// How many collections of a manifest are listed.
+const COLLECTIONS: usize = 2_000;
+
+/// The lines about `target`, made for `width` columns.
+pub fn lines(model: &Model, target: &Target, width: u16) -> Vec<Line<'static>> {
+    let mut page = Page { model, width: usize::from(width), lines: Vec::new() };
+    match target {
+        Target::Backup(name) => match model.backup(name) {
+            Some(backup) => page.backup(backup),
+            None => page.gone(&format!("The backup {name} is gone.")),
+        },
+        Target::Job(id) => match model.job(*id) {
+            Some(job) => {
+                page.title(&job_title(job));
+                page.job(job);
+            }
+            None => page.gone(&format!("The job {id} is gone.")),
+        },
+        Target::Storage(name) => page.storage(name),
+        Target::Service(name) => page.service(name),
+    }
+    page.lines
+}
+
+struct Page<'a> {
+    model: &'a Model,
+    width: usize,
+    lines: Vec<Line<'static>>,
+}
+
+impl Page<'_> {
+    fn gone(&mut self, text: &str) {
+        self.lines.push(Line::styled(escape(text), self.model.theme.dim));
+    }
+
+    fn title(&mut self, text: &str) {
+        self.lines.push(Line::styled(escape(text), self.model.theme.title));
+    }
+
+    fn heading(&mut self, text: &str) {
+        self.lines.push(Line::raw(""));
+        self.lines.push(Line::styled(text.to_owned(), self.model.theme.accent));
+    }
+
+    /// A label and a value; a long value goes on below itself.
+    fn fact(&mut self, label: &str, value: impl Into<String>) {
+        self.fact_styled(label, Span::raw(value.into()));
+    }
+
+    fn fact_styled(&mut self, label: &str, value: Span<'static>) {
+        let style = value.style;
+        for (i, part) in wrap(&value.content, self.width.saturating_sub(15)).into_iter().enumerate() {
+            let label = if i == 0 { label } else { "" };
+            self.lines.push(Line::from(vec![
+                Span::styled(format!("{label:<15}"), self.model.theme.dim),
+                Span::styled(part, style),
+            ]));
+        }
+    }
+
+    fn text(&mut self, text: &str, style: ratatui::style::Style) {
+        for part in wrap(&escape(text), self.width) {
+            self.lines.push(Line::styled(part, style));
+        }
+    }
+
+    fn backup(&mut self, backup: &Backup) {
+        let model = self.model;
+        self.title(&backup.name);
+        let job = model.job_of(&Target::Backup(backup.name.clone()));
+        let active = job.filter(|j| !j.state.is_finished());
+        if active.is_none() {
+            let (state, style) = backup_state(model, backup);
+            self.fact_styled("State", Span::styled(state, style));
+        }
+        if let Some(job) = active {
+            self.job(job);
+            self.heading("Backup");
+        }
+        if let Some(error) = &backup.error {
+            self.fact_styled("Error", Span::styled(escape(error), model.theme.error));
+        }
+        self.fact("Service", escape(&backup.service));
+        let folder = if backup.folder.is_empty() { String::new() } else { format!(" / {}", escape(&backup.folder)) };
+        self.fact("Storage", format!("{}{folder}", escape(&backup.storage)));
+        self.fact("Model", format!("{}, {}", model_word(backup), type_word(backup)));
+        if let Some(at) = backup.consistent_at {
+            let ts = backup.consistent_at_ts.map_or(String::new(), |ts| format!("  ({ts})"));
+            self.fact("Consistent at", format!("{}{ts}", when_exactly(model, at)));
+        }
+        match (backup.size_bytes, backup.uncompressed_bytes) {
+            (Some(size), Some(plain)) => self.fact("Size", format!("{} stored, {} of BSON", bytes(size), bytes(plain))),
+            (Some(size), None) => self.fact("Size", format!("{} stored", bytes(size))),
+            _ => {}
+        }
+        if let Some(documents) = backup.documents {
+            self.fact("Documents", count(documents));
+        }
+        let took = backup.finished_at.map(|end| (end - backup.started_at).num_seconds().max(0) as u64);
+        let took = took.map_or(String::new(), |s| format!(", took {}", duration(s)));
+        self.fact("Started", format!("{}{took}", when_exactly(model, backup.started_at)));
+        if let Some(version) = &backup.server_version {
+            let fcv = backup.fcv.as_ref().map_or(String::new(), |f| format!(", FCV {}", escape(f)));
+            self.fact("Server", format!("MongoDB {}{fcv}", escape(version)));
+        }
+        self.fact("Compression", backup.compression.to_string());
+        if backup.pinned {
+            self.fact("Pinned", "yes: nothing removes it");
+        }
+        match (backup.verified_at, &backup.verify_error) {
+            (Some(at), None) => {
+                self.fact_styled("Verified", Span::styled(format!("✓ {}", ago(model, at)), model.theme.ok));
+            }
+            (Some(at), Some(error)) => {
+                let text = format!("✗ {}: {}", ago(model, at), escape(error));
+                self.fact_styled("Verified", Span::styled(text, model.theme.error));
+            }
+            (None, _) => self.fact("Verified", "never"),
+        }
+        self.fact("Recoverable", "to the moment it is consistent at; point in time is not built yet");
+        match model.manifests.get(&backup.name) {
+            Some(Load::Ready(manifest)) => self.manifest(manifest),
+            Some(Load::Waiting) => self.text("Reading the manifest…", model.theme.dim),
+            Some(Load::Failed(problem)) => {
+                self.heading("Manifest");
+                self.text(&problem.message, model.theme.error);
+                if let Some(hint) = &problem.hint {
+                    self.text(hint, model.theme.dim);
+                }
+            }
+            None => {}
+        }
+        if let Some(job) = job {
+            if active.is_none() {
+                self.heading(&format!("Job {}", job.id));
+                self.job_facts(job);
+            }
+            self.log(job);
+        }
+    }
+
+    fn manifest(&mut self, manifest: &Manifest) {
+        let model = self.model;
+        self.heading("Manifest");
+        self.fact("Replica set", escape(&manifest.replica_set));
+        self.fact("Read from", escape(&manifest.member));
+        self.fact("Tool", format!("mongokeep {}, format {}", escape(&manifest.tool_version), manifest.format_version));
+        self.fact("Oplog", format!("{} entries", count(manifest.oplog_entries)));
+        if !manifest.selection.is_everything() {
+            let words = |list: &[crate::domain::namespace::Pattern]| {
+                list.iter().map(|p| escape(&p.to_string())).collect::<Vec<_>>().join(", ")
+            };
+            if !manifest.selection.include.is_empty() {
+                self.fact("Included", words(&manifest.selection.include));
+            }
+            if !manifest.selection.exclude.is_empty() {
+                self.fact("Excluded", words(&manifest.selection.exclude));
+            }
+        }
+        if !manifest.open_transactions.is_empty() {
+            let n = manifest.open_transactions.len();
+            self.fact("Transactions", format!("{n} open at that moment; a restore discards them"));
+        }
+        if !manifest.left_out.is_empty() {
+            self.heading("Left out");
+            for left in &manifest.left_out {
+                self.text(&format!("{}: {}", left.what, left.why), model.theme.warn);
+            }
+        }
+        self.heading(&format!("Collections ({})", count(manifest.collections.len() as u64)));
+        let name_width = self.width.saturating_sub(28).clamp(12, 60);
+        for entry in manifest.collections.iter().take(COLLECTIONS) {
+            let name = super::text::fit(&escape(&entry.namespace.to_string()), name_width);
+            let pad = name_width.saturating_sub(unicode_width::UnicodeWidthStr::width(name.as_str()));
+            self.lines.push(Line::from(vec![
+                Span::raw(format!("{name}{}", " ".repeat(pad))),
+                Span::raw(format!("{:>15}", count(entry.documents))),
+                Span::styled(format!("{:>11}", bytes(entry.bytes)), model.theme.dim),
+            ]));
+        }
+        if manifest.collections.len() > COLLECTIONS {
+            let more = manifest.collections.len() - COLLECTIONS;
+            self.text(
+                &format!("and {} more: mongokeep backup show {}", count(more as u64), manifest.name),
+                model.theme.dim,
+            );
+        }
+    }
+
+    fn job(&mut self, job: &Job) {
+        self.job_facts(job);
+        if !matches!(self.model.target(), Some(Target::Backup(_))) {
+            self.log(job);
+        }
+    }
+
+    fn job_facts(&mut self, job: &Job) {
+        let model = self.model;
+        let (state, style) = job_state(model, job);
+        self.fact_styled("State", Span::styled(state, style));
+        if !job.state.is_finished() && job.progress.bytes_done + job.progress.bytes_total > 0 {
+            let width = self.width.saturating_sub(16).min(40);
+            let mut spans = vec![Span::styled(format!("{:<15}", "Progress"), model.theme.dim)];
+            spans.extend(bar(model, &job.progress, width));
+            self.lines.push(Line::from(spans));
+            self.fact("", progress_words(&job.progress));
+        }
+        let p = &job.progress;
+        if p.objects_total > 0 {
+            let documents =
+                if p.documents_done > 0 { format!(", {} documents", count(p.documents_done)) } else { String::new() };
+            self.fact("Collections", format!("{} of {}{documents}", count(p.objects_done), count(p.objects_total)));
+        }
+        if !job.phase.is_empty() && !job.state.is_finished() {
+            self.fact("Now", escape(&job.phase));
+        }
+        if let Some(error) = &job.error {
+            self.fact_styled("Error", Span::styled(escape(error), model.theme.error));
+            if let Some(hint) = &job.hint {
+                self.fact_styled("What to do", Span::styled(escape(hint), model.theme.warn));
+            }
+        }
+        self.fact("Attempt", job.attempt.max(1).to_string());
+        if job.state == JobState::WaitingRetry
+            && let Some(at) = job.next_attempt_at
+        {
+            self.fact("Next attempt", when_exactly(model, at));
+        }
+        self.fact("Queued", when_exactly(model, job.created_at));
+        if let (Some(start), Some(end)) = (job.started_at, job.finished_at) {
+            let seconds = (end - start).num_seconds().max(0) as u64;
+            self.fact("Took", duration(seconds));
+        }
+    }
+
+    fn log(&mut self, job: &Job) {
+        let model = self.model;
+        let Some(log) = model.logs.get(&job.id).filter(|l| !l.is_empty()) else { return };
+        self.heading("Log");
+        let mut attempt = log.front().map_or(1, |l| l.attempt);
+        for line in log {
+            if line.attempt != attempt {
+                attempt = line.attempt;
+                self.lines.push(Line::styled(format!("attempt {attempt}"), model.theme.accent));
+            }
+            let style = match line.level {
+                LogLevel::Info => model.theme.text,
+                LogLevel::Warn => model.theme.warn,
+                LogLevel::Error => model.theme.error,
+            };
+            let sign = match line.level {
+                LogLevel::Info => ' ',
+                LogLevel::Warn => '!',
+                LogLevel::Error => 'x',
+            };
+            let time = line.at.with_timezone(&model.zone).format("%H:%M:%S").to_string();
+            for (i, part) in wrap(&escape(&line.message), self.width.saturating_sub(11)).into_iter().enumerate() {
+                let time = if i == 0 { time.as_str() } else { "" };
+                let sign = if i == 0 { sign } else { ' ' };
+                self.lines.push(Line::from(vec![
+                    Span::styled(format!("{time:<8} "), model.theme.dim),
+                    Span::styled(format!("{sign} "), style),
+                    Span::styled(part, style),
+                ]));
+            }
+        }
+    }
+
+    fn storage(&mut self, name: &str) {
+        let model = self.model;
+        let Some(storage) = model.data.storages.iter().find(|s| s.name == name) else {
+            return self.gone(&format!("The storage {name} is gone."));
+        };
+        self.title(name);
+        self.fact("Type", escape(&storage.kind));
+        self.fact("Where", escape(&storage.place));
+        for (key, value) in &storage.config {
+            let label = crate::domain::fields::storage_fields(&storage.kind)
+                .iter()
+                .find(|f| f.key == key)
+                .map_or(key.as_str(), |f| f.label);
+            if !storage.place.contains(value.as_str()) && !value.is_empty() {
+                self.fact(&escape(label), escape(value));
+            }
+        }
+        self.fact("Backups", count(storage.backups));
+        self.fact("Held", bytes(storage.bytes));
+        if let Some(Some(free)) = model.free_space.get(name) {
+            self.fact("Free", bytes(*free));
+        }
+        match (storage.last_test_at, &storage.last_test_error) {
+            (Some(at), None) => {
+                self.fact_styled("Last test", Span::styled(format!("✓ passed {}", ago(model, at)), model.theme.ok));
+            }
+            (Some(at), Some(error)) => {
+                let text = format!("✗ failed {}: {}", ago(model, at), escape(error));
+                self.fact_styled("Last test", Span::styled(text, model.theme.error));
+            }
+            (None, _) => self.fact("Last test", "never; t tests it"),
+        }
+        self.recent("Backups here", |b| b.storage == name);
+    }
+
+    fn service(&mut self, name: &str) {
+        let model = self.model;
+        let Some(service) = model.data.services.iter().find(|s| s.name == name) else {
+            return self.gone(&format!("The service {name} is gone."));
+        };
+        self.title(name);
+        let ((state, style), server) = service_state(model, name);
+        self.fact_styled("State", Span::styled(state, style));
+        if let Some(Load::Failed(problem)) = model.infos.get(name) {
+            self.fact_styled("", Span::styled(escape(&problem.message), model.theme.error));
+            if let Some(hint) = &problem.hint {
+                self.fact_styled("What to do", Span::styled(escape(hint), model.theme.warn));
+            }
+        }
+        if server != "-" {
+            self.fact("Server", format!("MongoDB {server}"));
+        }
+        self.fact("Connection", escape(&service.uri));
+        self.fact("Cluster label", service.cluster.as_deref().map_or("-".into(), escape));
+        let last = service.last_good_backup_at.map_or("never".into(), |at| ago(model, at));
+        self.fact("Last good", last);
+        self.fact("Schedules", "none: scheduling is not built yet in this version");
+        self.recent("Backups", |b| b.service == name);
+    }
+
+    /// The newest backups that belong to a service or storage.
+    fn recent(&mut self, title: &str, keep: impl Fn(&Backup) -> bool) {
+        let model = self.model;
+        let found: Vec<&Backup> = model.data.backups.iter().filter(|b| keep(b)).take(12).collect();
+        self.heading(title);
+        if found.is_empty() {
+            self.text("none yet", model.theme.dim);
+        }
+        let name_width = self.width.saturating_sub(40).clamp(10, 40);
+        for backup in found {
+            let (state, style) = backup_state(model, backup);
+            let name = super::text::fit(&escape(&backup.name), name_width);
+            self.lines.push(Line::from(vec![
+                Span::raw(format!("{name:<name_width$}  ")),
+                Span::styled(format!("{state:<13}"), style),
+                Span::raw(format!("{:>9}  ", backup.size_bytes.map_or("-".into(), bytes))),
+                Span::styled(when(model, backup.consistent_at.unwrap_or(backup.started_at)), model.theme.dim),
+            ]));
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! A form: one column of rows, what is wrong at the row itself, the buttons at the end.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+use unicode_width::UnicodeWidthStr;
+
+use super::pages::check_sign;
+use super::text::{fit, spinner, wrap};
+use super::{place_cursor, popup};
+use crate::domain::field::FieldKind;
+use crate::domain::fields::NOT_BUILT;
+use crate::domain::service::CheckState;
+use crate::domain::text::{bytes, escape};
+use crate::tui::form::{ADD, Form, Item, Purpose, Row};
+use crate::tui::model::{Load, Model};
+
+/// Columns of the labels.
+const LABEL: usize = 18;
+
+pub fn draw(frame: &mut Frame, model: &Model, form: &Form, area: Rect) {
+    let theme = &model.theme;
+    let width = 92.min(area.width.saturating_sub(2));
+    let inner_width = usize::from(width).saturating_sub(4);
+    let (lines, focus_line, cursor) = body(model, form, inner_width);
+    let foot = footer(model, form, inner_width);
+    let height = (lines.len() + foot.len() + 3) as u16;
+    let inner = popup(frame, model, area, width, height, &title(form));
+    let room = usize::from(inner.height).saturating_sub(foot.len() + 1);
+    // The row with the cursor is always in the window, with the line below it where its help or error stands.
+    let last = (focus_line + 2).min(lines.len());
+    let from = last.saturating_sub(room).min(focus_line);
+    let cut = lines.len().saturating_sub(from + room);
+    let shown: Vec<Line> = lines.into_iter().skip(from).take(room).collect();
+    frame.render_widget(Paragraph::new(shown), Rect { height: room as u16, ..inner });
+    if from > 0 || cut > 0 {
+        let text = if cut > 0 { "more below ↓" } else { "more above ↑" };
+        let width = text.width() as u16;
+        let x = inner.right().saturating_sub(width + 1);
+        let place = Rect { x, y: inner.bottom(), width, height: 1 };
+        if place.bottom() <= frame.area().bottom() && place.right() <= frame.area().right() {
+            frame.render_widget(Paragraph::new(Span::styled(text, theme.dim)), place);
+        }
+    }
+    let y = inner.y + room as u16;
+    let mut foot_lines = foot;
+    foot_lines.push(buttons(model, form, inner_width));
+    frame.render_widget(Paragraph::new(foot_lines), Rect { y, height: inner.bottom().saturating_sub(y), ..inner });
+    if let Some(x) = cursor
+        && focus_line >= from
+        && focus_line - from < room
+    {
+        place_cursor(frame, inner.x + x, inner.y + (focus_line - from) as u16);
+    }
+}
+
+fn title(form: &Form) -> String {
+    match &form.purpose {
+        Purpose::AddService => "Add a service".into(),
+        Purpose::EditService(name) => format!("Edit the service {}", escape(name)),
+        Purpose::AddStorage => "Add a storage".into(),
+        Purpose::EditStorage(name) => format!("Edit the storage {}", escape(name)),
+        Purpose::CreateBackup => "Create a backup".into(),
+        Purpose::Restore(backup) => format!("Restore {}", escape(backup)),
+        Purpose::Setting(key) => format!("Change {}", escape(key)),
+    }
+}
+
+fn submit_label(form: &Form) -> &'static str {
+    match form.purpose {
+        Purpose::AddService | Purpose::AddStorage => "Add",
+        Purpose::EditService(_) | Purpose::EditStorage(_) | Purpose::Setting(_) => "Save",
+        Purpose::CreateBackup => "Back up now",
+        Purpose::Restore(_) => "Show the plan",
+    }
+}
+
+/// The rows, the line of the row with the cursor, and the column of the text cursor.
+fn body(model: &Model, form: &Form, width: usize) -> (Vec<Line<'static>>, usize, Option<u16>) {
+    let theme = &model.theme;
+    let mut lines = Vec::new();
+    let mut focus_line = 0;
+    let mut cursor = None;
+    let visible = form.visible();
+    let (advanced, plain): (Vec<usize>, Vec<usize>) = visible.into_iter().partition(|i| form.rows[*i].field.advanced);
+    let mut draw_row = |i: usize, lines: &mut Vec<Line<'static>>| {
+        let row = &form.rows[i];
+        let focused = form.focus == Item::Row(i);
+        if focused {
+            focus_line = lines.len();
+        }
+        let (line, at) = row_line(model, form, row, focused, width);
+        if focused {
+            cursor = at;
+        }
+        lines.push(line);
+        if let Some(error) = &row.error {
+            for part in wrap(&format!("✗ {}", escape(error)), width.saturating_sub(LABEL)) {
+                lines.push(Line::from(vec![Span::raw(" ".repeat(LABEL)), Span::styled(part, theme.error)]));
+            }
+        } else if focused && !row.field.help.is_empty() {
+            for part in wrap(row.field.help, width.saturating_sub(LABEL)) {
+                lines.push(Line::from(vec![Span::raw(" ".repeat(LABEL)), Span::styled(part, theme.dim)]));
+            }
+        }
+    };
+    for i in plain {
+        draw_row(i, &mut lines);
+    }
+    if form.has_advanced() {
+        let focused = form.focus == Item::Advanced;
+        let sign = if form.advanced_open { "▾" } else { "▸" };
+        let style = if focused { theme.input_focused } else { theme.text };
+        let summary = if form.advanced_open { String::new() } else { advanced_summary(form) };
+        let summary = fit(&summary, width.saturating_sub(LABEL));
+        let at = lines.len();
+        lines.push(Line::from(vec![
+            Span::styled(format!("{sign} Advanced"), style),
+            Span::raw(" ".repeat(LABEL.saturating_sub(10))),
+            Span::styled(summary, theme.dim),
+        ]));
+        for i in advanced {
+            draw_row(i, &mut lines);
+        }
+        if focused {
+            focus_line = at;
+        }
+    }
+    if matches!(form.focus, Item::Cancel | Item::Submit) {
+        focus_line = lines.len().saturating_sub(1);
+    }
+    (lines, focus_line, cursor)
+}
+
+/// What the folded rows hold: `retry manual · compression zstd:1`.
+fn advanced_summary(form: &Form) -> String {
+    form.rows
+        .iter()
+        .filter(|r| r.field.advanced && form.applies(r) && !r.value().is_empty())
+        .map(|r| {
+            let value = if r.field.kind == FieldKind::Secret { "***" } else { r.value() };
+            format!("{} {}", r.field.label.to_lowercase(), escape(value))
+        })
+        .collect::<Vec<_>>()
+        .join(" · ")
+}
+
+fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) -> (Line<'static>, Option<u16>) {
+    let theme = &model.theme;
+    let label_style = match (focused, row.disabled.is_some()) {
+        (true, _) => theme.accent,
+        (_, true) => theme.disabled,
+        _ => theme.text,
+    };
+    let mark = if focused { "▸ " } else { "  " };
+    let label = fit(row.field.label, LABEL - 4);
+    let needed = if row.field.required { "*" } else { " " };
+    let mut spans = vec![
+        Span::styled(mark, theme.accent),
+        Span::styled(label.clone(), label_style),
+        Span::styled(needed, theme.warn),
+        Span::raw(" ".repeat(LABEL.saturating_sub(3 + label.width()))),
+    ];
+    let room = width.saturating_sub(LABEL);
+    if row.is_choice() {
+        spans.extend(choice_spans(model, form, row, focused, room));
+        return (Line::from(spans), None);
+    }
+    let note = note(model, form, row);
+    let field_width = if note.is_empty() { room.min(56) } else { room.min(30) };
+    let shown = match row.field.kind {
+        // As many signs as were typed, up to a few: the length of a password is nobody's business.
+        FieldKind::Secret if !row.value().is_empty() => "•".repeat(row.value().chars().count().min(24)),
+        _ => escape(row.value()),
+    };
+    let scroll = row.input.visual_scroll(field_width.saturating_sub(1));
+    let visible: String = if row.field.kind == FieldKind::Secret { shown } else { skip_columns(&shown, scroll) };
+    let text: String = take_columns(&visible, field_width);
+    let pad = " ".repeat(field_width.saturating_sub(text.width()));
+    let style = if row.disabled.is_some() {
+        theme.disabled
+    } else if focused {
+        theme.input_focused
+    } else {
+        theme.input
+    };
+    let cursor = match row.field.kind {
+        FieldKind::Secret => text.width(),
+        _ => row.input.visual_cursor().saturating_sub(scroll),
+    };
+    spans.push(Span::styled(text + &pad, style));
+    if !note.is_empty() {
+        spans.push(Span::styled(fit(&format!("  {note}"), room.saturating_sub(field_width)), theme.dim));
+    }
+    let cursor = (LABEL + cursor.min(field_width.saturating_sub(1))) as u16;
+    (Line::from(spans), (row.disabled.is_none()).then_some(cursor))
+}
+
+fn skip_columns(text: &str, columns: usize) -> String {
+    let mut used = 0;
+    text.chars()
+        .skip_while(|c| {
+            let skip = used < columns;
+            used += unicode_width::UnicodeWidthChar::width(*c).unwrap_or(0);
+            skip
+        })
+        .collect()
+}
+
+fn take_columns(text: &str, columns: usize) -> String {
+    let mut used = 0;
+    text.chars()
+        .take_while(|c| {
+            used += unicode_width::UnicodeWidthChar::width(*c).unwrap_or(0);
+            used <= columns
+        })
+        .collect()
+}
+
+fn choice_spans(model: &Model, form: &Form, row: &Row, focused: bool, room: usize) -> Vec<Span<'static>> {
+    let theme = &model.theme;
+    let taken = if focused { theme.input_focused } else { theme.text };
+    // What has names that are not known beforehand is shown one at a time.
+    if matches!(row.field.kind, FieldKind::Service | FieldKind::Storage | FieldKind::Backup) {
+        let what = if row.field.kind == FieldKind::Storage { "storage" } else { "service" };
+        let text = if row.value() == ADD { format!("+ add a {what}, Enter") } else { escape(row.value()) };
+        let text = fit(&text, 28);
+        let many = row.choices.len() > 1 && row.disabled.is_none();
+        let (before, after) = if many && focused { ("← ", " →") } else { ("", "") };
+        let note = fit(&format!("  {}", note(model, form, row)), room.saturating_sub(text.width() + 4));
+        let style = if row.disabled.is_some() { theme.disabled } else { taken };
+        return vec![
+            Span::styled(before, theme.key),
+            Span::styled(text, style),
+            Span::styled(after, theme.key),
+            Span::styled(note, theme.dim),
+        ];
+    }
+    if row.field.kind == FieldKind::Bool {
+        let on = row.value() == "true";
+        let text = if on { "[x] yes" } else { "[ ] no " };
+        return vec![Span::styled(text, taken)];
+    }
+    let mut spans: Vec<Span> = Vec::new();
+    let mut why: Option<&str> = None;
+    for choice in &row.choices {
+        let picked = choice.value == row.value();
+        let sign = match (picked, model.look.ascii) {
+            (true, false) => "(•)",
+            (true, true) => "(*)",
+            (false, _) => "( )",
+        };
+        let style: Style = match (&choice.disabled, picked) {
+            (Some(reason), _) => {
+                // At the end of a row there is room for the short form only.
+                let short = if reason.contains(NOT_BUILT) { "not built yet" } else { reason };
+                why.get_or_insert(short);
+                theme.disabled
+            }
+            (None, true) => taken,
+            (None, false) => theme.text,
+        };
+        spans.push(Span::styled(format!("{sign} {}", escape(&choice.value)), style));
+        spans.push(Span::raw("  "));
+    }
+    if let Some(why) = why {
+        let used: usize = spans.iter().map(|s| s.content.width()).sum();
+        // Several words may be off for the same reason; saying it once is enough.
+        spans.push(Span::styled(fit(&format!("← {}", escape(why)), room.saturating_sub(used)), theme.disabled));
+    }
+    spans
+}
+
+/// What is known about the value of a row.
+fn note(model: &Model, form: &Form, row: &Row) -> String {
+    let value = row.value();
+    match row.field.kind {
+        FieldKind::Service => match model.infos.get(value) {
+            Some(Load::Ready(info)) => {
+                let set = match &info.replica_set {
+                    Some(set) => format!(
+                        " · replica set {}, {} member{}",
+                        escape(set),
+                        info.members,
+                        super::chrome::plural(info.members)
+                    ),
+                    None => " · not a replica set".into(),
+                };
+                format!("MongoDB {}{set}", escape(&info.server_version))
+            }
+            Some(Load::Failed(_)) => "does not answer".into(),
+            Some(Load::Waiting) => format!("{} asking the server", spinner(model)),
+            None => String::new(),
+        },
+        FieldKind::Storage => {
+            let Some(storage) = model.data.storages.iter().find(|s| s.name == value) else { return String::new() };
+            match model.free_space.get(value) {
+                Some(Some(free)) => format!("{} · {} free", escape(&storage.place), bytes(*free)),
+                _ => escape(&storage.place),
+            }
+        }
+        _ if row.field.key == "name" && form.purpose == Purpose::CreateBackup && !row.touched => "must be free".into(),
+        _ => String::new(),
+    }
+}
+
+/// What stands below the rows: prerequisites, the sentence, the error.
+fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let mut lines = vec![Line::raw("")];
+    if form.purpose == Purpose::CreateBackup {
+        lines.extend(prerequisites(model, form.text("service"), width));
+    }
+    if let Some(problem) = &form.error {
+        for part in wrap(&format!("✗ {}", escape(&problem.message)), width).into_iter().take(3) {
+            lines.push(Line::styled(part, theme.error));
+        }
+        if let Some(hint) = &problem.hint {
+            for part in wrap(&escape(hint), width).into_iter().take(2) {
+                lines.push(Line::styled(part, theme.warn));
+            }
+        }
+    } else if let Some(sentence) = sentence(form) {
+        lines.extend(wrap(&sentence, width).into_iter().take(3).map(Line::raw));
+    }
+    lines
+}
+
+/// The live check of the chosen service: the sum, and what is wrong with its remedy.
+fn prerequisites(model: &Model, service: &str, width: usize) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    match model.checks.get(service) {
+        Some(Load::Waiting) => {
+            vec![Line::styled(format!("{} checking the prerequisites", spinner(model)), theme.running)]
+        }
+        Some(Load::Failed(problem)) => {
+            let text = format!("✗ prerequisites: {}", escape(&problem.message));
+            wrap(&text, width).into_iter().take(2).map(|part| Line::styled(part, theme.error)).collect()
+        }
+        Some(Load::Ready(report)) => {
+            let mut lines = Vec::new();
+            let passed = report.items.iter().filter(|i| i.state == CheckState::Pass).count();
+            let wrong: Vec<_> =
+                report.items.iter().filter(|i| matches!(i.state, CheckState::Warn | CheckState::Fail)).collect();
+            if wrong.is_empty() {
+                lines.push(Line::styled(format!("✓ all {passed} prerequisites are met"), theme.ok));
+            }
+            for item in wrong.into_iter().take(2) {
+                let (sign, style) = check_sign(model, item.state);
+                let text = format!("{sign} {}: {}", escape(&item.title), escape(&item.detail));
+                lines.push(Line::styled(fit(&text, width), style));
+                if !item.remedy.is_empty() {
+                    lines.push(Line::styled(fit(&format!("  {}", escape(&item.remedy)), width), theme.key));
+                }
+            }
+            lines
+        }
+        None => Vec::new(),
+    }
+}
+
+/// What will happen, in one sentence.
+pub fn sentence(form: &Form) -> Option<String> {
+    let text = |key: &str| escape(form.text(key));
+    match &form.purpose {
+        Purpose::CreateBackup => {
+            let (service, storage) = (form.text("service"), form.text("storage"));
+            if service == ADD || storage == ADD || service.is_empty() || storage.is_empty() {
+                return Some("A backup needs a service and a storage.".into());
+            }
+            let folder = if text("folder").is_empty() { String::new() } else { format!("/{}", text("folder")) };
+            let what = match (form.text("include").is_empty(), form.text("exclude").is_empty()) {
+                (true, true) => "the whole of".to_owned(),
+                (false, true) => format!("{} of", text("include")),
+                (true, false) => format!("all but {} of", text("exclude")),
+                (false, false) => format!("{} without {} of", text("include"), text("exclude")),
+            };
+            let retry = match form.text("retry") {
+                "auto" => {
+                    format!(" It is tried again up to {} times, {} apart.", text("retries"), text("retry_interval"))
+                }
+                _ => String::new(),
+            };
+            Some(format!("Now {what} {} is backed up once to {}{folder}.{retry}", text("service"), text("storage")))
+        }
+        Purpose::Restore(_) => Some("The plan comes first: nothing is written before you have seen it.".into()),
+        _ => None,
+    }
+}
+
+fn buttons(model: &Model, form: &Form, width: usize) -> Line<'static> {
+    let theme = &model.theme;
+    let style = |item| if form.focus == item { theme.button_focused } else { theme.button };
+    let mark = |item| if form.focus == item { "▸" } else { " " };
+    let cancel = format!("{}[ Cancel ]", mark(Item::Cancel));
+    let submit = format!("{}[ {} ]", mark(Item::Submit), submit_label(form));
+    let wait = if form.submitting { format!("{} one moment ", spinner(model)) } else { String::new() };
+    let pad = width.saturating_sub(cancel.width() + submit.width() + wait.width() + 1);
+    Line::from(vec![
+        Span::styled(wait, theme.running),
+        Span::raw(" ".repeat(pad)),
+        Span::styled(cancel, style(Item::Cancel)),
+        Span::raw(" "),
+        Span::styled(submit, style(Item::Submit)),
+    ])
+}

@@ -1,0 +1,389 @@
+//! The lists behind the tabs, what stands beside them, and what stands there when they are empty.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Paragraph, Wrap};
+
+use super::table::{self, Column, left, right};
+use super::text::{age, ago, job_state, row_state, spinner, when};
+use super::{Areas, details};
+use crate::domain::backup::{Backup, BackupType, Model as DataModel};
+use crate::domain::fields::SETTING_FIELDS;
+use crate::domain::text::{bytes, count, escape};
+use crate::tui::action::Action;
+use crate::tui::model::{BackupRow, Load, Model, Tab};
+use crate::tui::rows::kind_word;
+
+const BACKUPS: &[Column] = &[
+    left("NAME", 18, 99),
+    left("SERVICE", 12, 8),
+    left("MODEL", 8, 2),
+    left("TYPE", 4, 1),
+    left("STATE", 18, 10),
+    right("SIZE", 8, 7),
+    left("CONSISTENT AT", 13, 5),
+    right("AGE", 6, 6),
+];
+
+const JOBS: &[Column] = &[
+    left("BACKUP", 18, 99),
+    right("JOB", 5, 7),
+    left("KIND", 8, 8),
+    left("SERVICE", 12, 5),
+    left("STATE", 18, 10),
+    right("DONE", 8, 4),
+    right("ATTEMPT", 7, 2),
+    right("AGE", 6, 6),
+];
+
+const STORAGES: &[Column] = &[
+    left("NAME", 12, 99),
+    left("TYPE", 10, 6),
+    left("WHERE", 22, 8).grow(),
+    right("BACKUPS", 7, 3),
+    right("HELD", 8, 6),
+    left("LAST TEST", 15, 7),
+];
+
+const SERVICES: &[Column] = &[
+    left("NAME", 16, 99),
+    left("STATE", 14, 9),
+    left("SERVER", 22, 6),
+    left("LAST GOOD", 14, 7),
+    right("BACKUPS", 7, 5),
+    left("CONNECTION", 32, 3).grow(),
+];
+
+const SETTINGS: &[Column] = &[left("SETTING", 27, 99), left("VALUE", 16, 9), left("WHAT IT IS", 26, 3).grow()];
+const KEYS: &[Column] = &[left("ACTION", 44, 99), left("KEYS", 20, 9), left("WHERE", 18, 3)];
+
+pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
+    let tab = model.tab();
+    let list = model.list(tab);
+    if list.rows.is_empty() {
+        return empty(frame, model, areas);
+    }
+    let table = |frame: &mut Frame, columns, cells: &dyn Fn(u32) -> Vec<(String, Style)>| {
+        table::draw(frame, model, list, areas.heading, areas.rows, columns, cells);
+    };
+    match tab {
+        Tab::Backups => table(frame, BACKUPS, &|at| backup_cells(model, at)),
+        Tab::Restores | Tab::Jobs => table(frame, JOBS, &|at| job_cells(model, at)),
+        Tab::Storages => table(frame, STORAGES, &|at| storage_cells(model, at)),
+        Tab::Services => table(frame, SERVICES, &|at| service_cells(model, at)),
+        Tab::General | Tab::Appearance => table(frame, SETTINGS, &|at| setting_cells(model, at)),
+        Tab::Keys => table(frame, KEYS, &|at| key_cells(model, at)),
+        Tab::Schedules | Tab::About => {}
+    }
+    if let Some(side) = areas.side
+        && let Some(target) = model.target()
+    {
+        let inner = Rect { x: side.x + 1, width: side.width.saturating_sub(1), ..side };
+        let mut lines = details::lines(model, &target, inner.width);
+        // The log is at the end and is what moves; when not all fits, its newest lines stay.
+        let room = usize::from(inner.height);
+        if lines.len() > room && room > 0 {
+            let keep = details::LEADING.min(room / 2);
+            let tail = lines.split_off(lines.len() - (room - keep - 1));
+            lines.truncate(keep);
+            lines.push(Line::styled("…  Enter shows everything", model.theme.dim));
+            lines.extend(tail);
+        }
+        frame.render_widget(Paragraph::new(lines), inner);
+    }
+}
+
+fn backup_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
+    let theme = &model.theme;
+    let Some(row) = model.backup_row(at) else { return Vec::new() };
+    let state = row_state(model, row);
+    match row {
+        BackupRow::Backup(backup, job) => {
+            let running = job.filter(|j| j.kind == crate::domain::job::JobKind::Backup);
+            let size = match running {
+                Some(job) => bytes(job.progress.bytes_done),
+                None => backup.size_bytes.map_or("-".into(), bytes),
+            };
+            let pin = if backup.pinned { " ⚑" } else { "" };
+            vec![
+                (format!("{}{pin}", escape(&backup.name)), theme.text),
+                (escape(&backup.service), theme.dim),
+                (model_word(backup).into(), theme.dim),
+                (type_word(backup).into(), theme.dim),
+                state,
+                (size, theme.text),
+                (backup.consistent_at.map_or("-".into(), |t| when(model, t)), theme.text),
+                (age(model, backup.started_at), theme.dim),
+            ]
+        }
+        BackupRow::Pending(job) => vec![
+            (escape(job.backup.as_deref().unwrap_or("-")), theme.text),
+            (escape(job.service.as_deref().unwrap_or("-")), theme.dim),
+            ("-".into(), theme.dim),
+            ("-".into(), theme.dim),
+            state,
+            (bytes(job.progress.bytes_done), theme.text),
+            ("-".into(), theme.dim),
+            (age(model, job.created_at), theme.dim),
+        ],
+    }
+}
+
+pub fn model_word(backup: &Backup) -> &'static str {
+    match backup.model {
+        DataModel::Logical => "logical",
+        DataModel::Physical => "physical",
+    }
+}
+
+pub fn type_word(backup: &Backup) -> &'static str {
+    match backup.backup_type {
+        BackupType::Full => "full",
+        BackupType::Pitr => "pitr",
+    }
+}
+
+fn job_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
+    let theme = &model.theme;
+    let Some(job) = model.data.jobs.get(at as usize) else { return Vec::new() };
+    let text = |t: &Option<String>| escape(t.as_deref().unwrap_or("-"));
+    vec![
+        (text(&job.backup), theme.text),
+        (job.id.to_string(), theme.dim),
+        (kind_word(job.kind).into(), theme.text),
+        (text(&job.service), theme.dim),
+        job_state(model, job),
+        (bytes(job.progress.bytes_done), theme.text),
+        (job.attempt.max(1).to_string(), theme.dim),
+        (age(model, job.created_at), theme.dim),
+    ]
+}
+
+fn storage_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
+    let theme = &model.theme;
+    let Some(storage) = model.data.storages.get(at as usize) else { return Vec::new() };
+    let running = model.tests.get(&storage.name).is_some_and(|t| t.result.is_none());
+    let test = match (storage.last_test_at, &storage.last_test_error) {
+        _ if running => (format!("{} testing", spinner(model)), theme.running),
+        (Some(at), None) => (format!("✓ ok {}", ago(model, at)), theme.ok),
+        (Some(at), Some(_)) => (format!("✗ failed {}", ago(model, at)), theme.error),
+        (None, _) => ("never tested".into(), theme.dim),
+    };
+    vec![
+        (escape(&storage.name), theme.text),
+        (escape(&storage.kind), theme.dim),
+        (escape(&storage.place), theme.text),
+        (count(storage.backups), theme.text),
+        (bytes(storage.bytes), theme.text),
+        test,
+    ]
+}
+
+/// Sign, word and server of a service, as far as a look at it told.
+pub fn service_state(model: &Model, name: &str) -> ((String, Style), String) {
+    let theme = &model.theme;
+    match model.infos.get(name) {
+        Some(Load::Ready(info)) => {
+            let set = match &info.replica_set {
+                Some(set) => format!(" {} {} member{}", escape(set), info.members, super::chrome::plural(info.members)),
+                None => String::new(),
+            };
+            (("✓ answers".into(), theme.ok), format!("{}{set}", escape(&info.server_version)))
+        }
+        Some(Load::Failed(_)) => (("✗ no answer".into(), theme.error), "-".into()),
+        Some(Load::Waiting) => ((format!("{} asking", spinner(model)), theme.running), "-".into()),
+        None => (("◌ not asked".into(), theme.dim), "-".into()),
+    }
+}
+
+fn service_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
+    let theme = &model.theme;
+    let Some(service) = model.data.services.get(at as usize) else { return Vec::new() };
+    let (state, server) = service_state(model, &service.name);
+    let last = match service.last_good_backup_at {
+        Some(at) => (ago(model, at), theme.text),
+        None => ("never".into(), theme.warn),
+    };
+    vec![
+        (escape(&service.name), theme.text),
+        state,
+        (server, theme.dim),
+        last,
+        (count(service.backups), theme.text),
+        (escape(&service.uri), theme.dim),
+    ]
+}
+
+fn setting_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
+    let theme = &model.theme;
+    let Some((key, value)) = model.data.settings.get(at as usize) else { return Vec::new() };
+    let field = SETTING_FIELDS.iter().find(|f| f.key == key);
+    let shown = if value.is_empty() { "(empty)".to_owned() } else { escape(value) };
+    let style = if field.is_some_and(|f| f.default == value) { theme.dim } else { theme.text };
+    vec![(escape(key), theme.text), (shown, style), (field.map_or("", |f| f.help).into(), theme.dim)]
+}
+
+fn key_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
+    let theme = &model.theme;
+    let Some(action) = Action::ALL.get(at as usize) else { return Vec::new() };
+    vec![
+        (action.title().into(), theme.text),
+        (model.keymap.all(*action), theme.key),
+        (action.group().title().into(), theme.dim),
+    ]
+}
+
+/// What an empty place says: what belongs here, and the key that brings it.
+fn empty(frame: &mut Frame, model: &Model, areas: &Areas) {
+    let theme = &model.theme;
+    let tab = model.tab();
+    let list = model.list(tab);
+    let key = |action| Span::styled(model.keymap.first(action), theme.key);
+    let title = |text: &'static str| Line::styled(text, theme.title);
+    let plain = |text: &str| Line::raw(text.to_owned());
+    let dim = |text: &str| Line::styled(text.to_owned(), theme.dim);
+    let mut lines: Vec<Line> = vec![Line::raw("")];
+    if !model.loaded {
+        lines.push(match &model.lost {
+            Some(problem) => Line::styled(escape(&problem.message), theme.error),
+            None => dim("Reading the store…"),
+        });
+    } else if list.total > 0 {
+        lines.push(plain("Nothing matches the filter."));
+        lines.push(Line::from(vec![key(Action::Back), Span::styled(" clears it", theme.dim)]));
+    } else {
+        match tab {
+            Tab::Backups if !model.backups_enabled() => {
+                lines.extend([
+                    title("Backup management is off"),
+                    Line::raw(""),
+                    plain("Nothing starts a backup, by hand or by schedule, until it is turned on:"),
+                    Line::raw(""),
+                    Line::styled("  mongokeep settings set backup.enabled true", theme.key),
+                    Line::raw(""),
+                    dim("or in Settings (4), General: backup.enabled"),
+                ]);
+            }
+            Tab::Backups => lines.extend(first_steps(model)),
+            Tab::Restores => lines.extend([
+                title("Nothing was restored yet"),
+                Line::raw(""),
+                Line::from(vec![Span::raw("Select a backup and press "), key(Action::Restore), Span::raw(".")]),
+                dim("A restore shows its whole plan first, and asks for the name of the target."),
+            ]),
+            Tab::Jobs => lines.extend([
+                title("No jobs yet"),
+                Line::raw(""),
+                plain("Backups, restores, verifications and deletions appear here with their logs."),
+            ]),
+            Tab::Storages => lines.extend([
+                title("No storage location yet"),
+                Line::raw(""),
+                Line::from(vec![
+                    Span::raw("Press "),
+                    key(Action::AddStorage),
+                    Span::raw(" to add a folder of this machine, or a bucket of S3 or a server like it."),
+                ]),
+            ]),
+            Tab::Services => lines.extend([
+                title("No service yet"),
+                Line::raw(""),
+                Line::from(vec![
+                    Span::raw("Press "),
+                    key(Action::AddService),
+                    Span::raw(" to add a MongoDB replica set by its connection string."),
+                ]),
+            ]),
+            Tab::Schedules => lines.extend([
+                title("Scheduling is not built yet in this version"),
+                Line::raw(""),
+                plain("Backups are made on demand: Backups (1), then n."),
+                plain("Until schedules are here, cron or a systemd timer can run"),
+                Line::raw(""),
+                Line::styled("  mongokeep backup create --service NAME --storage NAME --wait", theme.key),
+            ]),
+            Tab::About => lines.extend(about(model)),
+            Tab::General | Tab::Appearance | Tab::Keys => lines.push(dim("Nothing here.")),
+        }
+    }
+    let area = Rect { x: areas.page.x + 1, width: areas.page.width.saturating_sub(2), ..areas.page };
+    frame.render_widget(Paragraph::new(lines).wrap(Wrap { trim: false }), area);
+}
+
+/// The way from nothing to the first backup, with what is done ticked off.
+fn first_steps(model: &Model) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let services = !model.data.services.is_empty();
+    let storages = !model.data.storages.is_empty();
+    let next = match (services, storages) {
+        (false, _) => 0,
+        (true, false) => 1,
+        (true, true) => 2,
+    };
+    let steps = [
+        (services, "Add a service: a MongoDB replica set", "4 n", "its connection string is kept encrypted"),
+        (storages, "Add a storage: a folder or an S3 bucket", "3 n", "where backups are kept"),
+        (false, "Make the first backup", "n", "it can be verified and restored from here"),
+    ];
+    let title = if services && storages { "No backup yet" } else { "Three steps to the first backup" };
+    let mut lines = vec![Line::styled(title, theme.title), Line::raw("")];
+    if model.look.read_only {
+        lines.push(Line::styled("This session is read-only: it shows what others do.", theme.warn));
+        return lines;
+    }
+    for (i, (done, text, keys, why)) in steps.into_iter().enumerate() {
+        let (sign, style) = if done {
+            ("✓", theme.ok)
+        } else if i == next {
+            ("▸", theme.accent)
+        } else {
+            ("○", theme.disabled)
+        };
+        let style_text = if i == next { theme.text } else { theme.dim };
+        lines.push(Line::from(vec![
+            Span::styled(format!("{sign} {}  ", i + 1), style),
+            Span::styled(format!("{text:<42}"), style_text),
+            Span::styled(if done { String::new() } else { format!("press {keys}") }, theme.key),
+        ]));
+        lines.push(Line::styled(format!("     {why}"), theme.dim));
+    }
+    lines.push(Line::raw(""));
+    lines.push(Line::from(vec![
+        Span::styled("Enter", theme.key),
+        Span::styled(" begins with the step that is marked", theme.dim),
+    ]));
+    lines
+}
+
+fn about(model: &Model) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let mut lines = vec![
+        Line::from(vec![
+            Span::styled("mongokeep ", theme.title),
+            Span::raw(env!("CARGO_PKG_VERSION")),
+            Span::styled("  backs up MongoDB from a terminal", theme.dim),
+        ]),
+        Line::raw(""),
+    ];
+    let mut fact = |label: &str, value: String| {
+        lines.push(Line::from(vec![Span::styled(format!("{label:<14}"), theme.dim), Span::raw(value)]));
+    };
+    for (label, value) in &model.about {
+        fact(label, escape(value));
+    }
+    match &model.daemon {
+        Some(d) if d.running => {
+            let pid = d.pid.map_or(String::new(), |p| format!(", process {p}"));
+            let version = d.version.as_deref().unwrap_or("unknown version");
+            let since = d.started_at.map_or(String::new(), |t| format!(", started {}", ago(model, t)));
+            fact("Daemon", format!("runs, {}{pid}{since}", escape(version)));
+        }
+        Some(_) => fact("Daemon", "does not run; it is started when there is something to do".into()),
+        None => fact("Daemon", "not asked yet".into()),
+    }
+    fact("Time zone", model.zone.name().to_owned());
+    fact("Licence", env!("CARGO_PKG_LICENSE").to_owned());
+    lines
+}

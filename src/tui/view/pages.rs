@@ -1,0 +1,274 @@
+//! Pages that take the place of the list: details, reports, messages, help.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::Paragraph;
+
+use super::details;
+use super::text::{spinner, wrap};
+use crate::domain::service::CheckState;
+use crate::domain::text::{count, escape};
+use crate::tui::action::{Action, Group};
+use crate::tui::list::Filter;
+use crate::tui::model::{Layer, Level, Load, Model, Report};
+use crate::tui::msg::Problem;
+
+/// Draws the window of a page that its scroll position asks for.
+pub fn draw(frame: &mut Frame, model: &Model, layer: &Layer, area: Rect) {
+    let lines = lines(model, layer, area.width);
+    let scroll = match layer {
+        Layer::Details { scroll, .. }
+        | Layer::Report { scroll, .. }
+        | Layer::Messages { scroll }
+        | Layer::Help { scroll, .. } => *scroll,
+        _ => 0,
+    };
+    let total = lines.len();
+    let height = usize::from(area.height);
+    let from = scroll.min(total.saturating_sub(height));
+    let shown: Vec<Line> = lines.into_iter().skip(from).take(height).collect();
+    let text = Rect { width: area.width.saturating_sub(2), ..area };
+    frame.render_widget(Paragraph::new(shown), text);
+    if total > height && height > 2 {
+        // A bar at the right edge says where the window is.
+        let thumb = (height * height / total).max(1);
+        let top = (height - thumb) * from / (total - height);
+        let bar: Vec<Line> = (0..height)
+            .map(|y| {
+                let inside = (top..top + thumb).contains(&y);
+                Line::styled(if inside { "█" } else { "│" }, model.theme.border)
+            })
+            .collect();
+        frame.render_widget(Paragraph::new(bar), Rect { x: area.right().saturating_sub(1), width: 1, ..area });
+    }
+    if let Layer::Help { filter, filtering: true, .. } = layer {
+        super::place_cursor(frame, area.x + 8 + filter.visual_cursor() as u16, area.y);
+    }
+}
+
+/// The lines of a page, made for `width` columns.
+pub fn lines(model: &Model, layer: &Layer, width: u16) -> Vec<Line<'static>> {
+    let width = width.saturating_sub(2);
+    match layer {
+        Layer::Details { target, .. } => details::lines(model, target, width),
+        Layer::Report { report, .. } => report_lines(model, report, usize::from(width)),
+        Layer::Messages { .. } => messages(model, usize::from(width)),
+        Layer::Help { filter, filtering, .. } => help(model, filter.value(), *filtering, usize::from(width)),
+        _ => Vec::new(),
+    }
+}
+
+fn problem_lines(model: &Model, problem: &Problem, width: usize) -> Vec<Line<'static>> {
+    let mut lines: Vec<Line> = wrap(&format!("✗ {}", escape(&problem.message)), width)
+        .into_iter()
+        .map(|part| Line::styled(part, model.theme.error))
+        .collect();
+    if let Some(hint) = &problem.hint {
+        lines.push(Line::raw(""));
+        lines.extend(wrap(&escape(hint), width).into_iter().map(|part| Line::styled(part, model.theme.warn)));
+    }
+    lines
+}
+
+fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let waiting = |text: &str| vec![Line::styled(format!("{} {text}", spinner(model)), theme.running)];
+    match report {
+        Report::Check(name) => match model.checks.get(name) {
+            None | Some(Load::Waiting) => waiting("Checking the prerequisites, 10 s at most for each connection"),
+            Some(Load::Failed(problem)) => problem_lines(model, problem, width),
+            Some(Load::Ready(report)) => {
+                let mut lines = vec![
+                    if report.ok {
+                        Line::styled("✓ Everything that backups of this service need is there.", theme.ok)
+                    } else {
+                        Line::styled("✗ Something is missing; each line below says what to do.", theme.error)
+                    },
+                    Line::raw(""),
+                ];
+                for item in &report.items {
+                    let (sign, style) = check_sign(model, item.state);
+                    lines.push(Line::from(vec![
+                        Span::styled(format!("{sign} "), style),
+                        Span::raw(format!("{:<28}", escape(&item.title))),
+                        Span::styled(check_word(item.state), style),
+                    ]));
+                    for part in wrap(&escape(&item.detail), width.saturating_sub(4)) {
+                        if !part.is_empty() {
+                            lines.push(Line::styled(format!("    {part}"), theme.dim));
+                        }
+                    }
+                    if !item.remedy.is_empty() {
+                        for part in wrap(&escape(&item.remedy), width.saturating_sub(6)) {
+                            lines.push(Line::styled(format!("    {part}"), theme.key));
+                        }
+                    }
+                }
+                lines
+            }
+        },
+        Report::Test(name) => {
+            let Some(run) = model.tests.get(name) else { return waiting("Starting the test") };
+            let mut lines = Vec::new();
+            for step in &run.steps {
+                let (sign, style) = if step.ok { ("✓", theme.ok) } else { ("✗", theme.error) };
+                lines.push(Line::from(vec![
+                    Span::styled(format!("{sign} "), style),
+                    Span::raw(format!("{:<10}", escape(&step.id))),
+                    Span::styled(format!("{:>8.0} ms  ", step.seconds * 1000.0), theme.dim),
+                ]));
+                for part in wrap(&escape(&step.detail), width.saturating_sub(4)) {
+                    if !part.is_empty() {
+                        lines.push(Line::styled(format!("    {part}"), if step.ok { theme.dim } else { theme.error }));
+                    }
+                }
+            }
+            match &run.result {
+                None => lines.extend(waiting("Writing, reading, listing and deleting a probe")),
+                Some(Ok(())) if run.steps.iter().all(|s| s.ok) => {
+                    lines.push(Line::raw(""));
+                    lines.push(Line::styled("✓ The storage can be used.", theme.ok));
+                }
+                Some(Ok(())) => {
+                    lines.push(Line::raw(""));
+                    lines.push(Line::styled("✗ The storage cannot be used as it is.", theme.error));
+                }
+                Some(Err(problem)) => {
+                    lines.push(Line::raw(""));
+                    lines.extend(problem_lines(model, problem, width));
+                }
+            }
+            lines
+        }
+        Report::Sync(name) => match model.syncs.get(name) {
+            None | Some(Load::Waiting) => waiting("Reading the manifests in the storage"),
+            Some(Load::Failed(problem)) => problem_lines(model, problem, width),
+            Some(Load::Ready(report)) => {
+                let mut lines = vec![Line::from(vec![
+                    Span::styled("✓ ", theme.ok),
+                    Span::raw(format!("{} known and unchanged", count(report.unchanged))),
+                ])];
+                let groups = [
+                    ("added to the list", "+", theme.ok, &report.added),
+                    ("in the list, no longer in the storage", "!", theme.warn, &report.missing),
+                    ("without a manifest (running elsewhere, or left behind)", "!", theme.warn, &report.incomplete),
+                    ("whose manifest cannot be read", "✗", theme.error, &report.unreadable),
+                ];
+                for (what, sign, style, names) in groups {
+                    lines.push(Line::from(vec![
+                        Span::styled(format!("{sign} "), if names.is_empty() { theme.dim } else { style }),
+                        Span::styled(
+                            format!("{} {what}", names.len()),
+                            if names.is_empty() { theme.dim } else { theme.text },
+                        ),
+                    ]));
+                    for name in names {
+                        let parts = wrap(&escape(name), width.saturating_sub(4));
+                        lines.extend(parts.into_iter().map(|part| Line::raw(format!("    {part}"))));
+                    }
+                }
+                lines
+            }
+        },
+    }
+}
+
+pub fn check_sign(model: &Model, state: CheckState) -> (&'static str, ratatui::style::Style) {
+    let theme = &model.theme;
+    match state {
+        CheckState::Pass => ("✓", theme.ok),
+        CheckState::Warn => ("!", theme.warn),
+        CheckState::Fail => ("✗", theme.error),
+        CheckState::Skip => ("-", theme.dim),
+    }
+}
+
+fn check_word(state: CheckState) -> &'static str {
+    match state {
+        CheckState::Pass => "pass",
+        CheckState::Warn => "warning",
+        CheckState::Fail => "fails",
+        CheckState::Skip => "skipped",
+    }
+}
+
+fn messages(model: &Model, width: usize) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    if model.messages.is_empty() {
+        return vec![Line::styled("No messages so far.", theme.dim)];
+    }
+    let mut lines = Vec::new();
+    for message in model.messages.iter().rev() {
+        let (sign, style) = match message.level {
+            Level::Info => ("•", theme.accent),
+            Level::Good => ("✓", theme.ok),
+            Level::Warn => ("!", theme.warn),
+            Level::Error => ("✗", theme.error),
+        };
+        let time = message.at.with_timezone(&model.zone).format("%H:%M:%S").to_string();
+        for (i, part) in wrap(&escape(&message.text), width.saturating_sub(12)).into_iter().enumerate() {
+            let (time, sign) = if i == 0 { (time.as_str(), sign) } else { ("", " ") };
+            lines.push(Line::from(vec![
+                Span::styled(format!("{time:<9} "), theme.dim),
+                Span::styled(format!("{sign} "), style),
+                Span::raw(part),
+            ]));
+        }
+        if let Some(hint) = &message.hint {
+            for part in wrap(&escape(hint), width.saturating_sub(12)) {
+                lines.push(Line::styled(format!("{:12}{part}", ""), theme.dim));
+            }
+        }
+    }
+    lines
+}
+
+/// Every key, from the keymap itself: first those that work where the help was opened.
+fn help(model: &Model, filter: &str, filtering: bool, width: usize) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let matcher = Filter { input: tui_input::Input::new(filter.to_owned()) };
+    let mut lines = vec![Line::from(vec![
+        Span::styled("filter  ", theme.dim),
+        Span::styled(format!("{filter} "), if filtering { theme.input_focused } else { theme.input }),
+    ])];
+    let here = model.groups_below();
+    let (active, elsewhere): (Vec<Group>, Vec<Group>) = Group::ALL.into_iter().partition(|g| here.contains(g));
+    for group in active.into_iter().chain(elsewhere) {
+        let rows: Vec<&Action> = Action::ALL
+            .iter()
+            .filter(|a| a.group() == group && !(model.look.read_only && a.changes()))
+            .filter(|a| matcher.lets_through([a.title(), a.name(), model.keymap.all(**a).as_str(), group.title()]))
+            .collect();
+        if rows.is_empty() {
+            continue;
+        }
+        lines.push(Line::raw(""));
+        let note = if here.contains(&group) { "" } else { "  on other screens" };
+        lines.push(Line::from(vec![Span::styled(group.title(), theme.accent), Span::styled(note, theme.dim)]));
+        for action in rows {
+            lines.push(Line::from(vec![
+                Span::styled(format!("  {:<18}", model.keymap.all(*action)), theme.key),
+                Span::raw(super::text::fit(action.title(), width.saturating_sub(20))),
+            ]));
+        }
+    }
+    let editing = [
+        ("Tab Down", "Next field"),
+        ("Shift-Tab Up", "Previous field"),
+        ("Left Right Space", "Choose"),
+        ("Ctrl-S", "Submit from any field"),
+        ("Ctrl-A Ctrl-E", "Start and end of the text"),
+        ("Ctrl-U Ctrl-K", "Delete to the start, to the end"),
+        ("Ctrl-W", "Delete a word"),
+    ];
+    let rows: Vec<_> = editing.iter().filter(|(k, t)| matcher.lets_through([*k, *t, "Forms"])).collect();
+    if !rows.is_empty() {
+        lines.push(Line::raw(""));
+        lines.push(Line::styled("Forms", theme.accent));
+        for (keys, title) in rows {
+            lines.push(Line::from(vec![Span::styled(format!("  {keys:<18}"), theme.key), Span::raw(*title)]));
+        }
+    }
+    lines
+}

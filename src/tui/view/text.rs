@@ -1,0 +1,235 @@
+//! Small texts: ages, times, sizes that line up, bars, signs with their words.
+
+use chrono::{DateTime, Utc};
+use ratatui::style::Style;
+use ratatui::text::Span;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use crate::domain::backup::{Backup, BackupState};
+use crate::domain::job::{Job, JobKind, JobState, Progress};
+use crate::domain::text::{bytes, duration, escape};
+use crate::tui::model::{BackupRow, Model};
+use crate::tui::rows::{backup_word, kind_word};
+
+/// `text` cut to `width` columns, with an ellipsis when something is missing.
+pub fn fit(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut out = String::new();
+    let mut used = 0;
+    for c in text.chars() {
+        let w = c.width().unwrap_or(0);
+        if used + w + 1 > width {
+            break;
+        }
+        out.push(c);
+        used += w;
+    }
+    if width > 0 {
+        out.push('…');
+    }
+    out
+}
+
+/// `text` in lines of at most `width` columns, broken between words where that is possible.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let width = width.max(1);
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split(' ') {
+        let mut word = word;
+        loop {
+            let gap = usize::from(!line.is_empty());
+            if line.width() + gap + word.width() <= width {
+                if gap == 1 {
+                    line.push(' ');
+                }
+                line.push_str(word);
+                break;
+            }
+            if !line.is_empty() {
+                lines.push(std::mem::take(&mut line));
+                continue;
+            }
+            // One word wider than the line.
+            let mut cut = 0;
+            let mut used = 0;
+            for (i, c) in word.char_indices() {
+                used += c.width().unwrap_or(0);
+                if used > width && i > 0 {
+                    break;
+                }
+                cut = i + c.len_utf8();
+            }
+            lines.push(word[..cut].to_owned());
+            word = &word[cut..];
+            if word.is_empty() {
+                break;
+            }
+        }
+    }
+    if !line.is_empty() || lines.is_empty() {
+        lines.push(line);
+    }
+    lines
+}
+
+/// How long ago: `now`, `12 min`, `3 h`, `9 d`.
+pub fn age(model: &Model, at: DateTime<Utc>) -> String {
+    match (model.now - at).num_seconds() {
+        ..60 => "now".into(),
+        s @ 60..3_600 => format!("{} min", s / 60),
+        s @ 3_600..172_800 => format!("{} h", s / 3_600),
+        s => format!("{} d", s / 86_400),
+    }
+}
+
+/// `2 h ago`, `just now`.
+pub fn ago(model: &Model, at: DateTime<Utc>) -> String {
+    match age(model, at).as_str() {
+        "now" => "just now".into(),
+        age => format!("{age} ago"),
+    }
+}
+
+/// A point in time in the zone of the screen: `21 Nov 14:02`, with the year when it is another one.
+pub fn when(model: &Model, at: DateTime<Utc>) -> String {
+    use chrono::Datelike;
+    let (at, now) = (at.with_timezone(&model.zone), model.now.with_timezone(&model.zone));
+    at.format(if at.year() == now.year() { "%d %b %H:%M" } else { "%d %b %Y" }).to_string()
+}
+
+/// The same with seconds and the zone, for details.
+pub fn when_exactly(model: &Model, at: DateTime<Utc>) -> String {
+    at.with_timezone(&model.zone).format("%d %b %Y %H:%M:%S %Z").to_string()
+}
+
+/// The present picture of the spinner; a still sign without motion.
+pub fn spinner(model: &Model) -> &'static str {
+    use throbber_widgets_tui::symbols::throbber::{ASCII, BRAILLE_SIX};
+    let set = if model.look.ascii { ASCII } else { BRAILLE_SIX };
+    if !model.motion() {
+        return if model.look.ascii { "*" } else { "●" };
+    }
+    set.symbols[model.frame % set.symbols.len()]
+}
+
+/// Dots that come and go, always three columns wide.
+pub fn ellipsis(model: &Model) -> &'static str {
+    if model.motion() { ["   ", ".  ", ".. ", "..."][(model.frame / 3) % 4] } else { "..." }
+}
+
+/// `63 %`; empty while no total is known.
+pub fn percent(progress: &Progress) -> String {
+    progress.fraction().map(|f| format!("{:.0} %", (f * 100.0).floor())).unwrap_or_default()
+}
+
+/// A bar `width` columns wide.
+pub fn bar(model: &Model, progress: &Progress, width: usize) -> Vec<Span<'static>> {
+    let done = progress.fraction().map_or(0, |f| (f * width as f64) as usize).min(width);
+    vec![
+        Span::styled("█".repeat(done), model.theme.bar_done),
+        Span::styled("░".repeat(width - done), model.theme.bar_todo),
+    ]
+}
+
+/// `318 MB of 505 MB  142 MB/s  2 s left`.
+pub fn progress_words(progress: &Progress) -> String {
+    let mut text = match progress.bytes_total {
+        0 => bytes(progress.bytes_done),
+        total => format!("{} of {}", bytes(progress.bytes_done), bytes(total)),
+    };
+    if progress.bytes_per_second > 0 {
+        text.push_str(&format!("  {}/s", bytes(progress.bytes_per_second)));
+    }
+    if let Some(seconds) = progress.remaining_seconds().filter(|s| *s > 0) {
+        text.push_str(&format!("  {} left", duration(seconds)));
+    }
+    text
+}
+
+/// Sign and word of a job's state; the sign of a running job moves.
+pub fn job_state(model: &Model, job: &Job) -> (String, Style) {
+    let theme = &model.theme;
+    if job.cancel_requested && !job.state.is_finished() {
+        return (format!("{} stopping", spinner(model)), theme.warn);
+    }
+    match job.state {
+        JobState::Running => {
+            let word = match job.kind {
+                JobKind::Backup => "running",
+                JobKind::Restore => "restoring",
+                JobKind::Delete | JobKind::Retention => "deleting",
+                JobKind::Verify => "verifying",
+            };
+            let percent = percent(&job.progress);
+            let rest = if percent.is_empty() { ellipsis(model).to_owned() } else { format!(" {percent}") };
+            (format!("{} {word}{rest}", spinner(model)), theme.running)
+        }
+        JobState::Queued => ("◌ queued".into(), theme.dim),
+        JobState::WaitingRetry => ("◌ waiting for retry".into(), theme.warn),
+        JobState::Succeeded => ("✓ done".into(), theme.ok),
+        JobState::Failed => ("✗ failed".into(), theme.error),
+        JobState::Cancelled => ("✗ cancelled".into(), theme.dim),
+        JobState::Skipped => ("- skipped".into(), theme.dim),
+        JobState::Missed => ("! missed".into(), theme.warn),
+    }
+}
+
+/// Sign and word of a backup's state.
+pub fn backup_state(model: &Model, backup: &Backup) -> (String, Style) {
+    let theme = &model.theme;
+    let word = backup_word(backup.state, backup);
+    let (sign, style) = match backup.state {
+        BackupState::Succeeded if backup.verify_error.is_some() => ("✗", theme.error),
+        BackupState::Succeeded => ("✓", theme.ok),
+        BackupState::Running => (spinner(model), theme.running),
+        BackupState::Deleting => ("◌", theme.dim),
+        BackupState::Failed => ("✗", theme.error),
+        BackupState::Incomplete => ("!", theme.warn),
+    };
+    (format!("{sign} {word}"), style)
+}
+
+/// The state of a row: of the job that works on it, else of the backup.
+pub fn row_state(model: &Model, row: BackupRow) -> (String, Style) {
+    match row {
+        BackupRow::Backup(_, Some(job)) | BackupRow::Pending(job) => job_state(model, job),
+        BackupRow::Backup(backup, None) => backup_state(model, backup),
+    }
+}
+
+/// What a job is, in a few words: `backup nightly-1`, `restore of nightly-1 into orders`.
+pub fn job_title(job: &Job) -> String {
+    let backup = escape(job.backup.as_deref().unwrap_or("-"));
+    match job.kind {
+        JobKind::Restore => match &job.service {
+            Some(service) => format!("restore of {backup} into {}", escape(service)),
+            None => format!("restore of {backup}"),
+        },
+        kind => format!("{} {backup}", kind_word(kind)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_fit() {
+        assert_eq!(fit("orders", 6), "orders");
+        assert_eq!(fit("orders", 4), "ord…");
+        assert_eq!(fit("日本語", 5), "日本…");
+        assert_eq!(fit("abc", 0), "");
+        assert_eq!(fit("abc", 1), "…");
+    }
+
+    #[test]
+    fn texts_wrap() {
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("abcdefgh ij", 3), ["abc", "def", "gh", "ij"]);
+        assert_eq!(wrap("", 5), [""]);
+        assert_eq!(wrap("日本語", 1), ["日", "本", "語"]);
+    }
+}

@@ -1,0 +1,408 @@
+//! A model with made-up but plausible data, and ways to type into it and look at it.
+
+#![allow(dead_code)]
+
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use mongokeep::client::{DaemonStatus, ServiceView, StorageView};
+use mongokeep::domain::backup::{Backup, BackupState, BackupType, Compression, Model as DataModel};
+use mongokeep::domain::fields::SETTING_FIELDS;
+use mongokeep::domain::job::{Job, JobKind, JobState, LogLevel, LogLine, Progress};
+use mongokeep::domain::service::{CheckItem, CheckReport, CheckState, EngineKind, ServiceInfo};
+use mongokeep::domain::timestamp::Timestamp;
+use mongokeep::tui::keymap::Chord;
+use mongokeep::tui::model::{Look, Model};
+use mongokeep::tui::msg::{Effect, Msg, Reply, Snapshot};
+use mongokeep::tui::update::update;
+use mongokeep::tui::view;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+
+/// 21 November 2026, 14:02 UTC: all ages are counted from here.
+pub fn now() -> DateTime<Utc> {
+    "2026-11-21T14:02:30Z".parse().unwrap()
+}
+
+pub fn ago(minutes: i64) -> DateTime<Utc> {
+    now() - TimeDelta::minutes(minutes)
+}
+
+pub fn model(look: Look, size: (u16, u16)) -> Model {
+    Model::new(look, None, size, now(), chrono_tz::Europe::Paris)
+}
+
+pub fn service(name: &str, last_good_minutes: Option<i64>) -> ServiceView {
+    ServiceView {
+        name: name.into(),
+        uri: format!("mongodb://backup:***@{name}-0.example.net:27017,{name}-1.example.net:27017/?replicaSet=rs0"),
+        cluster: Some("prod".into()),
+        engine: EngineKind::Native,
+        created_at: ago(100_000),
+        last_good_backup_at: last_good_minutes.map(ago),
+        backups: 4,
+    }
+}
+
+pub fn storage(name: &str, kind: &str, place: &str) -> StorageView {
+    StorageView {
+        name: name.into(),
+        kind: kind.into(),
+        place: place.into(),
+        config: Default::default(),
+        backups: 4,
+        bytes: 12_400_000_000,
+        last_test_at: Some(ago(90)),
+        last_test_error: None,
+    }
+}
+
+pub fn backup(name: &str, service: &str, minutes: i64, state: BackupState) -> Backup {
+    let good = state == BackupState::Succeeded;
+    Backup {
+        name: name.into(),
+        service: service.into(),
+        cluster: Some("prod".into()),
+        storage: "s3-eu".into(),
+        folder: "prod".into(),
+        engine: EngineKind::Native,
+        model: DataModel::Logical,
+        backup_type: BackupType::Full,
+        schedule: None,
+        state,
+        pinned: false,
+        consistent_at: good.then(|| ago(minutes - 1)),
+        consistent_at_ts: good.then(|| Timestamp::new(ago(minutes - 1).timestamp() as u32, 3)),
+        size_bytes: good.then_some(505_000_000),
+        uncompressed_bytes: good.then_some(1_449_000_000),
+        documents: good.then_some(2_104_311),
+        started_at: ago(minutes),
+        finished_at: (state != BackupState::Running).then(|| ago(minutes - 1)),
+        server_version: Some("6.0.5".into()),
+        fcv: Some("6.0".into()),
+        compression: Compression::Zstd(1),
+        error: (state == BackupState::Failed).then(|| "the storage s3-eu did not answer within 10 s".into()),
+        verified_at: None,
+        verify_error: None,
+    }
+}
+
+pub fn job(id: i64, kind: JobKind, backup: &str, state: JobState, minutes: i64) -> Job {
+    let finished = state.is_finished();
+    Job {
+        id,
+        kind,
+        state,
+        attempt: 1,
+        service: Some("orders-rs".into()),
+        storage: Some("s3-eu".into()),
+        backup: Some(backup.into()),
+        schedule: None,
+        progress: Progress::default(),
+        phase: String::new(),
+        created_at: ago(minutes),
+        started_at: (state != JobState::Queued).then(|| ago(minutes)),
+        finished_at: finished.then(|| ago(minutes - 1)),
+        next_attempt_at: None,
+        error: None,
+        hint: None,
+        cancel_requested: false,
+    }
+}
+
+pub fn settings() -> Vec<(String, String)> {
+    SETTING_FIELDS.iter().map(|f| (f.key.to_owned(), f.default.to_owned())).collect()
+}
+
+pub fn empty_snapshot() -> Snapshot {
+    Snapshot { settings: settings(), read_at: now(), ..Snapshot::default() }
+}
+
+/// Two services, two storages, a running backup, good ones, a failed one, a finished restore.
+pub fn full_snapshot() -> Snapshot {
+    let mut running = job(54, JobKind::Backup, "nightly-20261121", JobState::Running, 1);
+    running.progress = Progress {
+        bytes_done: 318_000_000,
+        bytes_total: 505_000_000,
+        objects_done: 4,
+        objects_total: 6,
+        documents_done: 1_400_000,
+        documents_total: 2_104_311,
+        bytes_per_second: 142_000_000,
+    };
+    running.phase = "dump shop.events".into();
+    let mut failed = job(51, JobKind::Backup, "nightly-20261119", JobState::Failed, 2_900);
+    failed.error = Some("the storage s3-eu did not answer within 10 s".into());
+    failed.hint = Some("mongokeep storage test s3-eu".into());
+    let mut verified = backup("before-migration", "orders-rs", 2_700, BackupState::Succeeded);
+    verified.verified_at = Some(ago(2_600));
+    verified.pinned = true;
+    let backups = vec![
+        backup("nightly-20261121", "orders-rs", 1, BackupState::Running),
+        backup("nightly-20261120", "orders-rs", 720, BackupState::Succeeded),
+        verified,
+        backup("nightly-20261119", "orders-rs", 2_900, BackupState::Failed),
+        backup("weekly-46", "users-rs", 13_000, BackupState::Succeeded),
+    ];
+    let jobs = vec![
+        running,
+        job(53, JobKind::Restore, "nightly-20261120", JobState::Succeeded, 300),
+        job(52, JobKind::Backup, "nightly-20261120", JobState::Succeeded, 720),
+        failed,
+        job(50, JobKind::Backup, "weekly-46", JobState::Succeeded, 13_000),
+    ];
+    Snapshot {
+        services: vec![service("orders-rs", Some(720)), service("users-rs", Some(13_000))],
+        storages: vec![
+            storage("archive", "filesystem", "/srv/backups"),
+            storage("s3-eu", "s3", "s3://acme-backups/prod"),
+        ],
+        backups: Arc::new(backups),
+        jobs: Arc::new(jobs),
+        settings: settings(),
+        read_at: now(),
+    }
+}
+
+pub fn daemon(running: bool) -> DaemonStatus {
+    DaemonStatus {
+        running,
+        pid: running.then_some(4711),
+        version: running.then(|| "0.1.0".into()),
+        started_at: running.then(|| ago(600)),
+        jobs_running: running.then_some(1),
+        services_sliced: running.then_some(0),
+    }
+}
+
+pub fn info() -> ServiceInfo {
+    ServiceInfo { server_version: "6.0.5".into(), fcv: Some("6.0".into()), replica_set: Some("rs0".into()), members: 3 }
+}
+
+pub fn check_report(ok: bool) -> CheckReport {
+    let item = |id: &str, title: &str, state, detail: &str, remedy: &str| CheckItem {
+        id: id.into(),
+        title: title.into(),
+        state,
+        detail: detail.into(),
+        remedy: remedy.into(),
+    };
+    CheckReport {
+        service: "orders-rs".into(),
+        ok,
+        items: vec![
+            item("reachable", "Reachable", CheckState::Pass, "orders-rs-0.example.net:27017", ""),
+            item("replica_set", "Member of a replica set", CheckState::Pass, "rs0, 3 members", ""),
+            item(
+                "rights_restore",
+                "Rights for a restore",
+                if ok { CheckState::Pass } else { CheckState::Fail },
+                "the user backup may not write to shop",
+                if ok { "" } else { "db.grantRolesToUser(\"backup\", [\"restore\"])" },
+            ),
+            item(
+                "oplog_window",
+                "Oplog window",
+                CheckState::Warn,
+                "2 h; a longer backup would fail",
+                "db.adminCommand({replSetResizeOplog: 1, size: 16384})",
+            ),
+        ],
+    }
+}
+
+pub fn log_lines(job: i64) -> Msg {
+    let line = |seq: i64, level, message: &str| LogLine {
+        seq,
+        at: ago(1) + TimeDelta::seconds(seq),
+        attempt: 1,
+        level,
+        message: message.into(),
+    };
+    Msg::Log {
+        job,
+        lines: vec![
+            line(1, LogLevel::Info, "reading from orders-rs-2.example.net:27017, a hidden secondary"),
+            line(2, LogLevel::Info, "6 collections, 505 MB"),
+            line(3, LogLevel::Warn, "the oplog window is 2 h"),
+            line(4, LogLevel::Info, "shop.orders: 900,000 documents"),
+        ],
+    }
+}
+
+/// A model that has seen the full data and whose services answer.
+pub fn full(look: Look, size: (u16, u16)) -> Model {
+    let mut model = model(look, size);
+    update(&mut model, Msg::Snapshot(Box::new(full_snapshot())));
+    update(&mut model, Msg::Daemon(daemon(true)));
+    for name in ["orders-rs", "users-rs"] {
+        let reply = Reply::ServiceInfo { name: name.into(), result: Ok(info()) };
+        update(&mut model, Msg::Reply(Box::new(reply)));
+    }
+    update(&mut model, log_lines(54));
+    model
+}
+
+/// A model without services, storages and backups.
+pub fn empty(size: (u16, u16)) -> Model {
+    let mut model = model(Look::default(), size);
+    update(&mut model, Msg::Snapshot(Box::new(empty_snapshot())));
+    update(&mut model, Msg::Daemon(daemon(false)));
+    model
+}
+
+pub fn key(chord: &str) -> KeyEvent {
+    let chord: Chord = chord.parse().unwrap_or_else(|e| panic!("{e}"));
+    let mut modifiers = KeyModifiers::NONE;
+    if chord.ctrl {
+        modifiers |= KeyModifiers::CONTROL;
+    }
+    KeyEvent::new(chord.code, modifiers)
+}
+
+/// Presses one key.
+pub fn press(model: &mut Model, chord: &str) -> Vec<Effect> {
+    update(model, Msg::Key(key(chord)))
+}
+
+/// Presses keys, one after the other, separated by spaces.
+pub fn keys(model: &mut Model, chords: &str) -> Vec<Effect> {
+    chords.split(' ').filter(|c| !c.is_empty()).flat_map(|chord| press(model, chord)).collect()
+}
+
+/// Types text, letter by letter.
+pub fn type_text(model: &mut Model, text: &str) -> Vec<Effect> {
+    text.chars().flat_map(|c| update(model, Msg::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE)))).collect()
+}
+
+pub fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
+    update(model, Msg::Reply(Box::new(reply)))
+}
+
+/// The screen as text, without spaces at the ends of lines.
+pub fn shown(model: &Model) -> String {
+    let terminal = frame(model);
+    let buffer = terminal.backend().buffer().clone();
+    let width = usize::from(buffer.area.width);
+    buffer
+        .content
+        .chunks(width.max(1))
+        .map(|row| row.iter().map(|c| c.symbol()).collect::<String>().trim_end().to_owned())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+pub fn frame(model: &Model) -> Terminal<TestBackend> {
+    let mut terminal = Terminal::new(TestBackend::new(model.size.0, model.size.1)).unwrap();
+    terminal.draw(|f| view::draw(f, model)).unwrap();
+    terminal
+}
+
+pub type Planned = (
+    Box<mongokeep::domain::restore::RestoreRequest>,
+    Result<Box<mongokeep::domain::restore::RestorePlan>, mongokeep::tui::msg::Problem>,
+);
+
+/// A restore that replaces, creates, keeps and leaves out.
+pub fn planned() -> Planned {
+    use mongokeep::domain::namespace::Namespace;
+    use mongokeep::domain::restore::{
+        CollectionKind, LeftOut, PlannedAction, PlannedNamespace, RestorePlan, RestoreRequest,
+    };
+    let request = RestoreRequest {
+        backup: "nightly-20261120".into(),
+        to: "orders-rs".into(),
+        include: Vec::new(),
+        rename: Vec::new(),
+        exact: false,
+        no_ttl: false,
+        users_and_roles: false,
+        safety_backup: false,
+    };
+    let ns = |collection: &str, kind, action, replaces| PlannedNamespace {
+        from: Namespace::new("shop", collection),
+        to: Namespace::new("shop", collection),
+        kind,
+        action,
+        documents: 900_000,
+        replaces_documents: replaces,
+    };
+    let plan = RestorePlan {
+        backup: "nightly-20261120".into(),
+        from_service: "orders-rs".into(),
+        to_service: "orders-rs".into(),
+        consistent_at_ts: Some(Timestamp::new(1_795_230_180, 3)),
+        target_version: "6.0.5".into(),
+        target_fcv: "6.0".into(),
+        namespaces: vec![
+            ns("orders", CollectionKind::Collection, PlannedAction::Replace, Some(900_012)),
+            ns("events", CollectionKind::Timeseries, PlannedAction::Create, None),
+            ns("totals", CollectionKind::View, PlannedAction::Create, None),
+        ],
+        dropped: Vec::new(),
+        untouched: vec![Namespace::new("shop", "drafts")],
+        left_out: vec![LeftOut { what: "users and roles".into(), why: "not asked for".into() }],
+        users_and_roles: false,
+        users_of: Vec::new(),
+        warnings: vec!["shop.sessions has a TTL index: the target deletes what has expired".into()],
+    };
+    (Box::new(request), Ok(Box::new(plan)))
+}
+
+pub fn manifest() -> mongokeep::artifact::manifest::Manifest {
+    use mongokeep::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
+    use mongokeep::domain::namespace::{Namespace, Selection};
+    use mongokeep::domain::restore::{CollectionKind, LeftOut};
+    let object = |path: &str| ObjectEntry {
+        path: path.into(),
+        size: 100,
+        blake3: "0".repeat(64),
+        uncompressed: 300,
+        documents: 0,
+    };
+    let entry = |name: &str, documents, bytes| CollectionEntry {
+        namespace: Namespace::new("shop", name),
+        kind: CollectionKind::Collection,
+        uuid: Some("0".repeat(32)),
+        documents,
+        bytes,
+        capped: false,
+        read_from_ts: Timestamp::new(1_795_230_000, 1),
+        metadata: object("data/shop/x.metadata.json"),
+        parts: Vec::new(),
+    };
+    Manifest {
+        format_version: 1,
+        tool_version: "0.1.0".into(),
+        name: "nightly-20261120".into(),
+        attempt_id: "a".into(),
+        service: "orders-rs".into(),
+        cluster: Some("prod".into()),
+        folder: "prod".into(),
+        schedule: None,
+        engine: EngineKind::Native,
+        model: DataModel::Logical,
+        backup_type: BackupType::Full,
+        server_version: "6.0.5".into(),
+        fcv: "6.0".into(),
+        replica_set: "rs0".into(),
+        replica_set_id: "0".repeat(24),
+        member: "orders-rs-2.example.net:27017".into(),
+        started_at: ago(720),
+        finished_at: ago(719),
+        oplog_from_ts: Timestamp::new(1_795_230_000, 1),
+        consistent_at_ts: Timestamp::new(1_795_230_180, 3),
+        selection: Selection::default(),
+        compression: Compression::Zstd(1),
+        collections: vec![entry("orders", 900_000, 600_000_000), entry("ev\u{1b}[2Jents", 1_204_311, 849_000_000)],
+        oplog: vec![object("oplog/00000.bson.zst")],
+        oplog_entries: 12_044,
+        open_transactions: Vec::new(),
+        left_out: vec![LeftOut { what: "local".into(), why: "belongs to the member".into() }],
+        documents: 2_104_311,
+        uncompressed_bytes: 1_449_000_000,
+        size_bytes: 505_000_000,
+        checksum: String::new(),
+    }
+}
