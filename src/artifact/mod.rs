@@ -5,6 +5,7 @@
 //! `.bson` that `bsondump` and `mongorestore` read.
 
 pub mod bson;
+pub mod contradictions;
 pub mod layout;
 pub mod manifest;
 pub mod read;

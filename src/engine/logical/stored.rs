@@ -152,7 +152,7 @@ pub struct Definition {
 }
 
 impl Definition {
-    fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
+    pub fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
         let json: serde_json::Map<String, serde_json::Value> =
             serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
         let mut document = Document::try_from(json).map_err(|e| e.to_string())?;

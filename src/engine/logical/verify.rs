@@ -1,19 +1,25 @@
 //! Reading a whole backup back, to know that it can be restored.
 //!
 //! Every object is read to its end and compared with what was written: size, checksum, compression, the structure of
-//! every document, counts. The oplog must be one ascending run from the first position to the last, and the catalogue
-//! must come out of it. Nothing is changed, and the first problem does not hide the next.
+//! every document, counts. The manifest must agree with itself, the oplog must be one ascending run from its first
+//! position to its last, and the catalogue must come out of it. Nothing is changed, and the first problem does not
+//! hide the next.
+//!
+//! A storage that does not answer says nothing about a backup: it is an error, never a problem of the backup.
 
 use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::stored::{Go, Stored};
+use super::stored::{Definition, Stored};
+use crate::artifact::contradictions::contradictions;
 use crate::artifact::layout::BackupRoot;
-use crate::artifact::manifest::{Attempt, Manifest, ObjectEntry};
-use crate::artifact::read::{ReadOptions, read_whole};
+use crate::artifact::manifest::{Attempt, CollectionEntry, Manifest, ObjectEntry};
+use crate::artifact::read::{Batch, ReadOptions, read_small, read_whole};
+use crate::domain::key::Key;
+use crate::domain::restore::CollectionKind;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
@@ -21,31 +27,46 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::entry::Entry;
 use crate::storage::Storage;
 
+/// No manifest is larger: it has a few hundred bytes for each part of 256 MiB.
+const MANIFEST_LIMIT: usize = 256 << 20;
+
+/// Smaller than a restore's: nothing is gained by large batches here, and several readers run at once.
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Objects that the manifest does not name are listed up to this many.
+const STRAYS_NAMED: usize = 100;
+
 /// What `verify` found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyReport {
-    /// Objects read, the manifest included.
-    pub objects: u64,
-    /// Bytes as stored.
-    pub bytes: u64,
-    pub documents: u64,
+    /// What makes the backup, or a part of it, unusable.
     pub problems: Vec<Problem>,
+    /// What is odd and does not touch the backup, such as an object that the manifest does not name.
+    pub notes: Vec<Problem>,
+    /// Objects looked at, the manifest included.
+    pub objects: u64,
+    /// Their bytes as stored.
+    pub bytes: u64,
+    /// Documents read, entries of the oplog included.
+    pub documents: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
     /// The key of the object, relative to the storage.
     pub object: String,
     pub what: String,
 }
 
+impl Problem {
+    fn new(object: &Key, what: impl std::fmt::Display) -> Self {
+        Self { object: escape(object.as_str()), what: escape(&what.to_string()) }
+    }
+}
+
 impl VerifyReport {
     pub fn is_good(&self) -> bool {
         self.problems.is_empty()
-    }
-
-    fn problem(&mut self, object: impl std::fmt::Display, what: impl std::fmt::Display) {
-        self.problems.push(Problem { object: escape(&object.to_string()), what: escape(&what.to_string()) });
     }
 }
 
@@ -54,39 +75,58 @@ impl VerifyReport {
 /// Errors: what keeps it from looking at all (storage unreachable, no rights, cancelled). What is wrong with the backup
 /// is in the report.
 pub async fn verify(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Result<VerifyReport> {
+    // Nothing is written, so that the work may be dropped at any point.
+    tokio::select! {
+        biased;
+        () = ctx.cancel.cancelled() => Err(Error::cancelled()),
+        report = run(ctx, storage, root) => report,
+    }
+}
+
+async fn run(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Result<VerifyReport> {
     let mut report = VerifyReport::default();
+    ctx.meter.set_phase("read the manifest");
     let Some(manifest) = manifest(storage.as_ref(), root, &mut report).await? else { return Ok(report) };
+    let key = root.manifest()?;
+    report.problems.extend(contradictions(&manifest, root).iter().map(|what| Problem::new(&key, what)));
     attempt(storage.as_ref(), root, &manifest, &mut report).await?;
     let stored = Stored { storage, root: root.clone(), manifest: Arc::new(manifest) };
-    let manifest = &stored.manifest;
-    let objects = manifest.collections.iter().flat_map(|c| &c.parts).chain(&manifest.oplog);
-    let (count, bytes) = objects.clone().fold((0, 0), |(n, bytes), o| (n + 1, bytes + o.size));
-    ctx.meter.set_totals(bytes, count + manifest.collections.len() as u64, manifest.documents);
 
-    definitions(ctx, &stored, &mut report).await?;
     ctx.meter.set_phase("read data");
+    let mut work: Vec<Work<'_>> = Vec::new();
+    // The oplog is read in order, and so from the start: it is the longest piece of work that cannot be divided.
+    work.push(Work::Oplog);
+    for collection in &stored.manifest.collections {
+        work.push(Work::Metadata(collection));
+        work.extend(collection.parts.iter().map(Work::Part));
+    }
+    let sizes = work.iter().flat_map(|w| w.objects(&stored)).map(|o| o.size);
+    let (objects, bytes) = sizes.fold((0, 0_u64), |(n, sum), size| (n + 1, sum.saturating_add(size)));
+    ctx.meter.set_totals(bytes, objects, stored.manifest.documents);
+    report.objects += objects;
+    report.bytes = report.bytes.saturating_add(bytes);
     let readers = ctx.limits.parallel_collections.clamp(1, 8);
-    let mut outcomes = stream::iter(objects.map(|object| data(ctx, &stored, object))).buffer_unordered(readers);
+    let mut outcomes = stream::iter(work.into_iter().map(|work| work.run(ctx, &stored))).buffer_unordered(readers);
+    let mut replayable = true;
     while let Some(outcome) = outcomes.next().await {
-        let (object, documents, problem) = outcome?;
-        report.objects += 1;
-        report.bytes += object.size;
-        report.documents += documents;
-        if let Some(problem) = problem {
-            report.problem(format!("{}/{}", root.key(), object.path), problem);
-        }
+        let outcome = outcome?;
+        report.documents += outcome.documents;
+        replayable &= outcome.problems.is_empty() || !outcome.concerns_replay;
+        report.problems.extend(outcome.problems);
     }
     drop(outcomes);
-    sums(&stored, &mut report)?;
-    ctx.meter.set_phase("follow the oplog");
-    if report.is_good() {
-        oplog(ctx, &stored, &mut report).await?;
+
+    // Of damaged definitions or entries nothing could be said that is not said yet.
+    if replayable {
+        ctx.meter.set_phase("follow the oplog");
+        follow(ctx, &stored, &mut report).await?;
     }
-    report.problems.sort_by(|a, b| a.object.cmp(&b.object));
+    strays(&stored, &mut report).await?;
+    report.problems.sort();
     Ok(report)
 }
 
-/// A failure that says something about the backup becomes a problem; one that says nothing ends the check.
+/// A failure that says something about the backup is given back; one that says nothing ends the check.
 fn about_the_backup(error: Error) -> Result<Error> {
     match error.kind() {
         ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::NotFound | ErrorKind::Invalid => Ok(error),
@@ -96,26 +136,26 @@ fn about_the_backup(error: Error) -> Result<Error> {
 
 async fn manifest(storage: &dyn Storage, root: &BackupRoot, report: &mut VerifyReport) -> Result<Option<Manifest>> {
     let key = root.manifest()?;
-    let read = match read_whole(storage, &key, 1 << 30).await {
-        Ok(bytes) => {
-            report.objects += 1;
-            report.bytes += bytes.len() as u64;
-            Manifest::from_bytes(key.as_str(), &bytes)
-        }
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            Err(Error::new(ErrorKind::Corrupt, "it is missing: nothing without a manifest is a backup"))
-        }
-        Err(e) => Err(e),
-    };
+    // Whatever fails here, a disk that is not mounted for one, is about the storage and not about the backup.
+    if storage.stat(&key).await?.is_none() {
+        report.problems.push(Problem::new(&key, "it is missing: nothing without a manifest is a backup"));
+        return Ok(None);
+    }
+    let read = read_whole(storage, &key, MANIFEST_LIMIT).await.and_then(|bytes| {
+        report.objects += 1;
+        report.bytes += bytes.len() as u64;
+        Manifest::from_bytes(key.as_str(), &bytes)
+    });
     match read {
         Ok(manifest) => Ok(Some(manifest)),
         Err(e) => {
-            report.problem(&key, about_the_backup(e)?);
+            report.problems.push(Problem::new(&key, about_the_backup(e)?));
             Ok(None)
         }
     }
 }
 
+/// Who wrote the backup matters while it is written. Afterwards the manifest says everything.
 async fn attempt(
     storage: &dyn Storage,
     root: &BackupRoot,
@@ -123,127 +163,227 @@ async fn attempt(
     report: &mut VerifyReport,
 ) -> Result<()> {
     let key = root.attempt()?;
-    let bytes = match read_whole(storage, &key, 1 << 20).await {
-        Ok(bytes) => bytes,
-        Err(e) => {
-            let e = about_the_backup(e)?;
-            report.problem(&key, if e.kind() == ErrorKind::NotFound { "it is missing".to_owned() } else { e.full() });
-            return Ok(());
-        }
+    let what = match read_whole(storage, &key, 1 << 20).await {
+        Ok(bytes) => match serde_json::from_slice::<Attempt>(&bytes) {
+            Ok(attempt) if attempt.attempt_id == manifest.attempt_id && attempt.name == manifest.name => return Ok(()),
+            Ok(_) => "it belongs to another attempt than the manifest".to_owned(),
+            Err(e) => format!("it cannot be understood: {e}"),
+        },
+        Err(e) if e.kind() == ErrorKind::NotFound => "it is missing".to_owned(),
+        Err(e) => about_the_backup(e)?.full(),
     };
-    report.objects += 1;
-    report.bytes += bytes.len() as u64;
-    match serde_json::from_slice::<Attempt>(&bytes) {
-        Ok(attempt) if attempt.attempt_id == manifest.attempt_id && attempt.name == manifest.name => {}
-        Ok(_) => report.problem(&key, "it belongs to another attempt"),
-        Err(e) => report.problem(&key, format!("it cannot be understood: {e}")),
-    }
+    report.notes.push(Problem::new(&key, format!("{what}; a restore does not need it")));
     Ok(())
 }
 
-async fn definitions(ctx: &Context, stored: &Stored, report: &mut VerifyReport) -> Result<()> {
-    for entry in &stored.manifest.collections {
-        if ctx.cancel.is_cancelled() {
-            return Err(Error::cancelled());
-        }
-        report.objects += 1;
-        report.bytes += entry.metadata.size;
-        if let Err(e) = stored.definition(entry).await {
-            report.problem(format!("{}/{}", stored.root.key(), entry.metadata.path), about_the_backup(e)?);
-        }
-        ctx.meter.object_done();
-    }
-    Ok(())
+/// One piece of the work that is done side by side.
+enum Work<'a> {
+    Metadata(&'a CollectionEntry),
+    Part(&'a ObjectEntry),
+    /// All parts of the oplog, one after another.
+    Oplog,
 }
 
-/// Reads one object to its end: how many documents came, and what is wrong with it.
-async fn data<'a>(
+#[derive(Default)]
+struct Outcome {
+    documents: u64,
+    problems: Vec<Problem>,
+    /// Whether a problem here makes it useless to follow the oplog.
+    concerns_replay: bool,
+}
+
+impl<'a> Work<'a> {
+    fn objects(&self, stored: &'a Stored) -> Vec<&'a ObjectEntry> {
+        match self {
+            Self::Metadata(collection) => vec![&collection.metadata],
+            Self::Part(object) => vec![object],
+            Self::Oplog => stored.manifest.oplog.iter().collect(),
+        }
+    }
+
+    async fn run(self, ctx: &Context, stored: &Stored) -> Result<Outcome> {
+        let mut outcome = Outcome::default();
+        match self {
+            Self::Metadata(collection) => {
+                outcome.concerns_replay = true;
+                if let Err(e) = definition(stored, collection).await {
+                    outcome.problem(stored, &collection.metadata, e)?;
+                }
+                ctx.meter.add_bytes(collection.metadata.size);
+                ctx.meter.object_done();
+            }
+            Self::Part(object) => {
+                if let Err(e) = read(ctx, stored, object, &mut outcome.documents, |_| Ok(())).await {
+                    outcome.problem(stored, object, e)?;
+                }
+            }
+            Self::Oplog => oplog(ctx, stored, &mut outcome).await?,
+        }
+        Ok(outcome)
+    }
+}
+
+impl Outcome {
+    fn problem(&mut self, stored: &Stored, object: &ObjectEntry, error: Error) -> Result<()> {
+        let error = about_the_backup(error)?;
+        // A path that is no key is what the problem is about.
+        self.problems.push(match stored.root.key().join(&object.path) {
+            Ok(key) => Problem::new(&key, error),
+            Err(_) => Problem::new(&stored.root.manifest()?, error),
+        });
+        Ok(())
+    }
+}
+
+/// Reads one object to its end and gives every batch to `look`.
+async fn read(
     ctx: &Context,
     stored: &Stored,
-    object: &'a ObjectEntry,
-) -> Result<(&'a ObjectEntry, u64, Option<Error>)> {
-    let options = ReadOptions { check_structure: true, ..ReadOptions::default() };
-    let mut documents = match stored.documents(object, options) {
-        Ok(documents) => documents,
-        Err(e) => return Ok((object, 0, Some(about_the_backup(e)?))),
-    };
-    let mut count = 0;
-    loop {
-        let next = tokio::select! {
-            biased;
-            () = ctx.cancel.cancelled() => return Err(Error::cancelled()),
-            next = documents.next() => next,
-        };
-        match next {
-            Some(Ok(batch)) => {
-                count += batch.len() as u64;
-                ctx.meter.add_documents(batch.len() as u64);
+    object: &ObjectEntry,
+    documents: &mut u64,
+    mut look: impl FnMut(&Batch) -> Result<()>,
+) -> Result<()> {
+    // What is compressed is read as fast as its contents come out: stored bytes are estimated from those.
+    let (mut plain, mut counted) = (0_u64, 0_u64);
+    let mut result = Ok(());
+    let options = ReadOptions { batch_bytes: BATCH_BYTES, check_structure: true, ..ReadOptions::default() };
+    match stored.documents(object, options) {
+        Err(e) => result = Err(e),
+        Ok(mut batches) => {
+            while let Some(batch) = batches.next().await {
+                match batch {
+                    Ok(batch) => {
+                        *documents += batch.len() as u64;
+                        ctx.meter.add_documents(batch.len() as u64);
+                        plain += batch.bytes().len() as u64;
+                        let share =
+                            u128::from(object.size) * u128::from(plain) / u128::from(object.uncompressed.max(1));
+                        let share = u64::try_from(share).unwrap_or(u64::MAX).min(object.size);
+                        ctx.meter.add_bytes(share - counted);
+                        counted = share;
+                        if result.is_ok() {
+                            // Damage to the object itself explains more, and is looked for to the end.
+                            result = look(&batch);
+                        }
+                    }
+                    Err(e) => {
+                        result = Err(e);
+                        break;
+                    }
+                }
             }
-            Some(Err(e)) => return Ok((object, count, Some(about_the_backup(e)?))),
-            None => break,
         }
     }
-    ctx.meter.add_bytes(object.size);
+    ctx.meter.add_bytes(object.size - counted);
     ctx.meter.object_done();
-    Ok((object, count, None))
+    result
 }
 
-/// The manifest's own figures must agree with each other.
-fn sums(stored: &Stored, report: &mut VerifyReport) -> Result<()> {
+/// The metadata is readable and speaks of the collection that the manifest says.
+async fn definition(stored: &Stored, entry: &CollectionEntry) -> Result<()> {
+    let key = stored.root.key().join(&entry.metadata.path)?;
+    let bytes = read_small(stored.storage.as_ref(), &key, &entry.metadata).await?;
+    let corrupt = |why: String| Error::new(ErrorKind::Corrupt, why);
+    Definition::parse(&bytes).map_err(|why| corrupt(format!("it cannot be understood: {why}")))?;
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Identity {
+        collection_name: String,
+        uuid: Option<String>,
+    }
+    let said: Identity =
+        serde_json::from_slice(&bytes).map_err(|e| corrupt(format!("it does not say whose it is: {e}")))?;
+    if said.collection_name != entry.namespace.collection {
+        let (said, expected) = (escape(&said.collection_name), escape(&entry.namespace.to_string()));
+        return Err(corrupt(format!("it describes {said}, the manifest says {expected}")));
+    }
+    // That of a time series is the identity of its buckets, which the stock tools do not write.
+    let expected = entry.uuid.as_deref().filter(|_| entry.kind == CollectionKind::Collection);
+    match (said.uuid.as_deref(), expected) {
+        (Some(said), Some(expected)) if said.eq_ignore_ascii_case(expected) => Ok(()),
+        (None, None) => Ok(()),
+        _ => Err(corrupt("its UUID is not that of the manifest".into())),
+    }
+}
+
+/// The oplog's objects, read in order: every entry is one, and they ascend from the first position to the last.
+async fn oplog(ctx: &Context, stored: &Stored, outcome: &mut Outcome) -> Result<()> {
+    outcome.concerns_replay = true;
     let manifest = &stored.manifest;
-    let key = stored.root.manifest()?;
-    for entry in &manifest.collections {
-        let (documents, bytes) =
-            entry.parts.iter().fold((0, 0), |(d, b), part| (d + part.documents, b + part.uncompressed));
-        if documents != entry.documents || bytes != entry.bytes {
-            let what = format!(
-                "{} has {} documents of {} bytes, its parts have {documents} of {bytes}",
-                entry.namespace, entry.documents, entry.bytes
-            );
-            report.problem(&key, what);
+    let mut first: Option<Timestamp> = None;
+    let mut last: Option<Timestamp> = None;
+    for object in &manifest.oplog {
+        // Positions of a damaged part say nothing about the next one's.
+        let before = (first, last);
+        let mut documents = 0;
+        let order = |batch: &Batch| {
+            for document in batch.documents() {
+                let ts = Entry::parse(document)?.ts;
+                if let Some(last) = last
+                    && ts <= last
+                {
+                    return Err(Error::new(ErrorKind::Corrupt, format!("position {ts} comes after {last}")));
+                }
+                first.get_or_insert(ts);
+                last = Some(ts);
+            }
+            Ok(())
+        };
+        let read = read(ctx, stored, object, &mut documents, order).await;
+        outcome.documents += documents;
+        if let Err(e) = read {
+            outcome.problem(stored, object, e)?;
+            (first, last) = before;
         }
     }
-    let entries: u64 = manifest.oplog.iter().map(|o| o.documents).sum();
-    if entries != manifest.oplog_entries {
-        report.problem(&key, format!("it has {} oplog entries, the parts have {entries}", manifest.oplog_entries));
+    let expected = (Some(manifest.oplog_from_ts), Some(manifest.consistent_at_ts));
+    if outcome.problems.is_empty() && !manifest.oplog.is_empty() && (first, last) != expected {
+        let show = |ts: Option<Timestamp>| ts.map_or("nothing".to_owned(), |ts| ts.to_string());
+        let (from, to) = (manifest.oplog_from_ts, manifest.consistent_at_ts);
+        let what = format!("the stored oplog reaches from {} to {}, not from {from} to {to}", show(first), show(last));
+        outcome.problems.push(Problem::new(&stored.root.manifest()?, what));
     }
     Ok(())
 }
 
-async fn oplog(ctx: &Context, stored: &Stored, report: &mut VerifyReport) -> Result<()> {
+/// What a restore does first: it must be possible to tell what every collection is at the end.
+async fn follow(ctx: &Context, stored: &Stored, report: &mut VerifyReport) -> Result<()> {
+    if let Err(e) = stored.survey(&ctx.cancel, stored.manifest.consistent_at_ts).await {
+        let what = about_the_backup(e)?.context("the stored oplog cannot be replayed");
+        report.problems.push(Problem::new(&stored.root.manifest()?, what));
+    }
+    Ok(())
+}
+
+/// Objects of the backup's folder that the manifest does not name: nothing reads or deletes them.
+async fn strays(stored: &Stored, report: &mut VerifyReport) -> Result<()> {
+    let root = &stored.root;
     let manifest = &stored.manifest;
-    let place = format!("{}/oplog", stored.root.key());
-    let walked = stored
-        .for_each_entry(&ctx.cancel, (None, None), |(first, last): &mut (Option<Timestamp>, Option<Timestamp>), doc| {
-            let ts = Entry::parse(doc)?.ts;
-            if let Some(last) = *last
-                && ts <= last
-            {
-                return Err(Error::new(ErrorKind::Corrupt, format!("position {ts} comes after {last}")));
-            }
-            first.get_or_insert(ts);
-            *last = Some(ts);
-            Ok(Go::On)
-        })
-        .await;
-    match walked {
-        Ok((first, last)) => {
-            if first.is_some_and(|ts| ts != manifest.oplog_from_ts) || last != Some(manifest.consistent_at_ts) {
-                let show = |ts: Option<Timestamp>| ts.map_or("nothing".to_owned(), |ts| ts.to_string());
-                let what = format!(
-                    "it reaches from {} to {}, the manifest says {} to {}",
-                    show(first),
-                    show(last),
-                    manifest.oplog_from_ts,
-                    manifest.consistent_at_ts
-                );
-                report.problem(&place, what);
+    let parts = manifest.collections.iter().flat_map(|c| c.parts.iter().chain([&c.metadata]));
+    let named: std::collections::HashSet<&str> =
+        parts.chain(&manifest.oplog).map(|o| o.path.as_str()).chain(["manifest.json", "attempt.json"]).collect();
+    let mut listing = match stored.storage.list(Some(root.key())).await {
+        Ok(listing) => listing,
+        Err(e) if e.kind() == ErrorKind::Denied => {
+            let what = format!("what else lies in this folder cannot be listed: {e}");
+            report.notes.push(Problem::new(root.key(), what));
+            return Ok(());
+        }
+        Err(e) => return Err(e),
+    };
+    let mut count = 0;
+    while let Some(object) = listing.next().await {
+        let key = object?.key;
+        if key.below(root.key()).is_some_and(|path| !named.contains(path)) {
+            count += 1;
+            if count <= STRAYS_NAMED {
+                report.notes.push(Problem::new(&key, "the manifest does not name it"));
             }
         }
-        Err(e) => report.problem(&place, about_the_backup(e)?),
     }
-    if let Err(e) = stored.survey(&ctx.cancel, manifest.consistent_at_ts).await {
-        report.problem(&place, about_the_backup(e)?);
+    if count > STRAYS_NAMED {
+        let what = format!("the manifest does not name {} more objects", count - STRAYS_NAMED);
+        report.notes.push(Problem::new(root.key(), what));
     }
     Ok(())
 }
