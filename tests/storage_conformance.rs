@@ -19,7 +19,9 @@ use support::stands::Stand;
 macro_rules! suite {
     ($($case:ident),* $(,)?) => {
         suite!(@place filesystem $($case)*);
+        suite!(@place filesystem_decorated $($case)*);
         suite!(@place s3 $($case)*);
+        suite!(@place s3_decorated $($case)*);
         suite!(@place s3_ignoring_conditions $($case)*);
         suite!(@place s3_refusing_conditions $($case)*);
     };

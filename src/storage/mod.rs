@@ -18,7 +18,9 @@ use crate::error::Result;
 pub mod filesystem;
 pub mod probe;
 pub mod registry;
+pub mod retry;
 pub mod s3;
+pub mod throttle;
 pub mod writer;
 
 pub use crate::domain::key::Key;

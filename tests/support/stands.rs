@@ -6,8 +6,11 @@ use futures_util::TryStreamExt;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::storage::{S3Config, StorageConfig};
 use mongokeep::storage::Storage;
+use mongokeep::storage::retry::{Backoff, Retrying};
 use mongokeep::storage::s3::S3;
+use mongokeep::storage::throttle::{Limiter, Throttled};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use super::s3::{Conditions, S3Server};
 
@@ -39,6 +42,21 @@ impl Stand {
             return Self { storage: small_parts(&config).await, place: Place::Elsewhere, exclusive: true };
         }
         Self::served(Conditions::Kept, "some prefix/é+%").await
+    }
+
+    pub async fn filesystem_decorated() -> Self {
+        Self::filesystem().await.decorated()
+    }
+
+    pub async fn s3_decorated() -> Self {
+        Self::s3().await.decorated()
+    }
+
+    /// As a job sees it: retrying, and throttled so little that it shows in nothing.
+    fn decorated(mut self) -> Self {
+        let throttled = Arc::new(Throttled::new(self.storage, Limiter::new(10_000_000_000)));
+        self.storage = Arc::new(Retrying::new(throttled, Backoff::default(), CancellationToken::new()));
+        self
     }
 
     /// The whole bucket of a server that ignores `If-None-Match`.

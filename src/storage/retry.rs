@@ -1,0 +1,374 @@
+//! A storage that repeats what may succeed later.
+//!
+//! For jobs, not for a person who waits: those want the first error. What is repeated is decided by
+//! [`ErrorKind::is_retryable`], except a full disk: the seconds spent here do not empty it, the retry of the job may.
+
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream, StreamExt};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Key, ObjectInfo, PutMode, Storage, Upload, read_all};
+use crate::error::{Error, ErrorKind, Result};
+
+/// How often and how long a call is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// Calls in all, the first one included.
+    pub attempts: u32,
+    /// The first wait; each further one is twice as long.
+    pub first: Duration,
+    pub longest: Duration,
+    /// No attempt begins after this much time.
+    pub total: Duration,
+}
+
+impl Default for Backoff {
+    /// Outlasts the restart of a server: about a minute.
+    fn default() -> Self {
+        Self {
+            attempts: 12,
+            first: Duration::from_millis(250),
+            longest: Duration::from_secs(8),
+            total: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Backoff {
+    /// How long to wait after attempt `attempt` (from 1), or `None` when it was the last. Half of it is random, so
+    /// that parts that failed together do not come back together.
+    fn wait(&self, attempt: u32, began: Instant) -> Option<Duration> {
+        let doubled = self.first.saturating_mul(1u32.checked_shl(attempt - 1).unwrap_or(u32::MAX)).min(self.longest);
+        let mut random = [0u8; 2];
+        // Without randomness the wait is still a wait.
+        let _ = aws_lc_rs::rand::fill(&mut random);
+        let wait = doubled / 2 + doubled.mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX)) / 2;
+        (attempt < self.attempts && began.elapsed() + wait <= self.total).then_some(wait)
+    }
+}
+
+/// Repeats calls of `inner`, and goes on with a broken stream where it broke.
+///
+/// When `cancel` fires during a call, the call is given up and fails with `Cancelled`, except calls that clean up
+/// (`delete`, `sweep`, `abort`). After that, calls still work, once each: a cancelled job has to remove what it left.
+#[derive(Clone)]
+pub struct Retrying {
+    inner: Arc<dyn Storage>,
+    repeat: Repeat,
+}
+
+#[derive(Clone)]
+struct Repeat {
+    backoff: Backoff,
+    cancel: CancellationToken,
+}
+
+/// Whether a cancel gives up a call that is running.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnCancel {
+    GiveUp,
+    Complete,
+}
+
+impl Retrying {
+    pub fn new(inner: Arc<dyn Storage>, backoff: Backoff, cancel: CancellationToken) -> Self {
+        Self { inner, repeat: Repeat { backoff, cancel } }
+    }
+
+    /// Whether `key` holds exactly `body`.
+    async fn holds(&self, key: &Key, body: &Bytes) -> bool {
+        read_all(self, key, body.len()).await.is_ok_and(|found| found == *body)
+    }
+}
+
+fn may_pass(error: &Error) -> bool {
+    error.is_retryable() && error.kind() != ErrorKind::StorageFull
+}
+
+impl Repeat {
+    async fn run<T, F>(&self, on_cancel: OnCancel, call: impl Fn() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send,
+    {
+        let began = Instant::now();
+        let mut attempt = 1;
+        loop {
+            let error = match self.once(on_cancel, call()).await {
+                Err(e) if may_pass(&e) => e,
+                other => return other,
+            };
+            self.wait(&mut attempt, began, error).await?;
+        }
+    }
+
+    async fn once<T>(&self, on_cancel: OnCancel, call: impl Future<Output = Result<T>>) -> Result<T> {
+        if on_cancel == OnCancel::Complete || self.cancel.is_cancelled() {
+            return call.await;
+        }
+        match self.cancel.run_until_cancelled(call).await {
+            Some(result) => result,
+            None => Err(Error::cancelled()),
+        }
+    }
+
+    /// Waits before the next attempt, or says that there is none.
+    async fn wait(&self, attempt: &mut u32, began: Instant, error: Error) -> Result<()> {
+        if self.cancel.is_cancelled() {
+            return Err(error);
+        }
+        let Some(wait) = self.backoff.wait(*attempt, began) else {
+            return Err(if *attempt > 1 { error.context(format!("tried {attempt} times")) } else { error });
+        };
+        tracing::warn!(attempt, %error, "a storage call failed and is repeated");
+        match self.cancel.run_until_cancelled(tokio::time::sleep(wait)).await {
+            Some(()) => {
+                *attempt += 1;
+                Ok(())
+            }
+            None => Err(Error::cancelled()),
+        }
+    }
+}
+
+#[async_trait]
+impl Storage for Retrying {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+
+    fn part_size(&self) -> usize {
+        self.inner.part_size()
+    }
+
+    async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()> {
+        let calls = AtomicU32::new(0);
+        let outcome = self
+            .repeat
+            .run(OnCancel::GiveUp, || {
+                calls.fetch_add(1, Ordering::Relaxed);
+                self.inner.put(key, body.clone(), mode)
+            })
+            .await;
+        match outcome {
+            // The object that is in the way may be our own: an earlier call created it and its answer was lost.
+            Err(e) if e.kind() == ErrorKind::Conflict && mode == PutMode::CreateNew => {
+                if calls.into_inner() > 1 && self.holds(key, &body).await { Ok(()) } else { Err(e) }
+            }
+            other => other,
+        }
+    }
+
+    async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>> {
+        let inner = self.repeat.run(OnCancel::GiveUp, || self.inner.upload(key)).await?;
+        Ok(Box::new(RetryingUpload { inner, repeat: self.repeat.clone() }))
+    }
+
+    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let stream = self.repeat.run(OnCancel::GiveUp, || self.inner.get(key, range.clone())).await?;
+        let (at, end) = range.map_or((0, None), |r| (r.start, Some(r.end)));
+        let reading = Reading {
+            storage: self.clone(),
+            key: key.clone(),
+            stream: Some(stream),
+            at,
+            end,
+            attempt: 1,
+            began: Instant::now(),
+        };
+        Ok(stream::unfold(Some(reading), |reading| async move {
+            let mut reading = reading?;
+            match reading.next().await {
+                Ok(Some(chunk)) => Some((Ok(chunk), Some(reading))),
+                Ok(None) => None,
+                Err(e) => Some((Err(e), None)),
+            }
+        })
+        .boxed())
+    }
+
+    async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>> {
+        self.repeat.run(OnCancel::GiveUp, || self.inner.stat(key)).await
+    }
+
+    async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
+        let stream = self.repeat.run(OnCancel::GiveUp, || self.inner.list(prefix)).await?;
+        let listing = Listing {
+            storage: self.clone(),
+            prefix: prefix.cloned(),
+            stream: Some(stream),
+            last: None,
+            attempt: 1,
+            began: Instant::now(),
+        };
+        Ok(stream::unfold(Some(listing), |listing| async move {
+            let mut listing = listing?;
+            match listing.next().await {
+                Ok(Some(object)) => Some((Ok(object), Some(listing))),
+                Ok(None) => None,
+                Err(e) => Some((Err(e), None)),
+            }
+        })
+        .boxed())
+    }
+
+    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
+        self.repeat.run(OnCancel::GiveUp, || self.inner.list_folders(prefix)).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.repeat.run(OnCancel::Complete, || self.inner.delete(key)).await
+    }
+
+    async fn sweep(&self, prefix: &Key) -> Result<u64> {
+        self.repeat.run(OnCancel::Complete, || self.inner.sweep(prefix)).await
+    }
+
+    async fn free_space(&self) -> Result<Option<u64>> {
+        self.repeat.run(OnCancel::GiveUp, || self.inner.free_space()).await
+    }
+}
+
+struct RetryingUpload {
+    inner: Box<dyn Upload>,
+    repeat: Repeat,
+}
+
+#[async_trait]
+impl Upload for RetryingUpload {
+    async fn part(&self, number: u32, body: Bytes) -> Result<()> {
+        self.repeat.run(OnCancel::GiveUp, || self.inner.part(number, body.clone())).await
+    }
+
+    async fn finish(&self, parts: u32) -> Result<()> {
+        self.repeat.run(OnCancel::GiveUp, || self.inner.finish(parts)).await
+    }
+
+    async fn abort(&self) -> Result<()> {
+        self.repeat.run(OnCancel::Complete, || self.inner.abort()).await
+    }
+}
+
+/// An object being read, across several streams if need be. Each chunk that arrives gives all attempts back.
+struct Reading {
+    storage: Retrying,
+    key: Key,
+    /// None: to be opened again at `at`.
+    stream: Option<BoxStream<'static, Result<Bytes>>>,
+    at: u64,
+    /// None: the end of the object, whatever its size.
+    end: Option<u64>,
+    attempt: u32,
+    began: Instant,
+}
+
+impl Reading {
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let repeat = self.storage.repeat.clone();
+            match repeat.once(OnCancel::GiveUp, self.try_next()).await {
+                Ok(Some(chunk)) => {
+                    self.at += chunk.len() as u64;
+                    (self.attempt, self.began) = (1, Instant::now());
+                    return Ok(Some(chunk));
+                }
+                Err(e) if may_pass(&e) => {
+                    self.stream = None;
+                    repeat.wait(&mut self.attempt, self.began, e).await?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn try_next(&mut self) -> Result<Option<Bytes>> {
+        let inner = &self.storage.inner;
+        if self.stream.is_none() {
+            let end = match self.end {
+                Some(end) => end,
+                None => match inner.stat(&self.key).await? {
+                    Some(object) => object.size,
+                    None => return Err(Error::not_found("object", format!("{}/{}", inner.place(), self.key))),
+                },
+            };
+            self.end = Some(end);
+            // The last byte arrived, and then the connection broke.
+            if self.at >= end {
+                return Ok(None);
+            }
+            self.stream = Some(inner.get(&self.key, Some(self.at..end)).await?);
+        }
+        match &mut self.stream {
+            Some(stream) => stream.next().await.transpose(),
+            None => Ok(None),
+        }
+    }
+}
+
+/// A listing, begun again after a break: what was already seen is skipped, which the key order makes possible.
+struct Listing {
+    storage: Retrying,
+    prefix: Option<Key>,
+    stream: Option<BoxStream<'static, Result<ObjectInfo>>>,
+    last: Option<Key>,
+    attempt: u32,
+    began: Instant,
+}
+
+impl Listing {
+    async fn next(&mut self) -> Result<Option<ObjectInfo>> {
+        loop {
+            let repeat = self.storage.repeat.clone();
+            match repeat.once(OnCancel::GiveUp, self.try_next()).await {
+                Ok(Some(object)) if self.last.as_ref().is_some_and(|last| object.key <= *last) => {}
+                Ok(Some(object)) => {
+                    self.last = Some(object.key.clone());
+                    (self.attempt, self.began) = (1, Instant::now());
+                    return Ok(Some(object));
+                }
+                Err(e) if may_pass(&e) => {
+                    self.stream = None;
+                    repeat.wait(&mut self.attempt, self.began, e).await?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn try_next(&mut self) -> Result<Option<ObjectInfo>> {
+        if self.stream.is_none() {
+            self.stream = Some(self.storage.inner.list(self.prefix.as_ref()).await?);
+        }
+        match &mut self.stream {
+            Some(stream) => stream.next().await.transpose(),
+            None => Ok(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_bound_and_end() {
+        let backoff = Backoff::default();
+        let now = Instant::now();
+        for (attempt, longest) in [(1, 250), (2, 500), (3, 1_000), (6, 8_000), (11, 8_000)] {
+            let wait = backoff.wait(attempt, now).unwrap().as_millis();
+            assert!((longest / 2..=longest).contains(&wait), "{attempt}: {wait}");
+        }
+        assert_eq!(backoff.wait(12, now), None);
+        let late = Backoff { total: Duration::from_millis(100), ..backoff };
+        assert_eq!(late.wait(1, now), None);
+        assert_eq!(Backoff { attempts: 1, ..backoff }.wait(1, now), None);
+        assert!(Backoff { attempts: u32::MAX, total: Duration::MAX, ..backoff }.wait(100, now).is_some());
+    }
+}
