@@ -1,1 +1,121 @@
-//! cli
+//! The command line: parses, calls the client, prints.
+//!
+//! It holds no rule of its own about what is allowed; flags come from [`crate::domain::fields`] and every decision
+//! from [`crate::client`]. What stands on stdout is for scripts (one JSON value with `-o json`), everything else goes
+//! to stderr. It must never print a secret, not even one that was typed in the wrong place, and never panic because
+//! somebody closed its output.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::ArgMatches;
+use clap::error::ErrorKind as Usage;
+
+use crate::error::{Error, ErrorKind, Result};
+
+mod args;
+mod backup;
+mod context;
+mod daemon;
+mod job;
+mod logging;
+mod output;
+mod plan;
+mod redact;
+mod restore;
+mod secret;
+mod service;
+mod settings;
+mod storage;
+mod table;
+mod tree;
+mod wait;
+
+use context::Context;
+use redact::Redactor;
+
+/// Runs the program with these arguments (the first is its own name) and returns its exit code.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let redactor = Redactor::new(&args);
+    let code = match tree::command().try_get_matches_from(&args) {
+        Ok(matches) => run(&matches, &args).unwrap_or_else(|error| {
+            output::error(&error, &redactor);
+            error.kind().exit_code()
+        }),
+        Err(usage) => usage_error(&usage, &args, &redactor),
+    };
+    ExitCode::from(code)
+}
+
+fn run(matches: &ArgMatches, args: &[OsString]) -> Result<u8> {
+    let context = Context::new(matches, args)?;
+    // `daemon run` has its own workers; a command needs one for its work and one that listens to Ctrl-C.
+    let threads =
+        if tree::is_daemon_run(matches) { std::thread::available_parallelism().map_or(2, usize::from) } else { 2 };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads.max(2))
+        .enable_all()
+        .build()
+        .map_err(|e| crate::error::io("starting", e))?;
+    let result = runtime.block_on(dispatch(context, matches.clone()));
+    // A blocking call that still waits for the daemon must not keep an interrupted command alive.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(context: Context, matches: ArgMatches) -> Result<u8> {
+    match matches.subcommand() {
+        None => screen(&context).await,
+        // These two listen to signals themselves.
+        Some(("daemon", sub)) if sub.subcommand_name() == Some("run") => daemon::foreground(&context, sub).await,
+        Some(("demo", sub)) => demo(&context, sub).await,
+        _ => {
+            let interrupted = context.interrupted();
+            let work = tokio::spawn(async move { command(&context, &matches).await });
+            tokio::select! {
+                done = work => done.map_err(|e| Error::new(ErrorKind::Internal, "the command broke off").source(e))?,
+                _ = tokio::signal::ctrl_c() => Err(interrupted.error()),
+            }
+        }
+    }
+}
+
+async fn command(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    match matches.subcommand() {
+        Some(("service", sub)) => service::run(context, sub).await,
+        Some(("storage", sub)) => storage::run(context, sub).await,
+        Some(("backup", sub)) => backup::run(context, sub).await,
+        Some(("restore", sub)) => restore::run(context, sub).await,
+        Some(("job", sub)) => job::run(context, sub).await,
+        Some(("daemon", sub)) => daemon::run(context, sub).await,
+        Some(("settings", sub)) => settings::run(context, sub),
+        Some((name @ ("schedule" | "pitr"), _)) => Err(args::not_built(name)),
+        _ => Err(Error::new(ErrorKind::Internal, "a command without its code")),
+    }
+}
+
+/// Prints what is wrong with the command line, or the help that was asked for.
+fn usage_error(usage: &clap::Error, args: &[OsString], redactor: &Redactor) -> u8 {
+    let text = usage.render().to_string();
+    if matches!(usage.kind(), Usage::DisplayHelp | Usage::DisplayVersion) {
+        // A reader that closed its end has seen enough.
+        let _ = output::stdout(&text);
+        return 0;
+    }
+    if let Some(error) = tree::storage_not_built(usage, args) {
+        output::error(&error, redactor);
+        return error.kind().exit_code();
+    }
+    let lines: Vec<String> = text.lines().map(|line| crate::domain::text::escape(&redactor.clean(line))).collect();
+    output::stderr(&lines.join("\n"));
+    ErrorKind::Invalid.exit_code()
+}
+
+/// The screen, which `mongokeep` alone opens.
+async fn screen(_context: &Context) -> Result<u8> {
+    Err(args::not_built("the screen"))
+}
+
+async fn demo(_context: &Context, _matches: &ArgMatches) -> Result<u8> {
+    Err(args::not_built("the demo"))
+}

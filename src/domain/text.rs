@@ -26,7 +26,8 @@ pub fn escape(text: &str) -> String {
     out
 }
 
-fn is_unsafe(c: char) -> bool {
+/// Whether [`escape`] writes `c` differently.
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c as u32, 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x2069 | 0xfeff | 0xfff9..=0xfffb | 0xe0000..=0xe007f)
 }

@@ -1,0 +1,272 @@
+//! `mongokeep backup`: made, listed, verified, exported, deleted.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+
+use clap::{Arg, ArgMatches, Command};
+use serde_json::json;
+
+use super::args::{flags, given, needed, one, positional, switch, values};
+use super::context::{Context, blocking};
+use super::plan;
+use super::table::{Column, Pairs, Table};
+use super::tree::group;
+use super::wait::{self, Daemon, Line};
+use super::{job, output};
+use crate::domain::backup::{Backup, BackupState, BackupType, Model};
+use crate::domain::fields::BACKUP_FIELDS;
+use crate::domain::job::LogLevel;
+use crate::domain::text::{bytes, count, duration, escape};
+use crate::engine::Meter;
+use crate::error::{Error, Result, io};
+
+/// Messages of an export that wait to be shown; more are dropped rather than kept.
+const MESSAGES: usize = 256;
+
+pub fn command() -> Command {
+    let name = || positional("name", "NAME", "name of the backup");
+    let only =
+        |id: &'static str, shown: &'static str, help: &'static str| Arg::new(id).long(id).value_name(shown).help(help);
+    group("backup", "Backups: create, list, verify, export, delete")
+        .subcommand(
+            Command::new("create")
+                .about("Queue a backup")
+                .args(flags(BACKUP_FIELDS))
+                .arg(switch("wait", "until it is made; exit 1 if it fails")),
+        )
+        .subcommand(
+            Command::new("list")
+                .about("List the backups, the newest first")
+                .arg(only("service", "SERVICE", "of this service only"))
+                .arg(only("storage", "STORAGE", "in this storage only")),
+        )
+        .subcommand(Command::new("show").about("Show a backup").arg(name()))
+        .subcommand(Command::new("pin").about("Keep a backup from being deleted").arg(name()))
+        .subcommand(Command::new("unpin").about("Let a backup be deleted again").arg(name()))
+        .subcommand(
+            Command::new("delete")
+                .about("Delete a backup; without --yes the plan is printed")
+                .arg(name())
+                .arg(switch("keep-files", "remove the record alone, and leave the files in the storage"))
+                .arg(switch("dry-run", "print the plan, change nothing, exit 0"))
+                .arg(switch("yes", "do what the plan says")),
+        )
+        .subcommand(Command::new("verify").about("Read a backup back and check every byte").arg(name()))
+        .subcommand(
+            Command::new("export")
+                .about("Write the layout of mongodump, for mongorestore --oplogReplay")
+                .arg(name())
+                .arg(only("to", "DIR", "an empty or new folder").required(true)),
+        )
+}
+
+pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let out = &context.out;
+    let Some((verb, sub)) = matches.subcommand() else { return Ok(2) };
+    match verb {
+        "create" => {
+            let values = values(sub, BACKUP_FIELDS, true, out)?;
+            let client = context.client()?;
+            let job = blocking(&client, move |c| c.create_backup(&values)).await?;
+            if given(sub, "wait") {
+                return wait::ended(context, &client, job, Daemon::Started).await;
+            }
+            return job::queued(context, job);
+        }
+        "list" => list(context, sub)?,
+        "show" => {
+            let backup = context.client()?.backup(&needed(sub, "name")?)?;
+            out.object(&backup, || pairs(context, &backup))?;
+        }
+        "pin" | "unpin" => {
+            let backup = context.client()?.pin_backup(&needed(sub, "name")?, verb == "pin")?;
+            out.object(&backup, || pairs(context, &backup))?;
+        }
+        "verify" => {
+            let (client, name) = (context.client()?, needed(sub, "name")?);
+            let job = blocking(&client, move |c| c.verify_backup(&name)).await?;
+            return wait::ended(context, &client, job, Daemon::Started).await;
+        }
+        "delete" => return delete(context, sub).await,
+        _ => return export(context, &needed(sub, "name")?, &needed(sub, "to")?).await,
+    }
+    Ok(0)
+}
+
+fn list(context: &Context, sub: &ArgMatches) -> Result<()> {
+    let client = context.client()?;
+    let (service, storage) = (one(sub, "service"), one(sub, "storage"));
+    let mut backups = client.backups()?;
+    backups.retain(|b| {
+        service.as_ref().is_none_or(|s| b.service == *s) && storage.as_ref().is_none_or(|s| b.storage == *s)
+    });
+    if backups.is_empty() {
+        // Backups of a service that was removed are still listed, so a name is only wrong when nothing has it.
+        if let Some(name) =
+            service.filter(|name| client.services().is_ok_and(|all| all.iter().all(|s| s.name != *name)))
+        {
+            return Err(Error::not_found("service", name).hint("mongokeep service list shows which there are"));
+        }
+        if let Some(name) =
+            storage.filter(|name| client.storages().is_ok_and(|all| all.iter().all(|s| s.name != *name)))
+        {
+            return Err(Error::not_found("storage", name).hint("mongokeep storage list shows which there are"));
+        }
+    }
+    let empty = "no backup yet; make one: mongokeep backup create --service SERVICE --storage STORAGE --wait";
+    context.out.list(&backups, || table(context, &backups), empty)
+}
+
+async fn delete(context: &Context, sub: &ArgMatches) -> Result<u8> {
+    let (client, name, keep) = (context.client()?, needed(sub, "name")?, given(sub, "keep-files"));
+    if given(sub, "yes") && !given(sub, "dry-run") {
+        let job = blocking(&client, move |c| c.delete_backup(&name, keep)).await?;
+        return wait::ended(context, &client, job, Daemon::Started).await;
+    }
+    let plan = client.plan_delete(&name, keep)?;
+    context.out.result(&plan, || plan::delete(&plan))?;
+    if given(sub, "dry-run") {
+        return Ok(0);
+    }
+    Err(plan::not_confirmed(context, "nothing was deleted"))
+}
+
+async fn export(context: &Context, name: &str, to: &str) -> Result<u8> {
+    let to = PathBuf::from(to);
+    let to = std::path::absolute(&to).map_err(|e| io(format!("to: {}", to.display()), e))?;
+    let client = context.client()?;
+    context
+        .interrupted()
+        .leaves(format!("the export in {} is not complete", to.display()), "remove that folder and start again");
+    let (sender, messages) = sync_channel(MESSAGES);
+    let meter = Arc::new(Meter::new(move |level, text| {
+        if level != LogLevel::Info {
+            let _ = sender.try_send(text);
+        }
+    }));
+    let work = client.export_backup(name, &to, meter.clone());
+    tokio::pin!(work);
+    let mut line = Line::new(&context.out);
+    let began = Instant::now();
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let result = loop {
+        tokio::select! {
+            result = &mut work => break result,
+            _ = tick.tick() => {
+                for text in messages.try_iter() {
+                    line.message(&format!("warning: {}", escape(&text)));
+                }
+                let mut progress = meter.snapshot();
+                progress.bytes_per_second = (progress.bytes_done as f64 / began.elapsed().as_secs_f64().max(0.1)) as u64;
+                let mut parts = vec![format!("export {name}")];
+                parts.extend(wait::progress(&progress));
+                parts.push(meter.phase());
+                parts.retain(|part| !part.is_empty());
+                line.show("running", &escape(&parts.join(", ")));
+            }
+        }
+    };
+    line.end();
+    for text in messages.try_iter() {
+        output::stderr(&format!("warning: {}", escape(&text)));
+    }
+    result?;
+    let done = meter.snapshot();
+    let value = json!({
+        "backup": name,
+        "to": to.to_string_lossy(),
+        "bytes": done.bytes_done,
+        "documents": done.documents_done,
+        "objects": done.objects_done,
+        "seconds": began.elapsed().as_secs_f64(),
+    });
+    context.out.result(&value, || {
+        let folder = to.display().to_string();
+        let quoted = plan::quoted(&folder);
+        format!("exported to {}\nrestore it with mongorestore --oplogReplay {}\n", escape(&folder), escape(&quoted))
+    })?;
+    Ok(0)
+}
+
+fn state(b: &Backup) -> &'static str {
+    match b.state {
+        BackupState::Running => "running",
+        BackupState::Succeeded if b.verify_error.is_some() => "DAMAGED",
+        BackupState::Succeeded if b.verified_at.is_some() => "verified",
+        BackupState::Succeeded => "done",
+        BackupState::Failed => "failed",
+        BackupState::Incomplete => "incomplete",
+        BackupState::Deleting => "deleting",
+    }
+}
+
+fn table(context: &Context, backups: &[Backup]) -> Table {
+    let mut table = Table::new([
+        Column::new("NAME"),
+        Column::long("SERVICE"),
+        Column::long("STORAGE"),
+        Column::new("STATE"),
+        Column::new("CONSISTENT AT"),
+        Column::right("SIZE"),
+        Column::right("DOCUMENTS"),
+        Column::new("PINNED"),
+    ]);
+    for b in backups {
+        table.row([
+            b.name.clone(),
+            b.service.clone(),
+            b.storage.clone(),
+            state(b).into(),
+            context.out.minute(b.consistent_at),
+            b.size_bytes.map_or_else(String::new, bytes),
+            b.documents.map_or_else(String::new, count),
+            if b.pinned { "pinned".into() } else { String::new() },
+        ]);
+    }
+    table
+}
+
+fn pairs(context: &Context, b: &Backup) -> Pairs {
+    let out = &context.out;
+    let took = b.finished_at.map(|end| duration(u64::try_from((end - b.started_at).num_seconds()).unwrap_or(0)));
+    let position = b.consistent_at_ts.map(|ts| ts.to_string());
+    Pairs::new()
+        .add("name", &b.name)
+        .add("state", state(b))
+        .add("service", &b.service)
+        .add("cluster", b.cluster.clone().unwrap_or_default())
+        .add("storage", &b.storage)
+        .add("folder", &b.folder)
+        .add(
+            "model",
+            match b.model {
+                Model::Logical => "logical",
+                Model::Physical => "physical",
+            },
+        )
+        .add(
+            "type",
+            match b.backup_type {
+                BackupType::Full => "full",
+                BackupType::Pitr => "pitr",
+            },
+        )
+        .some("schedule", b.schedule.clone())
+        .add("pinned", if b.pinned { "yes" } else { "no" })
+        .add("consistent at", b.consistent_at.map_or_else(String::new, |at| out.time(at)))
+        .some("oplog position", position)
+        .add("size", b.size_bytes.map_or_else(String::new, bytes))
+        .add("uncompressed", b.uncompressed_bytes.map_or_else(String::new, bytes))
+        .add("compression", b.compression.to_string())
+        .add("documents", b.documents.map_or_else(String::new, count))
+        .add("started", out.time(b.started_at))
+        .some("finished", b.finished_at.map(|at| out.time(at)))
+        .some("took", took)
+        .some("server", b.server_version.clone())
+        .some("FCV", b.fcv.clone())
+        .some("verified", b.verified_at.map(|at| out.time(at)))
+        .some("damage", b.verify_error.clone())
+        .some("error", b.error.clone())
+}

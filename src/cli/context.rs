@@ -1,0 +1,81 @@
+//! What every command of one run shares.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clap::ArgMatches;
+
+use super::output::Out;
+use super::redact::Redactor;
+use super::{args, logging};
+use crate::client::Client;
+use crate::config::{Home, Settings};
+use crate::error::{Error, ErrorKind, Result};
+
+pub struct Context {
+    pub out: Out,
+    pub home: Home,
+    pub read_only: bool,
+    /// The arguments as typed, without the program's name.
+    pub typed: Vec<String>,
+    pub redactor: Redactor,
+    interrupted: Interrupted,
+}
+
+impl Context {
+    pub fn new(matches: &ArgMatches, typed: &[OsString]) -> Result<Self> {
+        let folder =
+            args::one(matches, "home").or_else(|| std::env::var("MONGOKEEP_HOME").ok().filter(|h| !h.is_empty()));
+        let home = Home::resolve(folder.as_deref().map(Path::new))?;
+        let quiet = args::given(matches, "quiet");
+        logging::start(matches, quiet);
+        // How times are shown is no reason to fail; commands that need the settings say what is wrong with them.
+        let zone = Settings::load(&home).and_then(|s| s.get("ui.timezone")).ok().and_then(|zone| zone.parse().ok());
+        Ok(Self {
+            out: Out::new(args::one(matches, "output").as_deref() == Some("json"), quiet, zone),
+            home,
+            read_only: args::given(matches, "read-only"),
+            typed: typed.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect(),
+            redactor: Redactor::new(typed),
+            interrupted: Interrupted::default(),
+        })
+    }
+
+    pub fn client(&self) -> Result<Client> {
+        Client::open(&self.home, self.read_only)
+    }
+
+    /// What Ctrl-C leaves behind is known only to the command that runs; it says so here.
+    pub fn interrupted(&self) -> Interrupted {
+        self.interrupted.clone()
+    }
+}
+
+/// The error that Ctrl-C ends a command with.
+#[derive(Clone, Default)]
+pub struct Interrupted(Arc<Mutex<Option<(String, String)>>>);
+
+impl Interrupted {
+    pub fn leaves(&self, what: impl Into<String>, hint: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((what.into(), hint.into()));
+    }
+
+    pub fn error(&self) -> Error {
+        match self.0.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            Some((what, hint)) => Error::new(ErrorKind::Cancelled, format!("interrupted: {what}")).hint(hint),
+            None => Error::new(ErrorKind::Cancelled, "interrupted"),
+        }
+    }
+}
+
+/// Runs a call that may wait for the daemon to start, off the threads that serve everything else.
+pub async fn blocking<T: Send + 'static>(
+    client: &Client,
+    call: impl FnOnce(&Client) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let client = client.clone();
+    tokio::task::spawn_blocking(move || call(&client))
+        .await
+        .map_err(|e| Error::new(ErrorKind::Internal, "the command broke off").source(e))?
+}

@@ -1,0 +1,49 @@
+//! `mongokeep daemon`: the process that runs jobs.
+
+use clap::{ArgMatches, Command};
+
+use super::args::{not_built, switch};
+use super::context::{Context, blocking};
+use super::table::Pairs;
+use super::tree::group;
+use crate::client::{Client, DaemonStatus};
+use crate::error::Result;
+
+pub fn command() -> Command {
+    group("daemon", "The process that runs jobs; it is started when needed")
+        .subcommand(
+            Command::new("run")
+                .about("Run in the foreground, for systemd")
+                .arg(switch("background", "as it is started when needed: ends when idle").hide(true)),
+        )
+        .subcommand(Command::new("status").about("Say whether it runs"))
+        .subcommand(Command::new("stop").about("End it; returns when it is gone"))
+}
+
+/// Runs the daemon until it is told to end.
+pub async fn foreground(_context: &Context, _matches: &ArgMatches) -> Result<u8> {
+    Err(not_built("the daemon"))
+}
+
+pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let client = context.client()?;
+    if matches.subcommand_name() == Some("stop") {
+        blocking(&client, Client::stop_daemon).await?;
+    }
+    let status = blocking(&client, Client::daemon_status).await?;
+    context.out.result(&status, || text(context, &status))?;
+    Ok(0)
+}
+
+fn text(context: &Context, status: &DaemonStatus) -> String {
+    if !status.running {
+        return "no daemon runs; it is started when there is something to do\n".into();
+    }
+    Pairs::new()
+        .add("daemon", "running")
+        .some("pid", status.pid.map(|pid| pid.to_string()))
+        .some("version", status.version.clone())
+        .some("started", status.started_at.map(|at| context.out.time(at)))
+        .some("jobs running", status.jobs_running.map(|n| n.to_string()))
+        .render()
+}

@@ -1,0 +1,237 @@
+//! Plans as text, and the line that confirms one.
+//!
+//! Whatever is replaced or dropped is always named; only what stays as it is may be counted instead.
+
+use super::context::Context;
+use super::table::{Column, Table};
+use crate::client::DeletePlan;
+use crate::domain::restore::{CollectionKind, PlannedAction, RestorePlan};
+use crate::domain::text::{bytes, count, escape};
+use crate::error::{Error, ErrorKind};
+
+/// So many collections that stay as they are are named.
+const UNTOUCHED: usize = 20;
+
+/// The plan was printed, and nobody said yes to it.
+pub fn not_confirmed(context: &Context, what: &str) -> Error {
+    Error::new(ErrorKind::Conflict, format!("not confirmed, {what}"))
+        .hint(format!("to do it: {}", confirmed(&context.typed)))
+}
+
+/// The command as typed, with `--yes`.
+fn confirmed(typed: &[String]) -> String {
+    let mut words = vec!["mongokeep".to_owned()];
+    words.extend(typed.iter().map(|word| quoted(word)));
+    // What stands behind `--` is no flag.
+    let at = typed.iter().position(|word| word == "--").map_or(words.len(), |at| at + 1);
+    words.insert(at, "--yes".to_owned());
+    words.join(" ")
+}
+
+/// A word as a shell reads it back.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+pub fn delete(plan: &DeletePlan) -> String {
+    let what = if plan.keep_files {
+        format!("delete the record of {}; its files stay in {}", plan.backup, plan.storage)
+    } else {
+        format!("delete {} and its files in {}; {} become free", plan.backup, plan.storage, bytes(plan.bytes))
+    };
+    let mut text = format!("{}\n", escape(&what));
+    warnings(&mut text, &plan.warnings);
+    text
+}
+
+fn warnings(text: &mut String, warnings: &[String]) {
+    for warning in warnings {
+        text.push_str(&format!("warning: {}\n", escape(warning)));
+    }
+}
+
+pub fn restore(context: &Context, plan: &RestorePlan) -> String {
+    let at = plan.consistent_at_ts.map(|ts| format!(", consistent at {}", context.out.time(ts.to_datetime())));
+    let mut text = format!(
+        "restore {} (of {}{}) into {}, MongoDB {}\n\n",
+        escape(&plan.backup),
+        escape(&plan.from_service),
+        at.unwrap_or_default(),
+        escape(&plan.to_service),
+        escape(&plan.target_version),
+    );
+    let table = table(plan);
+    if !table.is_empty() {
+        text.push_str(&context.out.table(&table));
+        text.push('\n');
+    }
+    text.push_str(&summary(plan));
+    warnings(&mut text, &plan.warnings);
+    text
+}
+
+/// What is lost first, then what is new, then what stays, then what is left out.
+fn table(plan: &RestorePlan) -> Table {
+    let mut table = Table::new([
+        Column::new("ACTION"),
+        Column::new("NAMESPACE"),
+        Column::right("DOCUMENTS"),
+        Column::right("THERE NOW"),
+        Column::long("NOTE"),
+    ]);
+    let mut planned: Vec<_> = plan.namespaces.iter().collect();
+    planned.sort_by_key(|n| n.action == PlannedAction::Create);
+    let replaced = planned.iter().filter(|n| n.action == PlannedAction::Replace).count();
+    for (i, n) in planned.iter().enumerate() {
+        if i == replaced {
+            dropped(&mut table, plan);
+        }
+        let mut notes = Vec::new();
+        if n.from != n.to {
+            notes.push(format!("from {}", n.from));
+        }
+        match n.kind {
+            CollectionKind::Collection => {}
+            CollectionKind::Timeseries => notes.push("time series".into()),
+            CollectionKind::View => notes.push("view".into()),
+        }
+        table.row([
+            if n.action == PlannedAction::Replace { "REPLACE".into() } else { "create".into() },
+            n.to.to_string(),
+            if n.kind == CollectionKind::View { String::new() } else { count(n.documents) },
+            n.replaces_documents.map_or_else(String::new, count),
+            notes.join(", "),
+        ]);
+    }
+    if replaced == planned.len() {
+        dropped(&mut table, plan);
+    }
+    if plan.users_and_roles {
+        let whose =
+            if plan.users_of.is_empty() { "all".to_owned() } else { format!("of {}", plan.users_of.join(", ")) };
+        table.row(["REPLACE".into(), "users and roles".into(), String::new(), String::new(), whose]);
+    }
+    for ns in plan.untouched.iter().take(UNTOUCHED) {
+        table.row(["keep".into(), ns.to_string(), String::new(), String::new(), "stays as it is".into()]);
+    }
+    if let Some(more) = plan.untouched.len().checked_sub(UNTOUCHED).filter(|more| *more > 0) {
+        table.row([
+            "keep".into(),
+            format!("{} more", count(more as u64)),
+            String::new(),
+            String::new(),
+            "stay as they are".into(),
+        ]);
+    }
+    for left in &plan.left_out {
+        table.row(["leave out".into(), left.what.clone(), String::new(), String::new(), left.why.clone()]);
+    }
+    table
+}
+
+fn dropped(table: &mut Table, plan: &RestorePlan) {
+    for ns in &plan.dropped {
+        table.row(["DROP".into(), ns.to_string(), String::new(), String::new(), "not in the backup (--exact)".into()]);
+    }
+}
+
+fn summary(plan: &RestorePlan) -> String {
+    let of = |action| plan.namespaces.iter().filter(move |n| n.action == action);
+    let (replaced, created) = (of(PlannedAction::Replace).count(), of(PlannedAction::Create).count());
+    let documents: u64 = plan.namespaces.iter().map(|n| n.documents).sum();
+    let lost: u64 = of(PlannedAction::Replace).filter_map(|n| n.replaces_documents).sum();
+    let mut parts = vec![format!("{} documents", count(documents)), format!("creates {}", count(created as u64))];
+    if replaced > 0 {
+        parts.push(format!("REPLACES {} ({} documents there now)", count(replaced as u64), count(lost)));
+    }
+    if !plan.dropped.is_empty() {
+        parts.push(format!("DROPS {}", count(plan.dropped.len() as u64)));
+    }
+    if !plan.untouched.is_empty() {
+        parts.push(format!("keeps {}", count(plan.untouched.len() as u64)));
+    }
+    if !plan.left_out.is_empty() {
+        parts.push(format!("leaves {} out", count(plan.left_out.len() as u64)));
+    }
+    parts.join(", ") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::namespace::Namespace;
+    use crate::domain::restore::{LeftOut, PlannedNamespace};
+
+    fn plan() -> RestorePlan {
+        let planned = |from: &str, to: &str, action, replaces| PlannedNamespace {
+            from: Namespace::parse(from).unwrap(),
+            to: Namespace::parse(to).unwrap(),
+            kind: CollectionKind::Collection,
+            action,
+            documents: 1200,
+            replaces_documents: replaces,
+        };
+        RestorePlan {
+            backup: "nightly".into(),
+            from_service: "a".into(),
+            to_service: "b".into(),
+            consistent_at_ts: None,
+            target_version: "6.0.5".into(),
+            target_fcv: "6.0".into(),
+            namespaces: vec![
+                planned("shop.new", "shop.new", PlannedAction::Create, None),
+                planned("old.x", "shop.\u{1b}]52;c;eA==\u{7}", PlannedAction::Replace, Some(7)),
+            ],
+            dropped: vec![Namespace::new("shop", "stray")],
+            untouched: (0..25).map(|i| Namespace::new("shop", format!("k{i}"))).collect(),
+            left_out: vec![LeftOut { what: "shop.big".into(), why: "not included".into() }],
+            users_and_roles: false,
+            users_of: vec![],
+            warnings: vec!["newer\u{9b}".into()],
+        }
+    }
+
+    #[test]
+    fn what_is_lost_stands_first_and_names_from_servers_are_escaped() {
+        let text = table(&plan()).render(None) + &summary(&plan());
+        let at = |needle: &str| text.find(needle).unwrap_or_else(|| panic!("{needle} is not in\n{text}"));
+        assert!(at("REPLACE ") < at("DROP ") && at("DROP ") < at("create ") && at("create ") < at("keep "));
+        assert!(text.contains("shop.\\u{1b}]52;c;eA==\\u{7}") && text.contains("from old.x"), "{text}");
+        assert!(text.chars().all(|c| c == '\n' || !c.is_control()), "{text:?}");
+        assert!(text.contains("k19 ") && !text.contains("k20") && text.contains("5 more"), "{text}");
+        assert!(text.contains("REPLACES 1 (7 documents there now), DROPS 1, keeps 25, leaves 1 out"), "{text}");
+    }
+
+    #[test]
+    fn nothing_but_drops_is_still_shown() {
+        let only = RestorePlan { namespaces: vec![], untouched: vec![], ..plan() };
+        assert!(table(&only).render(None).contains("shop.stray"));
+    }
+
+    #[test]
+    fn the_confirming_line_can_be_pasted() {
+        let typed = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let line = confirmed(&typed(&["restore", "b", "--to", "s", "--include", "a.*", "--home", "/it's"]));
+        assert_eq!(line, "mongokeep restore b --to s --include 'a.*' --home '/it'\\''s' --yes");
+        assert_eq!(confirmed(&typed(&["restore", "--to", "s", "--", "b"])), "mongokeep restore --to s --yes -- b");
+    }
+
+    #[test]
+    fn deleting_says_what_becomes_free() {
+        let plan = DeletePlan {
+            backup: "n".into(),
+            storage: "t".into(),
+            keep_files: false,
+            bytes: 1_400_000,
+            warnings: vec!["it is the only good backup of a".into()],
+        };
+        let text = delete(&plan);
+        assert!(text.contains("1.4 MB become free") && text.contains("warning: it is the only"), "{text}");
+        assert!(delete(&DeletePlan { keep_files: true, ..plan }).contains("files stay"));
+    }
+}

@@ -1,0 +1,52 @@
+//! Secrets from files and standard input, which unlike arguments nobody sees in the process list.
+
+use std::fs::File;
+use std::io::{self, BufRead, IsTerminal, Read};
+
+use crate::error::{Error, Result};
+
+/// No connection string or key is longer.
+const LIMIT: u64 = 64 << 10;
+
+/// The text of `path`, or of standard input for `-`, without the line end. `flag` names it in errors.
+pub fn read(flag: &str, path: &str) -> Result<String> {
+    let mut bytes = Vec::new();
+    let result = if path == "-" {
+        let stdin = io::stdin();
+        if stdin.is_terminal() {
+            super::output::stderr(&format!("{flag}: type or paste it, then press Enter"));
+            stdin.lock().take(LIMIT + 1).read_until(b'\n', &mut bytes)
+        } else {
+            stdin.lock().take(LIMIT + 1).read_to_end(&mut bytes)
+        }
+    } else {
+        File::open(path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
+    };
+    let name = if path == "-" { "standard input" } else { path };
+    result.map_err(|e| Error::invalid(flag, format!("{name}: {e}")))?;
+    if bytes.len() as u64 > LIMIT {
+        return Err(Error::invalid(flag, format!("{name} holds more than {} kB", LIMIT >> 10)));
+    }
+    // Says nothing about the content, which may be a secret in another encoding.
+    let text = String::from_utf8(bytes).map_err(|_| Error::invalid(flag, format!("{name} is not UTF-8")))?;
+    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_lose_their_last_line_end_and_errors_name_the_flag() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("uri");
+        std::fs::write(&path, "mongodb://h \r\n").unwrap();
+        assert_eq!(read("uri-file", path.to_str().unwrap()).unwrap(), "mongodb://h ");
+        std::fs::write(&path, [0xff, b'h', b'u', b'n', b't']).unwrap();
+        for bad in [path.to_str().unwrap(), "/nonexistent/x", dir.path().to_str().unwrap(), "/dev/zero"] {
+            let error = read("uri-file", bad).unwrap_err();
+            assert!(error.full().starts_with("uri-file: ") && !error.full().contains("hunt"), "{error}");
+            assert_eq!(error.kind().exit_code(), 2);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! `mongokeep service`: deployments that are backed up.
+
+use clap::{ArgMatches, Command};
+use serde_json::json;
+
+use super::args::{flags, needed, positional, values};
+use super::context::Context;
+use super::table::{Column, Pairs, Table};
+use super::tree::group;
+use crate::client::ServiceView;
+use crate::domain::field::Field;
+use crate::domain::fields::SERVICE_FIELDS;
+use crate::domain::service::{CheckReport, CheckState, EngineKind};
+use crate::domain::text::count;
+use crate::error::{Error, Result};
+
+pub fn command() -> Command {
+    let name = || positional("name", "NAME", "name of the service");
+    let fields: Vec<Field> = fields();
+    group("service", "The MongoDB deployments that are backed up")
+        .subcommand(Command::new("add").about("Add a service; contacts nothing").arg(name()).args(flags(&fields)))
+        .subcommand(Command::new("list").about("List the services"))
+        .subcommand(Command::new("show").about("Show a service, without its secrets").arg(name()))
+        .subcommand(Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(flags(&fields)))
+        .subcommand(Command::new("remove").about("Forget a service; its backups stay").arg(name()))
+        .subcommand(Command::new("check").about("Run the prerequisites of backup and restore").arg(name()))
+}
+
+/// The fields that are flags; the name is the argument.
+fn fields() -> Vec<Field> {
+    SERVICE_FIELDS.iter().filter(|f| f.key != "name").copied().collect()
+}
+
+pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let out = &context.out;
+    let Some((verb, sub)) = matches.subcommand() else { return Ok(2) };
+    match verb {
+        "list" => {
+            let services = context.client()?.services()?;
+            out.list(
+                &services,
+                || table(context, &services),
+                "no service yet; add one: mongokeep service add NAME --uri-file F",
+            )?;
+            Ok(0)
+        }
+        "add" => {
+            let name = needed(sub, "name")?;
+            let mut values = values(sub, &fields(), true, out)?;
+            values.insert("name".into(), vec![name.clone()]);
+            let view = context.client()?.add_service(&values)?;
+            out.object(&view, || pairs(context, &view))?;
+            out.note(&format!("added; try it with mongokeep service check {name}"));
+            Ok(0)
+        }
+        "edit" => {
+            let name = needed(sub, "name")?;
+            let values = values(sub, &fields(), false, out)?;
+            if values.is_empty() {
+                return Err(nothing_to_change());
+            }
+            let view = context.client()?.edit_service(&name, &values)?;
+            out.object(&view, || pairs(context, &view))?;
+            Ok(0)
+        }
+        "show" => {
+            let view = find(context, &needed(sub, "name")?)?;
+            out.object(&view, || pairs(context, &view))?;
+            Ok(0)
+        }
+        "remove" => {
+            let name = needed(sub, "name")?;
+            context.client()?.remove_service(&name)?;
+            out.result(&json!({"removed": name}), || format!("service {name} removed; its backups stay\n"))?;
+            Ok(0)
+        }
+        _ => {
+            let name = needed(sub, "name")?;
+            let report = context.client()?.check_service(&name).await?;
+            out.result(&report, || check_text(context, &report))?;
+            Ok(u8::from(!report.ok))
+        }
+    }
+}
+
+pub fn nothing_to_change() -> Error {
+    Error::new(crate::error::ErrorKind::Invalid, "nothing to change: no flag is given")
+}
+
+fn find(context: &Context, name: &str) -> Result<ServiceView> {
+    let all = context.client()?.services()?;
+    all.into_iter()
+        .find(|s| s.name == name)
+        .ok_or_else(|| Error::not_found("service", name).hint("mongokeep service list shows which there are"))
+}
+
+fn engine(engine: EngineKind) -> &'static str {
+    match engine {
+        EngineKind::Native => "native",
+        EngineKind::Pbm => "pbm",
+    }
+}
+
+fn table(context: &Context, services: &[ServiceView]) -> Table {
+    let mut table = Table::new([
+        Column::new("NAME"),
+        Column::new("CLUSTER"),
+        Column::right("BACKUPS"),
+        Column::new("LAST GOOD BACKUP"),
+        Column::long("CONNECTION"),
+    ]);
+    for s in services {
+        table.row([
+            s.name.clone(),
+            s.cluster.clone().unwrap_or_default(),
+            count(s.backups),
+            context.out.minute(s.last_good_backup_at),
+            s.uri.clone(),
+        ]);
+    }
+    table
+}
+
+fn pairs(context: &Context, s: &ServiceView) -> Pairs {
+    let out = &context.out;
+    Pairs::new()
+        .add("name", &s.name)
+        .add("connection", &s.uri)
+        .add("cluster", s.cluster.clone().unwrap_or_default())
+        .add("engine", engine(s.engine))
+        .add("added", out.time(s.created_at))
+        .add("backups", count(s.backups))
+        .add("last good backup", s.last_good_backup_at.map_or_else(String::new, |at| out.time(at)))
+}
+
+fn check_text(context: &Context, report: &CheckReport) -> String {
+    let mut table = Table::new([Column::new("RESULT"), Column::new("CHECK"), Column::long("DETAIL")]);
+    for item in &report.items {
+        let state = match item.state {
+            CheckState::Pass => "pass",
+            CheckState::Warn => "warn",
+            CheckState::Fail => "FAIL",
+            CheckState::Skip => "skipped",
+        };
+        table.row([state.into(), item.title.clone(), item.detail.clone()]);
+    }
+    let mut text = context.out.table(&table);
+    // Remedies are to be copied, so they stand whole and alone on their lines.
+    for item in report.items.iter().filter(|i| !i.remedy.is_empty()) {
+        text.push_str(&format!("\n{}:\n", crate::domain::text::escape(&item.title)));
+        for line in item.remedy.lines() {
+            text.push_str(&format!("  {}\n", crate::domain::text::escape(line)));
+        }
+    }
+    text
+}

@@ -1,0 +1,97 @@
+//! `mongokeep settings`: the dotted keys of `config.toml`.
+
+use clap::{Arg, ArgMatches, Command};
+use serde_json::{Value, json};
+
+use super::args::{needed, one, positional};
+use super::context::Context;
+use super::table::{Column, Table};
+use super::tree::group;
+use crate::domain::field::FieldKind;
+use crate::domain::fields::SETTING_FIELDS;
+use crate::domain::retry::parse_duration;
+use crate::domain::text::escape;
+use crate::error::Result;
+
+pub fn command() -> Command {
+    group("settings", "The settings in config.toml")
+        .subcommand(
+            Command::new("get")
+                .about("Print a setting, or all of them")
+                .arg(Arg::new("key").value_name("KEY").help("for example backup.compression")),
+        )
+        .subcommand(
+            Command::new("set")
+                .about("Change a setting; a running daemon takes it with its next job")
+                .arg(positional("key", "KEY", "for example backup.compression"))
+                .arg(Arg::new("value").value_name("VALUE").required(true).allow_hyphen_values(true)),
+        )
+        .subcommand(Command::new("path").about("Print where config.toml is"))
+}
+
+pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let out = &context.out;
+    let Some((verb, sub)) = matches.subcommand() else { return Ok(2) };
+    match verb {
+        "path" => {
+            let path = context.home.settings_file().display().to_string();
+            out.result(&json!({"path": path}), || format!("{}\n", escape(&path)))?;
+        }
+        "set" => {
+            let (key, text) = (needed(sub, "key")?, needed(sub, "value")?);
+            context.client()?.set_setting(&key, &text)?;
+            out.result(&object(&key, &text), || format!("{key} = {}\n", escape(&text)))?;
+        }
+        _ => match one(sub, "key") {
+            Some(key) => {
+                let text = context.client()?.setting(&key)?;
+                out.result(&object(&key, &text), || format!("{}\n", escape(&text)))?;
+            }
+            None => {
+                let all = context.client()?.settings()?;
+                let values: Vec<Value> = all.iter().map(|(key, text)| object(key, text)).collect();
+                out.list(&values, || table(&all), "no settings")?;
+            }
+        },
+    }
+    Ok(0)
+}
+
+fn object(key: &str, text: &str) -> Value {
+    json!({"key": key, "value": typed(key, text)})
+}
+
+/// The value as scripts want it: switches and numbers as such, durations in seconds.
+fn typed(key: &str, text: &str) -> Value {
+    let kind = SETTING_FIELDS.iter().find(|f| f.key == key).map(|f| f.kind);
+    let value = match kind {
+        Some(FieldKind::Bool) => text.parse::<bool>().ok().map(Value::from),
+        Some(FieldKind::Integer(..)) => text.parse::<u64>().ok().map(Value::from),
+        Some(FieldKind::Duration) => parse_duration(text).ok().map(|d| Value::from(d.as_secs())),
+        _ => None,
+    };
+    value.unwrap_or_else(|| Value::from(text))
+}
+
+fn table(all: &[(String, String)]) -> Table {
+    let mut table = Table::new([Column::new("KEY"), Column::new("VALUE"), Column::long("MEANING")]);
+    for (key, text) in all {
+        let help = SETTING_FIELDS.iter().find(|f| f.key == key).map_or("", |f| f.help);
+        table.row([key.clone(), text.clone(), help.to_owned()]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_values_have_their_types() {
+        assert_eq!(typed("backup.enabled", "true"), json!(true));
+        assert_eq!(typed("jobs.concurrency", "2"), json!(2));
+        assert_eq!(typed("scheduler.missed_run_grace", "1h"), json!(3600));
+        assert_eq!(typed("backup.compression", "zstd:1"), json!("zstd:1"));
+        assert_eq!(typed("production_hours", ""), json!(""));
+    }
+}

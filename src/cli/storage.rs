@@ -1,0 +1,176 @@
+//! `mongokeep storage`: where backups are kept.
+
+use clap::{ArgMatches, Command};
+use serde_json::json;
+
+use super::args::{flags, needed, positional, values};
+use super::context::Context;
+use super::service::nothing_to_change;
+use super::table::{Column, Pairs, Table};
+use super::tree::group;
+use crate::client::{StorageView, SyncReport};
+use crate::domain::field::{Field, FieldKind};
+use crate::domain::fields::{STORAGE_FIELDS, storage_fields};
+use crate::domain::storage::TestStep;
+use crate::domain::text::{bytes, count, escape};
+use crate::error::{Error, Result};
+
+pub fn command() -> Command {
+    let name = || positional("name", "NAME", "name of the storage");
+    let fields = fields();
+    group("storage", "Where backups are kept")
+        .subcommand(Command::new("add").about("Add a storage; contacts nothing").arg(name()).args(flags(&fields)))
+        .subcommand(Command::new("list").about("List the storages"))
+        .subcommand(Command::new("show").about("Show a storage, without its secrets").arg(name()))
+        .subcommand(Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(flags(&fields)))
+        .subcommand(Command::new("remove").about("Forget a storage; what it holds stays").arg(name()))
+        .subcommand(Command::new("test").about("Write, read, list and delete a probe").arg(name()))
+        .subcommand(Command::new("sync").about("Find the backups that are in it").arg(name()))
+}
+
+/// The flags of all types; which of them apply is decided when the type is known.
+fn fields() -> Vec<Field> {
+    let mut all: Vec<Field> = Vec::new();
+    let types = STORAGE_FIELDS.iter().find_map(|f| match f.kind {
+        FieldKind::Choice(words) if f.key == "type" => Some(words),
+        _ => None,
+    });
+    let sets = types.unwrap_or_default().iter().map(|kind| storage_fields(kind));
+    for field in std::iter::once(STORAGE_FIELDS).chain(sets).flatten().filter(|f| f.key != "name") {
+        if !all.iter().any(|known| known.key == field.key) {
+            all.push(*field);
+        }
+    }
+    all
+}
+
+pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let out = &context.out;
+    let Some((verb, sub)) = matches.subcommand() else { return Ok(2) };
+    match verb {
+        "list" => {
+            let storages = context.client()?.storages()?;
+            let empty = "no storage yet; add one: mongokeep storage add NAME --type filesystem --path DIR";
+            out.list(&storages, || table(context, &storages), empty)?;
+        }
+        "add" => {
+            let name = needed(sub, "name")?;
+            let mut values = values(sub, &fields(), true, out)?;
+            values.insert("name".into(), vec![name.clone()]);
+            let view = context.client()?.add_storage(&values)?;
+            out.object(&view, || pairs(context, &view))?;
+            out.note(&format!("added; try it with mongokeep storage test {name}"));
+        }
+        "edit" => {
+            let values = values(sub, &fields(), false, out)?;
+            if values.is_empty() {
+                return Err(nothing_to_change());
+            }
+            let view = context.client()?.edit_storage(&needed(sub, "name")?, &values)?;
+            out.object(&view, || pairs(context, &view))?;
+        }
+        "show" => {
+            let view = find(context, &needed(sub, "name")?)?;
+            out.object(&view, || pairs(context, &view))?;
+        }
+        "remove" => {
+            let name = needed(sub, "name")?;
+            context.client()?.remove_storage(&name)?;
+            out.result(&json!({"removed": name}), || format!("storage {name} removed; what it holds stays\n"))?;
+        }
+        "test" => return test(context, &needed(sub, "name")?).await,
+        _ => return sync(context, &needed(sub, "name")?).await,
+    }
+    Ok(0)
+}
+
+async fn test(context: &Context, name: &str) -> Result<u8> {
+    let out = &context.out;
+    // Told as they end: a storage that does not answer takes its time.
+    let shown = !out.json && !out.quiet;
+    let on_step = move |step: &TestStep| {
+        if shown {
+            super::output::stderr(&step_line(step));
+        }
+    };
+    let steps = context.client()?.test_storage(name, &on_step).await?;
+    let failed = steps.iter().find(|s| !s.ok);
+    let ok = failed.is_none() && !steps.is_empty();
+    out.result(&json!({"storage": name, "ok": ok, "steps": steps}), || {
+        if ok { format!("storage {name} works\n") } else { format!("storage {name} does not work\n") }
+    })?;
+    if let Some(step) = failed.filter(|_| !shown) {
+        out.warn(&format!("{}: {}", step.id, step.detail));
+    }
+    Ok(u8::from(!ok))
+}
+
+fn step_line(step: &TestStep) -> String {
+    let detail = if step.detail.is_empty() { String::new() } else { format!("  {}", escape(&step.detail)) };
+    format!("{:8}{}  {:.1} s{detail}", escape(&step.id), if step.ok { "ok    " } else { "FAILED" }, step.seconds)
+}
+
+async fn sync(context: &Context, name: &str) -> Result<u8> {
+    let report = context.client()?.sync_storage(name).await?;
+    context.out.result(&report, || sync_text(&report))?;
+    // What another host is just writing is incomplete, and nothing is wrong with that.
+    Ok(u8::from(!report.missing.is_empty() || !report.unreadable.is_empty()))
+}
+
+fn sync_text(report: &SyncReport) -> String {
+    let mut text = String::new();
+    let groups = [
+        ("added to the catalogue", &report.added),
+        ("no longer in the storage", &report.missing),
+        ("not complete", &report.incomplete),
+        ("cannot be read", &report.unreadable),
+    ];
+    for (title, names) in groups.iter().filter(|(_, names)| !names.is_empty()) {
+        text.push_str(&format!("{title}:\n"));
+        for name in names.iter() {
+            text.push_str(&format!("  {}\n", escape(name)));
+        }
+    }
+    text.push_str(&format!("{} known before and unchanged\n", count(report.unchanged)));
+    text
+}
+
+fn find(context: &Context, name: &str) -> Result<StorageView> {
+    let all = context.client()?.storages()?;
+    all.into_iter()
+        .find(|s| s.name == name)
+        .ok_or_else(|| Error::not_found("storage", name).hint("mongokeep storage list shows which there are"))
+}
+
+fn last_test(context: &Context, s: &StorageView) -> String {
+    match (s.last_test_at, &s.last_test_error) {
+        (None, _) => "never".into(),
+        (at, None) => format!("passed {}", context.out.minute(at)),
+        (at, Some(error)) => format!("FAILED {}: {error}", context.out.minute(at)),
+    }
+}
+
+fn table(context: &Context, storages: &[StorageView]) -> Table {
+    let mut table = Table::new([
+        Column::new("NAME"),
+        Column::new("TYPE"),
+        Column::right("BACKUPS"),
+        Column::right("SIZE"),
+        Column::long("LAST TEST"),
+        Column::long("WHERE"),
+    ]);
+    for s in storages {
+        let cells =
+            [s.name.clone(), s.kind.clone(), count(s.backups), bytes(s.bytes), last_test(context, s), s.place.clone()];
+        table.row(cells);
+    }
+    table
+}
+
+fn pairs(context: &Context, s: &StorageView) -> Pairs {
+    let mut pairs = Pairs::new().add("name", &s.name).add("type", &s.kind).add("where", &s.place);
+    for field in storage_fields(&s.kind).iter().filter(|f| f.kind != FieldKind::Secret) {
+        pairs = pairs.some(field.key, s.config.get(field.key).cloned());
+    }
+    pairs.add("backups", count(s.backups)).add("size", bytes(s.bytes)).add("last test", last_test(context, s))
+}

@@ -1,0 +1,173 @@
+//! The tree of commands and the flags that stand anywhere.
+
+use std::ffi::OsString;
+
+use clap::builder::PossibleValuesParser;
+use clap::error::{ContextKind, ErrorKind as Usage};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use super::{args, backup, daemon, job, restore, service, settings, storage};
+use crate::domain::fields::STORAGE_FIELDS;
+use crate::error::{Error, ErrorKind};
+
+const AFTER: &str = "\
+Without a command, the screen opens.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or value, 3 no such thing, 4 conflict or not confirmed,
+5 cannot reach the database, storage or daemon, 130 interrupted.";
+
+pub fn command() -> Command {
+    Command::new("mongokeep")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Backs up MongoDB from a terminal")
+        .after_help(AFTER)
+        .max_term_width(110)
+        .subcommand_value_name("COMMAND")
+        .args(global())
+        .subcommand(service::command())
+        .subcommand(storage::command())
+        .subcommand(backup::command())
+        .subcommand(restore::command())
+        .subcommand(not_yet("schedule", "Backups by the clock"))
+        .subcommand(not_yet("pitr", "Recovery to a point in time"))
+        .subcommand(job::command())
+        .subcommand(daemon::command())
+        .subcommand(settings::command())
+        .subcommand(
+            Command::new("demo")
+                .about("The main job on a throw-away replica set")
+                .arg(args::switch("headless", "without a terminal: do it, compare, print a summary")),
+        )
+}
+
+fn global() -> Vec<Arg> {
+    let global = |id: &'static str, help: &'static str| Arg::new(id).long(id).help(help).global(true);
+    vec![
+        global("home", "configuration, data and state below this folder [env: MONGOKEEP_HOME]").value_name("DIR"),
+        global("output", "what stdout holds [default: table]")
+            .short('o')
+            .value_name("table|json")
+            .hide_possible_values(true)
+            .value_parser(PossibleValuesParser::new(["table", "json"])),
+        global("read-only", "change nothing").action(ArgAction::SetTrue),
+        global("quiet", "no progress, no hints").short('q').action(ArgAction::SetTrue),
+        global("verbose", "say more on stderr; twice: even more").short('v').action(ArgAction::Count),
+    ]
+}
+
+/// A command with subcommands, of which one must be given.
+pub fn group(name: &'static str, about: &'static str) -> Command {
+    Command::new(name)
+        .about(about)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand_value_name("COMMAND")
+}
+
+/// Whatever is asked of it, the answer is that it does not exist yet.
+fn not_yet(name: &'static str, about: &'static str) -> Command {
+    let rest = Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).hide(true);
+    Command::new(name).about(format!("{about} (not built yet in this version)")).disable_help_flag(true).arg(rest)
+}
+
+pub fn is_daemon_run(matches: &ArgMatches) -> bool {
+    matches.subcommand().is_some_and(|(name, sub)| name == "daemon" && sub.subcommand_name() == Some("run"))
+}
+
+/// A storage of a type that is not built has no flags yet; rather than an unknown flag, the type is what is wrong.
+pub fn storage_not_built(usage: &clap::Error, args: &[OsString]) -> Option<Error> {
+    if usage.kind() != Usage::UnknownArgument || usage.get(ContextKind::InvalidArg).is_none() {
+        return None;
+    }
+    let args: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
+    if !args.iter().any(|a| a == "storage") {
+        return None;
+    }
+    let after = args.windows(2).filter(|pair| pair[0] == "--type").map(|pair| pair[1].as_ref());
+    let kind = args.iter().filter_map(|a| a.strip_prefix("--type=")).chain(after).next()?;
+    let field = STORAGE_FIELDS.iter().find(|f| f.key == "type")?;
+    let why = field.validate(kind).err()?;
+    Some(Error::new(ErrorKind::Unsupported, format!("type: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tree_is_sound() {
+        command().debug_assert();
+    }
+
+    /// Every line of the contract, at least once.
+    #[test]
+    fn every_command_of_the_contract_parses() {
+        let lines = "
+            service add a --uri mongodb://h --cluster c --engine native
+            service add a --uri-file -
+            service list
+            service show a
+            service edit a --uri-file f
+            service remove a
+            service check a
+            storage add a --type filesystem --path /x
+            storage add a --type s3 --bucket b --region r --endpoint http://h --prefix p --path-style \
+              --access-key-id k --secret-access-key-file f --ca-file c --insecure-skip-tls-verify
+            storage list
+            storage show a
+            storage edit a --region x
+            storage remove a
+            storage test a
+            storage sync a
+            backup create --service s --storage t --name n --model logical --folder f --include a --include b \
+              --exclude c --compression zstd:3 --retry auto --retries 3 --retry-interval 15m --wait
+            backup list --service s --storage t
+            backup show a
+            backup pin a
+            backup unpin a
+            backup delete a --keep-files --dry-run --yes
+            backup verify a
+            backup export a --to d
+            restore b --to s --include a --rename x=y --exact --no-ttl --users-and-roles --safety-backup --dry-run \
+              --yes --wait
+            restore --service s --time latest --to t --base b
+            schedule add a --service s --storage t --cron @daily --disabled
+            schedule next a --count 3
+            pitr status --service s
+            job list
+            job show 1
+            job log 1 --follow
+            job cancel 1
+            job retry 1
+            job wait 1
+            daemon run
+            daemon status
+            daemon stop
+            settings get
+            settings get ui.theme
+            settings set ui.theme x
+            settings path
+            demo --headless
+            --home /x -o json --read-only -q -v service list
+            service list --home /x -o json --read-only -q -vv
+            service --output table list";
+        let lines = lines.replace("\\\n", " ");
+        for line in lines.lines().filter(|l| !l.trim().is_empty()) {
+            let args = std::iter::once("mongokeep").chain(line.split_whitespace());
+            assert!(command().try_get_matches_from(args).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_is_not_built_is_named_rather_than_its_flags() {
+        let said = |line: &str| {
+            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let usage = command().try_get_matches_from(&args).unwrap_err();
+            storage_not_built(&usage, &args).map(|e| e.full())
+        };
+        let text = said("mongokeep storage add a --type azure --container c").unwrap();
+        assert!(text.contains("azure are not built yet"), "{text}");
+        assert_eq!(said("mongokeep storage add a --type s3 --buckt c"), None);
+        assert_eq!(said("mongokeep service add a --type azure"), None);
+    }
+}
