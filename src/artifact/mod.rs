@@ -6,6 +6,8 @@
 
 pub mod bson;
 pub mod contradictions;
+pub mod extjson;
 pub mod layout;
 pub mod manifest;
 pub mod read;
+pub mod write;

@@ -39,7 +39,8 @@ pub struct Hello {
     pub is_mongos: bool,
     /// Started with `--replSet`, not initiated.
     pub is_uninitiated: bool,
-    pub election_id: Option<ObjectId>,
+    /// Another after every start of the server process.
+    pub process_id: Option<ObjectId>,
 }
 
 /// A connection to a deployment (for writes, which go to the primary) or, made by [`Server::direct`], to one member.
@@ -202,7 +203,7 @@ impl Server {
 }
 
 impl Hello {
-    fn read(reply: &Document) -> Self {
+    pub(super) fn read(reply: &Document) -> Self {
         let text = |key: &str| reply.get_str(key).ok().map(str::to_owned);
         let flag = |key: &str| reply.get_bool(key).unwrap_or(false);
         let list = |key: &str| {
@@ -222,7 +223,7 @@ impl Hello {
             is_arbiter: flag("arbiterOnly"),
             is_mongos: reply.get_str("msg").is_ok_and(|m| m == "isdbgrid"),
             is_uninitiated: flag("isreplicaset"),
-            election_id: reply.get_object_id("electionId").ok(),
+            process_id: reply.get_document("topologyVersion").ok().and_then(|t| t.get_object_id("processId").ok()),
         }
     }
 }

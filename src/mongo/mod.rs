@@ -4,10 +4,13 @@
 //! else. Its futures must not be dropped half way (a connection whose reply nobody reads is closed, and an
 //! operation may have happened or not), so that everything that can be cancelled goes through [`run`].
 
+pub mod batches;
 pub mod check;
 pub mod connect;
 pub mod error;
+pub mod namespaces;
 pub mod oplog;
+pub mod oplog_source;
 pub mod run;
 pub mod topology;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Hello, Server};
@@ -310,6 +310,19 @@ pub async fn op_times(server: &Server, cancel: &CancellationToken) -> Result<OpT
             () = tokio::time::sleep(Duration::from_millis(100)) => {}
         }
     }
+}
+
+/// What must not change while a member is read: its process and its rollback id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Continuity {
+    process: Option<ObjectId>,
+    rollback_id: i64,
+}
+
+/// See [`Continuity`]; compared before the first and after the last read.
+pub async fn continuity(server: &Server, cancel: &CancellationToken) -> Result<Continuity> {
+    let hello = Hello::read(&server.command(cancel, "admin", doc! {"hello": 1}).await?);
+    Ok(Continuity { process: hello.process_id, rollback_id: rollback_id(server, cancel).await? })
 }
 
 /// The rollback id of the member behind `server`: it changes when the member takes back changes it had applied.

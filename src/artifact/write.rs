@@ -1,0 +1,362 @@
+//! Writing documents as parts: concatenated BSON, cut at a size, each part compressed by itself and stored as one
+//! object.
+//!
+//! Compression runs on a blocking thread; bounded channels stand before and behind it, so that a slow storage slows
+//! the reader down instead of filling memory. Documents are copied as bytes and never looked into. A part that was
+//! not finished never becomes visible.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::manifest::ObjectEntry;
+use crate::domain::backup::Compression;
+use crate::domain::key::Key;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{ObjectWriter, Storage};
+
+/// Documents are gathered to this size before the compressor sees them: a call for each small one would cost more
+/// than compressing it.
+const STAGING: usize = 256 << 10;
+
+/// Compressed bytes travel to the storage in pieces of about this size.
+const PIECE: usize = 256 << 10;
+const PIECES_AHEAD: usize = 4;
+
+/// Finished parts that are still being made durable while the next one is written.
+const FINISHING: usize = 1;
+
+/// Above this size of an upload's parts only one is on its way at once, or several writers would need too much memory.
+const LARGE_UPLOAD_PART: usize = 4 << 20;
+
+/// Documents that came together, such as one reply of a server.
+pub trait DocumentBatch: Send + 'static {
+    /// Calls `each` with the bytes of every document, in order, and stops at its first error.
+    fn visit(&self, each: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()>;
+}
+
+/// Where parts go and how they are made.
+#[derive(Clone)]
+pub struct PartOptions {
+    pub storage: Arc<dyn Storage>,
+    /// Root of the backup; entries name their objects relative to it.
+    pub root: Key,
+    pub compression: Compression,
+    /// A part ends after about this many bytes of BSON.
+    pub part_bytes: u64,
+    /// Gives up at once, wherever it stands; unfinished uploads are left to `Storage::sweep`.
+    pub cancel: CancellationToken,
+    /// Counts what may still be writing, for whoever removes everything afterwards.
+    pub tasks: TaskTracker,
+}
+
+/// Gives the key of part `n`.
+pub type NamePart = Arc<dyn Fn(u32) -> Result<Key> + Send + Sync>;
+
+/// Hears of every object before its first byte is stored, so that whoever cleans up knows it.
+pub type OnObject = Arc<dyn Fn(&Key) + Send + Sync>;
+
+enum Message {
+    Batch(Box<dyn DocumentBatch>),
+    End,
+}
+
+/// What the compressor hands on. The first piece after a `PartEnd` begins the next part.
+enum Piece {
+    Data(Bytes),
+    PartEnd { documents: u64, uncompressed: u64 },
+    End,
+}
+
+/// Writes one stream of documents. Several writers may share `numbers`, so that together they fill one folder.
+pub struct PartWriter {
+    batches: mpsc::Sender<Message>,
+    stored: JoinHandle<Result<Vec<ObjectEntry>>>,
+}
+
+impl PartWriter {
+    /// Nothing is stored before the first document.
+    pub fn start(options: PartOptions, numbers: Arc<AtomicU32>, name: NamePart, on_object: OnObject) -> Self {
+        let (batches, incoming) = mpsc::channel(1);
+        let (outgoing, pieces) = mpsc::channel(PIECES_AHEAD);
+        let (compression, part_bytes) = (options.compression, options.part_bytes.max(1));
+        let compressing = tokio::task::spawn_blocking(move || compress(incoming, outgoing, compression, part_bytes));
+        let tasks = options.tasks.clone();
+        let stored = tasks.spawn(async move {
+            let cancel = options.cancel.clone();
+            let stored = tokio::select! {
+                biased;
+                () = cancel.cancelled() => Err(Error::cancelled()),
+                stored = store(options, numbers, name, on_object, pieces) => stored,
+            };
+            let compressed = compressing
+                .await
+                .map_err(|e| Error::new(ErrorKind::Internal, "the compressor died").source(e))
+                .and_then(|r| r);
+            // When the storage fails, the compressor only notices that nobody listens any more.
+            let entries = stored?;
+            compressed?;
+            Ok(entries)
+        });
+        Self { batches, stored }
+    }
+
+    /// Hands over a batch; waits while the ones before it are still being compressed and stored. After an error
+    /// nothing more can be written, and what was is removed by whoever asked for the parts.
+    pub async fn write(&mut self, batch: impl DocumentBatch) -> Result<()> {
+        match self.batches.send(Message::Batch(Box::new(batch))).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.failure().await),
+        }
+    }
+
+    /// Ends the last part and returns all of them, in order, when they are durable.
+    pub async fn finish(mut self) -> Result<Vec<ObjectEntry>> {
+        if self.batches.send(Message::End).await.is_err() {
+            return Err(self.failure().await);
+        }
+        drop(self.batches);
+        joined(self.stored.await)
+    }
+
+    /// Stops. Parts that are already finished stay; the open one does not appear. Returns when nothing writes any more.
+    pub async fn abort(self) {
+        drop(self.batches);
+        let _ = self.stored.await;
+    }
+
+    async fn failure(&mut self) -> Error {
+        match joined((&mut self.stored).await) {
+            Err(e) => e,
+            Ok(_) => Error::new(ErrorKind::Internal, "a part ended early"),
+        }
+    }
+}
+
+fn joined(outcome: std::result::Result<Result<Vec<ObjectEntry>>, tokio::task::JoinError>) -> Result<Vec<ObjectEntry>> {
+    outcome.map_err(|e| Error::new(ErrorKind::Internal, "the writer of a part died").source(e))?
+}
+
+/// Stores pieces as objects until the stream ends.
+async fn store(
+    options: PartOptions,
+    numbers: Arc<AtomicU32>,
+    name: NamePart,
+    on_object: OnObject,
+    mut pieces: mpsc::Receiver<Piece>,
+) -> Result<Vec<ObjectEntry>> {
+    let mut open: Option<(Key, ObjectWriter)> = None;
+    let mut finishing: JoinSet<Result<(usize, ObjectEntry)>> = JoinSet::new();
+    let mut entries: Vec<Option<ObjectEntry>> = Vec::new();
+    loop {
+        match pieces.recv().await {
+            Some(Piece::Data(data)) => {
+                let (_, writer) = match &mut open {
+                    Some(open) => open,
+                    None => {
+                        let key = name(numbers.fetch_add(1, Ordering::Relaxed))?;
+                        on_object(&key);
+                        let mut writer = ObjectWriter::new(Arc::clone(&options.storage), key.clone());
+                        if options.storage.part_size() > LARGE_UPLOAD_PART {
+                            writer = writer.in_flight(1);
+                        }
+                        open.insert((key, writer))
+                    }
+                };
+                writer.write(data).await?;
+            }
+            Some(Piece::PartEnd { documents, uncompressed }) => {
+                let Some((key, writer)) = open.take() else { continue };
+                while finishing.len() >= FINISHING {
+                    take(&mut entries, finishing.join_next().await)?;
+                }
+                let place = entries.len();
+                entries.push(None);
+                let root = options.root.clone();
+                finishing.spawn(options.tasks.track_future(async move {
+                    let written = writer.finish().await?;
+                    let path = key.below(&root).unwrap_or(key.as_str()).to_owned();
+                    let entry =
+                        ObjectEntry { path, size: written.size, blake3: written.blake3, uncompressed, documents };
+                    Ok((place, entry))
+                }));
+            }
+            Some(Piece::End) => break,
+            // Whoever wrote has given up, or the compressor has failed, which then says why. The rest of the backup
+            // may go on, so that nothing may be left to a sweep, which would take the other uploads with it.
+            None => {
+                if let Some((_, writer)) = open {
+                    writer.abort().await?;
+                }
+                while finishing.join_next().await.is_some() {}
+                return Ok(Vec::new());
+            }
+        }
+    }
+    while let Some(done) = finishing.join_next().await {
+        take(&mut entries, Some(done))?;
+    }
+    Ok(entries.into_iter().flatten().collect())
+}
+
+type Finished = std::result::Result<Result<(usize, ObjectEntry)>, tokio::task::JoinError>;
+
+fn take(entries: &mut [Option<ObjectEntry>], done: Option<Finished>) -> Result<()> {
+    let Some(done) = done else { return Ok(()) };
+    let (place, entry) = done.map_err(|e| Error::new(ErrorKind::Internal, "the writer of a part died").source(e))??;
+    if let Some(slot) = entries.get_mut(place) {
+        *slot = Some(entry);
+    }
+    Ok(())
+}
+
+/// Runs on a blocking thread until the batches end.
+fn compress(
+    mut batches: mpsc::Receiver<Message>,
+    pieces: mpsc::Sender<Piece>,
+    compression: Compression,
+    part_bytes: u64,
+) -> Result<()> {
+    let mut part: Option<Part> = None;
+    loop {
+        match batches.blocking_recv() {
+            Some(Message::Batch(batch)) => batch.visit(&mut |document| {
+                let current = match &mut part {
+                    Some(current) => current,
+                    None => part.insert(Part::begin(&pieces, compression)?),
+                };
+                current.add(document)?;
+                if current.uncompressed >= part_bytes
+                    && let Some(full) = part.take()
+                {
+                    full.end(&pieces)?;
+                }
+                Ok(())
+            })?,
+            Some(Message::End) => {
+                if let Some(last) = part.take() {
+                    last.end(&pieces)?;
+                }
+                return pieces.blocking_send(Piece::End).map_err(|_| unheard());
+            }
+            None => return Err(Error::cancelled()),
+        }
+    }
+}
+
+fn unheard() -> Error {
+    Error::cancelled()
+}
+
+/// The part that is being compressed.
+struct Part {
+    encoder: Encoder,
+    staging: Vec<u8>,
+    documents: u64,
+    uncompressed: u64,
+}
+
+impl Part {
+    fn begin(pieces: &mpsc::Sender<Piece>, compression: Compression) -> Result<Self> {
+        let sink = Sink { pieces: pieces.clone(), buffer: Vec::with_capacity(PIECE) };
+        let failed = |e| crate::error::io("starting the compressor", e);
+        let encoder = match compression {
+            Compression::Zstd(level) => {
+                let mut encoder = zstd::stream::write::Encoder::new(sink, level).map_err(failed)?;
+                encoder.include_checksum(true).map_err(failed)?;
+                Encoder::Zstd(encoder)
+            }
+            Compression::Gzip(level) => {
+                Encoder::Gzip(flate2::write::GzEncoder::new(sink, flate2::Compression::new(level)))
+            }
+            Compression::None => Encoder::None(sink),
+        };
+        Ok(Self { encoder, staging: Vec::with_capacity(STAGING), documents: 0, uncompressed: 0 })
+    }
+
+    fn add(&mut self, document: &[u8]) -> Result<()> {
+        if self.staging.len() + document.len() > STAGING {
+            self.encode_staged()?;
+        }
+        if document.len() >= STAGING {
+            self.encoder.writer().write_all(document).map_err(sent)?;
+        } else {
+            self.staging.extend_from_slice(document);
+        }
+        self.documents += 1;
+        self.uncompressed += document.len() as u64;
+        Ok(())
+    }
+
+    fn encode_staged(&mut self) -> Result<()> {
+        self.encoder.writer().write_all(&self.staging).map_err(sent)?;
+        self.staging.clear();
+        Ok(())
+    }
+
+    fn end(mut self, pieces: &mpsc::Sender<Piece>) -> Result<()> {
+        self.encode_staged()?;
+        let sink = match self.encoder {
+            Encoder::Zstd(encoder) => encoder.finish().map_err(sent)?,
+            Encoder::Gzip(encoder) => encoder.finish().map_err(sent)?,
+            Encoder::None(sink) => sink,
+        };
+        if !sink.buffer.is_empty() {
+            pieces.blocking_send(Piece::Data(sink.buffer.into())).map_err(|_| unheard())?;
+        }
+        let end = Piece::PartEnd { documents: self.documents, uncompressed: self.uncompressed };
+        pieces.blocking_send(end).map_err(|_| unheard())
+    }
+}
+
+/// A write fails only when nobody listens any more, or inside the compressor.
+fn sent(error: io::Error) -> Error {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        unheard()
+    } else {
+        Error::new(ErrorKind::Internal, "compressing a part").source(error)
+    }
+}
+
+enum Encoder {
+    Zstd(zstd::stream::write::Encoder<'static, Sink>),
+    Gzip(flate2::write::GzEncoder<Sink>),
+    None(Sink),
+}
+
+impl Encoder {
+    fn writer(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Zstd(encoder) => encoder,
+            Self::Gzip(encoder) => encoder,
+            Self::None(sink) => sink,
+        }
+    }
+}
+
+/// Collects compressed bytes and sends them on in pieces.
+struct Sink {
+    pieces: mpsc::Sender<Piece>,
+    buffer: Vec<u8>,
+}
+
+impl Write for Sink {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(data);
+        if self.buffer.len() >= PIECE {
+            let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(PIECE));
+            self.pieces.blocking_send(Piece::Data(full.into())).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        }
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

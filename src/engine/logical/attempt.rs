@@ -1,0 +1,220 @@
+//! One attempt at a backup: its claim on the name, what it has put into the storage, and how that is removed.
+//!
+//! An attempt removes exactly the objects it began to write, never a prefix. What one leaves behind when its process
+//! dies is removed by [`discard`], which trusts names only as far as the layout gives them.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::Utc;
+use futures_util::StreamExt;
+
+use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
+use crate::artifact::manifest::Attempt;
+use crate::domain::key::Key;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{PutMode, Storage, read_all};
+
+/// Deletes at once when an attempt cleans up.
+const DELETES_AT_ONCE: usize = 16;
+
+/// The longest an attempt spends on removing what it wrote; what is left then is found by [`discard`].
+const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
+
+/// An `attempt.json` is a few hundred bytes.
+const ATTEMPT_LIMIT: usize = 64 << 10;
+
+/// The claim on a backup's name, and the record of what was begun under it.
+pub struct Claim {
+    storage: Arc<dyn Storage>,
+    root: BackupRoot,
+    objects: Mutex<BTreeSet<Key>>,
+}
+
+/// Who attempts what.
+pub struct Identity<'a> {
+    pub attempt_id: &'a str,
+    pub name: &'a str,
+    pub service: &'a str,
+    pub home_id: &'a str,
+}
+
+impl Claim {
+    /// Writes `attempt.json`, unless there is one or a manifest.
+    ///
+    /// Errors: `Conflict` when the name is taken in this folder of this storage.
+    pub async fn take(storage: Arc<dyn Storage>, root: BackupRoot, identity: &Identity<'_>) -> Result<Self> {
+        let name = identity.name;
+        let taken = |e: Option<Error>| {
+            let error = Error::new(ErrorKind::Conflict, format!("{}: {} is taken", storage.place(), root.key()));
+            let hint = format!(
+                "choose another name or folder; if an interrupted backup left it, `mongokeep backup delete {name} --yes` \
+                 removes it"
+            );
+            let error = error.hint(hint);
+            match e {
+                Some(e) => error.source(e),
+                None => error,
+            }
+        };
+        if storage.stat(&root.manifest()?).await?.is_some() {
+            return Err(taken(None));
+        }
+        let attempt = Attempt {
+            format_version: FORMAT_VERSION,
+            attempt_id: identity.attempt_id.to_owned(),
+            name: name.to_owned(),
+            service: identity.service.to_owned(),
+            home_id: identity.home_id.to_owned(),
+            host: host_name(),
+            pid: std::process::id(),
+            started_at: Utc::now(),
+        };
+        let body = serde_json::to_vec_pretty(&attempt)
+            .map_err(|e| Error::new(ErrorKind::Internal, "writing attempt.json").source(e))?;
+        match storage.put(&root.attempt()?, body.into(), PutMode::CreateNew).await {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::Conflict => return Err(taken(Some(e))),
+            Err(e) => return Err(e),
+        }
+        Ok(Self { storage, root, objects: Mutex::new(BTreeSet::new()) })
+    }
+
+    /// Notes that `key` is about to be written.
+    pub fn began(&self, key: &Key) {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+    }
+
+    /// Removes an object that is no part of the backup after all.
+    pub async fn remove(&self, key: &Key) -> Result<()> {
+        self.storage.delete(key).await?;
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        Ok(())
+    }
+
+    /// Removes everything this attempt began to write, `attempt.json` last. Nothing of it may still be writing.
+    ///
+    /// Errors: what could not be removed stays, with its `attempt.json`, for [`discard`].
+    pub async fn clean_up(&self) -> Result<()> {
+        let objects: Vec<Key> = {
+            let objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+            objects.iter().cloned().collect()
+        };
+        let work = async {
+            // First, so that nobody takes for a backup what is being taken apart.
+            self.storage.delete(&self.root.manifest()?).await?;
+            self.storage.sweep(self.root.key()).await?;
+            delete_all(&*self.storage, objects).await?;
+            self.storage.delete(&self.root.attempt()?).await
+        };
+        match tokio::time::timeout(CLEAN_UP_LIMIT, work).await {
+            Ok(done) => done,
+            Err(_) => {
+                let seconds = CLEAN_UP_LIMIT.as_secs();
+                Err(Error::new(
+                    ErrorKind::Transient,
+                    format!("{} did not answer within {seconds} s", self.storage.place()),
+                ))
+            }
+        }
+    }
+}
+
+async fn delete_all(storage: &dyn Storage, keys: Vec<Key>) -> Result<()> {
+    let deletes = futures_util::stream::iter(keys).map(|key| async move { storage.delete(&key).await });
+    let mut outcomes = deletes.buffer_unordered(DELETES_AT_ONCE);
+    let mut first = Ok(());
+    while let Some(outcome) = outcomes.next().await {
+        if first.is_ok() {
+            first = outcome;
+        }
+    }
+    first
+}
+
+/// Removes what the abandoned attempt `attempt_id` of this home left below `root`. Returns how many objects went.
+/// Nothing there is no error: the attempt had not begun, or was removed before.
+///
+/// Errors: `Conflict` when there is a manifest (then it is a backup), or when the attempt is another's.
+pub async fn discard(storage: &dyn Storage, root: &BackupRoot, attempt_id: &str, home_id: &str) -> Result<u64> {
+    let place = storage.place();
+    if storage.stat(&root.manifest()?).await?.is_some() {
+        return Err(Error::new(ErrorKind::Conflict, format!("{place}: {} is a complete backup", root.key()))
+            .hint("delete it as a backup"));
+    }
+    let key = root.attempt()?;
+    let body = match read_all(storage, &key, ATTEMPT_LIMIT).await {
+        Ok(body) => body,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(e) => return Err(e),
+    };
+    let attempt: Attempt = serde_json::from_slice(&body)
+        .map_err(|e| Error::new(ErrorKind::Corrupt, format!("{place}/{key} cannot be read")).source(e))?;
+    if attempt.attempt_id != attempt_id || attempt.home_id != home_id {
+        let host = crate::domain::text::escape(&attempt.host);
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            format!("{place}: {} belongs to another attempt (host {host}, process {})", root.key(), attempt.pid),
+        )
+        .hint("nothing was removed; if that attempt is dead, remove it from the installation that made it"));
+    }
+    storage.sweep(root.key()).await?;
+    let mut ours = Vec::new();
+    let mut listing = storage.list(Some(root.key())).await?;
+    while let Some(object) = listing.next().await {
+        let object = object?;
+        if object.key.below(root.key()).is_some_and(is_attempt_object) {
+            ours.push(object.key);
+        }
+    }
+    let count = ours.len() as u64 + 1;
+    delete_all(storage, ours).await?;
+    storage.delete(&key).await?;
+    Ok(count)
+}
+
+/// Whether an unfinished attempt writes an object of this path (relative to the backup's root).
+fn is_attempt_object(path: &str) -> bool {
+    let part = |name: &str| {
+        let name = name.strip_suffix(".zst").or_else(|| name.strip_suffix(".gz")).unwrap_or(name);
+        name.strip_suffix(".bson").is_some_and(|n| n.len() >= 5 && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    match path.split('/').collect::<Vec<_>>()[..] {
+        ["oplog", name] => part(name),
+        ["data", _, _, name] => part(name),
+        ["data", _, name] => name.ends_with(".metadata.json"),
+        _ => false,
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_layout_names_is_removed() {
+        for ours in [
+            "oplog/00000.bson.zst",
+            "data/shop/orders/00012.bson.gz",
+            "data/shop/orders/123456.bson",
+            "data/shop/orders.metadata.json",
+        ] {
+            assert!(is_attempt_object(ours), "{ours}");
+        }
+        for other in [
+            "manifest.json",
+            "notes.txt",
+            "data/shop/orders/x.bson",
+            "oplog/a/00000.bson",
+            "data/00000.bson",
+            "oplog/1.bson",
+        ] {
+            assert!(!is_attempt_object(other), "{other}");
+        }
+    }
+}

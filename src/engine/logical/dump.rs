@@ -1,0 +1,576 @@
+//! A logical backup, from the claim on its name to its manifest.
+//!
+//! All reads go to one member over direct connections: the position to begin at, the collections, the oplog, the
+//! position to end at, the rollback id. Taking the beginning from one member and the data from another has been seen
+//! to lose documents that a majority had acknowledged. Losing the member fails the attempt.
+//!
+//! The manifest is written last. On any error, and on a cancel, everything this attempt wrote is removed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::Utc;
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::attempt::{Claim, Identity};
+use super::capture::{self, Captured, Destination};
+use super::metadata;
+use super::read::{self, Outcome, Reading};
+use super::select::{self, Source};
+use super::split::{self, IdRange};
+use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
+use crate::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
+use crate::artifact::write::PartOptions;
+use crate::domain::backup::{BackupType, Compression, Model};
+use crate::domain::namespace::Selection;
+use crate::domain::restore::{CollectionKind, LeftOut};
+use crate::domain::service::EngineKind;
+use crate::domain::text::{self, escape};
+use crate::domain::timestamp::Timestamp;
+use crate::engine::Context;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::batches::Budget;
+use crate::mongo::namespaces::{self, Size, by_uuid};
+use crate::mongo::topology::{self, MemberState, Reader};
+use crate::mongo::{Server, oplog_source};
+use crate::storage::{ObjectWriter, Storage};
+
+/// Replies of the server that are in memory at once, over all cursors of a backup.
+const REPLY_MEMORY: usize = 64 << 20;
+
+/// Sizes of collections asked for at once.
+const SIZES_AT_ONCE: usize = 4;
+
+/// What was running when an attempt ends badly gets this long to notice, before what it wrote is removed.
+const STOP_LIMIT: Duration = Duration::from_millis(500);
+
+/// What to back up, and under which name.
+#[derive(Debug, Clone)]
+pub struct DumpRequest {
+    pub name: String,
+    /// Names this attempt; the same in `attempt.json` and the manifest.
+    pub attempt_id: String,
+    pub home_id: String,
+    pub service: String,
+    pub cluster: Option<String>,
+    pub folder: String,
+    pub selection: Selection,
+    pub compression: Compression,
+    pub schedule: Option<String>,
+    pub backup_type: BackupType,
+}
+
+/// Makes one backup of the replica set behind `server` and returns its manifest, which is then in the storage.
+///
+/// Errors: `Conflict` when the name is taken; `Interrupted` when the member changed under the backup (another attempt
+/// may succeed); `Cancelled`; `StorageFull`; what the server or the storage reports. After any of them nothing of the
+/// attempt is left in the storage, unless the storage itself no longer answers, which the log then says.
+pub async fn dump(
+    ctx: &Context,
+    storage: Arc<dyn Storage>,
+    server: &Server,
+    request: &DumpRequest,
+) -> Result<Manifest> {
+    let root = BackupRoot::new(&request.folder, &request.name)?;
+    let identity = Identity {
+        attempt_id: &request.attempt_id,
+        name: &request.name,
+        service: &request.service,
+        home_id: &request.home_id,
+    };
+    ctx.meter.set_phase("starting");
+    if ctx.cancel.is_cancelled() {
+        return Err(Error::cancelled());
+    }
+    let claim = Arc::new(Claim::take(Arc::clone(&storage), root.clone(), &identity).await?);
+    // Whatever fails stops all the rest.
+    let stop = ctx.cancel.child_token();
+    let tasks = TaskTracker::new();
+    let run = Run {
+        ctx,
+        storage,
+        server,
+        request,
+        root,
+        claim: Arc::clone(&claim),
+        stop: stop.clone(),
+        tasks: tasks.clone(),
+    };
+    // Everything in it hears of the cancel by itself; a storage that does not answer must not delay it.
+    let too_late = async {
+        ctx.cancel.cancelled().await;
+        tokio::time::sleep(STOP_LIMIT).await;
+    };
+    let outcome = tokio::select! {
+        outcome = run.run() => outcome,
+        () = too_late => Err(Error::cancelled()),
+    };
+    let error = match outcome {
+        Ok(manifest) => return Ok(manifest),
+        Err(e) => e,
+    };
+    stop.cancel();
+    tasks.close();
+    let _ = tokio::time::timeout(STOP_LIMIT, tasks.wait()).await;
+    // A cancel makes many things fail; what counts is that a person asked for it.
+    let error = if ctx.cancel.is_cancelled() { Error::cancelled() } else { error };
+    ctx.meter.set_phase("removing what was written");
+    if let Err(e) = claim.clean_up().await {
+        ctx.meter.warn(format!("what this attempt wrote could not all be removed: {e}"));
+    }
+    Err(error)
+}
+
+struct Run<'a> {
+    ctx: &'a Context,
+    storage: Arc<dyn Storage>,
+    server: &'a Server,
+    request: &'a DumpRequest,
+    root: BackupRoot,
+    claim: Arc<Claim>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A collection while it is being read.
+struct Reads {
+    source: Source,
+    size: Size,
+    numbers: Arc<AtomicU32>,
+    ranges_left: AtomicUsize,
+    gone: AtomicBool,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    metadata: Option<ObjectEntry>,
+    read_from_ts: Option<Timestamp>,
+    /// By number of the range.
+    parts: BTreeMap<usize, Vec<ObjectEntry>>,
+}
+
+/// One range to read.
+struct Unit {
+    of: Arc<Reads>,
+    number: usize,
+    range: IdRange,
+    bytes: u64,
+}
+
+impl Run<'_> {
+    async fn run(&self) -> Result<Manifest> {
+        let started_at = Utc::now();
+        let meter = &self.ctx.meter;
+        let stop = &self.stop;
+        meter.set_phase("choosing a member");
+        let warn = |text: String| meter.warn(text);
+        let reader = topology::reader(self.server, stop, &warn).await?;
+        let member = &reader.server;
+        let facts = topology::facts(member, stop).await?;
+        let fcv = facts.fcv.clone().unwrap_or_else(|| {
+            meter.warn("the feature compatibility version may not be read; the server's own version is taken for it");
+            format!("{}.{}", facts.numbers[0], facts.numbers[1])
+        });
+        let state = if reader.member.state == MemberState::Primary { "primary" } else { "secondary" };
+        let hidden = if reader.member.hidden { "hidden " } else { "" };
+        let (set, host) = (escape(&reader.set.name), escape(&reader.member.host));
+        meter.info(format!("reading {host} ({hidden}{state} of {set}), MongoDB {}, FCV {fcv}", facts.version));
+        let continuity = topology::continuity(member, stop).await?;
+        let begin = oplog_source::begin(member, stop).await?;
+
+        let budget = Budget::new(REPLY_MEMORY);
+        let options = PartOptions {
+            storage: Arc::clone(&self.storage),
+            root: self.root.key().clone(),
+            compression: self.request.compression,
+            part_bytes: self.ctx.limits.part_bytes,
+            cancel: stop.clone(),
+            tasks: self.tasks.clone(),
+        };
+        let (end, end_seen) = watch::channel(None);
+        let (ready, is_ready) = oneshot::channel();
+        let mut capturing = JoinSet::new();
+        let capture = capture::capture(
+            member.clone(),
+            budget.clone(),
+            self.oplog_destination(&options),
+            begin,
+            ready,
+            end_seen,
+            stop.clone(),
+        );
+        // On a task of its own, so that its failure is seen at once and not when the last collection has been read.
+        capturing.spawn(stopping(stop.clone(), capture));
+        if is_ready.await.is_err() {
+            return Err(outcome_of(capturing.join_next().await).err().unwrap_or_else(Error::cancelled));
+        }
+        meter.info(format!("capturing the oplog from {begin}"));
+
+        let reads = async {
+            let (collections, left_out) = self.read_collections(&reader, &budget, &options).await?;
+            // On a primary a document may be seen a moment before the position that says so moves.
+            if reader.member.state == MemberState::Primary {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            meter.set_phase("waiting for a majority to confirm the last change");
+            end.send_replace(Some(topology::op_times(member, stop).await?.applied));
+            Ok((collections, left_out))
+        };
+        // Whichever fails stops the other.
+        let (captured, read) =
+            tokio::join!(async { outcome_of(capturing.join_next().await) }, stopping(stop.clone(), reads));
+        let (captured, (collections, left_out)) = match (captured, read) {
+            (Ok(captured), Ok(read)) => (captured, read),
+            (captured, read) => {
+                let failed = explaining(captured.map(|_| ()), read.map(|_| ()));
+                return Err(failed.err().unwrap_or_else(Error::cancelled));
+            }
+        };
+        let now = topology::continuity(member, stop).await?;
+        if now != continuity {
+            return Err(Error::new(
+                ErrorKind::Interrupted,
+                format!(
+                    "service {}: {host} was restarted or rolled back changes during the backup",
+                    self.request.service
+                ),
+            )
+            .hint("another attempt reads a consistent state again"));
+        }
+        let manifest = self.manifest(started_at, &reader, &facts.version, fcv, captured, collections, left_out);
+        self.write_manifest(&manifest).await?;
+        Ok(manifest)
+    }
+
+    fn oplog_destination(&self, options: &PartOptions) -> Destination {
+        let (root, compression) = (self.root.clone(), self.request.compression);
+        let claim = Arc::clone(&self.claim);
+        Destination {
+            options: options.clone(),
+            name: Arc::new(move |number| root.oplog_part(number, compression)),
+            on_object: Arc::new(move |key| claim.began(key)),
+        }
+    }
+
+    async fn read_collections(
+        &self,
+        reader: &Reader,
+        budget: &Budget,
+        options: &PartOptions,
+    ) -> Result<(Vec<CollectionEntry>, Vec<LeftOut>)> {
+        let (meter, stop, member) = (&self.ctx.meter, &self.stop, &reader.server);
+        meter.set_phase("listing collections");
+        let listed = namespaces::list(member, stop).await?;
+        let (sources, left_out) = select::select(listed, &self.request.selection)?;
+        let sized: Vec<(Source, Size)> = futures_util::stream::iter(sources)
+            .map(|source| async move {
+                let size = match source.kind {
+                    CollectionKind::View => Size::default(),
+                    _ => namespaces::size(member, stop, &source.stored_in()).await?,
+                };
+                Ok::<_, Error>((source, size))
+            })
+            .buffered(SIZES_AT_ONCE)
+            .try_collect()
+            .await?;
+        let bytes: u64 = sized.iter().map(|(_, size)| size.bytes).sum();
+        let documents: u64 = sized.iter().map(|(_, size)| size.documents).sum();
+        meter.set_totals(bytes, sized.len() as u64, documents);
+        meter.info(format!(
+            "{} collections, about {} documents, {}",
+            text::count(sized.len() as u64),
+            text::count(documents),
+            text::bytes(bytes)
+        ));
+        self.require_space(bytes).await?;
+
+        let mut all = Vec::with_capacity(sized.len());
+        let mut units = Vec::new();
+        for (source, size) in sized {
+            let ranges = split::ranges(member, stop, &source, size.bytes, self.ctx.limits.split_bytes).await?;
+            let bytes = size.bytes / ranges.len() as u64;
+            let reads = Arc::new(Reads {
+                source,
+                size,
+                numbers: Arc::new(AtomicU32::new(0)),
+                ranges_left: AtomicUsize::new(ranges.len()),
+                gone: AtomicBool::new(false),
+                found: Mutex::default(),
+            });
+            for (number, range) in ranges.into_iter().enumerate() {
+                units.push(Unit { of: Arc::clone(&reads), number, range, bytes });
+            }
+            all.push(reads);
+        }
+        // The largest first, so that the last worker does not begin with the longest piece.
+        units.sort_by_key(|unit| std::cmp::Reverse(unit.bytes));
+        let queue = Arc::new(Mutex::new(VecDeque::from(units)));
+        let reading = Arc::new(Reading {
+            server: member.clone(),
+            budget: budget.clone(),
+            options: options.clone(),
+            root: self.root.clone(),
+            claim: Arc::clone(&self.claim),
+            meter: Arc::clone(meter),
+            cancel: stop.clone(),
+        });
+        let mut workers = JoinSet::new();
+        for _ in 0..self.ctx.limits.parallel_collections.max(1) {
+            let (reading, queue) = (Arc::clone(&reading), Arc::clone(&queue));
+            workers.spawn(stopping(stop.clone(), async move {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let Some(unit) = next else { return Ok(()) };
+                    read_unit(&reading, &unit).await?;
+                }
+            }));
+        }
+        let mut first = Ok(());
+        while let Some(done) = workers.join_next().await {
+            let done = outcome_of(Some(done));
+            first = explaining(first, done);
+        }
+        first?;
+        let mut entries = Vec::with_capacity(all.len());
+        for reads in all {
+            if let Some(entry) = self.entry(&reads).await? {
+                entries.push(entry);
+            }
+        }
+        Ok((entries, left_out))
+    }
+
+    /// What the manifest says about a collection; `None` for one that was dropped while it was read, of which nothing
+    /// is kept.
+    async fn entry(&self, reads: &Reads) -> Result<Option<CollectionEntry>> {
+        let found = std::mem::take(&mut *reads.found.lock().unwrap_or_else(PoisonError::into_inner));
+        let parts: Vec<ObjectEntry> = found.parts.into_values().flatten().collect();
+        let source = &reads.source;
+        let metadata = match found.metadata {
+            Some(metadata) if !reads.gone.load(Ordering::Relaxed) => metadata,
+            metadata => {
+                for object in parts.iter().chain(&metadata) {
+                    self.claim.remove(&self.root.key().join(&object.path)?).await?;
+                }
+                return Ok(None);
+            }
+        };
+        Ok(Some(CollectionEntry {
+            namespace: source.ns.clone(),
+            kind: source.kind,
+            uuid: source.uuid.map(metadata::hex),
+            documents: parts.iter().map(|p| p.documents).sum(),
+            bytes: parts.iter().map(|p| p.uncompressed).sum(),
+            capped: source.capped,
+            read_from_ts: found.read_from_ts.unwrap_or_default(),
+            metadata,
+            parts,
+        }))
+    }
+
+    /// Fails early where the storage is known to be far too small; warns where it may be.
+    async fn require_space(&self, bytes: u64) -> Result<()> {
+        let Some(free) = self.storage.free_space().await? else { return Ok(()) };
+        let (least, likely) = match self.request.compression {
+            Compression::None => (bytes - bytes / 10, bytes),
+            _ => (bytes / 20, bytes / 2),
+        };
+        let shown = format!("{} is free for {} of documents", text::bytes(free), text::bytes(bytes));
+        if free < least {
+            let message = format!("{}: {shown}", self.storage.place());
+            return Err(Error::new(ErrorKind::StorageFull, message).hint("make room, or choose another storage"));
+        }
+        if free < likely {
+            self.ctx.meter.warn(format!("{}: only {shown}", self.storage.place()));
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "each is a part of the one value that is put together here")]
+    fn manifest(
+        &self,
+        started_at: chrono::DateTime<Utc>,
+        reader: &Reader,
+        server_version: &str,
+        fcv: String,
+        captured: Captured,
+        collections: Vec<CollectionEntry>,
+        left_out: Vec<LeftOut>,
+    ) -> Manifest {
+        let request = self.request;
+        let objects = || {
+            let of_collection = |c: &CollectionEntry| c.parts.iter().chain([&c.metadata]).map(|o| o.size).sum::<u64>();
+            collections.iter().map(of_collection).sum::<u64>()
+        };
+        let oplog_bytes: u64 = captured.parts.iter().map(|o| o.uncompressed).sum();
+        let oplog_size: u64 = captured.parts.iter().map(|o| o.size).sum();
+        Manifest {
+            format_version: FORMAT_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: request.name.clone(),
+            attempt_id: request.attempt_id.clone(),
+            service: request.service.clone(),
+            cluster: request.cluster.clone(),
+            folder: request.folder.clone(),
+            schedule: request.schedule.clone(),
+            engine: EngineKind::Native,
+            model: Model::Logical,
+            backup_type: request.backup_type,
+            server_version: server_version.to_owned(),
+            fcv,
+            replica_set: reader.set.name.clone(),
+            replica_set_id: reader.set.id.clone(),
+            member: reader.member.host.clone(),
+            started_at,
+            finished_at: Utc::now(),
+            oplog_from_ts: captured.from,
+            consistent_at_ts: captured.to,
+            selection: request.selection.clone(),
+            compression: request.compression,
+            documents: collections.iter().map(|c| c.documents).sum(),
+            uncompressed_bytes: collections.iter().map(|c| c.bytes).sum::<u64>() + oplog_bytes,
+            size_bytes: objects() + oplog_size,
+            collections,
+            oplog: captured.parts,
+            oplog_entries: captured.entries,
+            open_transactions: captured.open,
+            left_out,
+            checksum: String::new(),
+        }
+    }
+
+    async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let meter = &self.ctx.meter;
+        meter.set_phase("writing the manifest");
+        for omitted in &manifest.left_out {
+            meter.info(format!("left out: {} ({})", omitted.what, omitted.why));
+        }
+        if !manifest.open_transactions.is_empty() {
+            let open = manifest.open_transactions.len();
+            meter.info(format!("{open} transactions were open at the end; a plain restore discards them"));
+        }
+        if self.ctx.cancel.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        let key = self.root.manifest()?;
+        self.claim.began(&key);
+        let mut writer = ObjectWriter::new(Arc::clone(&self.storage), key);
+        writer.write(manifest.to_bytes()?.into()).await?;
+        writer.finish().await?;
+        meter.info(format!(
+            "consistent at {}: {} collections, {} documents, {} of BSON in {}",
+            manifest.consistent_at_ts,
+            text::count(manifest.collections.len() as u64),
+            text::count(manifest.documents),
+            text::bytes(manifest.uncompressed_bytes),
+            text::bytes(manifest.size_bytes),
+        ));
+        Ok(())
+    }
+}
+
+async fn read_unit(reading: &Reading, unit: &Unit) -> Result<()> {
+    let reads = &unit.of;
+    let source = &reads.source;
+    if reads.gone.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    reading.meter.set_phase(format!("dump {}", escape(&source.ns.to_string())));
+    // Changes up to here are in what is read from now on.
+    let read_from_ts = topology::op_times(&reading.server, &reading.cancel).await?.majority;
+    if unit.number == 0 {
+        match write_metadata(reading, source).await? {
+            Some(entry) => reads.found.lock().unwrap_or_else(PoisonError::into_inner).metadata = Some(entry),
+            None => {
+                reads.gone.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+        }
+    }
+    let outcome = match source.uuid {
+        Some(uuid) => read::read(reading, source, uuid, &unit.range, reads.size, &reads.numbers).await?,
+        None if source.kind == CollectionKind::View => Outcome::Read(Vec::new()),
+        None => {
+            let ns = escape(&source.ns.to_string());
+            return Err(Error::new(ErrorKind::Unsupported, format!("the server gives no UUID for {ns}")));
+        }
+    };
+    match outcome {
+        Outcome::Gone => reads.gone.store(true, Ordering::Relaxed),
+        Outcome::Read(parts) => {
+            {
+                let mut found = reads.found.lock().unwrap_or_else(PoisonError::into_inner);
+                found.parts.insert(unit.number, parts);
+                found.read_from_ts = Some(found.read_from_ts.map_or(read_from_ts, |ts| ts.min(read_from_ts)));
+            }
+            if reads.ranges_left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                reading.meter.object_done();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `None` when the collection no longer exists.
+async fn write_metadata(reading: &Reading, source: &Source) -> Result<Option<ObjectEntry>> {
+    let (server, cancel, db) = (&reading.server, &reading.cancel, source.ns.db.as_str());
+    let indexes = match (source.kind, source.uuid) {
+        (CollectionKind::View, _) => Some(Vec::new()),
+        // Under its own name a time series shows its indexes as people made them.
+        (CollectionKind::Timeseries, _) => {
+            namespaces::indexes(server, cancel, db, source.ns.collection.as_str().into()).await?
+        }
+        (CollectionKind::Collection, Some(uuid)) => namespaces::indexes(server, cancel, db, by_uuid(uuid)).await?,
+        (CollectionKind::Collection, None) => Some(Vec::new()),
+    };
+    let Some(indexes) = indexes else { return Ok(None) };
+    let json = metadata::to_json(source, &indexes)?;
+    let uncompressed = json.len() as u64;
+    let key = reading.root.metadata(&source.ns)?;
+    reading.claim.began(&key);
+    let mut writer = ObjectWriter::new(Arc::clone(&reading.options.storage), key.clone());
+    let store = async {
+        writer.write(json.into()).await?;
+        writer.finish().await
+    };
+    let written = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Error::cancelled()),
+        written = store => written?,
+    };
+    let path = key.below(reading.root.key()).unwrap_or(key.as_str()).to_owned();
+    Ok(Some(ObjectEntry { path, size: written.size, blake3: written.blake3, uncompressed, documents: 0 }))
+}
+
+/// Of two outcomes the failure that explains: the first one makes the others end as cancelled.
+fn explaining(one: Result<()>, other: Result<()>) -> Result<()> {
+    match (one, other) {
+        (Err(e), Err(other)) if e.kind() == ErrorKind::Cancelled => Err(other),
+        (Ok(()), other) => other,
+        (one, _) => one,
+    }
+}
+
+/// Ends everything else when `work` fails.
+async fn stopping<T>(stop: CancellationToken, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let outcome = work.await;
+    if outcome.is_err() {
+        stop.cancel();
+    }
+    outcome
+}
+
+fn outcome_of<T>(done: Option<std::result::Result<Result<T>, tokio::task::JoinError>>) -> Result<T> {
+    match done {
+        Some(Ok(outcome)) => outcome,
+        Some(Err(e)) => Err(Error::new(ErrorKind::Internal, "a task of the backup died").source(e)),
+        None => Err(Error::new(ErrorKind::Internal, "a task of the backup is missing")),
+    }
+}

@@ -1,0 +1,278 @@
+//! Which collections belong into a backup, under which name, and what is left out and why.
+//!
+//! The server's own bookkeeping is left out in silence; anything that may be somebody's data is named.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::artifact::bson;
+use crate::domain::namespace::{Namespace, Selection};
+use crate::domain::restore::{CollectionKind, LeftOut};
+use crate::domain::text::escape;
+use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::namespaces::{Listed, Uuid};
+
+/// One collection, time series or view to be backed up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The name people use: of a time series, not of its buckets.
+    pub ns: Namespace,
+    pub kind: CollectionKind,
+    /// Of the collection that holds the documents; none for a view.
+    pub uuid: Option<Uuid>,
+    /// BSON.
+    pub options: Vec<u8>,
+    pub capped: bool,
+    /// Stored in the order of `_id`, without an index on it.
+    pub clustered: bool,
+}
+
+impl Source {
+    /// The collection that holds the documents.
+    pub fn stored_in(&self) -> Namespace {
+        match self.kind {
+            CollectionKind::Timeseries => Namespace::new(&self.ns.db, format!("{BUCKETS}{}", self.ns.collection)),
+            _ => self.ns.clone(),
+        }
+    }
+}
+
+const BUCKETS: &str = "system.buckets.";
+
+/// What of `config` is a cluster's configuration rather than a server's bookkeeping.
+const CONFIG_KEPT: [&str; 7] = ["chunks", "collections", "databases", "settings", "shards", "tags", "version"];
+
+/// Sorts what `listCollections` gave.
+///
+/// Errors: `Unsupported` for a time series that is stored in a way this version cannot read.
+pub fn select(listed: Vec<Listed>, selection: &Selection) -> Result<(Vec<Source>, Vec<LeftOut>)> {
+    let mut buckets: BTreeMap<Namespace, Listed> = BTreeMap::new();
+    let mut others = Vec::new();
+    for entry in listed {
+        match entry.ns.collection.strip_prefix(BUCKETS) {
+            Some(name) => {
+                buckets.insert(Namespace::new(&entry.ns.db, name), entry);
+            }
+            None => others.push(entry),
+        }
+    }
+    let mut sources = Vec::new();
+    let mut left_out = Vec::new();
+    let mut excluded = vec![0_u64; selection.exclude.len()];
+    let mut seen = BTreeSet::new();
+    for entry in others {
+        match fate(&entry.ns) {
+            Fate::Internal => continue,
+            Fate::LeftOut(why) => {
+                left_out.push(LeftOut { what: escape(&entry.ns.to_string()), why: why.into() });
+                continue;
+            }
+            Fate::Kept => {}
+        }
+        if !selection.selects(&entry.ns) {
+            for (pattern, count) in selection.exclude.iter().zip(&mut excluded) {
+                *count += u64::from(pattern.matches(&entry.ns));
+            }
+            continue;
+        }
+        let source = match entry.kind.as_str() {
+            "view" => Source {
+                ns: entry.ns,
+                kind: CollectionKind::View,
+                uuid: None,
+                options: entry.options,
+                capped: false,
+                clustered: false,
+            },
+            "timeseries" => {
+                let stored = buckets.remove(&entry.ns).ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::Unsupported,
+                        format!("the time series {} has no buckets collection", escape(&entry.ns.to_string())),
+                    )
+                    .hint("this server stores time series in a way this version cannot read; exclude it with --exclude")
+                })?;
+                Source {
+                    ns: entry.ns,
+                    kind: CollectionKind::Timeseries,
+                    uuid: stored.uuid,
+                    options: entry.options,
+                    capped: false,
+                    clustered: true,
+                }
+            }
+            _ => Source {
+                capped: flag(&entry.options, "capped"),
+                clustered: bson::get(&entry.options, "clusteredIndex").is_some(),
+                ns: entry.ns,
+                kind: CollectionKind::Collection,
+                uuid: entry.uuid,
+                options: entry.options,
+            },
+        };
+        // One collection under two names would be read twice (a rename while databases were listed).
+        if source.uuid.is_none_or(|uuid| seen.insert(uuid)) {
+            sources.push(source);
+        }
+    }
+    for (ns, _) in buckets.into_iter().filter(|(ns, _)| selection.selects(ns) && !sources.iter().any(|s| s.ns == *ns)) {
+        let what = escape(&format!("{}.{BUCKETS}{}", ns.db, ns.collection));
+        left_out.push(LeftOut { what, why: "buckets of a time series that does not exist".into() });
+    }
+    if !selection.include.is_empty() {
+        let include: Vec<String> = selection.include.iter().map(ToString::to_string).collect();
+        let what = format!("everything but {}", escape(&include.join(", ")));
+        left_out.push(LeftOut { what, why: "not included".into() });
+    }
+    for (pattern, count) in selection.exclude.iter().zip(excluded).filter(|(_, count)| *count > 0) {
+        let what = format!("{} ({count} collections)", escape(&pattern.to_string()));
+        left_out.push(LeftOut { what, why: "excluded".into() });
+    }
+    Ok((sources, left_out))
+}
+
+enum Fate {
+    Kept,
+    /// The server's own, made anew wherever it is needed.
+    Internal,
+    LeftOut(&'static str),
+}
+
+fn fate(ns: &Namespace) -> Fate {
+    let name = ns.collection.as_str();
+    match ns.db.as_str() {
+        "local" => {
+            let own = ["oplog.", "replset.", "system.", "startup_log", "clustermanager", "tenantMigration"];
+            if own.iter().any(|prefix| name.starts_with(prefix)) {
+                Fate::Internal
+            } else {
+                Fate::LeftOut("the database local belongs to one member and is not replicated")
+            }
+        }
+        "config" if CONFIG_KEPT.contains(&name) => Fate::Kept,
+        "config" => {
+            let own = [
+                "system.",
+                "transactions",
+                "image_collection",
+                "external_validation_keys",
+                "cache.",
+                "localReshard",
+                "reshard",
+                "migration",
+                "rangeDeletions",
+                "tenant",
+                "shardSplit",
+                "vectorClock",
+                "locks",
+                "lockpings",
+                "mongos",
+                "changelog",
+                "actionlog",
+                "transaction_coordinators",
+                "csrs.",
+                "analyz",
+                "sampledQueries",
+                "queryAnalyz",
+                "placementHistory",
+                "shardMergeRecipients",
+            ];
+            if own.iter().any(|prefix| name.starts_with(prefix)) {
+                Fate::Internal
+            } else {
+                Fate::LeftOut("the database config belongs to the server")
+            }
+        }
+        "admin" if matches!(name, "system.users" | "system.roles" | "system.js") => Fate::Kept,
+        // The FCV, keys of the cluster, and the state of other backup tools: never restored into another server.
+        "admin" if name.starts_with("system.") => Fate::Internal,
+        "admin" if name.starts_with("pbm") => Fate::LeftOut("state of Percona Backup for MongoDB"),
+        _ => match name {
+            "system.js" => Fate::Kept,
+            // Views are kept one by one; profiling data is the server's own.
+            "system.views" | "system.profile" => Fate::Internal,
+            _ if name.starts_with("system.") => Fate::LeftOut("a system collection of the server"),
+            _ => Fate::Kept,
+        },
+    }
+}
+
+fn flag(options: &[u8], key: &str) -> bool {
+    bson::get(options, key).is_some_and(|e| e.truthy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(ns: &str, kind: &str, uuid: u8) -> Listed {
+        let ns = Namespace::parse(ns).unwrap();
+        Listed { ns, kind: kind.into(), uuid: (uuid > 0).then_some([uuid; 16]), options: vec![5, 0, 0, 0, 0] }
+    }
+
+    fn names(sources: &[Source]) -> Vec<String> {
+        sources.iter().map(|s| s.ns.to_string()).collect()
+    }
+
+    #[test]
+    fn the_servers_own_stays_out_and_data_is_named() {
+        let all = vec![
+            listed("shop.orders", "collection", 1),
+            listed("shop.v", "view", 0),
+            listed("shop.system.views", "collection", 2),
+            listed("shop.system.js", "collection", 3),
+            listed("shop.system.profile", "collection", 4),
+            listed("shop.ts", "timeseries", 0),
+            listed("shop.system.buckets.ts", "collection", 5),
+            listed("shop.system.buckets.gone", "collection", 6),
+            listed("admin.system.users", "collection", 7),
+            listed("admin.system.version", "collection", 8),
+            listed("admin.system.keys", "collection", 9),
+            listed("admin.pbmBackups", "collection", 10),
+            listed("admin.mine", "collection", 11),
+            listed("config.transactions", "collection", 12),
+            listed("config.settings", "collection", 13),
+            listed("config.mine", "collection", 14),
+            listed("local.oplog.rs", "collection", 15),
+            listed("local.mine", "collection", 16),
+        ];
+        let (sources, left_out) = select(all, &Selection::default()).unwrap();
+        assert_eq!(
+            names(&sources),
+            [
+                "shop.orders",
+                "shop.v",
+                "shop.system.js",
+                "shop.ts",
+                "admin.system.users",
+                "admin.mine",
+                "config.settings"
+            ]
+        );
+        let ts = &sources[3];
+        assert_eq!((ts.kind, ts.uuid), (CollectionKind::Timeseries, Some([5; 16])));
+        assert_eq!(ts.stored_in().to_string(), "shop.system.buckets.ts");
+        let named: Vec<&str> = left_out.iter().map(|l| l.what.as_str()).collect();
+        assert_eq!(named, ["admin.pbmBackups", "config.mine", "local.mine", "shop.system.buckets.gone"]);
+    }
+
+    #[test]
+    fn what_a_selection_excludes_is_named_once_for_each_pattern() {
+        let all =
+            || vec![listed("a.x", "collection", 1), listed("a.y", "collection", 2), listed("b.x", "collection", 3)];
+        let exclude = Selection { include: vec![], exclude: vec!["a".parse().unwrap(), "z.*".parse().unwrap()] };
+        let (sources, left_out) = select(all(), &exclude).unwrap();
+        assert_eq!(names(&sources), ["b.x"]);
+        assert_eq!(left_out.len(), 1);
+        assert_eq!(left_out[0].what, "a (2 collections)");
+        let include = Selection { include: vec!["*.x".parse().unwrap()], exclude: vec![] };
+        let (sources, left_out) = select(all(), &include).unwrap();
+        assert_eq!(names(&sources), ["a.x", "b.x"]);
+        assert_eq!(left_out[0].what, "everything but *.x");
+    }
+
+    #[test]
+    fn a_time_series_without_buckets_is_refused_rather_than_forgotten() {
+        let error = select(vec![listed("a.ts", "timeseries", 0)], &Selection::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+    }
+}
