@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod compare;
+pub mod dumps;
 pub mod oracle;
 pub mod recording;
 pub mod slow;

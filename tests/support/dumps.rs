@@ -1,0 +1,141 @@
+//! Making backups in tests, and reading back what they hold.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mongodb::bson::{RawDocumentBuf, doc};
+use mongokeep::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
+use mongokeep::artifact::read::ReadOptions;
+use mongokeep::domain::backup::{BackupType, Compression};
+use mongokeep::domain::job::LogLevel;
+use mongokeep::domain::namespace::Selection;
+use mongokeep::domain::secret::Secret;
+use mongokeep::engine::logical::{DumpRequest, Stored, dump, verify};
+use mongokeep::engine::{Context, Limits, Meter};
+use mongokeep::mongo::Server;
+use mongokeep::sandbox::ReplicaSet;
+use mongokeep::storage::Storage;
+use mongokeep::storage::filesystem::Filesystem;
+use tokio_util::sync::CancellationToken;
+
+/// A folder as a storage, gone when dropped.
+pub struct Folder {
+    pub dir: tempfile::TempDir,
+    pub storage: Arc<dyn Storage>,
+}
+
+impl Folder {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let storage: Arc<dyn Storage> = Arc::new(Filesystem::new(dir.path()));
+        Self { dir, storage }
+    }
+
+    /// Paths of all files below the folder, whatever the storage makes of them.
+    pub fn files(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut folders = vec![self.dir.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let entry = entry.unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    folders.push(entry.path());
+                } else {
+                    found.push(entry.path().strip_prefix(self.dir.path()).unwrap().to_str().unwrap().to_owned());
+                }
+            }
+        }
+        found.sort();
+        found
+    }
+}
+
+pub fn request(name: &str) -> DumpRequest {
+    DumpRequest {
+        name: name.into(),
+        attempt_id: format!("attempt-{name}"),
+        home_id: "home".into(),
+        service: "prod".into(),
+        cluster: None,
+        folder: "prod".into(),
+        selection: Selection::default(),
+        compression: Compression::default(),
+        schedule: None,
+        backup_type: BackupType::Full,
+    }
+}
+
+/// A context whose log can be read.
+pub fn context(limits: Limits) -> (Context, Arc<Mutex<Vec<String>>>) {
+    let log: Arc<Mutex<Vec<String>>> = Arc::default();
+    let lines = Arc::clone(&log);
+    let meter = Meter::new(move |level, line| {
+        let warning = if level == LogLevel::Info { "" } else { "warning: " };
+        lines.lock().unwrap().push(format!("{warning}{line}"));
+    });
+    (Context { cancel: CancellationToken::new(), meter: Arc::new(meter), limits }, log)
+}
+
+pub async fn server(set: &ReplicaSet) -> Server {
+    Server::connect("prod", &Secret::new(set.uri()), Duration::from_secs(10)).await.unwrap()
+}
+
+/// Backs up with default limits, and has the result verified.
+pub async fn dump_ok(set: &ReplicaSet, folder: &Folder, request: &DumpRequest, limits: Limits) -> Manifest {
+    let (ctx, log) = context(limits);
+    let manifest = match dump(&ctx, Arc::clone(&folder.storage), &server(set).await, request).await {
+        Ok(manifest) => manifest,
+        Err(e) => panic!("{e:?}\n{:#?}", log.lock().unwrap()),
+    };
+    verify_ok(folder, &manifest).await;
+    manifest
+}
+
+pub async fn verify_ok(folder: &Folder, manifest: &Manifest) {
+    let root = mongokeep::artifact::layout::BackupRoot::new(&manifest.folder, &manifest.name).unwrap();
+    let (ctx, _) = context(Limits::default());
+    let report = verify(&ctx, Arc::clone(&folder.storage), &root).await.unwrap();
+    assert!(report.is_good(), "{:?}", report.problems);
+}
+
+pub fn entry<'a>(manifest: &'a Manifest, ns: &str) -> &'a CollectionEntry {
+    let found = manifest.collections.iter().find(|c| c.namespace.to_string() == ns);
+    found.unwrap_or_else(|| panic!("{ns} is not among {:?}", names(manifest)))
+}
+
+pub fn names(manifest: &Manifest) -> Vec<String> {
+    manifest.collections.iter().map(|c| c.namespace.to_string()).collect()
+}
+
+/// The documents of objects, in order.
+pub async fn documents(folder: &Folder, manifest: &Manifest, objects: &[ObjectEntry]) -> Vec<Vec<u8>> {
+    let stored = Stored::new(Arc::clone(&folder.storage), manifest.clone()).unwrap();
+    let mut all = Vec::new();
+    for object in objects {
+        let mut batches = stored.documents(object, ReadOptions::default()).unwrap();
+        while let Some(batch) = batches.next().await {
+            all.extend(batch.unwrap().documents().map(<[u8]>::to_vec));
+        }
+    }
+    all
+}
+
+/// The documents of a collection as the server has them, in natural order.
+pub async fn live(client: &mongodb::Client, db: &str, collection: &str) -> Vec<Vec<u8>> {
+    let mut cursor = client.database(db).collection::<RawDocumentBuf>(collection).find(doc! {}).await.unwrap();
+    let mut all = Vec::new();
+    while cursor.advance().await.unwrap() {
+        all.push(cursor.current().as_bytes().to_vec());
+    }
+    all
+}
+
+/// How often each document stands in `documents`.
+pub fn counted(documents: Vec<Vec<u8>>) -> BTreeMap<Vec<u8>, usize> {
+    let mut counts = BTreeMap::new();
+    for document in documents {
+        *counts.entry(document).or_default() += 1;
+    }
+    counts
+}
