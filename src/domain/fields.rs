@@ -219,6 +219,13 @@ pub const SETTING_FIELDS: &[Field] = &[
     Field::new("ui.theme", "Theme", FieldKind::Text, "name of a theme").default("default").check(plain_rule),
     Field::new("ui.motion", "Motion", FieldKind::Bool, "spinners move").default("true"),
     Field::new("ui.mouse", "Mouse", FieldKind::Bool, "clicks and the wheel work").default("true"),
+    Field::new(
+        "ui.sort",
+        "Order of backups",
+        FieldKind::Choice(&["age", "-age", "name", "-name", "service", "-service", "state", "-state", "size", "-size"]),
+        "what lists of backups and jobs are sorted by; with a dash reversed",
+    )
+    .default("age"),
     Field::new("ui.timezone", "Time zone", FieldKind::Text, "local, UTC, or a name such as Europe/Paris")
         .default("local")
         .check(timezone_rule),

@@ -127,7 +127,12 @@ impl Model {
 
     /// On an empty list of backups: what leads to the first one.
     pub fn next_step(&self) -> Option<Action> {
-        if self.tab() != Tab::Backups || self.list(Tab::Backups).total > 0 || !self.loaded || self.look.read_only {
+        if self.tab() != Tab::Backups
+            || self.list(Tab::Backups).total > 0
+            || !self.loaded
+            || self.look.read_only
+            || !self.backups_enabled()
+        {
             return None;
         }
         if self.data.services.is_empty() {
@@ -135,7 +140,7 @@ impl Model {
         } else if self.data.storages.is_empty() {
             Some(Action::AddStorage)
         } else {
-            self.backups_enabled().then_some(Action::CreateBackup)
+            Some(Action::CreateBackup)
         }
     }
 

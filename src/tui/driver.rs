@@ -4,7 +4,7 @@
 //! otherwise. Nothing is sent to the terminal while nothing changes.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use crossterm::event::{Event, EventStream};
@@ -25,6 +25,8 @@ const BUSY: Duration = Duration::from_millis(200);
 const IDLE: Duration = Duration::from_millis(1_000);
 /// How often the daemon is looked for.
 const DAEMON: Duration = Duration::from_secs(3);
+/// How long to wait before a daemon is started anew.
+const RESTART: Duration = Duration::from_secs(10);
 /// How often each service is asked whether it is there.
 const SERVICES: Duration = Duration::from_secs(60);
 /// One picture of a spinner.
@@ -48,16 +50,14 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
     let mut screen = Screen::enter()?;
     let size = screen.terminal.size().map_err(|e| io_error("the size of the terminal", e))?;
     let mut model = Model::new(look(&client, &options), options.theme, (size.width, size.height), Utc::now(), zone());
-    model.about = options.about;
+    model.about = about(&client);
     draw(&mut screen, &mut model)?;
 
     let (messages, mut inbox) = mpsc::channel(QUEUE);
     let (want, wanted) = watch::channel(Wanted::default());
     let reader = tokio::spawn(read_store(client.clone(), messages.clone(), wanted));
     let daemons = tokio::spawn(watch_daemon(client.clone(), messages.clone()));
-    if !model.look.read_only {
-        performing::start(client.clone(), Effect::EnsureDaemon, messages.clone());
-    }
+    let (mut tried_daemon, mut try_daemon) = (false, Instant::now());
     let mut ask_services = Instant::now();
     let mut asked_for = 0;
     let mut events = EventStream::new();
@@ -121,6 +121,12 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
                 performing::start(client.clone(), Effect::ServiceInfo(service.name.clone()), messages.clone());
             }
         }
+        // At the start, and again whenever it is missed.
+        if !model.look.read_only && (!tried_daemon || missed(&model)) && try_daemon <= Instant::now() {
+            tried_daemon = true;
+            try_daemon = Instant::now() + RESTART;
+            performing::start(client.clone(), Effect::EnsureDaemon, messages.clone());
+        }
         screen.set_mouse(model.mouse())?;
         tell_reader(&model, &want);
         if model.dirty {
@@ -138,6 +144,12 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
     Ok(())
 }
 
+/// Work waits, and nobody does it.
+fn missed(model: &Model) -> bool {
+    let runs = model.daemon.as_ref().is_some_and(|d| d.running);
+    !runs && (model.daemon_problem.is_some() || model.unfinished().next().is_some())
+}
+
 fn draw(screen: &mut Screen, model: &mut Model) -> Result<()> {
     screen.terminal.draw(|frame| view::draw(frame, model)).map_err(|e| io_error("drawing", e))?;
     model.dirty = false;
@@ -152,6 +164,17 @@ fn message(event: Event) -> Option<Msg> {
         Event::Resize(width, height) => Some(Msg::Resize(width, height)),
         Event::FocusGained | Event::FocusLost => None,
     }
+}
+
+/// Where everything is, for the About page.
+fn about(client: &Client) -> Vec<(String, String)> {
+    let home = client.home();
+    let path = |label: &str, path: std::path::PathBuf| (label.to_owned(), path.display().to_string());
+    vec![
+        path("Settings", home.settings_file()),
+        path("Store", home.store_file()),
+        path("Daemon's log", home.log_file()),
+    ]
 }
 
 /// What environment and command line say about looks.
@@ -187,9 +210,10 @@ fn next_wake(model: &Model) -> Duration {
     }
     let now = Utc::now();
     let minute = 60_000 - now.timestamp_millis().rem_euclid(60_000);
+    let retry = if missed(model) { RESTART.as_millis() as i64 } else { i64::MAX };
     let toast = model.toasts().map(|t| t.at + TimeDelta::seconds(TOAST_SECONDS)).min();
     let toast = toast.map_or(i64::MAX, |at: DateTime<Utc>| (at - now).num_milliseconds().max(0));
-    Duration::from_millis(minute.min(toast).clamp(1, 60_000) as u64 + 5)
+    Duration::from_millis(minute.min(toast).min(retry).clamp(1, 60_000) as u64 + 5)
 }
 
 fn tell_reader(model: &Model, want: &watch::Sender<Wanted>) {
@@ -218,16 +242,21 @@ async fn read_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: wat
         let seen = version;
         let looked = Instant::now();
         let result = blocking(move || {
-            let now = of.data_version()?;
+            let now = (of.data_version()?, settings_stamp(&of));
             if seen == Some(now) {
                 return Ok(None);
             }
+            let (settings, settings_problem) = match of.settings() {
+                Ok(settings) => (settings, None),
+                Err(e) => (Vec::new(), Some(e.into())),
+            };
             let snapshot = Snapshot {
                 services: of.services()?,
                 storages: of.storages()?,
                 backups: Arc::new(of.backups()?),
                 jobs: Arc::new(of.jobs()?),
-                settings: of.settings()?,
+                settings,
+                settings_problem,
                 read_at: Utc::now(),
             };
             Ok(Some((now, snapshot)))
@@ -272,6 +301,12 @@ async fn read_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: wat
             changed = wanted.changed() => if changed.is_err() { return },
         }
     }
+}
+
+/// Changes when the settings file does; they are not part of the store.
+fn settings_stamp(client: &Client) -> Option<(SystemTime, u64)> {
+    let facts = std::fs::metadata(client.home().settings_file()).ok()?;
+    Some((facts.modified().ok()?, facts.len()))
 }
 
 /// Tells the screen when the daemon comes or goes.

@@ -36,8 +36,6 @@ pub struct Options {
     pub no_motion: bool,
     /// Wins over `ui.theme`; `NO_COLOR` wins over both.
     pub theme: Option<String>,
-    /// Label and value for the About page: the paths of this home.
-    pub about: Vec<(String, String)>,
 }
 
 /// Runs the interface until a person quits or the terminal goes. Jobs go on afterwards.

@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub jobs: Arc<Vec<Job>>,
     /// Dotted key and value.
     pub settings: Vec<(String, String)>,
+    /// Why the settings file cannot be read; then the settings are those of before.
+    pub settings_problem: Option<Problem>,
     pub read_at: DateTime<Utc>,
 }
 

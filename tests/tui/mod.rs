@@ -161,6 +161,7 @@ pub fn full_snapshot() -> Snapshot {
         backups: Arc::new(backups),
         jobs: Arc::new(jobs),
         settings: settings(),
+        settings_problem: None,
         read_at: now(),
     }
 }

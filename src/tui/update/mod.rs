@@ -38,8 +38,11 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             Vec::new()
         }
         Msg::Daemon(status) => {
+            // One that does not run is no answer to why it did not start.
+            if status.running {
+                model.daemon_problem = None;
+            }
             model.daemon = Some(status);
-            model.daemon_problem = None;
             Vec::new()
         }
         Msg::DaemonLost(problem) => {
@@ -107,12 +110,18 @@ fn clock(model: &mut Model, now: DateTime<Utc>) {
     model.dirty |= new_minute || animated || toasts != model.toasts().count();
 }
 
-fn take_snapshot(model: &mut Model, snapshot: Snapshot) -> Vec<Effect> {
+fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
     let first = !model.loaded;
     if model.lost.take().is_some() {
         model.tell(Level::Good, "the store can be read again", None);
     }
     announce(model, &snapshot);
+    if let Some(problem) = &snapshot.settings_problem {
+        if model.data.settings_problem.as_ref() != Some(problem) {
+            model.tell_problem("the settings", problem);
+        }
+        snapshot.settings = std::mem::take(&mut model.data.settings);
+    }
     model.data = snapshot;
     model.loaded = true;
     model.zone = zone(model.setting("ui.timezone"), model.local_zone);

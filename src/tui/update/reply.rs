@@ -165,7 +165,6 @@ fn fail_form(model: &mut Model, is: impl Fn(&Purpose) -> bool, what: &str, probl
         // The form was closed meanwhile; the failure must not go with it.
         None => return model.tell_problem(what, &problem),
     }
-    model.unread_errors += 1;
     let (at, text) = (model.now - chrono::TimeDelta::seconds(60), format!("{what}: {}", problem.message));
     // It stands in the form; the list keeps it, a toast would say it twice.
     model.messages.push_back(crate::tui::model::Message { at, level: Level::Error, text, hint: problem.hint });

@@ -43,13 +43,13 @@ pub fn confirm(frame: &mut Frame, model: &Model, confirm: &Confirm, area: Rect) 
 
 /// Where the plan of a restore is drawn: the size of its box.
 fn review_size(area: Rect) -> (u16, u16) {
-    (area.width.saturating_sub(6).min(110), area.height.saturating_sub(2))
+    (area.width.saturating_sub(6).min(110), area.height.saturating_sub(1))
 }
 
 /// How far the open plan can be scrolled.
 pub fn review_overflow(model: &Model) -> usize {
     let Some(Layer::Review(review)) = model.layers.last() else { return 0 };
-    let area = Rect { x: 0, y: 0, width: model.size.0, height: model.size.1 };
+    let area = Rect { x: 0, y: 0, width: model.size.0, height: model.size.1.saturating_sub(2) };
     let (width, height) = review_size(area);
     let lines = plan_lines(model, &review.plan, usize::from(width.saturating_sub(4)));
     lines.len().saturating_sub(usize::from(height.saturating_sub(2 + CONFIRMATION)))
@@ -184,7 +184,7 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
 pub fn palette(frame: &mut Frame, model: &Model, palette: &Palette, area: Rect) {
     let theme = &model.theme;
     let found = commands::matches(model);
-    let width = 76.min(area.width.saturating_sub(4));
+    let width = 92.min(area.width.saturating_sub(4));
     let height = 18.min(area.height.saturating_sub(4));
     let inner = popup(frame, model, area, width, height, "Commands");
     let field_width = usize::from(inner.width).saturating_sub(2);

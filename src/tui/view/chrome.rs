@@ -119,20 +119,17 @@ fn header(frame: &mut Frame, model: &Model, area: Rect) {
 
 /// What is wrong with the connection to store or daemon, if anything.
 pub fn banner_text(model: &Model) -> Option<String> {
+    let shown = || if model.loaded { format!("; shown: {}", ago(model, model.data.read_at)) } else { String::new() };
     if let Some(problem) = &model.lost {
-        let since =
-            if model.loaded { format!("shown as of {}", ago(model, model.data.read_at)) } else { String::new() };
-        return Some(format!("! the store cannot be read: {}  {since}  trying again", problem.message));
+        return Some(format!("! the store cannot be read, trying again{}: {}", shown(), problem.message));
     }
     if let Some(problem) = &model.daemon_problem {
-        return Some(format!("! the daemon does not answer: {}  trying again", problem.message));
+        return Some(format!("! the daemon does not answer, trying again{}: {}", shown(), problem.message));
     }
     let waiting = model.unfinished().count();
     if waiting > 0 && model.daemon.as_ref().is_some_and(|d| !d.running) {
-        return Some(format!(
-            "! no daemon runs, and {waiting} job(s) wait for one; shown as of {}",
-            ago(model, model.data.read_at)
-        ));
+        let verb = if waiting == 1 { "s" } else { "" };
+        return Some(format!("! no daemon runs, {waiting} job{} wait{verb} for one{}", plural(waiting), shown()));
     }
     None
 }

@@ -17,8 +17,11 @@ use crate::domain::text::{bytes, escape};
 use crate::tui::form::{ADD, Form, Item, Purpose, Row};
 use crate::tui::model::{Load, Model};
 
-/// Columns of the labels.
-const LABEL: usize = 18;
+/// Columns of the labels: as many as the longest that is shown needs.
+fn label_width(form: &Form) -> usize {
+    let longest = form.visible().into_iter().map(|i| form.rows[i].field.label.width()).max().unwrap_or(0);
+    longest.clamp(10, 24) + 5
+}
 
 pub fn draw(frame: &mut Frame, model: &Model, form: &Form, area: Rect) {
     let theme = &model.theme;
@@ -80,6 +83,7 @@ fn submit_label(form: &Form) -> &'static str {
 /// The rows, the line of the row with the cursor, and the column of the text cursor.
 fn body(model: &Model, form: &Form, width: usize) -> (Vec<Line<'static>>, usize, Option<u16>) {
     let theme = &model.theme;
+    let label_width = label_width(form);
     let mut lines = Vec::new();
     let mut focus_line = 0;
     let mut cursor = None;
@@ -97,12 +101,12 @@ fn body(model: &Model, form: &Form, width: usize) -> (Vec<Line<'static>>, usize,
         }
         lines.push(line);
         if let Some(error) = &row.error {
-            for part in wrap(&format!("✗ {}", escape(error)), width.saturating_sub(LABEL)) {
-                lines.push(Line::from(vec![Span::raw(" ".repeat(LABEL)), Span::styled(part, theme.error)]));
+            for part in wrap(&format!("✗ {}", escape(error)), width.saturating_sub(label_width)) {
+                lines.push(Line::from(vec![Span::raw(" ".repeat(label_width)), Span::styled(part, theme.error)]));
             }
         } else if focused && !row.field.help.is_empty() {
-            for part in wrap(row.field.help, width.saturating_sub(LABEL)) {
-                lines.push(Line::from(vec![Span::raw(" ".repeat(LABEL)), Span::styled(part, theme.dim)]));
+            for part in wrap(row.field.help, width.saturating_sub(label_width)) {
+                lines.push(Line::from(vec![Span::raw(" ".repeat(label_width)), Span::styled(part, theme.dim)]));
             }
         }
     };
@@ -114,11 +118,11 @@ fn body(model: &Model, form: &Form, width: usize) -> (Vec<Line<'static>>, usize,
         let sign = if form.advanced_open { "▾" } else { "▸" };
         let style = if focused { theme.input_focused } else { theme.text };
         let summary = if form.advanced_open { String::new() } else { advanced_summary(form) };
-        let summary = fit(&summary, width.saturating_sub(LABEL));
+        let summary = fit(&summary, width.saturating_sub(label_width));
         let at = lines.len();
         lines.push(Line::from(vec![
             Span::styled(format!("{sign} Advanced"), style),
-            Span::raw(" ".repeat(LABEL.saturating_sub(10))),
+            Span::raw(" ".repeat(label_width.saturating_sub(10))),
             Span::styled(summary, theme.dim),
         ]));
         for i in advanced {
@@ -149,26 +153,27 @@ fn advanced_summary(form: &Form) -> String {
 
 fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) -> (Line<'static>, Option<u16>) {
     let theme = &model.theme;
+    let label_width = label_width(form);
     let label_style = match (focused, row.disabled.is_some()) {
         (true, _) => theme.accent,
         (_, true) => theme.disabled,
         _ => theme.text,
     };
     let mark = if focused { "▸ " } else { "  " };
-    let label = fit(row.field.label, LABEL - 4);
+    let label = fit(row.field.label, label_width.saturating_sub(4));
     let needed = if row.field.required { "*" } else { " " };
     let mut spans = vec![
         Span::styled(mark, theme.accent),
         Span::styled(label.clone(), label_style),
         Span::styled(needed, theme.warn),
-        Span::raw(" ".repeat(LABEL.saturating_sub(3 + label.width()))),
+        Span::raw(" ".repeat(label_width.saturating_sub(3 + label.width()))),
     ];
-    let room = width.saturating_sub(LABEL);
+    let room = width.saturating_sub(label_width);
     if row.is_choice() {
-        spans.extend(choice_spans(model, form, row, focused, room));
+        spans.extend(choice_spans(model, row, focused, room));
         return (Line::from(spans), None);
     }
-    let note = note(model, form, row);
+    let note = note(model, row);
     let field_width = if note.is_empty() { room.min(56) } else { room.min(30) };
     let shown = match row.field.kind {
         // As many signs as were typed, up to a few: the length of a password is nobody's business.
@@ -194,7 +199,7 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
     if !note.is_empty() {
         spans.push(Span::styled(fit(&format!("  {note}"), room.saturating_sub(field_width)), theme.dim));
     }
-    let cursor = (LABEL + cursor.min(field_width.saturating_sub(1))) as u16;
+    let cursor = (label_width + cursor.min(field_width.saturating_sub(1))) as u16;
     (Line::from(spans), (row.disabled.is_none()).then_some(cursor))
 }
 
@@ -219,7 +224,7 @@ fn take_columns(text: &str, columns: usize) -> String {
         .collect()
 }
 
-fn choice_spans(model: &Model, form: &Form, row: &Row, focused: bool, room: usize) -> Vec<Span<'static>> {
+fn choice_spans(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Span<'static>> {
     let theme = &model.theme;
     let taken = if focused { theme.input_focused } else { theme.text };
     // What has names that are not known beforehand is shown one at a time.
@@ -229,7 +234,7 @@ fn choice_spans(model: &Model, form: &Form, row: &Row, focused: bool, room: usiz
         let text = fit(&text, 28);
         let many = row.choices.len() > 1 && row.disabled.is_none();
         let (before, after) = if many && focused { ("← ", " →") } else { ("", "") };
-        let note = fit(&format!("  {}", note(model, form, row)), room.saturating_sub(text.width() + 4));
+        let note = fit(&format!("  {}", note(model, row)), room.saturating_sub(text.width() + 4));
         let style = if row.disabled.is_some() { theme.disabled } else { taken };
         return vec![
             Span::styled(before, theme.key),
@@ -274,7 +279,7 @@ fn choice_spans(model: &Model, form: &Form, row: &Row, focused: bool, room: usiz
 }
 
 /// What is known about the value of a row.
-fn note(model: &Model, form: &Form, row: &Row) -> String {
+fn note(model: &Model, row: &Row) -> String {
     let value = row.value();
     match row.field.kind {
         FieldKind::Service => match model.infos.get(value) {
@@ -301,7 +306,6 @@ fn note(model: &Model, form: &Form, row: &Row) -> String {
                 _ => escape(&storage.place),
             }
         }
-        _ if row.field.key == "name" && form.purpose == Purpose::CreateBackup && !row.touched => "must be free".into(),
         _ => String::new(),
     }
 }

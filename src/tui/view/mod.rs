@@ -44,6 +44,8 @@ pub fn draw(frame: &mut Frame, model: &Model) {
             Some(layer) => pages::draw(frame, model, layer, areas.page),
             None => lists::draw(frame, model, &areas),
         }
+        // Boxes leave the lines with state and keys alone.
+        let area = Rect { height: area.height - 2, ..area };
         for layer in &model.layers {
             match layer {
                 Layer::Form(form) => form::draw(frame, model, form, area),
@@ -78,7 +80,7 @@ pub fn page_length(model: &Model, areas: &Areas) -> usize {
 /// A box of at most `width` x `height` in the middle of `area`, cleared, with a border and a title.
 fn popup(frame: &mut Frame, model: &Model, area: Rect, width: u16, height: u16, title: &str) -> Rect {
     let width = width.min(area.width.saturating_sub(2));
-    let height = height.min(area.height.saturating_sub(2));
+    let height = height.min(area.height);
     let outer = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
     frame.render_widget(Clear, outer);
     let title = text::fit(title, usize::from(width).saturating_sub(6));
