@@ -1,79 +1,13 @@
 //! Restoring what changed while it was read: whatever was seen before a change or after, the end is the same.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::time::Duration;
-
-use mongodb::Client;
 use mongodb::bson::{Bson, Decimal128, Document, Timestamp as T, doc};
-use mongokeep::artifact::manifest::Manifest;
-use mongokeep::domain::restore::RestoreRequest;
-use mongokeep::domain::secret::Secret;
-use mongokeep::engine::logical::{RestoreReport, plan, restore};
-use mongokeep::engine::{Context, Limits, Meter};
-use mongokeep::error::{ErrorKind, Result};
-use mongokeep::mongo::Server;
-use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
+use mongokeep::error::ErrorKind;
 use support::compare;
+use support::pair::{Pair, request};
 use support::recording::{Recording, folder};
-use tokio_util::sync::CancellationToken;
 
 mod support;
-
-/// Two replica sets of one member: one to record, one to restore into.
-struct Pair {
-    source: ReplicaSet,
-    target: ReplicaSet,
-    from: Client,
-    to: Client,
-    dir: tempfile::TempDir,
-}
-
-fn context() -> Context {
-    let meter = Meter::new(|level, line| eprintln!("{level:?}: {line}"));
-    Context { cancel: CancellationToken::new(), meter: meter.into(), limits: Limits::default() }
-}
-
-fn request() -> RestoreRequest {
-    RestoreRequest {
-        backup: "b".into(),
-        to: "target".into(),
-        include: vec![],
-        rename: vec![],
-        exact: false,
-        no_ttl: false,
-        users_and_roles: false,
-        safety_backup: false,
-    }
-}
-
-impl Pair {
-    async fn start() -> Self {
-        let mongod = support::mongod().await;
-        let start = || ReplicaSet::start(&mongod, ReplicaSetOptions::default().test_commands());
-        let (source, target) = tokio::join!(start(), start());
-        let (source, target) = (source.unwrap(), target.unwrap());
-        let (from, to) = (source.client().await.unwrap(), target.client().await.unwrap());
-        Self { source, target, from, to, dir: tempfile::tempdir().unwrap() }
-    }
-
-    async fn restore(&self, manifest: &Manifest, request: &RestoreRequest) -> Result<RestoreReport> {
-        let storage = folder(self.dir.path()).await;
-        let uri = Secret::new(self.target.uri());
-        let server = Server::connect("target", &uri, Duration::from_secs(10)).await?;
-        let cancel = CancellationToken::new();
-        let confirmed = plan(&cancel, storage.clone(), manifest.clone(), &server, request).await?;
-        restore(&context(), storage, manifest.clone(), &server, request, &confirmed).await
-    }
-
-    /// Ends the recording, restores it, and compares everything.
-    async fn round_trip(&self, recording: Recording, name: &str) {
-        let expected = compare::state(&self.from).await;
-        let manifest = recording.end(&folder(self.dir.path()).await, name).await;
-        self.restore(&manifest, &request()).await.unwrap();
-        compare::assert_same(&expected, &compare::state(&self.to).await, name);
-        assert!(self.source.server(0).is_ok());
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_during_the_reading_end_up_once() {

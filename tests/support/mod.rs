@@ -4,6 +4,7 @@
 pub mod compare;
 pub mod dumps;
 pub mod oracle;
+pub mod pair;
 pub mod recording;
 pub mod slow;
 pub mod tools;

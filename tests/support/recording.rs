@@ -76,6 +76,11 @@ impl Recording {
         Self { begin: other.begin, ..self }
     }
 
+    /// As if each collection had been read in full only up to the beginning of the oplog.
+    pub fn promise_only_what_was_before_the_oplog(&mut self) {
+        self.collections.iter_mut().for_each(|c| c.read_from = self.begin);
+    }
+
     /// Reads one collection, time series or view as it is now.
     pub async fn read(&mut self, db: &str, name: &str) {
         let read_from = newest(&self.client).await;

@@ -14,7 +14,7 @@ use super::stored::Stored;
 use super::write::Writes;
 use crate::artifact::bson::{self, Writer, tag};
 use crate::artifact::manifest::ObjectEntry;
-use crate::artifact::read::{Batch, ReadOptions};
+use crate::artifact::read::{Batch, Documents, ReadOptions};
 use crate::domain::namespace::Namespace;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
@@ -141,13 +141,31 @@ async fn load_part(
         let prepared = tokio::task::spawn_blocking(move || insert_command(&collection, &batch, ordered)).await;
         let (command, repairs) =
             prepared.map_err(|e| Error::new(ErrorKind::Internal, "preparing an insert died").source(e))?;
-        let reply = writes.raw(&to.db, &format!("inserting into {to}"), command).await?;
-        check_inserted(&to, &reply, count)?;
-        repair(writes, &to, &repairs).await?;
+        let inserted = async {
+            let reply = writes.raw(&to.db, &format!("inserting into {to}"), command).await?;
+            check_inserted(&to, &reply, count)?;
+            repair(writes, &to, &repairs).await
+        };
+        if let Err(error) = inserted.await {
+            return Err(cause(error, &mut documents).await);
+        }
         ctx.meter.add_bytes(bytes);
         ctx.meter.add_documents(count);
     }
     Ok(last)
+}
+
+/// Why an insert failed: damage in the part, if that is what it was, which shows for certain only at the part's end.
+async fn cause(error: Error, documents: &mut Documents) -> Error {
+    if error.kind() != ErrorKind::Failed {
+        return error;
+    }
+    while let Some(batch) = documents.next().await {
+        if let Err(damage) = batch {
+            return damage;
+        }
+    }
+    error
 }
 
 /// The command that inserts a batch, and the documents the server will change on the way in.

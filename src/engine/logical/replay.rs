@@ -39,20 +39,16 @@ pub(super) struct Destination {
     pub read_from: Timestamp,
 }
 
-/// The collections to replay into: by UUID, and users and roles by name.
+/// The collections to replay into.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Destinations {
     pub by_uuid: BTreeMap<Uuid, Destination>,
-    pub by_name: BTreeMap<String, Destination>,
 }
 
 impl Destinations {
     pub fn find(&self, op: &Op<'_>) -> Option<(Uuid, &Destination)> {
-        if op.ns.ends_with(".system.views") {
+        if op.ns.ends_with(".system.views") || op.namespace().is_none_or(|ns| is_bookkeeping(&ns)) {
             return None;
-        }
-        if op.namespace().is_none_or(|ns| is_bookkeeping(&ns)) {
-            return self.by_name.get(op.ns).map(|d| (op.ui.unwrap_or_default(), d));
         }
         let uuid = op.ui?;
         self.by_uuid.get(&uuid).map(|d| (uuid, d))

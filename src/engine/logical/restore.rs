@@ -9,13 +9,14 @@ use std::sync::Arc;
 use mongodb::bson::{Bson, doc};
 use serde::Serialize;
 
+use super::indexes;
 use super::load::{Filling, load};
 use super::plan::{Draft, Item, What, check_confirmed, draft};
 use super::replay::{Destination, Destinations, inserted_until, replay};
 use super::standing::{Stage, Standing};
 use super::stored::Stored;
+use super::users::Users;
 use super::write::Writes;
-use super::{indexes, users};
 use crate::artifact::bson;
 use crate::artifact::manifest::Manifest;
 use crate::domain::namespace::Namespace;
@@ -99,15 +100,12 @@ async fn execute(
         collections.iter().map(|item| Filling::new(item, replaces(item), stored)).collect();
     totals(ctx, stored, &fillings);
 
-    let last = load(ctx, stored, writes, &fillings, standing).await?;
     let users = match plan.users_and_roles {
-        true => Some(users::Staged::load(ctx, stored, writes).await?),
+        true => Some(Users::read(ctx, stored, until).await?),
         false => None,
     };
-    let mut destinations = destinations(stored, &collections);
-    if let Some(users) = &users {
-        users.add_destinations(&mut destinations);
-    }
+    let last = load(ctx, stored, writes, &fillings, standing).await?;
+    let destinations = destinations(stored, &collections);
     let last = last_inserted(&collections, &last);
     let destinations = inserted_until(ctx, stored, destinations, last, until).await?;
     let operations = replay(ctx, stored, writes, destinations, until).await?;

@@ -1,92 +1,151 @@
-//! Users and roles: staged beside the real ones, and merged in one step at the very end.
+//! Users and roles: worked out before anything is written, and merged in one step at the very end.
 //!
-//! The merge may end the session of the very user who restores (same name, other id), so that nothing may be left to do
-//! after it that needs those rights.
+//! The role `restore` may not replay operations on them, so their few documents are followed in memory. The merge may
+//! end the session of the very user who restores (same name, other id), so that nothing may be left to do after it
+//! that needs those rights.
 
-use mongodb::bson::doc;
+use std::collections::BTreeMap;
+
+use mongodb::bson::{Bson, Document, RawDocument, doc};
 
 use super::plan::{ROLES, USERS};
-use super::replay::{Destination, Destinations};
-use super::stored::Stored;
+use super::stored::{Go, Stored};
 use super::write::Writes;
-use crate::artifact::bson::{Writer, tag};
 use crate::artifact::read::ReadOptions;
 use crate::domain::namespace::Namespace;
+use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::oplog::diff;
+use crate::mongo::oplog::entry::{Entry, Op, OpKind};
+use crate::mongo::oplog::transactions::Transactions;
 
 /// The names under which the role `restore` may stage them; the same as `mongorestore`'s.
 const STAGED: [(&str, &str); 2] = [(USERS, "tempusers"), (ROLES, "temproles")];
 
-/// Users and roles as they were read, in their temporary collections. The oplog's changes follow.
-pub(super) struct Staged(());
+/// Users, and roles, by their `_id` (`<database>.<name>`).
+#[derive(Debug, Default)]
+pub(super) struct Users([BTreeMap<String, Document>; 2]);
 
-impl Staged {
-    pub async fn load(ctx: &Context, stored: &Stored, writes: &Writes) -> Result<Self> {
-        for (name, staged) in STAGED {
-            let to = Namespace::new("admin", staged);
-            writes.drop(&to).await?;
-            writes.command("admin", "staging users and roles", doc! {"create": staged}).await?;
+fn unreadable(e: mongodb::bson::error::Error) -> Error {
+    Error::new(ErrorKind::Corrupt, "a user or role of the backup cannot be read").source(e)
+}
+
+fn decode(bytes: &[u8]) -> Result<Document> {
+    RawDocument::from_bytes(bytes).and_then(Document::try_from).map_err(unreadable)
+}
+
+impl Users {
+    /// Those of the backup after position `until`.
+    pub async fn read(ctx: &Context, stored: &Stored, until: Timestamp) -> Result<Self> {
+        let mut users = Self::default();
+        for (n, (name, _)) in STAGED.iter().enumerate() {
             let entries = stored.manifest.collections.iter();
-            let Some(entry) = entries.clone().find(|c| c.namespace.db == "admin" && c.namespace.collection == name)
-            else {
-                continue;
-            };
-            for part in &entry.parts {
-                let mut documents =
-                    stored.documents(part, ReadOptions { batch_documents: 1000, ..ReadOptions::default() })?;
-                loop {
-                    let next = tokio::select! {
-                        biased;
-                        () = ctx.cancel.cancelled() => return Err(Error::cancelled()),
-                        next = documents.next() => next,
-                    };
-                    let Some(batch) = next.transpose()? else { break };
-                    let mut w = Writer::with_capacity(batch.bytes().len() + 1024);
-                    w.str("insert", staged).open(tag::ARRAY, "documents");
-                    for (n, document) in batch.documents().enumerate() {
-                        w.document(&n.to_string(), document);
-                    }
-                    w.close();
-                    let reply = writes.raw("admin", "staging users and roles", w.finish()).await?;
-                    if reply.get_array("writeErrors").is_ok() {
-                        return Err(Error::new(ErrorKind::Failed, "users and roles could not be staged in admin"));
+            for entry in entries.filter(|c| c.namespace.db == "admin" && c.namespace.collection == *name) {
+                for part in &entry.parts {
+                    let mut documents = stored.documents(part, ReadOptions::default())?;
+                    while let Some(batch) = documents.next().await {
+                        for document in batch?.documents() {
+                            users.put(n, decode(document)?)?;
+                        }
                     }
                 }
             }
         }
-        Ok(Self(()))
+        let state = (Transactions::default(), users);
+        let (_, users) = stored
+            .for_each_entry(&ctx.cancel, state, move |(transactions, users), document| {
+                let entry = Entry::parse(document)?;
+                if entry.ts > until {
+                    return Ok(Go::Stop);
+                }
+                transactions.feed(&entry, &mut |_, op| users.follow(op))?;
+                Ok(Go::On)
+            })
+            .await?;
+        Ok(users)
     }
 
-    /// The oplog's changes of users and roles go to where they are staged.
-    pub fn add_destinations(&self, destinations: &mut Destinations) {
-        for (name, staged) in STAGED {
-            let destination =
-                Destination::new(&Namespace::new("admin", staged), crate::domain::timestamp::Timestamp::MIN);
-            destinations.by_name.insert(format!("admin.{name}"), destination);
+    fn put(&mut self, n: usize, document: Document) -> Result<()> {
+        let id = document.get_str("_id").map_err(unreadable)?.to_owned();
+        self.0[n].insert(id, document);
+        Ok(())
+    }
+
+    fn follow(&mut self, op: &Op<'_>) -> Result<()> {
+        let Some(n) = STAGED.iter().position(|(name, _)| op.ns.strip_prefix("admin.") == Some(name)) else {
+            return Ok(());
+        };
+        let id = op.id().and_then(|e| e.str());
+        match (op.kind, id) {
+            (OpKind::Insert, _) => self.put(n, decode(op.o)?),
+            (OpKind::Delete, Some(id)) => {
+                self.0[n].remove(id);
+                Ok(())
+            }
+            // Of one that was dropped before it was read, nothing is there to change.
+            (OpKind::Update, Some(id)) => match self.0[n].get_mut(id) {
+                Some(document) => diff::apply(document, &decode(op.o)?),
+                None => Ok(()),
+            },
+            _ => Ok(()),
         }
     }
 
-    /// Adds the staged users and roles of the databases `of` (all, when empty) to those of the target, replacing those
-    /// of the same name. With `exact` the others of these databases go.
-    pub async fn merge(self, ctx: &Context, writes: &Writes, of: &[String], exact: bool) -> Result<()> {
+    /// Adds the users and roles of the databases `of` (all, when empty) to those of the target, replacing those of the
+    /// same name. With `exact` the others of these databases go.
+    pub async fn merge(mut self, ctx: &Context, writes: &Writes, of: &[String], exact: bool) -> Result<()> {
         ctx.meter.set_phase("restore users and roles");
+        if !exact {
+            self.keep_others(writes).await?;
+        }
+        for ((_, staged), documents) in STAGED.iter().zip(self.0) {
+            writes.drop(&Namespace::new("admin", *staged)).await?;
+            writes.command("admin", "staging users and roles", doc! {"create": *staged}).await?;
+            let documents: Vec<Bson> = documents.into_values().map(Bson::Document).collect();
+            for chunk in documents.chunks(500) {
+                let command = doc! {"insert": *staged, "documents": chunk.to_vec(), "writeConcern": {"w": "majority"}};
+                let reply = writes.command("admin", "staging users and roles", command).await?;
+                if reply.contains_key("writeErrors") {
+                    return Err(Error::new(ErrorKind::Failed, "users and roles could not be staged in admin"));
+                }
+            }
+        }
         let all = [String::new()];
         for db in if of.is_empty() { &all[..] } else { of } {
             let command = doc! {
                 "_mergeAuthzCollections": 1,
                 "tempUsersCollection": "admin.tempusers",
                 "tempRolesCollection": "admin.temproles",
-                "drop": exact,
+                // Only so does the server replace one of the same name.
+                "drop": true,
                 "db": db.as_str(),
                 "writeConcern": {"w": "majority"},
             };
             writes.command("admin", "restoring users and roles", command).await?;
         }
+        // This session may have ended with the merge; a new one has the rights of the user as restored.
+        let mut after = writes.clone();
+        if let Some(primary) = &writes.server.hello().primary
+            && let Ok(server) = writes.server.direct(primary).await
+        {
+            after.server = server;
+        }
         for (_, staged) in STAGED {
-            // The rights to do so may have gone with the merge.
-            if let Err(e) = writes.drop(&Namespace::new("admin", staged)).await {
+            if let Err(e) = after.drop(&Namespace::new("admin", staged)).await {
                 ctx.meter.warn(format!("the temporary collection admin.{staged} was left behind: {}", e.full()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Stages the target's own users and roles of other names too, so that the merge leaves them as they are.
+    async fn keep_others(&mut self, writes: &Writes) -> Result<()> {
+        for (n, (name, _)) in STAGED.iter().enumerate() {
+            for document in writes.server.collect(&writes.cancel, "admin", doc! {"find": *name}).await? {
+                let document = Document::try_from(document).map_err(unreadable)?;
+                let id = document.get_str("_id").map_err(unreadable)?.to_owned();
+                self.0[n].entry(id).or_insert(document);
             }
         }
         Ok(())

@@ -9,6 +9,7 @@
 
 pub mod apply;
 pub mod catalogue;
+pub mod diff;
 pub mod entry;
 pub mod key;
 pub mod transactions;

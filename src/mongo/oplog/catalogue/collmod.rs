@@ -43,6 +43,13 @@ pub(super) fn apply(collection: &mut Collection, o: &Document) -> Result<()> {
             "timeseries" => {
                 let change = value.as_document().ok_or_else(|| wrong(key))?;
                 let Ok(current) = options.get_document_mut("timeseries") else { continue };
+                // Each of the two ways to say how long a bucket may be replaces the other.
+                if change.contains_key("granularity") {
+                    current.remove("bucketMaxSpanSeconds");
+                    current.remove("bucketRoundingSeconds");
+                } else if change.contains_key("bucketMaxSpanSeconds") {
+                    current.remove("granularity");
+                }
                 for (name, value) in change {
                     current.insert(name.clone(), value.clone());
                 }

@@ -10,8 +10,9 @@
 
 use std::collections::BTreeMap;
 
-use mongodb::bson::{Bson, Document, RawDocument, doc};
+use mongodb::bson::{Bson, Document, RawDocument};
 
+use super::diff;
 use super::entry::{Op, OpKind, Uuid, is_bookkeeping, is_ignored_command, unknown};
 use crate::domain::namespace::Namespace;
 use crate::domain::text::escape;
@@ -306,7 +307,7 @@ impl Catalogue {
                         // Of a time series, or dropped later on.
                         None => return Ok(()),
                     };
-                    patch(&mut old, &change)?;
+                    diff::apply(&mut old, &change)?;
                     old
                 } else {
                     change
@@ -366,39 +367,4 @@ fn normalise_options(options: &mut Document) {
     if options.get_document("validator").is_ok_and(Document::is_empty) {
         options.remove("validator");
     }
-}
-
-/// Applies an update entry (`$v: 2` with `diff`, or `$v: 1` with `$set` and `$unset`) to the top level of a document.
-fn patch(target: &mut Document, change: &Document) -> Result<()> {
-    let deeper = || unknown("update of a view in a form this version does not know");
-    let set = |target: &mut Document, fields: &Document| {
-        for (key, value) in fields {
-            target.insert(key.clone(), value.clone());
-        }
-    };
-    let empty = doc! {};
-    if let Ok(diff) = change.get_document("diff") {
-        for (section, fields) in diff {
-            let fields = fields.as_document().unwrap_or(&empty);
-            match section.as_str() {
-                "u" | "i" => set(target, fields),
-                "d" => fields.keys().for_each(|key| {
-                    target.remove(key);
-                }),
-                _ => return Err(deeper()),
-            }
-        }
-        return Ok(());
-    }
-    for (operator, fields) in change {
-        match (operator.as_str(), fields.as_document()) {
-            ("$v", _) => {}
-            ("$set", Some(fields)) if fields.keys().all(|k| !k.contains('.')) => set(target, fields),
-            ("$unset", Some(fields)) if fields.keys().all(|k| !k.contains('.')) => fields.keys().for_each(|key| {
-                target.remove(key);
-            }),
-            _ => return Err(deeper()),
-        }
-    }
-    Ok(())
 }

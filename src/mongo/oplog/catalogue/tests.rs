@@ -415,7 +415,7 @@ fn a_time_series_is_followed_through_its_buckets() {
     assert_eq!(
         c.options,
         doc! {
-            "timeseries": {"timeField": "t", "metaField": "m", "granularity": "hours", "bucketMaxSpanSeconds": 3600},
+            "timeseries": {"timeField": "t", "metaField": "m", "granularity": "hours"},
             "expireAfterSeconds": 60i64
         }
     );

@@ -1,0 +1,145 @@
+//! Update entries, applied to a document in memory: for definitions and users, of which there are few.
+//!
+//! Documents of collections are never changed here: they go to the server, which applies its own entries.
+
+use mongodb::bson::{Bson, Document};
+
+use super::entry::unknown;
+use crate::error::{Error, Result};
+
+/// Applies the object of an update entry: a difference (`$v: 2`), modifiers (`$v: 1`) or a whole new document.
+///
+/// As on the server, a difference that no longer fits a newer form of the document changes nothing there.
+/// Errors: `Unsupported` for a form nobody knows.
+pub fn apply(target: &mut Document, change: &Document) -> Result<()> {
+    if let Ok(diff) = change.get_document("diff") {
+        return document(target, diff);
+    }
+    if !change.keys().any(|k| k.starts_with('$')) {
+        let id = target.get("_id").cloned();
+        *target = change.clone();
+        if let (false, Some(id)) = (target.contains_key("_id"), id) {
+            target.insert("_id", id);
+        }
+        return Ok(());
+    }
+    for (operator, fields) in change {
+        match (operator.as_str(), fields.as_document()) {
+            ("$v", _) => {}
+            ("$set", Some(fields)) if fields.keys().all(|k| !k.contains('.')) => set(target, fields),
+            ("$unset", Some(fields)) if fields.keys().all(|k| !k.contains('.')) => remove(target, fields),
+            _ => return Err(odd()),
+        }
+    }
+    Ok(())
+}
+
+fn odd() -> Error {
+    unknown("update in a form this version does not know")
+}
+
+fn set(target: &mut Document, fields: &Document) {
+    for (key, value) in fields {
+        target.insert(key.clone(), value.clone());
+    }
+}
+
+fn remove(target: &mut Document, fields: &Document) {
+    for key in fields.keys() {
+        target.remove(key);
+    }
+}
+
+fn document(target: &mut Document, diff: &Document) -> Result<()> {
+    for (section, value) in diff {
+        match (section.as_str(), value.as_document()) {
+            ("d", Some(fields)) => remove(target, fields),
+            ("u" | "i", Some(fields)) => set(target, fields),
+            (name, Some(inner)) if name.starts_with('s') => {
+                let Some(field) = target.get_mut(&name[1..]) else { continue };
+                value_of(field, inner)?;
+            }
+            _ => return Err(odd()),
+        }
+    }
+    Ok(())
+}
+
+fn value_of(field: &mut Bson, diff: &Document) -> Result<()> {
+    let for_array = diff.contains_key("a");
+    match field {
+        Bson::Document(inner) if !for_array => document(inner, diff),
+        Bson::Array(items) if for_array => array(items, diff),
+        _ => Ok(()),
+    }
+}
+
+fn array(items: &mut Vec<Bson>, diff: &Document) -> Result<()> {
+    if let Some(length) = diff.get("l") {
+        let length = length.as_i32().map(i64::from).or_else(|| length.as_i64()).and_then(|n| usize::try_from(n).ok());
+        let length = length.ok_or_else(odd)?;
+        if length < items.len() {
+            items.truncate(length);
+        }
+    }
+    for (name, value) in diff {
+        if name == "a" || name == "l" {
+            continue;
+        }
+        let (kind, index) = name.split_at_checked(1).ok_or_else(odd)?;
+        let index: usize = index.parse().map_err(|_| odd())?;
+        match (kind, value) {
+            // The server's own bound on what it pads.
+            ("u", value) if index < 1_500_000 => {
+                while items.len() <= index {
+                    items.push(Bson::Null);
+                }
+                items[index] = value.clone();
+            }
+            ("s", Bson::Document(inner)) => {
+                if let Some(item) = items.get_mut(index) {
+                    value_of(item, inner)?;
+                }
+            }
+            _ => return Err(odd()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mongodb::bson::doc;
+
+    fn changed(mut target: Document, change: Document) -> Document {
+        apply(&mut target, &change).unwrap();
+        target
+    }
+
+    #[test]
+    fn differences() {
+        let before = doc! {"_id": 1, "a": 1, "b": {"c": 1, "d": [1, {"x": 1}, 3]}, "e": 5};
+        let diff = doc! {"$v": 2, "diff": {
+            "d": {"e": false}, "u": {"a": 2}, "i": {"n": {"m": 1}},
+            "sb": {"i": {"z": 1}, "sd": {"a": true, "l": 2, "s1": {"u": {"x": 9}}}},
+            "snothing": {"u": {"x": 1}},
+        }};
+        assert_eq!(
+            changed(before, diff),
+            doc! {"_id": 1, "a": 2, "b": {"c": 1, "d": [1, {"x": 9}], "z": 1}, "n": {"m": 1}}
+        );
+        let padded = doc! {"$v": 2, "diff": {"sl": {"a": true, "u3": 4}}};
+        assert_eq!(changed(doc! {"l": [1, 2]}, padded.clone()), doc! {"l": [1, 2, Bson::Null, 4]});
+        assert_eq!(changed(doc! {"l": 7}, padded), doc! {"l": 7}, "an older difference over a newer form");
+    }
+
+    #[test]
+    fn other_forms() {
+        assert_eq!(changed(doc! {"_id": 1, "a": 1}, doc! {"b": 2}), doc! {"b": 2, "_id": 1});
+        let modifiers = doc! {"$v": 1, "$set": {"a": 2}, "$unset": {"b": true}};
+        assert_eq!(changed(doc! {"a": 1, "b": 1}, modifiers), doc! {"a": 2});
+        assert!(apply(&mut doc! {}, &doc! {"$v": 1, "$set": {"a.b": 2}}).is_err());
+        assert!(apply(&mut doc! {}, &doc! {"$v": 2, "diff": {"q": {}}}).is_err());
+    }
+}

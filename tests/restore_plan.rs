@@ -1,0 +1,164 @@
+//! The plan of a restore: what it says, what it refuses, and that nothing else happens.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use mongodb::bson::{Document, doc};
+use mongokeep::domain::namespace::Namespace;
+use mongokeep::domain::restore::{CollectionKind, PlannedAction, RestorePlan};
+use mongokeep::error::ErrorKind;
+use support::compare;
+use support::pair::{Pair, context, request};
+use support::recording::{Recording, folder};
+
+mod support;
+
+async fn put(client: &mongodb::Client, ns: &str, count: i32) {
+    let (db, name) = ns.split_once('.').unwrap();
+    let documents = (0..count).map(|n| doc! {"_id": n, "of": ns});
+    client.database(db).collection::<Document>(name).insert_many(documents).await.unwrap();
+}
+
+fn summary(plan: &RestorePlan) -> Vec<(String, String, PlannedAction, Option<u64>)> {
+    plan.namespaces.iter().map(|n| (n.from.to_string(), n.to.to_string(), n.action, n.replaces_documents)).collect()
+}
+
+fn names(list: &[Namespace]) -> Vec<String> {
+    list.iter().map(ToString::to_string).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn plans_and_what_they_refuse() {
+    let pair = Pair::start().await;
+    for (ns, count) in [("shop.orders", 5), ("shop.users", 3), ("shop.old", 1), ("logs.x", 2)] {
+        put(&pair.from, ns, count).await;
+    }
+    let shop = pair.from.database("shop");
+    shop.run_command(doc! {"create": "v", "viewOn": "orders", "pipeline": []}).await.unwrap();
+    shop.run_command(doc! {"create": "ts", "timeseries": {"timeField": "t"}}).await.unwrap();
+    shop.run_command(doc! {"insert": "ts", "documents": [{"t": mongodb::bson::DateTime::now(), "v": 1}]})
+        .await
+        .unwrap();
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read_database("shop").await;
+    recording.read_database("logs").await;
+    pair.from.database("admin").run_command(doc! {"renameCollection": "shop.old", "to": "shop.new"}).await.unwrap();
+    let expected = compare::state(&pair.from).await;
+    let manifest = recording.end(&folder(pair.dir.path()).await, "plan").await;
+
+    for (ns, count) in [("shop.orders", 9), ("shop.mine", 4), ("copy.stranger", 1)] {
+        put(&pair.to, ns, count).await;
+    }
+    let before = compare::state(&pair.to).await;
+
+    // Names are those at the end.
+    let mut request = request();
+    request.include = vec!["shop.o*".parse().unwrap(), "shop.new".parse().unwrap(), "shop.ts".parse().unwrap()];
+    let plan = pair.plan(&manifest, &request).await.unwrap();
+    let create = PlannedAction::Create;
+    assert_eq!(
+        summary(&plan),
+        [
+            ("shop.new".into(), "shop.new".into(), create, None),
+            ("shop.orders".into(), "shop.orders".into(), PlannedAction::Replace, Some(9)),
+            ("shop.ts".into(), "shop.ts".into(), create, None),
+        ]
+    );
+    assert_eq!(plan.namespaces[2].kind, CollectionKind::Timeseries);
+    assert_eq!((names(&plan.untouched), names(&plan.dropped)), (vec!["shop.mine".to_owned()], vec![]));
+    let left: Vec<&str> = plan.left_out.iter().map(|l| l.what.as_str()).collect();
+    assert_eq!(left, ["logs.x", "shop.users", "shop.v"]);
+    request.exact = true;
+    let plan = pair.plan(&manifest, &request).await.unwrap();
+    assert_eq!((names(&plan.untouched), names(&plan.dropped)), (vec![], vec!["shop.mine".to_owned()]));
+    assert!(plan.overwrites());
+
+    for (include, rename, kind) in [
+        (vec!["nothing"], vec![], ErrorKind::NotFound),
+        (vec!["shop.old"], vec![], ErrorKind::NotFound),
+        (vec![], vec!["nothing=x"], ErrorKind::Invalid),
+        (vec!["logs"], vec!["shop.orders=shop.x"], ErrorKind::Invalid),
+        (vec![], vec!["shop.orders=shop.users"], ErrorKind::Invalid),
+        (vec![], vec!["logs=shop", "shop.new=shop.x"], ErrorKind::Invalid),
+    ] {
+        let mut request = support::pair::request();
+        request.include = include.iter().map(|p| p.parse().unwrap()).collect();
+        request.rename = rename.iter().map(|r| r.parse().unwrap()).collect();
+        let planned = pair.plan(&manifest, &request).await;
+        assert_eq!(planned.unwrap_err().kind(), kind, "{include:?} {rename:?}");
+    }
+
+    for (version, fcv) in [("7.0.1", "6.0"), ("6.0.9", "7.0"), ("10.0.0", "10.0")] {
+        let mut newer = manifest.clone();
+        (newer.server_version, newer.fcv) = (version.into(), fcv.into());
+        let error = pair.plan(&newer, &support::pair::request()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    }
+    compare::assert_same(&before, &compare::state(&pair.to).await, "a plan writes nothing");
+
+    // Under another database, with the time series' buckets.
+    request = support::pair::request();
+    request.rename = vec!["shop=copy".parse().unwrap()];
+    request.include = vec!["shop".parse().unwrap()];
+    pair.restore(&manifest, &request).await.unwrap();
+    let after = compare::state(&pair.to).await;
+    for (ns, contents) in expected.iter().filter(|(ns, _)| ns.starts_with("shop.")) {
+        assert_eq!(&after[&ns.replacen("shop.", "copy.", 1)], contents, "{ns}");
+    }
+    assert_eq!(after["shop.orders"], before["shop.orders"]);
+    assert_eq!(after["copy.stranger"], before["copy.stranger"]);
+
+    // In place, exactly.
+    request = support::pair::request();
+    request.exact = true;
+    pair.restore(&manifest, &request).await.unwrap();
+    let after = compare::state(&pair.to).await;
+    let kept = after.iter().filter(|(ns, _)| !ns.starts_with("copy.")).map(|(ns, c)| (ns.clone(), c.clone())).collect();
+    compare::assert_same(&expected, &kept, "exact");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_changed_since_the_plan_is_left_alone() {
+    let pair = Pair::start().await;
+    put(&pair.from, "shop.orders", 5).await;
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read_database("shop").await;
+    let manifest = recording.end(&folder(pair.dir.path()).await, "changed").await;
+    let confirmed = pair.plan(&manifest, &request()).await.unwrap();
+    assert!(!confirmed.overwrites());
+    put(&pair.to, "shop.orders", 2).await;
+    let before = compare::state(&pair.to).await;
+    let error = pair.execute(&manifest, &request(), &confirmed).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    compare::assert_same(&before, &compare::state(&pair.to).await, "nothing was written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_and_cancel_say_what_state_the_target_is_in() {
+    let pair = Pair::start().await;
+    for ns in ["shop.a", "shop.b"] {
+        put(&pair.from, ns, 500).await;
+    }
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read_database("shop").await;
+    let storage = folder(pair.dir.path()).await;
+    let manifest = recording.end(&storage, "damaged").await;
+    let confirmed = pair.plan(&manifest, &request()).await.unwrap();
+
+    let cancelled = context();
+    cancelled.cancel.cancel();
+    let server = pair.server().await.unwrap();
+    let restore = mongokeep::engine::logical::restore;
+    let error = restore(&cancelled, storage, manifest.clone(), &server, &request(), &confirmed).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(compare::state(&pair.to).await.is_empty());
+
+    let entry = manifest.collections.iter().find(|c| c.namespace.collection == "b").unwrap();
+    let path = pair.dir.path().join("test/backups/damaged").join(&entry.parts[0].path);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    std::fs::write(&path, bytes).unwrap();
+    let error = pair.execute(&manifest, &request(), &confirmed).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.full().contains("data/shop/b/00000.bson.zst"), "{error}");
+    assert!(error.hint_text().unwrap().contains("shop.b"), "{error:?}");
+}
