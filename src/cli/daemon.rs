@@ -2,12 +2,12 @@
 
 use clap::{ArgMatches, Command};
 
-use super::args::{not_built, switch};
+use super::args::switch;
 use super::context::{Context, blocking};
 use super::table::Pairs;
 use super::tree::group;
 use crate::client::{Client, DaemonStatus};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 pub fn command() -> Command {
     group("daemon", "The process that runs jobs; it is started when needed")
@@ -21,8 +21,13 @@ pub fn command() -> Command {
 }
 
 /// Runs the daemon until it is told to end.
-pub async fn foreground(_context: &Context, _matches: &ArgMatches) -> Result<u8> {
-    Err(not_built("the daemon"))
+pub async fn foreground(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    if context.read_only {
+        return Err(Error::invalid("read-only", "a daemon writes to the store"));
+    }
+    let background = matches.subcommand_matches("run").is_some_and(|m| m.get_flag("background"));
+    crate::daemon::run(&context.home, background).await?;
+    Ok(0)
 }
 
 pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {

@@ -59,7 +59,7 @@ impl Home {
     /// Creates the folders, readable by this user alone, and refuses filesystems on which the store cannot live.
     pub fn create(&self) -> Result<()> {
         for dir in [&self.config, &self.data, &self.state] {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| {
+            create_private(dir).map_err(|e| {
                 io(format!("creating {}", dir.display()), e).hint("give a folder you may write to with --home DIR")
             })?;
         }
@@ -112,6 +112,11 @@ impl Home {
     pub fn log_file(&self) -> PathBuf {
         self.state.join("daemon.log")
     }
+}
+
+/// Creates a folder, and those above it that are missing, for this user alone.
+pub fn create_private(dir: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
 #[cfg(test)]

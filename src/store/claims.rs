@@ -126,12 +126,12 @@ impl Store {
 
     /// Ends the present attempt of a job. A failure that may pass by itself is followed by another attempt when the
     /// job's policy has one left, unless its target was already written to.
-    pub fn finish(&self, id: i64, outcome: Outcome) -> Result<Job> {
+    pub fn finish(&self, id: i64, outcome: &Outcome) -> Result<Job> {
         self.write(|t| {
             let at = now();
             let claimed = claimed(t, id)?;
             let job = &claimed.job;
-            let attempt_error = match &outcome {
+            let attempt_error = match outcome {
                 Outcome::Succeeded(_) => None,
                 Outcome::Failed(error) => Some(error.full()),
                 Outcome::Cancelled => Some("cancelled".to_owned()),
@@ -142,7 +142,7 @@ impl Store {
             )?;
             match outcome {
                 Outcome::Succeeded(facts) => succeed(t, job, facts.as_deref(), at)?,
-                Outcome::Failed(error) => fail(t, &claimed, &error, at)?,
+                Outcome::Failed(error) => fail(t, &claimed, error, at)?,
                 Outcome::Cancelled => {
                     end(t, id, JobState::Cancelled, at, Some("cancelled"), None)?;
                     jobs::log(t, id, job.attempt, LogLevel::Info, "cancelled")?;

@@ -1,0 +1,115 @@
+//! A backup job: what earlier attempts left is settled, then the engine makes the backup.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::runner::Env;
+use super::task::{open_storage, prepare_folder};
+use super::{blocking, facts};
+use crate::artifact::layout::BackupRoot;
+use crate::artifact::manifest::Manifest;
+use crate::config::Settings;
+use crate::domain::backup::BackupRequest;
+use crate::engine::logical::{DumpRequest, discard, dump};
+use crate::engine::{Context, stored};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::Server;
+use crate::storage::Storage;
+use crate::store::{AttemptRecord, BackupFacts, Claimed};
+
+/// How long a server is looked for before the attempt fails.
+pub const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+
+pub async fn run(
+    env: &Env,
+    ctx: &Context,
+    claimed: &Claimed,
+    request: &BackupRequest,
+    settings: &Settings,
+) -> Result<Box<BackupFacts>> {
+    if !settings.backup_enabled() {
+        return Err(Error::new(ErrorKind::Conflict, "backup management is off (backup.enabled = false)")
+            .hint("mongokeep settings set backup.enabled true"));
+    }
+    let (store, name) = (env.store.clone(), request.service.clone());
+    let service = blocking(move || store.service(&name)).await?;
+    let (location, storage) = open_storage(env, ctx, &request.storage).await?;
+    prepare_folder(env, &location).await?;
+    let root = BackupRoot::new(&request.folder, &request.name)?;
+
+    let (store, name, present) = (env.store.clone(), request.name.clone(), claimed.attempt_id.clone());
+    let earlier = blocking(move || store.unclean_attempts(&name, Some(&present))).await?;
+    if let Some(manifest) = settle(env, storage.as_ref(), &root, &earlier).await? {
+        ctx.meter.info("an earlier attempt had written its manifest before it was interrupted: the backup is complete");
+        return Ok(Box::new(facts::of(&manifest)));
+    }
+
+    ctx.meter.set_phase(format!("connecting to {}", request.service));
+    let connecting = Server::connect(&request.service, &service.uri, CONNECT_LIMIT);
+    let server = tokio::select! {
+        server = connecting => server?,
+        () = ctx.cancel.cancelled() => return Err(Error::cancelled()),
+    };
+    let dump_request = DumpRequest {
+        name: request.name.clone(),
+        attempt_id: claimed.attempt_id.clone(),
+        home_id: env.home_id.clone(),
+        service: request.service.clone(),
+        cluster: service.cluster.clone(),
+        folder: request.folder.clone(),
+        selection: request.selection.clone(),
+        compression: request.compression,
+        schedule: request.schedule.clone(),
+        backup_type: request.backup_type,
+    };
+    match dump(ctx, Arc::clone(&storage), &server, &dump_request).await {
+        Ok(manifest) => Ok(Box::new(facts::of(&manifest))),
+        Err(error) => {
+            // The engine has cleaned up behind itself; whether all of it worked is seen by trying once more.
+            let record = AttemptRecord {
+                job: claimed.job.id,
+                attempt: claimed.job.attempt,
+                attempt_id: claimed.attempt_id.clone(),
+            };
+            if let Err(e) = settle(env, storage.as_ref(), &root, &[record]).await {
+                ctx.meter.warn(format!("what this attempt wrote is removed before the next one: {e}"));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Ends attempts that were interrupted: one that had come as far as its manifest is the backup, whose manifest is
+/// returned; what others left is removed.
+///
+/// Errors: the storage cannot be asked; then nothing is known, and nothing was decided.
+pub async fn settle(
+    env: &Env,
+    storage: &dyn Storage,
+    root: &BackupRoot,
+    attempts: &[AttemptRecord],
+) -> Result<Option<Manifest>> {
+    if attempts.is_empty() {
+        return Ok(None);
+    }
+    // Asked by `stat`: a storage that is not there at all is an error, and not a missing manifest.
+    if storage.stat(&root.manifest()?).await?.is_some() {
+        let manifest = stored::read_manifest(storage, root).await?;
+        if attempts.iter().any(|a| a.attempt_id == manifest.attempt_id) {
+            return Ok(Some(manifest));
+        }
+        // Somebody else's backup of that name: ours left nothing it could be confused with.
+        return Ok(None);
+    }
+    for attempt in attempts {
+        match discard(storage, root, &attempt.attempt_id, &env.home_id).await {
+            Ok(_) => {}
+            // Another attempt has the name by now, so nothing of this one is there.
+            Err(e) if e.kind() == ErrorKind::Conflict => {}
+            Err(e) => return Err(e.context("removing what an earlier attempt left")),
+        }
+        let (store, record) = (env.store.clone(), attempt.clone());
+        blocking(move || store.attempt_clean(record.job, record.attempt)).await?;
+    }
+    Ok(None)
+}

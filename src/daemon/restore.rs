@@ -1,0 +1,54 @@
+//! A restore job: the plan that was confirmed, carried out.
+
+use super::backup::CONNECT_LIMIT;
+use super::blocking;
+use super::runner::Env;
+use super::task::open_storage;
+use crate::artifact::layout::BackupRoot;
+use crate::domain::restore::{RestorePlan, RestoreRequest};
+use crate::engine::logical::restore;
+use crate::engine::{Context, stored};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::Server;
+use crate::store::Claimed;
+
+pub async fn run(
+    env: &Env,
+    ctx: &Context,
+    claimed: &Claimed,
+    request: &RestoreRequest,
+    plan: &RestorePlan,
+) -> Result<()> {
+    let (store, name) = (env.store.clone(), request.backup.clone());
+    let backup = blocking(move || store.backup(&name)).await?;
+    let (store, name) = (env.store.clone(), request.to.clone());
+    let target = blocking(move || store.service(&name)).await?;
+    let (_, storage) = open_storage(env, ctx, &backup.storage).await?;
+    ctx.meter.set_phase("reading the manifest");
+    let manifest = stored::read_manifest(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
+    if manifest.name != plan.backup || Some(manifest.consistent_at_ts) != plan.consistent_at_ts {
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            format!("backup {} is no longer the one the plan was made for", backup.name),
+        )
+        .hint("nothing was written; make the plan again"));
+    }
+    ctx.meter.set_phase(format!("connecting to {}", request.to));
+    let connecting = Server::connect(&request.to, &target.uri, CONNECT_LIMIT);
+    let server = tokio::select! {
+        server = connecting => server?,
+        () = ctx.cancel.cancelled() => return Err(Error::cancelled().hint("nothing was written to the target")),
+    };
+    // From here on a daemon that dies must not be followed by another attempt.
+    let (store, id) = (env.store.clone(), claimed.job.id);
+    blocking(move || store.restore_writes(id)).await?;
+    let report = restore(ctx, storage, manifest, &server, request, plan).await?;
+    ctx.meter.info(format!(
+        "restored {} namespaces: {} documents loaded, {} operations of the oplog applied",
+        report.namespaces, report.documents, report.operations
+    ));
+    for left in &report.left_out {
+        ctx.meter.warn(format!("left out: {}: {}", left.what, left.why));
+    }
+    Ok(())
+}

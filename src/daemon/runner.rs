@@ -1,0 +1,190 @@
+//! The loop: claim what may run, watch what runs, end in order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::lock::{DaemonLock, Stage};
+use super::{STOP_LIMIT, blocking, recover, task};
+use crate::config::{Home, Settings};
+use crate::error::{Result, io};
+use crate::store::{Claimed, Store};
+
+/// How often the store is asked whether anybody changed it. The question costs microseconds.
+const LOOK: Duration = Duration::from_millis(100);
+/// A daemon in the background ends after this long without work.
+const IDLE_LIMIT: Duration = Duration::from_secs(600);
+/// After the store failed (full disk, busy), it is left alone this long.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What every job needs of the daemon.
+#[derive(Clone)]
+pub struct Env {
+    pub home: Home,
+    pub store: Store,
+    pub home_id: String,
+    /// The daemon is ending: a cancel is then not what a person asked for.
+    pub stopping: Arc<AtomicBool>,
+}
+
+struct Runner {
+    env: Env,
+    lock: DaemonLock,
+    tasks: JoinSet<i64>,
+    cancels: HashMap<i64, CancellationToken>,
+    seen: Option<u64>,
+    retry_due: Option<chrono::DateTime<Utc>>,
+    idle_since: Instant,
+}
+
+pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -> Result<()> {
+    let home_id = store.home_id()?;
+    let env = Env { home, store, home_id, stopping: Arc::new(AtomicBool::new(false)) };
+    let mut runner = Runner {
+        env,
+        lock,
+        tasks: JoinSet::new(),
+        cancels: HashMap::new(),
+        seen: None,
+        retry_due: None,
+        idle_since: Instant::now(),
+    };
+    let listen = |kind| signal(kind).map_err(|e| io("listening for signals", e));
+    let (mut term, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    // A closed terminal is no reason to end a foreground daemon under nohup; a background one has none.
+    let mut hangup = listen(SignalKind::hangup())?;
+    runner.recover().await?;
+    runner.lock.set_stage(Stage::Ready)?;
+    loop {
+        if let Err(e) = runner.look().await {
+            error!("the store: {e}");
+            tokio::time::sleep(PAUSE).await;
+        }
+        if background && runner.may_go_idle().await {
+            info!("nothing to do for {} s", IDLE_LIMIT.as_secs());
+            return Ok(());
+        }
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {}
+            Some(ended) = runner.tasks.join_next() => runner.ended(ended),
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+    runner.stop().await
+}
+
+impl Runner {
+    /// Ends what a daemon that died was running. Done beside the loop: a storage that does not answer must not keep
+    /// the daemon from answering.
+    async fn recover(&mut self) -> Result<()> {
+        let store = self.env.store.clone();
+        for claimed in blocking(move || store.abandoned()).await? {
+            warn!(job = claimed.job.id, "its daemon died");
+            self.spawn(claimed, true);
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, claimed: Claimed, abandoned: bool) {
+        let id = claimed.job.id;
+        let cancel = CancellationToken::new();
+        self.cancels.insert(id, cancel.clone());
+        let env = self.env.clone();
+        self.tasks.spawn(async move {
+            if abandoned {
+                recover::recover(&env, claimed, cancel).await;
+            } else {
+                task::run(&env, claimed, cancel).await;
+            }
+            id
+        });
+    }
+
+    fn ended(&mut self, ended: std::result::Result<i64, tokio::task::JoinError>) {
+        match ended {
+            Ok(id) => {
+                self.cancels.remove(&id);
+            }
+            // Its job is found as abandoned by the next daemon; `task::run` catches panics of the work itself.
+            Err(e) => error!("a job's task ended early: {e}"),
+        }
+        self.seen = None;
+        self.idle_since = Instant::now();
+    }
+
+    /// Looks at the store if it changed or a retry is due: claims, and passes cancels on.
+    async fn look(&mut self) -> Result<()> {
+        let store = self.env.store.clone();
+        let version = blocking(move || store.data_version()).await?;
+        let due = self.retry_due.is_some_and(|at| at <= Utc::now());
+        if self.seen == Some(version) && !due {
+            return Ok(());
+        }
+        self.seen = Some(version);
+        loop {
+            let (store, home) = (self.env.store.clone(), self.env.home.clone());
+            let claimed = blocking(move || {
+                // A settings file that cannot be read must not stop what is already queued.
+                let concurrency = Settings::load(&home).unwrap_or_default().concurrency();
+                store.claim(concurrency)
+            });
+            let Some(claimed) = claimed.await? else { break };
+            info!(job = claimed.job.id, attempt = claimed.job.attempt, kind = ?claimed.job.kind, "claimed");
+            self.spawn(claimed, false);
+        }
+        for (id, cancel) in &self.cancels {
+            let (store, id) = (self.env.store.clone(), *id);
+            if !cancel.is_cancelled() && blocking(move || store.is_cancel_requested(id)).await? {
+                info!(job = id, "cancelling");
+                cancel.cancel();
+            }
+        }
+        let store = self.env.store.clone();
+        self.retry_due = blocking(move || store.next_retry()).await?;
+        Ok(())
+    }
+
+    /// Whether the daemon may end for lack of work. Says that it is going before it looks a last time, so that whoever
+    /// queues something meanwhile knows to start another one.
+    async fn may_go_idle(&mut self) -> bool {
+        if !self.tasks.is_empty() {
+            self.idle_since = Instant::now();
+        }
+        if self.idle_since.elapsed() < IDLE_LIMIT || self.lock.set_stage(Stage::Stopping).is_err() {
+            return false;
+        }
+        let store = self.env.store.clone();
+        if blocking(move || store.jobs_unfinished()).await.is_ok_and(|n| n == 0) {
+            return true;
+        }
+        self.idle_since = Instant::now();
+        self.seen = None;
+        let _ = self.lock.set_stage(Stage::Ready);
+        false
+    }
+
+    /// Ends running jobs by their retry policy, within [`STOP_LIMIT`]. What does not end by then is abandoned to the
+    /// next daemon.
+    async fn stop(mut self) -> Result<()> {
+        info!(jobs = self.tasks.len(), "asked to end");
+        self.lock.set_stage(Stage::Stopping)?;
+        self.env.stopping.store(true, Ordering::SeqCst);
+        self.cancels.values().for_each(CancellationToken::cancel);
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
+            warn!("jobs did not end within {} s and are left to the next daemon", STOP_LIMIT.as_secs());
+            // They may still be writing until the process is gone, so the lock must not be free before.
+            std::mem::forget(self.lock);
+        }
+        Ok(())
+    }
+}

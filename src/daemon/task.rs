@@ -1,0 +1,147 @@
+//! One attempt at one job, from its claim to its end in the store.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use super::progress::Sampler;
+use super::runner::Env;
+use super::{backup, blocking, delete, restore, verify};
+use crate::config::Settings;
+use crate::domain::job::JobRequest;
+use crate::domain::storage::{StorageConfig, StorageLocation};
+use crate::engine::{Context, Limits, Meter};
+use crate::error::{Error, ErrorKind, Result, io};
+use crate::storage::retry::{Backoff, Retrying};
+use crate::storage::throttle::{Limiter, Throttled};
+use crate::storage::{self, Storage};
+use crate::store::{BackupFacts, Claimed, Outcome};
+
+/// The end of a job is written again and again until the store takes it: without it the job would run twice.
+const STORE_PAUSE: Duration = Duration::from_millis(500);
+const STORE_TRIES: u32 = 120;
+
+/// Runs the attempt and writes how it ended. Never fails: a failure is an end too.
+pub async fn run(env: &Env, claimed: Claimed, cancel: CancellationToken) {
+    let (id, attempt) = (claimed.job.id, claimed.job.attempt);
+    let sampler = Sampler::start(env.store.clone(), id, attempt);
+    // On a thread of its own: a panic ends this attempt and not the daemon, and what an engine does between two awaits
+    // does not hold the others up.
+    let (own, handle) = (env.clone(), tokio::runtime::Handle::current());
+    let (what, token, meter) = (claimed, cancel, Arc::clone(&sampler.meter));
+    let work = tokio::task::spawn_blocking(move || handle.block_on(work(own, what, token, meter)));
+    let result = match work.await {
+        Ok(result) => result,
+        Err(e) => Err(Error::new(ErrorKind::Internal, "the attempt ended by a bug in mongokeep").source(e)),
+    };
+    sampler.stop().await;
+    let outcome = outcome(env, id, result).await;
+    finish(env, id, outcome).await;
+}
+
+async fn work(
+    env: Env,
+    claimed: Claimed,
+    cancel: CancellationToken,
+    meter: Arc<Meter>,
+) -> Result<Option<Box<BackupFacts>>> {
+    let home = env.home.clone();
+    let settings = blocking(move || Settings::load(&home)).await?;
+    let limits = Limits {
+        parallel_collections: settings.parallel_collections(),
+        split_bytes: settings.split_bytes(),
+        bandwidth_limit: settings.bandwidth_limit(),
+        ..Limits::default()
+    };
+    let ctx = Context { cancel, meter, limits };
+    match &claimed.request {
+        JobRequest::Backup(request) => backup::run(&env, &ctx, &claimed, request, &settings).await.map(Some),
+        JobRequest::Restore { request, plan } => restore::run(&env, &ctx, &claimed, request, plan).await.map(|()| None),
+        JobRequest::Delete { backup, keep_files } => delete::run(&env, &ctx, backup, *keep_files).await.map(|()| None),
+        JobRequest::Verify { backup } => verify::run(&env, &ctx, backup).await.map(|()| None),
+    }
+}
+
+/// A cancel is what a person asked for; when the daemon is ending, it is a failure that may pass.
+pub async fn outcome(env: &Env, id: i64, result: Result<Option<Box<BackupFacts>>>) -> Outcome {
+    match result {
+        Ok(facts) => Outcome::Succeeded(facts),
+        Err(e) if e.kind() == ErrorKind::Cancelled => {
+            let store = env.store.clone();
+            let asked = blocking(move || store.is_cancel_requested(id)).await.unwrap_or(true);
+            if env.stopping.load(Ordering::SeqCst) && !asked {
+                let error = Error::new(ErrorKind::Interrupted, "the daemon was stopped during this attempt");
+                return Outcome::Failed(match e.hint_text() {
+                    Some(hint) => error.hint(hint),
+                    None => error.hint(format!("mongokeep job retry {id} tries again")),
+                });
+            }
+            Outcome::Cancelled
+        }
+        Err(e) => Outcome::Failed(e),
+    }
+}
+
+/// Writes the end of an attempt into the store.
+pub async fn finish(env: &Env, id: i64, outcome: Outcome) {
+    let mut outcome = Some(outcome);
+    for tried in 0..STORE_TRIES {
+        let store = env.store.clone();
+        let Some(present) = outcome.take() else { return };
+        // An outcome is not cheap to clone, so it travels there and back.
+        let written = tokio::task::spawn_blocking(move || {
+            let result = store.finish(id, &present);
+            (result, present)
+        });
+        match written.await {
+            Ok((Ok(job), _)) => {
+                info!(job = id, state = ?job.state, error = job.error.as_deref().unwrap_or(""), "ended");
+                return;
+            }
+            Ok((Err(e), present)) => {
+                if tried == 0 {
+                    error!(job = id, "its end could not be stored, trying again: {e}");
+                }
+                outcome = Some(present);
+            }
+            Err(e) => {
+                error!(job = id, "storing its end failed: {e}");
+                return;
+            }
+        }
+        tokio::time::sleep(STORE_PAUSE).await;
+    }
+    error!(job = id, "its end could not be stored; the next daemon ends it");
+}
+
+/// The storage called `name`, with calls repeated, and writes held back to the limit a person set.
+pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(StorageLocation, Arc<dyn Storage>)> {
+    let (store, wanted) = (env.store.clone(), name.to_owned());
+    let location = blocking(move || store.storage(&wanted)).await?;
+    let mut storage = storage::open(&location.config).await?;
+    if let Some(limit) = ctx.limits.bandwidth_limit {
+        storage = Arc::new(Throttled::new(storage, Limiter::new(limit)));
+    }
+    let storage = Arc::new(Retrying::new(storage, Backoff::default(), ctx.cancel.clone()));
+    Ok((location, storage))
+}
+
+/// Makes the folder of a storage that was never used. Once it holds backups, a folder that is missing is a disk that is
+/// not mounted, and filling the disk below it would look like a backup.
+pub async fn prepare_folder(env: &Env, location: &StorageLocation) -> Result<()> {
+    let StorageConfig::Filesystem { path } = &location.config else { return Ok(()) };
+    let (store, name, path) = (env.store.clone(), location.name.clone(), path.clone());
+    blocking(move || {
+        let used = store.backups()?.iter().any(|b| b.storage == name && b.size_bytes.is_some());
+        if used || Path::new(&path).exists() {
+            return Ok(());
+        }
+        crate::config::create_private(Path::new(&path))
+            .map_err(|e| io(format!("creating the folder {path} of storage {name}"), e))
+    })
+    .await
+}
