@@ -59,6 +59,15 @@ pub(super) fn apply(collection: &mut Collection, o: &Document) -> Result<()> {
             key => return Err(unknown(&format!("option {} of collMod", escape(key)))),
         }
     }
+    let validation = ["validator", "validationLevel", "validationAction"];
+    if !collection.timeseries && o.keys().any(|key| validation.contains(&key.as_str())) {
+        // The server then stores both in full (seen on 6.0.5), though the entry names only what was asked for.
+        for (key, default) in [("validationLevel", "strict"), ("validationAction", "error")] {
+            if !collection.options.contains_key(key) {
+                collection.options.insert(key, default);
+            }
+        }
+    }
     normalise_options(&mut collection.options);
     Ok(())
 }
@@ -97,4 +106,51 @@ fn index(collection: &mut Collection, change: &Document) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::doc;
+
+    use super::*;
+    use crate::domain::namespace::Namespace;
+
+    /// What a real server stored after each entry.
+    #[test]
+    fn level_and_action_of_a_validation_are_stored_in_full() {
+        let v = doc! {"n": {"$gte": 0}};
+        let cases = [
+            (
+                doc! {},
+                doc! {"validator": &v},
+                doc! {"validationLevel": "strict", "validationAction": "error", "validator": &v},
+            ),
+            (
+                doc! {"validator": &v, "validationAction": "warn"},
+                doc! {"validator": {}},
+                doc! {"validationLevel": "strict", "validationAction": "warn"},
+            ),
+            (
+                doc! {},
+                doc! {"validationLevel": "moderate"},
+                doc! {"validationLevel": "moderate", "validationAction": "error"},
+            ),
+            (doc! {}, doc! {"changeStreamPreAndPostImages": {"enabled": false}}, doc! {}),
+            (doc! {"validator": &v}, doc! {"index": {"name": "n", "hidden": true}}, doc! {"validator": &v}),
+        ];
+        for (before, change, after) in cases {
+            let mut collection = Collection {
+                namespace: Namespace::new("shop", "orders"),
+                timeseries: false,
+                options: before,
+                indexes: Vec::new(),
+                source: None,
+            };
+            apply(&mut collection, &change).unwrap();
+            let sorted = |d: &Document| {
+                d.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<std::collections::BTreeMap<_, _>>()
+            };
+            assert_eq!(sorted(&collection.options), sorted(&after), "{change}");
+        }
+    }
 }
