@@ -116,6 +116,7 @@ async fn screen(_context: &Context) -> Result<u8> {
     Err(args::not_built("the screen"))
 }
 
-async fn demo(_context: &Context, _matches: &ArgMatches) -> Result<u8> {
-    Err(args::not_built("the demo"))
+/// The demo has a home of its own, and stops and removes what it started.
+async fn demo(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    crate::demo::run(crate::demo::Options { headless: args::given(matches, "headless"), json: context.out.json }).await
 }

@@ -64,7 +64,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
             Ok(0)
         }
         "show" => {
-            let view = find(context, &needed(sub, "name")?)?;
+            let view = context.client()?.service(&needed(sub, "name")?)?;
             out.object(&view, || pairs(context, &view))?;
             Ok(0)
         }
@@ -85,13 +85,6 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
 
 pub fn nothing_to_change() -> Error {
     Error::new(crate::error::ErrorKind::Invalid, "nothing to change: no flag is given")
-}
-
-fn find(context: &Context, name: &str) -> Result<ServiceView> {
-    let all = context.client()?.services()?;
-    all.into_iter()
-        .find(|s| s.name == name)
-        .ok_or_else(|| Error::not_found("service", name).hint("mongokeep service list shows which there are"))
 }
 
 fn engine(engine: EngineKind) -> &'static str {

@@ -1,4 +1,6 @@
 //! `mongokeep settings`: the dotted keys of `config.toml`.
+//!
+//! Reading them needs no store, so that it works when the store cannot be opened.
 
 use clap::{Arg, ArgMatches, Command};
 use serde_json::{Value, json};
@@ -7,11 +9,12 @@ use super::args::{needed, one, positional};
 use super::context::Context;
 use super::table::{Column, Table};
 use super::tree::group;
+use crate::config::Settings;
 use crate::domain::field::FieldKind;
 use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::retry::parse_duration;
 use crate::domain::text::escape;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 pub fn command() -> Command {
     group("settings", "The settings in config.toml")
@@ -39,22 +42,34 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         }
         "set" => {
             let (key, text) = (needed(sub, "key")?, needed(sub, "value")?);
-            context.client()?.set_setting(&key, &text)?;
+            if context.read_only {
+                return Err(Error::new(ErrorKind::Denied, "nothing can be changed: --read-only")
+                    .hint("run it again without --read-only"));
+            }
+            Settings::set(&context.home, &key, &text)?;
             out.result(&object(&key, &text), || format!("{key} = {}\n", escape(&text)))?;
         }
         _ => match one(sub, "key") {
             Some(key) => {
-                let text = context.client()?.setting(&key)?;
+                let text = settings(context)?.get(&key)?;
                 out.result(&object(&key, &text), || format!("{}\n", escape(&text)))?;
             }
             None => {
-                let all = context.client()?.settings()?;
+                let all = settings(context)?.all();
                 let values: Vec<Value> = all.iter().map(|(key, text)| object(key, text)).collect();
                 out.list(&values, || table(&all), "no settings")?;
             }
         },
     }
     Ok(0)
+}
+
+fn settings(context: &Context) -> Result<Settings> {
+    let settings = Settings::load(&context.home)?;
+    for warning in &settings.warnings {
+        context.out.warn(warning);
+    }
+    Ok(settings)
 }
 
 fn object(key: &str, text: &str) -> Value {

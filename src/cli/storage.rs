@@ -13,7 +13,7 @@ use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::{STORAGE_FIELDS, storage_fields};
 use crate::domain::storage::TestStep;
 use crate::domain::text::{bytes, count, escape};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 pub fn command() -> Command {
     let name = || positional("name", "NAME", "name of the storage");
@@ -70,7 +70,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
             out.object(&view, || pairs(context, &view))?;
         }
         "show" => {
-            let view = find(context, &needed(sub, "name")?)?;
+            let view = context.client()?.storage(&needed(sub, "name")?)?;
             out.object(&view, || pairs(context, &view))?;
         }
         "remove" => {
@@ -133,13 +133,6 @@ fn sync_text(report: &SyncReport) -> String {
     }
     text.push_str(&format!("{} known before and unchanged\n", count(report.unchanged)));
     text
-}
-
-fn find(context: &Context, name: &str) -> Result<StorageView> {
-    let all = context.client()?.storages()?;
-    all.into_iter()
-        .find(|s| s.name == name)
-        .ok_or_else(|| Error::not_found("storage", name).hint("mongokeep storage list shows which there are"))
 }
 
 fn last_test(context: &Context, s: &StorageView) -> String {
