@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Command};
 
-use super::args::switch;
+use super::args::{given, switch};
 use super::context::{Context, blocking};
 use super::table::Pairs;
 use super::tree::group;
@@ -25,8 +25,11 @@ pub async fn foreground(context: &Context, matches: &ArgMatches) -> Result<u8> {
     if context.read_only {
         return Err(Error::invalid("read-only", "a daemon writes to the store"));
     }
-    let background = matches.subcommand_matches("run").is_some_and(|m| m.get_flag("background"));
+    let background = matches.subcommand_matches("run").is_some_and(|run| given(run, "background"));
     crate::daemon::run(&context.home, background).await?;
+    if context.out.json {
+        context.out.json_value(&DaemonStatus::default(), true)?;
+    }
     Ok(0)
 }
 

@@ -6,6 +6,7 @@
 //! somebody closed its output.
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::ArgMatches;
@@ -65,7 +66,7 @@ fn run(matches: &ArgMatches, args: &[OsString]) -> Result<u8> {
 
 async fn dispatch(context: Context, matches: ArgMatches) -> Result<u8> {
     match matches.subcommand() {
-        None => screen(&context).await,
+        None => screen(&context, &matches).await,
         // These two listen to signals themselves.
         Some(("daemon", sub)) if sub.subcommand_name() == Some("run") => daemon::foreground(&context, sub).await,
         Some(("demo", sub)) => demo(&context, sub).await,
@@ -112,8 +113,17 @@ fn usage_error(usage: &clap::Error, args: &[OsString], redactor: &Redactor) -> u
 }
 
 /// The screen, which `mongokeep` alone opens.
-async fn screen(_context: &Context) -> Result<u8> {
-    Err(args::not_built("the screen"))
+async fn screen(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    if context.out.json || !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        return Err(Error::new(ErrorKind::Invalid, "the screen needs a terminal, and no command is given")
+            .hint("mongokeep --help lists the commands"));
+    }
+    let options = crate::tui::Options {
+        read_only: context.read_only,
+        ascii: args::given(matches, "ascii"),
+        ..crate::tui::Options::default()
+    };
+    crate::tui::run(context.client()?, options).await.map(|()| 0)
 }
 
 /// The demo has a home of its own, and stops and removes what it started.

@@ -36,10 +36,6 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         return Err(not_built("restore to a point in time (--service, --time, --base)"));
     }
     let request = request(&values)?;
-    if request.safety_backup {
-        return Err(not_built("safety-backup: a backup of the target first")
-            .hint("make it by itself: mongokeep backup create --service TARGET --storage STORAGE --wait"));
-    }
     let client = context.client()?;
     let plan = client.plan_restore(&request).await?;
     if !given(matches, "yes") || given(matches, "dry-run") {

@@ -24,6 +24,7 @@ pub fn command() -> Command {
         .max_term_width(110)
         .subcommand_value_name("COMMAND")
         .args(global())
+        .arg(args::switch("ascii", "the screen without symbols"))
         .subcommand(service::command())
         .subcommand(storage::command())
         .subcommand(backup::command())

@@ -1,6 +1,7 @@
 //! What the integration tests share: real servers, stock tools, comparing databases.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod command;
 pub mod compare;
 pub mod dumps;
 pub mod oracle;
