@@ -162,3 +162,38 @@ async fn damage_and_cancel_say_what_state_the_target_is_in() {
     assert!(error.full().contains("data/shop/b/00000.bson.zst"), "{error}");
     assert!(error.hint_text().unwrap().contains("shop.b"), "{error:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_stops_within_two_seconds_and_says_where() {
+    let pair = Pair::start().await;
+    let pad = "x".repeat(4000);
+    let c = pair.from.database("shop").collection::<Document>("big");
+    for chunk in 0..20 {
+        c.insert_many((0..1000).map(|n| doc! {"_id": chunk * 1000 + n, "pad": &pad})).await.unwrap();
+    }
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.part_documents = 5000;
+    recording.read_database("shop").await;
+    let storage = folder(pair.dir.path()).await;
+    let manifest = recording.end(&storage, "cancelled").await;
+    let confirmed = pair.plan(&manifest, &request()).await.unwrap();
+    let ctx = context();
+    let server = pair.server().await.unwrap();
+    let running = tokio::spawn({
+        let (ctx, manifest, confirmed) = (ctx.clone(), manifest.clone(), confirmed.clone());
+        async move { mongokeep::engine::logical::restore(&ctx, storage, manifest, &server, &request(), &confirmed).await }
+    });
+    while ctx.meter.snapshot().documents_done == 0 && !running.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    let asked = std::time::Instant::now();
+    ctx.cancel.cancel();
+    let error = running.await.unwrap().unwrap_err();
+    assert!(asked.elapsed() < std::time::Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert!(error.hint_text().unwrap().contains("Incomplete: shop.big"), "{error:?}");
+    // Restoring again replaces what is incomplete.
+    let expected = compare::state(&pair.from).await;
+    pair.restore(&manifest, &request()).await.unwrap();
+    compare::assert_same(&expected, &compare::state(&pair.to).await, "after a cancel");
+}

@@ -1,14 +1,13 @@
 //! Indexes, built when every document is in place: first those that only order, last those that let documents expire.
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::{FutureExt, StreamExt, stream};
 use mongodb::bson::{Bson, Document, doc};
 
 use super::load::connections;
 use super::plan::{Item, What};
 use super::write::Writes;
 use crate::engine::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::mongo::oplog::catalogue::is_ttl;
 
 /// Builds the indexes of all collections that no document expires by, several collections at once.
@@ -30,28 +29,31 @@ pub(super) async fn build_ttl(ctx: &Context, writes: &Writes, items: &[Item]) ->
 }
 
 async fn each(ctx: &Context, writes: &Writes, items: &[Item], wanted: fn(&Document) -> bool) -> Result<()> {
-    let work = items.iter().filter_map(|item| {
-        let What::Collection { collection, .. } = &item.what else { return None };
-        let specs: Vec<Document> =
-            collection.indexes.iter().filter(|i| wanted(i)).map(|i| as_built(i, &collection.options)).collect();
-        (!specs.is_empty()).then_some((item, specs))
-    });
-    let work: Vec<_> = work.collect();
-    let mut running = stream::iter(work.into_iter().map(|(item, specs)| async move {
-        ctx.meter.set_phase(format!("build indexes of {}", item.to));
-        // One command scans the collection once for all of them.
-        let command = doc! {
-            "createIndexes": item.to.collection.as_str(),
-            "indexes": specs.into_iter().map(Bson::Document).collect::<Vec<_>>(),
-            "writeConcern": {"w": 1},
-        };
-        writes.command(&item.to.db, &format!("building the indexes of {}", item.to), command).await?;
-        Ok::<_, Error>(())
-    }))
-    .buffer_unordered(connections(ctx));
+    let mut tasks = Vec::new();
+    for item in items {
+        let What::Collection { collection, .. } = &item.what else { continue };
+        let specs: Vec<Bson> = collection
+            .indexes
+            .iter()
+            .filter(|i| wanted(i))
+            .map(|i| Bson::Document(as_built(i, &collection.options)))
+            .collect();
+        if !specs.is_empty() {
+            tasks.push(create(ctx, writes, item, specs).boxed());
+        }
+    }
+    let mut running = stream::iter(tasks).buffer_unordered(connections(ctx));
     while let Some(done) = running.next().await {
         done?;
     }
+    Ok(())
+}
+
+async fn create(ctx: &Context, writes: &Writes, item: &Item, specs: Vec<Bson>) -> Result<()> {
+    ctx.meter.set_phase(format!("build indexes of {}", item.to));
+    // One command scans the collection once for all of them.
+    let command = doc! {"createIndexes": item.to.collection.as_str(), "indexes": specs, "writeConcern": {"w": 1}};
+    writes.command(&item.to.db, &format!("building the indexes of {}", item.to), command).await?;
     Ok(())
 }
 

@@ -3,15 +3,14 @@
 //! Documents go from a part to the server as bytes, in large raw batches on a few connections; several parts of a
 //! collection at once, but a capped collection alone and in order. No secondary index exists yet.
 
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::{FutureExt, StreamExt, stream};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use tokio::sync::OnceCell;
 
 use super::plan::{Item, What};
 use super::standing::{Stage, Standing};
 use super::stored::Stored;
-use super::write::Writes;
+use super::write::{SCRIPTS, Writes};
 use crate::artifact::bson::{self, Writer, tag};
 use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::read::{Batch, Documents, ReadOptions};
@@ -71,20 +70,34 @@ pub(super) async fn load(
     }
     work.sort_by_key(|(_, parts)| std::cmp::Reverse(parts.iter().map(|p| p.uncompressed).sum::<u64>()));
     let connections = connections(ctx);
-    let mut running = stream::iter(work.into_iter().map(|(filling, parts)| async move {
-        filling.created.get_or_try_init(|| create(writes, filling, standing)).await?;
-        let mut last = None;
-        for part in parts {
-            last = load_part(ctx, stored, writes, filling, part).await?.or(last);
-        }
-        Ok::<_, Error>(last.filter(|_| filling.is_capped()).map(|last| (filling.item.to.clone(), last)))
-    }))
-    .buffer_unordered(connections);
+    // Boxed one by one: a closure over borrowed arguments would make the whole restore impossible to spawn.
+    let mut tasks = Vec::with_capacity(work.len());
+    for (filling, parts) in work {
+        tasks.push(fill(ctx, stored, writes, filling, parts, standing).boxed());
+    }
+    let mut running = stream::iter(tasks).buffer_unordered(connections);
     let mut last_of_capped = Vec::new();
     while let Some(done) = running.next().await {
         last_of_capped.extend(done?);
     }
     Ok(last_of_capped)
+}
+
+/// Creates the collection, if nobody has, and inserts the parts one after another.
+async fn fill(
+    ctx: &Context,
+    stored: &Stored,
+    writes: &Writes,
+    filling: &Filling<'_>,
+    parts: Vec<&ObjectEntry>,
+    standing: &Standing,
+) -> Result<Option<(Namespace, Vec<u8>)>> {
+    filling.created.get_or_try_init(|| create(writes, filling, standing)).await?;
+    let mut last = None;
+    for part in parts {
+        last = load_part(ctx, stored, writes, filling, part).await?.or(last);
+    }
+    Ok(last.filter(|_| filling.is_capped()).map(|last| (filling.item.to.clone(), last)))
 }
 
 /// Connections that insert at once: more than the machine's cores only take turns.
@@ -100,6 +113,9 @@ async fn create(writes: &Writes, filling: &Filling<'_>, standing: &Standing) -> 
     standing.set(to, Stage::Partial);
     if filling.replaces {
         writes.drop(to).await?;
+        if to.collection == SCRIPTS {
+            return Ok(());
+        }
     }
     let mut command = doc! {"create": to.collection.as_str()};
     for (key, value) in &collection.options {

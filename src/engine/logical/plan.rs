@@ -319,11 +319,10 @@ fn bystanders(
         .chain(survey.catalogue.views().keys())
         .map(|ns| renamed(&request.rename, ns))
         .collect();
-    existing
-        .keys()
-        .filter(|ns| !targets.contains(ns))
-        .cloned()
-        .partition(|ns| request.exact && ns.db != "admin" && !in_backup.contains(ns))
+    existing.keys().filter(|ns| !targets.contains(ns)).cloned().partition(|ns| {
+        let droppable = ns.db != "admin" && !ns.collection.starts_with("system.");
+        request.exact && droppable && !in_backup.contains(ns)
+    })
 }
 
 /// Of which databases users and roles are restored: `None` when they are not, empty for all.

@@ -28,6 +28,9 @@ pub(super) struct Applied {
     pub ok: bool,
 }
 
+/// Stored functions: a collection that can be neither dropped nor made otherwise than it is.
+pub(super) const SCRIPTS: &str = "system.js";
+
 const NAMESPACE_NOT_FOUND: i32 = 26;
 /// An update found nothing.
 const UPDATE_OPERATION_FAILED: i32 = 218;
@@ -50,7 +53,13 @@ impl Writes {
     }
 
     /// Drops a collection, view or time series. One that is gone already is no error.
+    /// `system.js`, which no server lets go, is emptied.
     pub async fn drop(&self, ns: &Namespace) -> Result<()> {
+        if ns.collection == SCRIPTS {
+            let everything = vec![doc! {"q": {}, "limit": 0}];
+            let command = doc! {"delete": SCRIPTS, "deletes": everything, "writeConcern": {"w": 1}};
+            return self.command(&ns.db, &format!("emptying {ns}"), command).await.map(drop);
+        }
         let database = self.server.client().database(&ns.db);
         let command = doc! {"drop": ns.collection.as_str(), "writeConcern": {"w": 1}};
         let outcome = run(&self.cancel, None, async move { database.run_command(command).await }).await?;
