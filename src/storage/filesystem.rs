@@ -197,14 +197,21 @@ impl Draft {
         let temporary = format!("{TEMPORARY}{}", random_name()?);
         // A delete may remove the folder, empty until now, before the file is in it.
         for _ in 0..100 {
-            let folder = root.create_parent(&key)?;
-            match root::create_file(&folder, &temporary) {
-                Ok(file) => return Ok(Self { root, key, folder, temporary, file }),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-                Err(e) => return Err(root.failure(format!("writing {}/{key}", root.shown()), e)),
+            let created = root.create_parent(&key).and_then(|folder| match root::create_file(&folder, &temporary) {
+                Ok(file) => Ok(Some((folder, file))),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(root.failure(format!("writing {}/{key}", root.shown()), e)),
+            });
+            match created {
+                Ok(Some((folder, file))) => return Ok(Self { root, key, folder, temporary, file }),
+                Ok(None) => {}
+                Err(e) => {
+                    root.remove_empty_parents(&key);
+                    return Err(e);
+                }
             }
         }
-        Err(Error::new(ErrorKind::Failed, format!("writing {}/{key}: its folder keeps vanishing", root.shown())))
+        Err(Error::new(ErrorKind::Transient, format!("writing {}/{key}: its folder keeps vanishing", root.shown())))
     }
 
     fn failure(&self, doing: &str, e: std::io::Error) -> Error {

@@ -86,14 +86,28 @@ impl Root {
     /// The folder that holds `key`, created with its parents, each of them durably.
     pub(super) fn create_parent(&self, key: &Key) -> Result<OwnedFd> {
         let Some((path, _)) = key.as_str().rsplit_once('/') else { return self.duplicate() };
+        // Whoever empties a folder on the way may remove it between two steps; then the way begins again.
+        for _ in 0..100 {
+            if let Some(folder) = self.try_create(path)? {
+                return Ok(folder);
+            }
+        }
+        let what = format!("creating {}/{}", self.shown(), text::escape(path));
+        Err(Error::new(ErrorKind::Transient, format!("{what}: a folder on the way is removed again and again"))
+            .hint("has the storage folder itself been removed?"))
+    }
+
+    /// `None`: a folder on the way has just been removed.
+    fn try_create(&self, path: &str) -> Result<Option<OwnedFd>> {
         let mut at = self.duplicate()?;
         for name in path.split('/') {
             at = match open_or_create(&at, name) {
                 Ok(folder) => folder,
+                Err(Errno::NOENT) => return Ok(None),
                 Err(errno) => return Err(self.blocked(&at, name, path, errno)),
             };
         }
-        Ok(at)
+        Ok(Some(at))
     }
 
     /// Removes the folders above `key` that hold nothing any more, never the root.
@@ -105,12 +119,17 @@ impl Root {
                 Some((above, name)) => (self.folder(above), name),
                 None => (self.duplicate().map(Some), folder),
             };
-            let Ok(Some(above)) = above else { return };
-            // Not empty, or not ours to remove: both end here, and neither is an error.
-            if rustix::fs::unlinkat(&above, name, AtFlags::REMOVEDIR).is_err() {
-                return;
+            let above = match above {
+                Ok(Some(above)) => above,
+                Ok(None) => continue,
+                Err(_) => return,
+            };
+            match rustix::fs::unlinkat(&above, name, AtFlags::REMOVEDIR) {
+                Ok(()) => drop(rustix::fs::fsync(&above)),
+                Err(Errno::NOENT) => {}
+                // Not empty, or not ours to remove: both end here, and neither is an error.
+                Err(_) => return,
             }
-            let _ = rustix::fs::fsync(&above);
         }
     }
 
@@ -179,19 +198,16 @@ pub(super) fn open_folder(at: &OwnedFd, name: &str) -> rustix::io::Result<OwnedF
 }
 
 fn open_or_create(at: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
-    // Whoever empties the folder may remove it between the two calls.
-    for _ in 0..100 {
-        match open_folder(at, name) {
-            Err(Errno::NOENT) => {}
-            other => return other,
-        }
-        match rustix::fs::mkdirat(at, name, Mode::RWXU) {
-            Ok(()) => rustix::fs::fsync(at)?,
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
-        }
+    match open_folder(at, name) {
+        Err(Errno::NOENT) => {}
+        other => return other,
     }
-    Err(Errno::NOENT)
+    match rustix::fs::mkdirat(at, name, Mode::RWXU) {
+        Ok(()) => rustix::fs::fsync(at)?,
+        Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    open_folder(at, name)
 }
 
 /// Size of the regular file `name`, or `None` when there is no regular file of that name.

@@ -52,12 +52,7 @@ impl Names {
             return self.refused(what, &answer, date);
         }
         match error {
-            SdkError::ResponseError(context) => {
-                let status = context.raw().status().as_u16();
-                let kind = if status >= 500 { ErrorKind::Transient } else { ErrorKind::Failed };
-                let why = format!("{what}: {} answered with status {status}, not as an S3 server does", self.server);
-                Error::new(kind, why).hint("check the endpoint: it must be the S3 API, not a web console or a proxy")
-            }
+            SdkError::ResponseError(context) => self.not_s3(what, context.raw().status().as_u16()),
             SdkError::TimeoutError(_) => self.no_answer(what),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => self.no_answer(what),
             error => self.broken(what, &error),
@@ -75,6 +70,12 @@ impl Names {
         let why = root_cause(error);
         Error::new(ErrorKind::Unreachable, format!("{what}: cannot reach {}: {why}", self.server))
             .hint("check the endpoint, and the network between here and it")
+    }
+
+    fn not_s3(&self, what: &str, status: u16) -> Error {
+        let kind = if status >= 500 { ErrorKind::Transient } else { ErrorKind::Failed };
+        let why = format!("{what}: {} answered with status {status}, but not as an S3 server does", self.server);
+        Error::new(kind, why).hint("check the endpoint: it must be the S3 API, not a web console or a proxy")
     }
 
     fn no_answer(&self, what: &str) -> Error {
@@ -101,6 +102,7 @@ impl Names {
         let error = |kind, hint: String| Error::new(kind, format!("{what}: {said}")).hint(hint);
         let bucket = &self.bucket;
         match (answer.code, answer.status) {
+            ("", 200..=299) => self.not_s3(what, answer.status),
             ("NoSuchBucket", _) => {
                 Error::new(ErrorKind::NotFound, format!("{what}: there is no bucket {bucket} at {}", self.server))
                     .hint("create the bucket, or correct the bucket's name, the endpoint or the region")
@@ -116,6 +118,7 @@ impl Names {
             (
                 "InvalidAccessKeyId"
                 | "SignatureDoesNotMatch"
+                | "NotSignedUp"
                 | "InvalidToken"
                 | "InvalidClientTokenId"
                 | "UnrecognizedClientException"
