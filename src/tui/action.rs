@@ -123,10 +123,10 @@ actions! {
     PreviousTab "previous_tab" List false "" "Tab to the left";
     NextTab "next_tab" List false "" "Tab to the right";
 
-    ScreenBackups "screen_backups" Global false "" "Backups";
-    ScreenSchedules "screen_schedules" Global false "" "Schedules";
-    ScreenStorage "screen_storage" Global false "" "Storage";
-    ScreenSettings "screen_settings" Global false "" "Settings";
+    ScreenBackups "screen_backups" Global false "" "Go to Backups";
+    ScreenSchedules "screen_schedules" Global false "" "Go to Schedules";
+    ScreenStorage "screen_storage" Global false "" "Go to Storage";
+    ScreenSettings "screen_settings" Global false "" "Go to Settings";
     NextScreen "next_screen" Global false "" "Next screen";
     PreviousScreen "previous_screen" Global false "" "Previous screen";
     Messages "messages" Global false "messages" "Messages so far";

@@ -27,7 +27,10 @@ pub fn matches(model: &Model) -> Vec<Action> {
     // Letters in a row are what people type; letters strewn over a title come after that.
     let typed = palette.input.value().trim().to_lowercase();
     let strewn = |action: &Action| !action.title().to_lowercase().contains(&typed);
-    found.sort_by_key(|(score, action)| (strewn(action), why_not(model, *action).is_some(), std::cmp::Reverse(*score)));
+    found.sort_by_key(|(score, action)| {
+        let begins = action.title().to_lowercase().starts_with(&typed);
+        (!begins, strewn(action), why_not(model, *action).is_some(), std::cmp::Reverse(*score))
+    });
     found.into_iter().map(|(_, action)| action).collect()
 }
 
