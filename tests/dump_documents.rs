@@ -1,9 +1,8 @@
 //! What a backup holds: every document byte for byte, once; options, indexes and views as they are; the rest named.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use mongodb::bson::{Bson, DateTime, Decimal128, Document, RawDocumentBuf, Regex, Timestamp, doc, oid::ObjectId};
+use mongodb::bson::{Bson, DateTime, Decimal128, Document, RawDocumentBuf, Timestamp, doc, oid::ObjectId};
 use mongokeep::artifact::bson::{Writer, tag};
-use mongokeep::domain::backup::Compression;
 use mongokeep::domain::restore::CollectionKind;
 use mongokeep::engine::Limits;
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
@@ -74,8 +73,6 @@ async fn documents_are_bytes() {
         let held = documents(&folder, &manifest, &entry(&manifest, "odd.documents").parts).await;
         assert_eq!(held, all, "{compression}");
         assert_eq!(documents(&folder, &manifest, &entry(&manifest, "odd.large").parts).await, [large.clone()]);
-        // The insert of the large document is an oplog entry of more than 16 MiB, and the server wrote it before.
-        assert_eq!(request.compression, compression.parse::<Compression>().unwrap());
     }
 }
 
@@ -95,7 +92,6 @@ fn ids() -> Vec<Vec<u8>> {
         Bson::Symbol("symbol".into()),
         Bson::Document(doc! {}),
         Bson::Document(doc! {"a": 1, "b": [1, 2]}),
-        Bson::Document(doc! {"a": doc! {"$x": 1}}),
         Bson::Binary(mongodb::bson::Binary { subtype: mongodb::bson::spec::BinarySubtype::Generic, bytes: vec![1, 2] }),
         Bson::from(mongodb::bson::Uuid::from_bytes([3; 16])),
         Bson::ObjectId(ObjectId::from_bytes([9; 12])),
@@ -104,7 +100,6 @@ fn ids() -> Vec<Vec<u8>> {
         Bson::DateTime(DateTime::from_millis(-1)),
         Bson::DateTime(DateTime::from_millis(1)),
         Bson::Timestamp(Timestamp { time: 1, increment: 1 }),
-        Bson::RegularExpression(Regex { pattern: "a".try_into().unwrap(), options: "i".try_into().unwrap() }),
         Bson::JavaScriptCode("f()".into()),
         Bson::JavaScriptCodeWithScope(mongodb::bson::JavaScriptCodeWithScope {
             code: "g()".into(),
@@ -143,17 +138,17 @@ async fn a_split_collection_holds_every_document_once() {
     let words: Vec<Vec<u8>> =
         (0..500).map(|n| doc! {"_id": format!("{}{n}", ["a", "B", "c", "Z", "é"][n % 5])}.to_vec().unwrap()).collect();
     insert(&client, "split", "collated", &words).await;
-    let numbers: Vec<Vec<u8>> = (0..5000).map(|n| doc! {"_id": n, "text": "x".repeat(50)}.to_vec().unwrap()).collect();
+    let numbers: Vec<Vec<u8>> = (0..1000).map(|n| doc! {"_id": n, "text": "x".repeat(50)}.to_vec().unwrap()).collect();
     insert(&client, "split", "numbers", &numbers).await;
     db.run_command(doc! {"create": "clustered", "clusteredIndex": {"key": {"_id": 1}, "unique": true}}).await.unwrap();
     insert(&client, "split", "clustered", &numbers[..500]).await;
     db.run_command(doc! {"create": "series", "timeseries": {"timeField": "t", "metaField": "m"}}).await.unwrap();
     let points: Vec<Document> =
-        (0..2000).map(|n| doc! {"t": DateTime::from_millis(n * 60_000), "m": n % 97, "v": n}).collect();
+        (0..1000).map(|n| doc! {"t": DateTime::from_millis(n * 60_000), "m": n % 97, "v": n}).collect();
     db.collection::<Document>("series").insert_many(points).await.unwrap();
 
     let folder = Folder::new();
-    let limits = Limits { split_bytes: 300, part_bytes: 4000, ..Limits::default() };
+    let limits = Limits { split_bytes: 100, part_bytes: 4000, ..Limits::default() };
     let manifest = dump_ok(&set, &folder, &request("split"), limits).await;
     for (name, stored) in [
         ("types", "types"),
@@ -216,7 +211,7 @@ async fn metadata_is_what_the_server_says() {
         .await
         .unwrap();
     client.database("empty").create_collection("nothing").await.unwrap();
-    client.database("local").collection::<Document>("mine").insert_one(doc! {}).await.unwrap();
+    client.database("local").run_command(doc! {"insert": "mine", "documents": [{"_id": 1}]}).await.unwrap();
     client.database("admin").run_command(doc! {"createUser": "u", "pwd": "p", "roles": []}).await.unwrap();
 
     // An index that is still being built looks finished to listIndexes.

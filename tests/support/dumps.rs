@@ -9,14 +9,16 @@ use mongokeep::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
 use mongokeep::artifact::read::ReadOptions;
 use mongokeep::domain::backup::{BackupType, Compression};
 use mongokeep::domain::job::LogLevel;
+use mongokeep::domain::key::Key;
 use mongokeep::domain::namespace::Selection;
 use mongokeep::domain::secret::Secret;
 use mongokeep::engine::logical::{DumpRequest, Stored, dump, verify};
 use mongokeep::engine::{Context, Limits, Meter};
+use mongokeep::error::Result;
 use mongokeep::mongo::Server;
 use mongokeep::sandbox::ReplicaSet;
-use mongokeep::storage::Storage;
 use mongokeep::storage::filesystem::Filesystem;
+use mongokeep::storage::{ObjectInfo, PutMode, Storage, Upload};
 use tokio_util::sync::CancellationToken;
 
 /// A folder as a storage, gone when dropped.
@@ -138,4 +140,130 @@ pub fn counted(documents: Vec<Vec<u8>>) -> BTreeMap<Vec<u8>, usize> {
         *counts.entry(document).or_default() += 1;
     }
     counts
+}
+
+/// A storage that holds back the objects of chosen collections until it is told to let them through.
+pub struct Gate {
+    inner: Arc<dyn Storage>,
+    /// Keys that contain one of these are held.
+    held: Vec<String>,
+    open: tokio::sync::watch::Sender<bool>,
+    arrived: tokio::sync::watch::Sender<std::collections::BTreeSet<String>>,
+}
+
+impl Gate {
+    pub fn new(inner: &Arc<dyn Storage>, held: &[&str]) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Arc::clone(inner),
+            held: held.iter().map(|h| (*h).to_owned()).collect(),
+            open: tokio::sync::watch::Sender::new(false),
+            arrived: tokio::sync::watch::Sender::default(),
+        })
+    }
+
+    pub fn open(&self) {
+        self.open.send_replace(true);
+    }
+
+    /// Returns when something of each was held back.
+    pub async fn all_held(&self) {
+        let mut arrived = self.arrived.subscribe();
+        let all = arrived.wait_for(|arrived| arrived.len() == self.held.len());
+        tokio::time::timeout(Duration::from_secs(60), all).await.expect("nothing is written").unwrap();
+    }
+
+    async fn pass(&self, key: &Key) {
+        if let Some(held) = self.held.iter().find(|h| key.as_str().contains(h.as_str())) {
+            self.arrived.send_modify(|arrived| {
+                arrived.insert(held.clone());
+            });
+            self.open.subscribe().wait_for(|open| *open).await.unwrap();
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl Storage for Gate {
+    fn place(&self) -> String {
+        self.inner.place()
+    }
+    fn part_size(&self) -> usize {
+        self.inner.part_size()
+    }
+    async fn put(&self, key: &Key, body: bytes::Bytes, mode: PutMode) -> Result<()> {
+        self.pass(key).await;
+        self.inner.put(key, body, mode).await
+    }
+    async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>> {
+        self.pass(key).await;
+        self.inner.upload(key).await
+    }
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<std::ops::Range<u64>>,
+    ) -> Result<futures_util::stream::BoxStream<'static, Result<bytes::Bytes>>> {
+        self.inner.get(key, range).await
+    }
+    async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>> {
+        self.inner.stat(key).await
+    }
+    async fn list(&self, prefix: Option<&Key>) -> Result<futures_util::stream::BoxStream<'static, Result<ObjectInfo>>> {
+        self.inner.list(prefix).await
+    }
+    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
+        self.inner.list_folders(prefix).await
+    }
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.inner.delete(key).await
+    }
+    async fn sweep(&self, prefix: &Key) -> Result<u64> {
+        self.inner.sweep(prefix).await
+    }
+    async fn free_space(&self) -> Result<Option<u64>> {
+        self.inner.free_space().await
+    }
+}
+
+/// A backup running on a task of its own.
+pub struct Running {
+    pub ctx: Context,
+    pub log: Arc<Mutex<Vec<String>>>,
+    pub task: tokio::task::JoinHandle<Result<Manifest>>,
+}
+
+impl Running {
+    pub async fn done(self) -> (Result<Manifest>, Vec<String>) {
+        let outcome = self.task.await.unwrap();
+        let log = self.log.lock().unwrap().clone();
+        (outcome, log)
+    }
+}
+
+/// Starts a backup of what `uri` leads to.
+pub async fn start(uri: &str, storage: Arc<dyn Storage>, request: DumpRequest, limits: Limits) -> Running {
+    let server = Server::connect("prod", &Secret::new(uri), Duration::from_secs(10)).await.unwrap();
+    let (ctx, log) = context(limits);
+    let running = ctx.clone();
+    let task = tokio::spawn(async move { dump(&running, storage, &server, &request).await });
+    Running { ctx, log, task }
+}
+
+/// Fills a collection with documents that do not compress, more than a dump reads ahead of its storage.
+pub async fn fill(client: &mongodb::Client, db: &str, collection: &str, megabytes: usize) {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for batch in 0..megabytes {
+        let documents = (0..10).map(|n| {
+            let mut noise = vec![0_u8; 100_000];
+            for chunk in noise.chunks_mut(8) {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
+            }
+            let noise = mongodb::bson::Binary { subtype: mongodb::bson::spec::BinarySubtype::Generic, bytes: noise };
+            doc! {"_id": (batch * 10 + n) as i32, "noise": noise}
+        });
+        client.database(db).collection(collection).insert_many(documents.collect::<Vec<_>>()).await.unwrap();
+    }
 }
