@@ -63,7 +63,7 @@ async fn documents_are_bytes() {
     large.str("text", &"x".repeat(room));
     let large = large.finish();
     assert_eq!(large.len(), 16_777_216);
-    insert(&client, "odd", "large", &[large.clone()]).await;
+    insert(&client, "odd", "large", std::slice::from_ref(&large)).await;
 
     for compression in ["zstd:1", "gzip:6", "none"] {
         let folder = Folder::new();
@@ -72,7 +72,8 @@ async fn documents_are_bytes() {
         let manifest = dump_ok(&set, &folder, &request, Limits::default()).await;
         let held = documents(&folder, &manifest, &entry(&manifest, "odd.documents").parts).await;
         assert_eq!(held, all, "{compression}");
-        assert_eq!(documents(&folder, &manifest, &entry(&manifest, "odd.large").parts).await, [large.clone()]);
+        let held = documents(&folder, &manifest, &entry(&manifest, "odd.large").parts).await;
+        assert!(held.len() == 1 && held[0] == large, "{compression}");
     }
 }
 
