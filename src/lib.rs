@@ -14,21 +14,26 @@
 //!
 //! # The rooms, and which way the arrows run
 //!
+//! Everything may use [`error`] and [`domain`]; besides them and itself, a module uses only what its row says.
+//!
 //! | module | what it is | may use |
 //! |---|---|---|
-//! | [`error`], [`domain`] | what things are; no I/O | nothing else |
-//! | [`store`] | SQLite: catalogue, jobs, settings of services and storages | domain |
-//! | [`storage`] | object stores behind one trait | domain |
-//! | [`artifact`] | the format: layout, manifest, framing | domain |
-//! | [`mongo`] | everything that speaks to a server | domain |
-//! | [`engine`] | how a backup is made, read back, restored | the above, but never the store |
-//! | [`daemon`] | single instance, runner, retry | the above |
-//! | [`client`] | the validated API | domain, store, engine, what starts a daemon |
-//! | [`cli`], [`tui`] | two faces of the client | domain, client |
-//! | [`sandbox`] | throw-away MongoDB servers for the demo, tests and benchmarks | domain |
-//! | [`demo`] | the main job on a throw-away replica set | sandbox, client, tui |
+//! | [`error`] | one error type, which decides exit codes and retries | |
+//! | [`domain`] | what things are; no I/O | |
+//! | [`config`] | folders and settings | |
+//! | [`store`] | SQLite: catalogue, jobs, services and storages | |
+//! | [`storage`] | object stores behind one trait | |
+//! | [`artifact`] | the format: layout, manifest, framing; BSON as bytes | storage |
+//! | [`mongo`] | everything that speaks to a server | artifact |
+//! | [`engine`] | how a backup is made, read back, restored; never sees the store | storage, artifact, mongo |
+//! | [`daemon`] | single instance, runner, retry | config, store, storage, artifact, mongo, engine |
+//! | [`client`] | the validated API | config, store, storage, artifact, mongo, engine, daemon |
+//! | [`cli`] | the command line | config, client, daemon, engine, tui, demo |
+//! | [`tui`] | the screen | config, client, artifact, engine |
+//! | [`sandbox`] | throw-away MongoDB servers for the demo, tests and benchmarks | |
+//! | [`demo`] | the main job on a throw-away replica set | config, sandbox, client, engine, tui |
 //!
-//! `tests/architecture.rs` checks these arrows from the `use crate::` lines.
+//! `tests/architecture.rs` reads this table and checks it against every path in the code.
 
 pub mod artifact;
 pub mod cli;

@@ -3,7 +3,7 @@
 
 mod daemon;
 
-use daemon::{Home, fill, replica_set};
+use daemon::{Home, fill, replica_set, until};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,4 +44,158 @@ async fn a_backup_is_made_verified_restored_and_deleted() {
     let status = home.ok(&["daemon", "status"]);
     assert_eq!(status["running"], true);
     assert_eq!(home.ok(&["daemon", "stop"]), json!({"running": false}));
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_tried_again_by_the_policy() {
+    let home = Home::new();
+    // Nobody listens on a port that was just given back.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    home.add_service("gone", &format!("mongodb://127.0.0.1:{port}/?replicaSet=rs0&serverSelectionTimeoutMS=300"));
+    home.add_storage("local");
+    let create = ["backup", "create", "--service", "gone", "--storage", "local"];
+    let mut manual = create.to_vec();
+    manual.extend(["--name", "manual", "--wait"]);
+    let ran = home.run(&manual);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let job: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(job["state"], "failed");
+    assert_eq!(home.ok(&["backup", "show", "manual"])["state"], "failed");
+
+    let mut auto = create.to_vec();
+    auto.extend(["--name", "auto", "--retry", "auto", "--retries", "1", "--retry-interval", "1s"]);
+    let id = home.ok(&auto)["id"].as_i64().unwrap();
+    until("the first attempt failed", || home.job(id)["state"] == "waiting_retry");
+    assert!(home.job(id)["next_attempt_at"].is_string());
+    assert_eq!(home.ok(&["backup", "show", "auto"])["state"], "failed");
+    until("all attempts failed", || home.job(id)["state"] == "failed");
+    assert_eq!(home.job(id)["attempt"], 2);
+    let attempts: Vec<u64> = home
+        .ok(&["job", "log", &id.to_string()])
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|l| l["level"] == "error")
+        .map(|l| l["attempt"].as_u64().unwrap())
+        .collect();
+    assert_eq!(attempts, [1, 2]);
+
+    // Tried again by hand, and cancelled: the name is free again.
+    home.ok(&["job", "retry", &id.to_string()]);
+    home.run(&["job", "cancel", &id.to_string()]);
+    until("it has ended", || ["cancelled", "failed"].contains(&home.job(id)["state"].as_str().unwrap()));
+    assert_eq!(home.files(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_job_at_a_time_for_a_service_and_cancel_leaves_nothing() {
+    let set = replica_set().await;
+    fill(&set, "shop", 6_000).await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    home.add_storage("local");
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "300000"]);
+    let create = |name: &str| {
+        home.ok(&["backup", "create", "--service", "src", "--storage", "local", "--name", name])["id"].as_i64().unwrap()
+    };
+    let first = create("first");
+    let second = create("second");
+    until("the first moves", || home.job(first)["progress"]["bytes_done"].as_u64().unwrap() > 0);
+    until("the second says what it waits for", || home.job(second)["phase"] == format!("waiting for job {first}"));
+    assert_eq!(home.job(second)["state"], "queued");
+    // A taken name, a service and a storage in use, a backup that a job makes.
+    for args in [
+        vec!["backup", "create", "--service", "src", "--storage", "local", "--name", "first"],
+        vec!["service", "remove", "src"],
+        vec!["storage", "remove", "local"],
+        vec!["backup", "delete", "first", "--yes"],
+        vec!["backup", "verify", "first"],
+        vec!["job", "retry", &first.to_string()],
+    ] {
+        let ran = home.run(&args);
+        assert_eq!(ran.code, 4, "{args:?}: {}", ran.stderr);
+    }
+    home.ok(&["job", "cancel", &second.to_string()]);
+    assert_eq!(home.job(second)["state"], "cancelled");
+    let began = std::time::Instant::now();
+    home.ok(&["job", "cancel", &first.to_string()]);
+    until("the first is cancelled", || home.job(first)["state"] == "cancelled");
+    let took = began.elapsed();
+    assert_eq!(home.files(), Vec::<String>::new());
+    assert!(took < std::time::Duration::from_secs(4), "cancelling took {took:?}");
+    for name in ["first", "second"] {
+        assert_eq!(home.run(&["backup", "show", name]).code, 3);
+    }
+    assert_eq!(home.run(&["job", "cancel", &first.to_string()]).code, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_is_stopped_hands_its_job_back() {
+    let set = replica_set().await;
+    fill(&set, "shop", 6_000).await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    home.add_storage("local");
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "300000"]);
+    let args = [
+        "backup",
+        "create",
+        "--service",
+        "src",
+        "--storage",
+        "local",
+        "--name",
+        "one",
+        "--retry",
+        "auto",
+        "--retry-interval",
+        "1s",
+    ];
+    let id = home.ok(&args)["id"].as_i64().unwrap();
+    until("it moves", || home.job(id)["progress"]["bytes_done"].as_u64().unwrap() > 0);
+    home.ok(&["daemon", "stop"]);
+    assert_eq!(home.daemon_pid(), None);
+    let job = home.job(id);
+    assert_eq!(job["state"], "waiting_retry", "{job}");
+    assert!(job["error"].as_str().unwrap().contains("the daemon was stopped"), "{job}");
+    assert_eq!(home.files(), Vec::<String>::new());
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "0"]);
+    home.start_daemon();
+    until("another attempt makes it", || home.job(id)["state"] == "succeeded");
+    assert_eq!(home.job(id)["attempt"], 2);
+}
+
+#[test]
+fn one_daemon_for_a_home() {
+    let home = Home::new();
+    home.start_daemon();
+    let pid = home.daemon_pid().unwrap();
+    let second = home.run(&["daemon", "run"]);
+    assert_eq!(second.code, 4, "{}", second.stderr);
+    assert!(second.stderr.contains(&format!("pid {pid}")), "{}", second.stderr);
+    // Many at once want one: one comes, and all see it.
+    home.kill_daemon();
+    let pids: Vec<u32> = std::thread::scope(|scope| {
+        let starters: Vec<_> =
+            (0..6).map(|_| scope.spawn(|| home.client().ensure_daemon().unwrap().pid.unwrap())).collect();
+        starters.into_iter().map(|s| s.join().unwrap()).collect()
+    });
+    assert!(pids.iter().all(|p| *p == pids[0]), "{pids:?}");
+    home.ok(&["daemon", "stop"]);
+    assert_eq!(home.ok(&["daemon", "status"]), json!({"running": false}));
+    // Stopping what does not run is no error.
+    assert_eq!(home.run(&["daemon", "stop"]).code, 0);
+}
+
+#[test]
+fn with_backup_management_off_nothing_starts() {
+    let home = Home::new();
+    home.add_service("src", "mongodb://127.0.0.1:1");
+    home.add_storage("local");
+    home.ok(&["settings", "set", "backup.enabled", "false"]);
+    let ran = home.run(&["backup", "create", "--service", "src", "--storage", "local"]);
+    assert_eq!(ran.code, 4);
+    assert!(ran.stderr.contains("mongokeep settings set backup.enabled true"), "{}", ran.stderr);
+    assert_eq!(home.ok(&["job", "list"]), json!([]));
+    assert_eq!(home.daemon_pid(), None);
 }

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Client, ServiceView, Values, text};
 use crate::config::Settings;
+use crate::daemon::folder;
 use crate::domain::fields::{self, SERVICE_FIELDS};
 use crate::domain::secret::Secret;
 use crate::domain::service::{CheckItem, CheckReport, CheckState, EngineKind, ServiceInfo};
@@ -115,6 +116,9 @@ impl Client {
 
     async fn writable(&self, name: &str) -> std::result::Result<(), String> {
         let location = self.store.storage(name).map_err(|e| e.full())?;
+        if !self.is_read_only() {
+            folder::prepare(&self.store, &location).map_err(|e| e.full())?;
+        }
         let storage = storage::open(&location.config).await.map_err(|e| e.full())?;
         let steps = storage::test(storage.as_ref(), &|_| {}).await;
         match steps.iter().find(|s| !s.ok) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{Client, StorageView, Values, flag, text};
+use crate::daemon::folder;
 use crate::domain::fields::{self, STORAGE_FIELDS, storage_fields};
 use crate::domain::secret::Secret;
 use crate::domain::storage::{S3Config, StorageConfig, TestStep};
@@ -62,6 +63,9 @@ impl Client {
     /// Writes, reads, lists and deletes a probe; `on_step` is called as each step ends.
     pub async fn test_storage(&self, name: &str, on_step: &(dyn Fn(&TestStep) + Send + Sync)) -> Result<Vec<TestStep>> {
         let location = self.store.storage(name)?;
+        if !self.is_read_only() {
+            folder::prepare(&self.store, &location)?;
+        }
         let storage = storage::open(&location.config).await?;
         let steps = storage::test(storage.as_ref(), on_step).await;
         if !self.is_read_only() {

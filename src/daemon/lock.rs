@@ -56,7 +56,8 @@ impl DaemonLock {
         loop {
             match file.try_lock() {
                 Ok(()) => break,
-                Err(TryLockError::WouldBlock) if began.elapsed() < LOOKERS => {
+                // A starter must not lie in wait for a daemon to end: it would come to life right after a stop.
+                Err(TryLockError::WouldBlock) if began.elapsed() < LOOKERS && only_looked_at(&file) => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
                 Err(TryLockError::WouldBlock) => {
@@ -102,6 +103,11 @@ impl Drop for DaemonLock {
         // The text is of no use without the lock, and a stale pid invites mistakes.
         let _ = self.file.set_len(0);
     }
+}
+
+/// Whether those who keep the lock from being taken only hold it shared.
+fn only_looked_at(file: &File) -> bool {
+    file.try_lock_shared().is_ok() && file.unlock().is_ok()
 }
 
 /// The daemon that runs for this home, if any.

@@ -14,6 +14,7 @@ use crate::store::{Access, Store};
 mod backup;
 mod delete;
 pub mod facts;
+pub mod folder;
 pub mod lock;
 mod progress;
 mod recover;

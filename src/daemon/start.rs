@@ -14,6 +14,8 @@ use crate::error::{Error, ErrorKind, Result, io};
 
 /// A machine under load may need a while to start a process and migrate a store.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// How often a daemon is started that ends before it answers.
+const TRIES: u32 = 2;
 /// Running jobs get [`super::STOP_LIMIT`] to end in order; then the daemon ends by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(super::STOP_LIMIT.as_secs() + 15);
 /// A log above this is put aside when a daemon starts.
@@ -25,17 +27,22 @@ const LOG_LIMIT: u64 = 8 << 20;
 pub fn ensure(home: &Home, program: &Path) -> Result<Holder> {
     let began = Instant::now();
     let mut child: Option<mpsc::Receiver<String>> = None;
+    let mut tries = 0;
     loop {
         match lock::holder(home)? {
             Some(holder) if holder.stage == Stage::Ready => return Ok(holder),
             // Starting: soon ready. Stopping: soon gone.
             Some(_) => {}
             None => match &child {
-                None => child = Some(spawn(home, program)?),
+                None => {
+                    tries += 1;
+                    child = Some(spawn(home, program)?);
+                }
                 Some(ended) => {
                     if let Ok(status) = ended.try_recv() {
                         // Another one may have been faster; then ours has ended, and theirs is there.
-                        if lock::holder(home)?.is_none() {
+                        // One that has gone again meanwhile is no reason to give up at once.
+                        if lock::holder(home)?.is_none() && tries >= TRIES {
                             return Err(not_up(home, &status));
                         }
                         child = None;

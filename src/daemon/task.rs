@@ -1,6 +1,5 @@
 //! One attempt at one job, from its claim to its end in the store.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,9 +12,9 @@ use super::runner::Env;
 use super::{backup, blocking, delete, restore, verify};
 use crate::config::Settings;
 use crate::domain::job::JobRequest;
-use crate::domain::storage::{StorageConfig, StorageLocation};
+use crate::domain::storage::StorageLocation;
 use crate::engine::{Context, Limits, Meter};
-use crate::error::{Error, ErrorKind, Result, io};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::retry::{Backoff, Retrying};
 use crate::storage::throttle::{Limiter, Throttled};
 use crate::storage::{self, Storage};
@@ -130,18 +129,8 @@ pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(Stora
     Ok((location, storage))
 }
 
-/// Makes the folder of a storage that was never used. Once it holds backups, a folder that is missing is a disk that is
-/// not mounted, and filling the disk below it would look like a backup.
+/// See [`super::folder::prepare`].
 pub async fn prepare_folder(env: &Env, location: &StorageLocation) -> Result<()> {
-    let StorageConfig::Filesystem { path } = &location.config else { return Ok(()) };
-    let (store, name, path) = (env.store.clone(), location.name.clone(), path.clone());
-    blocking(move || {
-        let used = store.backups()?.iter().any(|b| b.storage == name && b.size_bytes.is_some());
-        if used || Path::new(&path).exists() {
-            return Ok(());
-        }
-        crate::config::create_private(Path::new(&path))
-            .map_err(|e| io(format!("creating the folder {path} of storage {name}"), e))
-    })
-    .await
+    let (store, location) = (env.store.clone(), location.clone());
+    blocking(move || super::folder::prepare(&store, &location)).await
 }

@@ -82,6 +82,15 @@ impl Home {
         holder.map(|h| i32::try_from(h.pid).unwrap())
     }
 
+    pub fn client(&self) -> mongokeep::client::Client {
+        let client = mongokeep::client::Client::open(&self.home(), false).unwrap();
+        client.with_program(PathBuf::from(env!("CARGO_BIN_EXE_mongokeep")))
+    }
+
+    pub fn start_daemon(&self) {
+        self.client().ensure_daemon().unwrap();
+    }
+
     /// Ends the daemon as a power cut would, and returns when it is gone.
     pub fn kill_daemon(&self) {
         let Some(pid) = self.daemon_pid() else { return };
