@@ -4,6 +4,7 @@
 mod attempt;
 mod capture;
 pub mod dump;
+pub mod export;
 mod indexes;
 mod load;
 mod metadata;
@@ -22,6 +23,7 @@ mod write;
 
 pub use attempt::discard;
 pub use dump::{DumpRequest, dump};
+pub use export::{ExportReport, export};
 pub use plan::plan;
 pub use restore::{RestoreReport, restore};
 pub use stored::Stored;

@@ -8,15 +8,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
-use crate::artifact::read::{Documents, ReadOptions, read_small};
+use crate::artifact::read::{Documents, ReadOptions, read_small, read_whole};
 use crate::domain::namespace::Namespace;
 use crate::domain::restore::CollectionKind;
+use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::catalogue::{Catalogue, Collection};
 use crate::mongo::oplog::entry::{Entry, Uuid};
 use crate::mongo::oplog::transactions::{Open, Transactions};
 use crate::storage::Storage;
+
+/// No manifest is larger: it has a few hundred bytes for each part of 256 MiB.
+pub(super) const MANIFEST_LIMIT: usize = 256 << 20;
 
 /// A backup in a storage: where its objects are, and what its manifest says. Cheap to clone.
 #[derive(Clone)]
@@ -31,6 +35,21 @@ impl Stored {
     pub fn new(storage: Arc<dyn Storage>, manifest: Manifest) -> Result<Self> {
         let root = BackupRoot::new(&manifest.folder, &manifest.name)?;
         Ok(Self { storage, root, manifest: Arc::new(manifest) })
+    }
+
+    /// Reads the manifest below `root`.
+    ///
+    /// Errors: `NotFound` when there is none, `Corrupt` and `Unsupported` as [`Manifest::from_bytes`], what the storage
+    /// reported.
+    pub async fn open(storage: Arc<dyn Storage>, root: &BackupRoot) -> Result<Self> {
+        let key = root.manifest()?;
+        if storage.stat(&key).await?.is_none() {
+            let (name, place) = (root.key(), escape(&storage.place()));
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no backup {name} in {place}")));
+        }
+        let bytes = read_whole(storage.as_ref(), &key, MANIFEST_LIMIT).await?;
+        let manifest = Manifest::from_bytes(key.as_str(), &bytes)?;
+        Ok(Self { storage, root: root.clone(), manifest: Arc::new(manifest) })
     }
 
     /// The documents of one object.
@@ -120,7 +139,7 @@ impl Stored {
                 ErrorKind::Corrupt,
                 format!(
                     "the backup holds changes of {} (from oplog position {}), but not the collection itself",
-                    crate::domain::text::escape(&stranger.last_name.to_string()),
+                    escape(&stranger.last_name.to_string()),
                     stranger.first_ts
                 ),
             )
@@ -182,7 +201,7 @@ fn add(catalogue: &mut Catalogue, source: usize, entry: &CollectionEntry, defini
         return Ok(());
     }
     let uuid = entry.uuid.as_deref().and_then(parse_uuid).ok_or_else(|| {
-        let ns = crate::domain::text::escape(&entry.namespace.to_string());
+        let ns = escape(&entry.namespace.to_string());
         Error::new(ErrorKind::Corrupt, format!("the manifest lacks the UUID of {ns}"))
     })?;
     catalogue.add_collection(

@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
-use super::stored::{Definition, Stored};
+use super::stored::{Definition, MANIFEST_LIMIT, Stored};
 use crate::artifact::contradictions::contradictions;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{Attempt, CollectionEntry, Manifest, ObjectEntry};
@@ -26,9 +26,6 @@ use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::entry::Entry;
 use crate::storage::Storage;
-
-/// No manifest is larger: it has a few hundred bytes for each part of 256 MiB.
-const MANIFEST_LIMIT: usize = 256 << 20;
 
 /// Smaller than a restore's: nothing is gained by large batches here, and several readers run at once.
 const BATCH_BYTES: usize = 1 << 20;

@@ -1,0 +1,218 @@
+//! The stored oplog as `mongorestore --oplogReplay` takes it.
+//!
+//! `mongorestore` applies entry by entry, refuses some commands and loses indexes over a rename. Definitions are
+//! resolved into the metadata, and only changes of documents are left: out of committed transactions, in the order
+//! of their commits, under the name their collection has at the end. Positions never go back; the operations of one
+//! transaction share that of its commit, so that `--oplogLimit` takes all of them or none.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{BufWriter, Write};
+
+use crate::artifact::bson::{self, Element, Writer, tag};
+use crate::artifact::read::ReadOptions;
+use crate::domain::timestamp::Timestamp;
+use crate::engine::Context;
+use crate::engine::logical::replay::Destinations;
+use crate::engine::logical::stored::{Go, Stored};
+use crate::error::{self, Error, ErrorKind, Result};
+use crate::mongo::oplog::apply::zero_timestamps;
+use crate::mongo::oplog::entry::{Entry, Op, OpKind, Uuid};
+use crate::mongo::oplog::key::{collection_hash, document_hash};
+use crate::mongo::oplog::transactions::Transactions;
+
+/// Updates of capped collections that are remembered to see whether their document is still there.
+const UPDATES: usize = 1_000_000;
+
+/// Documents of capped collections by their hash.
+pub(super) type Keys = BTreeMap<Uuid, HashSet<u64>>;
+
+/// What was written.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Written {
+    pub entries: u64,
+    pub bytes: u64,
+}
+
+/// Writes the changes up to `until` to `file`. Updates of the documents in `gone` are left out.
+pub(super) async fn write(
+    ctx: &Context,
+    stored: &Stored,
+    destinations: Destinations,
+    gone: Keys,
+    until: Timestamp,
+    file: File,
+) -> Result<Written> {
+    let sink = Sink { out: BufWriter::with_capacity(1 << 20, file), destinations, gone, written: Written::default() };
+    let meter = ctx.meter.clone();
+    let (_, mut sink) = stored
+        .for_each_entry(&ctx.cancel, (Transactions::default(), sink), move |(transactions, sink), document| {
+            meter.add_bytes(document.len() as u64);
+            let entry = Entry::parse(document)?;
+            if entry.ts > until {
+                return Ok(Go::Stop);
+            }
+            let wall = bson::get(document, "wall");
+            transactions.feed(&entry, &mut |ts, op| sink.take(&Stamp { ts, term: entry.term, wall }, op))?;
+            Ok(Go::On)
+        })
+        .await?;
+    tokio::task::spawn_blocking(move || {
+        let ended = sink.out.flush().and_then(|()| sink.out.get_ref().sync_all());
+        ended.map(|()| sink.written).map_err(failed)
+    })
+    .await
+    .map_err(|e| Error::new(ErrorKind::Internal, "writing oplog.bson").source(e))?
+}
+
+fn failed(e: std::io::Error) -> Error {
+    error::io("writing oplog.bson", e)
+}
+
+/// When an operation takes effect: taken from the entry that makes it do so.
+struct Stamp<'a> {
+    ts: Timestamp,
+    term: Option<i64>,
+    wall: Option<Element<'a>>,
+}
+
+struct Sink {
+    out: BufWriter<File>,
+    destinations: Destinations,
+    gone: Keys,
+    written: Written,
+}
+
+impl Sink {
+    fn take(&mut self, stamp: &Stamp<'_>, op: &Op<'_>) -> Result<()> {
+        let word = match op.kind {
+            OpKind::Insert => "i",
+            OpKind::Update => "u",
+            OpKind::Delete => "d",
+            OpKind::Command | OpKind::Noop => return Ok(()),
+        };
+        let Some((uuid, destination)) = self.destinations.find(op) else { return Ok(()) };
+        let seen = if op.kind == OpKind::Insert { destination.inserted_until } else { destination.read_from };
+        if destination.capped && stamp.ts <= seen {
+            return Ok(());
+        }
+        // `mongorestore` makes an update of a missing document insert it; what has rolled out must not come back.
+        if op.kind == OpKind::Update
+            && stamp.ts <= destination.inserted_until
+            && self.gone.get(&uuid).is_some_and(|gone| gone.contains(&key(&uuid, op)))
+        {
+            return Ok(());
+        }
+        let ns = destination.ns.clone();
+        let zeros = match op.kind {
+            OpKind::Insert => zero_timestamps(op.o),
+            OpKind::Update if bson::get(op.o, "$v").is_none() => zero_timestamps(op.o),
+            _ => Vec::new(),
+        };
+        let mut w = begin(stamp, word, &ns, op.o.len() + op.o2.map_or(0, <[u8]>::len));
+        w.document("o", op.o);
+        if let (OpKind::Update, Some(o2)) = (op.kind, op.o2) {
+            w.document("o2", o2);
+        }
+        self.put(w)?;
+        // A server that stores a whole document replaces these by the present time: they are set once more.
+        if let (false, Some(id)) = (zeros.is_empty(), op.id()) {
+            let mut w = begin(stamp, "u", &ns, 0);
+            w.open(tag::DOCUMENT, "o").i32("$v", 2).open(tag::DOCUMENT, "diff").open(tag::DOCUMENT, "u");
+            for field in &zeros {
+                w.raw(tag::TIMESTAMP, field, &[0; 8]);
+            }
+            w.close().close().close().open(tag::DOCUMENT, "o2").raw(id.tag, b"_id", id.value).close();
+            self.put(w)?;
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, w: Writer) -> Result<()> {
+        let entry = w.finish();
+        self.out.write_all(&entry).map_err(failed)?;
+        self.written.entries += 1;
+        self.written.bytes += entry.len() as u64;
+        Ok(())
+    }
+}
+
+fn begin(stamp: &Stamp<'_>, word: &str, ns: &str, size: usize) -> Writer {
+    let mut w = Writer::with_capacity(size + 160);
+    let mut ts = [0; 8];
+    ts[..4].copy_from_slice(&stamp.ts.i.to_le_bytes());
+    ts[4..].copy_from_slice(&stamp.ts.t.to_le_bytes());
+    w.raw(tag::TIMESTAMP, b"ts", &ts);
+    w.raw(tag::INT64, b"t", &stamp.term.unwrap_or(1).to_le_bytes());
+    w.raw(tag::INT64, b"v", &2_i64.to_le_bytes());
+    w.str("op", word).str("ns", ns);
+    if let Some(wall) = &stamp.wall {
+        w.element(wall);
+    }
+    w
+}
+
+fn key(uuid: &Uuid, op: &Op<'_>) -> u64 {
+    op.id().map_or_else(|| collection_hash(uuid), |id| document_hash(uuid, &id))
+}
+
+/// Documents of capped collections that are updated between the position their collection was read from and the last
+/// insert that was read, and that were not read: they have rolled out.
+pub(super) async fn rolled_out(
+    ctx: &Context,
+    stored: &Stored,
+    destinations: &Destinations,
+    until: Timestamp,
+) -> Result<Keys> {
+    let windows: BTreeMap<Uuid, (Timestamp, Timestamp)> = destinations
+        .by_uuid
+        .iter()
+        .filter(|(_, d)| d.capped && d.inserted_until > d.read_from)
+        .map(|(uuid, d)| (*uuid, (d.read_from, d.inserted_until)))
+        .collect();
+    if windows.is_empty() {
+        return Ok(Keys::new());
+    }
+    let (_, mut updated) = stored
+        .for_each_entry(&ctx.cancel, (Transactions::default(), Keys::new()), move |(transactions, found), document| {
+            let entry = Entry::parse(document)?;
+            if entry.ts > until {
+                return Ok(Go::Stop);
+            }
+            transactions.feed(&entry, &mut |ts, op| {
+                let Some(uuid) = op.ui.filter(|_| op.kind == OpKind::Update) else { return Ok(()) };
+                if windows.get(&uuid).is_some_and(|(from, to)| ts > *from && ts <= *to) {
+                    let keys = found.entry(uuid).or_default();
+                    keys.insert(key(&uuid, op));
+                    if keys.len() > UPDATES {
+                        return Err(Error::new(ErrorKind::Unsupported, "a capped collection has too many updates"));
+                    }
+                }
+                Ok(())
+            })?;
+            Ok(Go::On)
+        })
+        .await?;
+    for (uuid, keys) in &mut updated {
+        let name: String = uuid.iter().map(|b| format!("{b:02x}")).collect();
+        let entry = stored.manifest.collections.iter().find(|c| c.uuid.as_deref() == Some(&name));
+        for part in entry.iter().flat_map(|entry| &entry.parts) {
+            let mut documents =
+                stored.documents(part, ReadOptions { batch_bytes: 1 << 20, ..ReadOptions::default() })?;
+            loop {
+                let next = tokio::select! {
+                    biased;
+                    () = ctx.cancel.cancelled() => return Err(Error::cancelled()),
+                    next = documents.next() => next,
+                };
+                let Some(batch) = next.transpose()? else { break };
+                for document in batch.documents() {
+                    if let Some(id) = bson::get(document, "_id") {
+                        keys.remove(&document_hash(uuid, &id));
+                    }
+                }
+            }
+        }
+    }
+    Ok(updated)
+}

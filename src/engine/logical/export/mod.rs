@@ -1,0 +1,349 @@
+//! A backup as the stock layout, for whoever has `mongorestore` and not this program.
+//!
+//! What is written is the backup as it is at its end: collections under their last names, with their last options and
+//! indexes, and an `oplog.bson` that holds nothing but changes of documents. `mongorestore --oplogReplay` makes of it
+//! what our own restore makes of the backup. Names come from a storage that is not trusted: nothing here may write
+//! outside the folder it was given, or leave half an export behind without saying so.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+use mongodb::bson::{Bson, Document, doc};
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncWriteExt;
+
+use super::plan::{ROLES, USERS};
+use super::replay::{self, Destination, Destinations};
+use super::stored::{Stored, Survey, is_restorable};
+use crate::artifact::bson;
+use crate::artifact::contradictions::contradictions;
+use crate::artifact::layout::{self, BackupRoot};
+use crate::artifact::manifest::ObjectEntry;
+use crate::artifact::read::ReadOptions;
+use crate::domain::backup::Model;
+use crate::domain::namespace::Namespace;
+use crate::domain::restore::LeftOut;
+use crate::domain::service::EngineKind;
+use crate::domain::text::escape;
+use crate::domain::timestamp::Timestamp;
+use crate::engine::Context;
+use crate::error::{self, Error, ErrorKind, Result};
+use crate::mongo::oplog::catalogue::Collection;
+use crate::mongo::oplog::entry::Uuid;
+use crate::mongo::oplog::key::document_hash;
+use crate::storage::Storage;
+
+mod changes;
+mod target;
+
+use target::Target;
+
+/// What was exported, and how it is restored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportReport {
+    /// The folder.
+    pub to: String,
+    /// Collections and time series.
+    pub collections: u64,
+    pub views: u64,
+    /// Documents as they were read; `oplog.bson` adds and removes some.
+    pub documents: u64,
+    pub oplog_entries: u64,
+    /// Bytes written.
+    pub bytes: u64,
+    pub left_out: Vec<LeftOut>,
+    /// Restores it. Validators are bypassed, because documents older than a validator need not pass it.
+    pub command: String,
+}
+
+/// Writes the backup below `root` to the folder `to`, which is new or empty.
+///
+/// Errors: `Conflict` for a folder that is not empty, `StorageFull`, `NotFound` without a backup, `Corrupt` and
+/// `Unsupported` for one that cannot be resolved. After an error or a cancel nothing is left of what was written, or
+/// the hint says what is.
+pub async fn export(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot, to: &Path) -> Result<ExportReport> {
+    ctx.meter.set_phase("read the definitions");
+    let opened = tokio::select! {
+        biased;
+        () = ctx.cancel.cancelled() => return Err(Error::cancelled()),
+        opened = open(ctx, storage, root) => opened,
+    };
+    let (stored, items, mut report) = opened?;
+    let parts = items.iter().flat_map(|item| &item.parts).chain(&stored.manifest.oplog);
+    let bytes = parts.fold(0_u64, |sum, part| sum.saturating_add(part.uncompressed));
+    // A few KB of metadata for each collection.
+    let needed = bytes.saturating_add(8192 * (items.len() as u64 + 2));
+    ctx.meter.set_totals(bytes, items.len() as u64, stored.manifest.documents);
+    let target = Target::prepare(to, needed).await?;
+    match write(ctx, &stored, &items, &target, &mut report).await {
+        Ok(()) => {
+            report.to = target::shown(to);
+            report.command = command(to);
+            Ok(report)
+        }
+        Err(e) => Err(target.give_up(e).await),
+    }
+}
+
+fn command(to: &Path) -> String {
+    let path = to.to_string_lossy();
+    let plain = path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+".contains(&b));
+    let quoted = if plain { path.into_owned() } else { format!("'{}'", path.replace('\'', "'\\''")) };
+    format!("mongorestore --oplogReplay --bypassDocumentValidation --uri URI {quoted}")
+}
+
+/// One thing to write.
+struct Item {
+    /// Its last name; for a time series the one people use.
+    ns: Namespace,
+    /// None for a view.
+    collection: Option<(Uuid, Collection)>,
+    metadata: Vec<u8>,
+    parts: Vec<ObjectEntry>,
+    read_from: Timestamp,
+}
+
+impl Item {
+    /// The file of the documents, without its suffix.
+    fn stored_in(&self) -> Option<Namespace> {
+        self.collection.as_ref().map(|(_, collection)| collection.storage_namespace())
+    }
+
+    fn is_capped(&self) -> bool {
+        self.collection.as_ref().is_some_and(|(_, collection)| collection.is_capped())
+    }
+}
+
+/// Reads manifest and definitions, and resolves what everything is at the end.
+async fn open(
+    ctx: &Context,
+    storage: Arc<dyn Storage>,
+    root: &BackupRoot,
+) -> Result<(Stored, Vec<Item>, ExportReport)> {
+    let stored = Stored::open(storage, root).await?;
+    let manifest = &stored.manifest;
+    if manifest.model != Model::Logical || manifest.engine != EngineKind::Native {
+        let name = escape(&manifest.name);
+        return Err(Error::new(ErrorKind::Unsupported, format!("{name} is not a logical backup made by mongokeep")));
+    }
+    if let Some(what) = contradictions(manifest, root).first() {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!("the manifest of {} contradicts itself: {what}", root.key()),
+        )
+        .hint("use another backup; `backup verify` lists all that is wrong"));
+    }
+    let survey = stored.survey(&ctx.cancel, manifest.consistent_at_ts).await?;
+    let mut report = ExportReport { left_out: manifest.left_out.clone(), ..ExportReport::default() };
+    let items = items(&stored, &survey, &mut report)?;
+    Ok((stored, items, report))
+}
+
+fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<Vec<Item>> {
+    let mut items = Vec::new();
+    for (uuid, collection) in survey.catalogue.collections() {
+        let ns = collection.namespace.clone();
+        if !is_restorable(&ns) && !is_authorization(&ns) {
+            let why = "belongs to the server itself".into();
+            report.left_out.push(LeftOut { what: escape(&ns.to_string()), why });
+            continue;
+        }
+        let entry = collection.source.and_then(|n| stored.manifest.collections.get(n));
+        report.collections += 1;
+        report.documents += entry.map_or(0, |e| e.documents);
+        let kind = if collection.timeseries { "timeseries" } else { "collection" };
+        let mut metadata = doc! {"options": collection.options.clone(), "indexes": indexes(&collection.indexes)};
+        if !collection.timeseries {
+            metadata.insert("uuid", hex(uuid));
+        }
+        items.push(Item {
+            metadata: json(metadata, &ns, kind),
+            ns,
+            parts: entry.map(|e| e.parts.clone()).unwrap_or_default(),
+            read_from: entry.map_or(Timestamp::MIN, |e| e.read_from_ts),
+            collection: Some((*uuid, collection.clone())),
+        });
+    }
+    for (ns, view) in survey.catalogue.views() {
+        report.views += 1;
+        let metadata = doc! {"options": view.options.clone(), "indexes": []};
+        items.push(Item {
+            metadata: json(metadata, ns, "view"),
+            ns: ns.clone(),
+            collection: None,
+            parts: Vec::new(),
+            read_from: Timestamp::MIN,
+        });
+    }
+    for open in &survey.open {
+        report.left_out.push(LeftOut {
+            what: format!("transaction {} that began at oplog position {}", open.txn_number, open.first_ts),
+            why: "not committed by the end of the backup".into(),
+        });
+    }
+    // Large ones first: the last one to end decides when all end.
+    items.sort_by_key(|item| std::cmp::Reverse(item.parts.iter().map(|p| p.uncompressed).sum::<u64>()));
+    Ok(items)
+}
+
+fn is_authorization(ns: &Namespace) -> bool {
+    ns.db == "admin" && (ns.collection == USERS || ns.collection == ROLES)
+}
+
+fn indexes(specs: &[Document]) -> Vec<Bson> {
+    specs.iter().cloned().map(Bson::Document).collect()
+}
+
+/// Canonical Extended JSON, with the fields and in the order of `mongodump`.
+fn json(mut metadata: Document, ns: &Namespace, kind: &str) -> Vec<u8> {
+    metadata.insert("collectionName", &ns.collection);
+    metadata.insert("type", kind);
+    Bson::Document(metadata).into_canonical_extjson().to_string().into_bytes()
+}
+
+fn hex(uuid: &Uuid) -> String {
+    uuid.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+async fn write(
+    ctx: &Context,
+    stored: &Stored,
+    items: &[Item],
+    target: &Target,
+    report: &mut ExportReport,
+) -> Result<()> {
+    ctx.meter.set_phase("write the collections");
+    let mut folders = BTreeMap::new();
+    for item in items {
+        if !folders.contains_key(&item.ns.db) {
+            folders.insert(item.ns.db.clone(), target.database(&item.ns.db).await?);
+        }
+    }
+    // The first failure stops the others between two batches: no file may appear after the clean-up.
+    let stop = ctx.cancel.child_token();
+    let run = Context { cancel: stop.clone(), ..ctx.clone() };
+    let writers = ctx.limits.parallel_collections.clamp(1, 4);
+    let mut running = stream::iter(items.iter().map(|item| write_item(&run, stored, item, target, &folders)))
+        .buffer_unordered(writers);
+    let (mut last, mut failed) = (BTreeMap::new(), None);
+    while let Some(outcome) = running.next().await {
+        match outcome {
+            Ok(written) => {
+                report.bytes += written.bytes;
+                last.extend(written.last);
+            }
+            Err(e) => {
+                stop.cancel();
+                failed = failed.or(Some(e));
+            }
+        }
+    }
+    drop(running);
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    if let Some(folder) = folders.get("admin").filter(|_| items.iter().any(|item| is_authorization(&item.ns))) {
+        auth_schema(target, folder).await?;
+    }
+    let changes = write_changes(ctx, stored, items, last, target).await?;
+    report.oplog_entries = changes.entries;
+    report.bytes += changes.bytes;
+    let prelude = serde_json::json!({
+        "ServerVersion": stored.manifest.server_version,
+        "ToolVersion": format!("mongokeep {}", env!("CARGO_PKG_VERSION")),
+    });
+    target.write(None, "prelude.json", prelude.to_string().as_bytes()).await
+}
+
+#[derive(Default)]
+struct WrittenItem {
+    bytes: u64,
+    /// Of a capped collection: which document was read last.
+    last: Option<(Uuid, u64)>,
+}
+
+async fn write_item(
+    ctx: &Context,
+    stored: &Stored,
+    item: &Item,
+    target: &Target,
+    folders: &BTreeMap<String, std::path::PathBuf>,
+) -> Result<WrittenItem> {
+    if ctx.cancel.is_cancelled() {
+        return Err(Error::cancelled());
+    }
+    let folder = folders.get(&item.ns.db).map(std::path::PathBuf::as_path);
+    let name = layout::escape(&item.ns.collection);
+    target.write(folder, &format!("{name}.metadata.json"), &item.metadata).await?;
+    let mut written = WrittenItem { bytes: item.metadata.len() as u64, last: None };
+    if let Some(stored_in) = item.stored_in() {
+        let name = format!("{}.bson", layout::escape(&stored_in.collection));
+        let mut file = target.file(folder, &name).await?;
+        let failed = |e| error::io(format!("writing {name}"), e);
+        let mut last = None;
+        for part in &item.parts {
+            let options = ReadOptions { batch_bytes: 1 << 20, ..ReadOptions::default() };
+            let mut documents = stored.documents(part, options)?;
+            loop {
+                let next = tokio::select! {
+                    biased;
+                    () = ctx.cancel.cancelled() => return Err(Error::cancelled()),
+                    next = documents.next() => next,
+                };
+                let Some(batch) = next.transpose()? else { break };
+                file.write_all(batch.bytes()).await.map_err(failed)?;
+                written.bytes += batch.bytes().len() as u64;
+                ctx.meter.add_bytes(batch.bytes().len() as u64);
+                ctx.meter.add_documents(batch.len() as u64);
+                if item.is_capped() {
+                    last = batch.documents().last().map(<[u8]>::to_vec).or(last);
+                }
+            }
+        }
+        file.flush().await.map_err(failed)?;
+        file.sync_all().await.map_err(failed)?;
+        let id = last.as_deref().and_then(|document| bson::get(document, "_id"));
+        written.last = item.collection.as_ref().zip(id).map(|((uuid, _), id)| (*uuid, document_hash(uuid, &id)));
+    }
+    ctx.meter.object_done();
+    Ok(written)
+}
+
+/// `mongorestore` asks for the version of users' credentials before it restores any. Every server since 3.0 has 5.
+async fn auth_schema(target: &Target, folder: &Path) -> Result<()> {
+    let mut schema = bson::Writer::default();
+    schema.str("_id", "authSchema").i32("currentVersion", 5);
+    target.write(Some(folder), "system.version.bson", &schema.finish()).await?;
+    let metadata = doc! {"options": {}, "indexes": []};
+    let metadata = json(metadata, &Namespace::new("admin", "system.version"), "collection");
+    target.write(Some(folder), "system.version.metadata.json", &metadata).await
+}
+
+async fn write_changes(
+    ctx: &Context,
+    stored: &Stored,
+    items: &[Item],
+    last: BTreeMap<Uuid, u64>,
+    target: &Target,
+) -> Result<changes::Written> {
+    ctx.meter.set_phase("write the oplog");
+    let until = stored.manifest.consistent_at_ts;
+    let mut destinations = Destinations::default();
+    for item in items {
+        let (Some((uuid, collection)), Some(stored_in)) = (&item.collection, item.stored_in()) else { continue };
+        let mut destination = Destination::new(&stored_in, item.read_from);
+        destination.capped = collection.is_capped();
+        if is_authorization(&item.ns) {
+            destinations.by_name.insert(item.ns.to_string(), destination);
+        } else {
+            destinations.by_uuid.insert(*uuid, destination);
+        }
+    }
+    let destinations = replay::inserted_until(ctx, stored, destinations, last, until).await?;
+    let gone = changes::rolled_out(ctx, stored, &destinations, until).await?;
+    let file = target.file(None, "oplog.bson").await?.into_std().await;
+    changes::write(ctx, stored, destinations, gone, until, file).await
+}
