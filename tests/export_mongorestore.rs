@@ -239,7 +239,10 @@ async fn users_and_roles_come_with_it() {
     run(&d, doc! {"updateUser": "ann", "roles": ["read"]}).await;
     run(&admin, doc! {"dropUser": "bob"}).await;
     let expected = compare::database(&pair.from, "admin").await;
-    pair.round_trip(recording, "users").await;
+    let report = pair.round_trip(recording, "users").await;
+    // The role that restores may not replay them.
+    let oplog = std::fs::read(Path::new(&report.to).join("oplog.bson")).unwrap();
+    assert!(!oplog.windows(12).any(|w| w == b"system.users"));
     let found = compare::database(&pair.to, "admin").await;
     for name in ["system.users", "system.roles"] {
         assert_eq!(expected[name].documents, found[name].documents, "{name}");

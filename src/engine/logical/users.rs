@@ -66,6 +66,12 @@ impl Users {
         Ok(users)
     }
 
+    /// Those of the collection `name` of the database `admin`, in order of their `_id`.
+    pub fn of_collection(&self, name: &str) -> impl Iterator<Item = &Document> {
+        let n = STAGED.iter().position(|(collection, _)| *collection == name);
+        n.and_then(|n| self.0.get(n)).into_iter().flat_map(BTreeMap::values)
+    }
+
     fn put(&mut self, n: usize, document: Document) -> Result<()> {
         let id = document.get_str("_id").map_err(unreadable)?.to_owned();
         self.0[n].insert(id, document);

@@ -18,6 +18,7 @@ use tokio::io::AsyncWriteExt;
 use super::plan::{ROLES, USERS};
 use super::replay::{self, Destination, Destinations};
 use super::stored::{Stored, Survey, is_restorable};
+use super::users::Users;
 use crate::artifact::bson;
 use crate::artifact::contradictions::contradictions;
 use crate::artifact::layout::{self, BackupRoot};
@@ -103,6 +104,8 @@ struct Item {
     collection: Option<(Uuid, Collection)>,
     metadata: Vec<u8>,
     parts: Vec<ObjectEntry>,
+    /// Instead of parts, documents with the oplog's changes already in them.
+    resolved: Option<Vec<u8>>,
     read_from: Timestamp,
 }
 
@@ -138,7 +141,8 @@ async fn open(
     }
     let survey = stored.survey(&ctx.cancel, manifest.consistent_at_ts).await?;
     let mut report = ExportReport { left_out: manifest.left_out.clone(), ..ExportReport::default() };
-    let items = items(&stored, &survey, &mut report)?;
+    let mut items = items(&stored, &survey, &mut report)?;
+    items.extend(authorization(ctx, &stored, &mut report).await?);
     Ok((stored, items, report))
 }
 
@@ -146,7 +150,10 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
     let mut items = Vec::new();
     for (uuid, collection) in survey.catalogue.collections() {
         let ns = collection.namespace.clone();
-        if !is_restorable(&ns) && !is_authorization(&ns) {
+        if is_authorization(&ns) {
+            continue;
+        }
+        if !is_restorable(&ns) {
             let why = "belongs to the server itself".into();
             report.left_out.push(LeftOut { what: escape(&ns.to_string()), why });
             continue;
@@ -163,6 +170,7 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
             metadata: json(metadata, &ns, kind),
             ns,
             parts: entry.map(|e| e.parts.clone()).unwrap_or_default(),
+            resolved: None,
             read_from: entry.map_or(Timestamp::MIN, |e| e.read_from_ts),
             collection: Some((*uuid, collection.clone())),
         });
@@ -175,6 +183,7 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
             ns: ns.clone(),
             collection: None,
             parts: Vec::new(),
+            resolved: None,
             read_from: Timestamp::MIN,
         });
     }
@@ -186,6 +195,44 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
     }
     // Large ones first: the last one to end decides when all end.
     items.sort_by_key(|item| std::cmp::Reverse(item.parts.iter().map(|p| p.uncompressed).sum::<u64>()));
+    Ok(items)
+}
+
+/// Users and roles as they are at the end: whoever may restore may not replay operations on them.
+async fn authorization(ctx: &Context, stored: &Stored, report: &mut ExportReport) -> Result<Vec<Item>> {
+    let users = Users::read(ctx, stored, stored.manifest.consistent_at_ts).await?;
+    let mut items = Vec::new();
+    for name in [USERS, ROLES] {
+        let ns = Namespace::new("admin", name);
+        let mut documents = Vec::new();
+        let mut count = 0;
+        for document in users.of_collection(name) {
+            let failed = |e| Error::new(ErrorKind::Internal, "writing users and roles").source(e);
+            documents.extend(document.to_vec().map_err(failed)?);
+            count += 1;
+        }
+        // Without the collection itself only what happened to change is known of it.
+        if count == 0 || !stored.manifest.selection.selects(&ns) {
+            continue;
+        }
+        report.collections += 1;
+        report.documents += count;
+        let collection = Collection {
+            namespace: ns.clone(),
+            timeseries: false,
+            options: Document::new(),
+            indexes: Vec::new(),
+            source: None,
+        };
+        items.push(Item {
+            metadata: json(doc! {"options": {}, "indexes": []}, &ns, "collection"),
+            ns,
+            collection: Some((Uuid::default(), collection)),
+            parts: Vec::new(),
+            resolved: Some(documents),
+            read_from: Timestamp::MIN,
+        });
+    }
     Ok(items)
 }
 
@@ -283,6 +330,10 @@ async fn write_item(
         let name = format!("{}.bson", layout::escape(&stored_in.collection));
         let mut file = target.file(folder, &name).await?;
         let failed = |e| error::io(format!("writing {name}"), e);
+        if let Some(documents) = &item.resolved {
+            file.write_all(documents).await.map_err(failed)?;
+            written.bytes += documents.len() as u64;
+        }
         let mut last = None;
         for part in &item.parts {
             let options = ReadOptions { batch_bytes: 1 << 20, ..ReadOptions::default() };
@@ -334,13 +385,12 @@ async fn write_changes(
     let mut destinations = Destinations::default();
     for item in items {
         let (Some((uuid, collection)), Some(stored_in)) = (&item.collection, item.stored_in()) else { continue };
+        if item.resolved.is_some() {
+            continue;
+        }
         let mut destination = Destination::new(&stored_in, item.read_from);
         destination.capped = collection.is_capped();
-        if is_authorization(&item.ns) {
-            destinations.by_name.insert(item.ns.to_string(), destination);
-        } else {
-            destinations.by_uuid.insert(*uuid, destination);
-        }
+        destinations.by_uuid.insert(*uuid, destination);
     }
     let destinations = replay::inserted_until(ctx, stored, destinations, last, until).await?;
     let gone = changes::rolled_out(ctx, stored, &destinations, until).await?;
