@@ -295,6 +295,19 @@ struct UploadState {
     /// What a failed sync said. The kernel reports lost writes once: a second sync that succeeds proves nothing, so
     /// this upload can never be finished.
     lost: Option<String>,
+    /// What the disk has not been told to write yet.
+    unsent: Option<Range<u64>>,
+    /// A thread tells it.
+    sending: bool,
+}
+
+impl UploadState {
+    fn next_unsent(state: &Mutex<Self>) -> Option<Range<u64>> {
+        let mut state = lock(state);
+        let range = state.unsent.take();
+        state.sending = range.is_some();
+        range
+    }
 }
 
 #[async_trait]
@@ -305,19 +318,31 @@ impl Upload for FilesystemUpload {
         }
         let draft = Arc::clone(&self.draft);
         let length = body.len() as u32;
-        blocking(move || {
-            let offset = u64::from(number) * PART_SIZE as u64;
-            draft.file.write_all_at(&body, offset).map_err(|e| draft.failure("writing", e))?;
-            begin_writeback(&draft.file, offset, body.len());
-            Ok(())
-        })
-        .await?;
-        let mut state = lock(&self.state);
-        let at = number as usize;
-        if state.lengths.len() <= at {
-            state.lengths.resize(at + 1, None);
+        let offset = u64::from(number) * PART_SIZE as u64;
+        blocking(move || draft.file.write_all_at(&body, offset).map_err(|e| draft.failure("writing", e))).await?;
+        let begin = {
+            let mut state = lock(&self.state);
+            let at = number as usize;
+            if state.lengths.len() <= at {
+                state.lengths.resize(at + 1, None);
+            }
+            state.lengths[at] = Some(length);
+            let written = offset..offset + u64::from(length);
+            state.unsent = Some(match state.unsent.take() {
+                Some(r) => r.start.min(written.start)..r.end.max(written.end),
+                None => written,
+            });
+            !std::mem::replace(&mut state.sending, true)
+        };
+        if begin {
+            let (draft, state) = (Arc::clone(&self.draft), Arc::clone(&self.state));
+            // Nobody waits for it: on a busy disk it falls behind, and the writer does not.
+            tokio::task::spawn_blocking(move || {
+                while let Some(range) = UploadState::next_unsent(&state) {
+                    begin_writeback(&draft.file, range);
+                }
+            });
         }
-        state.lengths[at] = Some(length);
         Ok(())
     }
 
@@ -506,13 +531,13 @@ impl Read for ReadAt<'_> {
 /// Tells the kernel to begin writing this range to the disk now, without waiting for it, so that the sync of a large
 /// object at its end finds little left to do. On Linux the advice "not needed" does that for dirty pages (mm/fadvise.c),
 /// and it keeps the backup from pushing the database out of the page cache.
-fn begin_writeback(file: &File, offset: u64, length: usize) {
+fn begin_writeback(file: &File, range: Range<u64>) {
     #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-    if let Some(length) = std::num::NonZeroU64::new(length as u64) {
-        let _ = rustix::fs::fadvise(file, offset, Some(length), rustix::fs::Advice::DontNeed);
+    if let Some(length) = std::num::NonZeroU64::new(range.end - range.start) {
+        let _ = rustix::fs::fadvise(file, range.start, Some(length), rustix::fs::Advice::DontNeed);
     }
     #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-    let _ = (file, offset, length);
+    let _ = (file, range);
 }
 
 fn advise_sequential(file: &File) {
