@@ -79,7 +79,7 @@ pub async fn outcome(env: &Env, id: i64, result: Result<Option<Box<BackupFacts>>
                     None => error.hint(format!("mongokeep job retry {id} tries again")),
                 });
             }
-            Outcome::Cancelled
+            Outcome::Cancelled(e.hint_text().map(str::to_owned))
         }
         Err(e) => Outcome::Failed(e),
     }

@@ -38,7 +38,8 @@ pub enum Outcome {
     /// For a backup, with what its manifest says.
     Succeeded(Option<Box<BackupFacts>>),
     Failed(Error),
-    Cancelled,
+    /// With what there is to know about what was left, such as the target of a restore.
+    Cancelled(Option<String>),
 }
 
 impl Store {
@@ -134,7 +135,7 @@ impl Store {
             let attempt_error = match outcome {
                 Outcome::Succeeded(_) => None,
                 Outcome::Failed(error) => Some(error.full()),
-                Outcome::Cancelled => Some("cancelled".to_owned()),
+                Outcome::Cancelled(_) => Some("cancelled".to_owned()),
             };
             t.execute(
                 "UPDATE attempts SET finished_at = ?3, error = ?4, clean = (clean OR ?5) WHERE job = ?1 AND attempt = ?2",
@@ -143,9 +144,12 @@ impl Store {
             match outcome {
                 Outcome::Succeeded(facts) => succeed(t, job, facts.as_deref(), at)?,
                 Outcome::Failed(error) => fail(t, &claimed, error, at)?,
-                Outcome::Cancelled => {
-                    end(t, id, JobState::Cancelled, at, Some("cancelled"), None)?;
+                Outcome::Cancelled(left) => {
+                    end(t, id, JobState::Cancelled, at, Some("cancelled"), left.as_deref())?;
                     jobs::log(t, id, job.attempt, LogLevel::Info, "cancelled")?;
+                    if let Some(left) = left {
+                        jobs::log(t, id, job.attempt, LogLevel::Warn, left)?;
+                    }
                     jobs::cancelled(t, job)?;
                 }
             }

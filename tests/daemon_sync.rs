@@ -1,0 +1,133 @@
+//! The catalogue and a storage that do not agree: the storage is the truth, and a storage that is not there says nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod daemon;
+
+use std::fs;
+
+use daemon::{Home, fill, replica_set};
+use serde_json::{Value, json};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_is_found_again_and_what_is_wrong_with_it_is_named() {
+    let set = replica_set().await;
+    fill(&set, "shop", 300).await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    home.add_storage("local");
+    for (name, folder) in [("one", "prod"), ("two", "prod/eu"), ("backups", "backups"), ("four", "prod")] {
+        home.ok(&[
+            "backup",
+            "create",
+            "--service",
+            "src",
+            "--storage",
+            "local",
+            "--name",
+            name,
+            "--folder",
+            folder,
+            "--wait",
+        ]);
+    }
+    // A machine that never saw these jobs.
+    let other = Home::new();
+    let path = home.storage();
+    let path = path.to_str().unwrap();
+    other.ok(&["storage", "add", "found", "--type", "filesystem", "--path", path]);
+    let report = other.ok(&["storage", "sync", "found"]);
+    let mut added: Vec<&str> = report["added"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
+    added.sort_unstable();
+    assert_eq!(added, ["backups", "four", "one", "two"], "{report}");
+    let (ours, theirs) = (home.ok(&["backup", "show", "two"]), other.ok(&["backup", "show", "two"]));
+    for key in
+        ["service", "folder", "documents", "size_bytes", "consistent_at_ts", "server_version", "compression", "state"]
+    {
+        assert_eq!(ours[key], theirs[key], "{key}");
+    }
+    assert_eq!(other.ok(&["backup", "verify", "two"])["state"], "succeeded");
+    assert_eq!(other.ok(&["storage", "sync", "found"])["unchanged"], 4);
+
+    // One loses its manifest, one has a byte flipped in it, and somebody else's attempt stands beside them.
+    let manifest = |at: &str| home.storage().join(at).join("manifest.json");
+    fs::remove_file(manifest("prod/backups/one")).unwrap();
+    let mut bytes = fs::read(manifest("prod/backups/four")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(manifest("prod/backups/four"), &bytes).unwrap();
+    let foreign = home.storage().join("prod/backups/foreign");
+    fs::create_dir_all(&foreign).unwrap();
+    fs::write(foreign.join("attempt.json"), "{\"cut off").unwrap();
+    let ran = other.run(&["storage", "sync", "found"]);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let report: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert!(report["unreadable"][0].as_str().unwrap().contains("prod/four"), "{report}");
+    let incomplete = report["incomplete"].to_string();
+    assert!(incomplete.contains("prod/foreign") && incomplete.contains("prod/one"), "{report}");
+    for name in ["one", "four", "foreign"] {
+        assert_eq!(other.ok(&["backup", "show", name])["state"], "incomplete", "{name}");
+        assert_eq!(other.run(&["backup", "verify", name]).code, 4, "{name}");
+    }
+    assert_eq!(other.ok(&["backup", "show", "two"])["state"], "succeeded");
+
+    // What an attempt left is removed when a person asks for it by name; what nothing names is left alone.
+    assert_eq!(other.ok(&["backup", "delete", "one", "--yes"])["state"], "succeeded");
+    assert!(!home.files().iter().any(|f| f.starts_with("prod/backups/one/")), "{:?}", home.files());
+    assert_eq!(other.run(&["backup", "delete", "foreign", "--yes"]).code, 1);
+    assert_eq!(other.ok(&["backup", "delete", "foreign", "--keep-files", "--yes"])["state"], "succeeded");
+    assert!(foreign.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_not_mounted_changes_nothing() {
+    let set = replica_set().await;
+    fill(&set, "shop", 300).await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    home.add_storage("local");
+    let create = ["backup", "create", "--service", "src", "--storage", "local", "--wait", "--name"];
+    let named = |name: &'static str| create.iter().copied().chain([name]).collect::<Vec<_>>();
+    home.ok(&named("one"));
+    let away = home.storage().with_extension("away");
+    fs::rename(home.storage(), &away).unwrap();
+    assert_ne!(home.run(&["storage", "sync", "local"]).code, 0);
+    assert_eq!(home.run(&["storage", "test", "local"]).code, 1);
+    assert_eq!(home.run(&["backup", "verify", "one"]).code, 1);
+    assert_eq!(home.ok(&["backup", "show", "one"])["verify_error"], json!(null));
+    assert_eq!(home.run(&named("two")).code, 1, "a backup went to the disk below the mount point");
+    assert_eq!(home.ok(&["backup", "show", "one"])["state"], "succeeded");
+    assert_eq!(home.run(&["backup", "delete", "one", "--yes"]).code, 1);
+    assert!(!home.storage().exists());
+    fs::rename(&away, home.storage()).unwrap();
+    // The delete had not begun; looking at the storage says that the backup is good.
+    home.ok(&["storage", "sync", "local"]);
+    assert_eq!(home.ok(&["backup", "show", "one"])["state"], "succeeded");
+    assert_eq!(home.ok(&["backup", "verify", "one"])["state"], "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_restore_says_what_the_target_is_like() {
+    let set = replica_set().await;
+    fill(&set, "shop", 30_000).await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    home.add_storage("local");
+    home.ok(&["backup", "create", "--service", "src", "--storage", "local", "--name", "one", "--wait"]);
+    let mut cancelled = 0;
+    for round in 0..6 {
+        let rename = format!("shop=copy{round}");
+        let id = home.ok(&["restore", "one", "--to", "src", "--rename", &rename, "--yes"])["id"].as_i64().unwrap();
+        daemon::until("it writes, or is done", || {
+            let job = home.job(id);
+            job["progress"]["bytes_done"].as_u64().unwrap() > 0 || job["state"] == "succeeded"
+        });
+        home.run(&["job", "cancel", &id.to_string()]);
+        daemon::until("it has ended", || ["cancelled", "succeeded"].contains(&home.job(id)["state"].as_str().unwrap()));
+        let job = home.job(id);
+        if job["state"] == "cancelled" {
+            cancelled += 1;
+            assert!(job["hint"].as_str().is_some_and(|h| h.contains("incomplete") || h.contains("copy")), "{job}");
+        }
+    }
+    assert!(cancelled > 0, "every restore was faster than its cancel");
+}
