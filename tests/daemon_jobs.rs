@@ -28,6 +28,11 @@ async fn a_backup_is_made_verified_restored_and_deleted() {
     assert_eq!(home.ok(&["backup", "verify", "one"])["state"], "succeeded");
     assert!(home.ok(&["backup", "show", "one"])["verified_at"].is_string());
 
+    let to = home.path().join("export");
+    home.ok(&["backup", "export", "one", "--to", to.to_str().unwrap()]);
+    assert!(to.join("shop/items.bson").metadata().unwrap().len() > 3_000 && to.join("oplog.bson").exists());
+    assert_eq!(home.run(&["backup", "export", "one", "--to", to.to_str().unwrap()]).code, 4);
+
     let into = ["restore", "one", "--to", "src", "--rename", "shop=copy"];
     let plan = home.run(&into);
     assert_eq!(plan.code, 4, "{}", plan.stderr);
@@ -198,4 +203,35 @@ fn with_backup_management_off_nothing_starts() {
     assert!(ran.stderr.contains("mongokeep settings set backup.enabled true"), "{}", ran.stderr);
     assert_eq!(home.ok(&["job", "list"]), json!([]));
     assert_eq!(home.daemon_pid(), None);
+}
+
+/// CPU time a process has used, in seconds (proc(5), fields utime and stime in ticks of 1/100 s).
+fn cpu_seconds(pid: i32) -> f64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11..13].iter().map(|t| t.parse::<f64>().unwrap()).sum::<f64>() / 100.0
+}
+
+#[test]
+fn an_idle_daemon_costs_nothing_and_takes_a_job_at_once() {
+    let home = Home::new();
+    home.add_service("src", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100");
+    home.add_storage("local");
+    home.start_daemon();
+    let pid = home.daemon_pid().unwrap();
+    let before = cpu_seconds(pid);
+    let began = std::time::Instant::now();
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    let share = (cpu_seconds(pid) - before) / began.elapsed().as_secs_f64();
+    assert!(share < 0.02, "an idle daemon uses {:.2} % of a processor", share * 100.0);
+
+    let client = home.client();
+    let values = [("service", "src"), ("storage", "local"), ("name", "one")];
+    let values = values.iter().map(|(k, v)| ((*k).to_owned(), vec![(*v).to_owned()])).collect();
+    let job = client.create_backup(&values).unwrap();
+    let queued = std::time::Instant::now();
+    until("it is taken", || client.job(job.id).unwrap().started_at.is_some());
+    let took = queued.elapsed();
+    eprintln!("idle {:.2} % of a processor; taken after {took:?}", share * 100.0);
+    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
 }

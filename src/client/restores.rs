@@ -6,13 +6,17 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::Client;
+use crate::artifact::layout::BackupRoot;
+use crate::config::Settings;
 use crate::domain::fields::NOT_BUILT;
 use crate::domain::job::Job;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
-use crate::engine::{Meter, logical};
+use crate::engine::{Context, Limits, Meter, logical};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
 use crate::mongo::connect::CHECK_TIMEOUT;
+use crate::storage;
+use crate::storage::retry::{Backoff, Retrying};
 
 impl Client {
     /// Looks at backup and target and says what a restore would do; writes nothing.
@@ -33,10 +37,34 @@ impl Client {
         self.queue(|| self.store.enqueue_restore(request, plan))
     }
 
-    /// Writes the stock layout of `mongodump` below `to`, which must be empty or absent.
-    pub async fn export_backup(&self, name: &str, _to: &Path, _meter: Arc<Meter>) -> Result<()> {
-        self.readable(name)?;
-        Err(Error::new(ErrorKind::Unsupported, format!("export is {NOT_BUILT}")))
+    /// Writes the stock layout of `mongodump` below `to`, which must be empty or absent. What is left out is a warning
+    /// of `meter`. Dropped, it ends and removes what it wrote.
+    pub async fn export_backup(&self, name: &str, to: &Path, meter: Arc<Meter>) -> Result<()> {
+        let backup = self.readable(name)?;
+        let location = self.store.storage(&backup.storage)?;
+        let root = BackupRoot::new(&backup.folder, &backup.name)?;
+        let settings = Settings::load(&self.home)?;
+        let limits = Limits { parallel_collections: settings.parallel_collections(), ..Limits::default() };
+        let cancel = CancellationToken::new();
+        let _ends = cancel.clone().drop_guard();
+        let ctx = Context { cancel: cancel.clone(), meter: Arc::clone(&meter), limits };
+        let (to, handle) = (to.to_owned(), tokio::runtime::Handle::current());
+        // On a thread of its own, which outlives this future long enough to clean up.
+        let work = tokio::task::spawn_blocking(move || {
+            handle.block_on(async move {
+                let storage = storage::open(&location.config).await?;
+                let storage = Arc::new(Retrying::new(storage, Backoff::default(), cancel));
+                logical::export(&ctx, storage, &root, &to).await
+            })
+        });
+        let report = work
+            .await
+            .map_err(|e| Error::new(ErrorKind::Internal, "the export ended by a bug in mongokeep").source(e))??;
+        for left in &report.left_out {
+            meter.warn(format!("left out: {}: {}", left.what, left.why));
+        }
+        meter.info(format!("restore it with: {}", report.command));
+        Ok(())
     }
 }
 
