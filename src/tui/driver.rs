@@ -4,11 +4,12 @@
 //! otherwise. Nothing is sent to the terminal while nothing changes.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use crossterm::event::{Event, EventStream};
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -83,7 +84,7 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
         }
         // What has piled up meanwhile costs one frame, not one each.
         for _ in 0..QUEUE {
-            let msg = match events.next().now_or_never() {
+            let msg = match at_hand(&mut events).await {
                 Some(Some(Ok(event))) => message(event),
                 _ => inbox.try_recv().ok(),
             };
@@ -230,6 +231,18 @@ fn tell_reader(model: &Model, want: &watch::Sender<Wanted>) {
         *w = next;
         wake
     });
+}
+
+/// The next event if it is here already. It is polled with this task's own waker: the stream remembers the first waker
+/// it is given, and one that wakes nobody would leave every later key unseen until something else moves.
+async fn at_hand(events: &mut EventStream) -> Option<Option<std::io::Result<Event>>> {
+    std::future::poll_fn(|context| {
+        Poll::Ready(match events.poll_next_unpin(context) {
+            Poll::Ready(event) => Some(event),
+            Poll::Pending => None,
+        })
+    })
+    .await
 }
 
 /// Reads the store whenever its number changes, and the log that is shown.
