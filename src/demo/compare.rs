@@ -156,7 +156,8 @@ async fn find(db: &Database, name: &str, order: Document) -> Result<mongodb::Cur
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::{sample, writer::Writer};
+    use crate::demo::sample;
+    use crate::demo::writer::{Errors, Writer};
     use crate::sandbox::{Mongod, ReplicaSet, ReplicaSetOptions};
 
     /// Everything agrees with itself, and each kind of damage is found.
@@ -166,7 +167,7 @@ mod tests {
         let set = ReplicaSet::start(&mongod, ReplicaSetOptions::default()).await.unwrap();
         let client = set.client().await.unwrap();
         sample::fill(&client).await.unwrap();
-        let writer = Writer::start(&client);
+        let writer = Writer::start(&client, Errors::Fail);
         writer.wait_for(300).await;
         let record = writer.stop().await.unwrap();
         let compare = async |at: Timestamp| {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::compare::{self, Comparison};
 use super::sample::DATABASES;
 use super::stage::{SERVICE, STORAGE, Stage, say, values};
+use super::writer::Errors;
 use crate::domain::job::{Job, JobState};
 use crate::domain::restore::RestoreRequest;
 use crate::domain::text;
@@ -39,14 +40,14 @@ pub struct Summary {
 
 /// Runs it on `stage`.
 pub async fn run(stage: &Stage) -> Result<Summary> {
-    let writer = stage.start_writer();
+    stage.start_daemon().await?;
+    let writer = stage.start_writer(Errors::Fail);
     // Something must have been changed before, too.
     writer.wait_for(100).await;
 
     let start = Instant::now();
     let before = writer.changes();
     let job = stage.client.create_backup(&values([("service", SERVICE), ("storage", STORAGE)]))?;
-    stage.adopt_daemon()?;
     let job = finished(stage, job, "backup").await?;
     let backup_seconds = start.elapsed().as_secs_f64();
     let changes_during_backup = writer.changes() - before;

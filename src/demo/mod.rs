@@ -11,6 +11,7 @@ mod writer;
 
 use crate::error::{Error, ErrorKind, Result};
 use stage::Stage;
+use writer::Errors;
 
 /// What `mongokeep demo` was asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,6 +59,11 @@ fn driver(what: impl std::fmt::Display, error: mongodb::error::Error) -> Error {
 }
 
 async fn screen(stage: &Stage) -> Result<u8> {
-    let _writer = stage.start_writer();
-    Err(Error::new(ErrorKind::Unsupported, format!("the screen of {:?}", stage.home)))
+    // Whoever tries things out may well restore over what the writer writes to.
+    let writer = stage.start_writer(Errors::GoOn);
+    stage.start_daemon().await?;
+    crate::tui::run(stage.client.clone(), crate::tui::Options::default()).await?;
+    stage::say("removing the servers, the backups and the home of the demo");
+    writer.stop().await?;
+    Ok(0)
 }

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::time::Instant;
 
 use super::sample;
-use super::writer::Writer;
+use super::writer::{Errors, Writer};
 use crate::client::{Client, Values};
 use crate::config::Home;
 use crate::domain::text;
@@ -19,7 +19,7 @@ pub const STORAGE: &str = "local";
 pub struct Stage {
     pub client: Client,
     pub database: mongodb::Client,
-    pub home: Home,
+
     pub set: ReplicaSet,
     scratch: Scratch,
 }
@@ -43,16 +43,19 @@ impl Stage {
         client.add_service(&values([("name", SERVICE), ("uri", &set.uri()), ("cluster", "demo")]))?;
         let folder = scratch.path().join("backups").display().to_string();
         client.add_storage(&values([("name", STORAGE), ("type", "filesystem"), ("path", &folder)]))?;
-        Ok(Self { client, database, home, set, scratch })
+        Ok(Self { client, database, set, scratch })
     }
 
-    pub fn start_writer(&self) -> Writer {
-        Writer::start(&self.database)
+    pub fn start_writer(&self, errors: Errors) -> Writer {
+        Writer::start(&self.database, errors)
     }
 
-    /// Has the daemon of this home end with us, however we end.
-    pub fn adopt_daemon(&self) -> Result<()> {
-        let status = self.client.daemon_status()?;
+    /// Starts the daemon of this home, which ends with us, however we end.
+    pub async fn start_daemon(&self) -> Result<()> {
+        let client = self.client.clone();
+        let status = tokio::task::spawn_blocking(move || client.ensure_daemon())
+            .await
+            .map_err(|e| Error::new(ErrorKind::Internal, "starting the daemon of the demo").source(e))??;
         status.pid.map_or(Ok(()), |pid| self.scratch.register(pid))
     }
 

@@ -32,6 +32,15 @@ struct Record {
     count: AtomicU64,
 }
 
+/// What the writer does when a change fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Errors {
+    /// It ends: its record would no longer be complete.
+    Fail,
+    /// It waits a little and goes on.
+    GoOn,
+}
+
 /// The writer at work.
 pub struct Writer {
     record: Arc<Record>,
@@ -41,9 +50,9 @@ pub struct Writer {
 
 impl Writer {
     /// Starts it on the sample data behind `client`.
-    pub fn start(client: &Client) -> Self {
+    pub fn start(client: &Client, errors: Errors) -> Self {
         let (record, stop): (Arc<Record>, _) = (Arc::default(), CancellationToken::new());
-        let task = tokio::spawn(write(client.clone(), record.clone(), stop.clone()));
+        let task = tokio::spawn(write(client.clone(), record.clone(), stop.clone(), errors));
         Self { record, stop, task }
     }
 
@@ -72,7 +81,7 @@ impl Writer {
     }
 }
 
-/// Everything a writer did to `shop.carts`.
+/// Everything a writer that fails on errors did to `shop.carts`.
 pub struct Written {
     changes: Vec<Change>,
 }
@@ -100,23 +109,31 @@ impl Written {
     }
 }
 
-async fn write(client: Client, record: Arc<Record>, stop: CancellationToken) -> Result<()> {
+async fn write(client: Client, record: Arc<Record>, stop: CancellationToken, errors: Errors) -> Result<()> {
     let mut random = Random::new(42);
     let shop = client.database("shop");
     let mut transfer = 0;
     while !stop.is_cancelled() {
-        if random.below(4) == 0 {
+        let done = if random.below(4) == 0 {
             transfer += 1;
-            transfer_money(&client, &mut random, transfer).await?;
-            record.count.fetch_add(1, Ordering::Relaxed);
+            transfer_money(&client, &mut random, transfer).await
         } else {
-            let change = change_cart(&shop, &mut random).await?;
-            if let Ok(mut changes) = record.changes.lock() {
-                changes.push(change);
+            change_cart(&shop, &mut random).await.map(|change| {
+                if let Ok(mut changes) = record.changes.lock()
+                    && errors == Errors::Fail
+                {
+                    changes.push(change);
+                }
+            })
+        };
+        match done {
+            Ok(()) => {
+                record.count.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            record.count.fetch_add(1, Ordering::Relaxed);
+            Err(e) if errors == Errors::Fail => return Err(e),
+            Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
         }
-        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     Ok(())
 }
