@@ -103,6 +103,12 @@ async fn a_disk_that_is_not_mounted_changes_nothing() {
     home.ok(&["storage", "sync", "local"]);
     assert_eq!(home.ok(&["backup", "show", "one"])["state"], "succeeded");
     assert_eq!(home.ok(&["backup", "verify", "one"])["state"], "succeeded");
+
+    // Also when every backup was deleted before: the folder has been there.
+    home.ok(&["backup", "delete", "one", "--yes"]);
+    fs::rename(home.storage(), &away).unwrap();
+    assert_eq!(home.run(&named("three")).code, 1);
+    assert!(!home.storage().exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
