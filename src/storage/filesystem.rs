@@ -10,6 +10,7 @@ use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -62,17 +63,12 @@ impl Storage for Filesystem {
         let handle = wanted.handle();
         blocking(move || {
             let draft = Draft::create(root, key)?;
-            let written = draft
+            draft
                 .file
                 .write_all_at(&body, 0)
                 .map_err(|e| draft.failure("writing", e))
                 .and_then(|()| draft.sync())
-                .and_then(|()| draft.publish(&handle, mode));
-            if written.is_err() {
-                // The first error is the one that explains; what cannot be removed now is left to `sweep`.
-                let _ = draft.discard();
-            }
-            written
+                .and_then(|()| draft.publish(&handle, mode))
         })
         .await
     }
@@ -176,7 +172,8 @@ impl Storage for Filesystem {
     }
 }
 
-/// A file on its way to become an object.
+/// A file on its way to become an object. Dropped before that, it removes itself: a call may be given up at any moment,
+/// also while its thread creates the file that nobody else knows of.
 #[derive(Debug)]
 struct Draft {
     root: Arc<Root>,
@@ -184,6 +181,8 @@ struct Draft {
     folder: OwnedFd,
     temporary: String,
     file: File,
+    /// It has become an object, or is removed.
+    settled: AtomicBool,
 }
 
 impl Draft {
@@ -203,7 +202,10 @@ impl Draft {
                 Err(e) => Err(root.failure(format!("writing {}/{key}", root.shown()), e)),
             });
             match created {
-                Ok(Some((folder, file))) => return Ok(Self { root, key, folder, temporary, file }),
+                Ok(Some((folder, file))) => {
+                    let settled = AtomicBool::new(false);
+                    return Ok(Self { root, key, folder, temporary, file, settled });
+                }
                 Ok(None) => {}
                 Err(e) => {
                     root.remove_empty_parents(&key);
@@ -242,6 +244,7 @@ impl Draft {
                 ),
                 _ => self.failure("naming", e),
             })?;
+        self.settled.store(true, Ordering::Relaxed);
         rustix::fs::fsync(&self.folder).map_err(|e| self.failure("syncing the folder of", e.into()))
     }
 
@@ -277,8 +280,18 @@ impl Draft {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(errno) => return Err(self.failure("removing", errno.into())),
         }
+        self.settled.store(true, Ordering::Relaxed);
         self.root.remove_empty_parents(&self.key);
         Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.settled.load(Ordering::Relaxed) {
+            // What cannot be removed now is left to `sweep`.
+            let _ = self.discard();
+        }
     }
 }
 
