@@ -146,7 +146,7 @@ async fn export(context: &Context, name: &str, to: &str) -> Result<u8> {
             let _ = sender.try_send(text);
         }
     }));
-    let work = client.export_backup(name, &to, meter.clone());
+    let work = client.export_backup(name, &to, meter.clone(), context.interrupted().token());
     tokio::pin!(work);
     let mut line = Line::new(&context.out);
     let began = Instant::now();
@@ -172,20 +172,24 @@ async fn export(context: &Context, name: &str, to: &str) -> Result<u8> {
     for text in messages.try_iter() {
         output::stderr(&format!("warning: {}", escape(&text)));
     }
-    result?;
-    let done = meter.snapshot();
+    let report = result?;
     let value = json!({
         "backup": name,
         "to": to.to_string_lossy(),
-        "bytes": done.bytes_done,
-        "documents": done.documents_done,
-        "objects": done.objects_done,
+        "bytes": report.bytes,
+        "documents": report.documents,
+        "objects": report.collections + report.views,
+        "oplog_entries": report.oplog_entries,
+        "left_out": report.left_out,
+        "command": report.command,
         "seconds": began.elapsed().as_secs_f64(),
     });
     context.out.result(&value, || {
-        let folder = to.display().to_string();
-        let quoted = plan::quoted(&folder);
-        format!("exported to {}\nrestore it with mongorestore --oplogReplay {}\n", escape(&folder), escape(&quoted))
+        let mut text = format!("exported to {}\n", escape(&to.display().to_string()));
+        for left in &report.left_out {
+            text.push_str(&format!("left out: {}: {}\n", escape(&left.what), escape(&left.why)));
+        }
+        text + &format!("restore it with {}\n", escape(&report.command))
     })?;
     Ok(0)
 }

@@ -2,9 +2,11 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ArgMatches;
+use tokio_util::sync::CancellationToken;
 
 use super::output::Out;
 use super::redact::Redactor;
@@ -54,15 +56,31 @@ impl Context {
 
 /// The error that Ctrl-C ends a command with.
 #[derive(Clone, Default)]
-pub struct Interrupted(Arc<Mutex<Option<(String, String)>>>);
+pub struct Interrupted {
+    left: Arc<Mutex<Option<(String, String)>>>,
+    cancel: CancellationToken,
+    takes_back: Arc<AtomicBool>,
+}
 
 impl Interrupted {
     pub fn leaves(&self, what: impl Into<String>, hint: impl Into<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((what.into(), hint.into()));
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some((what.into(), hint.into()));
+    }
+
+    /// The token that Ctrl-C cancels, for a command that then removes what it wrote and ends by itself.
+    pub fn token(&self) -> CancellationToken {
+        self.takes_back.store(true, Ordering::Relaxed);
+        self.cancel.clone()
+    }
+
+    /// Tells the command. Whether it ends by itself.
+    pub fn tell(&self) -> bool {
+        self.cancel.cancel();
+        self.takes_back.load(Ordering::Relaxed)
     }
 
     pub fn error(&self) -> Error {
-        match self.0.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+        match self.left.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             Some((what, hint)) => Error::new(ErrorKind::Cancelled, format!("interrupted: {what}")).hint(hint),
             None => Error::new(ErrorKind::Cancelled, "interrupted"),
         }

@@ -8,6 +8,7 @@
 use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::ArgMatches;
 use clap::error::ErrorKind as Usage;
@@ -34,6 +35,9 @@ mod wait;
 
 use context::Context;
 use redact::Redactor;
+
+/// How long an interrupted command may take to remove what it wrote.
+const TAKE_BACK: Duration = Duration::from_secs(2);
 
 /// Runs the program with these arguments (the first is its own name) and returns its exit code.
 pub fn main(args: Vec<OsString>) -> ExitCode {
@@ -72,10 +76,16 @@ async fn dispatch(context: Context, matches: ArgMatches) -> Result<u8> {
         Some(("demo", sub)) => demo(&context, sub).await,
         _ => {
             let interrupted = context.interrupted();
-            let work = tokio::spawn(async move { command(&context, &matches).await });
-            tokio::select! {
-                done = work => done.map_err(|e| Error::new(ErrorKind::Internal, "the command broke off").source(e))?,
-                _ = tokio::signal::ctrl_c() => Err(interrupted.error()),
+            let mut work = tokio::spawn(async move { command(&context, &matches).await });
+            let done = tokio::select! {
+                done = &mut work => Some(done),
+                _ = tokio::signal::ctrl_c() => {
+                    if interrupted.tell() { tokio::time::timeout(TAKE_BACK, &mut work).await.ok() } else { None }
+                }
+            };
+            match done {
+                Some(done) => done.map_err(|e| Error::new(ErrorKind::Internal, "the command broke off").source(e))?,
+                None => Err(interrupted.error()),
             }
         }
     }

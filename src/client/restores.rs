@@ -11,6 +11,7 @@ use crate::config::Settings;
 use crate::domain::fields::NOT_BUILT;
 use crate::domain::job::Job;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
+use crate::engine::logical::ExportReport;
 use crate::engine::{Context, Limits, Meter, logical};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
@@ -37,17 +38,22 @@ impl Client {
         self.queue(|| self.store.enqueue_restore(request, plan))
     }
 
-    /// Writes the stock layout of `mongodump` below `to`, which must be empty or absent. What is left out is a warning
-    /// of `meter`. Dropped, it ends and removes what it wrote.
-    pub async fn export_backup(&self, name: &str, to: &Path, meter: Arc<Meter>) -> Result<()> {
+    /// Writes the stock layout of `mongodump` below `to`, which must be empty or absent. When `cancel` is called, or
+    /// this is dropped, what was written is removed; only whoever waits for the end knows that it was.
+    pub async fn export_backup(
+        &self,
+        name: &str,
+        to: &Path,
+        meter: Arc<Meter>,
+        cancel: CancellationToken,
+    ) -> Result<ExportReport> {
         let backup = self.readable(name)?;
         let location = self.store.storage(&backup.storage)?;
         let root = BackupRoot::new(&backup.folder, &backup.name)?;
         let settings = Settings::load(&self.home)?;
         let limits = Limits { parallel_collections: settings.parallel_collections(), ..Limits::default() };
-        let cancel = CancellationToken::new();
         let _ends = cancel.clone().drop_guard();
-        let ctx = Context { cancel: cancel.clone(), meter: Arc::clone(&meter), limits };
+        let ctx = Context { cancel: cancel.clone(), meter, limits };
         let (to, handle) = (to.to_owned(), tokio::runtime::Handle::current());
         // On a thread of its own, which outlives this future long enough to clean up.
         let work = tokio::task::spawn_blocking(move || {
@@ -57,14 +63,7 @@ impl Client {
                 logical::export(&ctx, storage, &root, &to).await
             })
         });
-        let report = work
-            .await
-            .map_err(|e| Error::new(ErrorKind::Internal, "the export ended by a bug in mongokeep").source(e))??;
-        for left in &report.left_out {
-            meter.warn(format!("left out: {}: {}", left.what, left.why));
-        }
-        meter.info(format!("restore it with: {}", report.command));
-        Ok(())
+        work.await.map_err(|e| Error::new(ErrorKind::Internal, "the export ended by a bug in mongokeep").source(e))?
     }
 }
 

@@ -6,7 +6,7 @@ use crate::error::{ErrorKind, Result};
 use crate::storage::{self, Storage};
 
 /// A manifest of a million collections is smaller than this.
-const MANIFEST_LIMIT: usize = 512 << 20;
+pub(super) const MANIFEST_LIMIT: usize = 512 << 20;
 const ATTEMPT_LIMIT: usize = 1 << 20;
 
 /// Reads and checks a manifest.

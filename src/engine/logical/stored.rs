@@ -8,19 +8,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
-use crate::artifact::read::{Documents, ReadOptions, read_small, read_whole};
+use crate::artifact::read::{Documents, ReadOptions, read_small};
 use crate::domain::namespace::Namespace;
 use crate::domain::restore::CollectionKind;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
+use crate::engine::stored::read_manifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::catalogue::{Catalogue, Collection};
 use crate::mongo::oplog::entry::{Entry, Uuid};
 use crate::mongo::oplog::transactions::{Open, Transactions};
 use crate::storage::Storage;
-
-/// No manifest is larger: it has a few hundred bytes for each part of 256 MiB.
-pub(super) const MANIFEST_LIMIT: usize = 256 << 20;
 
 /// A backup in a storage: where its objects are, and what its manifest says. Cheap to clone.
 #[derive(Clone)]
@@ -39,16 +37,9 @@ impl Stored {
 
     /// Reads the manifest below `root`.
     ///
-    /// Errors: `NotFound` when there is none, `Corrupt` and `Unsupported` as [`Manifest::from_bytes`], what the storage
-    /// reported.
+    /// Errors: those of [`read_manifest`].
     pub async fn open(storage: Arc<dyn Storage>, root: &BackupRoot) -> Result<Self> {
-        let key = root.manifest()?;
-        if storage.stat(&key).await?.is_none() {
-            let (name, place) = (root.key(), escape(&storage.place()));
-            return Err(Error::new(ErrorKind::NotFound, format!("there is no backup {name} in {place}")));
-        }
-        let bytes = read_whole(storage.as_ref(), &key, MANIFEST_LIMIT).await?;
-        let manifest = Manifest::from_bytes(key.as_str(), &bytes)?;
+        let manifest = read_manifest(storage.as_ref(), root).await?;
         Ok(Self { storage, root: root.clone(), manifest: Arc::new(manifest) })
     }
 

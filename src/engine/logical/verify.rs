@@ -13,7 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
-use super::stored::{Definition, MANIFEST_LIMIT, Stored};
+use super::stored::{Definition, Stored};
 use crate::artifact::contradictions::contradictions;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{Attempt, CollectionEntry, Manifest, ObjectEntry};
@@ -23,6 +23,7 @@ use crate::domain::restore::CollectionKind;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
+use crate::engine::stored::MANIFEST_LIMIT;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::entry::Entry;
 use crate::storage::Storage;

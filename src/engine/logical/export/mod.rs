@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
 use futures_util::stream;
+use futures_util::{FutureExt, StreamExt};
 use mongodb::bson::{Bson, Document, doc};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
@@ -273,8 +273,9 @@ async fn write(
     let stop = ctx.cancel.child_token();
     let run = Context { cancel: stop.clone(), ..ctx.clone() };
     let writers = ctx.limits.parallel_collections.clamp(1, 4);
-    let mut running = stream::iter(items.iter().map(|item| write_item(&run, stored, item, target, &folders)))
-        .buffer_unordered(writers);
+    // Boxed, so that the whole can be spawned: the compiler does not see that the closure works for every lifetime.
+    let work: Vec<_> = items.iter().map(|item| write_item(&run, stored, item, target, &folders).boxed()).collect();
+    let mut running = stream::iter(work).buffer_unordered(writers);
     let (mut last, mut failed) = (BTreeMap::new(), None);
     while let Some(outcome) = running.next().await {
         match outcome {
