@@ -78,6 +78,26 @@ async fn a_range_goes_on_behind_its_last_document() {
     assert_no_orphans(&folder, &manifest);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oplog_entry_may_be_larger_than_a_document() {
+    let set = support::replica_set().await;
+    let client = set.client().await.unwrap();
+    let collection = client.database("large").collection::<Document>("documents");
+    collection.insert_one(doc! {"_id": 0}).await.unwrap();
+    let folder = Folder::new();
+    let gate = Gate::new(&folder.storage, &["/documents"]);
+    let running = start(&set.uri(), Arc::clone(&gate) as Arc<dyn Storage>, request("large"), Limits::default()).await;
+    gate.all_held().await;
+    let overhead = doc! {"_id": 1, "text": ""}.to_vec().unwrap().len();
+    collection.insert_one(doc! {"_id": 1, "text": "x".repeat((16 << 20) - overhead)}).await.unwrap();
+    gate.open();
+    let (manifest, log) = running.done().await;
+    let manifest = manifest.unwrap_or_else(|e| panic!("{e:?} {log:#?}"));
+    let entries = documents(&folder, &manifest, &manifest.oplog).await;
+    assert!(entries.iter().any(|e| e.len() > 16 << 20), "the largest entry is not there");
+    verify_ok(&folder, &manifest).await;
+}
+
 /// The positions of a backup's oplog, with the command of each entry where it is one.
 async fn oplog(folder: &Folder, manifest: &mongokeep::artifact::manifest::Manifest) -> Vec<(Timestamp, Document)> {
     let entries = documents(folder, manifest, &manifest.oplog).await;

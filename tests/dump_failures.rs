@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 use mongodb::bson::{Document, doc};
 use mongokeep::artifact::layout::BackupRoot;
 use mongokeep::domain::key::Key;
+use mongokeep::domain::secret::Secret;
 use mongokeep::engine::Limits;
 use mongokeep::engine::logical::{discard, dump};
 use mongokeep::error::ErrorKind;
+use mongokeep::mongo::topology;
 use mongokeep::sandbox::{Member, ReplicaSet, ReplicaSetOptions};
 use mongokeep::storage::{PutMode, Storage};
+use tokio_util::sync::CancellationToken;
 
 mod support;
 use support::dumps::{Folder, Gate, context, dump_ok, fill, request, server, start, verify_ok};
@@ -91,6 +94,57 @@ async fn losing_the_member_fails_the_attempt() {
     let error = outcome.unwrap_err();
     assert!(error.is_retryable(), "{error:?}");
     assert!(error.full().contains("prod"), "{error}");
+    assert_eq!(folder.files(), Vec::<String>::new(), "{log:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_of_the_member_fails_the_attempt() {
+    let options = ReplicaSetOptions::default().members(3).test_commands();
+    let set = ReplicaSet::start(&support::mongod().await, options).await.unwrap();
+    let client = set.client().await.unwrap();
+    fill(&client, "shop", "orders", 24).await;
+    let old = set.primary().await.unwrap();
+    let others: Vec<usize> = (0..3).filter(|i| *i != old).collect();
+    let folder = Folder::new();
+    let gate = Gate::new(&folder.storage, &["/orders/"]);
+    let uri = set.direct_uri(old);
+    let member = mongokeep::mongo::Server::connect("prod", &Secret::new(&*uri), Duration::from_secs(10)).await.unwrap();
+    let cancel = CancellationToken::new();
+    let before = topology::continuity(&member, &cancel).await.unwrap();
+    let running = start(&uri, Arc::clone(&gate) as Arc<dyn Storage>, request("rollback"), Limits::default()).await;
+    gate.all_held().await;
+    // What the old primary writes now reaches nobody, and another is elected without it.
+    let producer = |mode: &str| doc! {"configureFailPoint": "stopReplProducer", "mode": mode};
+    for i in &others {
+        set.direct_client(*i).await.unwrap().database("admin").run_command(producer("alwaysOn")).await.unwrap();
+    }
+    let direct = set.direct_client(old).await.unwrap();
+    let write = doc! {"insert": "lost", "documents": [{"_id": 1}], "writeConcern": {"w": 1}};
+    direct.database("shop").run_command(write).await.unwrap();
+    let new = set.direct_client(others[0]).await.unwrap().database("admin");
+    let began = Instant::now();
+    loop {
+        // Refused while the last election is too near.
+        let _ = new.run_command(doc! {"replSetStepUp": 1}).await;
+        let _ = new.run_command(doc! {"replSetAbortPrimaryCatchUp": 1}).await;
+        if new.run_command(doc! {"hello": 1}).await.unwrap().get_bool("isWritablePrimary").unwrap() {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "nobody else was elected");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    for i in &others {
+        set.direct_client(*i).await.unwrap().database("admin").run_command(producer("off")).await.unwrap();
+    }
+    let began = Instant::now();
+    while topology::continuity(&member, &cancel).await.is_ok_and(|now| now == before) {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing was rolled back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    gate.open();
+    let (outcome, log) = running.done().await;
+    let error = outcome.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
     assert_eq!(folder.files(), Vec::<String>::new(), "{log:#?}");
 }
 
