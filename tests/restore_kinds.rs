@@ -200,3 +200,22 @@ async fn expiry_is_left_out_on_request_and_named() {
     assert_eq!(state["d.c"].indexes.keys().collect::<Vec<_>>(), ["_id_", "x"]);
     assert!(!state["d.series"].options.contains_key("expireAfterSeconds"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_documents() {
+    let pair = Pair::start().await;
+    let c = pair.from.database("d").collection::<Document>("c");
+    let largest = |id: i32| {
+        let empty = doc! {"_id": id, "pad": ""}.to_vec().unwrap().len();
+        doc! {"_id": id, "pad": "x".repeat(16_777_216 - empty)}
+    };
+    for document in [doc! {"_id": 0}, largest(1), doc! {"_id": 2}, largest(3), doc! {"_id": 4}] {
+        c.insert_one(document).await.unwrap();
+    }
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read("d", "c").await;
+    c.insert_one(largest(5)).await.unwrap();
+    c.replace_one(doc! {"_id": 4}, largest(4)).await.unwrap();
+    c.update_one(doc! {"_id": 2}, doc! {"$set": {"pad": largest(2).get_str("pad").unwrap()}}).await.unwrap();
+    pair.round_trip(recording, "largest").await;
+}
