@@ -672,6 +672,19 @@ fn a_waiting_backup_is_in_the_list_before_it_is_in_the_catalogue() {
 }
 
 #[test]
+fn a_job_that_came_and_ended_between_two_looks_is_announced() {
+    use mongokeep::domain::job::{JobKind, JobState};
+    let mut model = start();
+    assert_eq!(model.messages.len(), 0, "what was there before is no news");
+    let mut snapshot = full_snapshot();
+    let mut jobs = (*snapshot.jobs).clone();
+    jobs.insert(0, job(55, JobKind::Verify, "weekly-46", JobState::Succeeded, 0));
+    snapshot.jobs = Arc::new(jobs);
+    update(&mut model, Msg::Snapshot(Box::new(snapshot)));
+    assert!(shown(&model).contains("verify weekly-46 is done"));
+}
+
+#[test]
 fn every_group_of_keys_is_reachable() {
     let mut seen = std::collections::BTreeSet::new();
     for open in ["1", "3", "4", "4 l", "4 t"] {

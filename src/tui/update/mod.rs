@@ -37,6 +37,10 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             model.lost = Some(problem);
             Vec::new()
         }
+        // Two tasks look at the daemon; the same answer twice is nothing to draw.
+        Msg::Daemon(status) if model.daemon.as_ref() == Some(&status) && model.daemon_problem.is_none() => {
+            return Vec::new();
+        }
         Msg::Daemon(status) => {
             // One that does not run is no answer to why it did not start.
             if status.running {
@@ -142,11 +146,14 @@ fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
 
 /// Says what became of jobs since the last look.
 fn announce(model: &mut Model, next: &Snapshot) {
-    use crate::domain::job::JobState;
-    let ended: Vec<_> = model
-        .unfinished()
-        .filter_map(|before| next.jobs.iter().find(|j| j.id == before.id && j.state.is_finished()).cloned())
-        .collect();
+    use crate::domain::job::{Job, JobState};
+    // A short job may come and end between two looks; what was there at the first look is no news.
+    let newest = model.data.jobs.first().map_or(0, |j| j.id);
+    let is_news = |job: &Job| match model.job(job.id) {
+        Some(before) => !before.state.is_finished(),
+        None => model.loaded && job.id > newest,
+    };
+    let ended: Vec<Job> = next.jobs.iter().filter(|j| j.state.is_finished() && is_news(j)).cloned().collect();
     for job in ended {
         let what = super::view::job_title(&job);
         match job.state {
