@@ -31,7 +31,7 @@ const ITEMS: [(&str, &str); 7] = [
     ("oplog_window", "Oplog window"),
 ];
 
-/// Runs the checks that need the server. Always one item for each of [`ITEMS`], in that order: what cannot be tried
+/// Runs the checks that need the server. Always one item for each of `ITEMS`, in that order: what cannot be tried
 /// because an earlier one failed is skipped. Each connection takes [`CHECK_TIMEOUT`] at most.
 pub async fn run(service: &str, uri: &Secret, cancel: &CancellationToken) -> Vec<CheckItem> {
     let mut report = Report::default();

@@ -2,7 +2,7 @@
 //!
 //! The driver's own types stay in this module and in the engine; its errors become ours in [`error`] and nowhere
 //! else. Its futures must not be dropped half way (a connection whose reply nobody reads is closed, and an
-//! operation may have happened or not), so that everything that can be cancelled goes through [`run`].
+//! operation may have happened or not), so that everything that can be cancelled goes through [`run()`].
 
 pub mod batches;
 pub mod check;

@@ -288,7 +288,7 @@ pub async fn info(server: &Server, cancel: &CancellationToken) -> Result<Service
 }
 
 /// Where the oplog of the member behind `server` (a direct connection) stands. `hello` says it to everybody. A member
-/// that has just started knows no majority-committed position yet; that is waited for, [`MAJORITY_LIMIT`] at most.
+/// that has just started knows no majority-committed position yet; that is waited for, `MAJORITY_LIMIT` at most.
 pub async fn op_times(server: &Server, cancel: &CancellationToken) -> Result<OpTimes> {
     let began = tokio::time::Instant::now();
     loop {
