@@ -213,6 +213,10 @@ fn quotes_a_secret(uri: &str, text: &str) -> bool {
     if let Some((credentials, _)) = rest.rsplit_once('@') {
         secrets.push(credentials.split_once(':').map_or(credentials, |(_, password)| password));
     }
+    // `user:password` without the hosts reads as a host and a port that is not a number.
+    let hosts = rest.split(['/', '?']).next().unwrap_or_default();
+    let ports = hosts.split(',').filter_map(|host| host.split_once(':')).map(|(_, port)| port);
+    secrets.extend(ports.filter(|port| !port.bytes().all(|b| b.is_ascii_digit())));
     // A password with an unescaped separator may be cut by the parser anywhere: every piece of it counts.
     let pieces = secrets.iter().flat_map(|s| s.split(['@', ':', '/', '?', '&', '='])).filter(|p| !p.is_empty());
     let options = rest.split_once('?').map_or("", |(_, options)| options);
