@@ -47,7 +47,10 @@ pub async fn database(client: &Client, db: &str) -> State {
             continue;
         }
         let kind = entry.get_str("type").unwrap().to_owned();
-        let options = entry.get_document("options").unwrap().clone();
+        let mut options = entry.get_document("options").unwrap().clone();
+        // Marks the target of an `$out` that is under way, for removal at the next start. A restore leaves the mark
+        // out on purpose: on a collection that was renamed meanwhile it would cost the data.
+        options.remove("temp");
         let (mut indexes, mut documents, mut hash) = (BTreeMap::new(), 0, String::new());
         if kind == "collection" {
             indexes = self::indexes(&database, &name).await;
