@@ -90,7 +90,7 @@ fn order(rng: &mut StdRng, i: i64) -> RawDocumentBuf {
 }
 
 fn text(rng: &mut StdRng, i: i64) -> RawDocumentBuf {
-    let length = rng.random_range(2_000..5_000);
+    let length = rng.random_range(2_600..6_200);
     rawdoc! { "_id": format!("text-{i:08}"), "title": words(rng, 40), "text": words(rng, length), "read": rng.random::<i32>() }
 }
 
