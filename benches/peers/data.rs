@@ -55,7 +55,8 @@ async fn fill(client: Client, name: &'static str, count: i64, make: Make) -> (u6
         size += document.as_bytes().len();
         total += document.as_bytes().len() as u64;
         batch.push(document);
-        if size > 8 << 20 || i + 1 == count {
+        // A server takes at most 100,000 documents at once.
+        if size > 8 << 20 || (i + 1) % 50_000 == 0 || i + 1 == count {
             let command = rawdoc! {"insert": name, "documents": std::mem::take(&mut batch), "ordered": false};
             let reply = db.run_raw_command(command).await.unwrap();
             assert!(!reply.contains_key("writeErrors"), "{reply}");
