@@ -79,12 +79,19 @@ async fn a_restore_killed_at_any_moment_is_not_tried_again_by_itself() {
     home.add_service("src", &set.uri());
     home.add_storage("local");
     home.ok(&["backup", "create", "--service", "src", "--storage", "local", "--name", "one", "--wait"]);
+    // How long one takes here, so that the moments lie within it whatever else the machine does.
+    let began = std::time::Instant::now();
+    let id = home.ok(&["restore", "one", "--to", "src", "--rename", "shop=whole", "--yes"])["id"].as_i64().unwrap();
+    let queued = std::time::Instant::now();
+    until("one restore is done", || is_finished(&home.job(id)));
+    let length = u64::try_from(queued.elapsed().as_millis()).unwrap().max(100);
+    eprintln!("a restore takes {length} ms, planned {:?} before", queued - began);
     let mut random = rand::rngs::StdRng::seed_from_u64(42);
     let mut interrupted = 0;
     for moment in 0..MOMENTS {
         let rename = format!("shop=copy{moment}");
         let id = home.ok(&["restore", "one", "--to", "src", "--rename", &rename, "--yes"])["id"].as_i64().unwrap();
-        std::thread::sleep(Duration::from_millis(random.random_range(0..900)));
+        std::thread::sleep(Duration::from_millis(random.random_range(0..length)));
         home.kill_daemon();
         home.start_daemon();
         until("the attempt is ended", || is_finished(&home.job(id)));
