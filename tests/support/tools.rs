@@ -79,7 +79,8 @@ impl Tools {
 
 /// Whether the registry answered that it does not have the module, as against no Go, no network or a failed build.
 fn not_served(why: &str) -> bool {
-    why.starts_with("go get") && ["403 Forbidden", "404 Not Found", "410 Gone"].iter().any(|answer| why.contains(answer))
+    why.starts_with("go get")
+        && ["403 Forbidden", "404 Not Found", "410 Gone"].iter().any(|answer| why.contains(answer))
 }
 
 fn complete(folder: &Path) -> bool {
