@@ -170,7 +170,7 @@ pub const SETTING_FIELDS: &[Field] = &[
     Field::new("backup.enabled", "Backup management", FieldKind::Bool, "with false nothing starts a backup")
         .default("true"),
     Field::new("backup.compression", "Compression", FieldKind::Text, "zstd[:1-19], gzip[:1-9] or none")
-        .default("zstd:1")
+        .default("zstd:2")
         .check(compression_rule),
     Field::new(
         "backup.parallel_collections",
