@@ -44,11 +44,10 @@ impl Tools {
         };
         let must_be_there = std::env::var("CI").as_deref() == Ok("true") && !not_served(&why);
         assert!(!must_be_there, "mongodump and mongorestore are missing: {why}");
-        let test = std::thread::current().name().unwrap_or("a test").to_owned();
         // Not eprintln: the test harness would keep the line to itself.
         let _ = writeln!(
             std::io::stderr(),
-            "\nSKIPPED {test}: it needs mongodump and mongorestore 100.18.0, which are missing: {why}"
+            "\nSKIPPED: this needs mongodump and mongorestore 100.18.0, which are missing: {why}"
         );
         None
     }
