@@ -118,7 +118,7 @@ async fn finished(stage: &Stage, job: Job, what: &str) -> Result<Job> {
     let mut phase = String::new();
     loop {
         let job = stage.client.job(job.id)?;
-        if job.phase != phase {
+        if job.phase != phase && !job.phase.is_empty() {
             phase.clone_from(&job.phase);
             say(&format!("{what}: {}", text::escape(&phase)));
         }
