@@ -118,6 +118,15 @@ impl Store {
     }
 }
 
+/// Every row that is left, each turned into a value by `read`.
+fn all<T>(mut rows: rusqlite::Rows<'_>, read: fn(&rusqlite::Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        out.push(read(row)?);
+    }
+    Ok(out)
+}
+
 /// 32 hex digits that nobody else has.
 pub fn random_id() -> Result<String> {
     let mut bytes = [0_u8; 16];

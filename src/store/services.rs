@@ -31,12 +31,7 @@ impl Store {
     pub fn services(&self) -> Result<Vec<ServiceRow>> {
         self.read(|c| {
             let mut statement = c.prepare_cached(&format!("{COLUMNS} ORDER BY name"))?;
-            let mut rows = statement.query([])?;
-            let mut out = Vec::new();
-            while let Some(row) = rows.next()? {
-                out.push(read(row)?);
-            }
-            Ok(out)
+            super::all(statement.query([])?, read)
         })
     }
 

@@ -41,12 +41,7 @@ impl Store {
     pub fn storages(&self) -> Result<Vec<StorageRow>> {
         self.read(|c| {
             let mut statement = c.prepare_cached(&format!("{COLUMNS} ORDER BY name"))?;
-            let mut rows = statement.query([])?;
-            let mut out = Vec::new();
-            while let Some(row) = rows.next()? {
-                out.push(read(row)?);
-            }
-            Ok(out)
+            super::all(statement.query([])?, read)
         })
     }
 
