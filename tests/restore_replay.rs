@@ -77,6 +77,53 @@ async fn equal_ids_of_other_types_stay_in_order() {
     pair.round_trip(recording, "keys").await;
 }
 
+/// One batch that changes documents that are there, and some that are not.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_finds_nothing_takes_nothing_else_with_it() {
+    let pair = Pair::start().await;
+    let c = pair.from.database("d").collection::<Document>("c");
+    c.insert_many((0..100).map(|n| doc! {"_id": n, "v": 0})).await.unwrap();
+    let mut recording = Recording::begin(&pair.from).await;
+    for n in 0..100 {
+        c.update_one(doc! {"_id": n}, doc! {"$inc": {"v": 1}}).await.unwrap();
+        c.insert_one(doc! {"_id": 1000 + n}).await.unwrap();
+        c.update_one(doc! {"_id": 99 - n}, doc! {"$set": {"w": n}}).await.unwrap();
+    }
+    c.delete_many(doc! {"_id": {"$mod": [3, 0]}}).await.unwrap();
+    recording.read("d", "c").await;
+    for n in 0..100 {
+        c.update_one(doc! {"_id": n}, doc! {"$inc": {"v": 1}}).await.unwrap();
+    }
+    pair.round_trip(recording, "misses").await;
+}
+
+/// The document that was read has an `_id` equal to that of one which the oplog stores first, and not the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_comes_back_in_another_form() {
+    let pair = Pair::start().await;
+    let db = pair.from.database("d");
+    db.run_command(doc! {"create": "words", "collation": {"locale": "fr", "strength": 1}}).await.unwrap();
+    let (words, numbers) = (db.collection::<Document>("words"), db.collection::<Document>("numbers"));
+    words.insert_one(doc! {"_id": "Noël", "n": 0}).await.unwrap();
+    numbers.insert_one(doc! {"_id": 7, "n": 0}).await.unwrap();
+    let mut recording = Recording::begin(&pair.from).await;
+    let forms: [(Bson, Bson); 3] =
+        [("été".into(), 1i32.into()), ("Ete".into(), 1i64.into()), ("ETE".into(), 1.0f64.into())];
+    for (n, (word, number)) in (0i32..).zip(&forms) {
+        for (collection, id) in [(&words, word), (&numbers, number)] {
+            collection.delete_one(doc! {"_id": id}).await.unwrap();
+            collection.insert_one(doc! {"_id": id, "n": n}).await.unwrap();
+            collection.update_one(doc! {"_id": id}, doc! {"$set": {"deep": n}}).await.unwrap();
+            collection.replace_one(doc! {"_id": id}, doc! {"whole": n}).await.unwrap();
+            collection.insert_one(doc! {"_id": format!("other {n}")}).await.unwrap();
+        }
+    }
+    words.delete_one(doc! {"_id": "noel"}).await.unwrap();
+    words.insert_one(doc! {"_id": "NOEL"}).await.unwrap();
+    recording.read_database("d").await;
+    pair.round_trip(recording, "forms").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn zero_timestamps_survive() {
     let pair = Pair::start().await;

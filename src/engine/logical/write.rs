@@ -1,7 +1,5 @@
 //! Commands of a restore that write to the target.
 
-use std::collections::HashSet;
-
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use tokio_util::sync::CancellationToken;
 
@@ -9,7 +7,7 @@ use crate::artifact::bson;
 use crate::domain::namespace::Namespace;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mongo::oplog::apply::{Batch, Sent};
+use crate::mongo::oplog::apply::{Atomic, Batch, Sent};
 use crate::mongo::oplog::entry::OpKind;
 use crate::mongo::{Server, run};
 
@@ -32,8 +30,11 @@ pub(super) struct Applied {
 pub(super) const SCRIPTS: &str = "system.js";
 
 const NAMESPACE_NOT_FOUND: i32 = 26;
-/// An update found nothing.
-const UPDATE_OPERATION_FAILED: i32 = 218;
+/// Every operation was tried, and some failed: updates that found nothing
+/// (<https://github.com/mongodb/mongo/blob/r6.0.5/src/mongo/db/repl/apply_ops.cpp>).
+const SOME_FAILED: i32 = 8;
+/// A whole document cannot replace one whose `_id` is equal, but written otherwise.
+const ID_MISMATCH: i32 = 13596;
 
 impl Writes {
     /// Runs a command, `doing` something for a person.
@@ -73,47 +74,56 @@ impl Writes {
     /// Runs a batch of operations. An update that found no document is told apart from a failure: the caller knows
     /// whether that may be.
     ///
+    /// A server applies a command that only changes documents as one transaction, which is fast, but says little of one
+    /// that fails: nothing of it is applied then, and every operation before the failure is called a failure too. Such
+    /// a batch is run again operation by operation, within one command still.
+    ///
     /// Errors: name the operation that failed, its position and namespace.
-    pub async fn apply_ops(&self, mut batch: Batch) -> Result<Vec<Applied>> {
+    pub async fn apply_ops(&self, batch: Batch) -> Result<Vec<Applied>> {
+        let (command, sent) = batch.into_command(Atomic::Yes);
+        let (results, error) = self.try_ops(command.clone()).await?;
+        match error {
+            None if results.len() == sent.len() && results.iter().all(|ok| *ok) => {
+                Ok(sent.into_iter().map(|sent| Applied { sent, ok: true }).collect())
+            }
+            // Nothing was tried: it is the connection or the command that is wrong.
+            Some((error, _)) if results.is_empty() => Err(failure(sent.first(), Some(error))),
+            _ => self.apply_each(again(&command, sent, 0, None)?).await,
+        }
+    }
+
+    async fn apply_each(&self, mut batch: Batch) -> Result<Vec<Applied>> {
         let mut done = Vec::new();
-        // Documents that are missing: updating them again would only fail again.
-        let mut missing = HashSet::new();
+        // How many operations at the head of the batch stand for one that found another form of its `_id`.
+        let mut mended = 0;
         loop {
-            let (command, sent) = batch.into_command();
-            let (results, error) = self.try_ops(&command).await?;
-            let found_nothing = error.as_ref().is_some_and(|(_, code)| *code == Some(UPDATE_OPERATION_FAILED));
-            let failed = results.iter().zip(&sent).position(|(ok, sent)| !ok && sent.kind != OpKind::Update);
-            let complete = results.len() == sent.len() && (error.is_none() || found_nothing);
-            if failed.is_some() || results.is_empty() || !(complete || found_nothing) {
-                let at = failed.unwrap_or(results.len().saturating_sub(1));
-                let error = error.map(|(e, _)| e);
-                return Err(failure(sent.get(at), error));
-            }
+            let (command, sent) = batch.into_command(Atomic::No);
+            let (results, error) = self.try_ops(command.clone()).await?;
+            let stopped = error.filter(|(_, code)| *code != Some(SOME_FAILED));
             let tried = results.len();
-            // The server stops at the first failure, with what is before it applied.
-            batch = Batch::default();
-            for (sent, ok) in sent.iter().zip(results) {
-                note(&mut missing, sent, ok);
-                done.push(Applied { sent: sent.clone(), ok });
+            let failed = results.iter().zip(&sent).position(|(ok, sent)| !ok && sent.kind != OpKind::Update);
+            let mismatch = stopped.as_ref().is_some_and(|(_, code)| *code == Some(ID_MISMATCH));
+            // The server stops at an operation that it cannot even try, which is then the last of the results.
+            if mismatch && tried > mended && failed.is_none_or(|at| at + 1 == tried) {
+                let mut sent = sent;
+                let rest = sent.split_off(tried - 1);
+                done.extend(sent.into_iter().zip(results).map(|(sent, ok)| Applied { sent, ok }));
+                mended = 2;
+                batch = again(&command, rest, tried - 1, Some(ID_MISMATCH))?;
+                continue;
             }
-            for (operation, sent) in operations(&command)?.skip(tried).zip(sent.into_iter().skip(tried)) {
-                if sent.kind == OpKind::Update && missing.contains(&sent.key) {
-                    done.push(Applied { sent, ok: false });
-                    continue;
-                }
-                // What comes after an insert may find its document again.
-                note(&mut missing, &sent, true);
-                batch.push_encoded(operation?, sent);
+            if failed.is_some() || stopped.is_some() || tried != sent.len() {
+                let at = failed.unwrap_or(tried.saturating_sub(1));
+                return Err(failure(sent.get(at), stopped.map(|(e, _)| e)));
             }
-            if batch.is_empty() {
-                return Ok(done);
-            }
+            done.extend(sent.into_iter().zip(results).map(|(sent, ok)| Applied { sent, ok }));
+            return Ok(done);
         }
     }
 
     /// The result of each operation that was tried, and why the server stopped.
-    async fn try_ops(&self, command: &[u8]) -> Result<(Vec<bool>, Option<(Error, Option<i32>)>)> {
-        let command = RawDocumentBuf::from_bytes(command.to_vec())
+    async fn try_ops(&self, command: Vec<u8>) -> Result<(Vec<bool>, Option<(Error, Option<i32>)>)> {
+        let command = RawDocumentBuf::from_bytes(command)
             .map_err(|e| Error::new(ErrorKind::Internal, "applyOps: the command is no BSON").source(e))?;
         let database = self.server.client().database("admin");
         let outcome = run(&self.cancel, None, async move { database.run_raw_command(command).await }).await?;
@@ -131,12 +141,22 @@ impl Writes {
     }
 }
 
-fn note(missing: &mut HashSet<u64>, sent: &Sent, ok: bool) {
-    if sent.kind != OpKind::Update {
-        missing.remove(&sent.key);
-    } else if !ok {
-        missing.insert(sent.key);
+/// A batch of the operations of a command from number `from` on, of which `sent` is the record.
+///
+/// Where the first of them found its document under another form of the same `_id` (`1.0` for `1`, or a text that
+/// the collation of the collection holds equal), that document is from a later time, read after the one of this
+/// operation was deleted: it makes room, and comes back in its turn.
+fn again(command: &[u8], sent: Vec<Sent>, from: usize, first: Option<i32>) -> Result<Batch> {
+    let mut batch = Batch::default();
+    for (i, (operation, sent)) in operations(command)?.skip(from).zip(sent).enumerate() {
+        let operation = operation?;
+        if i == 0 && first == Some(ID_MISMATCH) {
+            batch.push_over(operation, sent);
+        } else {
+            batch.push_encoded(operation, sent);
+        }
     }
+    Ok(batch)
 }
 
 /// The operations of an `applyOps` command.

@@ -26,6 +26,14 @@ pub struct Sent {
     pub may_be_missing: bool,
 }
 
+/// Whether a batch takes effect as a whole or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Atomic {
+    Yes,
+    /// Each operation by itself, in order; an update that finds nothing stops none of the others.
+    No,
+}
+
 /// Operations that go to the server in one command, in order.
 pub struct Batch {
     writer: Writer,
@@ -95,16 +103,34 @@ impl Batch {
         self.sent.push(sent);
     }
 
+    /// Adds an operation of another batch that stores a whole document, in the place of whatever has its `_id`.
+    pub fn push_over(&mut self, operation: &[u8], sent: Sent) {
+        let Some(document) = bson::get(operation, "o").and_then(|e| e.document()) else {
+            return self.push_encoded(operation, sent);
+        };
+        let Some(id) = bson::get(document, "_id") else { return self.push_encoded(operation, sent) };
+        self.open();
+        let w = &mut self.writer;
+        w.str("op", "d").str("ns", &sent.ns).open(tag::DOCUMENT, "o").raw(id.tag, b"_id", id.value).close().close();
+        self.sent.push(Sent { kind: OpKind::Delete, ..sent.clone() });
+        self.open();
+        self.writer.str("op", "i").str("ns", &sent.ns).document("o", document).close();
+        self.sent.push(Sent { kind: OpKind::Insert, ..sent });
+    }
+
     fn open(&mut self) {
         let key = self.sent.len().to_string();
         self.writer.open(tag::DOCUMENT, &key);
     }
 
     /// The command, and what it does.
-    pub fn into_command(mut self) -> (Vec<u8>, Vec<Sent>) {
+    pub fn into_command(mut self, atomic: Atomic) -> (Vec<u8>, Vec<Sent>) {
         let w = &mut self.writer;
         // A document that is not there must not come into being by an update of a part of it.
         w.close().bool("alwaysUpsert", false).bool("bypassDocumentValidation", true);
+        if atomic == Atomic::No {
+            w.bool("allowAtomic", false);
+        }
         w.open(tag::DOCUMENT, "writeConcern").i32("w", 1).close();
         (self.writer.finish(), self.sent)
     }
@@ -138,7 +164,7 @@ mod tests {
     }
 
     fn command(batch: Batch) -> (Document, usize) {
-        let (bytes, sent) = batch.into_command();
+        let (bytes, sent) = batch.into_command(Atomic::Yes);
         bson::check(&bytes).unwrap();
         (Document::from_reader(bytes.as_slice()).unwrap(), sent.len())
     }
