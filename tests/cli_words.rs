@@ -198,7 +198,7 @@ fn objects_have_the_keys_of_the_contract() {
         home.json("settings set jobs.concurrency 3"),
         serde_json::json!({"key": "jobs.concurrency", "value": 3})
     );
-    assert_eq!(home.json("settings get scheduler.missed_run_grace")["value"], 3600);
+    assert_eq!(home.json("settings get scheduler.missed_run_grace")["value"], 21600);
     let all = home.json("settings get");
     assert!(all.as_array().unwrap().iter().any(|s| s["key"] == "jobs.concurrency" && s["value"] == 3), "{all}");
     let path = home.json("settings path");

@@ -96,6 +96,34 @@ pub fn storage_fields(kind: &str) -> &'static [Field] {
     }
 }
 
+const INCLUDE: Field =
+    Field::new("include", "Include", FieldKind::List, "only these namespaces: shop, shop.orders, shop.*, *.events")
+        .advanced()
+        .check(pattern_rule);
+const EXCLUDE: Field =
+    Field::new("exclude", "Exclude", FieldKind::List, "not these namespaces").advanced().check(pattern_rule);
+const COMPRESSION: Field = Field::new(
+    "compression",
+    "Compression",
+    FieldKind::Text,
+    "zstd[:1-19], gzip[:1-9] or none; empty: the setting backup.compression",
+)
+.advanced()
+.check(compression_rule);
+const RETRY: Field =
+    Field::new("retry", "Retry", FieldKind::Choice(&["manual", "auto"]), "who tries again after a failure")
+        .default("manual")
+        .advanced();
+const RETRIES: Field =
+    Field::new("retries", "Retries", FieldKind::Integer(0, retry::MAX_RETRIES as u64), "how often, with --retry auto")
+        .default("3")
+        .advanced();
+const RETRY_INTERVAL: Field =
+    Field::new("retry_interval", "Retry interval", FieldKind::Duration, "how long between two attempts, up to 8h")
+        .default("15m")
+        .advanced()
+        .check(interval_rule);
+
 /// `backup create`, in the order in which a person decides.
 pub const BACKUP_FIELDS: &[Field] = &[
     Field::new("name", "Name", FieldKind::Text, "must be free; empty: made of the service and the time")
@@ -107,28 +135,61 @@ pub const BACKUP_FIELDS: &[Field] = &[
     Field::new("storage", "Storage", FieldKind::Storage, "where it is kept").required().check(name_rule),
     Field::new("folder", "Folder", FieldKind::Text, "below the storage's prefix; empty: the service's cluster label")
         .check(folder_rule),
-    Field::new("include", "Include", FieldKind::List, "only these namespaces: shop, shop.orders, shop.*, *.events")
-        .advanced()
-        .check(pattern_rule),
-    Field::new("exclude", "Exclude", FieldKind::List, "not these namespaces").advanced().check(pattern_rule),
+    INCLUDE,
+    EXCLUDE,
+    COMPRESSION,
+    RETRY,
+    RETRIES,
+    RETRY_INTERVAL,
+];
+
+/// `schedule add`, in the order in which a person decides. What it shares with a backup reads the same.
+pub const SCHEDULE_FIELDS: &[Field] = &[
+    Field::new("name", "Name", FieldKind::Text, "how this schedule is called; its backups begin with it")
+        .required()
+        .check(name_rule),
+    Field::new("service", "Service", FieldKind::Service, "what is backed up").required().check(name_rule),
+    Field::new("model", "Data model", FieldKind::Choice(&["logical", "physical"]), "documents, or a copy of the files")
+        .default("logical")
+        .check(model_rule),
+    Field::new("storage", "Storage", FieldKind::Storage, "where it is kept").required().check(name_rule),
+    Field::new("folder", "Folder", FieldKind::Text, "below the storage's prefix; empty: the service's cluster label")
+        .check(folder_rule),
+    Field::new("type", "Backup type", FieldKind::Choice(&["full", "pitr"]), "whole backups, or every second between")
+        .default("full")
+        .check(type_rule),
     Field::new(
-        "compression",
-        "Compression",
+        "cron",
+        "Frequency",
         FieldKind::Text,
-        "zstd[:1-19], gzip[:1-9] or none; empty: the setting backup.compression",
+        "minute hour day month weekday, six fields with seconds first, or @hourly @daily @weekly @monthly @yearly",
     )
-    .advanced()
-    .check(compression_rule),
-    Field::new("retry", "Retry", FieldKind::Choice(&["manual", "auto"]), "who tries again after a failure")
-        .default("manual")
+    .required(),
+    Field::new("timezone", "Time zone", FieldKind::Text, "UTC, or a name such as Europe/Paris; empty: of this machine")
+        .check(timezone_rule),
+    Field::new("start", "Start time", FieldKind::Text, "nothing runs before, such as 2026-11-21T02:00:00Z; empty: now")
+        .check(start_rule),
+    Field::new("retention", "Retention", FieldKind::Integer(0, 100_000), "so many of its backups stay; 0 keeps all")
+        .default("0"),
+    Field::new("keep_daily", "Keep daily", FieldKind::Integer(0, 100_000), "also the last of each of so many days")
+        .default("0")
         .advanced(),
-    Field::new("retries", "Retries", FieldKind::Integer(0, retry::MAX_RETRIES as u64), "how often, with --retry auto")
-        .default("3")
+    Field::new("keep_weekly", "Keep weekly", FieldKind::Integer(0, 100_000), "also the last of so many weeks")
+        .default("0")
         .advanced(),
-    Field::new("retry_interval", "Retry interval", FieldKind::Duration, "how long between two attempts, up to 8h")
-        .default("15m")
-        .advanced()
-        .check(interval_rule),
+    Field::new("keep_monthly", "Keep monthly", FieldKind::Integer(0, 100_000), "also the last of so many months")
+        .default("0")
+        .advanced(),
+    Field::new("keep_yearly", "Keep yearly", FieldKind::Integer(0, 100_000), "also the last of so many years")
+        .default("0")
+        .advanced(),
+    Field::new("keep_within", "Keep within", FieldKind::Duration, "also all that are younger, such as 30d").advanced(),
+    RETRY,
+    RETRIES,
+    RETRY_INTERVAL,
+    COMPRESSION,
+    INCLUDE,
+    EXCLUDE,
 ];
 
 /// `restore`.
@@ -206,7 +267,7 @@ pub const SETTING_FIELDS: &[Field] = &[
         FieldKind::Duration,
         "a run that was missed by less than this is still made",
     )
-    .default("1h"),
+    .default("6h"),
     Field::new("pitr.slice_seconds", "Slice length", FieldKind::Integer(1, 3600), "seconds of oplog in one slice")
         .default("60"),
     Field::new(
@@ -288,6 +349,16 @@ fn engine_rule(text: &str) -> Result<(), String> {
 
 fn model_rule(text: &str) -> Result<(), String> {
     if text == "physical" { Err(format!("the physical model is {NOT_BUILT}")) } else { Ok(()) }
+}
+
+fn type_rule(text: &str) -> Result<(), String> {
+    if text == "pitr" { Err(format!("point-in-time backups are {NOT_BUILT}")) } else { Ok(()) }
+}
+
+fn start_rule(text: &str) -> Result<(), String> {
+    chrono::DateTime::parse_from_rfc3339(text)
+        .map(drop)
+        .map_err(|_| format!("{:?} is not a time such as 2026-11-21T02:00:00Z", super::text::escape(text)))
 }
 
 fn storage_type_rule(text: &str) -> Result<(), String> {

@@ -5,8 +5,9 @@
 
 use rusqlite_migration::{M, Migrations};
 
-const STEPS: &[M<'_>] = &[M::up(
-    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+const STEPS: &[M<'_>] = &[
+    M::up(
+        "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
      CREATE TABLE services (
          name TEXT PRIMARY KEY,
@@ -107,7 +108,39 @@ const STEPS: &[M<'_>] = &[M::up(
          message TEXT NOT NULL,
          PRIMARY KEY (job, seq)
      ) STRICT, WITHOUT ROWID;",
-)];
+    ),
+    M::up(
+        "CREATE TABLE schedules (
+         name TEXT PRIMARY KEY,
+         service TEXT NOT NULL REFERENCES services (name) ON UPDATE CASCADE,
+         storage TEXT NOT NULL REFERENCES storages (name) ON UPDATE CASCADE,
+         folder TEXT NOT NULL,
+         type TEXT NOT NULL,
+         model TEXT NOT NULL,
+         selection TEXT NOT NULL,
+         -- NULL: the setting at the time of each run
+         compression TEXT,
+         cron TEXT NOT NULL,
+         timezone TEXT NOT NULL,
+         start INTEGER NOT NULL,
+         retention TEXT NOT NULL,
+         retry TEXT NOT NULL,
+         enabled INTEGER NOT NULL,
+         created_at INTEGER NOT NULL,
+         -- every run that was due up to here was made, skipped or listed as missed
+         decided_until INTEGER NOT NULL
+     ) STRICT;
+     CREATE INDEX schedules_by_service ON schedules (service);
+
+     -- when the run of a schedule was due
+     ALTER TABLE jobs ADD COLUMN due_at INTEGER;
+     CREATE INDEX jobs_by_schedule ON jobs (schedule, id) WHERE schedule IS NOT NULL;
+     CREATE INDEX backups_by_schedule ON backups (schedule) WHERE schedule IS NOT NULL;
+
+     -- HH:MM-HH:MM; NULL: the setting production_hours
+     ALTER TABLE services ADD COLUMN production_hours TEXT;",
+    ),
+];
 
 /// All migrations, oldest first.
 pub const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);

@@ -1,0 +1,54 @@
+//! A schedule: a backup that happens by itself.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::backup::{BackupType, Compression, Model};
+use super::job::JobState;
+use super::namespace::Selection;
+use super::retention::Retention;
+use super::retry::RetryPolicy;
+
+/// Serialised, it is the `schedule` object of the command-line contract.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Schedule {
+    pub name: String,
+    pub service: String,
+    pub storage: String,
+    pub folder: String,
+    #[serde(rename = "type")]
+    pub backup_type: BackupType,
+    pub model: Model,
+    #[serde(default)]
+    pub selection: Selection,
+    /// `None`: the setting `backup.compression` at the time of each run.
+    pub compression: Option<Compression>,
+    /// The crontab line as it was typed.
+    pub cron: String,
+    /// An IANA name; the line is read in this zone.
+    pub timezone: String,
+    /// Nothing runs before.
+    pub start: DateTime<Utc>,
+    pub retention: Retention,
+    pub retry: RetryPolicy,
+    pub enabled: bool,
+    pub created_at: DateTime<Utc>,
+    /// When it runs next; `None` while it is off.
+    pub next_at: Option<DateTime<Utc>>,
+    /// The newest run that was made, skipped or missed.
+    pub last: Option<LastRun>,
+    /// The restore into its service that it waits for.
+    pub paused_by: Option<i64>,
+}
+
+/// One run of a schedule, as its job tells it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// When it was due.
+    pub at: DateTime<Utc>,
+    pub job: i64,
+    pub state: JobState,
+    pub backup: Option<String>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub error: Option<String>,
+}
