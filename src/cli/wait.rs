@@ -249,6 +249,7 @@ mod tests {
             error: None,
             hint: None,
             cancel_requested: false,
+            retry: Default::default(),
         };
         assert_eq!(
             text(&job),

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backup::BackupRequest;
 use super::restore::{RestorePlan, RestoreRequest};
+use super::retry::RetryPolicy;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -134,6 +135,8 @@ pub struct Job {
     /// What can be done about the error.
     pub hint: Option<String>,
     pub cancel_requested: bool,
+    /// What happens after a failed attempt.
+    pub retry: RetryPolicy,
 }
 
 /// One line of a job's log.

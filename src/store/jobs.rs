@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 const COLUMNS: &str =
     "SELECT id, kind, state, attempt, service, storage, backup, schedule, progress, phase, created_at,
-    started_at, finished_at, next_attempt_at, error, hint, cancel_requested FROM jobs";
+    started_at, finished_at, next_attempt_at, error, hint, cancel_requested, retry FROM jobs";
 
 struct NewJob<'a> {
     request: JobRequest,
@@ -409,5 +409,6 @@ fn read(row: &Row<'_>) -> Result<Job> {
         error: row.get(14)?,
         hint: row.get(15)?,
         cancel_requested: row.get(16)?,
+        retry: from_json(&row.get::<_, String>(17)?)?,
     })
 }

@@ -108,6 +108,7 @@ pub fn job(id: i64, kind: JobKind, backup: &str, state: JobState, minutes: i64) 
         error: None,
         hint: None,
         cancel_requested: false,
+        retry: Default::default(),
     }
 }
 
