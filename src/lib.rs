@@ -4,7 +4,7 @@
 //!
 //! Five decisions everything follows from:
 //!
-//! 1. **The store is the interface.** One SQLite file holds services, storages, jobs and the catalogue of backups.
+//! 1. **The store is the interface.** One SQLite file holds services, storages, schedules, jobs and the catalogue.
 //!    The TUI and the command line write intents, the daemon claims and runs them and writes progress.
 //! 2. **The storage is the truth about backups.** A backup exists if and only if its manifest exists, and the
 //!    manifest is written last. The catalogue can be rebuilt from a storage alone.
@@ -21,7 +21,7 @@
 //! | [`error`] | one error type, which decides exit codes and retries | |
 //! | [`domain`] | what things are; no I/O | |
 //! | [`config`] | folders and settings | |
-//! | [`store`] | SQLite: catalogue, jobs, services and storages | |
+//! | [`store`] | SQLite: catalogue, jobs, schedules, services and storages | |
 //! | [`storage`] | object stores behind one trait | |
 //! | [`artifact`] | the format: layout, manifest, framing; BSON as bytes | storage |
 //! | [`mongo`] | everything that speaks to a server | artifact |

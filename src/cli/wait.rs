@@ -250,6 +250,7 @@ mod tests {
             hint: None,
             cancel_requested: false,
             retry: Default::default(),
+            due_at: None,
         };
         assert_eq!(
             text(&job),

@@ -137,6 +137,8 @@ pub struct Job {
     pub cancel_requested: bool,
     /// What happens after a failed attempt.
     pub retry: RetryPolicy,
+    /// When the run of a schedule was due.
+    pub due_at: Option<DateTime<Utc>>,
 }
 
 /// One line of a job's log.

@@ -1,6 +1,6 @@
 //! A schedule: a backup that happens by itself.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Timelike, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::backup::{BackupType, Compression, Model};
@@ -51,4 +51,17 @@ pub struct LastRun {
     pub backup: Option<String>,
     pub finished_at: Option<DateTime<Utc>>,
     pub error: Option<String>,
+}
+
+impl Schedule {
+    /// What the run that was due at `due_at` is called, unless that name is taken: `NAME-20261121-0200`, in the zone
+    /// of the schedule.
+    pub fn backup_name(&self, due_at: DateTime<Utc>) -> String {
+        let zone: chrono_tz::Tz = self.timezone.parse().unwrap_or(chrono_tz::Tz::UTC);
+        let at = due_at.with_timezone(&zone);
+        let form = if at.second() == 0 { "%Y%m%d-%H%M" } else { "%Y%m%d-%H%M%S" };
+        // Room for the time and a number within the 100 characters of a name.
+        let name: String = self.name.chars().take(75).collect();
+        format!("{name}-{}", at.format(form))
+    }
 }

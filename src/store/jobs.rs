@@ -1,5 +1,6 @@
 //! Jobs as people see them: queued, listed, cancelled, tried again. What the daemon does with them is in `claims`.
 
+use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{Store, backups, from_json, from_word, millis, now, time, to_json, word};
@@ -13,16 +14,18 @@ use crate::error::{Error, ErrorKind, Result};
 
 const COLUMNS: &str =
     "SELECT id, kind, state, attempt, service, storage, backup, schedule, progress, phase, created_at,
-    started_at, finished_at, next_attempt_at, error, hint, cancel_requested, retry FROM jobs";
+    started_at, finished_at, next_attempt_at, error, hint, cancel_requested, retry, due_at FROM jobs";
 
-struct NewJob<'a> {
-    request: JobRequest,
-    retry: RetryPolicy,
-    service: Option<&'a str>,
-    storage: Option<&'a str>,
-    backup: Option<&'a str>,
-    schedule: Option<&'a str>,
-    occupies: Option<&'a str>,
+pub struct NewJob<'a> {
+    pub request: JobRequest,
+    pub retry: RetryPolicy,
+    pub service: Option<&'a str>,
+    pub storage: Option<&'a str>,
+    pub backup: Option<&'a str>,
+    pub schedule: Option<&'a str>,
+    pub occupies: Option<&'a str>,
+    /// When the run of a schedule was due.
+    pub due_at: Option<DateTime<Utc>>,
 }
 
 impl Store {
@@ -44,6 +47,7 @@ impl Store {
                     backup: Some(&request.name),
                     schedule: request.schedule.as_deref(),
                     occupies: Some(&request.service),
+                    due_at: None,
                 },
             )
         })
@@ -64,6 +68,7 @@ impl Store {
                     backup: Some(&request.backup),
                     schedule: None,
                     occupies: Some(&request.to),
+                    due_at: None,
                 },
             )
         })
@@ -82,6 +87,7 @@ impl Store {
                     backup: Some(name),
                     schedule: None,
                     occupies: None,
+                    due_at: None,
                 },
             )
         })
@@ -115,6 +121,7 @@ impl Store {
                     backup: Some(name),
                     schedule: None,
                     occupies: None,
+                    due_at: None,
                 },
             )
         })
@@ -212,6 +219,13 @@ impl Store {
             let job = get(t, id)?;
             match job.state {
                 JobState::Failed | JobState::Cancelled | JobState::WaitingRetry => {}
+                // It never was a backup, and the moment it was meant for has passed.
+                JobState::Skipped | JobState::Missed => {
+                    let hint = job.schedule.as_deref().map(run_now).unwrap_or_default();
+                    let what =
+                        format!("job {id} is a run that was {}: there is nothing to try again", job.state.word());
+                    return Err(Error::new(ErrorKind::Conflict, what).hint(hint));
+                }
                 _ => {
                     return Err(Error::new(ErrorKind::Conflict, format!("job {id} is {}", job.state.word()))
                         .hint("only a failed, cancelled or waiting job can be tried again"));
@@ -287,6 +301,11 @@ impl Store {
     }
 }
 
+/// What to do about a run that was not made.
+pub fn run_now(schedule: &str) -> String {
+    format!("mongokeep schedule run {schedule} makes a backup now")
+}
+
 /// What becomes of the backup of a job that was cancelled: a new one leaves the catalogue, unless something of it may
 /// still be in the storage; one that was to be deleted stays as it was, unless deleting had begun.
 pub fn cancelled(t: &Transaction<'_>, job: &Job) -> Result<()> {
@@ -349,10 +368,10 @@ pub fn log(t: &Transaction<'_>, id: i64, attempt: u32, level: LogLevel, message:
     Ok(())
 }
 
-fn insert(t: &Transaction<'_>, job: NewJob<'_>) -> Result<Job> {
+pub fn insert(t: &Transaction<'_>, job: NewJob<'_>) -> Result<Job> {
     t.execute(
-        "INSERT INTO jobs (kind, state, service, storage, backup, schedule, occupies, request, retry, created_at)
-         VALUES (?1, 'queued', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO jobs (kind, state, service, storage, backup, schedule, occupies, request, retry, created_at, due_at)
+         VALUES (?1, 'queued', ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         params![
             word(&job.request.kind())?,
             job.service,
@@ -363,12 +382,13 @@ fn insert(t: &Transaction<'_>, job: NewJob<'_>) -> Result<Job> {
             to_json(&job.request)?,
             to_json(&job.retry)?,
             millis(now()),
+            job.due_at.map(millis),
         ],
     )?;
     get(t, t.last_insert_rowid())
 }
 
-fn must_exist(t: &Transaction<'_>, what: &str, name: &str) -> Result<()> {
+pub fn must_exist(t: &Transaction<'_>, what: &str, name: &str) -> Result<()> {
     let sql = match what {
         "service" => "SELECT 1 FROM services WHERE name = ?1",
         _ => "SELECT 1 FROM storages WHERE name = ?1",
@@ -410,5 +430,6 @@ fn read(row: &Row<'_>) -> Result<Job> {
         hint: row.get(15)?,
         cancel_requested: row.get(16)?,
         retry: from_json(&row.get::<_, String>(17)?)?,
+        due_at: when(18)?,
     })
 }

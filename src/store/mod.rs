@@ -1,4 +1,4 @@
-//! SQLite: services, storages, jobs and the catalogue of backups.
+//! SQLite: services, storages, schedules, jobs and the catalogue of backups.
 //!
 //! The store is the interface between the faces and the daemon: a face writes an intent in one transaction, the daemon
 //! claims it and writes how far it is. Several processes have it open at once. It must never hold a secret in the
@@ -21,6 +21,7 @@ mod claims;
 mod error;
 mod jobs;
 mod open;
+mod schedules;
 mod schema;
 mod secrets;
 mod services;
@@ -29,6 +30,7 @@ mod storages;
 pub use backups::BackupFacts;
 pub use claims::{AttemptRecord, Claimed, Outcome};
 pub use open::{Access, SchemaState};
+pub use schedules::{Decision, ScheduleState, Verdict};
 pub use services::ServiceRow;
 pub use storages::StorageRow;
 

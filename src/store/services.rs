@@ -101,7 +101,7 @@ impl Store {
         })
     }
 
-    /// Errors: `Conflict` while a job uses it. Its backups stay.
+    /// Errors: `Conflict` while a job or schedule uses it. Its backups stay.
     pub fn remove_service(&self, name: &str) -> Result<()> {
         self.write(|t| {
             let job = super::jobs::unfinished(t, "service = ?1", name)?;
@@ -109,6 +109,7 @@ impl Store {
                 return Err(Error::new(ErrorKind::Conflict, format!("service {} is in use by job {id}", escape(name)))
                     .hint(format!("wait for it, or end it with mongokeep job cancel {id}")));
             }
+            super::schedules::must_be_free(t, "service", name)?;
             if t.execute("DELETE FROM services WHERE name = ?1", [name])? == 0 {
                 return Err(missing(name));
             }

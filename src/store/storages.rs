@@ -106,13 +106,14 @@ impl Store {
         })
     }
 
-    /// Errors: `Conflict` while a job or a backup in the catalogue uses it. Nothing is removed from the storage itself.
+    /// Errors: `Conflict` while a job, a schedule or a backup in the catalogue uses it. Nothing is removed from the storage itself.
     pub fn remove_storage(&self, name: &str) -> Result<()> {
         self.write(|t| {
             if let Some(id) = super::jobs::unfinished(t, "storage = ?1", name)? {
                 return Err(Error::new(ErrorKind::Conflict, format!("storage {} is in use by job {id}", escape(name)))
                     .hint(format!("wait for it, or end it with mongokeep job cancel {id}")));
             }
+            super::schedules::must_be_free(t, "storage", name)?;
             let (count, first): (i64, Option<String>) =
                 t.query_row("SELECT count(*), min(name) FROM backups WHERE storage = ?1", [name], |r| {
                     Ok((r.get(0)?, r.get(1)?))

@@ -109,6 +109,7 @@ pub fn job(id: i64, kind: JobKind, backup: &str, state: JobState, minutes: i64) 
         hint: None,
         cancel_requested: false,
         retry: Default::default(),
+        due_at: None,
     }
 }
 
