@@ -5,7 +5,7 @@ mod daemon;
 
 use std::fs;
 
-use daemon::{Home, fill, replica_set};
+use daemon::{Home, count, fill, replica_set, until};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -136,4 +136,41 @@ async fn a_cancelled_restore_says_what_the_target_is_like() {
         }
     }
     assert!(cancelled > 0, "every restore was faster than its cancel");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_target_is_backed_up_first_or_stays_as_it_is() {
+    let set = replica_set().await;
+    fill(&set, "shop", 500).await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    home.add_storage("local");
+    home.ok(&["backup", "create", "--service", "src", "--storage", "local", "--name", "one", "--wait"]);
+    let items = set.client().await.unwrap().database("shop").collection::<mongodb::bson::Document>("items");
+    items.delete_many(mongodb::bson::doc! {"_id": {"$gte": 100}}).await.unwrap();
+
+    let restore = ["restore", "one", "--to", "src", "--safety-backup"];
+    let plan = home.ok(&[&restore[..], &["--dry-run"]].concat());
+    assert_eq!(plan["safety_backup"]["service"], "src", "{plan}");
+    home.ok(&[&restore[..], &["--yes", "--wait"]].concat());
+    assert_eq!(count(&set, "shop").await, 500);
+    let backups = home.ok(&["backup", "list"]);
+    let safety = backups.as_array().unwrap().iter().find(|b| b["name"] != "one").unwrap();
+    assert_eq!((&safety["state"], &safety["documents"]), (&"succeeded".into(), &100.into()), "{safety}");
+    let name = safety["name"].as_str().unwrap();
+    assert!(name.starts_with("src-before-restore-"), "{name}");
+
+    // A safety backup that ends otherwise: nothing is written.
+    items.delete_many(mongodb::bson::doc! {"_id": {"$gte": 50}}).await.unwrap();
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "1"]);
+    let id = home.ok(&[&restore[..], &["--yes"]].concat())["id"].as_i64().unwrap();
+    until("the restore waits", || home.job(id)["phase"] == format!("waiting for job {}", id - 1));
+    home.ok(&["job", "cancel", &(id - 1).to_string()]);
+    until("the restore has ended", || home.job(id)["state"] == "failed");
+    let error = home.job(id)["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("there is no safety backup src-before-restore-"), "{error}");
+    assert_eq!(count(&set, "shop").await, 50);
+
+    home.ok(&["settings", "set", "backup.enabled", "false"]);
+    assert_eq!(home.run(&[&restore[..], &["--yes"]].concat()).code, 4);
 }

@@ -65,6 +65,14 @@ pub fn restore(context: &Context, plan: &RestorePlan) -> String {
         escape(&plan.to_service),
         escape(&plan.target_version),
     );
+    if let Some(first) = &plan.safety_backup {
+        text.push_str(&format!(
+            "first {} is backed up as {} in {}; nothing is restored if that fails\n\n",
+            escape(&first.service),
+            escape(&first.name),
+            escape(&first.storage),
+        ));
+    }
     let table = table(plan);
     if !table.is_empty() {
         text.push_str(&context.out.table(&table));
@@ -192,6 +200,7 @@ mod tests {
             left_out: vec![LeftOut { what: "shop.big".into(), why: "not included".into() }],
             users_and_roles: false,
             users_of: vec![],
+            safety_backup: None,
             warnings: vec!["newer\u{9b}".into()],
         }
     }

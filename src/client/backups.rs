@@ -29,9 +29,14 @@ impl Client {
 
     /// A name that is free now, for the form: `SERVICE-20261121-1402`, in local time.
     pub fn suggest_backup_name(&self, service: &str) -> Result<String> {
+        self.free_backup_name(service, "")
+    }
+
+    /// `SERVICE-WORDS20261121-1402`.
+    pub(super) fn free_backup_name(&self, service: &str, words: &str) -> Result<String> {
         // Room for the time and a number within the 100 characters of a name.
-        let service: String = service.chars().take(75).collect();
-        let base = format!("{service}-{}", Local::now().format("%Y%m%d-%H%M"));
+        let service: String = service.chars().take(75 - words.len()).collect();
+        let base = format!("{service}-{words}{}", Local::now().format("%Y%m%d-%H%M"));
         for number in 1..1000 {
             let name = if number == 1 { base.clone() } else { format!("{base}-{number}") };
             match self.store.backup(&name) {
@@ -81,11 +86,11 @@ impl Client {
         BackupRoot::new(&request.folder, &request.name)?;
         match self.store.backup(&request.name) {
             // Queueing says it in full; no daemon need be started for that.
-            Ok(_) => return self.store.enqueue_backup(&request, service.cluster.as_deref(), service.engine),
+            Ok(_) => return self.store.enqueue_backup(&request),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
-        self.queue(|| self.store.enqueue_backup(&request, service.cluster.as_deref(), service.engine))
+        self.queue(|| self.store.enqueue_backup(&request))
     }
 
     /// A pinned backup is not deleted, by hand or by retention.

@@ -8,9 +8,11 @@ use tokio_util::sync::CancellationToken;
 use super::Client;
 use crate::artifact::layout::BackupRoot;
 use crate::config::Settings;
-use crate::domain::fields::NOT_BUILT;
+use crate::domain::backup::{Backup, BackupRequest, BackupType, Model};
 use crate::domain::job::Job;
+use crate::domain::namespace::Selection;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
+use crate::domain::retry::RetryPolicy;
 use crate::engine::logical::ExportReport;
 use crate::engine::{Context, Limits, Meter, logical};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,18 +24,40 @@ use crate::storage::retry::{Backoff, Retrying};
 impl Client {
     /// Looks at backup and target and says what a restore would do; writes nothing.
     pub async fn plan_restore(&self, request: &RestoreRequest) -> Result<RestorePlan> {
-        check(request)?;
         let backup = self.readable(&request.backup)?;
+        let safety_backup =
+            if request.safety_backup { Some(Box::new(self.safety_backup(request, &backup)?)) } else { None };
         let target = self.store.service(&request.to)?;
         let (storage, manifest) = self.opened(&backup).await?;
         let server = Server::connect(&request.to, &target.uri, CHECK_TIMEOUT).await?;
-        logical::plan(&CancellationToken::new(), storage, manifest, &server, request).await
+        let plan = logical::plan(&CancellationToken::new(), storage, manifest, &server, request).await?;
+        Ok(RestorePlan { safety_backup, ..plan })
+    }
+
+    /// A whole backup of the target, beside the one that is restored.
+    fn safety_backup(&self, request: &RestoreRequest, restored: &Backup) -> Result<BackupRequest> {
+        self.must_be_enabled()?;
+        let target = self.store.service_row(&request.to)?;
+        Ok(BackupRequest {
+            name: self.free_backup_name(&request.to, "before-restore-")?,
+            folder: target.cluster.unwrap_or_else(|| target.name.clone()),
+            service: target.name,
+            storage: restored.storage.clone(),
+            model: Model::Logical,
+            backup_type: BackupType::Full,
+            selection: Selection::default(),
+            compression: Settings::load(&self.home)?.compression(),
+            retry: RetryPolicy::default(),
+            schedule: None,
+        })
     }
 
     /// Queues the restore of a plan that was shown and confirmed, and starts the daemon.
     pub fn restore(&self, request: &RestoreRequest, plan: &RestorePlan) -> Result<Job> {
         self.must_write()?;
-        check(request)?;
+        if plan.safety_backup.is_some() {
+            self.must_be_enabled()?;
+        }
         self.readable(&request.backup)?;
         self.queue(|| self.store.enqueue_restore(request, plan))
     }
@@ -65,12 +89,4 @@ impl Client {
         });
         work.await.map_err(|e| Error::new(ErrorKind::Internal, "the export ended by a bug in mongokeep").source(e))?
     }
-}
-
-fn check(request: &RestoreRequest) -> Result<()> {
-    if request.safety_backup {
-        return Err(Error::new(ErrorKind::Unsupported, format!("safety-backup: {NOT_BUILT}"))
-            .hint(format!("make a backup of {} yourself first", request.to)));
-    }
-    Ok(())
 }

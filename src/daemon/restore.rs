@@ -5,6 +5,7 @@ use super::blocking;
 use super::runner::Env;
 use super::task::open_storage;
 use crate::artifact::layout::BackupRoot;
+use crate::domain::backup::BackupState;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::engine::logical::restore;
 use crate::engine::{Context, stored};
@@ -21,6 +22,9 @@ pub async fn run(
 ) -> Result<()> {
     let (store, name) = (env.store.clone(), request.backup.clone());
     let backup = blocking(move || store.backup(&name)).await?;
+    if let Some(first) = &plan.safety_backup {
+        must_be_good(env, &first.name).await?;
+    }
     let (store, name) = (env.store.clone(), request.to.clone());
     let target = blocking(move || store.service(&name)).await?;
     let (_, storage) = open_storage(env, ctx, &backup.storage).await?;
@@ -51,4 +55,17 @@ pub async fn run(
         ctx.meter.warn(format!("left out: {}: {}", left.what, left.why));
     }
     Ok(())
+}
+
+/// The safety backup ran before, since its job is older and of the same service; now it must be there.
+async fn must_be_good(env: &Env, name: &str) -> Result<()> {
+    let (store, wanted) = (env.store.clone(), name.to_owned());
+    let why = match blocking(move || store.backup(&wanted)).await {
+        Ok(backup) if backup.state == BackupState::Succeeded => return Ok(()),
+        Ok(backup) => backup.error.unwrap_or_else(|| "it is not complete".to_owned()),
+        Err(e) if e.kind() == ErrorKind::NotFound => "it was cancelled or deleted".to_owned(),
+        Err(e) => return Err(e),
+    };
+    Err(Error::new(ErrorKind::Conflict, format!("there is no safety backup {name} of the target: {why}"))
+        .hint("nothing was written to the target; mend the cause and restore again"))
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::backup::BackupRequest;
 use super::namespace::{Namespace, Pattern, Rename};
 use super::timestamp::Timestamp;
 
@@ -47,6 +48,9 @@ pub struct RestorePlan {
     /// Users and roles are restored: of these databases; empty with `users_and_roles` means all.
     pub users_and_roles: bool,
     pub users_of: Vec<String>,
+    /// The backup of the target that is made first. Nothing is restored when it fails.
+    #[serde(default)]
+    pub safety_backup: Option<Box<BackupRequest>>,
     /// What to know before confirming (another server version, TTL indexes, a target that differs).
     pub warnings: Vec<String>,
 }

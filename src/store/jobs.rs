@@ -8,7 +8,6 @@ use crate::domain::backup::{BackupRequest, BackupState};
 use crate::domain::job::{Job, JobKind, JobRequest, JobState, LogLevel, LogLine};
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::retry::RetryPolicy;
-use crate::domain::service::EngineKind;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,32 +31,20 @@ impl Store {
     /// Queues a backup and reserves its name.
     ///
     /// Errors: `Conflict` for a taken name, `NotFound` when service or storage went away meanwhile.
-    pub fn enqueue_backup(&self, request: &BackupRequest, cluster: Option<&str>, engine: EngineKind) -> Result<Job> {
-        self.write(|t| {
-            must_exist(t, "service", &request.service)?;
-            must_exist(t, "storage", &request.storage)?;
-            backups::insert_running(t, request, cluster, engine)?;
-            insert(
-                t,
-                NewJob {
-                    request: JobRequest::Backup(request.clone()),
-                    retry: request.retry,
-                    service: Some(&request.service),
-                    storage: Some(&request.storage),
-                    backup: Some(&request.name),
-                    schedule: request.schedule.as_deref(),
-                    occupies: Some(&request.service),
-                    due_at: None,
-                },
-            )
-        })
+    pub fn enqueue_backup(&self, request: &BackupRequest) -> Result<Job> {
+        self.write(|t| insert_backup(t, request, None))
     }
 
-    /// Queues the restore of a plan that was confirmed.
+    /// Queues the restore of a plan that was confirmed, behind the safety backup that the plan may ask for.
+    ///
+    /// Errors: `Conflict` when the name of the safety backup was taken meanwhile; nothing is queued then.
     pub fn enqueue_restore(&self, request: &RestoreRequest, plan: &RestorePlan) -> Result<Job> {
         self.write(|t| {
             must_exist(t, "service", &request.to)?;
             let backup = good(t, &request.backup)?;
+            if let Some(first) = &plan.safety_backup {
+                insert_backup(t, first, None)?;
+            }
             insert(
                 t,
                 NewJob {
@@ -251,14 +238,7 @@ impl Store {
                                 [&request.name],
                             )?;
                         }
-                        None => {
-                            let (cluster, engine): (Option<String>, String) = t.query_row(
-                                "SELECT cluster, engine FROM services WHERE name = ?1",
-                                [&request.service],
-                                |r| Ok((r.get(0)?, r.get(1)?)),
-                            )?;
-                            backups::insert_running(t, &request, cluster.as_deref(), from_word(engine)?)?;
-                        }
+                        None => reserve(t, &request)?,
                         Some(_) => {
                             return Err(Error::new(
                                 ErrorKind::Conflict,
@@ -366,6 +346,35 @@ pub fn log(t: &Transaction<'_>, id: i64, attempt: u32, level: LogLevel, message:
     )?
     .execute(params![id, millis(now()), attempt.max(1), word(&level)?, escape(message)])?;
     Ok(())
+}
+
+/// Queues a backup and reserves its name. `due_at`: when the run of its schedule was due.
+pub fn insert_backup(t: &Transaction<'_>, request: &BackupRequest, due_at: Option<DateTime<Utc>>) -> Result<Job> {
+    must_exist(t, "service", &request.service)?;
+    must_exist(t, "storage", &request.storage)?;
+    reserve(t, request)?;
+    insert(
+        t,
+        NewJob {
+            request: JobRequest::Backup(request.clone()),
+            retry: request.retry,
+            service: Some(&request.service),
+            storage: Some(&request.storage),
+            backup: Some(&request.name),
+            schedule: request.schedule.as_deref(),
+            occupies: Some(&request.service),
+            due_at,
+        },
+    )
+}
+
+/// Puts a backup that is about to be made into the catalogue.
+fn reserve(t: &Transaction<'_>, request: &BackupRequest) -> Result<()> {
+    let (cluster, engine): (Option<String>, String) =
+        t.query_row("SELECT cluster, engine FROM services WHERE name = ?1", [&request.service], |r| {
+            Ok((r.get(0)?, r.get(1)?))
+        })?;
+    backups::insert_running(t, request, cluster.as_deref(), from_word(engine)?)
 }
 
 pub fn insert(t: &Transaction<'_>, job: NewJob<'_>) -> Result<Job> {

@@ -8,11 +8,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::jobs::{self, NewJob, must_exist, unfinished};
-use super::{Store, backups, from_json, from_word, millis, now, time, to_json, word};
+use super::{Store, from_json, from_word, millis, now, time, to_json, word};
 use crate::domain::backup::{BackupRequest, Compression};
 use crate::domain::job::{Job, JobRequest, JobState, LogLevel};
 use crate::domain::schedule::{LastRun, Schedule};
-use crate::domain::service::EngineKind;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -243,25 +242,7 @@ fn queue(t: &Transaction<'_>, schedule: &Schedule, due_at: DateTime<Utc>, compre
         number += 1;
         request.name = format!("{base}-{number}");
     }
-    let (cluster, engine): (Option<String>, String) =
-        t.query_row("SELECT cluster, engine FROM services WHERE name = ?1", [&request.service], |r| {
-            Ok((r.get(0)?, r.get(1)?))
-        })?;
-    let engine: EngineKind = from_word(engine)?;
-    backups::insert_running(t, &request, cluster.as_deref(), engine)?;
-    jobs::insert(
-        t,
-        NewJob {
-            request: JobRequest::Backup(request.clone()),
-            retry: request.retry,
-            service: Some(&request.service),
-            storage: Some(&request.storage),
-            backup: Some(&request.name),
-            schedule: Some(&schedule.name),
-            occupies: Some(&request.service),
-            due_at: Some(due_at),
-        },
-    )
+    jobs::insert_backup(t, &request, Some(due_at))
 }
 
 /// Lists a run that is not made, as a job that is finished and never had a backup.

@@ -348,6 +348,7 @@ pub fn planned() -> Planned {
         left_out: vec![LeftOut { what: "users and roles".into(), why: "not asked for".into() }],
         users_and_roles: false,
         users_of: Vec::new(),
+        safety_backup: None,
         warnings: vec!["shop.sessions has a TTL index: the target deletes what has expired".into()],
     };
     (Box::new(request), Ok(Box::new(plan)))

@@ -146,6 +146,7 @@ pub(super) async fn draft(
         left_out,
         users_and_roles: users_of.is_some(),
         users_of: users_of.unwrap_or_default(),
+        safety_backup: None,
         warnings,
     };
     Ok(Draft { plan, survey, items: items.into_iter().map(|(item, _)| item).collect() })
@@ -484,6 +485,7 @@ mod tests {
             left_out: vec![],
             users_and_roles: false,
             users_of: vec![],
+            safety_backup: None,
             warnings: vec![],
         }
     }

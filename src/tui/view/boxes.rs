@@ -116,6 +116,9 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
     }
     let target = format!("{}, MongoDB {}", escape(&plan.to_service), escape(&plan.target_version));
     fact("Into", format!("{target}, FCV {}", escape(&plan.target_fcv)));
+    if let Some(first) = &plan.safety_backup {
+        fact("Backed up first", format!("as {} in {}", escape(&first.name), escape(&first.storage)));
+    }
     let replaced = plan.namespaces.iter().filter(|n| n.action == PlannedAction::Replace).count();
     let created = plan.namespaces.len() - replaced;
     fact("In short", format!("{created} created, {replaced} replaced, {} dropped", plan.dropped.len()));
