@@ -22,8 +22,8 @@ use mongokeep::engine::{Context, Limits, Meter};
 use mongokeep::mongo::Server;
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
 use mongokeep::storage::{Storage, filesystem::Filesystem};
+use support::hooked::{Slow, hooked};
 use support::oracle::{self, Base};
-use support::slow::Slow;
 use support::{compare, writers};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -147,7 +147,8 @@ async fn server(set: &ReplicaSet, name: &str) -> Server {
 async fn dump(set: &ReplicaSet, folder: &Path, seed: u64, duration: Duration) -> mongokeep::error::Result<Manifest> {
     // About 150 writes to the storage, four at a time, each delayed by half of this on average.
     let longest = duration.mul_f64(2.0 * 4.0 / 150.0);
-    let storage = Arc::new(Slow::new(Arc::new(Filesystem::new(folder)), seed, longest));
+    let folder: Arc<dyn Storage> = Arc::new(Filesystem::new(folder));
+    let (storage, _) = hooked(&folder, Slow::new(seed, longest));
     // Small enough that collections are split, and stored in several parts.
     let limits = Limits { split_bytes: 1 << 20, part_bytes: 1 << 20, ..Limits::default() };
     let request = DumpRequest {

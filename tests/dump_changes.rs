@@ -1,16 +1,14 @@
 //! Backups of collections that move, go and come while they are read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::sync::Arc;
-
 use mongodb::bson::{Document, Timestamp, doc};
 use mongokeep::artifact::bson;
 use mongokeep::engine::Limits;
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
-use mongokeep::storage::Storage;
 
 mod support;
-use support::dumps::{Folder, Gate, counted, documents, entry, fill, live, names, request, start, verify_ok};
+use support::dumps::{Folder, counted, documents, entry, fill, live, names, request, start, verify_ok};
+use support::hooked::{Gate, hooked};
 
 /// Nothing is in the storage but what the manifest names.
 fn assert_no_orphans(folder: &Folder, manifest: &mongokeep::artifact::manifest::Manifest) {
@@ -31,8 +29,8 @@ async fn collections_that_move_while_they_are_read() {
         fill(&client, "moves", collection, 24).await;
     }
     let folder = Folder::new();
-    let gate = Gate::new(&folder.storage, &["/renamed/", "/dropped/", "/out/", "/tocapped/"]);
-    let running = start(&set.uri(), Arc::clone(&gate) as Arc<dyn Storage>, request("moves"), Limits::default()).await;
+    let (gated, gate) = hooked(&folder.storage, Gate::new(&["/renamed/", "/dropped/", "/out/", "/tocapped/"]));
+    let running = start(&set.uri(), gated, request("moves"), Limits::default()).await;
     gate.all_held().await;
     let rename = doc! {"renameCollection": "moves.renamed", "to": "moves.elsewhere"};
     client.database("admin").run_command(rename).await.unwrap();
@@ -61,10 +59,10 @@ async fn a_range_goes_on_behind_its_last_document() {
     let client = set.client().await.unwrap();
     fill(&client, "moves", "split", 60).await;
     let folder = Folder::new();
-    let gate = Gate::new(&folder.storage, &["/split/"]);
+    let (gated, gate) = hooked(&folder.storage, Gate::new(&["/split/"]));
     // Few ranges, so that each has more than is read ahead.
     let limits = Limits { split_bytes: 30_100_000, ..Limits::default() };
-    let running = start(&set.uri(), Arc::clone(&gate) as Arc<dyn Storage>, request("range"), limits).await;
+    let running = start(&set.uri(), gated, request("range"), limits).await;
     gate.all_held().await;
     let rename = doc! {"renameCollection": "moves.split", "to": "moves.elsewhere"};
     client.database("admin").run_command(rename).await.unwrap();
@@ -85,8 +83,8 @@ async fn an_oplog_entry_may_be_larger_than_a_document() {
     let collection = client.database("large").collection::<Document>("documents");
     collection.insert_one(doc! {"_id": 0}).await.unwrap();
     let folder = Folder::new();
-    let gate = Gate::new(&folder.storage, &["/documents"]);
-    let running = start(&set.uri(), Arc::clone(&gate) as Arc<dyn Storage>, request("large"), Limits::default()).await;
+    let (gated, gate) = hooked(&folder.storage, Gate::new(&["/documents"]));
+    let running = start(&set.uri(), gated, request("large"), Limits::default()).await;
     gate.all_held().await;
     let overhead = doc! {"_id": 1, "text": ""}.to_vec().unwrap().len();
     collection.insert_one(doc! {"_id": 1, "text": "x".repeat((16 << 20) - overhead)}).await.unwrap();
@@ -132,9 +130,8 @@ async fn a_transaction_prepared_before_and_committed_during_is_whole() {
         accounts.insert_one(doc! {"_id": n}).await.unwrap();
     }
     let folder = Folder::new();
-    let gate = Gate::new(&folder.storage, &["/accounts"]);
-    let running =
-        start(&set.uri(), Arc::clone(&gate) as Arc<dyn Storage>, request("prepared"), Limits::default()).await;
+    let (gated, gate) = hooked(&folder.storage, Gate::new(&["/accounts"]));
+    let running = start(&set.uri(), gated, request("prepared"), Limits::default()).await;
     gate.all_held().await;
     let (mut open, open_at) = prepare(2).await;
     let commit = doc! {"commitTransaction": 1, "commitTimestamp": prepared_at};

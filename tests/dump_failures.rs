@@ -13,11 +13,12 @@ use mongokeep::engine::logical::{discard, dump};
 use mongokeep::error::ErrorKind;
 use mongokeep::mongo::topology;
 use mongokeep::sandbox::{Member, ReplicaSet, ReplicaSetOptions};
-use mongokeep::storage::{PutMode, Storage};
+use mongokeep::storage::PutMode;
 use tokio_util::sync::CancellationToken;
 
 mod support;
-use support::dumps::{Folder, Gate, context, dump_ok, fill, request, server, start, verify_ok};
+use support::dumps::{Folder, context, dump_ok, fill, request, server, start, verify_ok};
+use support::hooked::{Gate, NoSweep, hooked};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_stops_within_two_seconds_and_leaves_nothing() {
@@ -27,9 +28,9 @@ async fn a_cancel_stops_within_two_seconds_and_leaves_nothing() {
     fill(&client, "shop", "second", 24).await;
     for held in ["/second/", "oplog/", "/first.metadata", "manifest.json"] {
         let folder = Folder::new();
-        let gate = Gate::new(&folder.storage, &[held]);
+        let (gated, gate) = hooked(&folder.storage, Gate::new(&[held]));
         let limits = Limits { part_bytes: 1 << 20, ..Limits::default() };
-        let running = start(&set.uri(), Arc::clone(&gate) as Arc<dyn Storage>, request("cancel"), limits).await;
+        let running = start(&set.uri(), gated, request("cancel"), limits).await;
         gate.all_held().await;
         let began = Instant::now();
         running.ctx.cancel.cancel();
@@ -39,6 +40,21 @@ async fn a_cancel_stops_within_two_seconds_and_leaves_nothing() {
         assert!(took < Duration::from_secs(2), "{held}: {took:?}");
         assert_eq!(folder.files(), Vec::<String>::new(), "{held}: {log:#?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_is_removed_without_the_right_to_look_for_uploads() {
+    let set = support::replica_set().await;
+    fill(&set.client().await.unwrap(), "shop", "orders", 2).await;
+    let folder = Folder::new();
+    let (gated, gate) = hooked(&folder.storage, Gate::new(&["manifest.json"]));
+    let (refusing, _) = hooked(&gated, NoSweep);
+    let running = start(&set.uri(), refusing, request("denied"), Limits::default()).await;
+    gate.all_held().await;
+    running.ctx.cancel.cancel();
+    let (outcome, log) = running.done().await;
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(folder.files(), Vec::<String>::new(), "{log:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,8 +101,8 @@ async fn losing_the_member_fails_the_attempt() {
     let mut set = ReplicaSet::start(&support::mongod().await, options).await.unwrap();
     fill(&set.client().await.unwrap(), "shop", "orders", 24).await;
     let folder = Folder::new();
-    let gate = Gate::new(&folder.storage, &["/orders/"]);
-    let running = start(&set.uri(), Arc::clone(&gate) as Arc<dyn Storage>, request("lost"), Limits::default()).await;
+    let (gated, gate) = hooked(&folder.storage, Gate::new(&["/orders/"]));
+    let running = start(&set.uri(), gated, request("lost"), Limits::default()).await;
     gate.all_held().await;
     set.kill_member(1).await.unwrap();
     gate.open();
@@ -106,12 +122,12 @@ async fn a_rollback_of_the_member_fails_the_attempt() {
     let old = set.primary().await.unwrap();
     let others: Vec<usize> = (0..3).filter(|i| *i != old).collect();
     let folder = Folder::new();
-    let gate = Gate::new(&folder.storage, &["/orders/"]);
+    let (gated, gate) = hooked(&folder.storage, Gate::new(&["/orders/"]));
     let uri = set.direct_uri(old);
     let member = mongokeep::mongo::Server::connect("prod", &Secret::new(&*uri), Duration::from_secs(10)).await.unwrap();
     let cancel = CancellationToken::new();
     let before = topology::continuity(&member, &cancel).await.unwrap();
-    let running = start(&uri, Arc::clone(&gate) as Arc<dyn Storage>, request("rollback"), Limits::default()).await;
+    let running = start(&uri, gated, request("rollback"), Limits::default()).await;
     gate.all_held().await;
     // What the old primary writes now reaches nobody, and another is elected without it.
     let producer = |mode: &str| doc! {"configureFailPoint": "stopReplProducer", "mode": mode};
@@ -180,9 +196,9 @@ async fn a_majority_that_does_not_confirm_is_waited_for() {
     let primary = set.primary().await.unwrap();
     let others: Vec<usize> = (0..3).filter(|i| *i != primary).collect();
     let folder = Folder::new();
-    let gate = Gate::new(&folder.storage, &["/b/"]);
+    let (gated, gate) = hooked(&folder.storage, Gate::new(&["/b/"]));
     let uri = set.direct_uri(primary);
-    let running = start(&uri, Arc::clone(&gate) as Arc<dyn Storage>, request("majority"), Limits::default()).await;
+    let running = start(&uri, gated, request("majority"), Limits::default()).await;
     gate.all_held().await;
     // One secondary is gone, and the other confirms nothing: what is written now is on one member only.
     set.kill_member(others[0]).await.unwrap();

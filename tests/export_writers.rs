@@ -15,9 +15,8 @@ use mongokeep::engine::Limits;
 use mongokeep::engine::logical::{dump, export, plan, restore};
 use mongokeep::mongo::Server;
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
-use mongokeep::storage::Storage;
 use support::dumps::{Folder, context, request, server};
-use support::slow::Slow;
+use support::hooked::{Slow, hooked};
 use support::tools::Tools;
 use support::{compare, writers};
 use tokio_util::sync::CancellationToken;
@@ -46,7 +45,7 @@ async fn the_export_and_our_own_restore_agree() {
         let writers = writers::Writers::start(&client, seed, 4);
         let folder = Folder::new();
         // Delays spread the reads of the dump over the time of the writers.
-        let slow: Arc<dyn Storage> = Arc::new(Slow::new(Arc::clone(&folder.storage), seed, Duration::from_millis(400)));
+        let (slow, _) = hooked(&folder.storage, Slow::new(seed, Duration::from_millis(400)));
         let (ctx, log) = context(Limits::default());
         let dumped = dump(&ctx, slow, &server(&source).await, &request("busy")).await;
         let done = writers.stop().await;

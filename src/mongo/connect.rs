@@ -59,7 +59,7 @@ struct Inner {
 
 impl Server {
     /// Connects to the deployment of `service` and says hello to its nearest member; `timeout` bounds the search for
-    /// one.
+    /// one (less, when the connection string says so).
     ///
     /// Errors: `Invalid` for a connection string that cannot be used, `Unreachable` (which names hosts and seconds),
     /// `Unauthenticated`.
@@ -76,6 +76,8 @@ impl Server {
                 .hint("give the connection string of the replica set itself"));
         }
         options.app_name = Some("mongokeep".into());
+        // A shorter patience that somebody wrote into the connection string stays.
+        let timeout = options.server_selection_timeout.map_or(timeout, |t| t.min(timeout));
         options.server_selection_timeout = Some(timeout);
         options.connect_timeout = Some(options.connect_timeout.map_or(timeout, |t| t.min(timeout)));
         // Enough for the readers or writers of one job and its bookkeeping beside them.
@@ -103,7 +105,7 @@ impl Server {
 
     async fn open(service: String, options: ClientOptions, timeout: Duration) -> Result<Self> {
         let hosts: Vec<String> = options.hosts.iter().map(ToString::to_string).collect();
-        let place = Place { service, hosts: hosts.join(","), seconds: timeout.as_secs() };
+        let place = Place { service, hosts: hosts.join(","), seconds: timeout.as_secs().max(1) };
         let client = Client::with_options(options.clone())
             .map_err(|e| error::map(&place, "reading the connection string", &e))?;
         let admin = client.database("admin");

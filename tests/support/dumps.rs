@@ -9,7 +9,6 @@ use mongokeep::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
 use mongokeep::artifact::read::ReadOptions;
 use mongokeep::domain::backup::{BackupType, Compression};
 use mongokeep::domain::job::LogLevel;
-use mongokeep::domain::key::Key;
 use mongokeep::domain::namespace::Selection;
 use mongokeep::domain::secret::Secret;
 use mongokeep::engine::logical::{DumpRequest, Stored, dump, verify};
@@ -17,8 +16,8 @@ use mongokeep::engine::{Context, Limits, Meter};
 use mongokeep::error::Result;
 use mongokeep::mongo::Server;
 use mongokeep::sandbox::ReplicaSet;
+use mongokeep::storage::Storage;
 use mongokeep::storage::filesystem::Filesystem;
-use mongokeep::storage::{ObjectInfo, PutMode, Storage, Upload};
 use tokio_util::sync::CancellationToken;
 
 /// A folder as a storage, gone when dropped.
@@ -140,89 +139,6 @@ pub fn counted(documents: Vec<Vec<u8>>) -> BTreeMap<Vec<u8>, usize> {
         *counts.entry(document).or_default() += 1;
     }
     counts
-}
-
-/// A storage that holds back the objects of chosen collections until it is told to let them through.
-pub struct Gate {
-    inner: Arc<dyn Storage>,
-    /// Keys that contain one of these are held.
-    held: Vec<String>,
-    open: tokio::sync::watch::Sender<bool>,
-    arrived: tokio::sync::watch::Sender<std::collections::BTreeSet<String>>,
-}
-
-impl Gate {
-    pub fn new(inner: &Arc<dyn Storage>, held: &[&str]) -> Arc<Self> {
-        Arc::new(Self {
-            inner: Arc::clone(inner),
-            held: held.iter().map(|h| (*h).to_owned()).collect(),
-            open: tokio::sync::watch::Sender::new(false),
-            arrived: tokio::sync::watch::Sender::default(),
-        })
-    }
-
-    pub fn open(&self) {
-        self.open.send_replace(true);
-    }
-
-    /// Returns when something of each was held back.
-    pub async fn all_held(&self) {
-        let mut arrived = self.arrived.subscribe();
-        let all = arrived.wait_for(|arrived| arrived.len() == self.held.len());
-        tokio::time::timeout(Duration::from_secs(60), all).await.expect("nothing is written").unwrap();
-    }
-
-    async fn pass(&self, key: &Key) {
-        if let Some(held) = self.held.iter().find(|h| key.as_str().contains(h.as_str())) {
-            self.arrived.send_modify(|arrived| {
-                arrived.insert(held.clone());
-            });
-            self.open.subscribe().wait_for(|open| *open).await.unwrap();
-        }
-    }
-}
-
-#[async_trait::async_trait]
-impl Storage for Gate {
-    fn place(&self) -> String {
-        self.inner.place()
-    }
-    fn part_size(&self) -> usize {
-        self.inner.part_size()
-    }
-    async fn put(&self, key: &Key, body: bytes::Bytes, mode: PutMode) -> Result<()> {
-        self.pass(key).await;
-        self.inner.put(key, body, mode).await
-    }
-    async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>> {
-        self.pass(key).await;
-        self.inner.upload(key).await
-    }
-    async fn get(
-        &self,
-        key: &Key,
-        range: Option<std::ops::Range<u64>>,
-    ) -> Result<futures_util::stream::BoxStream<'static, Result<bytes::Bytes>>> {
-        self.inner.get(key, range).await
-    }
-    async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>> {
-        self.inner.stat(key).await
-    }
-    async fn list(&self, prefix: Option<&Key>) -> Result<futures_util::stream::BoxStream<'static, Result<ObjectInfo>>> {
-        self.inner.list(prefix).await
-    }
-    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
-        self.inner.list_folders(prefix).await
-    }
-    async fn delete(&self, key: &Key) -> Result<()> {
-        self.inner.delete(key).await
-    }
-    async fn sweep(&self, prefix: &Key) -> Result<u64> {
-        self.inner.sweep(prefix).await
-    }
-    async fn free_space(&self) -> Result<Option<u64>> {
-        self.inner.free_space().await
-    }
 }
 
 /// A backup running on a task of its own.

@@ -4,10 +4,10 @@
 pub mod command;
 pub mod compare;
 pub mod dumps;
+pub mod hooked;
 pub mod oracle;
 pub mod pair;
 pub mod recording;
-pub mod slow;
 pub mod tools;
 pub mod writers;
 

@@ -104,7 +104,7 @@ impl Claim {
         let work = async {
             // First, so that nobody takes for a backup what is being taken apart.
             self.storage.delete(&self.root.manifest()?).await?;
-            self.storage.sweep(self.root.key()).await?;
+            sweep(&*self.storage, &self.root).await?;
             delete_all(&*self.storage, objects).await?;
             self.storage.delete(&self.root.attempt()?).await
         };
@@ -118,6 +118,18 @@ impl Claim {
                 ))
             }
         }
+    }
+}
+
+/// Ends unfinished uploads. A key that may not look for them still removes the objects; what an upload that was not
+/// ended left goes by the rules of the bucket.
+async fn sweep(storage: &dyn Storage, root: &BackupRoot) -> Result<()> {
+    match storage.sweep(root.key()).await {
+        Err(e) if e.kind() == ErrorKind::Denied => {
+            tracing::warn!("unfinished uploads below {} could not be looked for: {e}", root.key());
+            Ok(())
+        }
+        other => other.map(drop),
     }
 }
 
@@ -159,7 +171,7 @@ pub async fn discard(storage: &dyn Storage, root: &BackupRoot, attempt_id: &str,
         )
         .hint("nothing was removed; if that attempt is dead, remove it from the installation that made it"));
     }
-    storage.sweep(root.key()).await?;
+    sweep(storage, root).await?;
     let mut ours = Vec::new();
     let mut listing = storage.list(Some(root.key())).await?;
     while let Some(object) = listing.next().await {
