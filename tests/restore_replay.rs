@@ -101,26 +101,7 @@ async fn what_finds_nothing_takes_nothing_else_with_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_comes_back_in_another_form() {
     let pair = Pair::start().await;
-    let db = pair.from.database("d");
-    db.run_command(doc! {"create": "words", "collation": {"locale": "fr", "strength": 1}}).await.unwrap();
-    let (words, numbers) = (db.collection::<Document>("words"), db.collection::<Document>("numbers"));
-    words.insert_one(doc! {"_id": "Noël", "n": 0}).await.unwrap();
-    numbers.insert_one(doc! {"_id": 7, "n": 0}).await.unwrap();
-    let mut recording = Recording::begin(&pair.from).await;
-    let forms: [(Bson, Bson); 3] =
-        [("été".into(), 1i32.into()), ("Ete".into(), 1i64.into()), ("ETE".into(), 1.0f64.into())];
-    for (n, (word, number)) in (0i32..).zip(&forms) {
-        for (collection, id) in [(&words, word), (&numbers, number)] {
-            collection.delete_one(doc! {"_id": id}).await.unwrap();
-            collection.insert_one(doc! {"_id": id, "n": n}).await.unwrap();
-            collection.update_one(doc! {"_id": id}, doc! {"$set": {"deep": n}}).await.unwrap();
-            collection.replace_one(doc! {"_id": id}, doc! {"whole": n}).await.unwrap();
-            collection.insert_one(doc! {"_id": format!("other {n}")}).await.unwrap();
-        }
-    }
-    words.delete_one(doc! {"_id": "noel"}).await.unwrap();
-    words.insert_one(doc! {"_id": "NOEL"}).await.unwrap();
-    recording.read_database("d").await;
+    let recording = support::recording::other_forms(&pair.from).await;
     pair.round_trip(recording, "forms").await;
 }
 

@@ -258,3 +258,29 @@ impl Store {
         self.storage.put(key, Bytes::from(bytes), PutMode::CreateNew).await.unwrap();
     }
 }
+
+/// A recording of the database `d` in which documents were read under another form of an `_id` than the one that the
+/// oplog stores first: `words` by its collation, `numbers` by their type.
+pub async fn other_forms(client: &Client) -> Recording {
+    let db = client.database("d");
+    db.run_command(doc! {"create": "words", "collation": {"locale": "fr", "strength": 1}}).await.unwrap();
+    let (words, numbers) = (db.collection::<Document>("words"), db.collection::<Document>("numbers"));
+    words.insert_one(doc! {"_id": "Noël", "n": 0}).await.unwrap();
+    numbers.insert_one(doc! {"_id": 7, "n": 0}).await.unwrap();
+    let mut recording = Recording::begin(client).await;
+    let forms: [(Bson, Bson); 3] =
+        [("été".into(), 1i32.into()), ("Ete".into(), 1i64.into()), ("ETE".into(), 1.0f64.into())];
+    for (n, (word, number)) in (0i32..).zip(&forms) {
+        for (collection, id) in [(&words, word), (&numbers, number)] {
+            collection.delete_one(doc! {"_id": id}).await.unwrap();
+            collection.insert_one(doc! {"_id": id, "n": n}).await.unwrap();
+            collection.update_one(doc! {"_id": id}, doc! {"$set": {"deep": n}}).await.unwrap();
+            collection.replace_one(doc! {"_id": id}, doc! {"whole": n}).await.unwrap();
+            collection.insert_one(doc! {"_id": format!("other {n}")}).await.unwrap();
+        }
+    }
+    words.delete_one(doc! {"_id": "noel"}).await.unwrap();
+    words.insert_one(doc! {"_id": "NOEL"}).await.unwrap();
+    recording.read_database("d").await;
+    recording
+}

@@ -34,16 +34,19 @@ pub(super) struct Written {
     pub bytes: u64,
 }
 
-/// Writes the changes up to `until` to `file`. Updates of the documents in `gone` are left out.
+/// Writes the changes up to `until` to `file`. Updates of the documents in `gone` are left out; whole documents of the
+/// collections in `recast` come after a delete.
 pub(super) async fn write(
     ctx: &Context,
     stored: &Stored,
     destinations: Destinations,
     gone: Keys,
+    recast: HashSet<Uuid>,
     until: Timestamp,
     file: File,
 ) -> Result<Written> {
-    let sink = Sink { out: BufWriter::with_capacity(1 << 20, file), destinations, gone, written: Written::default() };
+    let sink =
+        Sink { out: BufWriter::with_capacity(1 << 20, file), destinations, gone, recast, written: Written::default() };
     let meter = ctx.meter.clone();
     let (_, mut sink) = stored
         .for_each_entry(&ctx.cancel, (Transactions::default(), sink), move |(transactions, sink), document| {
@@ -80,6 +83,7 @@ struct Sink {
     out: BufWriter<File>,
     destinations: Destinations,
     gone: Keys,
+    recast: HashSet<Uuid>,
     written: Written,
 }
 
@@ -109,9 +113,18 @@ impl Sink {
             OpKind::Update if bson::get(op.o, "$v").is_none() => zero_timestamps(op.o),
             _ => Vec::new(),
         };
+        let whole = op.kind == OpKind::Insert || is_whole(op);
+        let mut word = word;
+        // The document that was read may have the same `_id` in another form, which a whole document cannot replace.
+        if let (true, true, Some(id)) = (whole, self.recast.contains(&uuid), op.id()) {
+            let mut w = begin(stamp, "d", &ns, id.value.len());
+            w.open(tag::DOCUMENT, "o").raw(id.tag, b"_id", id.value).close();
+            self.put(w)?;
+            word = "i";
+        }
         let mut w = begin(stamp, word, &ns, op.o.len() + op.o2.map_or(0, <[u8]>::len));
         w.document("o", op.o);
-        if let (OpKind::Update, Some(o2)) = (op.kind, op.o2) {
+        if let ("u", Some(o2)) = (word, op.o2) {
             w.document("o2", o2);
         }
         self.put(w)?;
@@ -150,6 +163,65 @@ fn begin(stamp: &Stamp<'_>, word: &str, ns: &str, size: usize) -> Writer {
         w.element(wall);
     }
     w
+}
+
+/// Whether an update replaces the whole document.
+fn is_whole(op: &Op<'_>) -> bool {
+    op.kind == OpKind::Update && bson::get(op.o, "_id").is_some()
+}
+
+/// The collections in which an `_id` may come back in another form that the server holds equal: under a collation, or
+/// as a number (or text) of another type.
+pub(super) async fn recast(
+    ctx: &Context,
+    stored: &Stored,
+    destinations: &Destinations,
+    until: Timestamp,
+) -> Result<HashSet<Uuid>> {
+    let (_, forms) = stored
+        .for_each_entry(&ctx.cancel, (Transactions::default(), Forms::new()), move |(transactions, forms), document| {
+            let entry = Entry::parse(document)?;
+            if entry.ts > until {
+                return Ok(Go::Stop);
+            }
+            transactions.feed(&entry, &mut |_, op| {
+                if let (true, Some(uuid), Some(id)) = (op.kind == OpKind::Insert || is_whole(op), op.ui, op.id()) {
+                    *forms.entry(uuid).or_default() |= form(&id);
+                }
+                Ok(())
+            })?;
+            Ok(Go::On)
+        })
+        .await?;
+    let several = forms.into_iter().filter(|(uuid, forms)| {
+        // A capped collection is filled in order and never deleted from; an `_id` cannot come back in it.
+        let Some(destination) = destinations.by_uuid.get(uuid).filter(|d| !d.capped) else { return false };
+        let texts = destination.collated && forms & TEXT != 0;
+        texts || (forms & NUMBERS).count_ones() > 1 || forms & OTHERS != 0
+    });
+    Ok(several.map(|(uuid, _)| uuid).collect())
+}
+
+/// By collection: the types of `_id` that are stored.
+type Forms = BTreeMap<Uuid, u8>;
+
+/// Types of numbers: two of them may be one `_id`.
+const NUMBERS: u8 = 0b0000_1111;
+/// Symbols are texts; documents may hold numbers.
+const OTHERS: u8 = 0b0001_0000;
+/// Several texts may be one under a collation.
+const TEXT: u8 = 0b0010_0000;
+
+fn form(id: &Element<'_>) -> u8 {
+    match id.tag {
+        tag::DOUBLE => 1,
+        tag::INT32 => 2,
+        tag::INT64 => 4,
+        tag::DECIMAL => 8,
+        tag::STRING => TEXT,
+        tag::SYMBOL | tag::DOCUMENT | tag::ARRAY | tag::CODE_WITH_SCOPE => OTHERS,
+        _ => 0,
+    }
 }
 
 fn key(uuid: &Uuid, op: &Op<'_>) -> u64 {

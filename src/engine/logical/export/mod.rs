@@ -391,10 +391,12 @@ async fn write_changes(
         }
         let mut destination = Destination::new(&stored_in, item.read_from);
         destination.capped = collection.is_capped();
+        destination.collated = collection.options.contains_key("collation");
         destinations.by_uuid.insert(*uuid, destination);
     }
     let destinations = replay::inserted_until(ctx, stored, destinations, last, until).await?;
     let gone = changes::rolled_out(ctx, stored, &destinations, until).await?;
     let file = target.file(None, "oplog.bson").await?.into_std().await;
-    changes::write(ctx, stored, destinations, gone, until, file).await
+    let recast = changes::recast(ctx, stored, &destinations, until).await?;
+    changes::write(ctx, stored, destinations, gone, recast, until, file).await
 }
