@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::field::{Field, FieldKind};
-use super::{backup, name, namespace, retry, uri};
+use super::{backup, cron, name, namespace, retry, uri};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A MongoDB deployment.
@@ -164,7 +164,8 @@ pub const SCHEDULE_FIELDS: &[Field] = &[
         FieldKind::Text,
         "minute hour day month weekday, six fields with seconds first, or @hourly @daily @weekly @monthly @yearly",
     )
-    .required(),
+    .required()
+    .check(cron_rule),
     Field::new("timezone", "Time zone", FieldKind::Text, "UTC, or a name such as Europe/Paris; empty: of this machine")
         .check(timezone_rule),
     Field::new("start", "Start time", FieldKind::Text, "nothing runs before, such as 2026-11-21T02:00:00Z; empty: now")
@@ -353,6 +354,10 @@ fn model_rule(text: &str) -> Result<(), String> {
 
 fn type_rule(text: &str) -> Result<(), String> {
     if text == "pitr" { Err(format!("point-in-time backups are {NOT_BUILT}")) } else { Ok(()) }
+}
+
+fn cron_rule(text: &str) -> Result<(), String> {
+    cron::Cron::parse(text).map(drop)
 }
 
 fn start_rule(text: &str) -> Result<(), String> {

@@ -1,10 +1,12 @@
 //! What things are: values, their validation, their words. No I/O, no async, nothing of MongoDB's driver.
 
 pub mod backup;
+pub mod cron;
 pub mod field;
 pub mod fields;
 pub mod job;
 pub mod key;
+pub mod local_time;
 pub mod name;
 pub mod namespace;
 pub mod restore;
