@@ -47,7 +47,7 @@ async fn an_id_comes_back_in_another_form() {
         for field in ["ts", "t", "v", "wall"] {
             entry.remove(field);
         }
-        pair.to.database("admin").run_command(doc! {"applyOps": [entry.clone()]}).await.expect(&entry.to_string());
+        pair.to.database("admin").run_command(doc! {"applyOps": [entry]}).await.unwrap();
     }
     compare::assert_same(&expected, &compare::state(&pair.to).await, "forms");
 }
