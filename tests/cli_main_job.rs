@@ -24,6 +24,7 @@ async fn stage() -> (Home, ReplicaSet) {
     let orders = (0..DOCUMENTS).map(|i| doc! {"_id": i as i64, "text": "x".repeat(100)});
     shop.collection::<Document>("orders").insert_many(orders).await.unwrap();
     shop.collection::<Document>(NASTY).insert_one(doc! {"_id": 1}).await.unwrap();
+    shop.run_command(doc! {"create": "recent", "viewOn": "orders", "pipeline": []}).await.unwrap();
     let home = Home::ready();
     let run = home.run_with(&["service", "add", "live", "--uri-file", "-", "--cluster", "prod"], &set.uri());
     assert_eq!(run.code, 0, "{}", run.stderr);
@@ -108,7 +109,7 @@ async fn restore(home: &Home, set: &ReplicaSet) {
     let plan = plan.json();
     let planned = plan["namespaces"].as_array().unwrap();
     assert!(planned.iter().all(|n| n["action"] == "create" && n["to"]["db"] == "copy"), "{plan}");
-    assert_eq!(planned.len(), 2, "{plan}");
+    assert_eq!(planned.len(), 3, "{plan}");
     let text = home.good(&format!("{line} --dry-run"));
     assert!(text.contains("copy.a\\u{1b}[2Jb") && !text.contains('\u{1b}'), "{text:?}");
     assert!(!copies().await, "a plan wrote something");
@@ -117,6 +118,7 @@ async fn restore(home: &Home, set: &ReplicaSet) {
     let expected = ("restore", "succeeded", "first");
     let got = (job["kind"].as_str().unwrap(), job["state"].as_str().unwrap(), job["backup"].as_str().unwrap());
     assert_eq!(got, expected, "{job}");
+    assert_eq!(job["progress"]["objects_done"], job["progress"]["objects_total"], "{job}");
     let copy = client.database("copy");
     assert_eq!(copy.collection::<Document>("orders").count_documents(doc! {}).await.unwrap(), DOCUMENTS);
     assert_eq!(copy.collection::<Document>(NASTY).count_documents(doc! {}).await.unwrap(), 1);

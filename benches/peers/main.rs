@@ -2,9 +2,12 @@
 //!
 //! `cargo bench --bench peers [-- --quick] [-- --scale N] [-- --rounds N]`. Figures of two machines cannot be compared;
 //! the ratios can, roughly. What is measured is what a person waits for: commands from their start to their end, with a
-//! daemon that already runs, a filesystem storage and default settings.
+//! daemon that already runs, a filesystem storage and default settings. The stock tools know no S3: of that only the
+//! memory is bounded.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../../tests/support/s3.rs"]
+mod s3;
 #[path = "../../tests/support/tools.rs"]
 mod tools;
 
@@ -175,8 +178,39 @@ impl Bench {
         }
         rows.push(seconds("restore, wall", &stock, &own, "0.75"));
         rows.push(memory("restore, peak memory", &stock, self.stop(daemon)));
+        rows.extend(self.object_storage(runtime));
         let frames: Vec<f64> = (0..rounds.max(3)).map(|_| measure::first_frame(PROGRAM, &self.path("home"))).collect();
         rows.push(format!("| first frame of the screen | | {:.0} ms | | 100 ms |", median(frames) * 1e3));
+        rows
+    }
+
+    /// Once to a bucket, and back from there. The server is this process.
+    fn object_storage(&self, runtime: &tokio::runtime::Runtime) -> [String; 2] {
+        eprintln!("object storage");
+        let server = runtime.block_on(s3::S3Server::start());
+        let (endpoint, secret) = (format!("http://{}", server.address), self.path("secret"));
+        std::fs::write(&secret, s3::SECRET_KEY).unwrap();
+        let (bucket, key, secret) = (s3::BUCKET, s3::ACCESS_KEY, secret.to_str().unwrap());
+        self.mongokeep(
+            &[
+                &["storage", "add", "bucket", "--type", "s3", "--bucket", bucket, "--endpoint", &endpoint][..],
+                &["--path-style", "--access-key-id", key, "--secret-access-key-file", secret],
+            ]
+            .concat(),
+        );
+        let once = |what: &str, args: &[&str]| {
+            self.settle(runtime);
+            let daemon = self.daemon();
+            let sample = measure::run(self.command(args));
+            let peak = self.stop(daemon) as f64 / f64::from(1 << 20);
+            format!("| {what} | | {:.2} s, {peak:.0} MiB | | 256 MiB |", sample.seconds)
+        };
+        let create = ["backup", "create", "--service", "bench", "--storage", "bucket", "--name", "far", "--wait"];
+        let rows = [
+            once("backup to S3, peak memory", &create),
+            once("restore from S3, peak memory", &["restore", "far", "--to", "bench", "--yes", "--wait"]),
+        ];
+        self.same(runtime, "mongokeep from S3");
         rows
     }
 

@@ -98,7 +98,7 @@ async fn execute(
     let (views, collections): (Vec<&Item>, Vec<&Item>) = items.iter().partition(|i| matches!(i.what, What::View(_)));
     let fillings: Vec<Filling<'_>> =
         collections.iter().map(|item| Filling::new(item, replaces(item), stored)).collect();
-    totals(ctx, stored, &fillings);
+    totals(ctx, stored, &fillings, items.len());
 
     let users = match plan.users_and_roles {
         true => Some(Users::read(ctx, stored, until).await?),
@@ -144,11 +144,11 @@ fn without_ttl(item: &mut Item) {
     }
 }
 
-fn totals(ctx: &Context, stored: &Stored, fillings: &[Filling<'_>]) {
+fn totals(ctx: &Context, stored: &Stored, fillings: &[Filling<'_>], objects: usize) {
     let parts = || fillings.iter().flat_map(|f| &f.parts);
     let oplog: u64 = stored.manifest.oplog.iter().map(|o| o.uncompressed).sum();
     let bytes = parts().map(|p| p.uncompressed).sum::<u64>() + oplog;
-    ctx.meter.set_totals(bytes, fillings.len() as u64, parts().map(|p| p.documents).sum());
+    ctx.meter.set_totals(bytes, objects as u64, parts().map(|p| p.documents).sum());
 }
 
 fn destinations(stored: &Stored, collections: &[&Item]) -> Destinations {
