@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::field::{Field, FieldKind};
-use super::{backup, cron, name, namespace, retry, uri};
+use super::{backup, cron, hours, name, namespace, retry, uri};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A MongoDB deployment.
@@ -275,7 +275,7 @@ pub const SETTING_FIELDS: &[Field] = &[
         "production_hours",
         "Production hours",
         FieldKind::Text,
-        "HH:MM-HH:MM in which a full backup is unwelcome; empty: none",
+        "08:00-18:00 or Mon-Fri 08:00-18:00, in which a full backup is unwelcome; empty: none",
     )
     .check(hours_rule),
     Field::new("ui.theme", "Theme", FieldKind::Text, "name of a theme").default("default").check(plain_rule),
@@ -421,12 +421,7 @@ fn interval_rule(text: &str) -> Result<(), String> {
 }
 
 fn hours_rule(text: &str) -> Result<(), String> {
-    let wrong = || "is written HH:MM-HH:MM".to_owned();
-    let (from, to) = text.split_once('-').ok_or_else(wrong)?;
-    for side in [from, to] {
-        chrono::NaiveTime::parse_from_str(side.trim(), "%H:%M").map_err(|_| wrong())?;
-    }
-    Ok(())
+    hours::ProductionHours::parse(text).map(drop)
 }
 
 fn timezone_rule(text: &str) -> Result<(), String> {
