@@ -20,7 +20,7 @@ fn help_and_version_are_results_and_wrong_usage_is_not() {
         assert_eq!((run.code, run.stderr.as_str()), (0, ""), "{args:?}");
         assert!(!run.stdout.is_empty());
     }
-    for group in ["service", "storage", "backup", "restore", "job", "daemon", "settings", "demo"] {
+    for group in ["service", "storage", "backup", "restore", "schedule", "job", "daemon", "settings", "demo"] {
         let run = home.run(&["help"]);
         assert!(run.stdout.lines().any(|l| l.trim_start().starts_with(group)), "{group}: {}", run.stdout);
     }
@@ -52,11 +52,7 @@ fn without_a_terminal_the_screen_is_refused() {
 fn what_is_not_built_says_so() {
     let home = Home::ready();
     for args in [
-        "schedule list",
-        "schedule",
-        "schedule --help",
-        "schedule add n --service a --storage t --cron @daily",
-        "schedule next n --count 3 -o json",
+        "schedule add n --service a --storage t --cron @daily --type pitr",
         "pitr status",
         "pitr status --service a",
         "restore --service a --time latest --to a",
@@ -99,6 +95,7 @@ fn values_that_can_never_be_accepted_name_their_flag() {
         ("service add x --uri mongodb://h --cluster ../x".into(), "cluster"),
         ("service add x --uri-file /nonexistent/f".into(), "uri-file"),
         ("service edit a".into(), "nothing to change"),
+        ("service edit a --production-hours 8-18".into(), "production-hours"),
         ("storage add x --type filesystem".into(), "path"),
         ("storage add x --type filesystem --path /x --bucket bbb".into(), "bucket"),
         ("storage add x --type s3".into(), "bucket"),
@@ -178,10 +175,17 @@ fn objects_have_the_keys_of_the_contract() {
     };
     let service = home.json("service show a");
     keys(&service, "name uri cluster engine created_at");
-    assert_eq!(home.json("service list"), Value::Array(vec![service]));
+    let list = home.json("service list");
+    for (key, value) in list[0].as_object().unwrap() {
+        assert_eq!(service[key], *value);
+    }
+    assert_eq!((list.as_array().unwrap().len(), &service["schedules"]), (1, &Value::Array(vec![])));
     keys(&home.json("service edit a --cluster prod"), "name cluster");
     assert_eq!(home.json("service show a")["cluster"], "prod");
-    assert_eq!(home.json("service edit a --cluster="), home.json("service show a"));
+    home.good("service edit a --cluster= --production-hours 08:00-18:00");
+    assert_eq!(home.json("service show a")["production_hours"], "08:00-18:00");
+    home.good("service edit a --production-hours=");
+    assert_eq!(home.json("service show a")["production_hours"], Value::Null);
     assert_eq!(home.json("service show a")["cluster"], Value::Null);
     let storage = home.json("storage show t");
     keys(&storage, "name type place");
@@ -233,6 +237,7 @@ fn empty_lists_say_what_to_do_next_on_stderr_alone() {
         ("storage list", "mongokeep storage add"),
         ("backup list", "mongokeep backup create"),
         ("job list", "mongokeep backup create"),
+        ("schedule list", "mongokeep schedule add"),
     ] {
         let run = home.run(&words(list));
         assert_eq!((run.code, run.stdout.as_str()), (0, ""));

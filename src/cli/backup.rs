@@ -206,7 +206,8 @@ fn state(b: &Backup) -> &'static str {
     }
 }
 
-fn table(context: &Context, backups: &[Backup]) -> Table {
+/// The backups as a table; also on the page of a service.
+pub fn table(context: &Context, backups: &[Backup]) -> Table {
     let mut table = Table::new([
         Column::new("NAME"),
         Column::long("SERVICE"),

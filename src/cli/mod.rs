@@ -25,6 +25,7 @@ mod output;
 mod plan;
 mod redact;
 mod restore;
+mod schedule;
 mod secret;
 mod service;
 mod settings;
@@ -97,10 +98,11 @@ async fn command(context: &Context, matches: &ArgMatches) -> Result<u8> {
         Some(("storage", sub)) => storage::run(context, sub).await,
         Some(("backup", sub)) => backup::run(context, sub).await,
         Some(("restore", sub)) => restore::run(context, sub).await,
+        Some(("schedule", sub)) => schedule::run(context, sub).await,
         Some(("job", sub)) => job::run(context, sub).await,
         Some(("daemon", sub)) => daemon::run(context, sub).await,
         Some(("settings", sub)) => settings::run(context, sub),
-        Some((name @ ("schedule" | "pitr"), _)) => Err(args::not_built(name)),
+        Some((name @ "pitr", _)) => Err(args::not_built(name)),
         _ => Err(Error::new(ErrorKind::Internal, "a command without its code")),
     }
 }

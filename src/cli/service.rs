@@ -1,15 +1,18 @@
 //! `mongokeep service`: deployments that are backed up.
 
 use clap::{ArgMatches, Command};
+use serde::Serialize;
 use serde_json::json;
 
 use super::args::{flags, needed, positional, values};
 use super::context::Context;
 use super::table::{Column, Pairs, Table};
 use super::tree::group;
+use super::{backup, schedule};
 use crate::client::ServiceView;
 use crate::domain::field::Field;
 use crate::domain::fields::SERVICE_FIELDS;
+use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckReport, CheckState, EngineKind};
 use crate::domain::text::count;
 use crate::error::{Error, Result};
@@ -64,8 +67,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
             Ok(0)
         }
         "show" => {
-            let view = context.client()?.service(&needed(sub, "name")?)?;
-            out.object(&view, || pairs(context, &view))?;
+            show(context, &needed(sub, "name")?)?;
             Ok(0)
         }
         "remove" => {
@@ -81,6 +83,36 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
             Ok(u8::from(!report.ok))
         }
     }
+}
+
+/// A service's own page: what it is, its schedules, its backups.
+fn show(context: &Context, name: &str) -> Result<()> {
+    let client = context.client()?;
+    let view = client.service(name)?;
+    let mut schedules = client.schedules()?;
+    schedules.retain(|s| s.service == name);
+    let page = Page { service: &view, schedules: &schedules };
+    let mut backups = client.backups()?;
+    backups.retain(|b| b.service == name);
+    let out = &context.out;
+    out.result(&page, || {
+        let mut text = pairs(context, &view).render();
+        for (title, table, none) in [
+            ("Schedules", schedule::table(context, &schedules), "none; mongokeep schedule add makes one"),
+            ("Backups", backup::table(context, &backups), "none; mongokeep backup create makes one"),
+        ] {
+            let rows = if table.is_empty() { format!("{none}\n") } else { out.table(&table) };
+            text.push_str(&format!("\n{title}\n{rows}"));
+        }
+        text
+    })
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    #[serde(flatten)]
+    service: &'a ServiceView,
+    schedules: &'a [Schedule],
 }
 
 pub fn nothing_to_change() -> Error {
@@ -122,6 +154,7 @@ fn pairs(context: &Context, s: &ServiceView) -> Pairs {
         .add("cluster", s.cluster.clone().unwrap_or_default())
         .add("engine", engine(s.engine))
         .add("added", out.time(s.created_at))
+        .add("production hours", s.production_hours.clone().unwrap_or_else(|| "the setting production_hours".into()))
         .add("backups", count(s.backups))
         .add("last good backup", s.last_good_backup_at.map_or_else(String::new, |at| out.time(at)))
 }

@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ErrorKind as Usage};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::{args, backup, daemon, job, restore, service, settings, storage};
+use super::{args, backup, daemon, job, restore, schedule, service, settings, storage};
 use crate::domain::fields::STORAGE_FIELDS;
 use crate::error::{Error, ErrorKind};
 
@@ -29,7 +29,7 @@ pub fn command() -> Command {
         .subcommand(storage::command())
         .subcommand(backup::command())
         .subcommand(restore::command())
-        .subcommand(not_yet("schedule", "Backups by the clock"))
+        .subcommand(schedule::command())
         .subcommand(not_yet("pitr", "Recovery to a point in time"))
         .subcommand(job::command())
         .subcommand(daemon::command())
@@ -132,8 +132,19 @@ mod tests {
             restore b --to s --include a --rename x=y --exact --no-ttl --users-and-roles --safety-backup --dry-run \
               --yes --wait
             restore --service s --time latest --to t --base b
-            schedule add a --service s --storage t --cron @daily --disabled
-            schedule next a --count 3
+            schedule add a --service s --storage t --cron @daily --timezone UTC --start 2030-01-01T00:00:00Z \
+              --type full --model logical --folder f --include a --exclude b --compression none --retention 7 \
+              --keep-daily 1 --keep-weekly 1 --keep-monthly 1 --keep-yearly 1 --keep-within 30d --retry auto \
+              --retries 3 --retry-interval 15m --disabled
+            schedule list
+            schedule show a
+            schedule edit a --retention 3
+            schedule remove a
+            schedule enable a
+            schedule disable a
+            schedule copy a
+            schedule copy a b
+            schedule run a --wait
             pitr status --service s
             job list
             job show 1

@@ -79,7 +79,7 @@ impl Client {
             backup_type: BackupType::Full,
             selection: Selection { include: list(values, "include")?, exclude: list(values, "exclude")? },
             compression: compression(values, &settings)?,
-            retry: retry(values)?,
+            retry: retry(values, RetryPolicy::default())?,
             schedule: None,
         };
         // Refuses a path the layout cannot hold before anything is queued.
@@ -165,10 +165,19 @@ fn compression(values: &Values, settings: &Settings) -> Result<Compression> {
     }
 }
 
-fn retry(values: &Values) -> Result<RetryPolicy> {
-    let mut policy = RetryPolicy::default();
-    if text(values, "retry") == Some("auto") {
-        policy.mode = RetryMode::Auto;
+/// `policy` with what `values` has; an empty one is the default.
+pub(super) fn retry(values: &Values, policy: RetryPolicy) -> Result<RetryPolicy> {
+    let (mut policy, default) = (policy, RetryPolicy::default());
+    match values.get("retry").map(|_| text(values, "retry")) {
+        Some(Some("auto")) => policy.mode = RetryMode::Auto,
+        Some(_) => policy.mode = default.mode,
+        None => {}
+    }
+    if values.contains_key("retries") {
+        policy.retries = default.retries;
+    }
+    if values.contains_key("retry_interval") {
+        policy.interval = default.interval;
     }
     if let Some(retries) = text(values, "retries") {
         policy.retries = retries.parse().map_err(|_| Error::invalid("retries", "is not a number"))?;

@@ -20,6 +20,7 @@ use crate::store::{Access, SchemaState, Store};
 
 mod backups;
 mod restores;
+mod schedules;
 mod services;
 mod storages;
 mod sync;
@@ -39,6 +40,8 @@ pub struct ServiceView {
     /// The newest backup that succeeded.
     pub last_good_backup_at: Option<DateTime<Utc>>,
     pub backups: u64,
+    /// `HH:MM-HH:MM` in which a full backup is unwelcome; `None`: those of the setting `production_hours`.
+    pub production_hours: Option<String>,
 }
 
 /// A storage without its secrets.
@@ -53,6 +56,8 @@ pub struct StorageView {
     pub config: BTreeMap<String, String>,
     pub backups: u64,
     pub bytes: u64,
+    /// How many schedules write to it.
+    pub schedules: u64,
     pub last_test_at: Option<DateTime<Utc>>,
     /// None: the last test passed, or there was none.
     pub last_test_error: Option<String>,
@@ -236,10 +241,15 @@ impl Client {
     /// Queues something once a daemon is there, and makes sure that it still is afterwards: one that was just ending
     /// for lack of work does not see what was queued.
     fn queue(&self, enqueue: impl FnOnce() -> Result<Job>) -> Result<Job> {
+        self.with_daemon(enqueue, |job| format!("job {} is queued", job.id))
+    }
+
+    /// The same for any change that needs a daemon afterwards; `done` says in words that it was made.
+    fn with_daemon<T>(&self, change: impl FnOnce() -> Result<T>, done: impl FnOnce(&T) -> String) -> Result<T> {
         self.ensure_daemon()?;
-        let job = enqueue()?;
-        self.ensure_daemon().map_err(|e| e.context(format!("job {} is queued, but", job.id)))?;
-        Ok(job)
+        let made = change()?;
+        self.ensure_daemon().map_err(|e| e.context(format!("{}, but", done(&made))))?;
+        Ok(made)
     }
 
     fn must_write(&self) -> Result<()> {

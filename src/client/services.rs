@@ -35,10 +35,14 @@ impl Client {
         let needed = |key: &str| text(values, key).ok_or_else(|| Error::invalid(key, "is needed"));
         let (name, uri) = (needed("name")?, Secret::new(needed("uri")?));
         self.store.add_service(name, &uri, text(values, "cluster"), EngineKind::Native)?;
+        if let Some(hours) = text(values, "production_hours") {
+            self.store.edit_service(name, None, None, None, Some(Some(hours)))?;
+        }
         self.service(name)
     }
 
-    /// Fields that are absent stay as they are; an empty cluster label is removed.
+    /// Fields that are absent stay as they are; an empty cluster label is removed, and empty production
+    /// hours are those of the setting.
     pub fn edit_service(&self, name: &str, values: &Values) -> Result<ServiceView> {
         self.must_write()?;
         fields::check(&[SERVICE_FIELDS], values, true)?;
@@ -47,11 +51,12 @@ impl Client {
         }
         let uri = text(values, "uri").map(Secret::new);
         let cluster = values.contains_key("cluster").then(|| text(values, "cluster"));
-        self.store.edit_service(name, uri.as_ref(), cluster, None)?;
+        let hours = values.contains_key("production_hours").then(|| text(values, "production_hours"));
+        self.store.edit_service(name, uri.as_ref(), cluster, None, hours)?;
         self.service(name)
     }
 
-    /// Its backups stay. `Conflict` while a job uses it.
+    /// Its backups stay. `Conflict` while a job or schedule uses it.
     pub fn remove_service(&self, name: &str) -> Result<()> {
         self.must_write()?;
         self.store.remove_service(name)
@@ -164,5 +169,6 @@ fn view(row: ServiceRow) -> ServiceView {
         created_at: row.created_at,
         last_good_backup_at: row.last_good_backup_at,
         backups: row.backups,
+        production_hours: row.production_hours,
     }
 }

@@ -181,6 +181,7 @@ fn view(row: StorageRow) -> StorageView {
         config,
         backups: row.backups,
         bytes: row.bytes,
+        schedules: row.schedules,
         last_test_at: row.tested_at,
         last_test_error: row.test_error,
     }

@@ -114,6 +114,11 @@ impl Home {
     }
 }
 
+/// The zone of this machine; UTC when it cannot be told.
+pub fn machine_zone() -> chrono_tz::Tz {
+    iana_time_zone::get_timezone().unwrap_or_default().parse().unwrap_or(chrono_tz::UTC)
+}
+
 /// Creates a folder, and those above it that are missing, for this user alone.
 pub fn create_private(dir: &Path) -> std::io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)

@@ -124,6 +124,17 @@ impl Settings {
         self.number("jobs.concurrency") as usize
     }
 
+    /// The zone in which times are shown and typed, unless another one is given.
+    pub fn zone(&self) -> chrono_tz::Tz {
+        // `local` is no name of a zone.
+        self.text("ui.timezone").parse().unwrap_or_else(|_| super::machine_zone())
+    }
+
+    /// `HH:MM-HH:MM`, for services without their own.
+    pub fn production_hours(&self) -> Option<String> {
+        Some(self.text("production_hours")).filter(|hours| !hours.is_empty())
+    }
+
     /// Changes one setting in the file, keeping comments and order. The file is replaced as a whole or not at all.
     ///
     /// Errors: `NotFound` for an unknown key, `Invalid` for a value that cannot be.

@@ -27,6 +27,14 @@ pub const SERVICE_FIELDS: &[Field] = &[
     .default("native")
     .advanced()
     .check(engine_rule),
+    Field::new(
+        "production_hours",
+        "Production hours",
+        FieldKind::Text,
+        "HH:MM-HH:MM in which a full backup is unwelcome; empty: the setting production_hours",
+    )
+    .advanced()
+    .check(hours_rule),
 ];
 
 /// Name and type of a storage location; the rest depends on the type, see [`storage_fields`].
@@ -192,6 +200,10 @@ pub const SCHEDULE_FIELDS: &[Field] = &[
     INCLUDE,
     EXCLUDE,
 ];
+
+/// What `schedule add` takes besides; later it is `schedule enable` and `schedule disable`.
+pub const SCHEDULE_DISABLED: &[Field] =
+    &[Field::new("disabled", "Switched off", FieldKind::Bool, "nothing runs before it is enabled").default("false")];
 
 /// `restore`.
 pub const RESTORE_FIELDS: &[Field] = &[

@@ -32,6 +32,22 @@ impl Retention {
     pub fn keeps_all(&self) -> bool {
         *self == Self::default()
     }
+
+    /// The rules in a few words: `all`, or `last 7, 4 weekly, within 30d`.
+    pub fn words(&self) -> String {
+        let rules = [
+            (self.count, format!("last {}", self.count)),
+            (self.keep_daily, format!("{} daily", self.keep_daily)),
+            (self.keep_weekly, format!("{} weekly", self.keep_weekly)),
+            (self.keep_monthly, format!("{} monthly", self.keep_monthly)),
+            (self.keep_yearly, format!("{} yearly", self.keep_yearly)),
+        ];
+        let mut words: Vec<String> = rules.into_iter().filter(|(n, _)| *n > 0).map(|(_, text)| text).collect();
+        if self.keep_within > 0 {
+            words.push(format!("within {}", super::retry::format_duration(self.keep_within)));
+        }
+        if words.is_empty() { "all".into() } else { words.join(", ") }
+    }
 }
 
 /// A good backup, as far as retention looks at it.

@@ -148,19 +148,18 @@ impl Store {
         })
     }
 
+    /// Errors: `Conflict` while a run of the schedule is not finished.
+    pub fn must_have_ended(&self, name: &str) -> Result<()> {
+        self.read(|c| must_have_ended(c, name))
+    }
+
     /// Queues a run now, whether the schedule is on or off. `compression` is for a schedule that names none.
     ///
     /// Errors: `Conflict` while the previous run is not finished.
     pub fn run_schedule(&self, name: &str, compression: Compression) -> Result<Job> {
         self.write(|t| {
             let schedule = get(t, name)?;
-            if let Some(id) = unfinished_run(t, name)? {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    format!("the previous run of schedule {name} is not finished: job {id}"),
-                )
-                .hint(format!("wait for it with mongokeep job wait {id}, or end it with mongokeep job cancel {id}")));
-            }
+            must_have_ended(t, name)?;
             queue(t, &schedule, now(), compression)
         })
     }
@@ -204,6 +203,14 @@ impl Store {
             Ok(Some(jobs))
         })
     }
+}
+
+/// Errors: `Conflict` while a run of the schedule is not finished.
+fn must_have_ended(c: &Connection, name: &str) -> Result<()> {
+    let Some(id) = unfinished_run(c, name)? else { return Ok(()) };
+    let what = format!("the previous run of schedule {name} is not finished: job {id}");
+    Err(Error::new(ErrorKind::Conflict, what)
+        .hint(format!("wait for it with mongokeep job wait {id}, or end it with mongokeep job cancel {id}")))
 }
 
 /// Refuses to remove a service or storage (`column`) that a schedule names.

@@ -19,12 +19,14 @@ pub struct ServiceRow {
     pub created_at: DateTime<Utc>,
     pub last_good_backup_at: Option<DateTime<Utc>>,
     pub backups: u64,
+    /// `HH:MM-HH:MM`; `None`: the setting.
+    pub production_hours: Option<String>,
 }
 
 const COLUMNS: &str = "SELECT name, uri_shown, cluster, engine, created_at,
     (SELECT max(coalesce(consistent_t * 1000, finished_at, started_at)) FROM backups b
      WHERE b.service = services.name AND b.state = 'succeeded'),
-    (SELECT count(*) FROM backups b WHERE b.service = services.name) FROM services";
+    (SELECT count(*) FROM backups b WHERE b.service = services.name), production_hours FROM services";
 
 impl Store {
     /// In the order of their names.
@@ -72,13 +74,14 @@ impl Store {
         })
     }
 
-    /// Changes what is given; `cluster: Some(None)` removes the label.
+    /// Changes what is given; `Some(None)` removes the cluster label or the production hours.
     pub fn edit_service(
         &self,
         name: &str,
         uri: Option<&Secret>,
         cluster: Option<Option<&str>>,
         engine: Option<EngineKind>,
+        production_hours: Option<Option<&str>>,
     ) -> Result<()> {
         self.write(|t| {
             t.query_row("SELECT 1 FROM services WHERE name = ?1", [name], |_| Ok(()))
@@ -96,6 +99,9 @@ impl Store {
             }
             if let Some(engine) = engine {
                 t.execute("UPDATE services SET engine = ?2 WHERE name = ?1", params![name, word(&engine)?])?;
+            }
+            if let Some(hours) = production_hours {
+                t.execute("UPDATE services SET production_hours = ?2 WHERE name = ?1", params![name, hours])?;
             }
             Ok(())
         })
@@ -135,5 +141,6 @@ fn read(row: &Row<'_>) -> Result<ServiceRow> {
         created_at: time(row.get(4)?),
         last_good_backup_at: row.get::<_, Option<i64>>(5)?.map(time),
         backups: row.get::<_, i64>(6)? as u64,
+        production_hours: row.get(7)?,
     })
 }

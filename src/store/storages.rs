@@ -20,6 +20,8 @@ pub struct StorageRow {
     pub created_at: DateTime<Utc>,
     pub backups: u64,
     pub bytes: u64,
+    /// How many schedules write to it.
+    pub schedules: u64,
     pub tested_at: Option<DateTime<Utc>>,
     pub test_error: Option<String>,
 }
@@ -34,7 +36,7 @@ struct Secrets {
 const COLUMNS: &str = "SELECT name, config, secrets IS NOT NULL, created_at,
     (SELECT count(*) FROM backups b WHERE b.storage = storages.name),
     (SELECT coalesce(sum(size_bytes), 0) FROM backups b WHERE b.storage = storages.name AND b.state = 'succeeded'),
-    tested_at, test_error FROM storages";
+    tested_at, test_error, (SELECT count(*) FROM schedules s WHERE s.storage = storages.name) FROM storages";
 
 impl Store {
     /// In the order of their names.
@@ -178,5 +180,6 @@ fn read(row: &Row<'_>) -> Result<StorageRow> {
         bytes: row.get::<_, i64>(5)? as u64,
         tested_at: row.get::<_, Option<i64>>(6)?.map(time),
         test_error: row.get(7)?,
+        schedules: row.get::<_, i64>(8)? as u64,
     })
 }

@@ -52,6 +52,7 @@ pub fn edit_service(model: &Model, name: &str) -> Option<Form> {
         match row.field.key {
             "uri" => optional_secret(row),
             "cluster" => row.set(service.cluster.clone().unwrap_or_default()),
+            "production_hours" => row.set(service.production_hours.clone().unwrap_or_default()),
             _ => {}
         }
     }

@@ -42,6 +42,7 @@ pub fn service(name: &str, last_good_minutes: Option<i64>) -> ServiceView {
         created_at: ago(100_000),
         last_good_backup_at: last_good_minutes.map(ago),
         backups: 4,
+        production_hours: None,
     }
 }
 
@@ -53,6 +54,7 @@ pub fn storage(name: &str, kind: &str, place: &str) -> StorageView {
         config: Default::default(),
         backups: 4,
         bytes: 12_400_000_000,
+        schedules: 0,
         last_test_at: Some(ago(90)),
         last_test_error: None,
     }

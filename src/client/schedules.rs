@@ -1,0 +1,257 @@
+//! Schedules: backups that happen by themselves.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+
+use super::{Client, Values, backups, list, text};
+use crate::artifact::layout::BackupRoot;
+use crate::config::Settings;
+use crate::domain::backup::{BackupType, Compression, Model};
+use crate::domain::cron::Cron;
+use crate::domain::fields::{self, SCHEDULE_DISABLED, SCHEDULE_FIELDS};
+use crate::domain::job::Job;
+use crate::domain::name;
+use crate::domain::namespace::Selection;
+use crate::domain::retention::Retention;
+use crate::domain::retry::{RetryPolicy, parse_duration};
+use crate::domain::schedule::Schedule;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::ServiceRow;
+
+impl Client {
+    /// In the order of their names.
+    pub fn schedules(&self) -> Result<Vec<Schedule>> {
+        let enabled = self.backups_may_start();
+        Ok(self.store.schedules()?.into_iter().map(|s| with_next(s, enabled)).collect())
+    }
+
+    pub fn schedule(&self, name: &str) -> Result<Schedule> {
+        Ok(with_next(self.store.schedule(name)?, self.backups_may_start()))
+    }
+
+    /// Contacts neither server nor storage. Starts the daemon, unless `disabled` is `true`.
+    ///
+    /// Errors: `Conflict` for a taken name.
+    pub fn add_schedule(&self, values: &Values) -> Result<Schedule> {
+        self.must_write()?;
+        fields::check(&[SCHEDULE_FIELDS, SCHEDULE_DISABLED], values, false)?;
+        let schedule = self.composed(blank(values)?, values)?;
+        let taken = self.store.schedule(&schedule.name).is_ok();
+        if taken || !schedule.enabled {
+            // Nothing to start a daemon for; a taken name is refused here.
+            self.store.add_schedule(&schedule)?;
+        } else {
+            self.with_daemon(|| self.store.add_schedule(&schedule), |s| format!("schedule {} is added", s.name))?;
+        }
+        self.schedule(&schedule.name)
+    }
+
+    /// Fields that are absent stay as they are; empty ones go back to their defaults.
+    pub fn edit_schedule(&self, name: &str, values: &Values) -> Result<Schedule> {
+        self.must_write()?;
+        fields::check(&[SCHEDULE_FIELDS], values, true)?;
+        if text(values, "name").is_some_and(|new| new != name) {
+            return Err(Error::invalid("name", "cannot be changed: backups are filed under it")
+                .hint(format!("mongokeep schedule copy {name} NEW makes one of another name")));
+        }
+        let before = self.store.schedule(name)?;
+        let after = self.composed(before.clone(), values)?;
+        self.store.edit_schedule(name, |present| {
+            let same =
+                Schedule { next_at: None, last: None, paused_by: None, enabled: before.enabled, ..present.clone() };
+            if same != (Schedule { next_at: None, last: None, paused_by: None, ..before.clone() }) {
+                return Err(Error::new(ErrorKind::Conflict, format!("schedule {name} was changed meanwhile"))
+                    .hint(format!("look at it again: mongokeep schedule show {name}")));
+            }
+            *present = Schedule { enabled: present.enabled, ..after.clone() };
+            Ok(())
+        })?;
+        self.schedule(name)
+    }
+
+    /// Its backups and jobs stay; a run that is queued or running goes on.
+    pub fn remove_schedule(&self, name: &str) -> Result<()> {
+        self.must_write()?;
+        self.store.remove_schedule(name)
+    }
+
+    /// Switching on starts the daemon, and makes no run of the past.
+    pub fn enable_schedule(&self, name: &str, on: bool) -> Result<Schedule> {
+        self.must_write()?;
+        self.store.schedule(name)?;
+        let change = || self.store.enable_schedule(name, on);
+        if on {
+            self.with_daemon(change, |s| format!("schedule {} is on", s.name))?
+        } else {
+            change()?
+        };
+        self.schedule(name)
+    }
+
+    /// The copy is off. Without `new` it is called `NAME-copy`, `NAME-copy-2` and so on.
+    pub fn copy_schedule(&self, name: &str, new: Option<&str>) -> Result<Schedule> {
+        self.must_write()?;
+        let original = self.store.schedule(name)?;
+        let new = match new {
+            Some(new) => {
+                name::check("new", new)?;
+                new.to_owned()
+            }
+            None => self.free_name(name)?,
+        };
+        self.store.add_schedule(&Schedule { name: new.clone(), enabled: false, ..original })?;
+        self.schedule(&new)
+    }
+
+    /// Queues a run now, whether the schedule is on or off, and starts the daemon.
+    ///
+    /// Errors: `Conflict` while the previous run is not finished, and with backup management off.
+    pub fn run_schedule(&self, name: &str) -> Result<Job> {
+        self.must_write()?;
+        self.store.schedule(name)?;
+        self.must_be_enabled()?;
+        self.store.must_have_ended(name)?;
+        let compression = Settings::load(&self.home)?.compression();
+        self.queue(|| self.store.run_schedule(name, compression))
+    }
+
+    /// Whether anything may start a backup. A settings file that cannot be read is told of elsewhere.
+    pub(super) fn backups_may_start(&self) -> bool {
+        Settings::load(&self.home).is_ok_and(|s| s.backup_enabled())
+    }
+
+    fn free_name(&self, name: &str) -> Result<String> {
+        let taken = self.store.schedules()?;
+        let base: String = name.chars().take(90).collect();
+        (1..=taken.len() + 1)
+            .map(|number| if number == 1 { format!("{base}-copy") } else { format!("{base}-copy-{number}") })
+            .find(|new| taken.iter().all(|s| s.name != *new))
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "no free name"))
+    }
+
+    /// `schedule` with what `values` has, checked as a whole.
+    pub(super) fn composed(&self, schedule: Schedule, values: &Values) -> Result<Schedule> {
+        let mut s = schedule;
+        let given = |key: &str| values.contains_key(key);
+        let service_before = s.service.clone();
+        if let Some(service) = text(values, "service") {
+            s.service = service.to_owned();
+        }
+        if let Some(storage) = text(values, "storage") {
+            s.storage = storage.to_owned();
+        }
+        let service = self.store.service_row(&s.service)?;
+        self.store.storage_row(&s.storage)?;
+        let followed = s.service != service_before
+            && self.store.service_row(&service_before).is_ok_and(|before| s.folder == default_folder(&before));
+        if let Some(folder) = text(values, "folder") {
+            s.folder = folder.to_owned();
+        } else if given("folder") || s.folder.is_empty() || followed {
+            s.folder = default_folder(&service).to_owned();
+        }
+        if let Some(cron) = text(values, "cron") {
+            s.cron = cron.to_owned();
+        }
+        if given("timezone") || s.timezone.is_empty() {
+            s.timezone = match text(values, "timezone") {
+                Some("local") => crate::config::machine_zone(),
+                Some(name) => name.parse().map_err(|_| Error::invalid("timezone", "is not a time zone"))?,
+                None => Settings::load(&self.home)?.zone(),
+            }
+            .name()
+            .to_owned();
+        }
+        if given("start") {
+            s.start = match text(values, "start") {
+                Some(start) => DateTime::parse_from_rfc3339(start)
+                    .map_err(|_| Error::invalid("start", "is not a time such as 2026-11-21T02:00:00Z"))?
+                    .to_utc(),
+                None => Utc::now(),
+            };
+        }
+        retention(&mut s.retention, values)?;
+        s.retry = backups::retry(values, s.retry)?;
+        if given("compression") {
+            s.compression = text(values, "compression")
+                .map(|text| text.parse::<Compression>().map_err(|why| Error::invalid("compression", why)))
+                .transpose()?;
+        }
+        if given("include") {
+            s.selection.include = list(values, "include")?;
+        }
+        if given("exclude") {
+            s.selection.exclude = list(values, "exclude")?;
+        }
+        if next(&s, Utc::now()).is_none() {
+            return Err(Error::invalid("cron", format!("{:?} never fires", s.cron)));
+        }
+        // Refuses a path that the layout cannot hold before anything is queued.
+        BackupRoot::new(&s.folder, &s.backup_name(Utc::now()))?;
+        Ok(s)
+    }
+}
+
+/// When the calendar of a schedule says it runs next after `after`, whether it is on or off.
+pub(super) fn next(schedule: &Schedule, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let zone: Tz = schedule.timezone.parse().ok()?;
+    // A run that is due at the very start is made.
+    let after = after.max(schedule.start - TimeDelta::milliseconds(1));
+    Cron::parse(&schedule.cron).ok()?.next_after(zone, after)
+}
+
+fn with_next(mut schedule: Schedule, may_start: bool) -> Schedule {
+    schedule.next_at = (schedule.enabled && may_start).then(|| next(&schedule, Utc::now())).flatten();
+    schedule
+}
+
+/// A schedule in which everything that has a default has it.
+fn blank(values: &Values) -> Result<Schedule> {
+    let needed = |key: &str| text(values, key).map(str::to_owned).ok_or_else(|| Error::invalid(key, "is needed"));
+    Ok(Schedule {
+        name: needed("name")?,
+        service: needed("service")?,
+        storage: needed("storage")?,
+        folder: String::new(),
+        backup_type: BackupType::Full,
+        model: Model::Logical,
+        selection: Selection::default(),
+        compression: None,
+        cron: needed("cron")?,
+        timezone: String::new(),
+        start: Utc::now(),
+        retention: Retention::default(),
+        retry: RetryPolicy::default(),
+        enabled: !super::flag(values, "disabled"),
+        created_at: Utc::now(),
+        next_at: None,
+        last: None,
+        paused_by: None,
+    })
+}
+
+fn default_folder(service: &ServiceRow) -> &str {
+    service.cluster.as_deref().unwrap_or(&service.name)
+}
+
+/// The rules that are given; an empty one is none.
+fn retention(rules: &mut Retention, values: &Values) -> Result<()> {
+    for (key, rule) in [
+        ("retention", &mut rules.count),
+        ("keep_daily", &mut rules.keep_daily),
+        ("keep_weekly", &mut rules.keep_weekly),
+        ("keep_monthly", &mut rules.keep_monthly),
+        ("keep_yearly", &mut rules.keep_yearly),
+    ] {
+        if values.contains_key(key) {
+            let number = text(values, key).unwrap_or("0").parse();
+            *rule = number.map_err(|_| Error::invalid(&key.replace('_', "-"), "is not a number"))?;
+        }
+    }
+    if values.contains_key("keep_within") {
+        rules.keep_within = match text(values, "keep_within") {
+            Some(text) => parse_duration(text).map_err(|why| Error::invalid("keep-within", why))?.as_secs(),
+            None => 0,
+        };
+    }
+    Ok(())
+}
