@@ -20,6 +20,7 @@ use crate::store::{Access, SchemaState, Store};
 
 mod backups;
 mod restores;
+mod retention;
 mod schedules;
 mod services;
 mod storages;

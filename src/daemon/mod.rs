@@ -19,6 +19,7 @@ pub mod lock;
 mod progress;
 mod recover;
 mod restore;
+mod retention;
 mod runner;
 pub mod start;
 mod task;

@@ -9,7 +9,7 @@ use super::backup::settle;
 use super::progress::Sampler;
 use super::runner::Env;
 use super::task::{finish, open_storage, outcome};
-use super::{blocking, facts};
+use super::{blocking, facts, retention};
 use crate::artifact::layout::BackupRoot;
 use crate::domain::backup::BackupRequest;
 use crate::domain::job::JobRequest;
@@ -32,6 +32,9 @@ pub async fn recover(env: &Env, claimed: Claimed, cancel: CancellationToken) {
             Err(died(id).hint(format!("mongokeep job retry {id} deletes the rest of {backup}")))
         }
         JobRequest::Verify { .. } => Err(died(id)),
+        // What was half deleted is finished at once: until then it is in the way of its own record.
+        JobRequest::Retention { .. } if claimed.job.cancel_requested => Err(died(id)),
+        JobRequest::Retention { schedule } => retention::run(env, &ctx, id, schedule).await.map(|()| None),
     };
     sampler.stop().await;
     // A person who had asked to end it gets that, once it is cleaned up.

@@ -91,6 +91,11 @@ impl Runner {
             warn!(job = claimed.job.id, "its daemon died");
             self.spawn(claimed, true);
         }
+        let store = self.env.store.clone();
+        let queued = blocking(move || store.queue_retentions()).await?;
+        if queued > 0 {
+            info!(jobs = queued, "retention has something to delete");
+        }
         Ok(())
     }
 

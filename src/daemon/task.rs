@@ -9,7 +9,7 @@ use tracing::{error, info};
 
 use super::progress::Sampler;
 use super::runner::Env;
-use super::{backup, blocking, delete, restore, verify};
+use super::{backup, blocking, delete, restore, retention, verify};
 use crate::config::Settings;
 use crate::domain::job::JobRequest;
 use crate::domain::storage::StorageLocation;
@@ -62,6 +62,7 @@ async fn work(
         JobRequest::Restore { request, plan } => restore::run(&env, &ctx, &claimed, request, plan).await.map(|()| None),
         JobRequest::Delete { backup, keep_files } => delete::run(&env, &ctx, backup, *keep_files).await.map(|()| None),
         JobRequest::Verify { backup } => verify::run(&env, &ctx, backup).await.map(|()| None),
+        JobRequest::Retention { schedule } => retention::run(&env, &ctx, claimed.job.id, schedule).await.map(|()| None),
     }
 }
 

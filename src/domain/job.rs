@@ -69,6 +69,10 @@ pub enum JobRequest {
     Verify {
         backup: String,
     },
+    /// Deletes what the retention of a schedule no longer keeps, as it is when the job runs.
+    Retention {
+        schedule: String,
+    },
 }
 
 impl JobRequest {
@@ -78,6 +82,7 @@ impl JobRequest {
             Self::Restore { .. } => JobKind::Restore,
             Self::Delete { .. } => JobKind::Delete,
             Self::Verify { .. } => JobKind::Verify,
+            Self::Retention { .. } => JobKind::Retention,
         }
     }
 }

@@ -59,7 +59,9 @@ pub struct GoodBackup {
     pub at: DateTime<Utc>,
     pub size_bytes: Option<u64>,
     pub pinned: bool,
-    /// Made by the schedule in question, in this home. Others are only looked at for which is the last of its service.
+    /// Made by this home. One that another home made may be deleted by it at any time, so it is nobody's last.
+    pub of_home: bool,
+    /// Made by this home for the schedule in question; no other goes.
     pub of_schedule: bool,
     /// The unfinished job that reads it.
     pub used_by: Option<i64>,
@@ -100,7 +102,7 @@ pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: Date
     let mut last_good: BTreeMap<&str, &GoodBackup> = BTreeMap::new();
     let mut all: Vec<&GoodBackup> = good.iter().collect();
     all.sort_by(newest_first);
-    for backup in &all {
+    for backup in all.iter().filter(|b| b.of_home) {
         last_good.entry(&backup.service).or_insert(backup);
     }
     let own: Vec<&GoodBackup> = all.into_iter().filter(|b| b.of_schedule).collect();
@@ -186,6 +188,7 @@ mod tests {
             at: at(when),
             size_bytes: Some(7),
             pinned: false,
+            of_home: true,
             of_schedule: true,
             used_by: None,
         }
@@ -254,13 +257,19 @@ mod tests {
     fn others_are_left_alone_and_the_last_of_a_service_stays() {
         let manual = GoodBackup { of_schedule: false, ..backup("by-hand", "2026-11-21T00:00:00Z") };
         let moved = GoodBackup { service: "users-rs".into(), ..backup("moved", "2026-11-01T00:00:00Z") };
-        let good = [manual, moved, backup("b", "2026-11-20T00:00:00Z"), backup("a", "2026-11-19T00:00:00Z")];
+        let foreign = GoodBackup { of_home: false, of_schedule: false, ..backup("foreign", "2026-11-21T01:00:00Z") };
+        let good = [foreign, manual, moved, backup("b", "2026-11-20T00:00:00Z"), backup("a", "2026-11-19T00:00:00Z")];
         let plan = plan("s", Retention { count: 1, ..Retention::default() }, &good, at(NOW), Tz::UTC);
         // One by hand neither counts nor goes; one of a service that the schedule had before is the last of that.
         assert_eq!(plan.backups.iter().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["b", "a", "moved"]);
         assert_eq!(reasons(&plan, "b"), ["newest 1 of 1"]);
         assert_eq!(reasons(&plan, "a"), ["older than the newest 1"]);
         assert_eq!(reasons(&plan, "moved"), ["the last good backup of users-rs"]);
+        // Another home's is no safety: it may be gone tomorrow.
+        let foreign = GoodBackup { of_home: false, of_schedule: false, ..backup("foreign", "2026-11-21T01:00:00Z") };
+        let good = [foreign, backup("a", "2026-11-19T00:00:00Z")];
+        let within = Retention { keep_within: 60, ..Retention::default() };
+        assert_eq!(super::plan("s", within, &good, at(NOW), Tz::UTC).going().count(), 0);
     }
 
     fn history() -> impl Strategy<Value = Vec<GoodBackup>> {
@@ -272,6 +281,7 @@ mod tests {
                 at: at("2020-01-01T00:00:00Z") + TimeDelta::minutes(minutes),
                 size_bytes: None,
                 pinned: pinned == 0,
+                of_home: other > 0,
                 of_schedule: other > 1,
                 used_by: (other == 2).then_some(5),
             };
@@ -311,7 +321,7 @@ mod tests {
             let plan = plan("s", rules, &good, at("2027-08-01T00:00:00Z"), zone);
             let going: BTreeSet<_> = plan.going().map(|b| b.name.clone()).collect();
             for service in ["a", "b"] {
-                if let Some(last) = newest(good.iter().filter(|b| b.service == service)) {
+                if let Some(last) = newest(good.iter().filter(|b| b.of_home && b.service == service)) {
                     prop_assert!(!going.contains(&last.name));
                 }
             }

@@ -56,6 +56,10 @@ impl Store {
 
     pub fn pin_backup(&self, name: &str, pinned: bool) -> Result<Backup> {
         self.write(|t| {
+            if pinned && get(t, name)?.state == BackupState::Deleting {
+                return Err(Error::new(ErrorKind::Conflict, format!("backup {name} is being deleted"))
+                    .hint("it may no longer be whole, so there is nothing to keep"));
+            }
             t.execute("UPDATE backups SET pinned = ?2 WHERE name = ?1", params![name, pinned])?;
             get(t, name)
         })
@@ -90,7 +94,12 @@ impl Store {
                     ),
                 )),
                 // A job is working on it, and knows better.
-                Ok(_) if super::jobs::unfinished(t, "backup = ?1", &facts.name)?.is_some() => Ok(false),
+                Ok(_)
+                    if super::jobs::unfinished(t, "backup = ?1", &facts.name)?.is_some()
+                        || super::retention::taken(t, &facts.name)?.is_some() =>
+                {
+                    Ok(false)
+                }
                 Ok(backup) => {
                     set_facts(t, facts)?;
                     Ok(backup.state != BackupState::Succeeded)
@@ -202,10 +211,20 @@ pub fn insert_running(
     Ok(())
 }
 
+/// Forgets a backup of which nothing is left in its storage, or whose files are nobody's business any more.
+pub fn removed(t: &Transaction<'_>, name: &str) -> Result<()> {
+    t.execute(
+        "UPDATE attempts SET clean = 1 WHERE job IN (SELECT id FROM jobs WHERE backup = ?1 AND kind = 'backup')",
+        [name],
+    )?;
+    t.execute("DELETE FROM backups WHERE name = ?1", [name])?;
+    Ok(())
+}
+
 /// Makes the row say what the manifest says, and that the backup is good.
 pub fn set_facts(t: &Transaction<'_>, facts: &BackupFacts) -> Result<()> {
     t.execute(
-        "UPDATE backups SET state = 'succeeded', state_before = NULL, error = NULL, service = ?2, cluster = ?3,
+        "UPDATE backups SET state = 'succeeded', state_before = NULL, retired_by = NULL, error = NULL, service = ?2, cluster = ?3,
             consistent_t = ?4, consistent_i = ?5, size_bytes = ?6, uncompressed_bytes = ?7, documents = ?8,
             started_at = ?9, finished_at = ?10, server_version = ?11, fcv = ?12, compression = ?13, engine = ?14,
             model = ?15, type = ?16 WHERE name = ?1",

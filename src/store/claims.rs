@@ -233,6 +233,10 @@ fn claim(t: &Transaction<'_>, concurrency: usize) -> Result<Option<Claimed>> {
             params![name, millis(at)],
         )?;
     }
+    if let (JobKind::Delete, Some(name)) = (claimed.job.kind, &claimed.job.backup) {
+        // From here on it may be half deleted: nothing may make it good again but its manifest.
+        t.execute("UPDATE backups SET state_before = NULL WHERE name = ?1", [name])?;
+    }
     Ok(Some(claimed))
 }
 
@@ -268,14 +272,15 @@ fn succeed(t: &Transaction<'_>, job: &Job, facts: Option<&BackupFacts>, at: Date
         backups::set_facts(t, facts)?;
     }
     if let (JobKind::Delete, Some(name)) = (job.kind, &job.backup) {
-        t.execute(
-            "UPDATE attempts SET clean = 1 WHERE job IN (SELECT id FROM jobs WHERE backup = ?1 AND kind = 'backup')",
-            [name],
-        )?;
-        t.execute("DELETE FROM backups WHERE name = ?1", [name])?;
+        backups::removed(t, name)?;
     }
     jobs::log(t, job.id, job.attempt, LogLevel::Info, "done")?;
-    end(t, job.id, JobState::Succeeded, at, None, None)
+    end(t, job.id, JobState::Succeeded, at, None, None)?;
+    // In the transaction that makes the backup good: no crash can come between the two.
+    if let (JobKind::Backup, Some(schedule)) = (job.kind, &job.schedule) {
+        super::retention::queue(t, schedule)?;
+    }
+    Ok(())
 }
 
 fn fail(t: &Transaction<'_>, claimed: &Claimed, error: &Error, at: DateTime<Utc>) -> Result<()> {

@@ -94,10 +94,10 @@ impl Store {
                 return Err(Error::new(ErrorKind::Conflict, format!("backup {name} is pinned"))
                     .hint(format!("mongokeep backup unpin {name}")));
             }
-            t.execute(
-                "UPDATE backups SET state_before = state, state = 'deleting' WHERE name = ?1 AND state != 'deleting'",
-                [name],
-            )?;
+            if let Some(id) = super::retention::taken(t, name)? {
+                return Err(Error::new(ErrorKind::Conflict, format!("backup {name} is being deleted by job {id}")));
+            }
+            to_be_deleted(t, name)?;
             insert(
                 t,
                 NewJob {
@@ -255,6 +255,7 @@ impl Store {
                 JobRequest::Verify { backup } => {
                     good(t, &backup)?;
                 }
+                JobRequest::Retention { .. } => {}
                 JobRequest::Delete { backup, .. } => {
                     backups::get(t, &backup)?;
                     if let Some(other) = unfinished(t, &format!("backup = ?1 AND id != {id}"), &backup)? {
@@ -263,11 +264,13 @@ impl Store {
                             format!("backup {backup} is in use by job {other}"),
                         ));
                     }
-                    t.execute(
-                        "UPDATE backups SET state_before = state, state = 'deleting'
-                         WHERE name = ?1 AND state != 'deleting'",
-                        [&backup],
-                    )?;
+                    if let Some(other) = super::retention::taken(t, &backup)? {
+                        return Err(Error::new(
+                            ErrorKind::Conflict,
+                            format!("backup {backup} is being deleted by job {other}"),
+                        ));
+                    }
+                    to_be_deleted(t, &backup)?;
                 }
             }
             t.execute(
@@ -313,6 +316,16 @@ pub fn cancelled(t: &Transaction<'_>, job: &Job) -> Result<()> {
         }
         _ => {}
     }
+    Ok(())
+}
+
+/// From now on it is not listed as good. Takes over what retention could not delete.
+fn to_be_deleted(t: &Transaction<'_>, name: &str) -> Result<()> {
+    t.execute(
+        "UPDATE backups SET state_before = state, state = 'deleting' WHERE name = ?1 AND state != 'deleting'",
+        [name],
+    )?;
+    t.execute("UPDATE backups SET retired_by = NULL WHERE name = ?1", [name])?;
     Ok(())
 }
 

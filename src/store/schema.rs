@@ -140,6 +140,40 @@ const STEPS: &[M<'_>] = &[
      -- HH:MM-HH:MM; NULL: the setting production_hours
      ALTER TABLE services ADD COLUMN production_hours TEXT;",
     ),
+    M::up(
+        "-- the retention job that began to delete it; NULL for one that a person deletes
+     ALTER TABLE backups ADD COLUMN retired_by INTEGER;
+
+     -- what somebody is to be told. Written by the transaction that makes it true, so that neither a crash nor a new
+     -- way to end a job can lose it; a row goes when every channel was told or needs no telling
+     CREATE TABLE outbox (
+         id INTEGER PRIMARY KEY AUTOINCREMENT,
+         -- JSON: a snapshot, because the job may be tried again before anybody was told
+         facts TEXT NOT NULL,
+         created_at INTEGER NOT NULL,
+         command_done INTEGER NOT NULL DEFAULT 0,
+         webhook_done INTEGER NOT NULL DEFAULT 0,
+         tries INTEGER NOT NULL DEFAULT 0,
+         error TEXT
+     ) STRICT;
+     CREATE TRIGGER jobs_ended AFTER UPDATE OF state ON jobs
+     WHEN NEW.state IN ('succeeded', 'failed', 'skipped', 'missed') AND OLD.state IS NOT NEW.state
+     BEGIN
+         INSERT INTO outbox (facts, created_at) VALUES (
+             json_object('what', 'job', 'job', NEW.id, 'kind', NEW.kind, 'state', NEW.state, 'attempt', NEW.attempt,
+                 'service', NEW.service, 'storage', NEW.storage, 'backup', NEW.backup, 'schedule', NEW.schedule,
+                 'due_at', NEW.due_at, 'error', NEW.error, 'hint', NEW.hint),
+             coalesce(NEW.finished_at, NEW.created_at));
+     END;
+     -- what is wrong for as long as it lasts, so that it is told once
+     CREATE TABLE conditions (
+         kind TEXT NOT NULL,
+         subject TEXT NOT NULL,
+         since INTEGER NOT NULL,
+         text TEXT NOT NULL,
+         PRIMARY KEY (kind, subject)
+     ) STRICT, WITHOUT ROWID;",
+    ),
 ];
 
 /// All migrations, oldest first.

@@ -1,0 +1,212 @@
+//! What retention takes from the catalogue, one backup at a time.
+//!
+//! Choosing a backup and taking it is one transaction, in which the plan is made anew: a backup that was pinned, or is
+//! read by a restore, or became the last good one since somebody looked, is not taken. One that was taken is not listed
+//! as good any more, and stays marked until nothing of it is left, whatever happens in between.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::jobs::{self, NewJob};
+use super::{Store, backups, from_json, now, time};
+use crate::domain::backup::Backup;
+use crate::domain::job::{Job, JobRequest, JobState, LogLevel};
+use crate::domain::retention::{GoodBackup, Retention, RetentionPlan, plan};
+use crate::domain::retry::{RetryMode, RetryPolicy};
+use crate::domain::text::escape;
+use crate::error::{Error, Result};
+
+/// What could not be deleted is tried again by itself: soon enough to be of use, and not so often that a storage
+/// which is down is asked all day. The next run of the schedule tries again too.
+const RETRY: RetryPolicy = RetryPolicy { mode: RetryMode::Auto, retries: 3, interval: 3600 };
+
+/// A backup that retention deletes from now on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Retired {
+    pub backup: Backup,
+    /// Why it goes.
+    pub reasons: Vec<String>,
+    /// The attempts of this home that can have written it; anything else of that name is somebody else's.
+    pub attempts: Vec<String>,
+}
+
+struct Rules {
+    retention: Retention,
+    zone: Tz,
+    service: String,
+    storage: String,
+}
+
+impl Store {
+    /// What would go now, and why each other one stays.
+    pub fn retention_plan(&self, schedule: &str) -> Result<RetentionPlan> {
+        self.read(|c| {
+            let rules = rules(c, schedule)?.ok_or_else(|| {
+                Error::not_found("schedule", escape(schedule)).hint("mongokeep schedule list shows what there is")
+            })?;
+            planned(c, schedule, &rules, now())
+        })
+    }
+
+    /// Takes the next backup that goes, those first that an earlier job could not delete. `skip`: what this job has
+    /// tried already. `None`: nothing is left to do.
+    pub fn retire_next(&self, schedule: &str, job: i64, skip: &BTreeSet<String>) -> Result<Option<Retired>> {
+        self.write(|t| {
+            let next = match leftovers(t, schedule, job)?.into_iter().find(|name| !skip.contains(name)) {
+                Some(name) => Some((name, vec!["deleting it had begun".to_owned()])),
+                None => match rules(t, schedule)? {
+                    Some(rules) => planned(t, schedule, &rules, now())?
+                        .going()
+                        .find(|b| !skip.contains(&b.name))
+                        .map(|b| (b.name.clone(), b.reasons.clone())),
+                    None => None,
+                },
+            };
+            let Some((name, reasons)) = next else { return Ok(None) };
+            t.execute(
+                "UPDATE backups SET state = 'deleting', state_before = NULL, retired_by = ?2, error = NULL WHERE name = ?1",
+                params![name, job],
+            )?;
+            let mut statement = t.prepare_cached(
+                "SELECT a.attempt_id FROM attempts a JOIN jobs j ON j.id = a.job
+                 WHERE j.backup = ?1 AND j.kind = 'backup'",
+            )?;
+            let attempts = statement.query_map([&name], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
+            Ok(Some(Retired { backup: backups::get(t, &name)?, reasons, attempts }))
+        })
+    }
+
+    /// Nothing of it is left.
+    pub fn retired(&self, name: &str) -> Result<()> {
+        self.write(|t| backups::removed(t, name))
+    }
+
+    /// It could not be deleted, or not all of it; it stays listed as such.
+    pub fn retire_failed(&self, name: &str, error: &str) -> Result<()> {
+        self.write(|t| {
+            t.execute("UPDATE backups SET error = ?2 WHERE name = ?1 AND state = 'deleting'", [name, error])?;
+            Ok(())
+        })
+    }
+
+    /// Queues what a daemon that starts finds to do: deletions that were begun, and what the schedules which are on no
+    /// longer keep. Returns how many jobs.
+    pub fn queue_retentions(&self) -> Result<usize> {
+        self.write(|t| {
+            let mut statement = t.prepare(
+                "SELECT name FROM schedules WHERE enabled
+                 UNION SELECT schedule FROM backups WHERE state = 'deleting' AND retired_by IS NOT NULL
+                     AND schedule IS NOT NULL",
+            )?;
+            let names: Vec<String> = statement.query_map([], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
+            let mut queued = 0;
+            for name in names {
+                queued += usize::from(queue(t, &name)?.is_some());
+            }
+            Ok(queued)
+        })
+    }
+}
+
+/// Queues a retention job for `schedule` when there is something to delete. One that waits for its retry is tried at
+/// once instead.
+pub fn queue(t: &Transaction<'_>, schedule: &str) -> Result<Option<Job>> {
+    let rules = rules(t, schedule)?;
+    let begun = leftovers(t, schedule, 0)?;
+    let goes = match &rules {
+        Some(rules) => planned(t, schedule, rules, now())?.going().next().is_some(),
+        None => false,
+    };
+    if begun.is_empty() && !goes {
+        return Ok(None);
+    }
+    let waiting = jobs::unfinished(t, "kind = 'retention' AND state != 'running' AND schedule = ?1", schedule)?;
+    if let Some(id) = waiting {
+        let job = jobs::get(t, id)?;
+        if job.state == JobState::WaitingRetry {
+            t.execute("UPDATE jobs SET state = 'queued', phase = '', next_attempt_at = NULL WHERE id = ?1", [id])?;
+            jobs::log(t, id, job.attempt, LogLevel::Info, "the schedule has run again: tried at once")?;
+        }
+        return Ok(Some(jobs::get(t, id)?));
+    }
+    let job = jobs::insert(
+        t,
+        NewJob {
+            request: JobRequest::Retention { schedule: schedule.to_owned() },
+            retry: RETRY,
+            service: rules.as_ref().map(|r| r.service.as_str()),
+            storage: rules.as_ref().map(|r| r.storage.as_str()),
+            backup: None,
+            schedule: Some(schedule),
+            occupies: None,
+            due_at: None,
+        },
+    )?;
+    Ok(Some(job))
+}
+
+/// The running retention job that is deleting the backup `name`.
+pub fn taken(c: &Connection, name: &str) -> Result<Option<i64>> {
+    Ok(c.query_row(
+        "SELECT j.id FROM backups b JOIN jobs j ON j.id = b.retired_by
+         WHERE b.name = ?1 AND b.state = 'deleting' AND j.state = 'running'",
+        [name],
+        |r| r.get(0),
+    )
+    .optional()?)
+}
+
+/// Backups of which deletion has begun and nobody else is at it, oldest first.
+fn leftovers(c: &Connection, schedule: &str, job: i64) -> Result<Vec<String>> {
+    let mut statement = c.prepare_cached(
+        "SELECT name FROM backups b WHERE schedule = ?1 AND state = 'deleting' AND retired_by IS NOT NULL
+             AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = b.retired_by AND j.id != ?2 AND j.state = 'running')
+         ORDER BY started_at, name",
+    )?;
+    let rows = statement.query_map(params![schedule, job], |r| r.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn rules(c: &Connection, schedule: &str) -> Result<Option<Rules>> {
+    let row: Option<(String, String, String, String)> = c
+        .query_row("SELECT retention, timezone, service, storage FROM schedules WHERE name = ?1", [schedule], |r| {
+            Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?))
+        })
+        .optional()?;
+    let Some((retention, zone, service, storage)) = row else { return Ok(None) };
+    let zone = zone.parse().map_err(|_| super::damaged(format!("time zone {:?}", escape(&zone))))?;
+    Ok(Some(Rules { retention: from_json(&retention)?, zone, service, storage }))
+}
+
+/// The plan over the good backups of every service that this schedule has backed up. Those it made are those whose job
+/// this home ran for it: a backup that another home made, and a sync found, is never its to delete, nor is one of an
+/// earlier schedule that was removed and had the same name.
+fn planned(c: &Connection, schedule: &str, rules: &Rules, now: DateTime<Utc>) -> Result<RetentionPlan> {
+    let mut statement = c.prepare_cached(
+        "SELECT b.name, b.service, coalesce(b.consistent_t * 1000, b.finished_at, b.started_at), b.size_bytes, b.pinned,
+             EXISTS (SELECT 1 FROM jobs j WHERE j.backup = b.name AND j.kind = 'backup' AND j.state = 'succeeded'),
+             b.schedule IS ?1 AND EXISTS (SELECT 1 FROM jobs j WHERE j.backup = b.name AND j.kind = 'backup'
+                 AND j.schedule IS ?1 AND j.state = 'succeeded'
+                 AND j.created_at >= (SELECT created_at FROM schedules WHERE name = ?1)),
+             (SELECT min(id) FROM jobs j WHERE j.backup = b.name AND j.state IN ('queued', 'running', 'waiting_retry'))
+         FROM backups b WHERE b.state = 'succeeded'
+             AND b.service IN (SELECT service FROM backups WHERE schedule = ?1 AND state = 'succeeded')",
+    )?;
+    let rows = statement.query_map([schedule], |r| {
+        Ok(GoodBackup {
+            name: r.get(0)?,
+            service: r.get(1)?,
+            at: time(r.get(2)?),
+            size_bytes: r.get::<_, Option<i64>>(3)?.map(|n| n as u64),
+            pinned: r.get(4)?,
+            of_home: r.get(5)?,
+            of_schedule: r.get(6)?,
+            used_by: r.get(7)?,
+        })
+    })?;
+    let good: Vec<GoodBackup> = rows.collect::<rusqlite::Result<_>>()?;
+    Ok(plan(schedule, rules.retention, &good, now, rules.zone))
+}

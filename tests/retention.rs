@@ -1,0 +1,283 @@
+//! Retention with the real program, a real replica set, a folder and an S3 server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod daemon;
+mod support {
+    pub mod s3;
+}
+
+use std::path::Path;
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use daemon::{Home, fill, replica_set, until};
+use mongodb::bson::doc;
+use mongokeep::domain::backup::{BackupType, Compression, Model};
+use mongokeep::domain::retention::Retention;
+use mongokeep::domain::retry::RetryPolicy;
+use mongokeep::domain::schedule::Schedule;
+use mongokeep::store::{Access, Store};
+use serde_json::Value;
+use support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
+
+fn store(home: &Home) -> Store {
+    Store::open(&home.home().store_file(), &home.home().key_file(), Access::Write).unwrap()
+}
+
+/// A schedule `nightly` of `src` that never fires by itself.
+fn add_schedule(home: &Home, storage: &str, retention: Retention) {
+    let schedule = Schedule {
+        name: "nightly".into(),
+        service: "src".into(),
+        storage: storage.into(),
+        folder: "prod".into(),
+        backup_type: BackupType::Full,
+        model: Model::Logical,
+        selection: Default::default(),
+        compression: None,
+        cron: "0 0 29 2 *".into(),
+        timezone: "UTC".into(),
+        start: Utc::now(),
+        retention,
+        retry: RetryPolicy::default(),
+        enabled: true,
+        created_at: Utc::now(),
+        next_at: None,
+        last: None,
+        paused_by: None,
+    };
+    store(home).add_schedule(&schedule).unwrap();
+}
+
+fn state(home: &Home, id: i64) -> String {
+    home.job(id)["state"].as_str().unwrap().to_owned()
+}
+
+/// Makes a backup through the schedule, and returns its name. No two in one second, of which the name is made.
+fn run(home: &Home) -> String {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    until("another second begins", || {
+        let second = Utc::now().timestamp();
+        LAST.fetch_max(second, SeqCst) < second
+    });
+    let job = store(home).run_schedule("nightly", Compression::Zstd(1)).unwrap();
+    until("the run is done", || !["queued", "running"].contains(&state(home, job.id).as_str()));
+    assert_eq!(state(home, job.id), "succeeded", "{}", home.job(job.id));
+    job.backup.unwrap()
+}
+
+fn retention_jobs(home: &Home) -> Vec<Value> {
+    let all = home.ok(&["job", "list"]);
+    all.as_array().unwrap().iter().filter(|j| j["kind"] == "retention").cloned().collect()
+}
+
+/// Waits until retention has nothing to do any more.
+fn settled(home: &Home) {
+    until("retention has settled", || {
+        retention_jobs(home).iter().all(|j| !["queued", "running"].contains(&j["state"].as_str().unwrap()))
+    });
+}
+
+fn names(home: &Home) -> Vec<String> {
+    named(home, |_| true)
+}
+
+fn named(home: &Home, filter: impl Fn(&Value) -> bool) -> Vec<String> {
+    let all = home.ok(&["backup", "list"]);
+    let all = all.as_array().unwrap().iter().filter(|b| filter(b));
+    let mut names: Vec<String> = all.map(|b| b["name"].as_str().unwrap().to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// The folders of backups below `root` that hold any file at all.
+fn folders(root: &Path) -> Vec<String> {
+    let mut out: Vec<String> = std::fs::read_dir(root.join("prod/backups"))
+        .map(|entries| {
+            let holds = |p: &Path| walkdir(p) > 0;
+            let entries = entries.map(|e| e.unwrap().path()).filter(|p| holds(p));
+            entries.map(|p| p.file_name().unwrap().to_str().unwrap().to_owned()).collect()
+        })
+        .unwrap_or_default();
+    out.sort();
+    out
+}
+
+fn walkdir(at: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(at) else { return usize::from(at.is_file()) };
+    entries.map(|e| e.unwrap().path()).map(|p| if p.is_dir() { walkdir(&p) } else { 1 }).sum()
+}
+
+fn add_s3(home: &Home, server: &S3Server) {
+    let file = home.path().join("secret");
+    std::fs::write(&file, SECRET_KEY).unwrap();
+    let endpoint = format!("http://{}", server.address);
+    home.ok(&[
+        "storage",
+        "add",
+        "cloud",
+        "--type",
+        "s3",
+        "--bucket",
+        BUCKET,
+        "--region",
+        "eu-west-1",
+        "--endpoint",
+        &endpoint,
+        "--path-style",
+        "--access-key-id",
+        ACCESS_KEY,
+        "--secret-access-key-file",
+        file.to_str().unwrap(),
+    ]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_so_many_stay_in_a_folder() {
+    let set = replica_set().await;
+    fill(&set, "shop", 100).await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    home.add_storage("local");
+    add_schedule(&home, "local", Retention { count: 2, ..Retention::default() });
+    home.start_daemon();
+    home.ok(&[
+        "backup",
+        "create",
+        "--service",
+        "src",
+        "--storage",
+        "local",
+        "--name",
+        "by-hand",
+        "--folder",
+        "prod",
+        "--wait",
+    ]);
+    let first = run(&home);
+    home.ok(&["backup", "pin", &first]);
+    let runs: Vec<String> = (0..4).map(|_| run(&home)).collect();
+    settled(&home);
+    let mut expected = vec!["by-hand".to_owned(), first, runs[2].clone(), runs[3].clone()];
+    expected.sort();
+    assert_eq!(names(&home), expected);
+    assert_eq!(folders(&home.storage()), expected);
+    for name in &expected {
+        assert_eq!(home.ok(&["backup", "verify", name])["state"], "succeeded");
+    }
+    let jobs = retention_jobs(&home);
+    assert!(!jobs.is_empty() && jobs.iter().all(|j| j["state"] == "succeeded"), "{jobs:?}");
+    let log = home.ok(&["job", "log", &jobs[0]["id"].to_string()]).to_string();
+    assert!(log.contains("older than the newest 2"), "{log}");
+}
+
+/// Two homes, one bucket, one folder, schedules of the same name; each knows of the other's backups.
+#[tokio::test(flavor = "multi_thread")]
+async fn exactly_so_many_stay_in_a_bucket_and_another_homes_are_left_alone() {
+    let set = replica_set().await;
+    fill(&set, "shop", 50).await;
+    let server = S3Server::start().await;
+    let bucket = server.objects();
+    let homes = [Home::new(), Home::new()];
+    for home in &homes {
+        home.add_service("src", &set.uri());
+        add_s3(home, &server);
+        add_schedule(home, "cloud", Retention { count: 1, ..Retention::default() });
+        home.start_daemon();
+    }
+    let [mine, theirs] = &homes;
+    let (mut last, mut foreign) = (Vec::new(), String::new());
+    for _ in 0..2 {
+        foreign = run(theirs);
+        last = vec![foreign.clone(), run(mine)];
+        homes.iter().for_each(settled);
+        for home in &homes {
+            // Ends with 1 when the other home has deleted what was found before.
+            home.run(&["storage", "sync", "cloud"]);
+        }
+    }
+    assert_eq!(folders(&bucket), last);
+    assert_eq!(named(mine, |b| b["state"] == "succeeded" && b["schedule"] == "nightly"), last);
+    // A run of one more: the other's backup stays whole, though the catalogue here says that `nightly` made it.
+    let newest = run(mine);
+    settled(mine);
+    assert_eq!(folders(&bucket), [foreign.clone(), newest]);
+    assert_eq!(theirs.ok(&["backup", "verify", &foreign])["state"], "succeeded");
+    assert_eq!(server.unfinished(), 0);
+}
+
+/// The daemon is killed while it deletes: the next one finishes it, and nobody ever sees half a backup as a good one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_was_killed_is_finished_by_the_next_daemon() {
+    let set = replica_set().await;
+    let shop = set.client().await.unwrap().database("shop");
+    for i in 0..60 {
+        shop.collection(&format!("c{i}")).insert_one(doc! {"_id": 1}).await.unwrap();
+    }
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    home.add_storage("local");
+    add_schedule(&home, "local", Retention { count: 1, ..Retention::default() });
+    home.start_daemon();
+    let mut interrupted = 0;
+    let mut present = run(&home);
+    for _ in 0..4 {
+        let before = retention_jobs(&home).len();
+        let manifest = home.storage().join(format!("prod/backups/{present}/manifest.json"));
+        let pid = rustix::process::Pid::from_raw(home.daemon_pid().unwrap()).unwrap();
+        let job = store(&home).run_schedule("nightly", Compression::Zstd(1)).unwrap();
+        let began = Instant::now();
+        while manifest.exists() {
+            assert!(began.elapsed() < Duration::from_secs(30), "the old one never went: {}", home.job(job.id));
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        until("the daemon is gone", || home.daemon_pid() != Some(pid.as_raw_nonzero().get()));
+        let listed = home.ok(&["backup", "list"]);
+        let old = listed.as_array().unwrap().iter().find(|b| b["name"] == present.as_str());
+        assert!(old.is_none_or(|b| b["state"] == "deleting"), "{old:?}");
+        let left = walkdir(manifest.parent().unwrap());
+        interrupted += usize::from(left > 0);
+
+        home.start_daemon();
+        until("retention has begun", || retention_jobs(&home).len() > before);
+        settled(&home);
+        present = job.backup.unwrap();
+        assert_eq!(names(&home), [present.clone()]);
+        assert_eq!(folders(&home.storage()), [present.clone()]);
+    }
+    assert!(interrupted > 0, "no deletion was met in the middle");
+}
+
+/// What cannot be deleted is shown, tried again, and goes in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_deletion_is_shown_and_tried_again() {
+    let set = replica_set().await;
+    fill(&set, "shop", 20).await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    home.add_storage("local");
+    add_schedule(&home, "local", Retention { count: 1, ..Retention::default() });
+    home.start_daemon();
+    let old = run(&home);
+    // Nothing says any more which objects belong to it.
+    let manifest = home.storage().join(format!("prod/backups/{old}/manifest.json"));
+    let good = std::fs::read(&manifest).unwrap();
+    std::fs::write(&manifest, &good[..good.len() / 2]).unwrap();
+    run(&home);
+    settled(&home);
+    let backup = home.ok(&["backup", "show", &old]);
+    assert_eq!(backup["state"], "deleting", "{backup}");
+    assert!(backup["error"].as_str().is_some_and(|e| !e.is_empty()), "{backup}");
+    let job = &retention_jobs(&home)[0];
+    assert_eq!(job["state"], "failed", "waiting does not mend a manifest: {job}");
+    assert!(job["error"].as_str().unwrap().contains(&format!("backup {old} could not be deleted")), "{job}");
+
+    std::fs::write(&manifest, &good).unwrap();
+    let newest = run(&home);
+    settled(&home);
+    assert_eq!(folders(&home.storage()), names(&home));
+    assert_eq!(names(&home), [newest]);
+}

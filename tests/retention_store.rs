@@ -1,0 +1,263 @@
+//! What the store promises about retention: what it takes, what it never takes, and that a deletion is finished.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use mongokeep::config::Home;
+use mongokeep::domain::backup::{BackupRequest, BackupState, BackupType, Compression, Model};
+use mongokeep::domain::job::{Job, JobKind, JobState};
+use mongokeep::domain::retention::Retention;
+use mongokeep::domain::retry::RetryPolicy;
+use mongokeep::domain::schedule::Schedule;
+use mongokeep::domain::secret::Secret;
+use mongokeep::domain::service::EngineKind;
+use mongokeep::domain::storage::StorageConfig;
+use mongokeep::domain::timestamp::Timestamp;
+use mongokeep::error::{Error, ErrorKind};
+use mongokeep::store::{Access, BackupFacts, Outcome, Store};
+
+struct Stand {
+    _dir: tempfile::TempDir,
+    store: Store,
+    /// Each run is a day after the one before.
+    day: std::cell::Cell<i64>,
+}
+
+fn schedule(name: &str, count: u32) -> Schedule {
+    Schedule {
+        name: name.into(),
+        service: "a".into(),
+        storage: "t".into(),
+        folder: "prod".into(),
+        backup_type: BackupType::Full,
+        model: Model::Logical,
+        selection: Default::default(),
+        compression: None,
+        cron: "0 2 * * *".into(),
+        timezone: "UTC".into(),
+        start: Utc::now(),
+        retention: Retention { count, ..Retention::default() },
+        retry: RetryPolicy::default(),
+        enabled: true,
+        created_at: Utc::now(),
+        next_at: None,
+        last: None,
+        paused_by: None,
+    }
+}
+
+fn stand(count: u32) -> Stand {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::below(dir.path());
+    home.create().unwrap();
+    let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
+    store.add_service("a", &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native).unwrap();
+    store.add_storage("t", &StorageConfig::Filesystem { path: "/nonexistent".into() }).unwrap();
+    store.add_schedule(&schedule("nightly", count)).unwrap();
+    Stand { _dir: dir, store, day: std::cell::Cell::new(0) }
+}
+
+fn facts(name: &str, schedule: Option<&str>, at: DateTime<Utc>) -> BackupFacts {
+    BackupFacts {
+        name: name.into(),
+        service: "a".into(),
+        cluster: None,
+        folder: "prod".into(),
+        schedule: schedule.map(str::to_owned),
+        engine: EngineKind::Native,
+        model: Model::Logical,
+        backup_type: BackupType::Full,
+        compression: Compression::None,
+        consistent_at_ts: Timestamp::new(u32::try_from(at.timestamp()).unwrap(), 1),
+        size_bytes: 10,
+        uncompressed_bytes: 10,
+        documents: 1,
+        started_at: at,
+        finished_at: at,
+        server_version: "6.0.5".into(),
+        fcv: "6.0".into(),
+    }
+}
+
+impl Stand {
+    fn next_day(&self) -> DateTime<Utc> {
+        self.day.set(self.day.get() + 1);
+        Utc::now() - TimeDelta::days(1_000) + TimeDelta::days(self.day.get())
+    }
+
+    /// A run that succeeds; returns the name of its backup.
+    fn good_run(&self) -> String {
+        let job = self.store.run_schedule("nightly", Compression::None).unwrap();
+        let name = job.backup.unwrap();
+        let claimed = self.store.claim(9).unwrap().unwrap();
+        assert_eq!(claimed.job.id, job.id);
+        let facts = facts(&name, Some("nightly"), self.next_day());
+        self.store.finish(job.id, &Outcome::Succeeded(Some(Box::new(facts)))).unwrap();
+        name
+    }
+
+    /// A good backup that a person asked for.
+    fn by_hand(&self, name: &str) {
+        let request = BackupRequest {
+            name: name.into(),
+            service: "a".into(),
+            storage: "t".into(),
+            folder: "prod".into(),
+            model: Model::Logical,
+            backup_type: BackupType::Full,
+            selection: Default::default(),
+            compression: Compression::None,
+            retry: RetryPolicy::default(),
+            schedule: None,
+        };
+        let job = self.store.enqueue_backup(&request).unwrap();
+        self.store.claim(9).unwrap().unwrap();
+        let facts = facts(name, None, self.next_day());
+        self.store.finish(job.id, &Outcome::Succeeded(Some(Box::new(facts)))).unwrap();
+    }
+
+    fn retention_jobs(&self) -> Vec<Job> {
+        self.store.jobs().unwrap().into_iter().filter(|j| j.kind == JobKind::Retention).collect()
+    }
+
+    fn claim_retention(&self) -> Job {
+        let claimed = self.store.claim(9).unwrap().expect("a retention job");
+        assert_eq!(claimed.job.kind, JobKind::Retention);
+        claimed.job
+    }
+
+    fn next(&self, job: i64, skip: &[&str]) -> Option<String> {
+        let skip: BTreeSet<String> = skip.iter().map(|s| (*s).to_owned()).collect();
+        self.store.retire_next("nightly", job, &skip).unwrap().map(|r| r.backup.name)
+    }
+
+    fn state(&self, name: &str) -> BackupState {
+        self.store.backup(name).unwrap().state
+    }
+}
+
+#[test]
+fn a_run_queues_retention_once_and_only_for_a_reason() {
+    let stand = stand(2);
+    let first = stand.good_run();
+    stand.good_run();
+    assert_eq!(stand.retention_jobs(), [], "two of two: nothing goes");
+    stand.good_run();
+    let job = stand.retention_jobs().pop().unwrap();
+    assert_eq!(
+        (job.state, job.schedule.as_deref(), job.service.as_deref()),
+        (JobState::Queued, Some("nightly"), Some("a"))
+    );
+    // The daemon that starts finds it queued, and queues no second one.
+    assert_eq!(stand.store.queue_retentions().unwrap(), 1);
+    assert_eq!(stand.retention_jobs().len(), 1);
+
+    let job = stand.claim_retention();
+    assert_eq!(stand.next(job.id, &[]).as_deref(), Some(first.as_str()));
+    assert_eq!(stand.state(&first), BackupState::Deleting);
+    stand.store.retired(&first).unwrap();
+    assert_eq!(stand.store.backup(&first).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(stand.next(job.id, &[]), None);
+    assert_eq!(stand.store.finish(job.id, &Outcome::Succeeded(None)).unwrap().state, JobState::Succeeded);
+    assert_eq!(stand.store.queue_retentions().unwrap(), 0);
+    assert_eq!(stand.store.retention_plan("none").unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn what_could_not_be_deleted_is_tried_again_first_and_is_never_good() {
+    let stand = stand(1);
+    let names: Vec<String> = (0..2).map(|_| stand.good_run()).collect();
+    let job = stand.claim_retention();
+    assert_eq!(stand.next(job.id, &[]).as_deref(), Some(names[0].as_str()));
+    // Somebody who looks meanwhile neither deletes it a second time, nor pins it, nor finds it good again.
+    assert_eq!(stand.store.enqueue_delete(&names[0], false).unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(stand.store.pin_backup(&names[0], true).unwrap_err().kind(), ErrorKind::Conflict);
+    let found = facts(&names[0], Some("nightly"), Utc::now());
+    assert!(!stand.store.import_backup("t", &found).unwrap());
+    assert_eq!(stand.state(&names[0]), BackupState::Deleting);
+
+    stand.store.retire_failed(&names[0], "the storage is down").unwrap();
+    assert_eq!(stand.next(job.id, &[&names[0]]), None);
+    let failed = Outcome::Failed(Error::new(ErrorKind::Unreachable, "the storage is down"));
+    let waiting = stand.store.finish(job.id, &failed).unwrap();
+    assert_eq!(waiting.state, JobState::WaitingRetry);
+    assert_eq!(stand.store.backup(&names[0]).unwrap().error.as_deref(), Some("the storage is down"));
+
+    // The next run ends the wait; what is left from before goes first.
+    stand.good_run();
+    assert_eq!(stand.retention_jobs().len(), 1);
+    let job = stand.claim_retention();
+    assert_eq!(stand.next(job.id, &[]).as_deref(), Some(names[0].as_str()));
+    stand.store.retired(&names[0]).unwrap();
+    assert_eq!(stand.next(job.id, &[]).as_deref(), Some(names[1].as_str()));
+    // The daemon dies here: the job is found as abandoned and goes on with the same backup, also without its schedule.
+    assert_eq!(stand.store.abandoned().unwrap()[0].job.id, job.id);
+    stand.store.remove_schedule("nightly").unwrap();
+    assert_eq!(stand.next(job.id, &[]).as_deref(), Some(names[1].as_str()));
+    stand.store.retired(&names[1]).unwrap();
+    assert_eq!(stand.next(job.id, &[]), None);
+}
+
+#[test]
+fn a_person_takes_over_what_retention_could_not_delete() {
+    let stand = stand(1);
+    let old = stand.good_run();
+    stand.good_run();
+    let job = stand.claim_retention();
+    stand.next(job.id, &[]).unwrap();
+    stand.store.retire_failed(&old, "half of it is left").unwrap();
+    let denied = Outcome::Failed(Error::new(ErrorKind::Denied, "half of it is left"));
+    assert_eq!(stand.store.finish(job.id, &denied).unwrap().state, JobState::Failed);
+    // A delete that is cancelled before it runs must not make it good: nobody knows how much is left.
+    let delete = stand.store.enqueue_delete(&old, false).unwrap();
+    stand.store.cancel_job(delete.id).unwrap();
+    assert_eq!(stand.state(&old), BackupState::Deleting);
+    assert_eq!(stand.next(0, &[]), None, "it is the person's now");
+}
+
+#[test]
+fn a_delete_that_began_does_not_make_a_backup_good_again() {
+    let stand = stand(0);
+    stand.by_hand("one");
+    let first = stand.store.enqueue_delete("one", false).unwrap();
+    stand.store.claim(9).unwrap().unwrap();
+    stand.store.finish(first.id, &Outcome::Failed(Error::new(ErrorKind::Failed, "half way"))).unwrap();
+    let second = stand.store.enqueue_delete("one", false).unwrap();
+    stand.store.cancel_job(second.id).unwrap();
+    assert_eq!(stand.state("one"), BackupState::Deleting);
+}
+
+#[test]
+fn only_what_this_schedule_of_this_home_made_goes() {
+    let stand = stand(1);
+    let pinned = stand.good_run();
+    stand.store.pin_backup(&pinned, true).unwrap();
+    stand.by_hand("by-hand");
+    // Another home has a schedule of the same name; a sync found its backup.
+    stand.store.import_backup("t", &facts("foreign", Some("nightly"), stand.next_day())).unwrap();
+    let read = stand.good_run();
+    stand.store.enqueue_verify(&read).unwrap();
+    let verify = stand.store.claim(9).unwrap().unwrap();
+    stand.good_run();
+    let plan = stand.store.retention_plan("nightly").unwrap();
+    let lines: Vec<_> = plan.backups.iter().map(|b| (b.keep, b.reasons.join(", "))).collect();
+    assert_eq!(
+        lines,
+        [
+            (true, "newest 1 of 1, the last good backup of a".to_owned()),
+            (true, format!("in use by job {}, goes later", verify.job.id)),
+            (true, "pinned".to_owned()),
+        ]
+    );
+    assert_eq!(stand.next(99, &[]), None);
+    stand.store.finish(verify.job.id, &Outcome::Succeeded(None)).unwrap();
+    assert_eq!(stand.next(99, &[]).as_deref(), Some(read.as_str()));
+    stand.store.retired(&read).unwrap();
+
+    // A schedule that was removed and made again did not make what its predecessor made.
+    stand.store.remove_schedule("nightly").unwrap();
+    let again = Schedule { created_at: Utc::now() + TimeDelta::seconds(1), ..schedule("nightly", 1) };
+    stand.store.add_schedule(&again).unwrap();
+    assert_eq!(stand.store.retention_plan("nightly").unwrap().backups, []);
+}
