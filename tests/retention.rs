@@ -160,13 +160,21 @@ async fn exactly_so_many_stay_in_a_folder() {
     home.ok(&["backup", "pin", &first]);
     let runs: Vec<String> = (0..4).map(|_| run(&home)).collect();
     settled(&home);
-    let mut expected = vec!["by-hand".to_owned(), first, runs[2].clone(), runs[3].clone()];
+    let mut expected = vec!["by-hand".to_owned(), first.clone(), runs[2].clone(), runs[3].clone()];
     expected.sort();
     assert_eq!(names(&home), expected);
     assert_eq!(folders(&home.storage()), expected);
     for name in &expected {
         assert_eq!(home.ok(&["backup", "verify", name])["state"], "succeeded");
     }
+    let plan = home.ok(&["schedule", "retention", "nightly", "--dry-run"]);
+    let of = |b: &Value| (b["name"].as_str().unwrap().to_owned(), b["keep"].as_bool().unwrap());
+    let planned: Vec<_> = plan["backups"].as_array().unwrap().iter().map(of).collect();
+    assert_eq!(planned, [runs[3].clone(), runs[2].clone(), first].map(|name| (name, true)));
+    assert_eq!(plan["backups"][1]["reasons"][0], "newest 2 of 2");
+    assert_eq!(home.run(&["schedule", "retention", "nightly"]).code, 2, "it is only shown");
+    assert_eq!(home.run(&["schedule", "retention", "none", "--dry-run"]).code, 3);
+
     let jobs = retention_jobs(&home);
     assert!(!jobs.is_empty() && jobs.iter().all(|j| j["state"] == "succeeded"), "{jobs:?}");
     let log = home.ok(&["job", "log", &jobs[0]["id"].to_string()]).to_string();

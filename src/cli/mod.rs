@@ -25,6 +25,7 @@ mod output;
 mod plan;
 mod redact;
 mod restore;
+mod retention;
 mod schedule;
 mod secret;
 mod service;

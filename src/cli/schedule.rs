@@ -51,6 +51,12 @@ pub fn command() -> Command {
                 .arg(name())
                 .arg(switch("wait", "until it is made; exit 1 if it fails")),
         )
+        .subcommand(
+            Command::new("retention")
+                .about("Show what retention would delete, and why each other backup stays; it runs after each run")
+                .arg(name())
+                .arg(switch("dry-run", "delete nothing").required(true)),
+        )
 }
 
 /// The fields that are flags; the name is the argument.
@@ -63,6 +69,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let Some((verb, sub)) = matches.subcommand() else { return Ok(2) };
     let client = context.client()?;
     match verb {
+        "retention" => return super::retention::run(context, sub),
         "list" => {
             let schedules = client.schedules()?;
             let empty = "no schedule yet; add one: mongokeep schedule add NAME --service SERVICE --storage STORAGE \

@@ -139,6 +139,7 @@ mod tests {
             schedule list
             schedule show a
             schedule edit a --retention 3
+            schedule retention a --dry-run
             schedule remove a
             schedule enable a
             schedule disable a

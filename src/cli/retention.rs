@@ -1,0 +1,45 @@
+//! `mongokeep schedule retention`: what would be deleted, and why each other backup stays.
+
+use clap::ArgMatches;
+
+use super::args::needed;
+use super::context::Context;
+use super::table::{Column, Table};
+use crate::domain::retention::RetentionPlan;
+use crate::domain::text::bytes;
+use crate::error::Result;
+
+pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let plan = context.client()?.retention_plan(&needed(matches, "name")?)?;
+    context.out.result(&plan, || text(context, &plan))?;
+    Ok(0)
+}
+
+fn text(context: &Context, plan: &RetentionPlan) -> String {
+    if plan.backups.is_empty() {
+        return format!("{} has made no backup yet\n", plan.schedule);
+    }
+    let mut table = Table::new([
+        Column::new("BACKUP"),
+        Column::new("CONSISTENT AT"),
+        Column::right("SIZE"),
+        Column::new(""),
+        Column::long("WHY"),
+    ]);
+    for backup in &plan.backups {
+        table.row([
+            backup.name.clone(),
+            context.out.minute(Some(backup.at)),
+            backup.size_bytes.map_or_else(String::new, bytes),
+            if backup.keep { "stays" } else { "goes" }.to_owned(),
+            backup.reasons.join(", "),
+        ]);
+    }
+    let freed: u64 = plan.going().filter_map(|b| b.size_bytes).sum();
+    let end = match plan.going().count() {
+        0 => "nothing goes\n".to_owned(),
+        count => format!("{count} would go after the next run, {} become free\n", bytes(freed)),
+    };
+    let width = super::output::columns(std::io::stdout());
+    format!("{}{end}", table.render(width))
+}
