@@ -27,7 +27,6 @@ struct Tty {
 
 impl Tty {
     fn start(home: &Path, env: &[(&str, &str)], args: &[&str]) -> Self {
-        let pty = native_pty_system().openpty(PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 }).unwrap();
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_mongokeep"));
         command.arg("--home");
         command.arg(home);
@@ -41,6 +40,22 @@ impl Tty {
         for (name, value) in env {
             command.env(name, value);
         }
+        Self::spawn(command)
+    }
+
+    /// A shell with job control.
+    fn shell() -> Self {
+        let mut command = CommandBuilder::new("sh");
+        command.arg("-i");
+        for (name, value) in [("TERM", "xterm-256color"), ("LC_ALL", "C.UTF-8"), ("TZ", "UTC"), ("PS1", "prompt> ")] {
+            command.env(name, value);
+        }
+        command.env_remove("ENV");
+        Self::spawn(command)
+    }
+
+    fn spawn(command: CommandBuilder) -> Self {
+        let pty = native_pty_system().openpty(PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 }).unwrap();
         let child = pty.slave.spawn_command(command).unwrap();
         drop(pty.slave);
         let screen = Arc::new(Mutex::new((vt100::Parser::new(24, 80, 0), Vec::new())));
@@ -270,6 +285,32 @@ fn e18_signals_and_a_lost_terminal_leave_it_sane() {
         rustix::process::kill_process(pid, signal).unwrap();
         assert!(is_sane(&tty.ended()), "{signal:?}");
     }
+}
+
+#[test]
+fn e18_the_shell_gets_the_terminal_and_gives_it_back() {
+    let home = Home::new();
+    let mut tty = Tty::shell();
+    tty.wait("prompt>");
+    tty.send(&format!("{} --home '{}'\r", env!("CARGO_BIN_EXE_mongokeep"), home.path().display()));
+    let before = tty.wait("Three steps");
+    for _ in 0..2 {
+        tty.send("\u{1a}");
+        let shown = tty.wait("prompt>");
+        assert!(!shown.contains("Three steps"), "{shown}");
+        tty.send("fg\r");
+        tty.wait("Three steps");
+        let began = Instant::now();
+        // The minute of the clock may have changed.
+        while tty.text().lines().take(20).ne(before.lines().take(20)) {
+            assert!(began.elapsed() < PATIENCE, "not whole:\n{}", tty.text());
+            std::thread::sleep(Duration::from_millis(15));
+        }
+    }
+    tty.send("q");
+    tty.wait("prompt>");
+    tty.send("exit\r");
+    tty.ended();
 }
 
 #[test]

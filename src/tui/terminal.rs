@@ -66,7 +66,9 @@ impl Screen {
 
     /// Sends every cell again with the next frame.
     pub fn redraw(&mut self) -> Result<()> {
-        self.terminal.clear().map_err(|e| io_error("the terminal", e))
+        // Not `clear`: it asks the terminal where the cursor is, and the reader of the keys takes the answer.
+        let size = self.terminal.size().map_err(|e| io_error("the size of the terminal", e))?;
+        self.terminal.resize(size.into()).map_err(|e| io_error("the terminal", e))
     }
 
     /// Puts `text` into the clipboard of the terminal, also through tmux.
