@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod cron;
+pub mod due;
 pub mod field;
 pub mod fields;
 pub mod hours;

@@ -100,6 +100,11 @@ impl Calendar {
         self.cron.next_after(self.zone, after.max(before(self.start)))
     }
 
+    /// The newest run in `(after, until]` that is not before the start.
+    pub fn last_until(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        self.cron.last_until(self.zone, after.max(before(self.start)), until)
+    }
+
     fn length(&self) -> TimeDelta {
         let seconds = self.seconds.unwrap_or(ASSUMED_SECONDS).max(1);
         TimeDelta::try_seconds(i64::try_from(seconds).unwrap_or(i64::MAX)).unwrap_or(TimeDelta::days(365))
@@ -136,8 +141,8 @@ impl Calendar {
         }
     }
 
-    /// Runs in `(after, until]`, without end.
-    fn runs(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
+    /// Runs in `(after, until]`.
+    pub fn runs(&self, after: DateTime<Utc>, until: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
         std::iter::successors(self.next_after(after), |at| self.next_after(*at)).take_while(move |at| *at <= until)
     }
 }

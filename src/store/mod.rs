@@ -28,11 +28,12 @@ mod secrets;
 mod services;
 mod storages;
 
+pub use crate::domain::due::{Decision, Verdict};
 pub use backups::BackupFacts;
 pub use claims::{AttemptRecord, Claimed, Outcome};
 pub use open::{Access, SchemaState};
 pub use retention::Retired;
-pub use schedules::{Decision, ScheduleState, Verdict};
+pub use schedules::ScheduleState;
 pub use services::ServiceRow;
 pub use storages::StorageRow;
 

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use super::jobs::{self, NewJob, must_exist, unfinished};
 use super::{Store, from_json, from_word, millis, now, time, to_json, word};
 use crate::domain::backup::{BackupRequest, Compression};
+use crate::domain::due::{Decision, Verdict};
 use crate::domain::job::{Job, JobRequest, JobState, LogLevel};
 use crate::domain::schedule::{LastRun, Schedule};
 use crate::domain::text::escape;
@@ -23,23 +24,6 @@ pub struct ScheduleState {
     pub decided_until: DateTime<Utc>,
     /// The run of this schedule that is not finished yet.
     pub unfinished: Option<i64>,
-}
-
-/// What becomes of one run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
-    pub due_at: DateTime<Utc>,
-    pub verdict: Verdict,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// Queued, unless the previous run turns out to be going on still: then it is skipped.
-    Run,
-    /// With the reason.
-    Skipped(String),
-    /// With the reason.
-    Missed(String),
 }
 
 const COLUMNS: &str =
@@ -165,7 +149,7 @@ impl Store {
     }
 
     /// Records what becomes of the runs that were due after `seen` up to `until`, and that all of them are decided.
-    /// `None`, and nothing changes, when somebody else decided meanwhile or the schedule is off or gone.
+    /// A run that has a record already, made before the clock was set back, gets no second one. `None`, and nothing changes, when somebody else decided meanwhile or the schedule is off or gone.
     /// `compression` is for a schedule that names none.
     pub fn decide_schedule(
         &self,
@@ -185,6 +169,9 @@ impl Store {
             let schedule = get(t, name)?;
             let mut jobs = Vec::new();
             for Decision { due_at, verdict } in decisions {
+                if is_recorded(t, name, *due_at)? {
+                    continue;
+                }
                 let job = match verdict {
                     Verdict::Run => match unfinished_run(t, name)? {
                         None => queue(t, &schedule, *due_at, compression)?,
@@ -203,6 +190,41 @@ impl Store {
             Ok(Some(jobs))
         })
     }
+
+    /// Takes back that everything up to `seen` is decided: the clock that said so was wrong. With `forget`, what was
+    /// made for times after `to` does not count when they come. `false`, and nothing changes, when somebody decided
+    /// meanwhile.
+    pub fn pull_back_schedule(&self, name: &str, seen: DateTime<Utc>, to: DateTime<Utc>, forget: bool) -> Result<bool> {
+        self.write(|t| {
+            let changed = t.execute(
+                "UPDATE schedules SET decided_until = ?3 WHERE name = ?1 AND decided_until = ?2 AND enabled",
+                params![name, millis(seen), millis(to)],
+            )?;
+            if changed > 0 && forget {
+                t.execute(
+                    "UPDATE jobs SET due_at = NULL WHERE schedule = ?1 AND due_at > ?2",
+                    params![name, millis(to)],
+                )?;
+            }
+            Ok(changed > 0)
+        })
+    }
+
+    /// The last restore into `service` that ended: its job, when it was asked for and when it ended.
+    pub fn last_restore_into(&self, service: &str) -> Result<Option<(i64, DateTime<Utc>, DateTime<Utc>)>> {
+        self.read(|c| {
+            let found: Option<(i64, i64, i64)> = c
+                .query_row(
+                    "SELECT id, created_at, finished_at FROM jobs
+                     WHERE kind = 'restore' AND service = ?1 AND finished_at IS NOT NULL
+                     ORDER BY finished_at DESC LIMIT 1",
+                    [service],
+                    |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
+                )
+                .optional()?;
+            Ok(found.map(|(id, from, until)| (id, time(from), time(until))))
+        })
+    }
 }
 
 /// Errors: `Conflict` while a run of the schedule is not finished.
@@ -211,6 +233,11 @@ fn must_have_ended(c: &Connection, name: &str) -> Result<()> {
     let what = format!("the previous run of schedule {name} is not finished: job {id}");
     Err(Error::new(ErrorKind::Conflict, what)
         .hint(format!("wait for it with mongokeep job wait {id}, or end it with mongokeep job cancel {id}")))
+}
+
+fn is_recorded(t: &Transaction<'_>, name: &str, due_at: DateTime<Utc>) -> Result<bool> {
+    let sql = "SELECT 1 FROM jobs WHERE schedule = ?1 AND due_at = ?2 LIMIT 1";
+    Ok(t.query_row(sql, params![name, millis(due_at)], |_| Ok(())).optional()?.is_some())
 }
 
 /// Refuses to remove a service or storage (`column`) that a schedule names.

@@ -105,8 +105,17 @@ impl Cron {
     /// The newest run in `(after, until]`.
     pub fn last_until(&self, zone: Tz, after: DateTime<Utc>, until: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let later = |from| self.next_after(zone, from).is_none_or(|at| at > until);
-        if until <= after || later(after) {
-            return None;
+        let mut after = after;
+        let mut found = None;
+        // Mostly there is one, or none.
+        for _ in 0..4 {
+            match self.next_after(zone, after).filter(|at| *at <= until) {
+                Some(at) => (after, found) = (at, Some(at)),
+                None => return found,
+            }
+        }
+        if later(after) {
+            return found;
         }
         // From the newest run on there is no later one; before it, there is. Runs are at whole seconds.
         Some(local_time::first_where(after, until, later))
