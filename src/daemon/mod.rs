@@ -21,6 +21,7 @@ mod recover;
 mod restore;
 mod retention;
 mod runner;
+pub mod scheduler;
 pub mod start;
 mod task;
 mod verify;

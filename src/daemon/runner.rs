@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::lock::{DaemonLock, Stage};
+use super::scheduler::Scheduler;
 use super::{STOP_LIMIT, blocking, recover, task};
 use crate::config::{Home, Settings};
 use crate::error::{Result, io};
@@ -39,6 +40,9 @@ struct Runner {
     lock: DaemonLock,
     tasks: JoinSet<i64>,
     cancels: HashMap<i64, CancellationToken>,
+    /// Away while it works.
+    scheduler: Option<Scheduler>,
+    since: chrono::DateTime<Utc>,
     seen: Option<u64>,
     retry_due: Option<chrono::DateTime<Utc>>,
     idle_since: Instant,
@@ -52,6 +56,8 @@ pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -
         lock,
         tasks: JoinSet::new(),
         cancels: HashMap::new(),
+        scheduler: None,
+        since: Utc::now(),
         seen: None,
         retry_due: None,
         idle_since: Instant::now(),
@@ -130,6 +136,7 @@ impl Runner {
     async fn look(&mut self) -> Result<()> {
         let store = self.env.store.clone();
         let version = blocking(move || store.data_version()).await?;
+        self.schedule(version).await?;
         let due = self.retry_due.is_some_and(|at| at <= Utc::now());
         if self.seen == Some(version) && !due {
             return Ok(());
@@ -158,17 +165,40 @@ impl Runner {
         Ok(())
     }
 
+    /// Turns what is due into jobs.
+    async fn schedule(&mut self, version: u64) -> Result<()> {
+        let mut scheduler = self.scheduler.take().unwrap_or_else(|| Scheduler::new(self.since));
+        if !scheduler.is_time(Utc::now(), version) {
+            self.scheduler = Some(scheduler);
+            return Ok(());
+        }
+        let (store, home) = (self.env.store.clone(), self.env.home.clone());
+        let looked = blocking(move || {
+            // With settings that cannot be read the job is queued, and fails for all to see.
+            let settings = Settings::load(&home).unwrap_or_default();
+            let outcome = scheduler.look(&store, &settings, Utc::now(), version);
+            Ok((scheduler, outcome))
+        });
+        let (scheduler, outcome) = looked.await?;
+        self.scheduler = Some(scheduler);
+        if outcome? {
+            self.seen = None;
+        }
+        Ok(())
+    }
+
     /// Whether the daemon may end for lack of work. Says that it is going before it looks a last time, so that whoever
     /// queues something meanwhile knows to start another one.
     async fn may_go_idle(&mut self) -> bool {
-        if !self.tasks.is_empty() {
+        if !self.tasks.is_empty() || self.scheduler.as_ref().is_some_and(Scheduler::is_needed) {
             self.idle_since = Instant::now();
         }
         if self.idle_since.elapsed() < IDLE_LIMIT || self.lock.set_stage(Stage::Stopping).is_err() {
             return false;
         }
         let store = self.env.store.clone();
-        if blocking(move || store.jobs_unfinished()).await.is_ok_and(|n| n == 0) {
+        let work = move || Ok(store.jobs_unfinished()? + store.schedules_enabled()?);
+        if blocking(work).await.is_ok_and(|n| n == 0) {
             return true;
         }
         self.idle_since = Instant::now();

@@ -55,8 +55,8 @@ pub struct Situation {
     pub unfinished: Option<i64>,
     /// The unfinished restore into its service.
     pub paused_by: Option<i64>,
-    /// The last restore into its service that ended: its job, and from when to when runs waited for it.
-    pub held_back: Option<(i64, DateTime<Utc>, DateTime<Utc>)>,
+    /// The last restore into its service that ended.
+    pub held_back: Option<HeldBack>,
     /// Since when this daemon has been running.
     pub daemon_since: DateTime<Utc>,
     /// For how long the mark has been seen ahead of the clock, by a clock that nobody sets.
@@ -67,6 +67,14 @@ pub struct Situation {
 pub const SETTLE: TimeDelta = TimeDelta::minutes(15);
 /// Runs that were made by a clock which was ahead by more than this do not count as made when their time comes.
 pub const FORGET: TimeDelta = TimeDelta::days(1);
+
+/// A restore, and the time in which runs waited for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldBack {
+    pub job: i64,
+    pub from: DateTime<Utc>,
+    pub until: DateTime<Utc>,
+}
 
 /// The outcome of a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,7 +196,9 @@ fn pull_back(calendar: &Calendar, s: &Situation) -> Option<Due> {
 /// Why nobody looked when a run was due.
 fn absence(s: &Situation, due_at: DateTime<Utc>) -> String {
     match s.held_back {
-        Some((job, from, until)) if (from..=until).contains(&due_at) => format!("restore job {job} held it back"),
+        Some(HeldBack { job, from, until }) if (from..=until).contains(&due_at) => {
+            format!("restore job {job} held it back")
+        }
         _ if due_at < s.daemon_since => "the daemon was not running".into(),
         _ => "the machine slept, or its clock was set forward".into(),
     }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use super::jobs::{self, NewJob, must_exist, unfinished};
 use super::{Store, from_json, from_word, millis, now, time, to_json, word};
 use crate::domain::backup::{BackupRequest, Compression};
-use crate::domain::due::{Decision, Verdict};
+use crate::domain::due::{Decision, HeldBack, Verdict};
 use crate::domain::job::{Job, JobRequest, JobState, LogLevel};
 use crate::domain::schedule::{LastRun, Schedule};
 use crate::domain::text::escape;
@@ -210,19 +210,14 @@ impl Store {
         })
     }
 
-    /// The last restore into `service` that ended: its job, when it was asked for and when it ended.
-    pub fn last_restore_into(&self, service: &str) -> Result<Option<(i64, DateTime<Utc>, DateTime<Utc>)>> {
+    /// The last restore into `service` that ended, from when it was asked for.
+    pub fn last_restore_into(&self, service: &str) -> Result<Option<HeldBack>> {
         self.read(|c| {
-            let found: Option<(i64, i64, i64)> = c
-                .query_row(
-                    "SELECT id, created_at, finished_at FROM jobs
-                     WHERE kind = 'restore' AND service = ?1 AND finished_at IS NOT NULL
-                     ORDER BY finished_at DESC LIMIT 1",
-                    [service],
-                    |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
-                )
-                .optional()?;
-            Ok(found.map(|(id, from, until)| (id, time(from), time(until))))
+            let sql = "SELECT id, created_at, finished_at FROM jobs
+                       WHERE kind = 'restore' AND service = ?1 AND finished_at IS NOT NULL
+                       ORDER BY finished_at DESC LIMIT 1";
+            let read = |r: &Row<'_>| Ok(HeldBack { job: r.get(0)?, from: time(r.get(1)?), until: time(r.get(2)?) });
+            Ok(c.query_row(sql, [service], read).optional()?)
         })
     }
 }

@@ -130,7 +130,7 @@ fn a_restore_holds_runs_back_and_they_are_made_after_it() {
     let paused = Situation { paused_by: Some(7), ..situation("2026-11-20T02:00:00Z", "2026-11-21T02:00:00Z") };
     let due = decide(&nightly, &paused);
     assert_eq!((told(&due), due.decided_until, due.wake_at), (vec![], paused.decided_until, None));
-    let held = Some((7, at("2026-11-21T01:00:00Z"), at("2026-11-21T05:00:00Z")));
+    let held = Some(HeldBack { job: 7, from: at("2026-11-21T01:00:00Z"), until: at("2026-11-21T05:00:00Z") });
     let over = Situation { paused_by: None, held_back: held, now: at("2026-11-21T05:00:00Z"), ..paused };
     assert_eq!(told(&decide(&nightly, &over)), ["21 02:00 run"]);
     let late = Situation { now: at("2026-11-21T09:30:00Z"), ..over };
