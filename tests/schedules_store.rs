@@ -209,11 +209,15 @@ fn a_run_beside_the_previous_one_is_skipped_and_names_are_free() {
     assert_eq!(again[0].backup.as_deref(), Some("nightly-20300104-0200"));
     assert_eq!(taken[0].backup.as_deref(), Some("nightly-20300104-020030"));
     fail_next(&store);
-    assert_eq!(
-        decide(&[run("2030-01-04T01:00:00Z")])[0].backup.as_deref(),
-        Some("nightly-20300104-0200-2"),
-        "the failed backup has the name"
-    );
+    // A run that has its record, by a clock that was set back since, gets no second one.
+    assert_eq!(decide(&[run("2030-01-04T01:00:00Z"), run("2030-01-04T01:00:30Z")]), []);
+    assert_eq!(store.claim(9).unwrap().map(|c| c.job.id), None);
+    // An hour that comes twice in the zone of the schedule.
+    let first = decide(&[run("2030-10-27T00:30:00Z")]);
+    fail_next(&store);
+    let second = decide(&[run("2030-10-27T01:30:00Z")]);
+    assert_eq!(first[0].backup.as_deref(), Some("nightly-20301027-0230"));
+    assert_eq!(second[0].backup.as_deref(), Some("nightly-20301027-0230-2"), "the failed backup has the name");
 }
 
 #[test]
