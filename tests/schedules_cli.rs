@@ -7,9 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use support::command::{Home, Run};
 
-/// Words separated by spaces; `_` stands for a space within a word, as in a crontab line.
+/// Words separated by spaces; `~` stands for a space within a word, as in a crontab line.
 fn words(line: &str) -> Vec<String> {
-    line.split_whitespace().map(|word| word.replace('_', " ")).collect()
+    line.split_whitespace().map(|word| word.replace('~', " ")).collect()
 }
 
 fn run(home: &Home, line: &str) -> Run {
@@ -27,7 +27,7 @@ fn json_of(home: &Home, line: &str) -> Value {
     good(home, &format!("{line} -o json")).json()
 }
 
-const ADD: &str = "schedule add nightly --service a --storage t --cron 0_2_*_*_* --disabled";
+const ADD: &str = "schedule add nightly --service a --storage t --cron 0~2~*~*~* --disabled";
 
 fn time(value: &Value) -> DateTime<Utc> {
     value.as_str().unwrap_or_else(|| panic!("{value} is no time")).parse().unwrap()
@@ -66,7 +66,7 @@ fn every_flag_is_kept_and_an_edit_changes_only_what_is_given() {
     let home = Home::ready();
     let all = json_of(
         &home,
-        "schedule add n --service a --storage t --cron 15_30_4_*_*_mon-fri --timezone Asia/Tokyo \
+        "schedule add n --service a --storage t --cron 15~30~4~*~*~mon-fri --timezone Asia/Tokyo \
          --start 2030-01-01T00:00:00Z --type full --model logical --folder f/g --include shop --include *.events \
          --exclude shop.tmp --compression gzip:4 --retention 7 --keep-daily 1 --keep-weekly 2 --keep-monthly 3 \
          --keep-yearly 4 --keep-within 30d --retry auto --retries 2 --retry-interval 5m --disabled",
@@ -109,9 +109,9 @@ fn values_that_can_never_be_accepted_name_their_flag() {
         (format!("{add} --cron @daily --type pitr --model physical"), "model"),
         (format!("{add} --cron @daily --model physical"), "model"),
         (add.to_owned(), "cron"),
-        (format!("{add} --cron 0_0_30_2_*"), "cron"),
-        (format!("{add} --cron 61_*_*_*_*"), "cron"),
-        (format!("{add} --cron *_*_*"), "cron"),
+        (format!("{add} --cron 0~0~30~2~*"), "cron"),
+        (format!("{add} --cron 61~*~*~*~*"), "cron"),
+        (format!("{add} --cron *~*~*"), "cron"),
         (format!("{add} --cron @reboot"), "cron"),
         (format!("{add} --cron @daily --timezone Mars/Base"), "timezone"),
         (format!("{add} --cron @daily --start tomorrow"), "start"),
@@ -129,7 +129,7 @@ fn values_that_can_never_be_accepted_name_their_flag() {
         ("schedule add n --service a --cron @daily".into(), "storage"),
         ("schedule add .n --service a --storage t --cron @daily".into(), "name"),
         ("schedule edit nightly".into(), "nothing to change"),
-        ("schedule edit nightly --cron 0_0_31_4_*".into(), "cron"),
+        ("schedule edit nightly --cron 0~0~31~4~*".into(), "cron"),
         ("schedule edit nightly --folder a/../b".into(), "folder"),
         ("schedule copy nightly a/b".into(), "new"),
     ] {
@@ -159,6 +159,8 @@ fn what_is_not_there_exits_3_and_what_is_taken_or_in_use_4() {
         "schedule copy x",
         "schedule run x",
         "schedule run x --wait",
+        "schedule next x",
+        "schedule retention x --dry-run",
         "schedule add n --service x --storage t --cron @daily",
         "schedule add n --service a --storage x --cron @daily",
     ] {
@@ -279,4 +281,66 @@ fn read_only_changes_no_schedule() {
         assert!(run.code != 0 && run.stdout.is_empty() && run.stderr.contains("read-only"), "{args}: {run:?}");
     }
     assert_eq!(json_of(&home, "--read-only schedule list"), before);
+}
+
+#[test]
+fn the_next_runs_name_what_they_meet() {
+    let home = Home::ready();
+    good(&home, "settings set production_hours 08:00-18:00");
+    let add = "schedule add";
+    let rest = "--service a --storage t --timezone Europe/Paris --start 2030-03-30T00:00:00Z";
+    good(&home, &format!("{add} nightly {rest} --cron 30~2~*~*~*"));
+    let alone = json_of(&home, "schedule next nightly --count 3");
+    assert_eq!(
+        alone,
+        json!([
+            {"at": "2030-03-30T01:30:00Z", "local": "2030-03-30T02:30:00+01:00", "overlaps": [],
+                "in_production_hours": false},
+            // Clocks are set forward from 02:00 to 03:00.
+            {"at": "2030-03-31T01:00:00Z", "local": "2030-03-31T03:00:00+02:00", "overlaps": [],
+                "in_production_hours": false},
+            {"at": "2030-04-01T00:30:00Z", "local": "2030-04-01T02:30:00+02:00", "overlaps": [],
+                "in_production_hours": false},
+        ])
+    );
+    assert_eq!(json_of(&home, "schedule next nightly").as_array().unwrap().len(), 5);
+    // One that is off is told about those that are on, and not the other way round.
+    let off = good(&home, &format!("{add} weekly {rest} --cron 35~2~*~*~sun --disabled"));
+    assert!(off.stderr.contains("overlap nightly") && off.stderr.contains("nearest free time"), "{}", off.stderr);
+    assert_eq!(json_of(&home, "schedule next weekly --count 2")[1]["overlaps"], json!(["nightly"]));
+    let met = |name: &str| {
+        let runs = json_of(&home, &format!("schedule next {name} --count 10"));
+        runs.as_array().unwrap().iter().filter(|run| run["overlaps"] != json!([])).count()
+    };
+    assert_eq!(met("nightly"), 0);
+    good(&home, "schedule enable weekly");
+    assert!(met("nightly") > 0);
+    // Another service is not met; its own production hours come before the setting.
+    good(&home, "service add b --uri mongodb://127.0.0.1:1 --production-hours 02:00-03:00");
+    let rest = rest.replace("--service a", "--service b");
+    let inside = good(&home, &format!("{add} other {rest} --cron 0~2~*~*~*"));
+    assert!(inside.stderr.contains("production hours") && !inside.stderr.contains("overlap"), "{}", inside.stderr);
+    assert_eq!(json_of(&home, "schedule next other --count 1")[0]["in_production_hours"], true);
+    good(&home, "service edit b --production-hours=");
+    assert_eq!(json_of(&home, "schedule next other --count 1")[0]["in_production_hours"], false);
+}
+
+#[test]
+fn the_daemon_status_says_what_runs_next() {
+    let home = Home::ready();
+    good(&home, "settings set ui.timezone UTC");
+    assert!(!good(&home, "daemon status").stdout.contains("schedules"));
+    good(
+        &home,
+        "schedule add nightly --service a --storage t --cron @yearly --timezone UTC --start 2040-06-01T00:00:00Z",
+    );
+    let status = good(&home, "daemon status").stdout;
+    assert!(status.contains("2041-01-01 00:00:00 +00:00 (nightly)"), "{status}");
+    let keys = json_of(&home, "daemon status");
+    let keys: Vec<_> = keys.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys, ["running", "pid", "version", "started_at", "jobs_running", "services_sliced"]);
+    good(&home, "daemon stop");
+    let status = good(&home, "daemon status").stdout;
+    assert!(status.contains("although schedule nightly is on"), "{status}");
+    assert_eq!(json_of(&home, "daemon status"), json!({"running": false}));
 }

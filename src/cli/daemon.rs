@@ -7,6 +7,7 @@ use super::context::{Context, blocking};
 use super::table::Pairs;
 use super::tree::group;
 use crate::client::{Client, DaemonStatus};
+use crate::domain::schedule::Schedule;
 use crate::error::{Error, Result};
 
 pub fn command() -> Command {
@@ -39,19 +40,32 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         blocking(&client, Client::stop_daemon).await?;
     }
     let status = blocking(&client, Client::daemon_status).await?;
-    context.out.result(&status, || text(context, &status))?;
+    let mut schedules = client.schedules()?;
+    schedules.retain(|s| s.enabled);
+    context.out.result(&status, || text(context, &status, &schedules))?;
     Ok(0)
 }
 
-fn text(context: &Context, status: &DaemonStatus) -> String {
+fn text(context: &Context, status: &DaemonStatus, on: &[Schedule]) -> String {
     if !status.running {
-        return "no daemon runs; it is started when there is something to do\n".into();
+        return match on.len() {
+            0 => "no daemon runs; it is started when there is something to do\n".into(),
+            1 => format!("no daemon runs, although schedule {} is on; start it: mongokeep daemon run\n", on[0].name),
+            n => format!("no daemon runs, although {n} schedules are on; start it: mongokeep daemon run\n"),
+        };
     }
+    let next = on.iter().filter_map(|s| Some((s.next_at?, &s.name))).min();
+    let next = match next {
+        Some((at, name)) => format!("{} ({name})", context.out.time(at)),
+        None => "none".to_owned(),
+    };
     Pairs::new()
         .add("daemon", "running")
         .some("pid", status.pid.map(|pid| pid.to_string()))
         .some("version", status.version.clone())
         .some("started", status.started_at.map(|at| context.out.time(at)))
         .some("jobs running", status.jobs_running.map(|n| n.to_string()))
+        .add("schedules on", on.len().to_string())
+        .add("next run", next)
         .render()
 }

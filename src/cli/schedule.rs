@@ -1,7 +1,9 @@
 //! `mongokeep schedule`: backups by the clock.
 
+use std::collections::BTreeSet;
+
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 
 use super::args::{flags, given, needed, one, positional, switch, values};
@@ -11,7 +13,7 @@ use super::service::nothing_to_change;
 use super::table::{Column, Pairs, Table};
 use super::tree::group;
 use super::wait::{self, Daemon};
-use crate::client::Client;
+use crate::client::{Client, Values};
 use crate::domain::backup::{BackupType, Model};
 use crate::domain::cron::Cron;
 use crate::domain::field::Field;
@@ -20,6 +22,9 @@ use crate::domain::job::JobState;
 use crate::domain::retry::{RetryMode, RetryPolicy, format_duration};
 use crate::domain::schedule::{LastRun, Schedule};
 use crate::error::Result;
+
+/// So many coming runs are looked at for overlaps.
+const LOOK_AHEAD: usize = 40;
 
 pub fn command() -> Command {
     let name = || positional("name", "NAME", "name of the schedule");
@@ -52,6 +57,19 @@ pub fn command() -> Command {
                 .arg(switch("wait", "until it is made; exit 1 if it fails")),
         )
         .subcommand(
+            Command::new("next")
+                .about("Print the next runs, also of a schedule that is off: overlaps, production hours")
+                .arg(name())
+                .arg(
+                    Arg::new("count")
+                        .long("count")
+                        .value_name("N")
+                        .help("how many")
+                        .default_value("5")
+                        .value_parser(value_parser!(u64).range(1..=10_000)),
+                ),
+        )
+        .subcommand(
             Command::new("retention")
                 .about("Show what retention would delete, and why each other backup stays; it runs after each run")
                 .arg(name())
@@ -69,6 +87,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let Some((verb, sub)) = matches.subcommand() else { return Ok(2) };
     let client = context.client()?;
     match verb {
+        "next" => next(context, &client, sub)?,
         "retention" => return super::retention::run(context, sub),
         "list" => {
             let schedules = client.schedules()?;
@@ -86,6 +105,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
                 out.note(&format!("added, switched off; mongokeep schedule enable {} switches it on", schedule.name));
             }
             note_if_off(context, &client, std::slice::from_ref(&schedule));
+            warn_of_meetings(context, &client, &schedule)?;
         }
         "edit" => {
             let name = needed(sub, "name")?;
@@ -96,6 +116,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
             let schedule = client.edit_schedule(&name, &values)?;
             out.object(&schedule, || pairs(context, &schedule))?;
             note_if_off(context, &client, std::slice::from_ref(&schedule));
+            warn_of_meetings(context, &client, &schedule)?;
         }
         "show" => {
             let schedule = client.schedule(&needed(sub, "name")?)?;
@@ -112,6 +133,9 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
             let schedule = blocking(&client, move |c| c.enable_schedule(&name, on)).await?;
             out.object(&schedule, || pairs(context, &schedule))?;
             note_if_off(context, &client, std::slice::from_ref(&schedule));
+            if on {
+                warn_of_meetings(context, &client, &schedule)?;
+            }
         }
         "copy" => {
             let schedule = client.copy_schedule(&needed(sub, "name")?, one(sub, "new").as_deref())?;
@@ -128,6 +152,67 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+fn next(context: &Context, client: &Client, sub: &ArgMatches) -> Result<()> {
+    let name = needed(sub, "name")?;
+    let count = sub.get_one::<u64>("count").copied().unwrap_or(5);
+    let runs = client.schedule_next(&name, usize::try_from(count).unwrap_or(usize::MAX))?;
+    let schedule = client.schedule(&name)?;
+    context.out.list(
+        &runs,
+        || {
+            let mut table = Table::new([
+                Column::new("AT"),
+                Column::new("THERE"),
+                Column::long("OVERLAPS"),
+                Column::new("PRODUCTION HOURS"),
+            ]);
+            for run in &runs {
+                table.row([
+                    context.out.time(run.at),
+                    run.local.clone(),
+                    run.overlaps.join(", "),
+                    if run.in_production_hours { "inside".into() } else { String::new() },
+                ]);
+            }
+            table
+        },
+        &format!("schedule {name} has no run before the year 2100"),
+    )?;
+    if !schedule.enabled {
+        context.out.note(&format!("it is off; mongokeep schedule enable {name} switches it on"));
+    }
+    note_if_off(context, client, std::slice::from_ref(&schedule));
+    Ok(())
+}
+
+/// Warns of coming runs that meet others of the service or lie in its production hours, with the nearest free time.
+fn warn_of_meetings(context: &Context, client: &Client, schedule: &Schedule) -> Result<()> {
+    let runs = client.schedule_next(&schedule.name, LOOK_AHEAD)?;
+    let others: BTreeSet<&String> = runs.iter().flat_map(|run| &run.overlaps).collect();
+    let meeting = runs.iter().filter(|run| !run.overlaps.is_empty()).count();
+    let inside = runs.iter().filter(|run| run.in_production_hours).count();
+    let of = |some: usize, all: usize| {
+        if some == all { format!("all of the next {all} runs") } else { format!("{some} of the next {all} runs") }
+    };
+    let mut found = Vec::new();
+    if meeting > 0 {
+        let names: Vec<&str> = others.into_iter().map(String::as_str).collect();
+        found.push(format!("{} overlap {}", of(meeting, runs.len()), names.join(", ")));
+    }
+    if inside > 0 {
+        found.push(format!("{} lie in production hours", of(inside, runs.len())));
+    }
+    if found.is_empty() {
+        return Ok(());
+    }
+    let draft = Values::from([("name".to_owned(), vec![schedule.name.clone()])]);
+    if let Some(slot) = client.nearest_free_slot(&draft)?.filter(|slot| slot.moved_minutes != 0) {
+        found.push(format!("the nearest free time is {:?} ({})", slot.cron, slot.words));
+    }
+    context.out.warn(&found.join("; "));
+    Ok(())
 }
 
 /// Says why nothing will run although a schedule is on.

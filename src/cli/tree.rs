@@ -146,6 +146,7 @@ mod tests {
             schedule copy a
             schedule copy a b
             schedule run a --wait
+            schedule next a --count 3
             pitr status --service s
             job list
             job show 1

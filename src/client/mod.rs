@@ -25,6 +25,7 @@ mod schedules;
 mod services;
 mod storages;
 mod sync;
+mod timeline;
 
 /// Texts of fields by key, as a form or the command line collected them; lists have several texts.
 pub type Values = BTreeMap<String, Vec<String>>;

@@ -1,13 +1,11 @@
 //! Schedules: backups that happen by themselves.
 
-use chrono::{DateTime, TimeDelta, Utc};
-use chrono_tz::Tz;
+use chrono::{DateTime, Utc};
 
 use super::{Client, Values, backups, list, text};
 use crate::artifact::layout::BackupRoot;
 use crate::config::Settings;
 use crate::domain::backup::{BackupType, Compression, Model};
-use crate::domain::cron::Cron;
 use crate::domain::fields::{self, SCHEDULE_DISABLED, SCHEDULE_FIELDS};
 use crate::domain::job::Job;
 use crate::domain::name;
@@ -15,6 +13,7 @@ use crate::domain::namespace::Selection;
 use crate::domain::retention::Retention;
 use crate::domain::retry::{RetryPolicy, parse_duration};
 use crate::domain::schedule::Schedule;
+use crate::domain::timeline::Calendar;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::ServiceRow;
 
@@ -149,6 +148,28 @@ impl Client {
         } else if given("folder") || s.folder.is_empty() || followed {
             s.folder = default_folder(&service).to_owned();
         }
+        self.calendar_of(&mut s, values)?;
+        retention(&mut s.retention, values)?;
+        s.retry = backups::retry(values, s.retry)?;
+        if given("compression") {
+            s.compression = text(values, "compression")
+                .map(|text| text.parse::<Compression>().map_err(|why| Error::invalid("compression", why)))
+                .transpose()?;
+        }
+        if given("include") {
+            s.selection.include = list(values, "include")?;
+        }
+        if given("exclude") {
+            s.selection.exclude = list(values, "exclude")?;
+        }
+        // Refuses a path that the layout cannot hold before anything is queued.
+        BackupRoot::new(&s.folder, &s.backup_name(Utc::now()))?;
+        Ok(s)
+    }
+
+    /// `schedule` with the line, zone and start that `values` has.
+    pub(super) fn calendar_of(&self, s: &mut Schedule, values: &Values) -> Result<()> {
+        let given = |key: &str| values.contains_key(key);
         if let Some(cron) = text(values, "cron") {
             s.cron = cron.to_owned();
         }
@@ -169,34 +190,16 @@ impl Client {
                 None => Utc::now(),
             };
         }
-        retention(&mut s.retention, values)?;
-        s.retry = backups::retry(values, s.retry)?;
-        if given("compression") {
-            s.compression = text(values, "compression")
-                .map(|text| text.parse::<Compression>().map_err(|why| Error::invalid("compression", why)))
-                .transpose()?;
-        }
-        if given("include") {
-            s.selection.include = list(values, "include")?;
-        }
-        if given("exclude") {
-            s.selection.exclude = list(values, "exclude")?;
-        }
-        if next(&s, Utc::now()).is_none() {
+        if next(s, Utc::now()).is_none() {
             return Err(Error::invalid("cron", format!("{:?} never fires", s.cron)));
         }
-        // Refuses a path that the layout cannot hold before anything is queued.
-        BackupRoot::new(&s.folder, &s.backup_name(Utc::now()))?;
-        Ok(s)
+        Ok(())
     }
 }
 
 /// When the calendar of a schedule says it runs next after `after`, whether it is on or off.
-pub(super) fn next(schedule: &Schedule, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    let zone: Tz = schedule.timezone.parse().ok()?;
-    // A run that is due at the very start is made.
-    let after = after.max(schedule.start - TimeDelta::milliseconds(1));
-    Cron::parse(&schedule.cron).ok()?.next_after(zone, after)
+fn next(schedule: &Schedule, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    Calendar::of(schedule, None, None).ok()?.next_after(after)
 }
 
 fn with_next(mut schedule: Schedule, may_start: bool) -> Schedule {
@@ -205,7 +208,7 @@ fn with_next(mut schedule: Schedule, may_start: bool) -> Schedule {
 }
 
 /// A schedule in which everything that has a default has it.
-fn blank(values: &Values) -> Result<Schedule> {
+pub(super) fn blank(values: &Values) -> Result<Schedule> {
     let needed = |key: &str| text(values, key).map(str::to_owned).ok_or_else(|| Error::invalid(key, "is needed"));
     Ok(Schedule {
         name: needed("name")?,

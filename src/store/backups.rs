@@ -32,6 +32,17 @@ pub struct BackupFacts {
     pub fcv: String,
 }
 
+/// How long a backup took that was made here or found in a storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupLength {
+    pub service: String,
+    pub schedule: Option<String>,
+    pub seconds: u64,
+}
+
+/// Older backups say nothing about how long one takes today.
+const LENGTHS: i64 = 2000;
+
 const COLUMNS: &str = "SELECT name, service, cluster, storage, folder, engine, model, type, schedule, state, pinned,
     consistent_t, consistent_i, size_bytes, uncompressed_bytes, documents, started_at, finished_at, server_version, fcv,
     compression, error, verified_at, verify_error FROM backups";
@@ -47,6 +58,20 @@ impl Store {
                 out.push(read(row)?);
             }
             Ok(out)
+        })
+    }
+
+    /// How long the newest good backups took, newest first.
+    pub fn backup_lengths(&self) -> Result<Vec<BackupLength>> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached(
+                "SELECT service, schedule, (finished_at - started_at) / 1000 FROM backups
+                 WHERE state = 'succeeded' AND finished_at >= started_at ORDER BY started_at DESC LIMIT ?1",
+            )?;
+            let rows = statement.query_map([LENGTHS], |r| {
+                Ok(BackupLength { service: r.get(0)?, schedule: r.get(1)?, seconds: r.get::<_, i64>(2)? as u64 })
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
     }
 

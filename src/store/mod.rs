@@ -29,7 +29,7 @@ mod services;
 mod storages;
 
 pub use crate::domain::due::{Decision, Verdict};
-pub use backups::BackupFacts;
+pub use backups::{BackupFacts, BackupLength};
 pub use claims::{AttemptRecord, Claimed, Outcome};
 pub use open::{Access, SchemaState};
 pub use retention::Retired;
