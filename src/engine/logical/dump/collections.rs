@@ -1,0 +1,263 @@
+//! Reading all collections of one member: what there is, in which pieces, and what the manifest says of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::{StreamExt, TryStreamExt};
+use tokio::task::JoinSet;
+
+use super::{Run, explaining, outcome_of, stopping};
+use crate::artifact::manifest::{CollectionEntry, ObjectEntry};
+use crate::artifact::write::PartOptions;
+use crate::domain::backup::Compression;
+use crate::domain::restore::{CollectionKind, LeftOut};
+use crate::domain::text::{self, escape};
+use crate::domain::timestamp::Timestamp;
+use crate::engine::logical::metadata;
+use crate::engine::logical::read::{self, Outcome, Reading};
+use crate::engine::logical::select::{self, Source};
+use crate::engine::logical::split::{self, IdRange};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::batches::Budget;
+use crate::mongo::namespaces::{self, Size, by_uuid};
+use crate::mongo::topology::{self, Reader};
+use crate::storage::ObjectWriter;
+
+/// Sizes of collections asked for at once.
+const SIZES_AT_ONCE: usize = 4;
+
+/// A collection while it is being read.
+struct Reads {
+    source: Source,
+    size: Size,
+    numbers: Arc<AtomicU32>,
+    ranges_left: AtomicUsize,
+    gone: AtomicBool,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    metadata: Option<ObjectEntry>,
+    read_from_ts: Option<Timestamp>,
+    /// By number of the range.
+    parts: BTreeMap<usize, Vec<ObjectEntry>>,
+}
+
+/// One range to read.
+struct Unit {
+    of: Arc<Reads>,
+    number: usize,
+    range: IdRange,
+    bytes: u64,
+}
+
+impl Run<'_> {
+    pub(super) async fn read_collections(
+        &self,
+        reader: &Reader,
+        budget: &Budget,
+        options: &PartOptions,
+    ) -> Result<(Vec<CollectionEntry>, Vec<LeftOut>)> {
+        let (meter, stop, member) = (&self.ctx.meter, &self.stop, &reader.server);
+        meter.set_phase("listing collections");
+        let listed = namespaces::list(member, stop).await?;
+        let (sources, left_out) = select::select(listed, &self.request.selection)?;
+        let sized: Vec<(Source, Size)> = futures_util::stream::iter(sources)
+            .map(|source| async move {
+                let size = match source.kind {
+                    CollectionKind::View => Size::default(),
+                    _ => namespaces::size(member, stop, &source.stored_in()).await?,
+                };
+                Ok::<_, Error>((source, size))
+            })
+            .buffered(SIZES_AT_ONCE)
+            .try_collect()
+            .await?;
+        let bytes: u64 = sized.iter().map(|(_, size)| size.bytes).sum();
+        let documents: u64 = sized.iter().map(|(_, size)| size.documents).sum();
+        meter.set_totals(bytes, sized.len() as u64, documents);
+        meter.info(format!(
+            "{} collections, about {} documents, {}",
+            text::count(sized.len() as u64),
+            text::count(documents),
+            text::bytes(bytes)
+        ));
+        self.require_space(bytes).await?;
+
+        let mut all = Vec::with_capacity(sized.len());
+        let mut units = Vec::new();
+        for (source, size) in sized {
+            let ranges = split::ranges(member, stop, &source, size.bytes, self.ctx.limits.split_bytes).await?;
+            let bytes = size.bytes / ranges.len() as u64;
+            let reads = Arc::new(Reads {
+                source,
+                size,
+                numbers: Arc::new(AtomicU32::new(0)),
+                ranges_left: AtomicUsize::new(ranges.len()),
+                gone: AtomicBool::new(false),
+                found: Mutex::default(),
+            });
+            for (number, range) in ranges.into_iter().enumerate() {
+                units.push(Unit { of: Arc::clone(&reads), number, range, bytes });
+            }
+            all.push(reads);
+        }
+        // The largest first, so that the last worker does not begin with the longest piece.
+        units.sort_by_key(|unit| std::cmp::Reverse(unit.bytes));
+        let queue = Arc::new(Mutex::new(VecDeque::from(units)));
+        let reading = Arc::new(Reading {
+            server: member.clone(),
+            budget: budget.clone(),
+            options: options.clone(),
+            root: self.root.clone(),
+            claim: Arc::clone(&self.claim),
+            meter: Arc::clone(meter),
+            cancel: stop.clone(),
+        });
+        let mut workers = JoinSet::new();
+        for _ in 0..self.ctx.limits.parallel_collections.max(1) {
+            let (reading, queue) = (Arc::clone(&reading), Arc::clone(&queue));
+            workers.spawn(stopping(stop.clone(), async move {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let Some(unit) = next else { return Ok(()) };
+                    read_unit(&reading, &unit).await?;
+                }
+            }));
+        }
+        let mut first = Ok(());
+        while let Some(done) = workers.join_next().await {
+            let done = outcome_of(Some(done));
+            first = explaining(first, done);
+        }
+        first?;
+        let mut entries = Vec::with_capacity(all.len());
+        for reads in all {
+            if let Some(entry) = self.entry(&reads).await? {
+                entries.push(entry);
+            }
+        }
+        Ok((entries, left_out))
+    }
+
+    /// What the manifest says about a collection; `None` for one that was dropped while it was read, of which nothing
+    /// is kept.
+    async fn entry(&self, reads: &Reads) -> Result<Option<CollectionEntry>> {
+        let found = std::mem::take(&mut *reads.found.lock().unwrap_or_else(PoisonError::into_inner));
+        let parts: Vec<ObjectEntry> = found.parts.into_values().flatten().collect();
+        let source = &reads.source;
+        let metadata = match found.metadata {
+            Some(metadata) if !reads.gone.load(Ordering::Relaxed) => metadata,
+            metadata => {
+                for object in parts.iter().chain(&metadata) {
+                    self.claim.remove(&self.root.key().join(&object.path)?).await?;
+                }
+                return Ok(None);
+            }
+        };
+        Ok(Some(CollectionEntry {
+            namespace: source.ns.clone(),
+            kind: source.kind,
+            uuid: source.uuid.map(metadata::hex),
+            documents: parts.iter().map(|p| p.documents).sum(),
+            bytes: parts.iter().map(|p| p.uncompressed).sum(),
+            capped: source.capped,
+            read_from_ts: found.read_from_ts.unwrap_or_default(),
+            metadata,
+            parts,
+        }))
+    }
+
+    /// Fails early where the storage is known to be far too small; warns where it may be.
+    async fn require_space(&self, bytes: u64) -> Result<()> {
+        let Some(free) = self.storage.free_space().await? else { return Ok(()) };
+        let (least, likely) = match self.request.compression {
+            Compression::None => (bytes - bytes / 10, bytes),
+            _ => (bytes / 20, bytes / 2),
+        };
+        let shown = format!("{} is free for {} of documents", text::bytes(free), text::bytes(bytes));
+        if free < least {
+            let message = format!("{}: {shown}", self.storage.place());
+            return Err(Error::new(ErrorKind::StorageFull, message).hint("make room, or choose another storage"));
+        }
+        if free < likely {
+            self.ctx.meter.warn(format!("{}: only {shown}", self.storage.place()));
+        }
+        Ok(())
+    }
+}
+
+async fn read_unit(reading: &Reading, unit: &Unit) -> Result<()> {
+    let reads = &unit.of;
+    let source = &reads.source;
+    if reads.gone.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    reading.meter.set_phase(format!("dump {}", escape(&source.ns.to_string())));
+    // Changes up to here are in what is read from now on.
+    let read_from_ts = topology::op_times(&reading.server, &reading.cancel).await?.majority;
+    if unit.number == 0 {
+        match write_metadata(reading, source).await? {
+            Some(entry) => reads.found.lock().unwrap_or_else(PoisonError::into_inner).metadata = Some(entry),
+            None => {
+                reads.gone.store(true, Ordering::Relaxed);
+                return Ok(());
+            }
+        }
+    }
+    let outcome = match source.uuid {
+        Some(uuid) => read::read(reading, source, uuid, &unit.range, reads.size, &reads.numbers).await?,
+        None if source.kind == CollectionKind::View => Outcome::Read(Vec::new()),
+        None => {
+            let ns = escape(&source.ns.to_string());
+            return Err(Error::new(ErrorKind::Unsupported, format!("the server gives no UUID for {ns}")));
+        }
+    };
+    match outcome {
+        Outcome::Gone => reads.gone.store(true, Ordering::Relaxed),
+        Outcome::Read(parts) => {
+            {
+                let mut found = reads.found.lock().unwrap_or_else(PoisonError::into_inner);
+                found.parts.insert(unit.number, parts);
+                found.read_from_ts = Some(found.read_from_ts.map_or(read_from_ts, |ts| ts.min(read_from_ts)));
+            }
+            if reads.ranges_left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                reading.meter.object_done();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `None` when the collection no longer exists.
+async fn write_metadata(reading: &Reading, source: &Source) -> Result<Option<ObjectEntry>> {
+    let (server, cancel, db) = (&reading.server, &reading.cancel, source.ns.db.as_str());
+    let indexes = match (source.kind, source.uuid) {
+        (CollectionKind::View, _) => Some(Vec::new()),
+        // Under its own name a time series shows its indexes as people made them.
+        (CollectionKind::Timeseries, _) => {
+            namespaces::indexes(server, cancel, db, source.ns.collection.as_str().into()).await?
+        }
+        (CollectionKind::Collection, Some(uuid)) => namespaces::indexes(server, cancel, db, by_uuid(uuid)).await?,
+        (CollectionKind::Collection, None) => Some(Vec::new()),
+    };
+    let Some(indexes) = indexes else { return Ok(None) };
+    let json = metadata::to_json(source, &indexes)?;
+    let uncompressed = json.len() as u64;
+    let key = reading.root.metadata(&source.ns)?;
+    reading.claim.began(&key);
+    let mut writer = ObjectWriter::new(Arc::clone(&reading.options.storage), key.clone());
+    let store = async {
+        writer.write(json.into()).await?;
+        writer.finish().await
+    };
+    let written = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Error::cancelled()),
+        written = store => written?,
+    };
+    let path = key.below(reading.root.key()).unwrap_or(key.as_str()).to_owned();
+    Ok(Some(ObjectEntry { path, size: written.size, blake3: written.blake3, uncompressed, documents: 0 }))
+}
