@@ -1,6 +1,6 @@
 //! The loop: claim what may run, watch what runs, end in order.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -40,6 +40,8 @@ struct Runner {
     lock: DaemonLock,
     tasks: JoinSet<i64>,
     cancels: HashMap<i64, CancellationToken>,
+    /// Jobs of a daemon that died, until it is known how they go on.
+    in_recovery: HashSet<i64>,
     /// Away while it works.
     scheduler: Option<Scheduler>,
     since: chrono::DateTime<Utc>,
@@ -56,6 +58,7 @@ pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -
         lock,
         tasks: JoinSet::new(),
         cancels: HashMap::new(),
+        in_recovery: HashSet::new(),
         scheduler: None,
         since: Utc::now(),
         seen: None,
@@ -95,6 +98,7 @@ impl Runner {
         let store = self.env.store.clone();
         for claimed in blocking(move || store.abandoned()).await? {
             warn!(job = claimed.job.id, "its daemon died");
+            self.in_recovery.insert(claimed.job.id);
             self.spawn(claimed, true);
         }
         let store = self.env.store.clone();
@@ -124,9 +128,15 @@ impl Runner {
         match ended {
             Ok(id) => {
                 self.cancels.remove(&id);
+                if self.in_recovery.remove(&id) {
+                    self.scheduler.iter_mut().for_each(Scheduler::look_again);
+                }
             }
             // Its job is found as abandoned by the next daemon; `task::run` catches panics of the work itself.
-            Err(e) => error!("a job's task ended early: {e}"),
+            Err(e) => {
+                error!("a job's task ended early: {e}");
+                self.in_recovery.clear();
+            }
         }
         self.seen = None;
         self.idle_since = Instant::now();
@@ -173,10 +183,11 @@ impl Runner {
             return Ok(());
         }
         let (store, home) = (self.env.store.clone(), self.env.home.clone());
+        let in_recovery = self.in_recovery.clone();
         let looked = blocking(move || {
             // With settings that cannot be read the job is queued, and fails for all to see.
             let settings = Settings::load(&home).unwrap_or_default();
-            let outcome = scheduler.look(&store, &settings, Utc::now(), version);
+            let outcome = scheduler.look(&store, &settings, Utc::now(), version, &in_recovery);
             Ok((scheduler, outcome))
         });
         let (scheduler, outcome) = looked.await?;

@@ -5,7 +5,7 @@
 //! It never sleeps until a time: the clock is compared again and again, so that neither a machine that slept nor a
 //! clock that was set makes it late.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -33,6 +33,8 @@ pub struct Scheduler {
     calendars: HashMap<String, (Source, Calendar)>,
     /// Since when marks have been ahead of the clock.
     ahead: HashMap<String, Instant>,
+    /// What keeps a schedule from being decided, as it was logged.
+    troubles: HashMap<String, String>,
     /// The next run of all.
     wake_at: Option<DateTime<Utc>>,
     last: Option<Look>,
@@ -52,7 +54,14 @@ struct Source(String, String, DateTime<Utc>, String);
 
 impl Scheduler {
     pub fn new(since: DateTime<Utc>) -> Self {
-        Self { since, calendars: HashMap::new(), ahead: HashMap::new(), wake_at: None, last: None }
+        Self {
+            since,
+            calendars: HashMap::new(),
+            ahead: HashMap::new(),
+            troubles: HashMap::new(),
+            wake_at: None,
+            last: None,
+        }
     }
 
     /// Whether there may be something to do, now that the store has this `version`.
@@ -63,6 +72,11 @@ impl Scheduler {
         due || changed || now < last.clock - SET_BACK || last.at.elapsed() >= AT_LEAST_EVERY
     }
 
+    /// Looks next time whatever the time is: something changed that is neither in the store nor on the clock.
+    pub fn look_again(&mut self) {
+        self.last = None;
+    }
+
     /// Whether a schedule was on when this looked last.
     pub fn is_needed(&self) -> bool {
         !self.calendars.is_empty()
@@ -70,24 +84,44 @@ impl Scheduler {
 
     /// Decides what is due, and returns whether anything was decided. `version` is the store's, from before the call.
     ///
-    /// A schedule that cannot be decided is logged and tried again within a minute; it does not keep the others.
-    pub fn look(&mut self, store: &Store, settings: &Settings, now: DateTime<Utc>, version: u64) -> Result<bool> {
+    /// A schedule whose previous run is among the jobs `in_recovery`, which a daemon that died left behind, is left
+    /// alone until it is known whether that run goes on. One that cannot be decided is logged and tried again within a
+    /// minute; it does not keep the others.
+    pub fn look(
+        &mut self,
+        store: &Store,
+        settings: &Settings,
+        now: DateTime<Utc>,
+        version: u64,
+        in_recovery: &HashSet<i64>,
+    ) -> Result<bool> {
         self.last = Some(Look { version, clock: now, at: Instant::now() });
         let states = store.schedules_on()?;
-        let mut queued = false;
+        let is_on = |name: &String| states.iter().any(|s| s.schedule.name == *name);
+        self.calendars.retain(|name, _| is_on(name));
+        self.ahead.retain(|name, _| is_on(name));
+        self.troubles.retain(|name, _| is_on(name));
         self.wake_at = None;
-        self.calendars.retain(|name, _| states.iter().any(|s| s.schedule.name == *name));
-        self.ahead.retain(|name, _| states.iter().any(|s| s.schedule.name == *name));
-        for state in &states {
+        let mut decided = false;
+        for state in states.iter().filter(|s| s.unfinished.is_none_or(|job| !in_recovery.contains(&job))) {
+            let name = &state.schedule.name;
             match self.look_at(store, settings, now, state) {
                 Ok((any, wake_at)) => {
-                    queued |= any;
+                    decided |= any;
                     self.wake_at = [self.wake_at, wake_at].into_iter().flatten().min();
+                    self.troubles.remove(name);
                 }
-                Err(e) => error!(schedule = state.schedule.name, "cannot be decided: {e}"),
+                Err(e) => {
+                    // Once, not with every look.
+                    let trouble = e.full();
+                    if self.troubles.get(name) != Some(&trouble) {
+                        error!(schedule = name, "cannot be decided: {trouble}");
+                        self.troubles.insert(name.clone(), trouble);
+                    }
+                }
             }
         }
-        Ok(queued)
+        Ok(decided)
     }
 
     fn look_at(
@@ -184,6 +218,7 @@ mod tests {
         _dir: tempfile::TempDir,
         store: Store,
         scheduler: Scheduler,
+        in_recovery: HashSet<i64>,
     }
 
     impl Stand {
@@ -206,7 +241,7 @@ mod tests {
             // As if it had been added at that time.
             let file = rusqlite::Connection::open(home.store_file()).unwrap();
             file.execute("UPDATE schedules SET decided_until = ?1", [at(begin).timestamp_millis()]).unwrap();
-            Self { _dir: dir, store, scheduler: Scheduler::new(at(begin)) }
+            Self { _dir: dir, store, scheduler: Scheduler::new(at(begin)), in_recovery: HashSet::new() }
         }
 
         fn look(&mut self, now: &str) -> bool {
@@ -215,7 +250,7 @@ mod tests {
 
         fn look_with(&mut self, now: &str, settings: &Settings) -> bool {
             let version = self.store.data_version().unwrap();
-            self.scheduler.look(&self.store, settings, at(now), version).unwrap()
+            self.scheduler.look(&self.store, settings, at(now), version, &self.in_recovery).unwrap()
         }
 
         /// When they were due, and what became of them, oldest first.
@@ -292,6 +327,21 @@ mod tests {
         assert_eq!(stand.runs()[1], ("03-04 02:00".into(), JobState::Missed));
         assert!(stand.look("2026-03-05T07:59:00Z"));
         assert_eq!(stand.runs()[2], queued("03-05"));
+    }
+
+    #[test]
+    fn a_run_that_is_due_waits_until_the_end_of_one_that_a_dead_daemon_left() {
+        let mut stand = Stand::new("2026-03-01T00:00:00Z");
+        stand.look("2026-03-01T02:00:00Z");
+        let left = stand.store.claim(1).unwrap().unwrap().job.id;
+        // The next daemon comes when the next run is due.
+        stand.in_recovery.insert(left);
+        assert!(!stand.look("2026-03-02T02:10:00Z"));
+        let died = Error::new(ErrorKind::Interrupted, "the daemon died during this attempt");
+        stand.store.finish(left, &Outcome::Failed(died)).unwrap();
+        stand.in_recovery.clear();
+        assert!(stand.look("2026-03-02T02:10:01Z"));
+        assert_eq!(stand.runs()[1], queued("03-02"));
     }
 
     #[test]
