@@ -95,7 +95,13 @@ fn e02_movement_works_in_every_list() {
     assert!((1..page).contains(&at(&model)));
     press(&mut model, "Ctrl-U");
     assert_eq!(at(&model), 0);
-    for (keys_, tab) in [("3", Tab::Storages), ("4", Tab::Services), ("4 l", Tab::General), ("4 l l l", Tab::Keys)] {
+    for (keys_, tab) in [
+        ("3", Tab::Storages),
+        ("2", Tab::Schedules),
+        ("4", Tab::Services),
+        ("4 l", Tab::General),
+        ("4 l l l l", Tab::Keys),
+    ] {
         let mut model = start();
         keys(&mut model, keys_);
         press(&mut model, "j");
@@ -244,7 +250,7 @@ fn e08_destructive_dialogs_begin_on_cancel() {
     assert_eq!(keys(&mut model, "Right Enter"), [delete(true)]);
     planned(&mut model);
     assert_eq!(keys(&mut model, "Right Right Enter"), [delete(false)]);
-    for (open, what) in [("g c", "cancel"), ("3 d", "storage"), ("4 d", "service")] {
+    for (open, what) in [("g c", "cancel"), ("2 d", "schedule"), ("3 d", "storage"), ("4 d", "service")] {
         let mut model = start();
         keys(&mut model, open);
         assert!(matches!(model.layers.last(), Some(Layer::Confirm(c)) if c.focus == 0), "{what}");
@@ -273,15 +279,24 @@ fn e08_a_restore_needs_the_typed_name_of_the_target() {
 fn e09_read_only_offers_and_does_nothing_that_changes() {
     let look = Look { read_only: true, ..Look::default() };
     for action in Action::ALL.iter().filter(|a| a.changes()) {
-        for at in ["1", "1 j", "1 l l", "3", "4", "4 l"] {
+        for at in ["1", "1 j", "1 l l", "2", "3", "4", "4 l", "4 l l"] {
             let mut model = full(look, (140, 40));
             keys(&mut model, at);
             assert!(model.is_hidden(*action), "{}", action.name());
             for chord in model.keymap.all(*action).split(' ') {
                 let before = model.screen;
                 let effects = press(&mut model, chord);
-                let harmless =
-                    |e: &Effect| matches!(e, Effect::Copy(_) | Effect::TestStorage(_) | Effect::CheckService(_));
+                let harmless = |e: &Effect| {
+                    matches!(
+                        e,
+                        Effect::Copy(_)
+                            | Effect::TestStorage(_)
+                            | Effect::CheckService(_)
+                            | Effect::ServiceInfo(_)
+                            | Effect::Timeline { .. }
+                            | Effect::PlanRetention(_)
+                    )
+                };
                 assert!(effects.iter().all(harmless), "{}: {effects:?}", action.name());
                 assert!(!model.layers.iter().any(|l| matches!(l, Layer::Form(_) | Layer::Confirm(_))), "{chord}");
                 model.screen = before;
@@ -417,7 +432,25 @@ fn e14_without_colour_selection_and_focus_stay_visible() {
 fn e14_ascii_sends_seven_bits_only() {
     let look = Look { ascii: true, ..Look::default() };
     for open in [
-        "1", "j Enter", "l", "l l", "2", "3", "3 n", "4", "4 l", "4 l l l", "4 h", "1 n", "?", "Ctrl-P", "m", "j r",
+        "1",
+        "j Enter",
+        "l",
+        "l l",
+        "2",
+        "2 t",
+        "2 j j Enter",
+        "2 n",
+        "3",
+        "3 n",
+        "4",
+        "4 l",
+        "4 l l l l",
+        "4 h",
+        "1 n",
+        "?",
+        "Ctrl-P",
+        "m",
+        "j r",
         "c",
     ] {
         for size in [(80, 24), (160, 50), (59, 10)] {
@@ -425,7 +458,8 @@ fn e14_ascii_sends_seven_bits_only() {
             let mut snapshot = full_snapshot();
             snapshot.services[0].cluster = Some("日本 é \u{1b}[2J".into());
             update(&mut model, Msg::Snapshot(Box::new(snapshot)));
-            keys(&mut model, open);
+            let effects = keys(&mut model, open);
+            look_ahead(&mut model, effects);
             let text = shown(&model);
             assert!(text.is_ascii() && !text.contains('\u{1b}'), "{open} {size:?}\n{text}");
         }
@@ -530,7 +564,7 @@ fn e20_order_and_theme_persist_and_forms_keep_their_values() {
     update(&mut again, Msg::Snapshot(Box::new(snapshot)));
     assert_eq!(again.sort, Sort { key: SortKey::Name, reversed: true });
     assert_ne!(again.theme, dark);
-    keys(&mut again, "4 l l");
+    keys(&mut again, "4 l l l");
     assert_eq!(press(&mut again, "Enter"), [Effect::SetSetting("ui.theme".into(), "mono".into())]);
 
     // From the plan back to the form, everything is still there.
@@ -587,7 +621,7 @@ fn e21_a_first_start_leads_by_the_hand() {
 #[test]
 fn a_service_or_storage_can_be_added_from_within_the_form() {
     let mut model = start();
-    keys(&mut model, "n Tab Tab Tab");
+    keys(&mut model, "n Tab Tab Tab Tab");
     let focus = |m: &Model| match m.layers.last() {
         Some(Layer::Form(form)) => form.focused().map(|r| r.field.key),
         _ => None,
@@ -687,7 +721,7 @@ fn a_job_that_came_and_ended_between_two_looks_is_announced() {
 #[test]
 fn every_group_of_keys_is_reachable() {
     let mut seen = std::collections::BTreeSet::new();
-    for open in ["1", "3", "4", "4 l", "4 t"] {
+    for open in ["1", "2", "3", "4", "4 l", "4 l l", "4 t"] {
         let mut model = start();
         keys(&mut model, open);
         seen.extend(model.groups());
@@ -706,6 +740,12 @@ mod sizes {
         "l",
         "l l",
         "2",
+        "2 j Enter",
+        "2 t",
+        "2 t w",
+        "2 n",
+        "2 j e Tab Tab Tab Tab Tab Tab Tab",
+        "2 d",
         "3",
         "3 Enter",
         "3 n",

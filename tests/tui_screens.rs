@@ -6,6 +6,7 @@ mod tui;
 
 use insta::assert_snapshot;
 use mongokeep::client::DeletePlan;
+use mongokeep::domain::retention::{PlannedBackup, Retention, RetentionPlan};
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::model::{Look, Model};
 use mongokeep::tui::msg::{Msg, Problem, Reply};
@@ -21,6 +22,27 @@ fn both(name: &str, prepare: impl Fn(&mut Model)) {
         let mut model = full(Look::default(), size);
         prepare(&mut model);
         assert_snapshot!(format!("{name}_{suffix}"), shown(&model));
+    }
+}
+
+fn retention_plan() -> RetentionPlan {
+    let backup = |name: &str, minutes, keep, reason: &str| PlannedBackup {
+        name: name.into(),
+        service: "orders-rs".into(),
+        at: ago(minutes),
+        size_bytes: Some(505_000_000),
+        keep,
+        reasons: vec![reason.into()],
+    };
+    RetentionPlan {
+        schedule: "nightly-orders".into(),
+        retention: Retention { count: 2, ..Retention::default() },
+        at: now(),
+        backups: vec![
+            backup("nightly-orders-20261121-0200", 780, true, "newest 1 of 2"),
+            backup("nightly-orders-20261120-0200", 2_220, true, "newest 2 of 2"),
+            backup("nightly-orders-20261119-0200", 3_660, false, "older than the newest 2"),
+        ],
     }
 }
 
@@ -56,8 +78,9 @@ fn services() {
 #[test]
 fn settings() {
     both("general", |m| drop(keys(m, "4 l")));
-    both("appearance", |m| drop(keys(m, "4 l l")));
-    both("keys", |m| drop(keys(m, "4 l l l")));
+    both("notifications", |m| drop(keys(m, "4 l l")));
+    both("appearance", |m| drop(keys(m, "4 l l l")));
+    both("keys", |m| drop(keys(m, "4 l l l l")));
     both("about", |m| {
         m.about = vec![("Settings".into(), "/home/me/.config/mongokeep/config.toml".into())];
         keys(m, "4 h");
@@ -66,7 +89,45 @@ fn settings() {
 
 #[test]
 fn schedules() {
-    both("schedules", |m| drop(keys(m, "2")));
+    both("schedules", |m| {
+        let effects = keys(m, "2");
+        look_ahead(m, effects);
+    });
+    for (name, open) in [("timeline_day", "2 j j t"), ("timeline_week", "2 j j t w")] {
+        let mut model = full(Look::default(), SMALL);
+        let effects = keys(&mut model, open);
+        look_ahead(&mut model, effects);
+        assert_snapshot!(name, shown(&model));
+    }
+    both("timeline_of_a_week", |m| {
+        let effects = keys(m, if m.size == LARGE { "2 j w" } else { "2 j t w" });
+        look_ahead(m, effects);
+    });
+    both("create_schedule", |m| {
+        let effects = keys(m, "2 j j n");
+        look_ahead(m, effects);
+        reply(m, Reply::ServiceChecked { name: "orders-rs".into(), result: Ok(check_report(true)) });
+        keys(m, "Tab Tab Tab Tab Tab Tab Tab");
+    });
+    both("edit_schedule", |m| {
+        let effects = keys(m, "2 j e");
+        look_ahead(m, effects);
+    });
+    both("details_schedule", |m| {
+        keys(m, "2 j j Enter");
+        reply(m, Reply::RetentionPlanned { schedule: "nightly-orders".into(), result: Ok(Box::new(retention_plan())) });
+    });
+    both("delete_schedule", |m| drop(keys(m, "2 j j d")));
+    let mut off = full(Look::default(), SMALL);
+    let mut snapshot = full_snapshot();
+    snapshot.settings = vec![("backup.enabled".into(), "false".into())];
+    for schedule in &mut snapshot.schedules {
+        schedule.next_at = None;
+    }
+    snapshot.schedules[2].paused_by = Some(53);
+    update(&mut off, Msg::Snapshot(Box::new(snapshot)));
+    keys(&mut off, "2");
+    assert_snapshot!("schedules_held", shown(&off));
 }
 
 #[test]

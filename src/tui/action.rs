@@ -8,15 +8,26 @@ pub enum Group {
     Global,
     List,
     Backups,
+    Schedules,
     Storage,
     Services,
     Settings,
+    Notifications,
     Report,
 }
 
 impl Group {
-    pub const ALL: [Self; 7] =
-        [Self::Backups, Self::Storage, Self::Services, Self::Settings, Self::Report, Self::List, Self::Global];
+    pub const ALL: [Self; 9] = [
+        Self::Backups,
+        Self::Schedules,
+        Self::Storage,
+        Self::Services,
+        Self::Settings,
+        Self::Notifications,
+        Self::Report,
+        Self::List,
+        Self::Global,
+    ];
 
     /// The section of the keymap.
     pub fn name(self) -> &'static str {
@@ -24,9 +35,11 @@ impl Group {
             Self::Global => "global",
             Self::List => "list",
             Self::Backups => "backups",
+            Self::Schedules => "schedules",
             Self::Storage => "storage",
             Self::Services => "services",
             Self::Settings => "settings",
+            Self::Notifications => "notifications",
             Self::Report => "report",
         }
     }
@@ -37,9 +50,11 @@ impl Group {
             Self::Global => "Everywhere",
             Self::List => "Lists and pages",
             Self::Backups => "Backups and jobs",
+            Self::Schedules => "Schedules",
             Self::Storage => "Storage",
             Self::Services => "Services",
             Self::Settings => "Settings",
+            Self::Notifications => "Notifications",
             Self::Report => "Reports",
         }
     }
@@ -90,6 +105,17 @@ actions! {
     Pin "pin" Backups true "pin" "Pin or unpin the selected backup, so that nothing removes it";
     CopyName "copy_name" Backups false "copy" "Copy the name of the selected backup";
 
+    CreateSchedule "create_schedule" Schedules true "new" "Create a schedule";
+    EditSchedule "edit_schedule" Schedules true "edit" "Edit the selected schedule";
+    SwitchSchedule "switch_schedule" Schedules true "on/off" "Switch the selected schedule on or off";
+    RunSchedule "run_schedule" Schedules true "run" "Run the selected schedule now";
+    Timeline "timeline" Schedules false "timeline" "Show or hide the timeline of the coming runs";
+    CopySchedule "copy_schedule" Schedules true "copy" "Copy the selected schedule; the copy is off";
+    RemoveSchedule "remove_schedule" Schedules true "delete" "Delete the selected schedule; its backups stay";
+    RetryRun "retry_run" Schedules true "retry" "Retry the last run of the selected schedule, which failed";
+    TimelineSpan "timeline_span" Schedules false "day/week" "Timeline of the coming day, or of the week";
+    CopyScheduleName "copy_schedule_name" Schedules false "" "Copy the name of the selected schedule";
+
     AddStorage "add_storage" Storage true "add" "Add a storage location";
     EditStorage "edit_storage" Storage true "edit" "Edit the selected storage";
     TestStorage "test_storage" Storage false "test" "Test the selected storage: write, read, list and delete a probe";
@@ -105,9 +131,12 @@ actions! {
 
     EditSetting "edit_setting" Settings true "change" "Change the selected setting";
 
+    TestNotification "test_notification" Notifications true "test" "Send a notification as a test, and show what came of it";
+
     CopyRemedy "copy_remedy" Report false "copy remedy" "Copy the first remedy";
 
     Open "open" List false "open" "Open the selected row";
+    OpenService "open_service" List false "service" "Open the page of the service that this belongs to";
     Filter "filter" List false "filter" "Filter the list as you type; ! in front inverts";
     InvertFilter "invert_filter" List false "" "Show what does not match the filter";
     Sort "sort" List false "sort" "Sort by the next column";

@@ -5,6 +5,9 @@ use super::model::{Layer, Model, Report, Tab, Target};
 use crate::domain::backup::BackupState;
 use crate::domain::job::JobState;
 
+/// Why nothing starts a backup, and what turns it on.
+const MANAGEMENT_OFF: &str = "backup management is off: mongokeep settings set backup.enabled true";
+
 impl Model {
     /// The groups of keys that are active, the nearest first.
     pub fn groups(&self) -> Vec<Group> {
@@ -16,17 +19,21 @@ impl Model {
             Some(Layer::Details { target: Target::Backup(_) | Target::Job(_), .. }) => Some(Group::Backups),
             Some(Layer::Details { target: Target::Storage(_), .. }) => Some(Group::Storage),
             Some(Layer::Details { target: Target::Service(_), .. }) => Some(Group::Services),
+            Some(Layer::Details { target: Target::Schedule(_), .. }) => Some(Group::Schedules),
             Some(Layer::Report { .. }) => Some(Group::Report),
             Some(_) => None,
             None => match self.tab() {
                 Tab::Backups | Tab::Restores | Tab::Jobs => Some(Group::Backups),
                 Tab::Storages => Some(Group::Storage),
                 Tab::Services => Some(Group::Services),
-                Tab::General | Tab::Appearance => Some(Group::Settings),
-                Tab::Schedules | Tab::Keys | Tab::About => None,
+                Tab::Schedules => Some(Group::Schedules),
+                Tab::General | Tab::Notifications | Tab::Appearance => Some(Group::Settings),
+                Tab::Keys | Tab::About => None,
             },
         };
-        own.into_iter().chain([Group::List, Group::Global]).collect()
+        let notifications = page.is_none() && self.tab() == Tab::Notifications;
+        let own = notifications.then_some(Group::Notifications).into_iter().chain(own);
+        own.chain([Group::List, Group::Global]).collect()
     }
 
     /// The groups that are active below help and messages.
@@ -48,9 +55,7 @@ impl Model {
             return Some("the store cannot be read".into());
         }
         match action {
-            Action::CreateBackup if !self.backups_enabled() => {
-                Some("backup management is off: mongokeep settings set backup.enabled true".into())
-            }
+            Action::CreateBackup if !self.backups_enabled() => Some(MANAGEMENT_OFF.into()),
             Action::CreateBackup if self.data.services.is_empty() => Some("add a service first (4, then n)".into()),
             Action::CreateBackup if self.data.storages.is_empty() => Some("add a storage first (3, then n)".into()),
             Action::Restore | Action::Verify => self.why_not_readable(action),
@@ -60,7 +65,7 @@ impl Model {
                 Some((false, true)) => Some("it is being cancelled already".into()),
                 _ => Some("nothing runs here".into()),
             },
-            Action::RetryJob => match self.target_job().map(|j| j.state) {
+            Action::RetryJob | Action::RetryRun => match self.target_job().map(|j| j.state) {
                 Some(JobState::Failed | JobState::Cancelled | JobState::WaitingRetry) => None,
                 _ => Some("only a job that failed, was cancelled or waits can be retried".into()),
             },
@@ -73,6 +78,34 @@ impl Model {
             }
             Action::EditService | Action::CheckService | Action::RemoveService | Action::CopyService => {
                 (!matches!(self.target(), Some(Target::Service(_)))).then(|| "no service is selected".into())
+            }
+            Action::CreateSchedule if self.data.services.is_empty() => Some("add a service first (4, then n)".into()),
+            Action::CreateSchedule if self.data.storages.is_empty() => Some("add a storage first (3, then n)".into()),
+            Action::EditSchedule
+            | Action::SwitchSchedule
+            | Action::CopySchedule
+            | Action::RemoveSchedule
+            | Action::CopyScheduleName => self.target_schedule().is_none().then(|| "no schedule is selected".into()),
+            Action::RunSchedule => match self.target_schedule() {
+                None => Some("no schedule is selected".into()),
+                Some(_) if !self.backups_enabled() => Some(MANAGEMENT_OFF.into()),
+                Some(schedule) => schedule
+                    .last
+                    .as_ref()
+                    .filter(|last| !last.state.is_finished())
+                    .map(|last| format!("its previous run, job {}, is not finished", last.job)),
+            },
+            Action::Timeline | Action::TimelineSpan if !self.layers.is_empty() => Some("close this page first".into()),
+            Action::Timeline | Action::TimelineSpan if self.data.schedules.is_empty() => {
+                Some("there is no schedule yet".into())
+            }
+            Action::OpenService => {
+                let target = self.target();
+                match target.as_ref().map(|t| (self.service_of(t), t)) {
+                    Some((Some(_), Target::Service(_))) if !self.layers.is_empty() => Some("it is open".into()),
+                    Some((Some(_), _)) => None,
+                    _ => Some("no service belongs to this".into()),
+                }
             }
             Action::EditSetting => self.list(self.tab()).current().is_none().then(|| "no setting is selected".into()),
             Action::CopyRemedy => self.first_remedy().is_none().then(|| "there is nothing to remedy".into()),
@@ -125,22 +158,30 @@ impl Model {
         None
     }
 
-    /// On an empty list of backups: what leads to the first one.
+    /// On an empty list of backups or schedules: what leads to the first one.
     pub fn next_step(&self) -> Option<Action> {
-        if self.tab() != Tab::Backups
-            || self.list(Tab::Backups).total > 0
-            || !self.loaded
-            || self.look.read_only
-            || !self.backups_enabled()
-        {
-            return None;
-        }
-        if self.data.services.is_empty() {
+        let tab = self.tab();
+        let last = match tab {
+            Tab::Backups if self.backups_enabled() => Action::CreateBackup,
+            Tab::Schedules => Action::CreateSchedule,
+            _ => return None,
+        };
+        if self.list(tab).total > 0 || !self.loaded || self.look.read_only {
+            None
+        } else if self.data.services.is_empty() {
             Some(Action::AddService)
         } else if self.data.storages.is_empty() {
             Some(Action::AddStorage)
         } else {
-            Some(Action::CreateBackup)
+            Some(last)
+        }
+    }
+
+    /// The schedule that the keys of schedules act on.
+    pub fn target_schedule(&self) -> Option<&crate::domain::schedule::Schedule> {
+        match self.target()? {
+            Target::Schedule(name) => self.schedule(&name),
+            _ => None,
         }
     }
 

@@ -211,10 +211,11 @@ fn next_wake(model: &Model) -> Duration {
     }
     let now = Utc::now();
     let minute = 60_000 - now.timestamp_millis().rem_euclid(60_000);
+    let second = if model.counts_down() { 1_000 - now.timestamp_millis().rem_euclid(1_000) } else { i64::MAX };
     let retry = if missed(model) { RESTART.as_millis() as i64 } else { i64::MAX };
     let toast = model.toasts().map(|t| t.at + TimeDelta::seconds(TOAST_SECONDS)).min();
     let toast = toast.map_or(i64::MAX, |at: DateTime<Utc>| (at - now).num_milliseconds().max(0));
-    Duration::from_millis(minute.min(toast).min(retry).clamp(1, 60_000) as u64 + 5)
+    Duration::from_millis(minute.min(second).min(toast).min(retry).clamp(1, 60_000) as u64 + 5)
 }
 
 fn tell_reader(model: &Model, want: &watch::Sender<Wanted>) {
@@ -266,6 +267,7 @@ async fn read_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: wat
             let snapshot = Snapshot {
                 services: of.services()?,
                 storages: of.storages()?,
+                schedules: of.schedules()?,
                 backups: Arc::new(of.backups()?),
                 jobs: Arc::new(of.jobs()?),
                 settings,

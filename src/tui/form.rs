@@ -4,6 +4,7 @@
 
 use tui_input::{Input, InputRequest};
 
+use super::preview::Preview;
 use crate::client::Values;
 use crate::domain::field::{Field, FieldKind};
 
@@ -17,7 +18,9 @@ pub enum Purpose {
     EditService(String),
     AddStorage,
     EditStorage(String),
-    CreateBackup,
+    /// A backup now, or a schedule: the first row decides.
+    Create,
+    EditSchedule(String),
     /// Of this backup.
     Restore(String),
     /// A dotted key.
@@ -151,6 +154,8 @@ pub struct Form {
     pub submitting: bool,
     /// What the submission came back with.
     pub error: Option<super::msg::Problem>,
+    /// What the schedule in it would do.
+    pub preview: Option<Box<Preview>>,
 }
 
 /// What a key did to a form.
@@ -163,12 +168,21 @@ pub enum Outcome {
     Close,
     /// Enter on "add one" in the row with this key.
     AddOne(&'static str),
+    /// Take the time that was proposed instead of one that collides.
+    TakeFreeSlot,
 }
 
 impl Form {
     pub fn new(purpose: Purpose, rows: Vec<Row>) -> Self {
-        let mut form =
-            Self { purpose, rows, focus: Item::Cancel, advanced_open: false, submitting: false, error: None };
+        let mut form = Self {
+            purpose,
+            rows,
+            focus: Item::Cancel,
+            advanced_open: false,
+            submitting: false,
+            error: None,
+            preview: None,
+        };
         form.focus = form.items().first().copied().unwrap_or(Item::Cancel);
         form
     }
@@ -184,6 +198,11 @@ impl Form {
     /// The text of a row; empty when there is none.
     pub fn text(&self, key: &str) -> &str {
         self.row(key).map_or("", |r| r.value().trim())
+    }
+
+    /// The place of the cursor at a row.
+    pub fn row_at(&self, key: &str) -> Option<Item> {
+        self.rows.iter().position(|r| r.field.key == key).map(Item::Row)
     }
 
     /// Whether a row applies with what is in the other rows.
@@ -293,9 +312,16 @@ impl Form {
                     FieldKind::Secret => vec![r.value().to_owned()],
                     _ => vec![text.to_owned()],
                 };
-                (!text.is_empty() && text != ADD).then(|| (r.field.key.to_owned(), texts))
+                // In an edit, what was emptied must be told from what is not to change.
+                let emptied = text.is_empty() && self.is_edit() && r.field.kind != FieldKind::Secret;
+                let texts = if emptied { vec![String::new()] } else { texts };
+                ((emptied || !text.is_empty()) && text != ADD).then(|| (r.field.key.to_owned(), texts))
             })
             .collect()
+    }
+
+    fn is_edit(&self) -> bool {
+        matches!(self.purpose, Purpose::EditService(_) | Purpose::EditSchedule(_))
     }
 
     /// Text from a paste goes into the row with the cursor; it is never taken for keys.
@@ -326,6 +352,7 @@ impl Form {
             (KeyCode::Tab | KeyCode::Down, false) => self.step(true),
             (KeyCode::BackTab | KeyCode::Up, false) => self.step(false),
             (KeyCode::Char('s'), true) => return self.submit(),
+            (KeyCode::Char('t'), true) if self.preview.is_some() => return Outcome::TakeFreeSlot,
             (KeyCode::Enter, _) => return self.enter(),
             (KeyCode::Left | KeyCode::Right, false) if matches!(self.focus, Item::Cancel | Item::Submit) => {
                 self.focus = if self.focus == Item::Cancel { Item::Submit } else { Item::Cancel };

@@ -15,10 +15,12 @@ pub mod model;
 pub mod msg;
 pub mod palette;
 mod performing;
+pub mod preview;
 pub mod rows;
 pub mod strip;
 mod terminal;
 pub mod theme;
+pub mod timeline;
 pub mod update;
 pub mod view;
 

@@ -11,11 +11,14 @@ use super::keymap::Keymap;
 use super::list::List;
 use super::msg::{Effect, Problem, Snapshot};
 use super::theme::Theme;
+use super::timeline::TimelinePane;
 use crate::artifact::manifest::Manifest;
 use crate::client::{DaemonStatus, SyncReport};
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobKind, LogLine};
 use crate::domain::restore::{RestorePlan, RestoreRequest};
+use crate::domain::retention::RetentionPlan;
+use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckReport, ServiceInfo};
 use crate::domain::storage::TestStep;
 
@@ -57,13 +60,14 @@ pub enum Tab {
     Storages,
     Services,
     General,
+    Notifications,
     Appearance,
     Keys,
     About,
 }
 
 impl Tab {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Backups,
         Self::Restores,
         Self::Jobs,
@@ -71,6 +75,7 @@ impl Tab {
         Self::Storages,
         Self::Services,
         Self::General,
+        Self::Notifications,
         Self::Appearance,
         Self::Keys,
         Self::About,
@@ -85,6 +90,7 @@ impl Tab {
             Self::Storages => "Storage locations",
             Self::Services => "Services",
             Self::General => "General",
+            Self::Notifications => "Notifications",
             Self::Appearance => "Appearance",
             Self::Keys => "Keys",
             Self::About => "About",
@@ -97,13 +103,15 @@ impl Tab {
             Screen::Backups => &[Self::Backups, Self::Restores, Self::Jobs],
             Screen::Schedules => &[Self::Schedules],
             Screen::Storage => &[Self::Storages],
-            Screen::Settings => &[Self::Services, Self::General, Self::Appearance, Self::Keys, Self::About],
+            Screen::Settings => {
+                &[Self::Services, Self::General, Self::Notifications, Self::Appearance, Self::Keys, Self::About]
+            }
         }
     }
 
     /// Whether rows can be selected in it.
     pub fn is_list(self) -> bool {
-        !matches!(self, Self::Schedules | Self::About)
+        self != Self::About
     }
 }
 
@@ -164,6 +172,7 @@ pub enum Target {
     Job(i64),
     Storage(String),
     Service(String),
+    Schedule(String),
 }
 
 /// A yes-or-no question; the first button is always the one that changes nothing, and has the focus.
@@ -300,6 +309,8 @@ pub struct Model {
     pub active: HashMap<String, usize>,
     /// Unfinished backup jobs whose backup is not in the catalogue yet.
     pub pending: Vec<usize>,
+    /// When each schedule runs, in words.
+    pub when: Vec<String>,
     pub strip: Vec<super::strip::StripRow>,
 
     pub screen: Screen,
@@ -321,6 +332,9 @@ pub struct Model {
     pub infos: BTreeMap<String, Load<ServiceInfo>>,
     pub tests: BTreeMap<String, TestRun>,
     pub syncs: BTreeMap<String, Load<SyncReport>>,
+    /// What retention would do, by schedule.
+    pub retention: BTreeMap<String, Load<RetentionPlan>>,
+    pub timeline: TimelinePane,
     pub free_space: BTreeMap<String, Option<u64>>,
     pub logs: HashMap<i64, VecDeque<LogLine>>,
 
@@ -348,6 +362,7 @@ impl Model {
             daemon_problem: None,
             active: HashMap::new(),
             pending: Vec::new(),
+            when: Vec::new(),
             strip: Vec::new(),
             screen: Screen::Backups,
             tabs: Screen::ALL.map(|s| Tab::of(s)[0]),
@@ -363,6 +378,8 @@ impl Model {
             infos: BTreeMap::new(),
             tests: BTreeMap::new(),
             syncs: BTreeMap::new(),
+            retention: BTreeMap::new(),
+            timeline: TimelinePane::default(),
             free_space: BTreeMap::new(),
             logs: HashMap::new(),
             dirty: true,
@@ -435,9 +452,10 @@ impl Model {
             Tab::Restores | Tab::Jobs => self.data.jobs.get(i).map(|j| j.id.to_string()),
             Tab::Storages => self.data.storages.get(i).map(|s| s.name.clone()),
             Tab::Services => self.data.services.get(i).map(|s| s.name.clone()),
-            Tab::General | Tab::Appearance => self.data.settings.get(i).map(|(k, _)| k.clone()),
+            Tab::Schedules => self.data.schedules.get(i).map(|s| s.name.clone()),
+            Tab::General | Tab::Notifications | Tab::Appearance => self.data.settings.get(i).map(|(k, _)| k.clone()),
             Tab::Keys => super::action::Action::ALL.get(i).map(|a| a.name().to_owned()),
-            Tab::Schedules | Tab::About => None,
+            Tab::About => None,
         };
         key.unwrap_or_default()
     }
@@ -468,12 +486,29 @@ impl Model {
             Tab::Restores | Tab::Jobs => self.data.jobs.get(at as usize).map(|j| Target::Job(j.id)),
             Tab::Storages => self.data.storages.get(at as usize).map(|s| Target::Storage(s.name.clone())),
             Tab::Services => self.data.services.get(at as usize).map(|s| Target::Service(s.name.clone())),
+            Tab::Schedules => self.data.schedules.get(at as usize).map(|s| Target::Schedule(s.name.clone())),
             _ => None,
         }
     }
 
     pub fn backup(&self, name: &str) -> Option<&Backup> {
         self.data.backups.iter().find(|b| b.name == name)
+    }
+
+    pub fn schedule(&self, name: &str) -> Option<&Schedule> {
+        self.data.schedules.iter().find(|s| s.name == name)
+    }
+
+    /// The service that the row or page is about, or belongs to.
+    pub fn service_of(&self, target: &Target) -> Option<String> {
+        let name = match target {
+            Target::Service(name) => Some(name.clone()),
+            Target::Backup(name) => self.backup(name).map(|b| b.service.clone()),
+            Target::Job(id) => self.job(*id).and_then(|j| j.service.clone()),
+            Target::Schedule(name) => self.schedule(name).map(|s| s.service.clone()),
+            Target::Storage(_) => None,
+        };
+        name.filter(|name| self.data.services.iter().any(|s| s.name == *name))
     }
 
     pub fn job(&self, id: i64) -> Option<&Job> {
@@ -492,6 +527,9 @@ impl Model {
                     .iter()
                     .find(|j| j.kind == JobKind::Backup && j.backup.as_deref() == Some(name.as_str())),
             },
+            Target::Schedule(name) => {
+                self.schedule(name).and_then(|s| s.last.as_ref()).and_then(|last| self.job(last.job))
+            }
             Target::Storage(_) | Target::Service(_) => None,
         }
     }
@@ -537,6 +575,13 @@ impl Model {
     /// Whether something on the screen moves by itself.
     pub fn is_animated(&self) -> bool {
         self.motion() && (self.running_jobs().next().is_some() || self.is_waiting())
+    }
+
+    /// Whether a job counts down to its next attempt: then each second is another picture.
+    pub fn counts_down(&self) -> bool {
+        use crate::domain::job::JobState;
+        self.unfinished()
+            .any(|j| j.state == JobState::WaitingRetry && j.next_attempt_at.is_some_and(|at| at > self.now))
     }
 
     fn is_waiting(&self) -> bool {

@@ -10,8 +10,11 @@ use crate::client::{DaemonStatus, DeletePlan, ServiceView, StorageView, SyncRepo
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, LogLine};
 use crate::domain::restore::{RestorePlan, RestoreRequest};
+use crate::domain::retention::RetentionPlan;
+use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckReport, ServiceInfo};
 use crate::domain::storage::TestStep;
+use crate::domain::timeline::{FreeSlot, Timeline};
 use crate::error::{Error, ErrorKind};
 
 /// An error as the screen keeps it.
@@ -33,6 +36,7 @@ impl From<Error> for Problem {
 pub struct Snapshot {
     pub services: Vec<ServiceView>,
     pub storages: Vec<StorageView>,
+    pub schedules: Vec<Schedule>,
     pub backups: Arc<Vec<Backup>>,
     pub jobs: Arc<Vec<Job>>,
     /// Dotted key and value.
@@ -130,6 +134,35 @@ pub enum Reply {
         backup: String,
         result: Result<bool, Problem>,
     },
+    /// A schedule was added, or edited under its old name.
+    ScheduleSaved {
+        edited: bool,
+        result: Result<Box<Schedule>, Problem>,
+    },
+    ScheduleSwitched {
+        name: String,
+        result: Result<Box<Schedule>, Problem>,
+    },
+    ScheduleCopied {
+        name: String,
+        result: Result<Box<Schedule>, Problem>,
+    },
+    ScheduleRemoved {
+        name: String,
+        result: Result<(), Problem>,
+    },
+    RetentionPlanned {
+        schedule: String,
+        result: Result<Box<RetentionPlan>, Problem>,
+    },
+    /// The coming runs, for the pane of the screen.
+    Timeline(Result<Box<Timeline>, Problem>),
+    /// The same with the schedule of a form, as it was with these values.
+    Previewed {
+        values: Values,
+        result: Result<Box<Timeline>, Problem>,
+        free: Option<FreeSlot>,
+    },
     JobCancelled {
         id: i64,
         result: Result<(), Problem>,
@@ -176,6 +209,23 @@ pub enum Effect {
     },
     PlanRestore(Box<RestoreRequest>),
     Restore(Box<RestoreRequest>, Box<RestorePlan>),
+    AddSchedule(Values),
+    EditSchedule(String, Values),
+    SwitchSchedule(String, bool),
+    RunSchedule(String),
+    CopySchedule(String),
+    RemoveSchedule(String),
+    PlanRetention(String),
+    Timeline {
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+    },
+    /// What the coming runs would be with the schedule of a form.
+    Preview {
+        from: DateTime<Utc>,
+        until: DateTime<Utc>,
+        values: Values,
+    },
     CancelJob(i64),
     RetryJob(i64),
     SetSetting(String, String),

@@ -42,12 +42,16 @@ pub fn why_not(model: &Model, action: Action) -> Option<String> {
     let here = model.groups();
     match action {
         // These need nothing selected, so that they work from any screen.
-        Action::CreateBackup | Action::AddService | Action::AddStorage => model.why_not(action),
+        Action::CreateBackup | Action::CreateSchedule | Action::AddService | Action::AddStorage => {
+            model.why_not(action)
+        }
         _ if here.contains(&action.group()) => model.why_not(action),
         _ => Some(match action.group() {
             Group::Backups => "works on the Backups screen (1)".into(),
+            Group::Schedules => "works on the Schedules screen (2)".into(),
             Group::Storage => "works on the Storage screen (3)".into(),
             Group::Services => "works in Settings, Services (4)".into(),
+            Group::Notifications => "works in Settings, Notifications (4)".into(),
             Group::Settings => "works in Settings, General or Appearance (4)".into(),
             _ => "does not apply here".into(),
         }),

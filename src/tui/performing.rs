@@ -115,6 +115,51 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             let result = blocking(move || client.restore(&request, &plan)).await;
             Reply::Queued { what: "the restore was not queued".into(), result }
         }
+        Effect::AddSchedule(values) => {
+            let result = blocking(move || client.add_schedule(&values)).await.map(Box::new);
+            Reply::ScheduleSaved { edited: false, result }
+        }
+        Effect::EditSchedule(name, values) => {
+            let result = blocking(move || client.edit_schedule(&name, &values)).await.map(Box::new);
+            Reply::ScheduleSaved { edited: true, result }
+        }
+        Effect::SwitchSchedule(name, on) => {
+            let of = name.clone();
+            let result = blocking(move || client.enable_schedule(&of, on)).await.map(Box::new);
+            Reply::ScheduleSwitched { name, result }
+        }
+        Effect::CopySchedule(name) => {
+            let of = name.clone();
+            let result = blocking(move || client.copy_schedule(&of, None)).await.map(Box::new);
+            Reply::ScheduleCopied { name, result }
+        }
+        Effect::RemoveSchedule(name) => {
+            let of = name.clone();
+            Reply::ScheduleRemoved { name, result: blocking(move || client.remove_schedule(&of)).await }
+        }
+        Effect::RunSchedule(name) => Reply::Queued {
+            what: format!("schedule {name} was not run"),
+            result: blocking(move || client.run_schedule(&name)).await,
+        },
+        Effect::PlanRetention(schedule) => {
+            let of = schedule.clone();
+            let result = blocking(move || client.retention_plan(&of)).await.map(Box::new);
+            Reply::RetentionPlanned { schedule, result }
+        }
+        Effect::Timeline { from, until } => {
+            Reply::Timeline(blocking(move || client.timeline(from, until, None)).await.map(Box::new))
+        }
+        Effect::Preview { from, until, values } => {
+            let draft = values.clone();
+            let looked = blocking(move || {
+                let timeline = client.timeline(from, until, Some(&draft))?;
+                Ok((timeline, client.nearest_free_slot(&draft)?))
+            });
+            match looked.await {
+                Ok((timeline, free)) => Reply::Previewed { values, result: Ok(Box::new(timeline)), free },
+                Err(problem) => Reply::Previewed { values, result: Err(problem), free: None },
+            }
+        }
         Effect::CancelJob(id) => {
             Reply::JobCancelled { id, result: blocking(move || client.cancel_job(id).map(drop)).await }
         }

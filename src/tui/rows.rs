@@ -5,7 +5,12 @@ use std::cmp::Ordering;
 use super::action::Action;
 use super::model::{BackupRow, Model, SortKey, Tab};
 use crate::domain::backup::BackupState;
+use crate::domain::cron::Cron;
 use crate::domain::job::{Job, JobKind};
+use crate::domain::schedule::Schedule;
+
+/// Keys of the settings that have a tab of their own begin so.
+const NOTIFY: &str = "notify.";
 
 impl Model {
     /// Makes the rows of all lists anew from data, filters and order.
@@ -27,9 +32,17 @@ impl Model {
         }
         self.pending = pending;
         self.strip = super::strip::rows(self);
+        self.when = self.data.schedules.iter().map(|s| self.when_words(s)).collect();
         for tab in Tab::ALL {
             self.refresh_tab(tab);
         }
+    }
+
+    /// `every day at 02:00`, with the zone when it is not the one of the screen.
+    fn when_words(&self, schedule: &Schedule) -> String {
+        // A line that cannot be read any more is shown as it is.
+        let words = Cron::parse(&schedule.cron).map_or_else(|_| schedule.cron.clone(), |cron| cron.words());
+        if schedule.timezone == self.zone.name() { words } else { format!("{words}, {}", schedule.timezone) }
     }
 
     /// Makes the rows of one list anew.
@@ -80,10 +93,12 @@ impl Model {
             Tab::Jobs => jobs(|_| true),
             Tab::Storages => (0..self.data.storages.len() as u32).collect(),
             Tab::Services => (0..self.data.services.len() as u32).collect(),
-            Tab::General => settings(|k| !k.starts_with("ui.")),
+            Tab::Schedules => (0..self.data.schedules.len() as u32).collect(),
+            Tab::General => settings(|k| !k.starts_with("ui.") && !k.starts_with(NOTIFY)),
+            Tab::Notifications => settings(|k| k.starts_with(NOTIFY)),
             Tab::Appearance => settings(|k| k.starts_with("ui.")),
             Tab::Keys => (0..Action::ALL.len() as u32).collect(),
-            Tab::Schedules | Tab::About => Vec::new(),
+            Tab::About => Vec::new(),
         }
     }
 
@@ -113,13 +128,19 @@ impl Model {
             Tab::Services => self.data.services.get(i).is_some_and(|s| {
                 filter.lets_through([s.name.as_str(), s.uri.as_str(), s.cluster.as_deref().unwrap_or_default()])
             }),
-            Tab::General | Tab::Appearance => {
+            Tab::Schedules => self.data.schedules.get(i).is_some_and(|s| {
+                let switch = if s.enabled { "on" } else { "off" };
+                let last = s.last.as_ref().map_or("", |l| l.state.word());
+                let when = self.when.get(i).map_or("", String::as_str);
+                filter.lets_through([&s.name, &s.service, &s.storage, when, switch, last])
+            }),
+            Tab::General | Tab::Notifications | Tab::Appearance => {
                 self.data.settings.get(i).is_some_and(|(k, v)| filter.lets_through([k.as_str(), v.as_str()]))
             }
             Tab::Keys => Action::ALL
                 .get(i)
                 .is_some_and(|a| filter.lets_through([a.title(), a.name(), a.group().title(), &self.keymap.all(*a)])),
-            Tab::Schedules | Tab::About => false,
+            Tab::About => false,
         }
     }
 

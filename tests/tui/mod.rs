@@ -8,9 +8,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use mongokeep::client::{DaemonStatus, ServiceView, StorageView};
 use mongokeep::domain::backup::{Backup, BackupState, BackupType, Compression, Model as DataModel};
+use mongokeep::domain::cron::Cron;
 use mongokeep::domain::fields::SETTING_FIELDS;
 use mongokeep::domain::job::{Job, JobKind, JobState, LogLevel, LogLine, Progress};
+use mongokeep::domain::retention::Retention;
+use mongokeep::domain::retry::{RetryMode, RetryPolicy};
+use mongokeep::domain::schedule::{LastRun, Schedule};
 use mongokeep::domain::service::{CheckItem, CheckReport, CheckState, EngineKind, ServiceInfo};
+use mongokeep::domain::timeline::{FreeSlot, PlannedRun, Timeline};
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::tui::keymap::Chord;
 use mongokeep::tui::model::{Look, Model};
@@ -162,11 +167,119 @@ pub fn full_snapshot() -> Snapshot {
             storage("archive", "filesystem", "/srv/backups"),
             storage("s3-eu", "s3", "s3://acme-backups/prod"),
         ],
+        schedules: schedules(),
         backups: Arc::new(backups),
         jobs: Arc::new(jobs),
         settings: settings(),
         settings_problem: None,
         read_at: now(),
+    }
+}
+
+pub fn schedule(name: &str, service: &str, cron: &str) -> Schedule {
+    Schedule {
+        name: name.into(),
+        service: service.into(),
+        storage: "s3-eu".into(),
+        folder: "prod".into(),
+        backup_type: BackupType::Full,
+        model: DataModel::Logical,
+        selection: Default::default(),
+        compression: None,
+        cron: cron.into(),
+        timezone: "Europe/Paris".into(),
+        start: ago(40_000),
+        retention: Retention { count: 7, ..Retention::default() },
+        retry: RetryPolicy { mode: RetryMode::Auto, retries: 3, interval: 900 },
+        enabled: true,
+        created_at: ago(40_000),
+        next_at: Cron::parse(cron).unwrap().next_after(chrono_tz::Europe::Paris, now()),
+        last: None,
+        paused_by: None,
+    }
+}
+
+pub fn last(job: i64, state: JobState, minutes: i64) -> LastRun {
+    LastRun {
+        at: ago(minutes),
+        job,
+        state,
+        backup: (!matches!(state, JobState::Missed | JobState::Skipped)).then(|| format!("run-{job}")),
+        finished_at: state.is_finished().then(|| ago(minutes - 1)),
+        error: matches!(state, JobState::Failed | JobState::Missed | JobState::Skipped)
+            .then(|| "the storage s3-eu did not answer within 10 s".into()),
+    }
+}
+
+/// One that is well, one that failed, one that is off, one that missed its run, one that never ran.
+pub fn schedules() -> Vec<Schedule> {
+    let mut nightly = schedule("nightly-orders", "orders-rs", "0 2 * * *");
+    nightly.last = Some(last(52, JobState::Succeeded, 720));
+    let mut hourly = schedule("hourly-users", "users-rs", "15 8-18 * * 1-5");
+    hourly.retention = Retention { keep_daily: 30, keep_monthly: 12, ..Retention::default() };
+    hourly.last = Some(last(51, JobState::Failed, 2_900));
+    let mut off = schedule("before-the-migration-of-the-year", "orders-rs", "0 6 1 * *");
+    off.enabled = false;
+    off.next_at = None;
+    let mut weekly = schedule("weekly-users", "users-rs", "30 2 * * 0");
+    weekly.timezone = "America/New_York".into();
+    weekly.retention = Retention::default();
+    weekly.last = Some(last(40, JobState::Missed, 10_000));
+    let fresh = schedule("orders-rs-daily", "orders-rs", "5 2 * * *");
+    vec![off, hourly, nightly, fresh, weekly]
+}
+
+/// The runs of [`schedules`] in some stretch, with what is wrong with them.
+pub fn timeline(from: DateTime<Utc>, until: DateTime<Utc>) -> Timeline {
+    let mut runs = Vec::new();
+    for schedule in schedules().iter().filter(|s| s.enabled) {
+        let cron = Cron::parse(&schedule.cron).unwrap();
+        let mut at = from - TimeDelta::seconds(1);
+        while let Some(next) = cron.next_after(schedule.timezone.parse().unwrap(), at).filter(|next| *next < until) {
+            let seconds = match schedule.name.as_str() {
+                "nightly-orders" => Some(5_400),
+                "hourly-users" => Some(300),
+                _ => None,
+            };
+            let overlaps = match schedule.name.as_str() {
+                "nightly-orders" => vec!["orders-rs-daily".to_owned()],
+                "orders-rs-daily" => vec!["nightly-orders".to_owned()],
+                _ => Vec::new(),
+            };
+            runs.push(PlannedRun {
+                schedule: schedule.name.clone(),
+                service: schedule.service.clone(),
+                at: next,
+                seconds,
+                overlaps,
+                in_production_hours: schedule.name == "hourly-users",
+            });
+            at = next;
+        }
+    }
+    runs.sort_by_key(|r| r.at);
+    Timeline { from, until, runs, cut: Vec::new() }
+}
+
+/// Answers the questions about coming runs that are among `effects`.
+pub fn look_ahead(model: &mut Model, effects: Vec<Effect>) {
+    for effect in effects {
+        match effect {
+            Effect::Timeline { from, until } => {
+                reply(model, Reply::Timeline(Ok(Box::new(timeline(from, until)))));
+            }
+            Effect::Preview { from, until, values } => {
+                let mut timeline = timeline(from, until);
+                let name = values["name"][0].clone();
+                for run in timeline.runs.iter_mut().filter(|r| r.schedule == "orders-rs-daily") {
+                    run.schedule = name.clone();
+                }
+                let free =
+                    FreeSlot { cron: "30 4 * * *".into(), words: "every day at 04:30".into(), moved_minutes: 150 };
+                reply(model, Reply::Previewed { values, result: Ok(Box::new(timeline)), free: Some(free) });
+            }
+            _ => {}
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What each action does to the model.
 
-use super::asked;
+use super::{asked, schedules};
 use crate::tui::action::Action;
 use crate::tui::form::Form;
 use crate::tui::forms;
@@ -75,22 +75,27 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         }
         Action::Open => open(model),
         Action::CreateBackup => {
-            let service = match model.target() {
-                Some(Target::Backup(name)) => model.backup(&name).map(|b| b.service.clone()),
-                Some(Target::Service(name)) => Some(name),
-                _ => None,
-            }
-            .filter(|name| model.data.services.iter().any(|s| s.name == *name));
-            let (form, effects) = forms::create_backup(model, service.as_deref());
+            let service = model.target().and_then(|target| model.service_of(&target));
+            let (form, effects) = forms::create(model, service.as_deref(), forms::When::OnDemand);
             push_form(model, Some(form));
             effects
         }
+        Action::CreateSchedule
+        | Action::EditSchedule
+        | Action::SwitchSchedule
+        | Action::RunSchedule
+        | Action::CopySchedule
+        | Action::RemoveSchedule
+        | Action::Timeline
+        | Action::TimelineSpan
+        | Action::CopyScheduleName => schedules::act(model, action),
+        Action::OpenService => open_service(model),
         Action::AddStorage => push_form(model, Some(forms::add_storage())),
         Action::AddService => push_form(model, Some(forms::add_service())),
         Action::EditSetting => edit_setting(model),
         Action::CopyRemedy => model.first_remedy().map(|r| Effect::Copy(r.to_owned())).into_iter().collect(),
         Action::CancelJob => cancel(model),
-        Action::RetryJob => model.target_job().map(|j| Effect::RetryJob(j.id)).into_iter().collect(),
+        Action::RetryJob | Action::RetryRun => model.target_job().map(|j| Effect::RetryJob(j.id)).into_iter().collect(),
         _ => match model.target() {
             Some(target) => act_on(model, action, target),
             None => Vec::new(),
@@ -151,12 +156,17 @@ fn act_on(model: &mut Model, action: Action, target: Target) -> Vec<Effect> {
 }
 
 fn confirm(model: &mut Model, title: String, line: &str, effect: Effect) -> Vec<Effect> {
+    ask(model, title, vec![line.to_owned()], "Remove", effect)
+}
+
+/// A question whose first button changes nothing.
+pub(super) fn ask(model: &mut Model, title: String, lines: Vec<String>, label: &str, effect: Effect) -> Vec<Effect> {
     model.layers.push(Layer::Confirm(Confirm {
         title,
-        lines: vec![line.to_owned()],
+        lines,
         buttons: vec![
             Button { label: "Cancel".into(), then: Then::Nothing },
-            Button { label: "Remove".into(), then: Then::Do(effect) },
+            Button { label: label.into(), then: Then::Do(effect) },
         ],
         focus: 0,
     }));
@@ -198,7 +208,7 @@ pub(super) fn back(model: &mut Model) -> Vec<Effect> {
 
 /// Details of what was just asked for.
 pub(super) fn open(model: &mut Model) -> Vec<Effect> {
-    if matches!(model.tab(), Tab::General | Tab::Appearance) && model.layers.is_empty() {
+    if matches!(model.tab(), Tab::General | Tab::Notifications | Tab::Appearance) && model.layers.is_empty() {
         return edit_setting(model);
     }
     if matches!(model.layers.last(), Some(layer) if layer.is_page()) {
@@ -210,7 +220,23 @@ pub(super) fn open(model: &mut Model) -> Vec<Effect> {
             None => Vec::new(),
         };
     };
-    let effects = match &target {
+    let effects = opened(model, &target);
+    model.layers.push(Layer::Details { target, scroll: 0 });
+    asked(model, effects)
+}
+
+/// The page of the service that the row or page belongs to, above what is open.
+fn open_service(model: &mut Model) -> Vec<Effect> {
+    let Some(name) = model.target().and_then(|target| model.service_of(&target)) else { return Vec::new() };
+    let target = Target::Service(name);
+    let effects = opened(model, &target);
+    model.layers.push(Layer::Details { target, scroll: 0 });
+    effects
+}
+
+/// What a page has to ask for when it is opened.
+fn opened(model: &Model, target: &Target) -> Vec<Effect> {
+    match target {
         Target::Backup(name)
             if model.backup(name).is_some_and(|b| b.state == crate::domain::backup::BackupState::Succeeded)
                 && !matches!(model.manifests.get(name), Some(Load::Ready(_) | Load::Waiting)) =>
@@ -218,10 +244,9 @@ pub(super) fn open(model: &mut Model) -> Vec<Effect> {
             vec![Effect::Manifest(name.clone())]
         }
         Target::Service(name) => vec![Effect::ServiceInfo(name.clone())],
+        Target::Schedule(name) => vec![Effect::PlanRetention(name.clone())],
         _ => Vec::new(),
-    };
-    model.layers.push(Layer::Details { target, scroll: 0 });
-    asked(model, effects)
+    }
 }
 
 fn edit_setting(model: &mut Model) -> Vec<Effect> {

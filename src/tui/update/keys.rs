@@ -98,6 +98,7 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         Outcome::Submit => effects = submit(form),
         Outcome::Close => close = true,
         Outcome::AddOne(key) => add = Some(key),
+        Outcome::TakeFreeSlot => effects = forms::take_free_slot(model, form),
     }
     let dirty = form.is_dirty() && !form.submitting;
     if close && !dirty {
@@ -130,7 +131,9 @@ fn submit(form: &mut form::Form) -> Vec<Effect> {
         Purpose::EditService(name) => Effect::EditService(name.clone(), values),
         Purpose::AddStorage => Effect::AddStorage(values),
         Purpose::EditStorage(name) => Effect::EditStorage(name.clone(), values),
-        Purpose::CreateBackup => Effect::CreateBackup(values),
+        Purpose::Create if form.text(forms::WHEN) == forms::ON_DEMAND => Effect::CreateBackup(values),
+        Purpose::Create => Effect::AddSchedule(values),
+        Purpose::EditSchedule(name) => Effect::EditSchedule(name.clone(), values),
         Purpose::Setting(key) => Effect::SetSetting(key.clone(), form.text(key).to_owned()),
         Purpose::Restore(_) => match forms::restore_request(form) {
             Ok(request) => Effect::PlanRestore(Box::new(request)),

@@ -11,15 +11,16 @@ use super::{forms, view};
 mod act;
 mod keys;
 mod reply;
+mod schedules;
 
 pub use act::act;
 
 /// Takes in what happened and says what is to be done.
 pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
-    let effects = match msg {
+    let mut effects = match msg {
         Msg::Clock(now) => {
             clock(model, now);
-            return Vec::new();
+            return model.ask_timeline().into_iter().collect();
         }
         Msg::Key(key) if key.kind == KeyEventKind::Release => return Vec::new(),
         Msg::Key(key) => keys::key(model, key.into()),
@@ -73,6 +74,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Reply(reply) => reply::reply(model, *reply),
     };
     settle(model);
+    effects.extend(model.ask_timeline());
     model.dirty = true;
     effects
 }
@@ -106,12 +108,14 @@ fn clock(model: &mut Model, now: DateTime<Utc>) {
     let toasts = model.toasts().count();
     let minute = |t: DateTime<Utc>| (t.date_naive(), t.hour(), t.minute());
     let new_minute = minute(model.now) != minute(now);
+    // Asked before the clock moves as well: the end of a countdown is a picture of its own.
+    let counted = model.counts_down() && model.now.timestamp() != now.timestamp();
     model.now = now;
     let animated = model.is_animated();
     if animated {
         model.frame = model.frame.wrapping_add(1);
     }
-    model.dirty |= new_minute || animated || toasts != model.toasts().count();
+    model.dirty |= new_minute || animated || counted || toasts != model.toasts().count();
 }
 
 fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
@@ -120,12 +124,16 @@ fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
         model.tell(Level::Good, "the store can be read again", None);
     }
     announce(model, &snapshot);
+    model.forget_timeline(&snapshot);
     if let Some(problem) = &snapshot.settings_problem {
         if model.data.settings_problem.as_ref() != Some(problem) {
             model.tell_problem("the settings", problem);
         }
         snapshot.settings = std::mem::take(&mut model.data.settings);
     }
+    // Compared only while somebody looks: progress alone plans nothing anew.
+    let same = !schedules::is_planned(model)
+        || (model.data.backups == snapshot.backups && model.data.schedules == snapshot.schedules);
     model.data = snapshot;
     model.loaded = true;
     model.zone = zone(model.setting("ui.timezone"), model.local_zone);
@@ -141,7 +149,7 @@ fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
         }
     }
     model.layers = layers;
-    Vec::new()
+    if same { Vec::new() } else { schedules::plan_again(model) }
 }
 
 /// Says what became of jobs since the last look.
@@ -190,6 +198,9 @@ fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
             }
             Effect::Manifest(name) => {
                 model.manifests.insert(name.clone(), Load::Waiting);
+            }
+            Effect::PlanRetention(name) if !model.retention.contains_key(name) => {
+                model.retention.insert(name.clone(), Load::Waiting);
             }
             Effect::SyncStorage(name) => {
                 model.syncs.insert(name.clone(), Load::Waiting);

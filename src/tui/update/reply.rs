@@ -1,6 +1,6 @@
 //! What the answers to effects change.
 
-use super::{asked, top_form};
+use super::{asked, schedules, top_form};
 use crate::client::DeletePlan;
 use crate::domain::text::{bytes, escape};
 use crate::tui::form::{Form, Purpose};
@@ -80,8 +80,9 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
             }
         }
         Reply::NameSuggested { service, result: Ok(name) } => {
-            if let Some(form) = top_form(model, |p| *p == Purpose::CreateBackup)
+            if let Some(form) = top_form(model, |p| *p == Purpose::Create)
                 && form.text("service") == service
+                && form.text(forms::WHEN) == forms::ON_DEMAND
                 && let Some(row) = form.row_mut("name").filter(|r| !r.touched)
             {
                 row.set(name);
@@ -124,6 +125,13 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
             model.tell(Level::Good, format!("{backup} {text}"), None);
         }
         Reply::Pinned { backup, result: Err(problem) } => model.tell_problem(&backup, &problem),
+        reply @ (Reply::ScheduleSaved { .. }
+        | Reply::ScheduleSwitched { .. }
+        | Reply::ScheduleCopied { .. }
+        | Reply::ScheduleRemoved { .. }
+        | Reply::RetentionPlanned { .. }
+        | Reply::Timeline(_)
+        | Reply::Previewed { .. }) => return schedules::reply(model, reply),
         Reply::JobCancelled { id, result: Ok(()) } => {
             model.tell(Level::Info, format!("job {id} is asked to stop"), None);
         }
@@ -139,7 +147,7 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
     Vec::new()
 }
 
-fn loaded<T>(result: Result<T, Problem>) -> Load<T> {
+pub(super) fn loaded<T>(result: Result<T, Problem>) -> Load<T> {
     match result {
         Ok(value) => Load::Ready(value),
         Err(problem) => Load::Failed(problem),
@@ -147,7 +155,7 @@ fn loaded<T>(result: Result<T, Problem>) -> Load<T> {
 }
 
 /// Closes the topmost form for a purpose, wherever it lies: boxes may have been opened above it since.
-fn close_form(model: &mut Model, is: impl Fn(&Purpose) -> bool) -> Option<Purpose> {
+pub(super) fn close_form(model: &mut Model, is: impl Fn(&Purpose) -> bool) -> Option<Purpose> {
     let at = model.layers.iter().rposition(|l| matches!(l, Layer::Form(f) if is(&f.purpose)))?;
     match model.layers.remove(at) {
         Layer::Form(form) => Some(form.purpose),
@@ -155,7 +163,7 @@ fn close_form(model: &mut Model, is: impl Fn(&Purpose) -> bool) -> Option<Purpos
     }
 }
 
-fn fail_form(model: &mut Model, is: impl Fn(&Purpose) -> bool, what: &str, problem: Problem) {
+pub(super) fn fail_form(model: &mut Model, is: impl Fn(&Purpose) -> bool, what: &str, problem: Problem) {
     let form: Option<&mut Box<Form>> = model.layers.iter_mut().rev().find_map(|layer| match layer {
         Layer::Form(form) if is(&form.purpose) => Some(form),
         _ => None,
@@ -200,7 +208,7 @@ fn removed(model: &mut Model, what: &str, name: &str, result: Result<(), Problem
 }
 
 fn queued(model: &mut Model, what: &str, result: Result<crate::domain::job::Job, Problem>) {
-    let is = |p: &Purpose| matches!(p, Purpose::CreateBackup);
+    let is = |p: &Purpose| matches!(p, Purpose::Create);
     match result {
         Ok(job) => {
             let title = view::job_title(&job);

@@ -2,7 +2,7 @@
 
 use ratatui::layout::Rect;
 
-use super::{chrome, has_side};
+use super::{chrome, has_side, schedules, timeline};
 use crate::tui::model::{Layer, Model, Screen, Tab};
 
 /// From this width on, details stand beside the list.
@@ -24,6 +24,10 @@ pub struct Areas {
     pub rows: Rect,
     /// Details beside the list.
     pub side: Option<Rect>,
+    /// The coming runs below the list; where there is no room for both, the words below the lanes.
+    pub timeline: Option<Rect>,
+    /// Below a narrow list: the selected row in full.
+    pub foot: Option<Rect>,
     pub status: Rect,
     pub keys: Rect,
 }
@@ -56,10 +60,23 @@ impl Areas {
         let tabs = take(1);
         let top = y;
         let bottom = height.saturating_sub(3);
-        let full = Rect { x: 1, y: top, width: width - 2, height: bottom.saturating_sub(top) };
+        let page = Rect { x: 1, y: top, width: width - 2, height: bottom.saturating_sub(top) };
+        let timeline_rows = match (model.shows_timeline(), model.has_room_for_both()) {
+            (false, _) => 0,
+            (true, true) => timeline::height(model, page.height),
+            // At least one lane must stay.
+            (true, false) => timeline::FOOT.min(page.height.saturating_sub(2)),
+        };
         let page_open = model.layers.iter().any(Layer::is_page);
         let tab = model.tab();
-        let split = width >= WIDE && !page_open && has_side(tab) && !model.list(tab).rows.is_empty();
+        let has_rows = !page_open && !model.list(tab).rows.is_empty();
+        let cramped = tab == Tab::Schedules && has_rows && timeline_rows == 0 && width < WIDE && page.height > 9;
+        let foot_rows = if cramped { schedules::FOOT } else { 0 };
+        let full = Rect { height: page.height - timeline_rows - foot_rows, ..page };
+        let foot = (foot_rows > 0).then_some(Rect { y: full.bottom(), height: foot_rows, ..page });
+        let timeline = (timeline_rows > 0).then_some(Rect { y: full.bottom(), height: timeline_rows, ..page });
+        let instead = timeline.is_some() && !model.has_room_for_both();
+        let split = !instead && width >= WIDE && has_side(tab) && has_rows;
         let (left, side) = if split {
             let list = (full.width * 3 / 5).max(76);
             let side = Rect { x: full.x + list + 2, width: full.width - list - 2, ..full };
@@ -72,10 +89,12 @@ impl Areas {
             banner,
             strip,
             tabs,
-            page: full,
+            page,
             heading: Rect { height: left.height.min(1), ..left },
             rows: Rect { y: left.y + left.height.min(1), height: left.height.saturating_sub(1), ..left },
             side,
+            timeline,
+            foot,
             status: row(height - 2, 1),
             keys: row(height - 1, 1),
         }

@@ -27,6 +27,9 @@ pub fn reduce(buffer: &mut Buffer, frame: usize) {
             '○' | '◌' => "o",
             '█' => "#",
             '░' => ".",
+            '▒' => "%",
+            '◆' => "?",
+            '‖' => "=",
             '⚑' => "P",
             // A spark line keeps its shape as well as seven-bit signs can.
             '▁' | '▂' => "_",

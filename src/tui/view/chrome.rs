@@ -74,6 +74,9 @@ fn entries(model: &Model) -> Vec<Entry> {
                     texts.push((format!(" ✗ {failed}{word}"), theme.error));
                 }
             }
+            Screen::Schedules if !model.data.schedules.is_empty() => {
+                texts.push((format!(" {}", model.data.schedules.len()), theme.dim));
+            }
             Screen::Storage if !model.data.storages.is_empty() => {
                 texts.push((format!(" {}", model.data.storages.len()), theme.dim));
             }
@@ -131,6 +134,9 @@ pub fn banner_text(model: &Model) -> Option<String> {
         let verb = if waiting == 1 { "s" } else { "" };
         return Some(format!("! no daemon runs, {waiting} job{} wait{verb} for one{}", plural(waiting), shown()));
     }
+    if model.screen == Screen::Schedules && model.loaded && !model.backups_enabled() {
+        return Some("! nothing runs: backup management is off (Settings, General, backup.enabled)".into());
+    }
     None
 }
 
@@ -186,7 +192,9 @@ fn tab_texts(model: &Model) -> Vec<(u16, String, Tab)> {
     for tab in Tab::of(model.screen) {
         let list = model.list(*tab);
         let text = match tab {
-            Tab::Backups | Tab::Restores | Tab::Jobs | Tab::Storages | Tab::Services if model.loaded => {
+            Tab::Backups | Tab::Restores | Tab::Jobs | Tab::Schedules | Tab::Storages | Tab::Services
+                if model.loaded =>
+            {
                 format!("{} ({})", tab.title(), count(list.total as u64))
             }
             _ => tab.title().to_owned(),

@@ -2,12 +2,14 @@
 
 use ratatui::text::{Line, Span};
 
-use super::lists::{model_word, service_state, type_word};
-use super::text::{ago, backup_state, bar, job_state, job_title, progress_words, when, when_exactly, wrap};
+use super::lists::{model_word, type_word};
+use super::text::{ago, backup_state, bar, countdown, job_state, job_title, progress_words, when, when_exactly, wrap};
 use crate::artifact::manifest::Manifest;
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobState, LogLevel};
+use crate::domain::retry::RetryMode;
 use crate::domain::text::{bytes, count, duration, escape};
+use crate::tui::action::Action;
 use crate::tui::model::{Load, Model, Target};
 
 /// Beside the list, so many lines at the top stay when the rest must be cut.
@@ -32,36 +34,38 @@ pub fn lines(model: &Model, target: &Target, width: u16) -> Vec<Line<'static>> {
         },
         Target::Storage(name) => page.storage(name),
         Target::Service(name) => page.service(name),
+        Target::Schedule(name) => page.schedule(name),
     }
     page.lines
 }
 
-struct Page<'a> {
-    model: &'a Model,
-    width: usize,
-    lines: Vec<Line<'static>>,
+/// Lines as they are put together.
+pub(super) struct Page<'a> {
+    pub(super) model: &'a Model,
+    pub(super) width: usize,
+    pub(super) lines: Vec<Line<'static>>,
 }
 
 impl Page<'_> {
-    fn gone(&mut self, text: &str) {
+    pub(super) fn gone(&mut self, text: &str) {
         self.lines.push(Line::styled(escape(text), self.model.theme.dim));
     }
 
-    fn title(&mut self, text: &str) {
+    pub(super) fn title(&mut self, text: &str) {
         self.lines.push(Line::styled(escape(text), self.model.theme.title));
     }
 
-    fn heading(&mut self, text: &str) {
+    pub(super) fn heading(&mut self, text: &str) {
         self.lines.push(Line::raw(""));
         self.lines.push(Line::styled(text.to_owned(), self.model.theme.accent));
     }
 
     /// A label and a value; a long value goes on below itself.
-    fn fact(&mut self, label: &str, value: impl Into<String>) {
+    pub(super) fn fact(&mut self, label: &str, value: impl Into<String>) {
         self.fact_styled(label, Span::raw(value.into()));
     }
 
-    fn fact_styled(&mut self, label: &str, value: Span<'static>) {
+    pub(super) fn fact_styled(&mut self, label: &str, value: Span<'static>) {
         let style = value.style;
         for (i, part) in wrap(&value.content, self.width.saturating_sub(15)).into_iter().enumerate() {
             let label = if i == 0 { label } else { "" };
@@ -72,7 +76,7 @@ impl Page<'_> {
         }
     }
 
-    fn text(&mut self, text: &str, style: ratatui::style::Style) {
+    pub(super) fn text(&mut self, text: &str, style: ratatui::style::Style) {
         for part in wrap(&escape(text), self.width) {
             self.lines.push(Line::styled(part, style));
         }
@@ -234,11 +238,13 @@ impl Page<'_> {
                 self.fact_styled("What to do", Span::styled(escape(hint), model.theme.warn));
             }
         }
-        self.fact("Attempt", job.attempt.max(1).to_string());
+        self.fact("Attempt", attempt_words(job));
         if job.state == JobState::WaitingRetry
             && let Some(at) = job.next_attempt_at
         {
-            self.fact("Next attempt", when_exactly(model, at));
+            self.fact("Next attempt", format!("{}, {}", when_exactly(model, at), countdown(model, at)));
+        } else if job.state == JobState::Failed {
+            self.fact("Retry", format!("by hand: {} tries it again", model.keymap.first(Action::RetryJob)));
         }
         self.fact("Queued", when_exactly(model, job.created_at));
         if let (Some(start), Some(end)) = (job.started_at, job.finished_at) {
@@ -251,12 +257,14 @@ impl Page<'_> {
         let model = self.model;
         let Some(log) = model.logs.get(&job.id).filter(|l| !l.is_empty()) else { return };
         self.heading("Log");
-        let mut attempt = log.front().map_or(1, |l| l.attempt);
+        let several = log.back().is_some_and(|l| l.attempt > 1);
+        let mut attempt = 0;
         for line in log {
-            if line.attempt != attempt {
-                attempt = line.attempt;
-                self.lines.push(Line::styled(format!("attempt {attempt}"), model.theme.accent));
+            if line.attempt != attempt && several {
+                let began = when_exactly(model, line.at);
+                self.lines.push(Line::styled(format!("attempt {}, {began}", line.attempt), model.theme.accent));
             }
+            attempt = line.attempt;
             let style = match line.level {
                 LogLevel::Info => model.theme.text,
                 LogLevel::Warn => model.theme.warn,
@@ -315,33 +323,8 @@ impl Page<'_> {
         self.recent("Backups here", |b| b.storage == name);
     }
 
-    fn service(&mut self, name: &str) {
-        let model = self.model;
-        let Some(service) = model.data.services.iter().find(|s| s.name == name) else {
-            return self.gone(&format!("The service {name} is gone."));
-        };
-        self.title(name);
-        let ((state, style), server) = service_state(model, name);
-        self.fact_styled("State", Span::styled(state, style));
-        if let Some(Load::Failed(problem)) = model.infos.get(name) {
-            self.fact_styled("", Span::styled(escape(&problem.message), model.theme.error));
-            if let Some(hint) = &problem.hint {
-                self.fact_styled("What to do", Span::styled(escape(hint), model.theme.warn));
-            }
-        }
-        if server != "-" {
-            self.fact("Server", format!("MongoDB {server}"));
-        }
-        self.fact("Connection", escape(&service.uri));
-        self.fact("Cluster label", service.cluster.as_deref().map_or("-".into(), escape));
-        let last = service.last_good_backup_at.map_or("never".into(), |at| ago(model, at));
-        self.fact("Last good", last);
-        self.fact("Schedules", "none: scheduling is not built yet in this version");
-        self.recent("Backups", |b| b.service == name);
-    }
-
     /// The newest backups that belong to a service or storage.
-    fn recent(&mut self, title: &str, keep: impl Fn(&Backup) -> bool) {
+    pub(super) fn recent(&mut self, title: &str, keep: impl Fn(&Backup) -> bool) {
         let model = self.model;
         let found: Vec<&Backup> = model.data.backups.iter().filter(|b| keep(b)).take(12).collect();
         self.heading(title);
@@ -360,4 +343,14 @@ impl Page<'_> {
             ]));
         }
     }
+}
+
+/// `2 of 4, 15 min apart`: which attempt it is, and how many there are at most.
+fn attempt_words(job: &Job) -> String {
+    let attempt = job.attempt.max(1);
+    if job.retry.mode == RetryMode::Manual {
+        return attempt.to_string();
+    }
+    let most = (job.retry.retries + 1).max(attempt);
+    format!("{attempt} of {most}, {} apart", duration(job.retry.interval))
 }

@@ -9,12 +9,13 @@ use unicode_width::UnicodeWidthStr;
 
 use super::pages::check_sign;
 use super::text::{fit, spinner, wrap};
-use super::{place_cursor, popup};
+use super::{place_cursor, popup, preview};
 use crate::domain::field::FieldKind;
 use crate::domain::fields::NOT_BUILT;
 use crate::domain::service::CheckState;
 use crate::domain::text::{bytes, escape};
 use crate::tui::form::{ADD, Form, Item, Purpose, Row};
+use crate::tui::forms::is_schedule;
 use crate::tui::model::{Load, Model};
 
 /// Columns of the labels: as many as the longest that is shown needs.
@@ -65,7 +66,9 @@ fn title(form: &Form) -> String {
         Purpose::EditService(name) => format!("Edit the service {}", escape(name)),
         Purpose::AddStorage => "Add a storage".into(),
         Purpose::EditStorage(name) => format!("Edit the storage {}", escape(name)),
-        Purpose::CreateBackup => "Create a backup".into(),
+        Purpose::Create if is_schedule(form) => "Create a schedule".into(),
+        Purpose::Create => "Create a backup".into(),
+        Purpose::EditSchedule(name) => format!("Edit the schedule {}", escape(name)),
         Purpose::Restore(backup) => format!("Restore {}", escape(backup)),
         Purpose::Setting(key) => format!("Change {}", escape(key)),
     }
@@ -74,8 +77,9 @@ fn title(form: &Form) -> String {
 fn submit_label(form: &Form) -> &'static str {
     match form.purpose {
         Purpose::AddService | Purpose::AddStorage => "Add",
-        Purpose::EditService(_) | Purpose::EditStorage(_) | Purpose::Setting(_) => "Save",
-        Purpose::CreateBackup => "Back up now",
+        Purpose::EditService(_) | Purpose::EditStorage(_) | Purpose::EditSchedule(_) | Purpose::Setting(_) => "Save",
+        Purpose::Create if is_schedule(form) => "Schedule",
+        Purpose::Create => "Back up now",
         Purpose::Restore(_) => "Show the plan",
     }
 }
@@ -107,6 +111,15 @@ fn body(model: &Model, form: &Form, width: usize) -> (Vec<Line<'static>>, usize,
         } else if focused && !row.field.help.is_empty() {
             for part in wrap(row.field.help, width.saturating_sub(label_width)) {
                 lines.push(Line::from(vec![Span::raw(" ".repeat(label_width)), Span::styled(part, theme.dim)]));
+            }
+        }
+        if row.field.key == "cron"
+            && let Some(preview) = &form.preview
+        {
+            let text = preview::next_words(model, preview, width.saturating_sub(label_width));
+            if !text.is_empty() {
+                let text = fit(&text, width.saturating_sub(label_width));
+                lines.push(Line::from(vec![Span::raw(" ".repeat(label_width)), Span::styled(text, theme.accent)]));
             }
         }
     };
@@ -173,7 +186,10 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
         spans.extend(choice_spans(model, row, focused, room));
         return (Line::from(spans), None);
     }
-    let note = note(model, row);
+    let note = match (row.field.key, &form.preview) {
+        ("cron", Some(preview)) => preview.words.clone().unwrap_or_default(),
+        _ => note(model, row),
+    };
     let field_width = if note.is_empty() { room.min(56) } else { room.min(30) };
     let shown = match row.field.kind {
         // As many signs as were typed, up to a few: the length of a password is nobody's business.
@@ -314,8 +330,11 @@ fn note(model: &Model, row: &Row) -> String {
 fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let mut lines = vec![Line::raw("")];
-    if form.purpose == Purpose::CreateBackup {
+    if matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_)) {
         lines.extend(prerequisites(model, form.text("service"), width));
+    }
+    if let Some(preview) = &form.preview {
+        lines.extend(preview::warnings(model, preview, width));
     }
     if let Some(problem) = &form.error {
         for part in wrap(&format!("✗ {}", escape(&problem.message)), width).into_iter().take(3) {
@@ -327,7 +346,7 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
             }
         }
     } else if let Some(sentence) = sentence(form) {
-        lines.extend(wrap(&sentence, width).into_iter().take(3).map(Line::raw));
+        lines.extend(wrap(&sentence, width).into_iter().take(4).map(Line::raw));
     }
     lines
 }
@@ -369,7 +388,7 @@ fn prerequisites(model: &Model, service: &str, width: usize) -> Vec<Line<'static
 pub fn sentence(form: &Form) -> Option<String> {
     let text = |key: &str| escape(form.text(key));
     match &form.purpose {
-        Purpose::CreateBackup => {
+        Purpose::Create | Purpose::EditSchedule(_) => {
             let (service, storage) = (form.text("service"), form.text("storage"));
             if service == ADD || storage == ADD || service.is_empty() || storage.is_empty() {
                 return Some("A backup needs a service and a storage.".into());
@@ -387,7 +406,15 @@ pub fn sentence(form: &Form) -> Option<String> {
                 }
                 _ => String::new(),
             };
-            Some(format!("Now {what} {} is backed up once to {}{folder}.{retry}", text("service"), text("storage")))
+            let (service, storage) = (text("service"), text("storage"));
+            match &form.preview {
+                None => Some(format!("Now {what} {service} is backed up once to {storage}{folder}.{retry}")),
+                Some(preview) => {
+                    let when = preview::when_words(preview)?;
+                    let kept = preview::kept_words(form);
+                    Some(format!("{when} {what} {service} is backed up to {storage}{folder}, and {kept}.{retry}"))
+                }
+            }
         }
         Purpose::Restore(_) => Some("The plan comes first: nothing is written before you have seen it.".into()),
         _ => None,

@@ -8,9 +8,10 @@ use ratatui::widgets::{Paragraph, Wrap};
 
 use super::table::{self, Column, left, right};
 use super::text::{age, ago, job_state, row_state, spinner, when};
-use super::{Areas, details};
+use super::{Areas, details, schedules, timeline};
 use crate::domain::backup::{Backup, BackupType, Model as DataModel};
 use crate::domain::fields::SETTING_FIELDS;
+use crate::domain::job::JobState;
 use crate::domain::text::{bytes, count, escape};
 use crate::tui::action::Action;
 use crate::tui::model::{BackupRow, Load, Model, Tab};
@@ -65,17 +66,30 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
     if list.rows.is_empty() {
         return empty(frame, model, areas);
     }
-    let table = |frame: &mut Frame, columns, cells: &dyn Fn(u32) -> Vec<(String, Style)>| {
+    if let Some(area) = areas.foot {
+        frame.render_widget(Paragraph::new(schedules::foot(model, usize::from(area.width))), area);
+    }
+    if let Some(area) = areas.timeline {
+        if !model.has_room_for_both() {
+            return timeline::instead(frame, model, areas, area);
+        }
+        timeline::pane(frame, model, area);
+    }
+    let table = |frame: &mut Frame, columns: &[Column], cells: &dyn Fn(u32) -> Vec<(String, Style)>| {
         table::draw(frame, model, list, areas.heading, areas.rows, columns, cells);
     };
     match tab {
-        Tab::Backups => table(frame, BACKUPS, &|at| backup_cells(model, at)),
-        Tab::Restores | Tab::Jobs => table(frame, JOBS, &|at| job_cells(model, at)),
+        Tab::Backups => table(frame, &with_countdown(model, BACKUPS), &|at| backup_cells(model, at)),
+        Tab::Restores | Tab::Jobs => table(frame, &with_countdown(model, JOBS), &|at| job_cells(model, at)),
         Tab::Storages => table(frame, STORAGES, &|at| storage_cells(model, at)),
         Tab::Services => table(frame, SERVICES, &|at| service_cells(model, at)),
-        Tab::General | Tab::Appearance => table(frame, SETTINGS, &|at| setting_cells(model, at)),
+        Tab::Schedules => {
+            let width = areas.heading.width;
+            table(frame, &schedules::columns(width), &|at| schedules::cells(model, at, width));
+        }
+        Tab::General | Tab::Notifications | Tab::Appearance => table(frame, SETTINGS, &|at| setting_cells(model, at)),
         Tab::Keys => table(frame, KEYS, &|at| key_cells(model, at)),
-        Tab::Schedules | Tab::About => {}
+        Tab::About => {}
     }
     if let Some(side) = areas.side
         && let Some(target) = model.target()
@@ -93,6 +107,13 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
         }
         frame.render_widget(Paragraph::new(lines), inner);
     }
+}
+
+/// The columns, with room for a countdown while there is one.
+fn with_countdown(model: &Model, columns: &[Column]) -> Vec<Column> {
+    let counting = model.unfinished().any(|j| j.state == JobState::WaitingRetry);
+    let wider = |c: &Column| if counting && c.title == "STATE" { Column { width: 23, ..*c } } else { *c };
+    columns.iter().map(wider).collect()
 }
 
 fn backup_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
@@ -296,16 +317,9 @@ fn empty(frame: &mut Frame, model: &Model, areas: &Areas) {
                     Span::raw(" to add a MongoDB replica set by its connection string."),
                 ]),
             ]),
-            Tab::Schedules => lines.extend([
-                title("Scheduling is not built yet in this version"),
-                Line::raw(""),
-                plain("Backups are made on demand: Backups (1), then n."),
-                plain("Until schedules are here, cron or a systemd timer can run"),
-                Line::raw(""),
-                Line::styled("  mongokeep backup create --service NAME --storage NAME --wait", theme.key),
-            ]),
+            Tab::Schedules => lines.extend(schedules::empty(model)),
             Tab::About => lines.extend(about(model)),
-            Tab::General | Tab::Appearance | Tab::Keys => lines.push(dim("Nothing here.")),
+            Tab::General | Tab::Notifications | Tab::Appearance | Tab::Keys => lines.push(dim("Nothing here.")),
         }
     }
     let area = Rect { x: areas.page.x + 1, width: areas.page.width.saturating_sub(2), ..areas.page };

@@ -15,12 +15,16 @@ mod details;
 mod form;
 mod lists;
 mod pages;
+mod preview;
+mod schedules;
+mod service;
 mod table;
 mod text;
+mod timeline;
 
 pub use areas::{Areas, Hit, hit, is_too_small};
 pub use boxes::review_overflow;
-pub use text::job_title;
+pub use text::{job_title, when};
 
 /// Draws one frame.
 pub fn draw(frame: &mut Frame, model: &Model) {
@@ -110,7 +114,9 @@ fn breadcrumb(model: &Model) -> Vec<String> {
     for layer in model.layers.iter().filter(|l| l.is_page()) {
         crumbs.push(match layer {
             Layer::Details { target, .. } => match target {
-                Target::Backup(name) | Target::Storage(name) | Target::Service(name) => name.clone(),
+                Target::Backup(name) | Target::Storage(name) | Target::Service(name) | Target::Schedule(name) => {
+                    name.clone()
+                }
                 Target::Job(id) => model.job(*id).map_or_else(|| format!("job {id}"), job_title),
             },
             Layer::Report { report: Report::Check(name), .. } => format!("check of {name}"),
@@ -126,5 +132,5 @@ fn breadcrumb(model: &Model) -> Vec<String> {
 
 /// Tabs whose rows have details beside the list when there is room.
 fn has_side(tab: Tab) -> bool {
-    matches!(tab, Tab::Backups | Tab::Restores | Tab::Jobs | Tab::Storages | Tab::Services)
+    matches!(tab, Tab::Backups | Tab::Restores | Tab::Jobs | Tab::Schedules | Tab::Storages | Tab::Services)
 }

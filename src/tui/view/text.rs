@@ -168,12 +168,33 @@ pub fn job_state(model: &Model, job: &Job) -> (String, Style) {
             (format!("{} {word}{rest}", spinner(model)), theme.running)
         }
         JobState::Queued => ("◌ queued".into(), theme.dim),
-        JobState::WaitingRetry => ("◌ waiting for retry".into(), theme.warn),
+        JobState::WaitingRetry => (format!("◌ {}", retry_words(model, job)), theme.warn),
         JobState::Succeeded => ("✓ done".into(), theme.ok),
         JobState::Failed => ("✗ failed".into(), theme.error),
         JobState::Cancelled => ("✗ cancelled".into(), theme.dim),
         JobState::Skipped => ("- skipped".into(), theme.dim),
         JobState::Missed => ("! missed".into(), theme.warn),
+    }
+}
+
+/// `retry 2 of 3 in 14:32`: which retry comes next, and when.
+pub fn retry_words(model: &Model, job: &Job) -> String {
+    let retries = job.retry.retries.max(job.attempt);
+    match job.next_attempt_at {
+        Some(at) => format!("retry {} of {retries} {}", job.attempt, countdown(model, at)),
+        None => format!("retry {} of {retries}", job.attempt),
+    }
+}
+
+/// `in 14:32`, `in 7:59:10`, `now`.
+pub fn countdown(model: &Model, at: DateTime<Utc>) -> String {
+    // Rounded up, so that it reaches zero when the moment comes, not a second before.
+    let left = (at - model.now).num_milliseconds();
+    let seconds = (left + 999) / 1_000;
+    match seconds {
+        ..=0 => "now".into(),
+        s @ 1..3_600 => format!("in {}:{:02}", s / 60, s % 60),
+        s => format!("in {}:{:02}:{:02}", s / 3_600, s % 3_600 / 60, s % 60),
     }
 }
 

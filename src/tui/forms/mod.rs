@@ -1,18 +1,17 @@
 //! The forms of this program, made from the described fields and what the model knows.
 
 use super::form::{ADD, Choice, Form, Item, Purpose, Row};
-use super::model::{Load, Model};
+use super::model::Model;
 use super::msg::Effect;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::{
-    self, BACKUP_FIELDS, FILESYSTEM_FIELDS, NOT_BUILT, RESTORE_FIELDS, S3_FIELDS, SERVICE_FIELDS, SETTING_FIELDS,
-    STORAGE_FIELDS,
+    self, FILESYSTEM_FIELDS, RESTORE_FIELDS, S3_FIELDS, SERVICE_FIELDS, SETTING_FIELDS, STORAGE_FIELDS,
 };
 use crate::domain::restore::RestoreRequest;
 
-/// Rows that stand in the form only to say what this version cannot do yet.
-const WHEN: Field = Field::new("_when", "When", FieldKind::Text, "now; schedules are not built yet in this version");
-const TYPE: Field = Field::new("_type", "Backup type", FieldKind::Text, "one consistent moment of the whole set");
+mod create;
+
+pub use create::{BY_SCHEDULE, ON_DEMAND, WHEN, When, create, edit_schedule, is_schedule, take_free_slot};
 
 fn rows(fields: &'static [Field]) -> Vec<Row> {
     fields.iter().map(|f| row(*f)).collect()
@@ -24,20 +23,6 @@ fn row(field: Field) -> Row {
     for choice in &mut row.choices {
         choice.disabled = (field.check)(&choice.value).err();
     }
-    row
-}
-
-fn explained(field: Field, words: [(&str, Option<&str>); 2]) -> Row {
-    let mut row = Row::new(Field { kind: FieldKind::Choice(&[]), ..field });
-    row.choices = words
-        .iter()
-        .map(|(word, why)| match why {
-            Some(why) => Choice::disabled(*word, *why),
-            None => Choice::new(*word),
-        })
-        .collect();
-    row.set(words[0].0);
-    row.disabled = Some(String::new());
     row
 }
 
@@ -85,32 +70,6 @@ fn optional_secret(row: &mut Row) {
     row.field.help = "leave empty to keep the present one";
 }
 
-pub fn create_backup(model: &Model, service: Option<&str>) -> (Form, Vec<Effect>) {
-    let mut all = vec![explained(WHEN, [("on demand", None), ("schedule", Some(NOT_BUILT))])];
-    all.extend(rows(BACKUP_FIELDS));
-    let after_folder = all.iter().position(|r| r.field.key == "folder").map_or(all.len(), |i| i + 1);
-    all.insert(after_folder, explained(TYPE, [("full", None), ("point in time", Some(NOT_BUILT))]));
-    let mut form = Form::new(Purpose::CreateBackup, all);
-    form.advanced_open = false;
-    refresh_choices(model, &mut form);
-    if let Some(service) = service
-        && let Some(row) = form.row_mut("service")
-    {
-        row.set(service);
-    }
-    // The storage its last backup went to is the likeliest.
-    let last = model.data.backups.iter().find(|b| b.service == form.text("service")).map(|b| b.storage.clone());
-    if let Some(storage) = last.filter(|s| model.data.storages.iter().any(|x| x.name == *s))
-        && let Some(row) = form.row_mut("storage")
-    {
-        row.set(storage);
-    }
-    form.focus = form.items().first().copied().unwrap_or(Item::Submit);
-    let mut effects = changed(model, &mut form, "service");
-    effects.extend(changed(model, &mut form, "storage"));
-    (form, effects)
-}
-
 pub fn restore(model: &Model, backup: &str) -> Option<Form> {
     let found = model.backup(backup)?;
     let mut all = rows(RESTORE_FIELDS);
@@ -154,38 +113,10 @@ pub fn refresh_choices(model: &Model, form: &mut Form) {
 
 /// What follows from a changed row: defaults of other rows, and what must be looked up.
 pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
-    if form.purpose != Purpose::CreateBackup {
-        return Vec::new();
+    match form.purpose {
+        Purpose::Create | Purpose::EditSchedule(_) => create::changed(model, form, key),
+        _ => Vec::new(),
     }
-    let mut effects = Vec::new();
-    match key {
-        "service" => {
-            let name = form.text("service").to_owned();
-            if let Some(service) = model.data.services.iter().find(|s| s.name == name) {
-                if form.row("name").is_some_and(|r| !r.touched) {
-                    effects.push(Effect::SuggestName(name.clone()));
-                }
-                let folder = service.cluster.clone().filter(|c| !c.is_empty()).unwrap_or_else(|| name.clone());
-                if let Some(row) = form.row_mut("folder").filter(|r| !r.touched) {
-                    row.set(folder);
-                }
-                if !matches!(model.checks.get(&name), Some(Load::Waiting)) {
-                    effects.push(Effect::CheckService(name.clone()));
-                }
-                if !matches!(model.infos.get(&name), Some(Load::Ready(_))) {
-                    effects.push(Effect::ServiceInfo(name));
-                }
-            }
-        }
-        "storage" => {
-            let name = form.text("storage").to_owned();
-            if model.data.storages.iter().any(|s| s.name == name) {
-                effects.push(Effect::FreeSpace(name));
-            }
-        }
-        _ => {}
-    }
-    effects
 }
 
 /// The request that a filled restore form stands for.

@@ -1,0 +1,315 @@
+//! The one form of everything that makes backups: on demand, by a schedule, and the edit of a schedule.
+//!
+//! Its rows are those of a schedule, of which a backup on demand needs a part; so whatever was typed stays when a
+//! person changes their mind about when.
+
+use chrono::SecondsFormat;
+
+use super::{refresh_choices, row};
+use crate::domain::backup::{BackupType, Model as DataModel};
+use crate::domain::field::{Field, FieldKind};
+use crate::domain::fields::{BACKUP_FIELDS, SCHEDULE_FIELDS};
+use crate::domain::retry::{RetryMode, format_duration};
+use crate::domain::schedule::Schedule;
+use crate::tui::form::{Choice, Form, Item, Purpose, Row};
+use crate::tui::model::{Load, Model};
+use crate::tui::msg::Effect;
+use crate::tui::preview::Preview;
+
+/// The row that decides between a backup now and a schedule, and its words.
+pub const WHEN: &str = "_when";
+pub const ON_DEMAND: &str = "on demand";
+pub const BY_SCHEDULE: &str = "schedule";
+
+const WHEN_FIELD: Field = Field::new(
+    WHEN,
+    "When",
+    FieldKind::Choice(&[ON_DEMAND, BY_SCHEDULE]),
+    "once and now, or again and again by itself",
+)
+.default(ON_DEMAND);
+const FREQUENCY: &str = "_frequency";
+const FREQUENCY_FIELD: Field = Field::new(
+    FREQUENCY,
+    "Frequency",
+    FieldKind::Choice(&["hourly", "daily", "weekly", "monthly", OWN_LINE]),
+    "a proposal; the line below can be changed to anything that crontab knows",
+)
+.default("daily");
+const OWN_LINE: &str = "other";
+const PRESETS: [(&str, &str); 4] =
+    [("hourly", "0 * * * *"), ("daily", "0 2 * * *"), ("weekly", "0 2 * * 0"), ("monthly", "0 2 1 * *")];
+
+/// What the form is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    OnDemand,
+    Schedule,
+}
+
+/// Whether the form, as it is, stands for a schedule.
+pub fn is_schedule(form: &Form) -> bool {
+    form.text(WHEN) == BY_SCHEDULE
+}
+
+/// The form for a new backup or schedule.
+pub fn create(model: &Model, service: Option<&str>, when: When) -> (Form, Vec<Effect>) {
+    let mut form = Form::new(Purpose::Create, all_rows());
+    refresh_choices(model, &mut form);
+    if let Some(row) = form.row_mut(WHEN) {
+        if !model.backups_enabled() {
+            row.choices[0] = Choice::disabled(ON_DEMAND, "backup management is off");
+        }
+        row.set(if when == When::Schedule { BY_SCHEDULE } else { ON_DEMAND });
+    }
+    let mut put = |key: &str, value: &str| {
+        if let Some(row) = form.row_mut(key) {
+            row.set(value);
+        }
+    };
+    if let Some(service) = service {
+        put("service", service);
+    }
+    put("cron", PRESETS[1].1);
+    put("timezone", model.zone.name());
+    // The storage its last backup went to is the likeliest.
+    let last = model.data.backups.iter().find(|b| b.service == form.text("service")).map(|b| b.storage.clone());
+    if let Some(storage) = last.filter(|s| model.data.storages.iter().any(|x| x.name == *s))
+        && let Some(row) = form.row_mut("storage")
+    {
+        row.set(storage);
+    }
+    // Who comes from the schedules has decided about when.
+    let first = if when == When::Schedule { "name" } else { WHEN };
+    form.focus = form.row_at(first).unwrap_or(Item::Submit);
+    let mut effects = changed(model, &mut form, WHEN);
+    effects.extend(changed(model, &mut form, "service"));
+    effects.extend(changed(model, &mut form, "storage"));
+    (form, effects)
+}
+
+/// The same form with a schedule in it.
+pub fn edit_schedule(model: &Model, schedule: &Schedule) -> (Form, Vec<Effect>) {
+    let mut form = Form::new(Purpose::EditSchedule(schedule.name.clone()), all_rows());
+    refresh_choices(model, &mut form);
+    for row in &mut form.rows {
+        if let Some(value) = present(schedule, row.field.key) {
+            row.set(value);
+        }
+        match row.field.key {
+            WHEN => row.disabled = Some(String::new()),
+            // Its backups are called after it.
+            "name" => row.disabled = Some("cannot be changed; a copy can have another".into()),
+            _ => {}
+        }
+    }
+    form.focus = form.row_at("service").unwrap_or(Item::Submit);
+    // A preset whose line it is stands in the row of proposals.
+    let mut effects = changed(model, &mut form, "cron");
+    effects.extend(changed(model, &mut form, "service"));
+    effects.extend(changed(model, &mut form, "storage"));
+    (form, effects)
+}
+
+/// The text of a schedule's field as a form shows it.
+fn present(schedule: &Schedule, key: &str) -> Option<String> {
+    let list = |patterns: &[crate::domain::namespace::Pattern]| {
+        patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let retention = &schedule.retention;
+    Some(match key {
+        WHEN => BY_SCHEDULE.into(),
+        "name" => schedule.name.clone(),
+        "service" => schedule.service.clone(),
+        "storage" => schedule.storage.clone(),
+        "folder" => schedule.folder.clone(),
+        "model" if schedule.model == DataModel::Physical => "physical".into(),
+        "model" => "logical".into(),
+        "type" if schedule.backup_type == BackupType::Pitr => "pitr".into(),
+        "type" => "full".into(),
+        "cron" => schedule.cron.clone(),
+        "timezone" => schedule.timezone.clone(),
+        "start" => schedule.start.to_rfc3339_opts(SecondsFormat::Secs, true),
+        "retention" => retention.count.to_string(),
+        "keep_daily" => retention.keep_daily.to_string(),
+        "keep_weekly" => retention.keep_weekly.to_string(),
+        "keep_monthly" => retention.keep_monthly.to_string(),
+        "keep_yearly" => retention.keep_yearly.to_string(),
+        "keep_within" if retention.keep_within == 0 => String::new(),
+        "keep_within" => format_duration(retention.keep_within),
+        "retry" if schedule.retry.mode == RetryMode::Auto => "auto".into(),
+        "retry" => "manual".into(),
+        "retries" => schedule.retry.retries.to_string(),
+        "retry_interval" => format_duration(schedule.retry.interval),
+        "compression" => schedule.compression.map(|c| c.to_string()).unwrap_or_default(),
+        "include" => list(&schedule.selection.include),
+        "exclude" => list(&schedule.selection.exclude),
+        _ => return None,
+    })
+}
+
+/// The rows of both, in the order in which a person decides.
+fn all_rows() -> Vec<Row> {
+    let mut all = vec![row(WHEN_FIELD)];
+    for field in SCHEDULE_FIELDS {
+        let shared = BACKUP_FIELDS.iter().any(|f| f.key == field.key);
+        let only_if = (!shared).then_some((WHEN, BY_SCHEDULE));
+        if field.key == "cron" {
+            all.push(Row { only_if, ..row(FREQUENCY_FIELD) });
+            all.push(Row { only_if, ..row(Field { label: "Crontab line", ..*field }) });
+        } else {
+            all.push(Row { only_if, ..row(*field) });
+        }
+    }
+    all
+}
+
+/// What follows from a changed row: defaults of other rows, what must be looked up, what the schedule would do.
+pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    match key {
+        WHEN => {
+            // A backup may do without a name of its own, a schedule may not.
+            let fields = if is_schedule(form) { SCHEDULE_FIELDS } else { BACKUP_FIELDS };
+            let field = fields.iter().find(|f| f.key == "name");
+            if let (Some(row), Some(field)) = (form.row_mut("name"), field) {
+                row.field = *field;
+                row.error = None;
+            }
+            effects.extend(propose_name(model, form));
+        }
+        "service" => {
+            effects.extend(propose_name(model, form));
+            effects.extend(service_changed(model, form));
+        }
+        "storage" => {
+            let name = form.text("storage").to_owned();
+            if model.data.storages.iter().any(|s| s.name == name) {
+                effects.push(Effect::FreeSpace(name));
+            }
+        }
+        FREQUENCY => {
+            let line = PRESETS.iter().find(|(word, _)| *word == form.text(FREQUENCY)).map(|(_, line)| *line);
+            if let (Some(row), Some(line)) = (form.row_mut("cron"), line) {
+                row.set(line);
+                row.error = None;
+            }
+            effects.extend(propose_name(model, form));
+        }
+        "cron" => {
+            let word = PRESETS.iter().find(|(_, line)| *line == form.text("cron")).map_or(OWN_LINE, |(word, _)| word);
+            if let Some(row) = form.row_mut(FREQUENCY) {
+                row.set(word);
+            }
+            effects.extend(propose_name(model, form));
+        }
+        "model" => {
+            let physical = form.text("model") == "physical";
+            if let Some(row) = form.row_mut("type") {
+                let pitr = SCHEDULE_FIELDS.iter().find(|f| f.key == "type").and_then(|f| (f.check)("pitr").err());
+                let why = if physical { Some("PITR needs the logical model".to_owned()) } else { pitr };
+                if let Some(choice) = row.choices.iter_mut().find(|c| c.value == "pitr") {
+                    choice.disabled = why;
+                }
+                if physical {
+                    row.set("full");
+                }
+            }
+        }
+        _ => {}
+    }
+    effects.extend(preview(model, form));
+    effects
+}
+
+/// A name for what is being made, unless a person has typed one.
+fn propose_name(model: &Model, form: &mut Form) -> Option<Effect> {
+    let service = form.text("service").to_owned();
+    if form.purpose != Purpose::Create
+        || form.row("name").is_none_or(|r| r.touched)
+        || !model.data.services.iter().any(|s| s.name == service)
+    {
+        return None;
+    }
+    if !is_schedule(form) {
+        return Some(Effect::SuggestName(service));
+    }
+    let often = match form.text(FREQUENCY) {
+        OWN_LINE => "scheduled",
+        word => word,
+    };
+    // Room for a number within the 100 characters of a name.
+    let base: String = format!("{}-{often}", service.chars().take(80).collect::<String>());
+    let taken = |name: &str| model.schedule(name).is_some();
+    let name = (1..)
+        .map(|n| if n == 1 { base.clone() } else { format!("{base}-{n}") })
+        .find(|name| !taken(name))
+        .unwrap_or(base);
+    if let Some(row) = form.row_mut("name") {
+        row.set(name);
+        row.error = None;
+    }
+    None
+}
+
+fn service_changed(model: &Model, form: &mut Form) -> Vec<Effect> {
+    let name = form.text("service").to_owned();
+    let Some(service) = model.data.services.iter().find(|s| s.name == name) else { return Vec::new() };
+    let mut effects = Vec::new();
+    if form.purpose == Purpose::Create {
+        let folder = service.cluster.clone().filter(|c| !c.is_empty()).unwrap_or_else(|| name.clone());
+        if let Some(row) = form.row_mut("folder").filter(|r| !r.touched) {
+            row.set(folder);
+        }
+    }
+    if !matches!(model.checks.get(&name), Some(Load::Waiting)) {
+        effects.push(Effect::CheckService(name.clone()));
+    }
+    if !matches!(model.infos.get(&name), Some(Load::Ready(_))) {
+        effects.push(Effect::ServiceInfo(name));
+    }
+    effects
+}
+
+/// Looks ahead for a schedule: at once what the line means, and as an effect how that fits with the others.
+fn preview(model: &Model, form: &mut Form) -> Option<Effect> {
+    if !is_schedule(form) {
+        form.preview = None;
+        return None;
+    }
+    let next = Preview::of(model, form);
+    let asks = next.asks(model);
+    match &mut form.preview {
+        // Nothing that matters has changed: what is known stays, and nothing is asked twice.
+        Some(known) if known.is_same(&next) => return None,
+        known => *known = Some(Box::new(next)),
+    }
+    asks
+}
+
+/// Puts the proposed time into the crontab line.
+pub fn take_free_slot(model: &Model, form: &mut Form) -> Vec<Effect> {
+    let Some(line) = form.preview.as_ref().and_then(|p| p.free.as_ref()).map(|slot| slot.cron.clone()) else {
+        return Vec::new();
+    };
+    if let Some(row) = form.row_mut("cron") {
+        row.set(line);
+        row.touched = true;
+        row.error = None;
+    }
+    changed(model, form, "cron")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rows_of_a_backup_are_a_part_of_those_of_a_schedule() {
+        for field in BACKUP_FIELDS {
+            let twin = SCHEDULE_FIELDS.iter().find(|f| f.key == field.key);
+            let twin = twin.unwrap_or_else(|| panic!("{} is missing", field.key));
+            assert_eq!(twin.advanced, field.advanced, "{}", field.key);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! What the keys of schedules do, and what the answers about schedules change.
+
+use super::act::{ask, push_form};
+use super::reply::{close_form, fail_form, loaded};
+use super::top_form;
+use crate::domain::schedule::Schedule;
+use crate::domain::text::escape;
+use crate::tui::action::Action;
+use crate::tui::form::Purpose;
+use crate::tui::forms;
+use crate::tui::model::{Layer, Level, Load, Model, Tab, Target};
+use crate::tui::msg::{Effect, Reply};
+use crate::tui::view;
+
+/// Does an action of the schedules that is known to be possible.
+pub(super) fn act(model: &mut Model, action: Action) -> Vec<Effect> {
+    match action {
+        Action::CreateSchedule => {
+            let service = model.target().and_then(|target| model.service_of(&target));
+            let (form, effects) = forms::create(model, service.as_deref(), forms::When::Schedule);
+            push_form(model, Some(form));
+            return effects;
+        }
+        Action::Timeline => {
+            model.timeline.flipped = !model.timeline.flipped;
+            return Vec::new();
+        }
+        Action::TimelineSpan => {
+            // The key that changes the pane brings it as well.
+            if model.shows_timeline() {
+                model.timeline.span = model.timeline.span.other();
+            } else {
+                model.timeline.flipped = !model.timeline.flipped;
+            }
+            return Vec::new();
+        }
+        _ => {}
+    }
+    let Some(schedule) = model.target_schedule().cloned() else { return Vec::new() };
+    let name = schedule.name.clone();
+    match action {
+        Action::EditSchedule => {
+            let (form, effects) = forms::edit_schedule(model, &schedule);
+            push_form(model, Some(form));
+            effects
+        }
+        Action::SwitchSchedule => vec![Effect::SwitchSchedule(name, !schedule.enabled)],
+        Action::RunSchedule => vec![Effect::RunSchedule(name)],
+        Action::CopySchedule => vec![Effect::CopySchedule(name)],
+        Action::CopyScheduleName => vec![Effect::Copy(name)],
+        Action::RemoveSchedule => {
+            let title = format!("Delete the schedule {}?", escape(&name));
+            let lines = vec![
+                "It makes no more backups.".to_owned(),
+                format!("{} stay, and nothing removes them by itself any more.", its_backups(model, &schedule)),
+            ];
+            ask(model, title, lines, "Delete", Effect::RemoveSchedule(name))
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// `Its 7 backups`.
+fn its_backups(model: &Model, schedule: &Schedule) -> String {
+    let count = model.data.backups.iter().filter(|b| b.schedule.as_deref() == Some(schedule.name.as_str())).count();
+    match count {
+        0 => "Its backups".into(),
+        1 => "Its one backup will".into(),
+        n => format!("Its {n} backups"),
+    }
+}
+
+fn is_schedule_form(purpose: &Purpose) -> bool {
+    matches!(purpose, Purpose::Create | Purpose::EditSchedule(_))
+}
+
+/// Takes in an answer about schedules.
+pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
+    match reply {
+        Reply::ScheduleSaved { edited, result: Ok(schedule) } => {
+            close_form(model, is_schedule_form);
+            let what = if edited { "is saved" } else { "is created" };
+            let text = format!("schedule {} {what}: {}", schedule.name, next_words(model, &schedule));
+            model.tell(Level::Good, text, None);
+            know(model, *schedule);
+        }
+        Reply::ScheduleSaved { result: Err(problem), .. } => {
+            fail_form(model, is_schedule_form, "the schedule was not saved", problem);
+        }
+        Reply::ScheduleSwitched { name, result: Ok(schedule) } => {
+            let state = if schedule.enabled { "on" } else { "off" };
+            let text = format!("schedule {name} is {state}: {}", next_words(model, &schedule));
+            model.tell(Level::Good, text, None);
+            know(model, *schedule);
+        }
+        Reply::ScheduleSwitched { name, result: Err(problem) } => {
+            model.tell_problem(&format!("schedule {name} is not switched"), &problem);
+        }
+        Reply::ScheduleCopied { name, result: Ok(copy) } => {
+            let switch = model.keymap.first(Action::SwitchSchedule);
+            let text = format!("{name} is copied as {}, which is off: {switch} switches it on", copy.name);
+            model.tell(Level::Good, text, None);
+            let of = copy.name.clone();
+            know(model, *copy);
+            // The copy is what a person wants to change next.
+            if let Some(at) =
+                model.list(Tab::Schedules).rows.iter().position(|at| model.row_key(Tab::Schedules, *at) == of)
+                && model.tab() == Tab::Schedules
+                && model.layers.is_empty()
+            {
+                model.list_mut(Tab::Schedules).moved = true;
+                model.select(at);
+            }
+        }
+        Reply::ScheduleCopied { name, result: Err(problem) } => {
+            model.tell_problem(&format!("schedule {name} is not copied"), &problem);
+        }
+        Reply::ScheduleRemoved { name, result: Ok(()) } => {
+            model.tell(Level::Good, format!("schedule {name} is deleted, its backups stay"), None);
+            model.data.schedules.retain(|s| s.name != name);
+            model.retention.remove(&name);
+            if matches!(model.layers.last(), Some(Layer::Details { target: Target::Schedule(of), .. }) if *of == name) {
+                model.layers.pop();
+            }
+            changed(model);
+        }
+        Reply::ScheduleRemoved { name, result: Err(problem) } => {
+            model.tell_problem(&format!("schedule {name} is not deleted"), &problem);
+        }
+        Reply::RetentionPlanned { schedule, result } => {
+            model.retention.insert(schedule, loaded(result.map(|plan| *plan)));
+        }
+        Reply::Timeline(result) => model.timeline.runs = Some(loaded(result.map(|timeline| *timeline))),
+        // An answer that is older than what is typed by now is of no use.
+        Reply::Previewed { values, result, free } => {
+            if let Some(preview) = top_form(model, is_schedule_form).and_then(|form| form.preview.as_mut()) {
+                preview.answered(&values, loaded(result.map(|timeline| *timeline)), free);
+            }
+        }
+        _ => {}
+    }
+    Vec::new()
+}
+
+/// Puts a schedule that was just saved into the list, before the store is read again.
+fn know(model: &mut Model, schedule: Schedule) {
+    let name = schedule.name.clone();
+    model.retention.remove(&name);
+    match model.data.schedules.iter_mut().find(|s| s.name == name) {
+        Some(known) => *known = schedule,
+        None => {
+            model.data.schedules.push(schedule);
+            model.data.schedules.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+    }
+    changed(model);
+}
+
+fn changed(model: &mut Model) {
+    model.refresh_rows();
+    model.timeline.forget();
+}
+
+/// `next 22 Nov 02:00`, or why there is none.
+fn next_words(model: &Model, schedule: &Schedule) -> String {
+    match schedule.next_at {
+        Some(at) => format!("next {}", view::when(model, at)),
+        None if !schedule.enabled => "it does not run".into(),
+        None => "it does not run any more".into(),
+    }
+}
+
+/// Whether the page of a schedule is open.
+pub(super) fn is_planned(model: &Model) -> bool {
+    let open = model.layers.iter().rev().find(|l| l.is_page());
+    matches!(open, Some(Layer::Details { target: Target::Schedule(_), .. }))
+}
+
+/// Retention is planned anew for the page that is open, after something it looks at has changed.
+pub(super) fn plan_again(model: &mut Model) -> Vec<Effect> {
+    let open = model.layers.iter().rev().find(|l| l.is_page());
+    let Some(Layer::Details { target: Target::Schedule(name), .. }) = open else { return Vec::new() };
+    let name = name.clone();
+    if matches!(model.retention.get(&name), Some(Load::Waiting)) {
+        Vec::new()
+    } else {
+        vec![Effect::PlanRetention(name)]
+    }
+}

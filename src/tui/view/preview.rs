@@ -1,0 +1,85 @@
+//! What the form of a schedule says about its runs: when the next ones are, what they collide with, what would be free.
+
+use ratatui::text::Line;
+use unicode_width::UnicodeWidthStr;
+
+use super::text::fit;
+use super::timeline::what_is_wrong;
+use crate::domain::retention::Retention;
+use crate::domain::text::{count, escape};
+use crate::domain::timeline::PlannedRun;
+use crate::tui::form::Form;
+use crate::tui::model::{Load, Model};
+use crate::tui::preview::Preview;
+
+/// `next  22 Nov 02:00 · 23 Nov 02:00 · 24 Nov 02:00`, in the zone of the schedule.
+pub fn next_words(model: &Model, preview: &Preview, width: usize) -> String {
+    use chrono::Datelike;
+    let Some(zone) = preview.zone.filter(|_| !preview.next.is_empty()) else {
+        return if preview.words.is_ok() { "no run before the year 2100".into() } else { String::new() };
+    };
+    let year = model.now.with_timezone(&zone).year();
+    let words = |this_year: &str, another: &str| {
+        let local = preview.next.iter().map(|at| at.with_timezone(&zone));
+        let times = local.map(|at| at.format(if at.year() == year { this_year } else { another }).to_string());
+        format!("next  {}", times.collect::<Vec<_>>().join(" · "))
+    };
+    let long = words("%a %d %b %H:%M", "%a %d %b %Y %H:%M");
+    if long.width() <= width { long } else { words("%d %b %H:%M", "%d %b %Y") }
+}
+
+/// `Every day at 02:00, Europe/Paris,`: the beginning of the sentence.
+pub fn when_words(preview: &Preview) -> Option<String> {
+    let words = preview.words.as_ref().ok()?;
+    let mut letters = words.chars();
+    let first: String = letters.next()?.to_uppercase().collect();
+    Some(format!("{first}{}, {},", letters.as_str(), preview.zone?.name()))
+}
+
+/// `the last 7 backups stay`: the end of the sentence.
+pub fn kept_words(form: &Form) -> String {
+    let number = |key: &str| form.text(key).parse::<u32>().unwrap_or(0);
+    let retention = Retention {
+        count: number("retention"),
+        keep_daily: number("keep_daily"),
+        keep_weekly: number("keep_weekly"),
+        keep_monthly: number("keep_monthly"),
+        keep_yearly: number("keep_yearly"),
+        keep_within: crate::domain::retry::parse_duration(form.text("keep_within")).map_or(0, |d| d.as_secs()),
+    };
+    match retention {
+        r if r.keeps_all() => "all of its backups stay".into(),
+        r if r == (Retention { count: r.count, ..Retention::default() }) => match r.count {
+            1 => "only its last backup stays".into(),
+            n => format!("its last {n} backups stay"),
+        },
+        r => format!("kept are {}", super::schedules::rules(&r)),
+    }
+}
+
+/// What its runs collide with, and what would be free.
+pub fn warnings(model: &Model, preview: &Preview, width: usize) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    if let Some(Load::Failed(problem)) = &preview.runs {
+        return vec![Line::styled(fit(&format!("! {}", escape(&problem.message)), width), theme.warn)];
+    }
+    let wrong: Vec<&PlannedRun> =
+        preview.own_runs().filter(|r| !r.overlaps.is_empty() || r.in_production_hours).collect();
+    let Some(first) = wrong.first() else {
+        let looked = matches!(preview.runs, Some(Load::Ready(_))) && preview.own_runs().next().is_some();
+        let text = "✓ overlaps nothing, and lies outside of production hours";
+        return if looked { vec![Line::styled(fit(text, width), theme.ok)] } else { Vec::new() };
+    };
+    let more = match wrong.len() - 1 {
+        0 => String::new(),
+        n => format!(" (and {} more)", count(n as u64)),
+    };
+    // Times of a schedule are times of its own zone, as in the line above.
+    let at = first.at.with_timezone(&preview.zone.unwrap_or(model.zone)).format("%a %d %b %H:%M").to_string();
+    let mut lines = vec![Line::styled(fit(&format!("! {}{more}", what_is_wrong(first, &at)), width), theme.warn)];
+    if let Some(slot) = &preview.free {
+        let text = format!("  free is {}: Ctrl-T takes that", slot.words);
+        lines.push(Line::styled(fit(&text, width), theme.key));
+    }
+    lines
+}

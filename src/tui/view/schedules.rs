@@ -1,0 +1,384 @@
+//! The list of schedules, what stands there when it is empty, and everything about one of them.
+
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
+use super::details::Page;
+use super::table::{Column, left, right};
+use super::text::{age, ago, countdown, fit, job_state, when, when_exactly};
+use crate::domain::backup::{BackupType, Model as DataModel};
+use crate::domain::cron::Cron;
+use crate::domain::job::JobState;
+use crate::domain::retention::{Retention, RetentionPlan};
+use crate::domain::retry::{RetryMode, format_duration};
+use crate::domain::schedule::{LastRun, Schedule};
+use crate::domain::text::{bytes, count, duration, escape};
+use crate::tui::action::Action;
+use crate::tui::model::{Load, Model};
+use crate::tui::preview::NEXT_RUNS;
+
+/// Below this width the switch is a sign only; its word stands in the column of the next run then.
+const NARROW: u16 = 90;
+/// Lines below a narrow list, which say in full what its columns cut short.
+pub const FOOT: u16 = 3;
+
+/// The columns of a list so many columns wide: beyond what all need, names get half of the room.
+pub fn columns(width: u16) -> [Column; 8] {
+    let spare = (width.saturating_sub(80) / 2).min(16);
+    let (switch, name) = if width < NARROW { (left("", 1, 99), 16) } else { (left("ON", 5, 99), 12 + spare) };
+    [
+        switch,
+        left("NAME", name, 98),
+        left("SERVICE", 9 + spare / 4, 7),
+        left("WHAT", 12, 2),
+        left("WHEN", 18, 8).grow(),
+        left("NEXT", 8, 9),
+        left("LAST", 13, 10),
+        right("KEEP", 5, 3),
+    ]
+}
+
+pub fn cells(model: &Model, at: u32, width: u16) -> Vec<(String, Style)> {
+    let theme = &model.theme;
+    let sign_only = |(text, style): (String, Style)| (text.chars().take(1).collect(), style);
+    let Some(schedule) = model.data.schedules.get(at as usize) else { return Vec::new() };
+    let text = if schedule.enabled { theme.text } else { theme.dim };
+    vec![
+        if width < NARROW { sign_only(switch(model, schedule)) } else { switch(model, schedule) },
+        (escape(&schedule.name), text),
+        (escape(&schedule.service), theme.dim),
+        (what(schedule), theme.dim),
+        (escape(model.when.get(at as usize).map_or("", String::as_str)), text),
+        next(model, schedule),
+        last(model, schedule),
+        (keep(&schedule.retention), theme.dim),
+    ]
+}
+
+/// Sign and word of the switch.
+fn switch(model: &Model, schedule: &Schedule) -> (String, Style) {
+    if schedule.enabled { ("● on".into(), model.theme.ok) } else { ("○ off".into(), model.theme.dim) }
+}
+
+/// `logical full`.
+pub fn what(schedule: &Schedule) -> String {
+    let model = match schedule.model {
+        DataModel::Logical => "logical",
+        DataModel::Physical => "physical",
+    };
+    let backup_type = match schedule.backup_type {
+        BackupType::Full => "full",
+        BackupType::Pitr => "pitr",
+    };
+    format!("{model} {backup_type}")
+}
+
+/// When it runs next, or why it does not.
+fn next(model: &Model, schedule: &Schedule) -> (String, Style) {
+    let theme = &model.theme;
+    if schedule.paused_by.is_some() && schedule.enabled {
+        return ("‖ paused".into(), theme.warn);
+    }
+    match schedule.next_at {
+        Some(at) => (until(model, at), theme.text),
+        None if schedule.enabled && !model.backups_enabled() => ("! held".into(), theme.warn),
+        None if schedule.enabled => ("! never".into(), theme.warn),
+        None => ("off".into(), theme.dim),
+    }
+}
+
+/// What the columns of a narrow list cut short, about the selected schedule.
+pub fn foot(model: &Model, width: usize) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let Some(schedule) = model.target_schedule() else { return Vec::new() };
+    let at = model.data.schedules.iter().position(|s| s.name == schedule.name);
+    let words = at.and_then(|i| model.when.get(i)).map_or("", String::as_str);
+    let name = format!("{} backs up {}", escape(&schedule.name), escape(&schedule.service));
+    let next = schedule.next_at.map_or(String::new(), |at| format!(", next {}", when(model, at)));
+    let wrong = schedule.last.as_ref().filter(|l| l.state != JobState::Succeeded).and_then(|l| l.error.as_ref());
+    let last = match wrong {
+        Some(error) => Line::styled(fit(&format!("! {}", escape(error)), width), theme.warn),
+        None => {
+            let text = format!("{} keeps {}", escape(&schedule.storage), rules(&schedule.retention));
+            Line::styled(fit(&text, width), theme.dim)
+        }
+    };
+    vec![
+        Line::styled(fit(&name, width), theme.text),
+        Line::styled(fit(&format!("{}{next}", escape(words)), width), theme.dim),
+        last,
+    ]
+}
+
+/// `in 12 min`, `in 3 h`, `in 6 d`, `now`.
+fn until(model: &Model, at: chrono::DateTime<chrono::Utc>) -> String {
+    // Rounded up, as a person waits: a minute that has begun is a minute.
+    match (at - model.now).num_seconds() {
+        ..=0 => "now".into(),
+        s @ 1..3_600 => format!("in {} min", (s + 59) / 60),
+        s @ 3_600..172_800 => format!("in {} h", s / 3_600),
+        s => format!("in {} d", s / 86_400),
+    }
+}
+
+/// Sign, word and age of the newest run.
+fn last(model: &Model, schedule: &Schedule) -> (String, Style) {
+    let theme = &model.theme;
+    let Some(last) = &schedule.last else { return ("- never ran".into(), theme.dim) };
+    let job = model.job(last.job);
+    match (last.state, job) {
+        (JobState::WaitingRetry, Some(job)) => {
+            let wait = job.next_attempt_at.map_or(String::new(), |at| countdown(model, at));
+            (format!("◌ retry {}", wait.trim_start_matches("in ")), theme.warn)
+        }
+        (JobState::Queued | JobState::Running, Some(job)) => job_state(model, job),
+        (state, _) => {
+            let (sign, style) = sign(model, state);
+            (format!("{sign} {} {}", state.word(), age(model, last.finished_at.unwrap_or(last.at))), style)
+        }
+    }
+}
+
+fn sign(model: &Model, state: JobState) -> (&'static str, Style) {
+    let theme = &model.theme;
+    match state {
+        JobState::Succeeded => ("✓", theme.ok),
+        JobState::Failed => ("✗", theme.error),
+        JobState::Missed => ("!", theme.warn),
+        JobState::Cancelled => ("✗", theme.dim),
+        JobState::Skipped => ("-", theme.warn),
+        JobState::Queued | JobState::Running | JobState::WaitingRetry => ("◌", theme.running),
+    }
+}
+
+/// `all`, `7`, or `7+` when there are other rules besides the number.
+fn keep(retention: &Retention) -> String {
+    let only_count = *retention == (Retention { count: retention.count, ..Retention::default() });
+    match (retention.keeps_all(), only_count, retention.count) {
+        (true, _, _) => "all".into(),
+        (_, true, n) => n.to_string(),
+        (_, false, 0) => "rules".into(),
+        (_, false, n) => format!("{n}+"),
+    }
+}
+
+/// `the last 7, 4 weeks, 12 months, younger than 30d`: every rule.
+pub fn rules(retention: &Retention) -> String {
+    if retention.keeps_all() {
+        return "all of them".into();
+    }
+    let mut parts = Vec::new();
+    if retention.count > 0 {
+        parts.push(format!("the last {}", count(u64::from(retention.count))));
+    }
+    for (n, what) in [
+        (retention.keep_daily, "day"),
+        (retention.keep_weekly, "week"),
+        (retention.keep_monthly, "month"),
+        (retention.keep_yearly, "year"),
+    ] {
+        if n > 0 {
+            parts.push(format!("one for each of {n} {what}{}", super::chrome::plural(n as usize)));
+        }
+    }
+    if retention.keep_within > 0 {
+        parts.push(format!("those younger than {}", format_duration(retention.keep_within)));
+    }
+    parts.join(", ")
+}
+
+/// What leads to the first schedule.
+pub fn empty(model: &Model) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let services = !model.data.services.is_empty();
+    let storages = !model.data.storages.is_empty();
+    let mut lines = vec![
+        Line::styled("No schedule yet", theme.title),
+        Line::raw(""),
+        Line::raw("A schedule makes backups by itself, keeps as many of them as you say,"),
+        Line::raw("and tries again when one fails."),
+        Line::raw(""),
+    ];
+    if model.look.read_only {
+        lines.push(Line::styled("This session is read-only: it shows what others do.", theme.warn));
+        return lines;
+    }
+    let step = match (services, storages) {
+        (false, _) => "adds a service first: the replica set to back up",
+        (true, false) => "adds a storage first: the place for the backups",
+        (true, true) => "creates the first one: what, when, and how many to keep",
+    };
+    let both = services && storages;
+    let create = if both { format!("Enter {}", model.keymap.first(Action::CreateSchedule)) } else { "Enter".into() };
+    lines.push(Line::from(vec![Span::styled(create, theme.key), Span::styled(format!("  {step}"), theme.dim)]));
+    lines
+}
+
+impl Page<'_> {
+    /// Everything about a schedule: what is wrong first.
+    pub(super) fn schedule(&mut self, name: &str) {
+        let model = self.model;
+        let theme = &model.theme;
+        let Some(schedule) = model.schedule(name) else {
+            return self.gone(&format!("The schedule {name} is gone."));
+        };
+        self.title(name);
+        let (state, style) = switch(model, schedule);
+        self.fact_styled("State", Span::styled(state, style));
+        if let Some(id) = schedule.paused_by.filter(|_| schedule.enabled) {
+            let text = format!("‖ paused by the restore of job {id}; it goes on by itself afterwards");
+            self.fact_styled("", Span::styled(text, theme.warn));
+        }
+        if schedule.enabled && !model.backups_enabled() {
+            let text = "! backup management is off: nothing runs until backup.enabled is true (Settings, General)";
+            self.fact_styled("", Span::styled(text, theme.warn));
+        }
+        let at = model.data.schedules.iter().position(|s| s.name == name);
+        let words = at.and_then(|i| model.when.get(i)).map_or("", String::as_str);
+        self.fact("When", escape(words));
+        self.fact("Crontab line", format!("{}   in {}", escape(&schedule.cron), escape(&schedule.timezone)));
+        self.next_runs(schedule);
+        self.last_run(schedule);
+        self.heading("What");
+        self.fact("Service", escape(&schedule.service));
+        let folder =
+            if schedule.folder.is_empty() { String::new() } else { format!(" / {}", escape(&schedule.folder)) };
+        self.fact("Storage", format!("{}{folder}", escape(&schedule.storage)));
+        self.fact("Model", what(schedule).replace(' ', ", "));
+        let patterns = |list: &[crate::domain::namespace::Pattern]| {
+            list.iter().map(|p| escape(&p.to_string())).collect::<Vec<_>>().join(", ")
+        };
+        if !schedule.selection.include.is_empty() {
+            self.fact("Included", patterns(&schedule.selection.include));
+        }
+        if !schedule.selection.exclude.is_empty() {
+            self.fact("Excluded", patterns(&schedule.selection.exclude));
+        }
+        if let Some(compression) = schedule.compression {
+            self.fact("Compression", compression.to_string());
+        }
+        let retry = match schedule.retry.mode {
+            RetryMode::Manual => "by hand".to_owned(),
+            RetryMode::Auto => {
+                format!("up to {} times, {} apart", schedule.retry.retries, duration(schedule.retry.interval))
+            }
+        };
+        self.fact("Retry", retry);
+        self.fact("Start", when_exactly(model, schedule.start));
+        self.fact("Created", when_exactly(model, schedule.created_at));
+        self.heading("Retention");
+        self.fact("Kept", rules(&schedule.retention));
+        match model.retention.get(name) {
+            Some(Load::Ready(plan)) => self.retention(plan),
+            Some(Load::Waiting) => self.text("Looking at its backups…", theme.dim),
+            Some(Load::Failed(problem)) => self.text(&problem.message, theme.error),
+            None => self.text("Enter shows what would go, and why each other one stays.", theme.dim),
+        }
+    }
+
+    fn next_runs(&mut self, schedule: &Schedule) {
+        let model = self.model;
+        let (zone, cron) = (schedule.timezone.parse::<chrono_tz::Tz>(), Cron::parse(&schedule.cron));
+        let (Ok(zone), Ok(cron)) = (zone, cron) else { return };
+        if schedule.next_at.is_none() {
+            return self.fact("Next runs", "none while it is off");
+        }
+        let mut after = schedule.next_at.map_or(model.now, |at| at - chrono::TimeDelta::seconds(1));
+        for i in 0..NEXT_RUNS {
+            let Some(at) = cron.next_after(zone, after) else { break };
+            self.fact(if i == 0 { "Next runs" } else { "" }, when_exactly(model, at));
+            after = at;
+        }
+    }
+
+    fn last_run(&mut self, schedule: &Schedule) {
+        let model = self.model;
+        let Some(last) = &schedule.last else { return self.fact("Last run", "it never ran") };
+        let job = model.job(last.job).filter(|j| !j.state.is_finished());
+        match job {
+            Some(job) => {
+                let (state, style) = job_state(model, job);
+                self.fact_styled("Last run", Span::styled(state, style));
+            }
+            None => {
+                let (sign, style) = sign(model, last.state);
+                let text = format!("{sign} {} {}", last.state.word(), ago(model, last.finished_at.unwrap_or(last.at)));
+                self.fact_styled("Last run", Span::styled(text, style));
+            }
+        }
+        self.fact("", format!("job {}, due {}", last.job, when_exactly(model, last.at)));
+        if let Some(backup) = &last.backup {
+            self.fact("", format!("backup {}", escape(backup)));
+        }
+        self.last_error(last);
+    }
+
+    fn last_error(&mut self, last: &LastRun) {
+        let model = self.model;
+        let Some(error) = &last.error else { return };
+        self.fact_styled("Error", Span::styled(escape(error), model.theme.error));
+        let job = model.job(last.job);
+        if let Some(hint) = job.and_then(|j| j.hint.as_deref()) {
+            self.fact_styled("What to do", Span::styled(escape(hint), model.theme.warn));
+        }
+        if last.state == JobState::Failed {
+            let key = model.keymap.first(Action::RetryRun);
+            self.fact("Retry", format!("{key} tries job {} again", last.job));
+        }
+    }
+
+    /// What would go, and why each other one stays.
+    fn retention(&mut self, plan: &RetentionPlan) {
+        let model = self.model;
+        let theme = &model.theme;
+        if plan.backups.is_empty() {
+            return self.text("It has no backups yet.", theme.dim);
+        }
+        let going = plan.going().count();
+        let text = match going {
+            0 => format!("All {} stay:", plan.backups.len()),
+            n => format!("{n} of {} go{} next, the others stay:", plan.backups.len(), if n == 1 { "es" } else { "" }),
+        };
+        self.text(&text, theme.text);
+        let name_width = self.width.saturating_sub(34).clamp(12, 44);
+        for backup in &plan.backups {
+            let (sign, word, style) =
+                if backup.keep { ("✓", "stays", theme.ok) } else { ("✗", "goes", theme.warn) };
+            let name = fit(&escape(&backup.name), name_width);
+            let pad = " ".repeat(name_width.saturating_sub(unicode_width::UnicodeWidthStr::width(name.as_str())));
+            self.lines.push(Line::from(vec![
+                Span::styled(format!("{sign} {word:<5} "), style),
+                Span::raw(format!("{name}{pad}  ")),
+                Span::raw(format!("{:>8}  ", backup.size_bytes.map_or("-".into(), bytes))),
+                Span::styled(when(model, backup.at), theme.dim),
+            ]));
+            for part in super::text::wrap(&escape(&backup.reasons.join("; ")), self.width.saturating_sub(8)) {
+                self.lines.push(Line::styled(format!("        {part}"), theme.dim));
+            }
+        }
+    }
+
+    /// A schedule in one line, for the page of its service.
+    pub(super) fn schedule_line(&mut self, at: usize) {
+        let model = self.model;
+        let Some(schedule) = model.data.schedules.get(at) else { return };
+        let (switch, switch_style) = switch(model, schedule);
+        let (next, next_style) = next(model, schedule);
+        let (last, last_style) = last(model, schedule);
+        let words = model.when.get(at).map_or("", String::as_str);
+        let rest = self.width.saturating_sub(40);
+        let (name_width, when_width) = (rest / 2, rest - rest / 2);
+        let cell = |text: &str, width: usize| {
+            let text = fit(text, width);
+            let pad = width.saturating_sub(unicode_width::UnicodeWidthStr::width(text.as_str()));
+            format!("{text}{}  ", " ".repeat(pad))
+        };
+        self.lines.push(Line::from(vec![
+            Span::styled(cell(&switch, 5), switch_style),
+            Span::raw(cell(&escape(&schedule.name), name_width)),
+            Span::styled(cell(&escape(words), when_width), model.theme.dim),
+            Span::styled(cell(&next, 9), next_style),
+            Span::styled(fit(&last, 16), last_style),
+        ]));
+    }
+}
