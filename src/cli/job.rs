@@ -133,7 +133,8 @@ fn table(context: &Context, jobs: &[Job]) -> Table {
             kind(job.kind).into(),
             job.state.word().into(),
             job.service.clone().unwrap_or_default(),
-            job.backup.clone().unwrap_or_default(),
+            // A run that was not made has no backup, and retention deletes several.
+            job.backup.clone().or_else(|| job.schedule.as_ref().map(|s| format!("schedule {s}"))).unwrap_or_default(),
             done(job),
             context.out.minute(Some(job.created_at)),
             took(job).unwrap_or_default(),
@@ -165,6 +166,7 @@ fn pairs(context: &Context, job: &Job) -> Pairs {
         .some("storage", job.storage.clone())
         .some("backup", job.backup.clone())
         .some("schedule", job.schedule.clone())
+        .some("due", job.due_at.map(|at| out.time(at)))
         .some("phase", Some(job.phase.clone()).filter(|p| !p.is_empty() && !job.state.is_finished()))
         .some("bytes", of(p.bytes_done, p.bytes_total, bytes))
         .some("objects", of(p.objects_done, p.objects_total, count))

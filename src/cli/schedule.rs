@@ -42,7 +42,7 @@ pub fn command() -> Command {
         .subcommand(Command::new("show").about("Show a schedule").arg(name()))
         .subcommand(Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(flags(&fields)))
         .subcommand(Command::new("remove").about("Forget a schedule; its backups stay").arg(name()))
-        .subcommand(Command::new("enable").about("Switch a schedule on; makes up for nothing").arg(name()))
+        .subcommand(Command::new("enable").about("Switch a schedule on; runs of the past are not made").arg(name()))
         .subcommand(Command::new("disable").about("Switch a schedule off").arg(name()))
         .subcommand(
             Command::new("copy")

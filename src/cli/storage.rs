@@ -166,6 +166,7 @@ fn pairs(context: &Context, s: &StorageView) -> Pairs {
         pairs = pairs.some(field.key, s.config.get(field.key).cloned());
     }
     pairs
+        .add("schedules", count(s.schedules))
         .add("backups", count(s.backups))
         .add("size", bytes(s.bytes))
         .add("last test", last_test(context, s))

@@ -4,7 +4,7 @@
 //! decided change in one transaction, so that neither a crash nor a second daemon makes a run twice or loses one.
 //! Whether a schedule is paused is never kept here: it follows from the jobs.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::jobs::{self, NewJob, must_exist, unfinished};
@@ -87,7 +87,7 @@ impl Store {
                 "INSERT INTO schedules (name, service, storage, folder, type, model, selection, cron, timezone, start,
                     retention, retry, enabled, created_at, decided_until)
                  VALUES (?1, ?2, ?3, '', '', '', '', '', '', 0, '', '', 0, ?4, ?5)",
-                params![name, schedule.service, schedule.storage, millis(now()), millis(nothing_before(schedule))],
+                params![name, schedule.service, schedule.storage, millis(now()), millis(now())],
             )?;
             update(t, schedule)?;
             get(t, name)
@@ -108,7 +108,7 @@ impl Store {
             let calendar = |s: &Schedule| (s.cron.clone(), s.timezone.clone(), s.start);
             let turned_on = after.enabled && !before.enabled;
             if turned_on || calendar(&after) != calendar(&before) {
-                decided(t, name, nothing_before(&after))?;
+                decided(t, name, now())?;
             }
             get(t, name)
         })
@@ -245,11 +245,6 @@ pub fn must_be_free(t: &Transaction<'_>, column: &str, name: &str) -> Result<()>
     let others = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
     Err(Error::new(ErrorKind::Conflict, format!("{column} {} is in use by schedule {first}{others}", escape(name)))
         .hint(format!("mongokeep schedule remove {first}, or let it use another one: mongokeep schedule edit {first}")))
-}
-
-/// What can be decided first: neither the past nor what lies before the start. A run that is due at the start is made.
-fn nothing_before(schedule: &Schedule) -> DateTime<Utc> {
-    now().max(schedule.start - TimeDelta::milliseconds(1))
 }
 
 fn decided(t: &Transaction<'_>, name: &str, until: DateTime<Utc>) -> Result<()> {
