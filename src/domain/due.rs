@@ -63,6 +63,8 @@ pub struct Situation {
     pub ahead_for: TimeDelta,
 }
 
+/// A run that is later than this was not made at its time, whatever the grace period.
+pub const PROMPT: TimeDelta = TimeDelta::minutes(1);
 /// How long a mark that is far ahead is left alone.
 pub const SETTLE: TimeDelta = TimeDelta::minutes(15);
 /// Runs that were made by a clock which was ahead by more than this do not count as made when their time comes.
@@ -136,7 +138,7 @@ pub fn decide(calendar: &Calendar, s: &Situation) -> Due {
     // Runs before the newest one that nobody decided.
     let earlier = calendar.runs(s.decided_until, newest - TimeDelta::seconds(1)).take(MOST_COUNTED).count();
     let late = s.now - newest;
-    if late > s.grace {
+    if late > s.grace.max(PROMPT) {
         let reason = format!(
             "{}, and it was {} late when the grace period is {}{}",
             absence(s, newest),

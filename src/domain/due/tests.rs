@@ -112,6 +112,18 @@ fn later_than_the_grace_period_they_are_only_listed() {
 }
 
 #[test]
+fn without_a_grace_period_only_late_runs_are_missed() {
+    let nightly = calendar("0 2 * * *", "UTC");
+    let none = Situation { grace: TimeDelta::zero(), ..situation("2026-11-20T02:00:00Z", "2026-11-21T02:00:00.150Z") };
+    assert_eq!(told(&decide(&nightly, &none)), ["21 02:00 run"]);
+    let late = Situation { now: at("2026-11-21T02:05:00Z"), ..none };
+    assert_eq!(
+        told(&decide(&nightly, &late)),
+        ["21 02:00 missed: the daemon was not running, and it was 5m late when the grace period is 0s"]
+    );
+}
+
+#[test]
 fn a_run_that_finds_the_previous_one_going_is_skipped() {
     let nightly = calendar("0 2 * * *", "UTC");
     let going = Situation { unfinished: Some(41), ..situation("2026-11-20T02:00:00Z", "2026-11-21T02:00:00Z") };
