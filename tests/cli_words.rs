@@ -61,7 +61,6 @@ fn what_is_not_built_says_so() {
         "storage add b --type azure --container c",
         "storage add b --type gcs",
         "backup create --service a --storage t --model physical",
-        "settings set notify.command x",
     ] {
         let run = home.run(&words(args));
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{args}: {}", run.stderr);
@@ -104,6 +103,12 @@ fn values_that_can_never_be_accepted_name_their_flag() {
         ("storage add x --type tape".into(), "type"),
         ("settings set jobs.concurrency 0".into(), "jobs.concurrency"),
         ("settings set backup.compression lz4".into(), "backup.compression"),
+        ("settings set notify.command alert".into(), "notify.command"),
+        ("settings set notify.webhook_url example.com/x".into(), "notify.webhook_url"),
+        ("settings set notify.webhook_secret_file secret".into(), "notify.webhook_secret_file"),
+        ("settings set notify.on sometimes".into(), "notify.on"),
+        ("settings set notify.stale_services a".into(), "notify.stale_services"),
+        ("settings set notify.storage_full_percent 101".into(), "notify.storage_full_percent"),
     ] {
         let run = home.run(&words(&args));
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{args}: {}", run.stderr);

@@ -338,7 +338,8 @@ fn the_daemon_status_says_what_runs_next() {
     assert!(status.contains("2041-01-01 00:00:00 +00:00 (nightly)"), "{status}");
     let keys = json_of(&home, "daemon status");
     let keys: Vec<_> = keys.as_object().unwrap().keys().cloned().collect();
-    assert_eq!(keys, ["running", "pid", "version", "started_at", "jobs_running", "services_sliced"]);
+    let told = ["running", "pid", "version", "started_at", "jobs_running", "services_sliced", "services", "warnings"];
+    assert_eq!(keys, told);
     good(&home, "daemon stop");
     let status = good(&home, "daemon status").stdout;
     assert!(status.contains("although schedule nightly is on"), "{status}");

@@ -1,14 +1,18 @@
 //! `mongokeep daemon`: the process that runs jobs.
 
+use chrono::Utc;
 use clap::{ArgMatches, Command};
+use serde_json::json;
 
 use super::args::{given, switch};
 use super::context::{Context, blocking};
 use super::table::Pairs;
 use super::tree::group;
-use crate::client::{Client, DaemonStatus};
+use crate::client::{Client, DaemonStatus, ServiceView};
 use crate::domain::schedule::Schedule;
-use crate::error::{Error, Result};
+use crate::domain::text::{duration, escape};
+use crate::domain::warning::WarningKind;
+use crate::error::{Error, ErrorKind, Result};
 
 pub fn command() -> Command {
     group("daemon", "The process that runs jobs; it is started when needed")
@@ -17,7 +21,9 @@ pub fn command() -> Command {
                 .about("Run in the foreground, for systemd")
                 .arg(switch("background", "as it is started when needed: ends when idle").hide(true)),
         )
-        .subcommand(Command::new("status").about("Say whether it runs"))
+        .subcommand(
+            Command::new("status").about("Say whether it runs, how old the last good backups are, and what is wrong"),
+        )
         .subcommand(Command::new("stop").about("End it; returns when it is gone"))
 }
 
@@ -42,8 +48,56 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let status = blocking(&client, Client::daemon_status).await?;
     let mut schedules = client.schedules()?;
     schedules.retain(|s| s.enabled);
-    context.out.result(&status, || text(context, &status, &schedules))?;
+    if matches.subcommand_name() == Some("stop") {
+        context.out.result(&status, || text(context, &status, &schedules))?;
+        return Ok(0);
+    }
+    let (services, warnings) = (client.services()?, client.warnings()?);
+    let mut value =
+        serde_json::to_value(&status).map_err(|e| Error::new(ErrorKind::Internal, "writing the status").source(e))?;
+    // Without a daemon, scripts are promised this one key and no other.
+    if let Some(object) = value.as_object_mut().filter(|_| status.running) {
+        object.insert("services".into(), services.iter().map(last_good).collect());
+        object.insert("warnings".into(), json!(warnings));
+    }
+    context.out.result(&value, || {
+        let mut shown = text(context, &status, &schedules);
+        let words: Vec<String> = services.iter().map(|s| format!("{}: {}", s.name, age(s))).collect();
+        section(&mut shown, "last good backups", &words);
+        // That no daemon runs is said above.
+        let others = warnings.into_iter().filter(|w| w.kind != WarningKind::NoDaemon);
+        let words: Vec<String> = others.map(|w| w.text).collect();
+        section(&mut shown, "warnings", &words);
+        shown
+    })?;
     Ok(0)
+}
+
+fn section(shown: &mut String, title: &str, lines: &[String]) {
+    if lines.is_empty() {
+        return;
+    }
+    shown.push_str(&format!("\n{title}\n"));
+    for line in lines {
+        shown.push_str(&format!("  {}\n", escape(line)));
+    }
+}
+
+fn seconds_ago(service: &ServiceView) -> Option<u64> {
+    let at = service.last_good_backup_at?;
+    Some(u64::try_from((Utc::now() - at).num_seconds()).unwrap_or(0))
+}
+
+fn last_good(service: &ServiceView) -> serde_json::Value {
+    json!({
+        "service": service.name,
+        "last_good_backup_at": service.last_good_backup_at,
+        "age_seconds": seconds_ago(service),
+    })
+}
+
+fn age(service: &ServiceView) -> String {
+    seconds_ago(service).map_or_else(|| "none".to_owned(), |seconds| format!("{} ago", duration(seconds)))
 }
 
 fn text(context: &Context, status: &DaemonStatus, on: &[Schedule]) -> String {

@@ -102,7 +102,7 @@ async fn command(context: &Context, matches: &ArgMatches) -> Result<u8> {
         Some(("schedule", sub)) => schedule::run(context, sub).await,
         Some(("job", sub)) => job::run(context, sub).await,
         Some(("daemon", sub)) => daemon::run(context, sub).await,
-        Some(("settings", sub)) => settings::run(context, sub),
+        Some(("settings", sub)) => settings::run(context, sub).await,
         Some((name @ "pitr", _)) => Err(args::not_built(name)),
         _ => Err(Error::new(ErrorKind::Internal, "a command without its code")),
     }

@@ -12,6 +12,7 @@ use super::tree::group;
 use crate::config::Settings;
 use crate::domain::field::FieldKind;
 use crate::domain::fields::SETTING_FIELDS;
+use crate::domain::notification::Channel;
 use crate::domain::retry::parse_duration;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
@@ -29,16 +30,27 @@ pub fn command() -> Command {
                 .arg(positional("key", "KEY", "for example backup.compression"))
                 .arg(Arg::new("value").value_name("VALUE").required(true).allow_hyphen_values(true)),
         )
+        .subcommand(
+            Command::new("test-notification").about("Send a test notice; exit 1 when it does not arrive").arg(
+                positional("channel", "command|webhook", "by which it is sent").value_parser(["command", "webhook"]),
+            ),
+        )
         .subcommand(Command::new("path").about("Print where config.toml is"))
 }
 
-pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let out = &context.out;
     let Some((verb, sub)) = matches.subcommand() else { return Ok(2) };
     match verb {
         "path" => {
             let path = context.home.settings_file().display().to_string();
             out.result(&json!({"path": path}), || format!("{}\n", escape(&path)))?;
+        }
+        "test-notification" => {
+            let channel: Channel =
+                needed(sub, "channel")?.parse().map_err(|why: String| Error::invalid("channel", why))?;
+            let told = context.client()?.test_notification(channel).await?;
+            out.result(&told, || format!("{}\n", escape(&told.detail)))?;
         }
         "set" => {
             let (key, text) = (needed(sub, "key")?, needed(sub, "value")?);

@@ -161,6 +161,8 @@ mod tests {
             settings get ui.theme
             settings set ui.theme x
             settings path
+            settings test-notification command
+            settings test-notification webhook
             demo --headless
             --home /x -o json --read-only -q -v service list
             service list --home /x -o json --read-only -q -vv

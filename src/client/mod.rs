@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result, io};
 use crate::store::{Access, SchemaState, Store};
 
 mod backups;
+mod notifications;
 mod restores;
 mod retention;
 mod schedules;
@@ -26,6 +27,8 @@ mod services;
 mod storages;
 mod sync;
 mod timeline;
+
+pub use notifications::Told;
 
 /// Texts of fields by key, as a form or the command line collected them; lists have several texts.
 pub type Values = BTreeMap<String, Vec<String>>;

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result, io};
 mod filesystem;
 mod settings;
 
-pub use settings::Settings;
+pub use settings::{Notify, Settings};
 
 /// The folders of one installation. With `--home DIR` all lie below it.
 #[derive(Debug, Clone, PartialEq, Eq)]

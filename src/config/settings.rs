@@ -4,6 +4,7 @@
 //! an error that names file, line and key, never a silent default; a key nobody knows is a warning, because it may
 //! belong to a newer version.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,9 +14,12 @@ use toml_edit::{DocumentMut, Item, Table, Value};
 
 use super::Home;
 use crate::domain::backup::Compression;
+use crate::domain::command_line;
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::{NOT_BUILT, SETTING_FIELDS};
+use crate::domain::fields::SETTING_FIELDS;
+use crate::domain::notification::{Event, parse_events};
 use crate::domain::text::escape;
+use crate::domain::warning::{StaleAfter, parse_stale_services};
 use crate::error::{Error, ErrorKind, Result, io};
 
 /// The settings as they are in the file, checked.
@@ -24,6 +28,19 @@ pub struct Settings {
     values: Vec<(&'static str, String)>,
     /// Keys in the file that this version does not know, as sentences.
     pub warnings: Vec<String>,
+}
+
+/// Who is told what.
+#[derive(Debug, Clone, Default)]
+pub struct Notify {
+    /// The program and its arguments; empty: none.
+    pub command: Vec<String>,
+    pub webhook_url: Option<String>,
+    pub webhook_secret_file: Option<PathBuf>,
+    pub on: BTreeSet<Event>,
+    pub stale_after: StaleAfter,
+    /// 0: never.
+    pub storage_full_percent: u64,
 }
 
 impl Settings {
@@ -135,6 +152,22 @@ impl Settings {
         Some(self.text("production_hours")).filter(|hours| !hours.is_empty())
     }
 
+    pub fn notify(&self) -> Notify {
+        let some = |key: &str| Some(self.text(key)).filter(|text| !text.is_empty());
+        // All of them were checked when they were read.
+        Notify {
+            command: some("notify.command").and_then(|text| command_line::words(&text).ok()).unwrap_or_default(),
+            webhook_url: some("notify.webhook_url"),
+            webhook_secret_file: some("notify.webhook_secret_file").map(PathBuf::from),
+            on: parse_events(&self.text("notify.on")).unwrap_or_default(),
+            stale_after: StaleAfter {
+                hours: self.number("notify.stale_hours"),
+                of_service: parse_stale_services(&self.text("notify.stale_services")).unwrap_or_default(),
+            },
+            storage_full_percent: self.number("notify.storage_full_percent"),
+        }
+    }
+
     /// Changes one setting in the file, keeping comments and order. The file is replaced as a whole or not at all.
     ///
     /// Errors: `NotFound` for an unknown key, `Invalid` for a value that cannot be.
@@ -166,9 +199,6 @@ fn field(key: &str) -> Option<&'static Field> {
 }
 
 fn known(key: &str) -> Result<&'static Field> {
-    if key.starts_with("notify.") {
-        return Err(Error::new(ErrorKind::Unsupported, format!("{}: notifications are {NOT_BUILT}", escape(key))));
-    }
     field(key).ok_or_else(|| Error::not_found("setting", escape(key)).hint("mongokeep settings get lists all of them"))
 }
 
@@ -275,7 +305,7 @@ mod tests {
             ["config.toml:3: unknown setting backup.colour", "config.toml:5: unknown setting new.x"]
         );
         assert_eq!(settings.get("backup.bogus").unwrap_err().kind(), ErrorKind::NotFound);
-        assert_eq!(settings.get("notify.command").unwrap_err().kind(), ErrorKind::Unsupported);
+        assert_eq!(settings.get("notify.bogus").unwrap_err().kind(), ErrorKind::NotFound);
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod delete;
 pub mod facts;
 pub mod folder;
 pub mod lock;
+pub mod notify;
 mod progress;
 mod recover;
 mod restore;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::lock::{DaemonLock, Stage};
+use super::notify::Telling;
 use super::scheduler::Scheduler;
 use super::{STOP_LIMIT, blocking, recover, task};
 use crate::config::{Home, Settings};
@@ -48,11 +49,13 @@ struct Runner {
     seen: Option<u64>,
     retry_due: Option<chrono::DateTime<Utc>>,
     idle_since: Instant,
+    telling: Telling,
 }
 
 pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -> Result<()> {
     let home_id = store.home_id()?;
     let env = Env { home, store, home_id, stopping: Arc::new(AtomicBool::new(false)) };
+    let telling = Telling::start(&env);
     let mut runner = Runner {
         env,
         lock,
@@ -64,6 +67,7 @@ pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -
         seen: None,
         retry_due: None,
         idle_since: Instant::now(),
+        telling,
     };
     let listen = |kind| signal(kind).map_err(|e| io("listening for signals", e));
     let (mut term, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -78,6 +82,7 @@ pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -
         }
         if background && runner.may_go_idle().await {
             info!("nothing to do for {} s", IDLE_LIMIT.as_secs());
+            runner.telling.end().await;
             return Ok(());
         }
         tokio::select! {
@@ -208,7 +213,8 @@ impl Runner {
             return false;
         }
         let store = self.env.store.clone();
-        let work = move || Ok(store.jobs_unfinished()? + store.schedules_enabled()?);
+        let work =
+            move || Ok(store.jobs_unfinished()? + store.schedules_enabled()? + u64::from(!store.outbox_is_empty()?));
         if blocking(work).await.is_ok_and(|n| n == 0) {
             return true;
         }
@@ -229,8 +235,12 @@ impl Runner {
         if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
             warn!("jobs did not end within {} s and are left to the next daemon", STOP_LIMIT.as_secs());
             // They may still be writing until the process is gone, so the lock must not be free before.
+            self.telling.end().await;
             std::mem::forget(self.lock);
+            return Ok(());
         }
+        // Before the lock is free: the next daemon would tell it too.
+        self.telling.end().await;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::field::{Field, FieldKind};
-use super::{backup, cron, hours, name, namespace, retry, uri};
+use super::{backup, command_line, cron, hours, name, namespace, notification, retry, uri, warning};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A MongoDB deployment.
@@ -290,6 +290,51 @@ pub const SETTING_FIELDS: &[Field] = &[
         "08:00-18:00 or Mon-Fri 08:00-18:00, in which a full backup is unwelcome; empty: none",
     )
     .check(hours_rule),
+    Field::new(
+        "notify.command",
+        "Command",
+        FieldKind::Text,
+        "/path/of/program and its arguments, without a shell; it reads a notice as JSON on standard input",
+    )
+    .check(command_line::check),
+    Field::new("notify.webhook_url", "Webhook", FieldKind::Text, "https://... that each notice is posted to as JSON")
+        .check(webhook_rule),
+    Field::new(
+        "notify.webhook_secret_file",
+        "Webhook secret file",
+        FieldKind::Path,
+        "a file (mode 0600) whose text is sent in the header X-Mongokeep-Secret",
+    )
+    .check(absolute_rule),
+    Field::new(
+        "notify.on",
+        "Notify on",
+        FieldKind::Text,
+        "failure, success, missed, retention_failure, stale, storage_full",
+    )
+    .default("failure, missed, retention_failure, stale, storage_full")
+    .check(events_rule),
+    Field::new(
+        "notify.stale_hours",
+        "Stale after",
+        FieldKind::Integer(0, 1_000_000),
+        "hours without a good backup of a service before it is called stale; 0: never",
+    )
+    .default("192"),
+    Field::new(
+        "notify.stale_services",
+        "Stale by service",
+        FieldKind::Text,
+        "SERVICE=HOURS, ... where it is not the same for all",
+    )
+    .check(stale_rule),
+    Field::new(
+        "notify.storage_full_percent",
+        "Storage full at",
+        FieldKind::Integer(0, 100),
+        "percent of the disk of a storage in use; 0: never",
+    )
+    .default("90"),
     Field::new("ui.theme", "Theme", FieldKind::Text, "name of a theme").default("default").check(plain_rule),
     Field::new("ui.motion", "Motion", FieldKind::Bool, "spinners move").default("true"),
     Field::new("ui.mouse", "Mouse", FieldKind::Bool, "clicks and the wheel work").default("true"),
@@ -395,6 +440,30 @@ fn path_rule(text: &str) -> Result<(), String> {
         return Err("cannot contain a zero byte".into());
     }
     Ok(())
+}
+
+fn absolute_rule(text: &str) -> Result<(), String> {
+    path_rule(text)?;
+    if text.starts_with('/') { Ok(()) } else { Err("must be an absolute path".into()) }
+}
+
+/// The path of a webhook is often its key; a password in front of the host would be one more secret in a plain file.
+fn webhook_rule(text: &str) -> Result<(), String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let Some(rest) = rest else { return Err("begins with https:// or http://".into()) };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if host.is_empty() || host.contains('@') || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err("is not https://host/path; a secret belongs into notify.webhook_secret_file".into());
+    }
+    Ok(())
+}
+
+fn events_rule(text: &str) -> Result<(), String> {
+    notification::parse_events(text).map(drop)
+}
+
+fn stale_rule(text: &str) -> Result<(), String> {
+    warning::parse_stale_services(text).map(drop)
 }
 
 /// The rules of S3 are stricter for new buckets than for old ones; this keeps out what could be read as something else.
@@ -521,6 +590,10 @@ mod tests {
         for bad in ["ab", "a/b", "a..b", "a b c"] {
             assert!(bucket_rule(bad).is_err(), "{bad}");
         }
+        for bad in ["h/x", "https:///x", "https://u:p@h/x", "https://h/a b", "ftp://h"] {
+            assert!(webhook_rule(bad).is_err(), "{bad}");
+        }
+        assert!(webhook_rule("https://hooks.example.com/T0/B0?x=1").is_ok());
         assert!(hours_rule("08:00-18:30").is_ok() && hours_rule("8-18").is_err());
         assert!(timezone_rule("Europe/Paris").is_ok() && timezone_rule("Mars").is_err());
     }

@@ -1,6 +1,7 @@
 //! What things are: values, their validation, their words. No I/O, no async, nothing of MongoDB's driver.
 
 pub mod backup;
+pub mod command_line;
 pub mod cron;
 pub mod due;
 pub mod field;
@@ -11,6 +12,7 @@ pub mod key;
 pub mod local_time;
 pub mod name;
 pub mod namespace;
+pub mod notification;
 pub mod restore;
 pub mod retention;
 pub mod retry;
@@ -22,3 +24,4 @@ pub mod text;
 pub mod timeline;
 pub mod timestamp;
 pub mod uri;
+pub mod warning;

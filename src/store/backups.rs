@@ -75,6 +75,14 @@ impl Store {
         })
     }
 
+    /// Those of which deletion has begun.
+    pub fn backups_in_deletion(&self) -> Result<Vec<Backup>> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached(&format!("{COLUMNS} WHERE state = 'deleting' ORDER BY name"))?;
+            super::all(statement.query([])?, read)
+        })
+    }
+
     pub fn backup(&self, name: &str) -> Result<Backup> {
         self.read(|c| get(c, name))
     }

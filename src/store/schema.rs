@@ -152,9 +152,7 @@ const STEPS: &[M<'_>] = &[
          facts TEXT NOT NULL,
          created_at INTEGER NOT NULL,
          command_done INTEGER NOT NULL DEFAULT 0,
-         webhook_done INTEGER NOT NULL DEFAULT 0,
-         tries INTEGER NOT NULL DEFAULT 0,
-         error TEXT
+         webhook_done INTEGER NOT NULL DEFAULT 0
      ) STRICT;
      CREATE TRIGGER jobs_ended AFTER UPDATE OF state ON jobs
      WHEN NEW.state IN ('succeeded', 'failed', 'skipped', 'missed') AND OLD.state IS NOT NEW.state

@@ -1,0 +1,105 @@
+//! What is wrong right now, and whether those who should hear of it can.
+
+use std::time::Instant;
+
+use chrono::Utc;
+use serde::Serialize;
+
+use super::Client;
+use crate::config::Settings;
+use crate::daemon::{lock, notify};
+use crate::domain::backup::BackupState;
+use crate::domain::job::JobState;
+use crate::domain::notification::{Channel, Event};
+use crate::domain::schedule::Schedule;
+use crate::domain::text;
+use crate::domain::warning::{Warning, WarningKind, stale};
+use crate::error::Result;
+
+/// How a test of a channel went.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Told {
+    pub channel: Channel,
+    pub detail: String,
+    pub seconds: f64,
+}
+
+/// A schedule that is due for this long and did nothing is overdue: the daemon looks several times a minute.
+const OVERDUE: chrono::TimeDelta = chrono::TimeDelta::minutes(2);
+
+impl Client {
+    /// Sends a test notice from this process, by the settings as they are; 30 s at most.
+    ///
+    /// Errors: `NotFound` when the channel is not set up; otherwise why it could not be told.
+    pub async fn test_notification(&self, channel: Channel) -> Result<Told> {
+        let settings = Settings::load(&self.home)?.notify();
+        let began = Instant::now();
+        let detail = notify::test(&settings, channel).await?;
+        Ok(Told { channel, detail, seconds: began.elapsed().as_secs_f64() })
+    }
+
+    /// What a person should look at, the most urgent first. Asks the store only.
+    pub fn warnings(&self) -> Result<Vec<Warning>> {
+        let settings = Settings::load(&self.home)?;
+        let now = Utc::now();
+        let mut out = Vec::new();
+        let on: Vec<Schedule> = self.schedules()?.into_iter().filter(|s| s.enabled).collect();
+        let schedules = if on.len() == 1 { "1 schedule is".to_owned() } else { format!("{} schedules are", on.len()) };
+        if !on.is_empty() && !settings.backup_enabled() {
+            let text = format!("{schedules} on, but backup management is off: nothing starts");
+            out.push(Warning::new(WarningKind::ManagementOff, text));
+        } else if !on.is_empty() && lock::holder(&self.home)?.is_none() {
+            let text = format!("{schedules} on, but no daemon runs that would start a backup");
+            out.push(Warning::new(WarningKind::NoDaemon, text));
+        }
+        let after = settings.notify().stale_after;
+        for service in self.store.services()? {
+            out.extend(stale(&service.name, service.last_good_backup_at, service.created_at, &after, now));
+        }
+        for schedule in &on {
+            out.extend(of_schedule(schedule));
+        }
+        for backup in self.store.backups_in_deletion()? {
+            let Some(error) = backup.error.filter(|_| backup.state == BackupState::Deleting) else { continue };
+            let text = format!("backup {} could not be deleted: {error}", backup.name);
+            out.push(Warning {
+                service: Some(backup.service),
+                storage: Some(backup.storage),
+                schedule: backup.schedule,
+                backup: Some(backup.name),
+                ..Warning::new(WarningKind::DeletionFailed, text)
+            });
+        }
+        for condition in self.store.conditions()?.into_iter().filter(|c| c.event == Event::StorageFull) {
+            let warning = Warning::new(WarningKind::StorageFull, condition.text);
+            out.push(Warning { storage: Some(condition.subject), ..warning });
+        }
+        for channel in [Channel::Command, Channel::Webhook] {
+            if let Some(error) = self.store.outbox_error(channel)? {
+                let text = format!("nobody could be told by {channel}: {error}");
+                out.push(Warning::new(WarningKind::NotificationFailed, text));
+            }
+        }
+        Ok(out)
+    }
+}
+
+fn of_schedule(schedule: &Schedule) -> Option<Warning> {
+    let name = &schedule.name;
+    let warn = |kind, text: String| {
+        let (service, storage) = (Some(schedule.service.clone()), Some(schedule.storage.clone()));
+        Some(Warning { schedule: Some(name.clone()), service, storage, ..Warning::new(kind, text) })
+    };
+    if let Some(next) = schedule.next_at.filter(|next| *next + OVERDUE < Utc::now()) {
+        let late = u64::try_from((Utc::now() - next).num_seconds()).unwrap_or(0);
+        return warn(WarningKind::Overdue, format!("schedule {name} is overdue by {}", text::duration(late)));
+    }
+    let last = schedule.last.as_ref()?;
+    let why = last.error.as_deref().map_or_else(String::new, |error| format!(": {error}"));
+    match last.state {
+        JobState::Failed => warn(WarningKind::RunFailed, format!("the last run of schedule {name} failed{why}")),
+        JobState::Missed => warn(WarningKind::RunMissed, format!("the last run of schedule {name} was missed{why}")),
+        JobState::Skipped => warn(WarningKind::RunMissed, format!("the last run of schedule {name} was skipped{why}")),
+        _ => None,
+    }
+}

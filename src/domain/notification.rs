@@ -1,0 +1,298 @@
+//! What somebody is told, and how.
+//!
+//! A notice is made of a snapshot that the store wrote in the transaction that made it true. It must never hold a
+//! secret: its texts are those of jobs, which hold none.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::job::{JobKind, JobState};
+
+/// What can be told, as named in the setting `notify.on`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A backup, restore, verification or deletion failed, after its last retry.
+    Failure,
+    /// A backup, restore or verification succeeded.
+    Success,
+    /// A run of a schedule was not made: missed, or skipped because the previous one was still going.
+    Missed,
+    /// Retention could not delete what it should.
+    RetentionFailure,
+    /// A service has had no good backup for too long.
+    Stale,
+    /// The disk of a storage is nearly full.
+    StorageFull,
+    /// Somebody tries whether notifications arrive.
+    Test,
+}
+
+/// Those that `notify.on` may name.
+pub const EVENTS: [Event; 6] =
+    [Event::Failure, Event::Success, Event::Missed, Event::RetentionFailure, Event::Stale, Event::StorageFull];
+
+impl Event {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Success => "success",
+            Self::Missed => "missed",
+            Self::RetentionFailure => "retention_failure",
+            Self::Stale => "stale",
+            Self::StorageFull => "storage_full",
+            Self::Test => "test",
+        }
+    }
+}
+
+/// Reads `failure, missed`: words of [`EVENTS`] separated by commas.
+pub fn parse_events(text: &str) -> Result<BTreeSet<Event>, String> {
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+    words
+        .map(|word| {
+            EVENTS.into_iter().find(|event| event.word() == word).ok_or_else(|| {
+                let all: Vec<_> = EVENTS.iter().map(|event| event.word()).collect();
+                format!("{:?} is none of {}", super::text::escape(word), all.join(", "))
+            })
+        })
+        .collect()
+}
+
+/// Where it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Channel {
+    Command,
+    Webhook,
+}
+
+impl Channel {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Command => "command",
+            Self::Webhook => "webhook",
+        }
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl FromStr for Channel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "command" => Ok(Self::Command),
+            "webhook" => Ok(Self::Webhook),
+            _ => Err("must be command or webhook".into()),
+        }
+    }
+}
+
+/// What the store noted: a job that ended, or something that has been wrong since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case")]
+pub enum Facts {
+    Job {
+        job: i64,
+        kind: JobKind,
+        state: JobState,
+        attempt: u32,
+        service: Option<String>,
+        storage: Option<String>,
+        backup: Option<String>,
+        schedule: Option<String>,
+        /// Milliseconds since 1970.
+        due_at: Option<i64>,
+        error: Option<String>,
+        hint: Option<String>,
+    },
+    Condition {
+        event: Event,
+        service: Option<String>,
+        storage: Option<String>,
+        text: String,
+    },
+}
+
+/// The JSON that a command reads and a webhook receives. Fields are added over time, never renamed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Notice {
+    /// The same in every attempt to deliver this notice, and different in every other of this home.
+    pub id: i64,
+    pub event: Event,
+    pub at: DateTime<Utc>,
+    /// One sentence for people.
+    pub text: String,
+    pub host: String,
+    pub version: &'static str,
+    pub service: Option<String>,
+    pub storage: Option<String>,
+    pub backup: Option<String>,
+    pub schedule: Option<String>,
+    pub job: Option<i64>,
+    pub kind: Option<JobKind>,
+    pub state: Option<JobState>,
+    pub attempt: Option<u32>,
+    /// When the run of a schedule was due.
+    pub due_at: Option<DateTime<Utc>>,
+    pub error: Option<String>,
+    /// What can be done about it.
+    pub hint: Option<String>,
+}
+
+impl Notice {
+    /// One that says nothing but that it arrived.
+    pub fn test(host: &str) -> Self {
+        Self {
+            id: 0,
+            event: Event::Test,
+            at: Utc::now(),
+            text: "a test: notifications of mongokeep arrive".into(),
+            host: host.to_owned(),
+            version: env!("CARGO_PKG_VERSION"),
+            service: None,
+            storage: None,
+            backup: None,
+            schedule: None,
+            job: None,
+            kind: None,
+            state: None,
+            attempt: None,
+            due_at: None,
+            error: None,
+            hint: None,
+        }
+    }
+
+    /// `None`: nothing that anybody is told about.
+    pub fn of(id: i64, at: DateTime<Utc>, host: &str, facts: Facts) -> Option<Self> {
+        let event = event(&facts)?;
+        let blank = Self { id, event, at, ..Self::test(host) };
+        Some(match facts {
+            Facts::Condition { service, storage, text, .. } => Self { text, service, storage, ..blank },
+            Facts::Job { job, kind, state, attempt, service, storage, backup, schedule, due_at, error, hint } => Self {
+                text: sentence(
+                    kind,
+                    state,
+                    backup.as_deref(),
+                    schedule.as_deref(),
+                    service.as_deref(),
+                    error.as_deref(),
+                ),
+                service,
+                storage,
+                backup,
+                schedule,
+                job: Some(job),
+                kind: Some(kind),
+                state: Some(state),
+                attempt: Some(attempt.max(1)),
+                due_at: due_at.and_then(DateTime::from_timestamp_millis),
+                error,
+                hint,
+                ..blank
+            },
+        })
+    }
+}
+
+fn event(facts: &Facts) -> Option<Event> {
+    match facts {
+        Facts::Condition { event, .. } => Some(*event),
+        Facts::Job { kind: JobKind::Retention, state: JobState::Failed, .. } => Some(Event::RetentionFailure),
+        Facts::Job { state: JobState::Failed, .. } => Some(Event::Failure),
+        Facts::Job { state: JobState::Missed | JobState::Skipped, .. } => Some(Event::Missed),
+        Facts::Job {
+            kind: JobKind::Backup | JobKind::Restore | JobKind::Verify, state: JobState::Succeeded, ..
+        } => Some(Event::Success),
+        Facts::Job { .. } => None,
+    }
+}
+
+fn sentence(
+    kind: JobKind,
+    state: JobState,
+    backup: Option<&str>,
+    schedule: Option<&str>,
+    service: Option<&str>,
+    error: Option<&str>,
+) -> String {
+    let named = |name: Option<&str>| name.map_or_else(String::new, |name| format!(" {name}"));
+    let subject = match (kind, state) {
+        (_, JobState::Missed | JobState::Skipped) => format!("a run of schedule{}", named(schedule)),
+        (JobKind::Backup, _) => format!("backup{}", named(backup)),
+        (JobKind::Restore, _) => format!("the restore of{}", named(backup)),
+        (JobKind::Verify, _) => format!("the verification of{}", named(backup)),
+        (JobKind::Delete, _) => format!("the deletion of{}", named(backup)),
+        (JobKind::Retention, _) => format!("retention of schedule{}", named(schedule)),
+    };
+    let of = match (kind, service) {
+        (JobKind::Restore, Some(service)) => format!(" into {service}"),
+        (_, Some(service)) => format!(" of {service}"),
+        (_, None) => String::new(),
+    };
+    let ended = match state {
+        JobState::Succeeded => "succeeded",
+        JobState::Missed => "was missed",
+        JobState::Skipped => "was skipped",
+        _ => "failed",
+    };
+    let why = error.map_or_else(String::new, |error| format!(": {error}"));
+    format!("{subject}{of} {ended}{why}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(kind: &str, state: &str) -> Facts {
+        // As the trigger of the store writes it.
+        let text = format!(
+            r#"{{"what":"job","job":7,"kind":"{kind}","state":"{state}","attempt":2,"service":"orders","storage":"s3",
+                "backup":"b1","schedule":"nightly","due_at":1795251245000,"error":"no route","hint":null}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn ends_of_jobs_are_events() {
+        let told = |kind: &str, state: &str| {
+            Notice::of(3, Utc::now(), "h", job(kind, state)).map(|n| (n.event.word(), n.text))
+        };
+        for (kind, state, event, text) in [
+            ("backup", "failed", "failure", "backup b1 of orders failed: no route"),
+            ("restore", "failed", "failure", "the restore of b1 into orders failed: no route"),
+            ("delete", "failed", "failure", "the deletion of b1 of orders failed: no route"),
+            ("retention", "failed", "retention_failure", "retention of schedule nightly of orders failed: no route"),
+            ("backup", "missed", "missed", "a run of schedule nightly of orders was missed: no route"),
+            ("backup", "skipped", "missed", "a run of schedule nightly of orders was skipped: no route"),
+            ("verify", "succeeded", "success", "the verification of b1 of orders succeeded: no route"),
+        ] {
+            assert_eq!(told(kind, state), Some((event, text.to_owned())), "{kind} {state}");
+        }
+        // A deletion that worked, and what a person cancelled, is news to nobody.
+        for (kind, state) in [("delete", "succeeded"), ("retention", "succeeded"), ("backup", "cancelled")] {
+            assert_eq!(told(kind, state), None, "{kind} {state}");
+        }
+        let notice = Notice::of(3, Utc::now(), "h", job("backup", "failed")).unwrap();
+        assert_eq!((notice.job, notice.attempt), (Some(7), Some(2)));
+        assert_eq!(notice.due_at.unwrap().timestamp(), 1_795_251_245);
+    }
+
+    #[test]
+    fn lists_of_events() {
+        assert_eq!(parse_events("failure, stale").unwrap(), BTreeSet::from([Event::Failure, Event::Stale]));
+        assert_eq!(parse_events("").unwrap(), BTreeSet::new());
+        assert!(parse_events("failure, test").unwrap_err().contains("\"test\" is none of failure"));
+    }
+}
