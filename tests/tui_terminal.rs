@@ -345,3 +345,61 @@ fn e19_copying_goes_through_osc_52() {
     tty.send("q");
     assert!(contains(&tty.ended(), &format!("\u{1b}]52;c;{encoded}")));
 }
+
+#[test]
+fn schedules_by_keys_only() {
+    let home = Home::ready();
+    home.good("settings set ui.timezone UTC");
+    let schedule = |name: &str| home.json(&format!("schedule show {name}"));
+    let mut tty = Tty::start(home.path(), &[], &[]);
+    tty.wait("No backup yet");
+    tty.send("2");
+    tty.wait("No schedule yet");
+    tty.send(ENTER);
+    tty.wait("Create a schedule");
+    // From the name over service, model, storage, folder, type and frequency to the crontab line.
+    tty.send("\u{15}nightly");
+    tty.send("\t\t\t\t\t\t\t\u{15}30 3 * * *");
+    tty.wait("every day at 03:30");
+    tty.wait("overlaps nothing");
+    tty.send(SUBMIT);
+    tty.wait("schedule nightly is created: next");
+    tty.wait("Schedules (1)");
+    let made = schedule("nightly");
+    assert_eq!((&made["cron"], &made["enabled"]), (&"30 3 * * *".into(), &true.into()));
+    assert_eq!((&made["service"], &made["storage"]), (&"a".into(), &"t".into()));
+
+    tty.send("e");
+    tty.wait("Edit the schedule nightly");
+    // From the service down to the retention.
+    tty.send("\t\t\t\t\t\t\t\t\t\u{15}5");
+    tty.wait("Retention      5");
+    tty.send(SUBMIT);
+    tty.wait("schedule nightly is saved");
+    assert_eq!(schedule("nightly")["retention"]["count"], 5);
+
+    tty.send("C");
+    tty.wait("is copied as nightly-copy");
+    let copy = schedule("nightly-copy");
+    assert_eq!((&copy["enabled"], &copy["retention"]["count"]), (&false.into(), &5.into()));
+    // The copy is selected.
+    tty.send(" ");
+    tty.wait("schedule nightly-copy is on");
+    assert_eq!(schedule("nightly-copy")["enabled"], true);
+    tty.send("t");
+    tty.wait("overlaps nightly");
+    tty.send("t");
+    tty.send(" ");
+    tty.wait("schedule nightly-copy is off");
+    assert_eq!(schedule("nightly-copy")["enabled"], false);
+
+    tty.send("d");
+    tty.wait("Delete the schedule nightly-copy?");
+    tty.send("\u{1b}[C");
+    tty.send(ENTER);
+    tty.wait("schedule nightly-copy is deleted");
+    tty.wait("Schedules (1)");
+    assert_eq!(home.json("schedule list").as_array().unwrap().len(), 1);
+    tty.send("q");
+    assert!(is_sane(&tty.ended()));
+}

@@ -155,7 +155,8 @@ fn body(model: &Model, form: &Form, width: usize) -> (Vec<Line<'static>>, usize,
 fn advanced_summary(form: &Form) -> String {
     form.rows
         .iter()
-        .filter(|r| r.field.advanced && form.applies(r) && !r.value().is_empty())
+        // A number that is nothing says nothing.
+        .filter(|r| r.field.advanced && form.applies(r) && !["", "0"].contains(&r.value()))
         .map(|r| {
             let value = if r.field.kind == FieldKind::Secret { "***" } else { r.value() };
             format!("{} {}", r.field.label.to_lowercase(), escape(value))
