@@ -7,8 +7,11 @@ mod tui;
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use mongokeep::client::Told;
 use mongokeep::domain::job::{JobKind, JobState};
+use mongokeep::domain::notification::Channel;
 use mongokeep::domain::retry::{RetryMode, RetryPolicy};
+use mongokeep::domain::warning::{Warning, WarningKind};
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::form::Form;
 use mongokeep::tui::model::{Layer, Look, Model, Tab};
@@ -367,4 +370,61 @@ fn states_are_words_and_names_cannot_reach_the_terminal() {
         let text = shown(&model);
         assert!(!text.chars().any(|c| c.is_control() && c != '\n') && !text.contains('\u{202e}'), "{open}\n{text}");
     }
+}
+
+fn warning(text: &str) -> Warning {
+    Warning::new(WarningKind::Stale, text)
+}
+
+#[test]
+fn what_needs_somebody_stands_in_the_status_line_and_above_the_messages() {
+    let mut snapshot = full_snapshot();
+    snapshot.warnings = vec![
+        warning("users-rs: the last good backup is 9 d old"),
+        warning("the last run of schedule hourly-users failed: a\u{1b}[2J"),
+    ];
+    let mut model = full(Look::default(), LARGE);
+    update(&mut model, Msg::Snapshot(Box::new(snapshot.clone())));
+    let status = |model: &Model| shown(model).lines().rev().nth(1).unwrap().to_owned();
+    assert!(status(&model).contains("! users-rs: the last good backup is 9 d old (+1)"), "{}", status(&model));
+    assert!(status(&model).contains("daemon ok"), "{}", status(&model));
+    press(&mut model, "m");
+    assert!(shown(&model).contains("! the last run of schedule hourly-users failed: a\\u{1b}[2J"), "{}", shown(&model));
+    // Where there is no room for words, the number is there, and the rest of the line as well.
+    let mut model = full(Look::default(), SMALL);
+    update(&mut model, Msg::Snapshot(Box::new(snapshot)));
+    assert!(status(&model).contains("! 2 (m)") && status(&model).contains("daemon ok"), "{}", status(&model));
+    reply(&mut model, Reply::Warnings(Ok(Vec::new())));
+    assert!(!status(&model).contains("! 2"), "they go by themselves");
+}
+
+#[test]
+fn each_channel_can_be_tested_and_says_what_came_of_it() {
+    let mut model = full(Look::default(), LARGE);
+    keys(&mut model, "4 l l");
+    assert!(shown(&model).contains("notify.command"), "{}", shown(&model));
+    assert_eq!(press(&mut model, "t"), []);
+    assert!(shown(&model).contains("set notify.command or"), "{}", shown(&model));
+    let mut snapshot = full_snapshot();
+    for (key, value) in &mut snapshot.settings {
+        match key.as_str() {
+            "notify.command" => *value = "/usr/local/bin/tell".into(),
+            "notify.webhook_url" => *value = "https://hooks.example.net/x".into(),
+            _ => {}
+        }
+    }
+    update(&mut model, Msg::Snapshot(Box::new(snapshot)));
+    assert_eq!(press(&mut model, "t"), [Effect::TestNotification(Channel::Command)]);
+    assert!(shown(&model).contains("Settings › Notifications › test of the command"), "{}", shown(&model));
+    let told = Told { channel: Channel::Command, detail: "it ended with 0".into(), seconds: 0.12 };
+    reply(&mut model, Reply::NotificationTested { channel: Channel::Command, result: Ok(told) });
+    assert!(shown(&model).contains("✓ The command was told in 0.1 s."), "{}", shown(&model));
+    press(&mut model, "Esc");
+    while model.list(Tab::Notifications).key.as_deref() != Some("notify.webhook_url") {
+        press(&mut model, "j");
+    }
+    assert_eq!(press(&mut model, "t"), [Effect::TestNotification(Channel::Webhook)]);
+    let result = Err(problem("https://hooks.example.net answered 500"));
+    reply(&mut model, Reply::NotificationTested { channel: Channel::Webhook, result });
+    assert!(shown(&model).contains("answered 500"), "{}", shown(&model));
 }

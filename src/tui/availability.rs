@@ -4,6 +4,7 @@ use super::action::{Action, Group};
 use super::model::{Layer, Model, Report, Tab, Target};
 use crate::domain::backup::BackupState;
 use crate::domain::job::JobState;
+use crate::domain::notification::Channel;
 
 /// Why nothing starts a backup, and what turns it on.
 const MANAGEMENT_OFF: &str = "backup management is off: mongokeep settings set backup.enabled true";
@@ -108,6 +109,10 @@ impl Model {
                 }
             }
             Action::EditSetting => self.list(self.tab()).current().is_none().then(|| "no setting is selected".into()),
+            Action::TestNotification => {
+                let why = "nobody is told yet: set notify.command or notify.webhook_url first";
+                self.channel().is_none().then(|| why.into())
+            }
             Action::CopyRemedy => self.first_remedy().is_none().then(|| "there is nothing to remedy".into()),
             Action::Filter | Action::InvertFilter if self.layers.is_empty() && self.list(self.tab()).total == 0 => {
                 Some("there is no list here".into())
@@ -183,6 +188,22 @@ impl Model {
             Target::Schedule(name) => self.schedule(&name),
             _ => None,
         }
+    }
+
+    /// The channel that a test tries: that of the selected setting, else the one that is set up.
+    pub fn channel(&self) -> Option<Channel> {
+        let is_set = |channel: &Channel| match channel {
+            Channel::Command => !self.setting("notify.command").is_empty(),
+            Channel::Webhook => !self.setting("notify.webhook_url").is_empty(),
+        };
+        let at = self.list(Tab::Notifications).current();
+        let key = at.and_then(|at| self.data.settings.get(at as usize)).map_or("", |(key, _)| key.as_str());
+        let selected = match key {
+            "notify.command" => Some(Channel::Command),
+            key if key.starts_with("notify.webhook") => Some(Channel::Webhook),
+            _ => None,
+        };
+        selected.filter(is_set).or_else(|| [Channel::Command, Channel::Webhook].into_iter().find(is_set))
     }
 
     /// The job that cancel and retry act on.

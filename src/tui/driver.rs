@@ -30,6 +30,8 @@ const DAEMON: Duration = Duration::from_secs(3);
 const RESTART: Duration = Duration::from_secs(10);
 /// How often each service is asked whether it is there.
 const SERVICES: Duration = Duration::from_secs(60);
+/// How often it is looked for what time alone makes wrong.
+const WARNINGS: Duration = Duration::from_secs(60);
 /// One picture of a spinner.
 const FRAME: Duration = Duration::from_millis(120);
 /// Messages that wait for the screen; a worker that finds no room waits.
@@ -60,6 +62,7 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
     let daemons = tokio::spawn(watch_daemon(client.clone(), messages.clone()));
     let (mut tried_daemon, mut try_daemon) = (false, Instant::now());
     let mut ask_services = Instant::now();
+    let mut ask_warnings = Instant::now();
     let mut asked_for = 0;
     let mut events = EventStream::new();
     loop {
@@ -121,6 +124,10 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
             for service in &model.data.services {
                 performing::start(client.clone(), Effect::ServiceInfo(service.name.clone()), messages.clone());
             }
+        }
+        if model.loaded && ask_warnings <= Instant::now() {
+            ask_warnings = Instant::now() + WARNINGS;
+            performing::start(client.clone(), Effect::Warnings, messages.clone());
         }
         // At the start, and again whenever it is missed.
         if !model.look.read_only && (!tried_daemon || missed(&model)) && try_daemon <= Instant::now() {
@@ -268,6 +275,8 @@ async fn read_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: wat
                 services: of.services()?,
                 storages: of.storages()?,
                 schedules: of.schedules()?,
+                // Settings that cannot be read are told of below; the rest is worth showing all the same.
+                warnings: of.warnings().unwrap_or_default(),
                 backups: Arc::new(of.backups()?),
                 jobs: Arc::new(of.jobs()?),
                 settings,

@@ -13,9 +13,10 @@ use super::msg::{Effect, Problem, Snapshot};
 use super::theme::Theme;
 use super::timeline::TimelinePane;
 use crate::artifact::manifest::Manifest;
-use crate::client::{DaemonStatus, SyncReport};
+use crate::client::{DaemonStatus, SyncReport, Told};
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobKind, LogLine};
+use crate::domain::notification::Channel;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::retention::RetentionPlan;
 use crate::domain::schedule::Schedule;
@@ -224,6 +225,7 @@ pub enum Report {
     Check(String),
     Test(String),
     Sync(String),
+    Notification(Channel),
 }
 
 #[derive(Debug, Clone, Default)]
@@ -332,6 +334,8 @@ pub struct Model {
     pub infos: BTreeMap<String, Load<ServiceInfo>>,
     pub tests: BTreeMap<String, TestRun>,
     pub syncs: BTreeMap<String, Load<SyncReport>>,
+    /// How the last test of a channel went, by its word.
+    pub told: BTreeMap<&'static str, Load<Told>>,
     /// What retention would do, by schedule.
     pub retention: BTreeMap<String, Load<RetentionPlan>>,
     pub timeline: TimelinePane,
@@ -378,6 +382,7 @@ impl Model {
             infos: BTreeMap::new(),
             tests: BTreeMap::new(),
             syncs: BTreeMap::new(),
+            told: BTreeMap::new(),
             retention: BTreeMap::new(),
             timeline: TimelinePane::default(),
             free_space: BTreeMap::new(),
@@ -589,6 +594,9 @@ impl Model {
             Layer::Form(form) => form.submitting,
             Layer::Review(review) => review.submitting,
             Layer::Report { report: Report::Check(name), .. } => matches!(self.checks.get(name), Some(Load::Waiting)),
+            Layer::Report { report: Report::Notification(channel), .. } => {
+                matches!(self.told.get(channel.word()), Some(Load::Waiting))
+            }
             Layer::Report { report: Report::Sync(name), .. } => matches!(self.syncs.get(name), Some(Load::Waiting)),
             Layer::Report { report: Report::Test(name), .. } => {
                 self.tests.get(name).is_some_and(|t| t.result.is_none())

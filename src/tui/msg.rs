@@ -6,15 +6,17 @@ use chrono::{DateTime, Utc};
 use crossterm::event::{KeyEvent, MouseEvent};
 
 use crate::artifact::manifest::Manifest;
-use crate::client::{DaemonStatus, DeletePlan, ServiceView, StorageView, SyncReport, Values};
+use crate::client::{DaemonStatus, DeletePlan, ServiceView, StorageView, SyncReport, Told, Values};
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, LogLine};
+use crate::domain::notification::Channel;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::retention::RetentionPlan;
 use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckReport, ServiceInfo};
 use crate::domain::storage::TestStep;
 use crate::domain::timeline::{FreeSlot, Timeline};
+use crate::domain::warning::Warning;
 use crate::error::{Error, ErrorKind};
 
 /// An error as the screen keeps it.
@@ -37,6 +39,8 @@ pub struct Snapshot {
     pub services: Vec<ServiceView>,
     pub storages: Vec<StorageView>,
     pub schedules: Vec<Schedule>,
+    /// What a person should look at, the most urgent first.
+    pub warnings: Vec<Warning>,
     pub backups: Arc<Vec<Backup>>,
     pub jobs: Arc<Vec<Job>>,
     /// Dotted key and value.
@@ -163,6 +167,12 @@ pub enum Reply {
         result: Result<Box<Timeline>, Problem>,
         free: Option<FreeSlot>,
     },
+    /// What is wrong by now: time alone makes a service stale.
+    Warnings(Result<Vec<Warning>, Problem>),
+    NotificationTested {
+        channel: Channel,
+        result: Result<Told, Problem>,
+    },
     JobCancelled {
         id: i64,
         result: Result<(), Problem>,
@@ -226,6 +236,8 @@ pub enum Effect {
         until: DateTime<Utc>,
         values: Values,
     },
+    Warnings,
+    TestNotification(Channel),
     CancelJob(i64),
     RetryJob(i64),
     SetSetting(String, String),

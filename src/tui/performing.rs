@@ -160,6 +160,11 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
                 Err(problem) => Reply::Previewed { values, result: Err(problem), free: None },
             }
         }
+        Effect::Warnings => Reply::Warnings(blocking(move || client.warnings()).await),
+        Effect::TestNotification(channel) => {
+            let result = client.test_notification(channel).await.map_err(Problem::from);
+            Reply::NotificationTested { channel, result }
+        }
         Effect::CancelJob(id) => {
             Reply::JobCancelled { id, result: blocking(move || client.cancel_job(id).map(drop)).await }
         }

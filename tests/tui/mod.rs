@@ -168,6 +168,7 @@ pub fn full_snapshot() -> Snapshot {
             storage("s3-eu", "s3", "s3://acme-backups/prod"),
         ],
         schedules: schedules(),
+        warnings: Vec::new(),
         backups: Arc::new(backups),
         jobs: Arc::new(jobs),
         settings: settings(),

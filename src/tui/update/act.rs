@@ -93,6 +93,13 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::AddStorage => push_form(model, Some(forms::add_storage())),
         Action::AddService => push_form(model, Some(forms::add_service())),
         Action::EditSetting => edit_setting(model),
+        Action::TestNotification => match model.channel() {
+            Some(channel) => {
+                model.layers.push(Layer::Report { report: Report::Notification(channel), scroll: 0 });
+                vec![Effect::TestNotification(channel)]
+            }
+            None => Vec::new(),
+        },
         Action::CopyRemedy => model.first_remedy().map(|r| Effect::Copy(r.to_owned())).into_iter().collect(),
         Action::CancelJob => cancel(model),
         Action::RetryJob | Action::RetryRun => model.target_job().map(|j| Effect::RetryJob(j.id)).into_iter().collect(),

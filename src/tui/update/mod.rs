@@ -202,6 +202,9 @@ fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
             Effect::PlanRetention(name) if !model.retention.contains_key(name) => {
                 model.retention.insert(name.clone(), Load::Waiting);
             }
+            Effect::TestNotification(channel) => {
+                model.told.insert(channel.word(), Load::Waiting);
+            }
             Effect::SyncStorage(name) => {
                 model.syncs.insert(name.clone(), Load::Waiting);
             }

@@ -132,6 +132,12 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
         | Reply::RetentionPlanned { .. }
         | Reply::Timeline(_)
         | Reply::Previewed { .. }) => return schedules::reply(model, reply),
+        Reply::Warnings(Ok(warnings)) => model.data.warnings = warnings,
+        // The store is watched by others, who say when it is lost.
+        Reply::Warnings(Err(_)) => {}
+        Reply::NotificationTested { channel, result } => {
+            model.told.insert(channel.word(), loaded(result));
+        }
         Reply::JobCancelled { id, result: Ok(()) } => {
             model.tell(Level::Info, format!("job {id} is asked to stop"), None);
         }

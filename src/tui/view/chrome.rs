@@ -296,7 +296,7 @@ fn status(frame: &mut Frame, model: &Model, area: Rect) {
         let text = format!("✗ {} message{} (m)", model.unread_errors, plural(model.unread_errors));
         spans.push(Span::styled(text, theme.error));
     }
-    frame.render_widget(Paragraph::new(Line::from(spans)), area);
+    let used: usize = spans.iter().map(|s| s.content.width()).sum();
     let (daemon, style) = match &model.daemon {
         Some(d) if d.running => ("daemon ok", theme.ok),
         Some(_) => ("daemon off", theme.dim),
@@ -310,9 +310,29 @@ fn status(frame: &mut Frame, model: &Model, area: Rect) {
         Span::styled(format!(" {} ", model.zone.name()), theme.dim),
     ]);
     let width = (right.width() as u16).min(area.width);
+    let room = usize::from(area.width - width).saturating_sub(used + 7);
+    if let Some(text) = warning_words(model, room) {
+        spans.push(Span::styled("  │  ", theme.border));
+        spans.push(Span::styled(text, theme.warn));
+    }
+    let line = Rect { width: (area.width - width).saturating_sub(1), ..area };
+    frame.render_widget(Paragraph::new(Line::from(spans)), line);
     let place = Rect { x: area.right() - width, width, ..area };
-    frame.render_widget(Clear, place);
     frame.render_widget(Paragraph::new(right), place);
+}
+
+/// The most urgent warning and how many others there are; where there is no room for words, the number.
+fn warning_words(model: &Model, room: usize) -> Option<String> {
+    /// Fewer columns of a sentence say nothing.
+    const LEAST: usize = 22;
+    let warnings = &model.data.warnings;
+    let first = warnings.first()?;
+    let others = if warnings.len() > 1 { format!(" (+{})", warnings.len() - 1) } else { String::new() };
+    if room >= LEAST + others.len() {
+        return Some(format!("! {}{others}", fit(&escape(&first.text), room - others.len() - 2)));
+    }
+    let short = format!("! {} (m)", warnings.len());
+    (short.width() <= room).then_some(short)
 }
 
 pub fn plural(n: usize) -> &'static str {

@@ -122,6 +122,7 @@ fn breadcrumb(model: &Model) -> Vec<String> {
             Layer::Report { report: Report::Check(name), .. } => format!("check of {name}"),
             Layer::Report { report: Report::Test(name), .. } => format!("test of {name}"),
             Layer::Report { report: Report::Sync(name), .. } => format!("sync of {name}"),
+            Layer::Report { report: Report::Notification(channel), .. } => format!("test of the {channel}"),
             Layer::Messages { .. } => "messages".into(),
             Layer::Help { .. } => "help".into(),
             _ => continue,

@@ -141,6 +141,17 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
             }
             lines
         }
+        Report::Notification(channel) => match model.told.get(channel.word()) {
+            None | Some(Load::Waiting) => waiting("Telling it"),
+            Some(Load::Failed(problem)) => problem_lines(model, problem, width),
+            Some(Load::Ready(told)) => {
+                let mut lines =
+                    vec![Line::styled(format!("✓ The {channel} was told in {:.1} s.", told.seconds), theme.ok)];
+                let parts = wrap(&escape(&told.detail), width.saturating_sub(2));
+                lines.extend(parts.into_iter().map(|part| Line::styled(format!("  {part}"), theme.dim)));
+                lines
+            }
+        },
         Report::Sync(name) => match model.syncs.get(name) {
             None | Some(Load::Waiting) => waiting("Reading the manifests in the storage"),
             Some(Load::Failed(problem)) => problem_lines(model, problem, width),
@@ -195,10 +206,22 @@ fn check_word(state: CheckState) -> &'static str {
 
 fn messages(model: &Model, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
-    if model.messages.is_empty() {
-        return vec![Line::styled("No messages so far.", theme.dim)];
-    }
     let mut lines = Vec::new();
+    if !model.data.warnings.is_empty() {
+        lines.push(Line::styled("What needs somebody now", theme.accent));
+        for warning in &model.data.warnings {
+            for (i, part) in wrap(&escape(&warning.text), width.saturating_sub(2)).into_iter().enumerate() {
+                let sign = if i == 0 { "! " } else { "  " };
+                lines.push(Line::from(vec![Span::styled(sign, theme.warn), Span::raw(part)]));
+            }
+        }
+        lines.push(Line::raw(""));
+        lines.push(Line::styled("Messages so far", theme.accent));
+    }
+    if model.messages.is_empty() {
+        lines.push(Line::styled("No messages so far.", theme.dim));
+        return lines;
+    }
     for message in model.messages.iter().rev() {
         let (sign, style) = match message.level {
             Level::Info => ("•", theme.accent),
