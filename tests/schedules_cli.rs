@@ -344,4 +344,11 @@ fn the_daemon_status_says_what_runs_next() {
     let status = good(&home, "daemon status").stdout;
     assert!(status.contains("although schedule nightly is on"), "{status}");
     assert_eq!(json_of(&home, "daemon status"), json!({"running": false}));
+    for args in
+        ["schedule list", "schedule show nightly", "schedule next nightly", "schedule edit nightly --retention 2"]
+    {
+        assert!(good(&home, args).stderr.contains("no daemon runs"), "{args}");
+    }
+    good(&home, "schedule disable nightly");
+    assert_eq!(good(&home, "schedule list").stderr, "");
 }

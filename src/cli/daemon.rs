@@ -48,8 +48,9 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let status = blocking(&client, Client::daemon_status).await?;
     let mut schedules = client.schedules()?;
     schedules.retain(|s| s.enabled);
+    let off = client.setting("backup.enabled").is_ok_and(|value| value == "false");
     if matches.subcommand_name() == Some("stop") {
-        context.out.result(&status, || text(context, &status, &schedules))?;
+        context.out.result(&status, || text(context, &status, &schedules, off))?;
         return Ok(0);
     }
     let (services, warnings) = (client.services()?, client.warnings()?);
@@ -61,7 +62,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         object.insert("warnings".into(), json!(warnings));
     }
     context.out.result(&value, || {
-        let mut shown = text(context, &status, &schedules);
+        let mut shown = text(context, &status, &schedules, off);
         let words: Vec<String> = services.iter().map(|s| format!("{}: {}", s.name, age(s))).collect();
         section(&mut shown, "last good backups", &words);
         // That no daemon runs is said above.
@@ -100,7 +101,7 @@ fn age(service: &ServiceView) -> String {
     seconds_ago(service).map_or_else(|| "none".to_owned(), |seconds| format!("{} ago", duration(seconds)))
 }
 
-fn text(context: &Context, status: &DaemonStatus, on: &[Schedule]) -> String {
+fn text(context: &Context, status: &DaemonStatus, on: &[Schedule], off: bool) -> String {
     if !status.running {
         return match on.len() {
             0 => "no daemon runs; it is started when there is something to do\n".into(),
@@ -111,6 +112,7 @@ fn text(context: &Context, status: &DaemonStatus, on: &[Schedule]) -> String {
     let next = on.iter().filter_map(|s| Some((s.next_at?, &s.name))).min();
     let next = match next {
         Some((at, name)) => format!("{} ({name})", context.out.time(at)),
+        None if off => "none: backup management is off (backup.enabled = false)".to_owned(),
         None => "none".to_owned(),
     };
     Pairs::new()

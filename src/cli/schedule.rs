@@ -94,7 +94,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
             let empty = "no schedule yet; add one: mongokeep schedule add NAME --service SERVICE --storage STORAGE \
                          --cron \"0 2 * * *\"";
             out.list(&schedules, || table(context, &schedules), empty)?;
-            note_if_off(context, &client, &schedules);
+            note_if_off(context, &client, &schedules)?;
         }
         "add" => {
             let mut values = values(sub, SCHEDULE_FIELDS, true, out)?;
@@ -104,7 +104,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
             if !schedule.enabled {
                 out.note(&format!("added, switched off; mongokeep schedule enable {} switches it on", schedule.name));
             }
-            note_if_off(context, &client, std::slice::from_ref(&schedule));
+            note_if_off(context, &client, std::slice::from_ref(&schedule))?;
             warn_of_meetings(context, &client, &schedule)?;
         }
         "edit" => {
@@ -115,13 +115,13 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
             }
             let schedule = client.edit_schedule(&name, &values)?;
             out.object(&schedule, || pairs(context, &schedule))?;
-            note_if_off(context, &client, std::slice::from_ref(&schedule));
+            note_if_off(context, &client, std::slice::from_ref(&schedule))?;
             warn_of_meetings(context, &client, &schedule)?;
         }
         "show" => {
             let schedule = client.schedule(&needed(sub, "name")?)?;
             out.object(&schedule, || pairs(context, &schedule))?;
-            note_if_off(context, &client, std::slice::from_ref(&schedule));
+            note_if_off(context, &client, std::slice::from_ref(&schedule))?;
         }
         "remove" => {
             let name = needed(sub, "name")?;
@@ -132,7 +132,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
             let (name, on) = (needed(sub, "name")?, verb == "enable");
             let schedule = blocking(&client, move |c| c.enable_schedule(&name, on)).await?;
             out.object(&schedule, || pairs(context, &schedule))?;
-            note_if_off(context, &client, std::slice::from_ref(&schedule));
+            note_if_off(context, &client, std::slice::from_ref(&schedule))?;
             if on {
                 warn_of_meetings(context, &client, &schedule)?;
             }
@@ -183,8 +183,7 @@ fn next(context: &Context, client: &Client, sub: &ArgMatches) -> Result<()> {
     if !schedule.enabled {
         context.out.note(&format!("it is off; mongokeep schedule enable {name} switches it on"));
     }
-    note_if_off(context, client, std::slice::from_ref(&schedule));
-    Ok(())
+    note_if_off(context, client, std::slice::from_ref(&schedule))
 }
 
 /// Warns of coming runs that meet others of the service or lie in its production hours, with the nearest free time.
@@ -216,11 +215,16 @@ fn warn_of_meetings(context: &Context, client: &Client, schedule: &Schedule) -> 
 }
 
 /// Says why nothing will run although a schedule is on.
-fn note_if_off(context: &Context, client: &Client, schedules: &[Schedule]) {
-    let off = client.setting("backup.enabled").is_ok_and(|value| value == "false");
-    if off && schedules.iter().any(|s| s.enabled) {
-        context.out.warn("backup management is off, so no schedule runs; mongokeep settings set backup.enabled true");
+fn note_if_off(context: &Context, client: &Client, schedules: &[Schedule]) -> Result<()> {
+    if schedules.iter().all(|s| !s.enabled) {
+        return Ok(());
     }
+    if client.setting("backup.enabled")? == "false" {
+        context.out.warn("backup management is off, so no schedule runs; mongokeep settings set backup.enabled true");
+    } else if !client.daemon_status()?.running {
+        context.out.warn("no daemon runs, so no schedule does; start it with mongokeep daemon run, or as a service");
+    }
+    Ok(())
 }
 
 fn state(s: &Schedule) -> String {
