@@ -719,6 +719,23 @@ fn a_job_that_came_and_ended_between_two_looks_is_announced() {
 }
 
 #[test]
+fn what_happens_by_itself_interrupts_only_when_it_fails() {
+    use mongokeep::domain::job::{JobKind, JobState};
+    let mut model = start();
+    let mut snapshot = full_snapshot();
+    let mut jobs = (*snapshot.jobs).clone();
+    for (id, state) in [(55, JobState::Succeeded), (56, JobState::Failed)] {
+        let mut job = job(id, JobKind::Backup, &format!("by-itself-{id}"), state, 0);
+        job.schedule = Some("nightly".into());
+        jobs.insert(0, job);
+    }
+    snapshot.jobs = Arc::new(jobs);
+    update(&mut model, Msg::Snapshot(Box::new(snapshot)));
+    let texts: Vec<&str> = model.messages.iter().map(|m| m.text.as_str()).collect();
+    assert!(matches!(texts[..], [one] if one.contains("by-itself-56 failed")), "{texts:?}");
+}
+
+#[test]
 fn every_group_of_keys_is_reachable() {
     let mut seen = std::collections::BTreeSet::new();
     for open in ["1", "2", "3", "4", "4 l", "4 l l", "4 t"] {

@@ -165,6 +165,8 @@ fn announce(model: &mut Model, next: &Snapshot) {
     for job in ended {
         let what = super::view::job_title(&job);
         match job.state {
+            // Nobody waits for what happens by itself; the lists show it.
+            JobState::Succeeded if job.schedule.is_some() => {}
             JobState::Succeeded => model.tell(Level::Good, format!("{what} is done"), None),
             JobState::Cancelled => model.tell(Level::Info, format!("{what} was cancelled"), None),
             state => {
