@@ -294,6 +294,7 @@ fn e09_read_only_offers_and_does_nothing_that_changes() {
                             | Effect::CheckService(_)
                             | Effect::ServiceInfo(_)
                             | Effect::Timeline { .. }
+                            | Effect::FreeSlot(_)
                             | Effect::PlanRetention(_)
                     )
                 };

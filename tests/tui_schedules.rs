@@ -253,12 +253,15 @@ fn the_pane_is_asked_for_once_and_again_when_something_changes() {
     assert_eq!(until - from, TimeDelta::hours(24));
     look_ahead(&mut model, effects);
     assert_eq!(press(&mut model, "j"), []);
+    assert_eq!(press(&mut model, "j"), [Effect::FreeSlot("nightly-orders".into())], "its runs overlap others");
+    assert_eq!(keys(&mut model, "k j"), [], "asked once");
     assert_eq!(update(&mut model, Msg::Snapshot(Box::new(full_snapshot()))), [], "nothing has changed");
     let effects = press(&mut model, "w");
     assert!(matches!(effects[..], [Effect::Timeline { from, until }] if until - from == TimeDelta::days(7)));
     let mut snapshot = full_snapshot();
     snapshot.schedules.pop();
-    assert_eq!(update(&mut model, Msg::Snapshot(Box::new(snapshot))).len(), 1, "a schedule is gone");
+    let effects = update(&mut model, Msg::Snapshot(Box::new(snapshot)));
+    assert!(matches!(effects[..], [Effect::Timeline { .. }, Effect::FreeSlot(_)]), "a schedule is gone: {effects:?}");
     let hour = update(&mut model, Msg::Clock(now() + TimeDelta::minutes(58)));
     assert!(matches!(hour[..], [Effect::Timeline { .. }]), "the hour is over: {hour:?}");
     assert_eq!(press(&mut model, "t"), [], "put away, it asks nothing");
@@ -269,6 +272,7 @@ fn the_pane_is_asked_for_once_and_again_when_something_changes() {
     let effects = press(&mut model, "t");
     look_ahead(&mut model, effects);
     assert!(shown(&model).contains("▸ nightly-orders") && shown(&model).contains("overlaps orders-rs-daily"));
+    assert!(shown(&model).contains("free is every day at 04:30"), "{}", shown(&model));
     press(&mut model, "j");
     assert!(shown(&model).contains("▸ orders-rs-daily"));
 }

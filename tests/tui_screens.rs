@@ -250,6 +250,10 @@ fn looks() {
     let mut model = full(ascii, SMALL);
     keys(&mut model, "j n");
     assert_snapshot!("ascii_create_backup", shown(&model));
+    let mut model = full(ascii, SMALL);
+    let effects = keys(&mut model, "2 j j t w");
+    look_ahead(&mut model, effects);
+    assert_snapshot!("ascii_timeline", shown(&model));
     let read_only = Look { read_only: true, ..Look::default() };
     assert_snapshot!("read_only", shown(&full(read_only, SMALL)));
     let mut model = full(Look::default(), SMALL);

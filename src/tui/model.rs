@@ -313,6 +313,8 @@ pub struct Model {
     pub pending: Vec<usize>,
     /// When each schedule runs, in words.
     pub when: Vec<String>,
+    /// The meaning of every crontab line that was seen.
+    pub(super) words: HashMap<String, String>,
     pub strip: Vec<super::strip::StripRow>,
 
     pub screen: Screen,
@@ -367,6 +369,7 @@ impl Model {
             active: HashMap::new(),
             pending: Vec::new(),
             when: Vec::new(),
+            words: HashMap::new(),
             strip: Vec::new(),
             screen: Screen::Backups,
             tabs: Screen::ALL.map(|s| Tab::of(s)[0]),

@@ -161,7 +161,12 @@ pub enum Reply {
     },
     /// The coming runs, for the pane of the screen.
     Timeline(Result<Box<Timeline>, Problem>),
-    /// The same with the schedule of a form, as it was with these values.
+    /// Where a schedule would meet nothing.
+    FreeSlot {
+        schedule: String,
+        slot: Option<FreeSlot>,
+    },
+    /// The coming runs with the schedule of a form, as it was with these values.
     Previewed {
         values: Values,
         result: Result<Box<Timeline>, Problem>,
@@ -230,6 +235,8 @@ pub enum Effect {
         from: DateTime<Utc>,
         until: DateTime<Utc>,
     },
+    /// The nearest free time of a schedule.
+    FreeSlot(String),
     /// What the coming runs would be with the schedule of a form.
     Preview {
         from: DateTime<Utc>,

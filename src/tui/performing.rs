@@ -149,6 +149,12 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
         Effect::Timeline { from, until } => {
             Reply::Timeline(blocking(move || client.timeline(from, until, None)).await.map(Box::new))
         }
+        Effect::FreeSlot(schedule) => {
+            let values = [("name".to_owned(), vec![schedule.clone()])].into();
+            // A proposal; the runs themselves say what is wrong.
+            let slot = blocking(move || client.nearest_free_slot(&values)).await.ok().flatten();
+            Reply::FreeSlot { schedule, slot }
+        }
         Effect::Preview { from, until, values } => {
             let draft = values.clone();
             let looked = blocking(move || {

@@ -32,17 +32,22 @@ impl Model {
         }
         self.pending = pending;
         self.strip = super::strip::rows(self);
-        self.when = self.data.schedules.iter().map(|s| self.when_words(s)).collect();
+        let schedules = std::mem::take(&mut self.data.schedules);
+        self.when = schedules.iter().map(|s| self.when_words(s)).collect();
+        self.data.schedules = schedules;
         for tab in Tab::ALL {
             self.refresh_tab(tab);
         }
     }
 
     /// `every day at 02:00`, with the zone when it is not the one of the screen.
-    fn when_words(&self, schedule: &Schedule) -> String {
-        // A line that cannot be read any more is shown as it is.
-        let words = Cron::parse(&schedule.cron).map_or_else(|_| schedule.cron.clone(), |cron| cron.words());
-        if schedule.timezone == self.zone.name() { words } else { format!("{words}, {}", schedule.timezone) }
+    fn when_words(&mut self, schedule: &Schedule) -> String {
+        // Reading a line costs more than all else here, and this runs several times a second while a job runs.
+        let words = self.words.entry(schedule.cron.clone()).or_insert_with_key(|line| {
+            // One that cannot be read any more is shown as it is.
+            Cron::parse(line).map_or_else(|_| line.clone(), |cron| cron.words())
+        });
+        if schedule.timezone == self.zone.name() { words.clone() } else { format!("{words}, {}", schedule.timezone) }
     }
 
     /// Makes the rows of one list anew.

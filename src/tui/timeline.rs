@@ -2,12 +2,14 @@
 //!
 //! It must never ask for the same twice: the answer holds until a schedule, a run or the hour changes.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 
 use super::model::{Layer, Load, Model, Screen};
 use super::msg::{Effect, Snapshot};
 use crate::domain::job::JobKind;
-use crate::domain::timeline::Timeline;
+use crate::domain::timeline::{FreeSlot, Timeline};
 
 /// From this height on, and when the screen is wide, the pane stands below the list unless it is put away.
 const TALL: u16 = 36;
@@ -43,6 +45,8 @@ pub struct TimelinePane {
     pub flipped: bool,
     pub span: Span,
     pub runs: Option<Load<Timeline>>,
+    /// The nearest free time of the schedules whose runs meet something, as far as it was asked for.
+    pub free: HashMap<String, Option<FreeSlot>>,
     /// The stretch that was asked for last.
     asked: Option<(DateTime<Utc>, DateTime<Utc>)>,
 }
@@ -51,6 +55,7 @@ impl TimelinePane {
     /// Has the runs asked for again.
     pub(super) fn forget(&mut self) {
         self.asked = None;
+        self.free.clear();
     }
 }
 
@@ -89,6 +94,19 @@ impl Model {
             self.timeline.runs = Some(Load::Waiting);
         }
         Some(Effect::Timeline { from: window.0, until: window.1 })
+    }
+
+    /// The question for a free time of the selected schedule, when its runs meet something.
+    pub(super) fn ask_free_slot(&mut self) -> Option<Effect> {
+        let name = self.target_schedule().filter(|s| s.enabled && self.shows_timeline())?.name.clone();
+        let Some(Load::Ready(timeline)) = &self.timeline.runs else { return None };
+        let meets =
+            timeline.runs.iter().any(|r| r.schedule == name && (!r.overlaps.is_empty() || r.in_production_hours));
+        if !meets || self.timeline.free.contains_key(&name) {
+            return None;
+        }
+        self.timeline.free.insert(name.clone(), None);
+        Some(Effect::FreeSlot(name))
     }
 
     /// Has the runs asked for again when `next` may change them: progress alone does not.

@@ -262,12 +262,20 @@ pub fn timeline(from: DateTime<Utc>, until: DateTime<Utc>) -> Timeline {
     Timeline { from, until, runs, cut: Vec::new() }
 }
 
+fn free_slot() -> FreeSlot {
+    FreeSlot { cron: "30 4 * * *".into(), words: "every day at 04:30".into(), moved_minutes: 150 }
+}
+
 /// Answers the questions about coming runs that are among `effects`.
 pub fn look_ahead(model: &mut Model, effects: Vec<Effect>) {
     for effect in effects {
         match effect {
             Effect::Timeline { from, until } => {
-                reply(model, Reply::Timeline(Ok(Box::new(timeline(from, until)))));
+                let asked = reply(model, Reply::Timeline(Ok(Box::new(timeline(from, until)))));
+                look_ahead(model, asked);
+            }
+            Effect::FreeSlot(schedule) => {
+                reply(model, Reply::FreeSlot { schedule, slot: Some(free_slot()) });
             }
             Effect::Preview { from, until, values } => {
                 let mut timeline = timeline(from, until);
@@ -275,9 +283,8 @@ pub fn look_ahead(model: &mut Model, effects: Vec<Effect>) {
                 for run in timeline.runs.iter_mut().filter(|r| r.schedule == "orders-rs-daily") {
                     run.schedule = name.clone();
                 }
-                let free =
-                    FreeSlot { cron: "30 4 * * *".into(), words: "every day at 04:30".into(), moved_minutes: 150 };
-                reply(model, Reply::Previewed { values, result: Ok(Box::new(timeline)), free: Some(free) });
+                let result = Ok(Box::new(timeline));
+                reply(model, Reply::Previewed { values, result, free: Some(free_slot()) });
             }
             _ => {}
         }

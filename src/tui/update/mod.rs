@@ -75,6 +75,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
     };
     settle(model);
     effects.extend(model.ask_timeline());
+    effects.extend(model.ask_free_slot());
     model.dirty = true;
     effects
 }

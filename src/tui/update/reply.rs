@@ -131,6 +131,7 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
         | Reply::ScheduleRemoved { .. }
         | Reply::RetentionPlanned { .. }
         | Reply::Timeline(_)
+        | Reply::FreeSlot { .. }
         | Reply::Previewed { .. }) => return schedules::reply(model, reply),
         Reply::Warnings(Ok(warnings)) => model.data.warnings = warnings,
         // The store is watched by others, who say when it is lost.

@@ -131,6 +131,9 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
             model.retention.insert(schedule, loaded(result.map(|plan| *plan)));
         }
         Reply::Timeline(result) => model.timeline.runs = Some(loaded(result.map(|timeline| *timeline))),
+        Reply::FreeSlot { schedule, slot } => {
+            model.timeline.free.insert(schedule, slot.filter(|slot| slot.moved_minutes != 0));
+        }
         // An answer that is older than what is typed by now is of no use.
         Reply::Previewed { values, result, free } => {
             if let Some(preview) = top_form(model, is_schedule_form).and_then(|form| form.preview.as_mut()) {

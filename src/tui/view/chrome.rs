@@ -169,7 +169,7 @@ fn draw_strip(frame: &mut Frame, model: &Model, area: Rect) {
         };
         let sign = if row.last_failed || row.last_good.is_none() { ("! ", theme.warn) } else { ("✓ ", theme.ok) };
         let size = row.sizes.iter().rev().flatten().next().map(|n| bytes(*n)).unwrap_or_default();
-        let failed = if row.last_failed { "last attempt failed" } else { "" };
+        let failed = if row.last_failed { "last failed" } else { "" };
         let more = if hidden > 0 && i + 1 == rows { format!("and {hidden} more") } else { String::new() };
         let line = Line::from(vec![
             Span::raw(" "),

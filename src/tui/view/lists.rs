@@ -29,7 +29,7 @@ const BACKUPS: &[Column] = &[
 ];
 
 const JOBS: &[Column] = &[
-    left("BACKUP", 18, 99),
+    left("BACKUP, SCHEDULE", 18, 99),
     right("JOB", 5, 7),
     left("KIND", 8, 8),
     left("SERVICE", 12, 5),
@@ -127,9 +127,10 @@ fn backup_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
                 Some(job) => bytes(job.progress.bytes_done),
                 None => backup.size_bytes.map_or("-".into(), bytes),
             };
-            let pin = if backup.pinned { " ⚑" } else { "" };
+            // In front, where a long name does not push it out of the column.
+            let pin = if backup.pinned { "⚑ " } else { "" };
             vec![
-                (format!("{}{pin}", escape(&backup.name)), theme.text),
+                (format!("{pin}{}", escape(&backup.name)), theme.text),
                 (escape(&backup.service), theme.dim),
                 (model_word(backup).into(), theme.dim),
                 (type_word(backup).into(), theme.dim),
@@ -171,7 +172,8 @@ fn job_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
     let Some(job) = model.data.jobs.get(at as usize) else { return Vec::new() };
     let text = |t: &Option<String>| escape(t.as_deref().unwrap_or("-"));
     vec![
-        (text(&job.backup), theme.text),
+        // Retention, and runs that were not made, belong to a schedule and to no backup.
+        (text(if job.backup.is_some() { &job.backup } else { &job.schedule }), theme.text),
         (job.id.to_string(), theme.dim),
         (kind_word(job.kind).into(), theme.text),
         (text(&job.service), theme.dim),

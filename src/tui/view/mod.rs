@@ -128,6 +128,11 @@ fn breadcrumb(model: &Model) -> Vec<String> {
             _ => continue,
         });
     }
+    // Where one is stands at the end; what is on the way there gives room for it.
+    let last = crumbs.len() - 1;
+    for crumb in crumbs.iter_mut().take(last).skip(1) {
+        *crumb = text::fit(crumb, 28);
+    }
     crumbs
 }
 

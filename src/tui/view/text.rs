@@ -225,6 +225,11 @@ pub fn row_state(model: &Model, row: BackupRow) -> (String, Style) {
 pub fn job_title(job: &Job) -> String {
     let backup = escape(job.backup.as_deref().unwrap_or("-"));
     match job.kind {
+        JobKind::Retention => format!("retention of {}", escape(job.schedule.as_deref().unwrap_or("-"))),
+        // A run that was not made has no backup.
+        JobKind::Backup if job.backup.is_none() => {
+            format!("a run of {}", escape(job.schedule.as_deref().unwrap_or("-")))
+        }
         JobKind::Restore => match &job.service {
             Some(service) => format!("restore of {backup} into {}", escape(service)),
             None => format!("restore of {backup}"),

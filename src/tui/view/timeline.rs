@@ -120,9 +120,6 @@ fn lane<'a>(scale: Scale, ticks: &[usize], runs: impl Iterator<Item = &'a Planne
 /// Columns and words of the hours or days.
 fn ticks(model: &Model, scale: Scale) -> Vec<(usize, String)> {
     let mut out = Vec::new();
-    if model.timeline.span == Window::Week {
-        out.push((0, "now".to_owned()));
-    }
     let mut at = scale.from;
     while at < scale.until {
         let local = at.with_timezone(&model.zone);
@@ -135,6 +132,10 @@ fn ticks(model: &Model, scale: Scale) -> Vec<(usize, String)> {
             out.push((column, label));
         }
         at += TimeDelta::hours(1);
+    }
+    // Where there is room for it: days are what a person looks for.
+    if model.timeline.span == Window::Week && out.first().is_none_or(|(column, _)| *column > 4) {
+        out.insert(0, (0, "now".to_owned()));
     }
     out
 }
@@ -292,13 +293,19 @@ fn said(model: &Model, timeline: &Timeline, width: usize, room: usize) -> Vec<Li
     if wrong.is_empty() {
         lines.push(Line::styled("✓ none of them overlaps another, or lies in production hours", theme.ok));
     }
-    let shown = room.saturating_sub(1).max(1);
+    let free = model.timeline.free.get(&schedule.name).and_then(Option::as_ref);
+    let shown = room.saturating_sub(1 + usize::from(free.is_some())).max(1);
     for (i, run) in wrong.iter().take(shown).enumerate() {
         let more = wrong.len() - shown.min(wrong.len());
         let more =
             if i + 1 == shown && more > 0 { format!(" (and {} more)", count(more as u64)) } else { String::new() };
         let text = format!("! {}{more}", what_is_wrong(run, &when(model, run.at)));
         lines.push(Line::styled(fit(&text, width), Cell::of(run).style(model)));
+    }
+    if let Some(slot) = free.filter(|_| !wrong.is_empty()) {
+        let key = model.keymap.first(Action::EditSchedule);
+        let text = format!("  free is {} ({key} edits it, Ctrl-T takes that time)", escape(&slot.words));
+        lines.push(Line::styled(fit(&text, width), theme.key));
     }
     lines
 }
