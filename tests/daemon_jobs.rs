@@ -142,27 +142,16 @@ async fn a_daemon_that_is_stopped_hands_its_job_back() {
     home.add_service("src", &set.uri());
     home.add_storage("local");
     home.ok(&["settings", "set", "backup.bandwidth_limit", "300000"]);
-    let args = [
-        "backup",
-        "create",
-        "--service",
-        "src",
-        "--storage",
-        "local",
-        "--name",
-        "one",
-        "--retry",
-        "auto",
-        "--retry-interval",
-        "1s",
-    ];
+    let args = ["backup", "create", "--service", "src", "--storage", "local", "--name", "one"];
     let id = home.ok(&args)["id"].as_i64().unwrap();
     until("it moves", || home.job(id)["progress"]["bytes_done"].as_u64().unwrap() > 0);
     home.ok(&["daemon", "stop"]);
     assert_eq!(home.daemon_pid(), None);
     let job = home.job(id);
-    assert_eq!(job["state"], "waiting_retry", "{job}");
-    assert!(job["error"].as_str().unwrap().contains("the daemon was stopped"), "{job}");
+    // Nobody cancelled it, and nothing failed: the next daemon goes on at once.
+    assert_eq!((&job["state"], &job["error"]), (&json!("queued"), &json!(null)), "{job}");
+    let log = home.ok(&["job", "log", &id.to_string()]).to_string();
+    assert!(log.contains("the daemon was stopped") && log.contains("handed back"), "{log}");
     assert_eq!(home.files(), Vec::<String>::new());
     home.ok(&["settings", "set", "backup.bandwidth_limit", "0"]);
     home.start_daemon();

@@ -220,6 +220,11 @@ fn a_person_takes_over_what_retention_could_not_delete() {
 fn a_delete_that_began_does_not_make_a_backup_good_again() {
     let stand = stand(0);
     stand.by_hand("one");
+    // One that never ran leaves everything as it was.
+    let never = stand.store.enqueue_delete("one", false).unwrap();
+    assert_eq!(stand.state("one"), BackupState::Deleting);
+    stand.store.cancel_job(never.id).unwrap();
+    assert_eq!(stand.state("one"), BackupState::Succeeded);
     let first = stand.store.enqueue_delete("one", false).unwrap();
     stand.store.claim(9).unwrap().unwrap();
     stand.store.finish(first.id, &Outcome::Failed(Error::new(ErrorKind::Failed, "half way"))).unwrap();

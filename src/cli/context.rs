@@ -31,7 +31,7 @@ impl Context {
             args::one(matches, "home").or_else(|| std::env::var("MONGOKEEP_HOME").ok().filter(|h| !h.is_empty()));
         let home = Home::resolve(folder.as_deref().map(Path::new))?;
         let quiet = args::given(matches, "quiet");
-        logging::start(matches, quiet);
+        logging::start(matches, quiet, &home);
         // How times are shown is no reason to fail; commands that need the settings say what is wrong with them.
         let zone = Settings::load(&home).and_then(|s| s.get("ui.timezone")).ok().and_then(|zone| zone.parse().ok());
         Ok(Self {

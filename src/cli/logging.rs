@@ -1,12 +1,18 @@
-//! What `-v` shows on stderr. Only this program's own events: those of the libraries below may hold secrets.
+//! What `-v` shows on stderr, and what a daemon logs. Only this program's own events: those of the libraries below may
+//! hold secrets.
+
+use std::os::unix::fs::MetadataExt;
 
 use clap::ArgMatches;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use super::tree;
+use super::{args, tree};
+use crate::config::Home;
+use crate::daemon::log::RotatedLog;
 
 /// Starts logging. A daemon tells what it does without being asked; everything else only with `-v`.
-pub fn start(matches: &ArgMatches, quiet: bool) {
+pub fn start(matches: &ArgMatches, quiet: bool, home: &Home) {
     let verbose = matches.get_count("verbose");
     let level = match (tree::is_daemon_run(matches), quiet, verbose) {
         (true, true, 0) => "warn",
@@ -16,11 +22,27 @@ pub fn start(matches: &ArgMatches, quiet: bool) {
         (_, _, 1) => "info",
         _ => "debug",
     };
-    // Fails only when somebody was first, as in a test that runs commands in one process.
-    let _ = tracing_subscriber::fmt()
+    let file = if in_background(matches) { RotatedLog::open(&home.log_file()).ok() } else { None };
+    let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(format!("mongokeep={level}")))
-        .with_writer(std::io::stderr)
         .with_ansi(false)
         .with_target(false)
-        .try_init();
+        .with_writer(match file {
+            Some(file) => BoxMakeWriter::new(file),
+            None => BoxMakeWriter::new(std::io::stderr),
+        });
+    // Fails only when somebody was first, as in a test that runs commands in one process.
+    let _ = if is_journal() { builder.without_time().try_init() } else { builder.try_init() };
+}
+
+fn in_background(matches: &ArgMatches) -> bool {
+    let run = matches.subcommand_matches("daemon").and_then(|daemon| daemon.subcommand_matches("run"));
+    run.is_some_and(|run| args::given(run, "background"))
+}
+
+/// Whether stderr goes to the journal, which notes the time by itself: systemd.exec(5) names its device and inode.
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(stderr) = std::fs::metadata("/proc/self/fd/2") else { return false };
+    stream == format!("{}:{}", stderr.dev(), stderr.ino())
 }

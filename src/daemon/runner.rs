@@ -14,6 +14,7 @@ use tracing::{error, info, warn};
 use super::lock::{DaemonLock, Stage};
 use super::notify::Telling;
 use super::scheduler::Scheduler;
+use super::service_manager::ServiceManager;
 use super::{STOP_LIMIT, blocking, recover, task};
 use crate::config::{Home, Settings};
 use crate::error::{Result, io};
@@ -23,6 +24,8 @@ use crate::store::{Claimed, Store};
 const LOOK: Duration = Duration::from_millis(100);
 /// A daemon in the background ends after this long without work.
 const IDLE_LIMIT: Duration = Duration::from_secs(600);
+/// Of [`STOP_LIMIT`], so long a restore that writes may go on; the rest is for saying where it was stopped.
+const RESTORE_LIMIT: Duration = Duration::from_secs(10);
 /// After the store failed (full disk, busy), it is left alone this long.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -75,6 +78,8 @@ pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -
     let mut hangup = listen(SignalKind::hangup())?;
     runner.recover().await?;
     runner.lock.set_stage(Stage::Ready)?;
+    let mut manager = ServiceManager::from_environment();
+    manager.ready().await;
     loop {
         if let Err(e) = runner.look().await {
             error!("the store: {e}");
@@ -85,6 +90,8 @@ pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -
             runner.telling.end().await;
             return Ok(());
         }
+        // Here and nowhere else: it says that this loop goes round.
+        manager.alive();
         tokio::select! {
             _ = term.recv() => break,
             _ = interrupt.recv() => break,
@@ -93,6 +100,7 @@ pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -
             () = tokio::time::sleep(LOOK) => {}
         }
     }
+    manager.stopping().await;
     runner.stop().await
 }
 
@@ -224,23 +232,34 @@ impl Runner {
         false
     }
 
-    /// Ends running jobs by their retry policy, within [`STOP_LIMIT`]. What does not end by then is abandoned to the
-    /// next daemon.
+    /// Ends what runs, within [`STOP_LIMIT`]: it is cleaned up and handed back to the next daemon. A restore that writes
+    /// gets [`RESTORE_LIMIT`] to finish, because its target is of no use half way. What does not end by then is
+    /// abandoned to the next daemon.
     async fn stop(mut self) -> Result<()> {
         info!(jobs = self.tasks.len(), "asked to end");
         self.lock.set_stage(Stage::Stopping)?;
         self.env.stopping.store(true, Ordering::SeqCst);
-        self.cancels.values().for_each(CancellationToken::cancel);
-        let all = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
-            warn!("jobs did not end within {} s and are left to the next daemon", STOP_LIMIT.as_secs());
-            // They may still be writing until the process is gone, so the lock must not be free before.
-            self.telling.end().await;
-            std::mem::forget(self.lock);
-            return Ok(());
+        let store = self.env.store.clone();
+        let writing = blocking(move || store.jobs_writing()).await.unwrap_or_default();
+        self.cancels.iter().filter(|(id, _)| !writing.contains(id)).for_each(|(_, cancel)| cancel.cancel());
+        let began = Instant::now();
+        if !writing.is_empty() && !self.all_ended(RESTORE_LIMIT).await {
+            warn!("a restore that writes is not done after {} s and is cancelled", RESTORE_LIMIT.as_secs());
         }
+        self.cancels.values().for_each(CancellationToken::cancel);
+        let in_time = self.all_ended(STOP_LIMIT.saturating_sub(began.elapsed())).await;
         // Before the lock is free: the next daemon would tell it too.
         self.telling.end().await;
+        if !in_time {
+            warn!("jobs did not end within {} s and are left to the next daemon", STOP_LIMIT.as_secs());
+            // They may still be writing until the process is gone, so the lock must not be free before.
+            std::mem::forget(self.lock);
+        }
         Ok(())
+    }
+
+    async fn all_ended(&mut self, limit: Duration) -> bool {
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        tokio::time::timeout(limit, all).await.is_ok()
     }
 }

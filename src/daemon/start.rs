@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::lock::{self, Holder, Stage};
+use super::log;
 use crate::config::Home;
 use crate::error::{Error, ErrorKind, Result, io};
 
@@ -18,8 +19,6 @@ const START_LIMIT: Duration = Duration::from_secs(20);
 const TRIES: u32 = 2;
 /// Running jobs get [`super::STOP_LIMIT`] to end in order; then the daemon ends by itself.
 const STOP_LIMIT: Duration = Duration::from_secs(super::STOP_LIMIT.as_secs() + 15);
-/// A log above this is put aside when a daemon starts.
-const LOG_LIMIT: u64 = 8 << 20;
 
 /// Returns the daemon of this home, once it answers; starts `program daemon run` when there is none.
 ///
@@ -84,6 +83,11 @@ fn spawn(home: &Home, program: &Path) -> Result<mpsc::Receiver<String>> {
     command
         .args(["daemon", "run", "--background"])
         .current_dir("/")
+        // A daemon that is started by a service is not that service.
+        .env_remove("NOTIFY_SOCKET")
+        .env_remove("WATCHDOG_USEC")
+        .env_remove("WATCHDOG_PID")
+        .env_remove("JOURNAL_STREAM")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::from(log));
@@ -99,8 +103,8 @@ fn spawn(home: &Home, program: &Path) -> Result<mpsc::Receiver<String>> {
 }
 
 fn open_log(path: &PathBuf) -> Result<fs::File> {
-    if fs::metadata(path).is_ok_and(|m| m.len() > LOG_LIMIT) {
-        let _ = fs::rename(path, path.with_extension("log.1"));
+    if fs::metadata(path).is_ok_and(|m| m.len() > log::LIMIT) {
+        let _ = fs::rename(path, log::earlier(path));
     }
     fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|e| io(path.display(), e))
 }

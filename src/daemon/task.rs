@@ -66,7 +66,7 @@ async fn work(
     }
 }
 
-/// A cancel is what a person asked for; when the daemon is ending, it is a failure that may pass.
+/// A cancel is what a person asked for; when the daemon is ending, the job goes back to the queue.
 pub async fn outcome(env: &Env, id: i64, result: Result<Option<Box<BackupFacts>>>) -> Outcome {
     match result {
         Ok(facts) => Outcome::Succeeded(facts),
@@ -75,7 +75,7 @@ pub async fn outcome(env: &Env, id: i64, result: Result<Option<Box<BackupFacts>>
             let asked = blocking(move || store.is_cancel_requested(id)).await.unwrap_or(true);
             if env.stopping.load(Ordering::SeqCst) && !asked {
                 let error = Error::new(ErrorKind::Interrupted, "the daemon was stopped during this attempt");
-                return Outcome::Failed(match e.hint_text() {
+                return Outcome::HandedBack(match e.hint_text() {
                     Some(hint) => error.hint(hint),
                     None => error.hint(format!("mongokeep job retry {id} tries again")),
                 });

@@ -40,6 +40,9 @@ pub enum Outcome {
     Failed(Error),
     /// With what there is to know about what was left, such as the target of a restore.
     Cancelled(Option<String>),
+    /// The daemon is ending: the next one begins it again, whatever its retry policy, unless a restore had begun to write;
+    /// then it has failed, for the reason given.
+    HandedBack(Error),
 }
 
 impl Store {
@@ -134,7 +137,7 @@ impl Store {
             let job = &claimed.job;
             let attempt_error = match outcome {
                 Outcome::Succeeded(_) => None,
-                Outcome::Failed(error) => Some(error.full()),
+                Outcome::Failed(error) | Outcome::HandedBack(error) => Some(error.full()),
                 Outcome::Cancelled(_) => Some("cancelled".to_owned()),
             };
             t.execute(
@@ -144,6 +147,15 @@ impl Store {
             match outcome {
                 Outcome::Succeeded(facts) => succeed(t, job, facts.as_deref(), at)?,
                 Outcome::Failed(error) => fail(t, &claimed, error, at)?,
+                Outcome::HandedBack(error) if claimed.wrote || job.cancel_requested => fail(t, &claimed, error, at)?,
+                Outcome::HandedBack(error) => {
+                    t.execute(
+                        "UPDATE jobs SET state = 'queued', phase = 'handed back to the next daemon' WHERE id = ?1",
+                        [id],
+                    )?;
+                    jobs::log(t, id, job.attempt, LogLevel::Warn, &error.full())?;
+                    jobs::log(t, id, job.attempt, LogLevel::Info, "handed back: the next daemon begins it again")?;
+                }
                 Outcome::Cancelled(left) => {
                     end(t, id, JobState::Cancelled, at, Some("cancelled"), left.as_deref())?;
                     jobs::log(t, id, job.attempt, LogLevel::Info, "cancelled")?;
@@ -154,6 +166,15 @@ impl Store {
                 }
             }
             jobs::get(t, id)
+        })
+    }
+
+    /// Running jobs whose target may hold a part of what they write.
+    pub fn jobs_writing(&self) -> Result<Vec<i64>> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached("SELECT id FROM jobs WHERE state = 'running' AND wrote")?;
+            let rows = statement.query_map([], |r| r.get(0))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
     }
 

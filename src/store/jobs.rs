@@ -307,7 +307,8 @@ pub fn cancelled(t: &Transaction<'_>, job: &Job) -> Result<()> {
                 )?;
             }
         }
-        JobKind::Delete if job.attempt == 0 => {
+        // Once deleting has begun, there is nothing to go back to.
+        JobKind::Delete => {
             t.execute(
                 "UPDATE backups SET state = coalesce(state_before, state), state_before = NULL
                  WHERE name = ?1 AND state = 'deleting'",
