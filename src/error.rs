@@ -198,3 +198,45 @@ pub fn io(what: impl fmt::Display, error: std::io::Error) -> Error {
     };
     Error::new(kind, what.to_string()).source(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each kind by name, so that a new one cannot be forgotten: whether waiting may help is decided once.
+    #[test]
+    fn what_waiting_can_mend_is_tried_again() {
+        use ErrorKind::*;
+        let decided = |kind: ErrorKind| match kind {
+            // The server is back, the network is mended, the election is over, somebody made room.
+            Unreachable | Interrupted | Transient | StorageFull => true,
+            // A wrong password, no such bucket, missing rights: they need a person.
+            Unauthenticated | Denied | NotFound => false,
+            // A value, a state or a stored object that stays what it is.
+            Invalid | Conflict | Corrupt | Unsupported | Failed => false,
+            // A person asked for it, or a bug that would do the same again.
+            Cancelled | Internal => false,
+        };
+        let all = [
+            Invalid,
+            NotFound,
+            Conflict,
+            Unreachable,
+            Unauthenticated,
+            Denied,
+            StorageFull,
+            Corrupt,
+            Unsupported,
+            Interrupted,
+            Cancelled,
+            Transient,
+            Failed,
+            Internal,
+        ];
+        for (i, kind) in all.into_iter().enumerate() {
+            assert_eq!(kind.is_retryable(), decided(kind), "{kind:?}");
+            assert!(!all[..i].contains(&kind), "{kind:?} is there twice");
+            assert_eq!(Error::new(kind, "x").context("y").is_retryable(), kind.is_retryable());
+        }
+    }
+}

@@ -78,6 +78,12 @@ impl Proxy {
         self.shared.from_server.load(Ordering::SeqCst)
     }
 
+    /// From now on nothing goes wrong.
+    #[allow(dead_code)]
+    pub fn heal(&self) {
+        self.shared.faults.lock().unwrap().clear();
+    }
+
     /// Every fault has met a connection.
     pub fn is_spent(&self) -> bool {
         self.shared.faults.lock().unwrap().is_empty()
