@@ -10,6 +10,7 @@ mod driver;
 pub mod form;
 pub mod forms;
 pub mod keymap;
+pub mod layer;
 pub mod list;
 pub mod model;
 pub mod msg;

@@ -1,0 +1,95 @@
+//! What lies above the lists: pages, and the boxes that ask something.
+
+use tui_input::Input;
+
+use super::form::Form;
+use super::msg::{Effect, Problem};
+use crate::domain::notification::Channel;
+use crate::domain::restore::{RestorePlan, RestoreRequest};
+
+/// What a page of details is about.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    Backup(String),
+    Job(i64),
+    Storage(String),
+    Service(String),
+    Schedule(String),
+}
+
+/// A yes-or-no question; the first button is always the one that changes nothing, and has the focus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Confirm {
+    pub title: String,
+    pub lines: Vec<String>,
+    pub buttons: Vec<Button>,
+    pub focus: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Button {
+    pub label: String,
+    pub then: Then,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Then {
+    /// Close the question.
+    Nothing,
+    Do(Effect),
+    /// Close the form below as well.
+    DiscardForm,
+}
+
+/// The plan of a restore, on its way to being confirmed.
+#[derive(Debug, Clone)]
+pub struct Review {
+    pub request: RestoreRequest,
+    pub plan: RestorePlan,
+    /// What was typed of the target's name.
+    pub typed: Input,
+    pub scroll: usize,
+    pub submitting: bool,
+    pub error: Option<Problem>,
+}
+
+impl Review {
+    /// Whether the name of the target was typed.
+    pub fn is_confirmed(&self) -> bool {
+        self.typed.value() == self.plan.to_service
+    }
+}
+
+/// What a report is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    Check(String),
+    Test(String),
+    Sync(String),
+    Notification(Channel),
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct Palette {
+    pub input: Input,
+    pub selected: usize,
+}
+
+#[derive(Debug, Clone)]
+pub enum Layer {
+    Details { target: Target, scroll: usize },
+    Report { report: Report, scroll: usize },
+    Messages { scroll: usize },
+    Help { filter: Input, filtering: bool, scroll: usize },
+    Palette(Palette),
+    Form(Box<Form>),
+    Review(Box<Review>),
+    Confirm(Confirm),
+}
+
+impl Layer {
+    /// Layers that take the place of the list; the others are boxes above it.
+    pub fn is_page(&self) -> bool {
+        matches!(self, Self::Details { .. } | Self::Report { .. } | Self::Messages { .. } | Self::Help { .. })
+    }
+}
