@@ -24,16 +24,16 @@ pub const FOOT: u16 = 3;
 
 /// The columns of a list so many columns wide: beyond what all need, names get half of the room.
 pub fn columns(width: u16) -> [Column; 8] {
-    let spare = (width.saturating_sub(80) / 2).min(16);
-    let (switch, name) = if width < NARROW { (left("", 1, 99), 16) } else { (left("ON", 5, 99), 12 + spare) };
+    let spare = (width.saturating_sub(80) / 3).min(16);
+    let (switch, name) = if width < NARROW { (left("", 1, 99), 13) } else { (left("ON", 5, 99), 12 + spare) };
     [
         switch,
         left("NAME", name, 98),
         left("SERVICE", 9 + spare / 4, 7),
         left("WHAT", 12, 2),
         left("WHEN", 18, 8).grow(),
-        left("NEXT", 8, 9),
-        left("LAST", 13, 10),
+        left("NEXT", 9, 9),
+        left("LAST", 15, 10),
         right("KEEP", 5, 3),
     ]
 }
