@@ -33,8 +33,9 @@ mod upload;
 
 use failure::{Names, answer};
 
-/// Bytes of a part. S3 takes 10,000 parts, the last of any size and the others of at least 5 MiB.
-pub const PART_SIZE: usize = 8 << 20;
+/// Bytes of a part. S3 takes 10,000 parts, the last of any size and the others of at least 5 MiB. Every object that is
+/// being written holds three of them in memory, so they are as small as may be.
+pub const PART_SIZE: usize = MIN_PART_SIZE;
 const MIN_PART_SIZE: usize = 5 << 20;
 /// How long nothing at all may move in the middle of a body.
 const STALL: Duration = Duration::from_secs(30);
