@@ -105,13 +105,15 @@ fn many_processes_make_one_store() {
 fn a_newer_store_is_left_alone() {
     let (_dir, home) = home();
     service(&Client::open(&home, false).unwrap());
-    rusqlite::Connection::open(home.store_file()).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let file = rusqlite::Connection::open(home.store_file()).unwrap();
+    let version: i64 = file.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    file.pragma_update(None, "user_version", version + 1).unwrap();
     for read_only in [false, true] {
         let error = open_error(&home, read_only);
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert!(error.full().contains("newer mongokeep"), "{error}");
     }
-    rusqlite::Connection::open(home.store_file()).unwrap().pragma_update(None, "user_version", 1).unwrap();
+    file.pragma_update(None, "user_version", version).unwrap();
     assert_eq!(Client::open(&home, false).unwrap().services().unwrap().len(), 1);
 }
 
