@@ -104,6 +104,17 @@ pub fn storage_fields(kind: &str) -> &'static [Field] {
     }
 }
 
+const SERVICE: Field =
+    Field::new("service", "Service", FieldKind::Service, "what is backed up").required().check(name_rule);
+const MODEL: Field =
+    Field::new("model", "Data model", FieldKind::Choice(&["logical", "physical"]), "documents, or a copy of the files")
+        .default("logical")
+        .check(model_rule);
+const STORAGE: Field =
+    Field::new("storage", "Storage", FieldKind::Storage, "where it is kept").required().check(name_rule);
+const FOLDER: Field =
+    Field::new("folder", "Folder", FieldKind::Text, "below the storage's prefix; empty: the service's cluster label")
+        .check(folder_rule);
 const INCLUDE: Field =
     Field::new("include", "Include", FieldKind::List, "only these namespaces: shop, shop.orders, shop.*, *.events")
         .advanced()
@@ -136,13 +147,10 @@ const RETRY_INTERVAL: Field =
 pub const BACKUP_FIELDS: &[Field] = &[
     Field::new("name", "Name", FieldKind::Text, "must be free; empty: made of the service and the time")
         .check(name_rule),
-    Field::new("service", "Service", FieldKind::Service, "what is backed up").required().check(name_rule),
-    Field::new("model", "Data model", FieldKind::Choice(&["logical", "physical"]), "documents, or a copy of the files")
-        .default("logical")
-        .check(model_rule),
-    Field::new("storage", "Storage", FieldKind::Storage, "where it is kept").required().check(name_rule),
-    Field::new("folder", "Folder", FieldKind::Text, "below the storage's prefix; empty: the service's cluster label")
-        .check(folder_rule),
+    SERVICE,
+    MODEL,
+    STORAGE,
+    FOLDER,
     INCLUDE,
     EXCLUDE,
     COMPRESSION,
@@ -156,13 +164,10 @@ pub const SCHEDULE_FIELDS: &[Field] = &[
     Field::new("name", "Name", FieldKind::Text, "how this schedule is called; its backups begin with it")
         .required()
         .check(name_rule),
-    Field::new("service", "Service", FieldKind::Service, "what is backed up").required().check(name_rule),
-    Field::new("model", "Data model", FieldKind::Choice(&["logical", "physical"]), "documents, or a copy of the files")
-        .default("logical")
-        .check(model_rule),
-    Field::new("storage", "Storage", FieldKind::Storage, "where it is kept").required().check(name_rule),
-    Field::new("folder", "Folder", FieldKind::Text, "below the storage's prefix; empty: the service's cluster label")
-        .check(folder_rule),
+    SERVICE,
+    MODEL,
+    STORAGE,
+    FOLDER,
     Field::new("type", "Backup type", FieldKind::Choice(&["full", "pitr"]), "whole backups, or every second between")
         .default("full")
         .check(type_rule),

@@ -52,12 +52,7 @@ impl Store {
     pub fn backups(&self) -> Result<Vec<Backup>> {
         self.read(|c| {
             let mut statement = c.prepare_cached(&format!("{COLUMNS} ORDER BY started_at DESC, name"))?;
-            let mut rows = statement.query([])?;
-            let mut out = Vec::new();
-            while let Some(row) = rows.next()? {
-                out.push(read(row)?);
-            }
-            Ok(out)
+            super::all(statement.query([])?, read)
         })
     }
 

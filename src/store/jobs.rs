@@ -118,12 +118,7 @@ impl Store {
     pub fn jobs(&self) -> Result<Vec<Job>> {
         self.read(|c| {
             let mut statement = c.prepare_cached(&format!("{COLUMNS} ORDER BY id DESC"))?;
-            let mut rows = statement.query([])?;
-            let mut out = Vec::new();
-            while let Some(row) = rows.next()? {
-                out.push(read(row)?);
-            }
-            Ok(out)
+            super::all(statement.query([])?, read)
         })
     }
 
@@ -156,18 +151,16 @@ impl Store {
             let mut statement = c.prepare_cached(
                 "SELECT seq, at, attempt, level, message FROM job_log WHERE job = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
             )?;
-            let mut rows = statement.query(params![id, after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
-            let mut out = Vec::new();
-            while let Some(row) = rows.next()? {
-                out.push(LogLine {
+            let rows = statement.query(params![id, after, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+            super::all(rows, |row| {
+                Ok(LogLine {
                     seq: row.get(0)?,
                     at: time(row.get(1)?),
                     attempt: row.get(2)?,
                     level: from_word(row.get(3)?)?,
                     message: row.get(4)?,
-                });
-            }
-            Ok(out)
+                })
+            })
         })
     }
 

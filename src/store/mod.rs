@@ -126,7 +126,7 @@ impl Store {
 }
 
 /// Every row that is left, each turned into a value by `read`.
-fn all<T>(mut rows: rusqlite::Rows<'_>, read: fn(&rusqlite::Row<'_>) -> Result<T>) -> Result<Vec<T>> {
+fn all<T>(mut rows: rusqlite::Rows<'_>, read: impl Fn(&rusqlite::Row<'_>) -> Result<T>) -> Result<Vec<T>> {
     let mut out = Vec::new();
     while let Some(row) = rows.next()? {
         out.push(read(row)?);

@@ -52,14 +52,11 @@ impl Store {
     pub fn schedules_on(&self) -> Result<Vec<ScheduleState>> {
         self.read(|c| {
             let mut statement = c.prepare_cached(&format!("{COLUMNS} WHERE s.enabled ORDER BY s.name"))?;
-            let mut rows = statement.query([])?;
-            let mut out = Vec::new();
-            while let Some(row) = rows.next()? {
+            super::all(statement.query([])?, |row| {
                 let schedule = read(row)?;
                 let unfinished = unfinished_run(c, &schedule.name)?;
-                out.push(ScheduleState { schedule, decided_until: time(row.get(15)?), unfinished });
-            }
-            Ok(out)
+                Ok(ScheduleState { schedule, decided_until: time(row.get(15)?), unfinished })
+            })
         })
     }
 

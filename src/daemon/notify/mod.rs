@@ -14,6 +14,7 @@ use super::blocking;
 use super::runner::Env;
 use crate::config::{Notify, Settings};
 use crate::domain::notification::{Channel, Notice};
+use crate::engine::logical::host_name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
 
@@ -61,7 +62,7 @@ impl Telling {
 /// Tells `channel` what there is to tell, one after the other, until `stop`. What is being told then is told to its end,
 /// so that it is not told again.
 async fn run(env: Env, channel: Channel, stop: CancellationToken) {
-    let host = host();
+    let host = host_name();
     let mut pause = FIRST_PAUSE;
     loop {
         let wait = match next(&env, channel, &host).await {
@@ -144,7 +145,7 @@ pub async fn test(settings: &Notify, channel: Channel) -> Result<String> {
         )
         .hint(format!("mongokeep settings set {key} VALUE")));
     }
-    deliver(settings, channel, &Notice::test(&host())).await
+    deliver(settings, channel, &Notice::test(&host_name())).await
 }
 
 async fn deliver(settings: &Notify, channel: Channel, notice: &Notice) -> Result<String> {
@@ -158,9 +159,4 @@ async fn deliver(settings: &Notify, channel: Channel, notice: &Notice) -> Result
             webhook::post(url, settings.webhook_secret_file.as_deref(), body).await
         }
     }
-}
-
-fn host() -> String {
-    let told = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
-    told.map(|name| name.trim().to_owned()).unwrap_or_default()
 }

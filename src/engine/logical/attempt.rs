@@ -200,8 +200,8 @@ fn is_attempt_object(path: &str) -> bool {
     }
 }
 
-/// For people who wonder which machine an attempt was made on; nothing depends on it.
-fn host_name() -> String {
+/// For people who wonder which machine something was done on; nothing depends on it.
+pub fn host_name() -> String {
     let told = std::fs::read_to_string("/proc/sys/kernel/hostname").or_else(|_| std::env::var("HOSTNAME"));
     told.map(|name| name.trim().to_owned()).unwrap_or_default()
 }

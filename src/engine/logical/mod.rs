@@ -21,7 +21,7 @@ mod users;
 pub mod verify;
 mod write;
 
-pub use attempt::discard;
+pub use attempt::{discard, host_name};
 pub use dump::{DumpRequest, dump};
 pub use export::{ExportReport, export};
 pub use plan::plan;

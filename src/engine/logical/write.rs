@@ -88,7 +88,7 @@ impl Writes {
             }
             // Nothing was tried: it is the connection or the command that is wrong.
             Some((error, _)) if results.is_empty() => Err(failure(sent.first(), Some(error))),
-            _ => self.apply_each(again(&command, sent, 0, None)?).await,
+            _ => self.apply_each(again(&command, sent, 0, false)?).await,
         }
     }
 
@@ -104,20 +104,20 @@ impl Writes {
             let failed = results.iter().zip(&sent).position(|(ok, sent)| !ok && sent.kind != OpKind::Update);
             let mismatch = stopped.as_ref().is_some_and(|(_, code)| *code == Some(ID_MISMATCH));
             // The server stops at an operation that it cannot even try, which is then the last of the results.
-            if mismatch && tried > mended && failed.is_none_or(|at| at + 1 == tried) {
-                let mut sent = sent;
-                let rest = sent.split_off(tried - 1);
-                done.extend(sent.into_iter().zip(results).map(|(sent, ok)| Applied { sent, ok }));
-                mended = 2;
-                batch = again(&command, rest, tried - 1, Some(ID_MISMATCH))?;
-                continue;
-            }
-            if failed.is_some() || stopped.is_some() || tried != sent.len() {
+            let makes_room = mismatch && tried > mended && failed.is_none_or(|at| at + 1 == tried);
+            if !makes_room && (failed.is_some() || stopped.is_some() || tried != sent.len()) {
                 let at = failed.unwrap_or(tried.saturating_sub(1));
                 return Err(failure(sent.get(at), stopped.map(|(e, _)| e)));
             }
+            let applied = if makes_room { tried - 1 } else { tried };
+            let mut sent = sent;
+            let rest = sent.split_off(applied);
             done.extend(sent.into_iter().zip(results).map(|(sent, ok)| Applied { sent, ok }));
-            return Ok(done);
+            if !makes_room {
+                return Ok(done);
+            }
+            mended = 2;
+            batch = again(&command, rest, applied, true)?;
         }
     }
 
@@ -143,14 +143,14 @@ impl Writes {
 
 /// A batch of the operations of a command from number `from` on, of which `sent` is the record.
 ///
-/// Where the first of them found its document under another form of the same `_id` (`1.0` for `1`, or a text that
-/// the collation of the collection holds equal), that document is from a later time, read after the one of this
+/// `makes_room`: the first of them found its document under another form of the same `_id` (`1.0` for `1`, or a text that
+/// the collation of the collection holds equal). That document is from a later time, read after the one of this
 /// operation was deleted: it makes room, and comes back in its turn.
-fn again(command: &[u8], sent: Vec<Sent>, from: usize, first: Option<i32>) -> Result<Batch> {
+fn again(command: &[u8], sent: Vec<Sent>, from: usize, makes_room: bool) -> Result<Batch> {
     let mut batch = Batch::default();
     for (i, (operation, sent)) in operations(command)?.skip(from).zip(sent).enumerate() {
         let operation = operation?;
-        if i == 0 && first == Some(ID_MISMATCH) {
+        if i == 0 && makes_room {
             batch.push_over(operation, sent);
         } else {
             batch.push_encoded(operation, sent);
