@@ -186,6 +186,7 @@ async fn check(
     let storage: Arc<dyn Storage> = Arc::new(Filesystem::new(&folder));
     let request = RestoreRequest {
         backup: manifest.name.clone(),
+        point_in_time: None,
         to: "target".into(),
         include: Vec::new(),
         rename: Vec::new(),

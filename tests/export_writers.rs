@@ -69,6 +69,7 @@ async fn the_export_and_our_own_restore_agree() {
 
         let wanted = RestoreRequest {
             backup: manifest.name.clone(),
+            point_in_time: None,
             to: "own".into(),
             include: vec![],
             rename: vec![],

@@ -11,9 +11,10 @@ use crate::domain::namespace::{Namespace, Selection};
 use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::service::EngineKind;
 use crate::domain::timestamp::Timestamp;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 
 use super::layout::FORMAT_VERSION;
+use super::seal;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
@@ -103,56 +104,17 @@ pub struct OpenTransaction {
     pub prepared: bool,
 }
 
-const CHECKSUM_FIELD: &str = "  \"checksum\": \"";
-
 impl Manifest {
-    /// The manifest as it is stored: pretty JSON whose last field is the checksum of the bytes before it.
+    /// The manifest as it is stored, sealed (see [`seal`]).
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        let mut text = serde_json::to_string_pretty(self)
-            .map_err(|e| Error::new(ErrorKind::Internal, "writing the manifest").source(e))?;
-        // `{ ... \n}` becomes `{ ... ,\n  "checksum": "..."\n}`.
-        text.truncate(text.trim_end_matches(['\n', '}']).len());
-        text.push_str(",\n");
-        let checksum = blake3::hash(text.as_bytes()).to_hex();
-        text.push_str(CHECKSUM_FIELD);
-        text.push_str(&checksum);
-        text.push_str("\"\n}\n");
-        Ok(text.into_bytes())
+        seal::to_bytes(self)
     }
 
     /// Reads and checks a stored manifest; `place` names it in errors.
     ///
     /// Errors: `Unsupported` for a newer format, `Corrupt` for anything else that is not what was written.
     pub fn from_bytes(place: &str, bytes: &[u8]) -> Result<Self> {
-        let corrupt = |why: &str| {
-            Error::new(ErrorKind::Corrupt, format!("the manifest {place} is damaged: {why}"))
-                .hint("what it describes cannot be trusted; use another backup")
-        };
-        let text = std::str::from_utf8(bytes).map_err(|_| corrupt("not UTF-8"))?;
-        #[derive(Deserialize)]
-        struct Version {
-            format_version: u32,
-        }
-        // The version comes first: a newer format may have another way of checking itself.
-        if let Ok(version) = serde_json::from_str::<Version>(text)
-            && version.format_version > FORMAT_VERSION
-        {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "{place} has format version {}, this program reads up to {FORMAT_VERSION}",
-                    version.format_version
-                ),
-            )
-            .hint("use a newer mongokeep"));
-        }
-        let at = text.rfind(CHECKSUM_FIELD).ok_or_else(|| corrupt("no checksum"))?;
-        let rest = &text[at + CHECKSUM_FIELD.len()..];
-        let stated = rest.strip_suffix("\"\n}\n").ok_or_else(|| corrupt("truncated"))?;
-        if blake3::hash(&bytes[..at]).to_hex().as_str() != stated {
-            return Err(corrupt("its checksum does not match"));
-        }
-        serde_json::from_str(text).map_err(|e| corrupt("not a manifest").source(e))
+        seal::from_bytes(place, bytes, FORMAT_VERSION)
     }
 }
 

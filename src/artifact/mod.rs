@@ -10,4 +10,6 @@ pub mod extjson;
 pub mod layout;
 pub mod manifest;
 pub mod read;
+pub mod seal;
+pub mod slice;
 pub mod write;

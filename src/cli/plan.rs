@@ -201,6 +201,7 @@ mod tests {
             users_and_roles: false,
             users_of: vec![],
             safety_backup: None,
+            point_in_time: None,
             warnings: vec!["newer\u{9b}".into()],
         }
     }

@@ -61,6 +61,7 @@ fn request(values: &Values) -> Result<RestoreRequest> {
     let on = |key: &str| text(key).as_deref() == Some("true");
     Ok(RestoreRequest {
         backup: text("backup").ok_or_else(|| Error::invalid("backup", "is needed"))?,
+        point_in_time: None,
         to: text("to").ok_or_else(|| Error::invalid("to", "is needed"))?,
         include: parsed(values, "include")?,
         rename: parsed(values, "rename")?,

@@ -72,6 +72,7 @@ pub async fn run(stage: &Stage) -> Result<Summary> {
         .collect::<Result<Vec<_>>>()?;
     let request = RestoreRequest {
         backup: name.clone(),
+        point_in_time: None,
         to: SERVICE.into(),
         include: Vec::new(),
         rename,

@@ -13,6 +13,7 @@ pub mod local_time;
 pub mod name;
 pub mod namespace;
 pub mod notification;
+pub mod pitr;
 pub mod restore;
 pub mod retention;
 pub mod retry;

@@ -4,12 +4,17 @@ use serde::{Deserialize, Serialize};
 
 use super::backup::BackupRequest;
 use super::namespace::{Namespace, Pattern, Rename};
+use super::pitr::{PlannedReplay, PointInTime};
 use super::timestamp::Timestamp;
 
 /// What `restore` asks for. Kept with the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreRequest {
+    /// Empty in a request to go back to a moment: the plan names its base.
     pub backup: String,
+    /// The moment to go back to; `None`: that of the backup itself.
+    #[serde(default)]
+    pub point_in_time: Option<PointInTime>,
     /// The service to write to.
     pub to: String,
     #[serde(default)]
@@ -35,6 +40,9 @@ pub struct RestorePlan {
     pub backup: String,
     pub from_service: String,
     pub to_service: String,
+    /// How the moment asked for is reached from the backup; `None`: the backup's own moment.
+    #[serde(default)]
+    pub point_in_time: Option<PlannedReplay>,
     pub consistent_at_ts: Option<Timestamp>,
     pub target_version: String,
     pub target_fcv: String,

@@ -33,6 +33,7 @@ pub fn context() -> Context {
 pub fn request() -> RestoreRequest {
     RestoreRequest {
         backup: "b".into(),
+        point_in_time: None,
         to: "target".into(),
         include: vec![],
         rename: vec![],

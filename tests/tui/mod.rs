@@ -438,6 +438,7 @@ pub fn planned() -> Planned {
     };
     let request = RestoreRequest {
         backup: "nightly-20261120".into(),
+        point_in_time: None,
         to: "orders-rs".into(),
         include: Vec::new(),
         rename: Vec::new(),
@@ -472,6 +473,7 @@ pub fn planned() -> Planned {
         users_and_roles: false,
         users_of: Vec::new(),
         safety_backup: None,
+        point_in_time: None,
         warnings: vec!["shop.sessions has a TTL index: the target deletes what has expired".into()],
     };
     (Box::new(request), Ok(Box::new(plan)))

@@ -147,6 +147,7 @@ pub(super) async fn draft(
         users_and_roles: users_of.is_some(),
         users_of: users_of.unwrap_or_default(),
         safety_backup: None,
+        point_in_time: None,
         warnings,
     };
     Ok(Draft { plan, survey, items: items.into_iter().map(|(item, _)| item).collect() })
@@ -486,6 +487,7 @@ mod tests {
             users_and_roles: false,
             users_of: vec![],
             safety_backup: None,
+            point_in_time: None,
             warnings: vec![],
         }
     }

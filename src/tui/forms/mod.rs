@@ -129,6 +129,7 @@ pub fn restore_request(form: &Form) -> Result<RestoreRequest, String> {
     let Purpose::Restore(backup) = &form.purpose else { return Err("this form restores nothing".into()) };
     Ok(RestoreRequest {
         backup: backup.clone(),
+        point_in_time: None,
         to: form.text("to").to_owned(),
         include: texts("include").iter().map(|t| t.parse()).collect::<Result<_, _>>()?,
         rename: texts("rename").iter().map(|t| t.parse()).collect::<Result<_, _>>()?,

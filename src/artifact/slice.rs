@@ -1,0 +1,234 @@
+//! A stored piece of the oplog.
+//!
+//! ```text
+//! <folder>/oplog/<replica set>-<its id>/<first>_<last>.bson.zst
+//! ```
+//!
+//! The object is what `zstd -d` turns into plain oplog entries, one after another. In front of them stands a frame that
+//! decompressors skip (RFC 8878, 3.1.2), with a JSON description of the slice: a listing and the first bytes of each object
+//! are enough to know everything that can be restored. One object, written as a whole: a slice is there or it is not.
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::layout::{FORMAT_VERSION, escape};
+use super::seal;
+use crate::domain::key::Key;
+use crate::domain::pitr::{Archive, Gap, Mark, OpTime, Slice};
+use crate::domain::text;
+use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Marks a frame that every zstd decompressor skips.
+const SKIPPABLE: u32 = 0x184D_2A5B;
+const FRAME_HEAD: usize = 8;
+
+/// What is read of an object to find its description; nearly all fit.
+pub const FIRST_READ: u64 = 16 << 10;
+/// No description is longer.
+const MAX_DESCRIPTION: usize = 8 << 20;
+
+const SUFFIX: &str = ".bson.zst";
+
+/// The description at the head of a slice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    pub format_version: u32,
+    pub tool_version: String,
+    pub service: String,
+    pub replica_set: String,
+    pub replica_set_id: String,
+    /// The member it was read from, `host:port`.
+    pub member: String,
+    pub server_version: String,
+    pub home_id: String,
+    pub written_at: DateTime<Utc>,
+    /// The last entry before the slice, its first, and its last.
+    pub after: OpTime,
+    pub first_ts: Timestamp,
+    pub last: OpTime,
+    pub entries: u64,
+    pub operations: u64,
+    /// Bytes of BSON, and bytes and BLAKE3 of the frames after this one.
+    pub uncompressed: u64,
+    pub data_size: u64,
+    pub blake3: String,
+    pub gap: Option<Gap>,
+    pub marks: Vec<Mark>,
+    pub counts: Vec<(u32, u32)>,
+}
+
+/// The folder of an archive.
+pub fn folder(archive: &Archive) -> Result<Key> {
+    crate::domain::name::check_folder("folder", &archive.folder)?;
+    let below = format!("oplog/{}-{}", escape(&archive.replica_set), escape(&archive.replica_set_id));
+    if archive.folder.is_empty() { Key::new(below) } else { Key::new(format!("{}/{below}", archive.folder)) }
+}
+
+fn position(ts: Timestamp) -> String {
+    format!("{:010}-{:010}", ts.t, ts.i)
+}
+
+/// Where a slice of these positions lies.
+pub fn key(archive: &Archive, first: Timestamp, last: Timestamp) -> Result<Key> {
+    folder(archive)?.join(&format!("{}_{}{SUFFIX}", position(first), position(last)))
+}
+
+/// First and last position of the slice with this file name; `None` for any other object.
+pub fn positions(file_name: &str) -> Option<(Timestamp, Timestamp)> {
+    let (first, last) = file_name.strip_suffix(SUFFIX)?.split_once('_')?;
+    let parse = |text: &str| {
+        let (t, i) = text.split_once('-')?;
+        let digits = |s: &str| (s.len() == 10 && s.bytes().all(|b| b.is_ascii_digit())).then(|| s.parse().ok())?;
+        Some(Timestamp::new(digits(t)?, digits(i)?))
+    };
+    Some((parse(first)?, parse(last)?))
+}
+
+impl Header {
+    /// The frame that stands before the compressed entries.
+    pub fn to_frame(&self) -> Result<Bytes> {
+        let body = seal::to_bytes(self)?;
+        let size = u32::try_from(body.len()).ok().filter(|n| *n as usize <= MAX_DESCRIPTION).ok_or_else(|| {
+            Error::new(ErrorKind::Internal, format!("the description of a slice has {} bytes", body.len()))
+        })?;
+        let mut frame = Vec::with_capacity(FRAME_HEAD + body.len());
+        frame.extend_from_slice(&SKIPPABLE.to_le_bytes());
+        frame.extend_from_slice(&size.to_le_bytes());
+        frame.extend_from_slice(&body);
+        Ok(frame.into())
+    }
+
+    /// How many bytes the frame has that begins with `head`.
+    ///
+    /// Errors: `Corrupt` when it is no slice; `place` names it.
+    pub fn frame_size(place: &str, head: &[u8]) -> Result<usize> {
+        let corrupt = || {
+            let place = text::escape(place);
+            Error::new(ErrorKind::Corrupt, format!("{place} is damaged: it does not begin with its description"))
+        };
+        let number = |at: usize| head.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
+        if number(0) != Some(SKIPPABLE) {
+            return Err(corrupt());
+        }
+        let size = number(4).map(|n| n as usize).filter(|n| *n <= MAX_DESCRIPTION).ok_or_else(corrupt)?;
+        Ok(FRAME_HEAD + size)
+    }
+
+    /// Reads and checks the whole frame.
+    ///
+    /// Errors: `Unsupported` for a newer format, `Corrupt` for anything else that is not what was written.
+    pub fn from_frame(place: &str, frame: &[u8]) -> Result<Self> {
+        let size = Self::frame_size(place, frame)?;
+        let body = frame.get(FRAME_HEAD..size).ok_or_else(|| {
+            Error::new(ErrorKind::Corrupt, format!("{} is damaged: it is cut off", text::escape(place)))
+        })?;
+        let header: Self = seal::from_bytes(place, body, FORMAT_VERSION)?;
+        if header.after >= header.last || header.first_ts > header.last.ts || header.first_ts <= header.after.ts {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                format!("{} is damaged: its positions make no sense", text::escape(place)),
+            ));
+        }
+        Ok(header)
+    }
+
+    /// The slice as the catalogue knows it; `frame` is the size of the description in front of the entries.
+    pub fn slice(&self, key: &Key, frame: u64) -> Slice {
+        Slice {
+            key: key.as_str().to_owned(),
+            after: self.after,
+            last: self.last,
+            entries: self.entries,
+            operations: self.operations,
+            size: frame + self.data_size,
+            uncompressed: self.uncompressed,
+            data_offset: frame,
+            blake3: self.blake3.clone(),
+            written_at: self.written_at,
+            gap: self.gap.clone(),
+            marks: self.marks.clone(),
+            counts: self.counts.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        let at = |t, i| OpTime { ts: Timestamp::new(t, i), term: 3 };
+        Header {
+            format_version: FORMAT_VERSION,
+            tool_version: "1".into(),
+            service: "s".into(),
+            replica_set: "rs0".into(),
+            replica_set_id: "0123456789abcdef01234567".into(),
+            member: "h:1".into(),
+            server_version: "6.0.5".into(),
+            home_id: "home".into(),
+            written_at: Utc::now(),
+            after: at(1_790_000_000, 4),
+            first_ts: Timestamp::new(1_790_000_001, 1),
+            last: at(1_790_000_060, 2),
+            entries: 2,
+            operations: 1,
+            uncompressed: 300,
+            data_size: 100,
+            blake3: "00".into(),
+            gap: None,
+            marks: Vec::new(),
+            counts: vec![(1_790_000_001, 1)],
+        }
+    }
+
+    fn archive() -> Archive {
+        Archive {
+            storage: "t".into(),
+            folder: "prod".into(),
+            replica_set: "../rs 0".into(),
+            replica_set_id: "0123456789abcdef01234567".into(),
+        }
+    }
+
+    #[test]
+    fn a_name_tells_the_positions_and_stays_in_its_folder() {
+        let (first, last) = (Timestamp::new(7, 1), Timestamp::new(1_790_000_060, 4_000_000_000));
+        let key = key(&archive(), first, last).unwrap();
+        assert_eq!(
+            key.as_str(),
+            "prod/oplog/..%2Frs+0-0123456789abcdef01234567/0000000007-0000000001_1790000060-4000000000.bson.zst"
+        );
+        assert_eq!(positions(key.file_name()), Some((first, last)));
+        for other in ["lease.json", "7-1_8-1.bson.zst", "x.bson.zst", "0000000007-0000000001.bson.zst"] {
+            assert_eq!(positions(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_description_comes_back_and_damage_is_found() {
+        let frame = header().to_frame().unwrap();
+        assert_eq!(Header::frame_size("x", &frame[..8]).unwrap(), frame.len());
+        assert_eq!(Header::from_frame("x", &frame).unwrap(), header());
+        for at in 0..frame.len() {
+            let mut damaged = frame.to_vec();
+            damaged[at] ^= 1;
+            assert!(Header::from_frame("x", &damaged).is_err(), "byte {at}");
+        }
+        assert!(Header::from_frame("x", &frame[..frame.len() - 1]).is_err());
+        let newer = Header { format_version: FORMAT_VERSION + 1, ..header() }.to_frame().unwrap();
+        assert_eq!(Header::from_frame("x", &newer).unwrap_err().kind(), ErrorKind::Unsupported);
+        let backwards = Header { last: header().after, ..header() }.to_frame().unwrap();
+        assert_eq!(Header::from_frame("x", &backwards).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
+    /// What stock tools see: the description is skipped.
+    #[test]
+    fn a_decompressor_skips_the_description() {
+        let mut object = header().to_frame().unwrap().to_vec();
+        object.extend(zstd::encode_all(&b"entries"[..], 1).unwrap());
+        assert_eq!(zstd::decode_all(&object[..]).unwrap(), b"entries");
+    }
+}

@@ -1,0 +1,85 @@
+//! What can be recovered of a service, and how its slicer does.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+use super::{Archive, Base, Coverage, Gap, Mark, Range, ranges};
+use crate::domain::timestamp::Timestamp;
+
+/// What a slicer last said of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SlicerState {
+    /// It follows the oplog now.
+    pub running: bool,
+    /// The last position it stored.
+    pub stored: Option<Timestamp>,
+    /// Why it does not run, safe to show, and what to do.
+    pub error: Option<String>,
+    pub hint: Option<String>,
+    pub at: DateTime<Utc>,
+}
+
+/// Serialised, it is one object of `pitr status` in the command-line contract.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    pub service: String,
+    pub ranges: Vec<RecoverableRange>,
+    pub gaps: Vec<ShownGap>,
+    /// Seconds since the last change that is stored: at most so much would be lost now. `None`: nothing is stored.
+    pub lag_seconds: Option<u64>,
+    pub running: bool,
+    pub error: Option<String>,
+    pub hint: Option<String>,
+    /// The enabled point-in-time schedules of the service.
+    pub schedules: Vec<String>,
+    /// Where its oplog is kept; `None`: nowhere.
+    pub archive: Option<Archive>,
+    /// Backups that replay can begin with and that are covered, oldest first.
+    pub bases: Vec<Base>,
+    pub marks: Vec<Mark>,
+    pub slices: u64,
+    /// Bytes of all slices as stored.
+    pub size_bytes: u64,
+}
+
+/// A range whose `from` and `to` are whole seconds that can be restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RecoverableRange {
+    pub from: DateTime<Utc>,
+    /// The last second that is stored completely.
+    pub to: DateTime<Utc>,
+    pub from_ts: Timestamp,
+    pub to_ts: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShownGap {
+    pub from: DateTime<Utc>,
+    pub to: DateTime<Utc>,
+    pub from_ts: Timestamp,
+    pub to_ts: Timestamp,
+    pub reason: String,
+}
+
+/// The ranges of [`ranges`] in which at least one second is complete.
+pub fn recoverable(covered: &[Coverage], bases: &[Base]) -> Vec<RecoverableRange> {
+    ranges(covered, bases).into_iter().filter_map(shown).collect()
+}
+
+fn shown(range: Range) -> Option<RecoverableRange> {
+    let Range { from_ts, to_ts } = range;
+    let second = |t: u32| Timestamp::new(t, 0).to_datetime();
+    (from_ts.t < to_ts.t).then(|| RecoverableRange { from: second(from_ts.t), to: second(to_ts.t - 1), from_ts, to_ts })
+}
+
+impl From<&Gap> for ShownGap {
+    fn from(gap: &Gap) -> Self {
+        Self {
+            from: gap.from_ts.to_datetime(),
+            to: gap.to_ts.to_datetime(),
+            from_ts: gap.from_ts,
+            to_ts: gap.to_ts,
+            reason: gap.reason.clone(),
+        }
+    }
+}
