@@ -198,8 +198,9 @@ async fn check(
     let server = server(target, "target").await;
     let ctx = context(Limits::default());
     let restored = async {
-        let plan = logical::plan(&ctx.cancel, storage.clone(), manifest.clone(), &server, &request).await?;
-        logical::restore(&ctx, storage, manifest, &server, &request, &plan).await
+        let stored = logical::Stored::new(storage, manifest)?;
+        let plan = logical::plan(&ctx.cancel, &stored, &server, &request).await?;
+        logical::restore(&ctx, &stored, &server, &request, &plan).await
     };
     if let Err(e) = restored.await {
         return vec![format!("seed {seed}: the restore failed: {e}")];

@@ -4,6 +4,7 @@
 use mongodb::bson::{Document, doc};
 use mongokeep::domain::namespace::Namespace;
 use mongokeep::domain::restore::{CollectionKind, PlannedAction, RestorePlan};
+use mongokeep::engine::logical::{Stored, restore};
 use mongokeep::error::ErrorKind;
 use support::compare;
 use support::pair::{Pair, context, request};
@@ -146,8 +147,9 @@ async fn damage_and_cancel_say_what_state_the_target_is_in() {
     let cancelled = context();
     cancelled.cancel.cancel();
     let server = pair.server().await.unwrap();
-    let restore = mongokeep::engine::logical::restore;
-    let error = restore(&cancelled, storage, manifest.clone(), &server, &request(), &confirmed).await.unwrap_err();
+    let error = restore(&cancelled, &Stored::new(storage, manifest.clone()).unwrap(), &server, &request(), &confirmed)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert!(compare::state(&pair.to).await.is_empty());
 
@@ -180,8 +182,9 @@ async fn a_cancel_stops_within_two_seconds_and_says_where() {
     let ctx = context();
     let server = pair.server().await.unwrap();
     let running = tokio::spawn({
-        let (ctx, manifest, confirmed) = (ctx.clone(), manifest.clone(), confirmed.clone());
-        async move { mongokeep::engine::logical::restore(&ctx, storage, manifest, &server, &request(), &confirmed).await }
+        let (ctx, confirmed) = (ctx.clone(), confirmed.clone());
+        let stored = Stored::new(storage, manifest.clone()).unwrap();
+        async move { restore(&ctx, &stored, &server, &request(), &confirmed).await }
     });
     while ctx.meter.snapshot().documents_done == 0 && !running.is_finished() {
         tokio::task::yield_now().await;

@@ -8,7 +8,7 @@ use futures_util::TryStreamExt;
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use mongokeep::domain::secret::Secret;
-use mongokeep::engine::logical::{plan, restore};
+use mongokeep::engine::logical::{Stored, plan, restore};
 use mongokeep::mongo::Server;
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
 use support::pair::{context, request};
@@ -58,18 +58,19 @@ async fn users_and_roles_are_merged_last() {
     let dir = tempfile::tempdir().unwrap();
     let storage = folder(dir.path()).await;
     let manifest = recording.end(&storage, "users").await;
+    let stored = Stored::new(storage, manifest).unwrap();
 
     let uri = Secret::new(target.uri_as("keeper", "hunter2"));
     let server = Server::connect("target", &uri, Duration::from_secs(10)).await.unwrap();
     let cancel = CancellationToken::new();
     let mut request = request();
-    let planned = plan(&cancel, storage.clone(), manifest.clone(), &server, &request).await.unwrap();
+    let planned = plan(&cancel, &stored, &server, &request).await.unwrap();
     assert!(planned.left_out.iter().any(|l| l.what == "users and roles"), "{planned:?}");
 
     request.users_and_roles = true;
-    let planned = plan(&cancel, storage.clone(), manifest.clone(), &server, &request).await.unwrap();
+    let planned = plan(&cancel, &stored, &server, &request).await.unwrap();
     assert!(planned.users_and_roles && planned.overwrites());
-    restore(&context(), storage.clone(), manifest.clone(), &server, &request, &planned).await.unwrap();
+    restore(&context(), &stored, &server, &request, &planned).await.unwrap();
     // Of this session's user there is another now.
     let to = target.client().await.unwrap();
     let (users, expected) = (all(&to, "system.users").await, all(&from, "system.users").await);
@@ -85,8 +86,8 @@ async fn users_and_roles_are_merged_last() {
     // With `exact` they go; the restoring user is in the backup too.
     request.exact = true;
     let server = Server::connect("target", &uri, Duration::from_secs(10)).await.unwrap();
-    let planned = plan(&cancel, storage.clone(), manifest.clone(), &server, &request).await.unwrap();
-    restore(&context(), storage, manifest, &server, &request, &planned).await.unwrap();
+    let planned = plan(&cancel, &stored, &server, &request).await.unwrap();
+    restore(&context(), &stored, &server, &request, &planned).await.unwrap();
     let to = target.client().await.unwrap();
     assert_eq!(all(&to, "system.users").await, expected);
 }

@@ -82,10 +82,22 @@ impl Documents {
     /// Begins to read `entry`, stored under `key`. Must be called within a tokio runtime. Dropping the result ends
     /// the work behind it.
     pub fn open(storage: Arc<dyn Storage>, key: Key, entry: &ObjectEntry, options: ReadOptions) -> Self {
+        Self::open_at(storage, key, 0, entry, options)
+    }
+
+    /// The same for the bytes of an object from `offset` on, which are those that `entry` describes.
+    pub fn open_at(
+        storage: Arc<dyn Storage>,
+        key: Key,
+        offset: u64,
+        entry: &ObjectEntry,
+        options: ReadOptions,
+    ) -> Self {
         let (chunks, source) = mpsc::channel(CHUNKS_AHEAD);
         let (sink, batches) = mpsc::channel(1);
         let object = Object { key: key.clone(), place: storage.place(), entry: entry.clone() };
-        tokio::spawn(feed(storage, key, chunks));
+        let range = (offset > 0).then(|| offset..offset + entry.size);
+        tokio::spawn(feed(storage, key, range, chunks));
         tokio::task::spawn_blocking(move || {
             if let Err(error) = cut(&object, source, options, &sink) {
                 // A receiver that is gone wants no error either.
@@ -116,8 +128,8 @@ impl Object {
 }
 
 /// Sends the bytes of an object, in chunks of bounded size, until they end, fail, or nobody listens any more.
-async fn feed(storage: Arc<dyn Storage>, key: Key, chunks: mpsc::Sender<Result<Bytes>>) {
-    let mut stream = match storage.get(&key, None).await {
+async fn feed(storage: Arc<dyn Storage>, key: Key, range: Option<Range<u64>>, chunks: mpsc::Sender<Result<Bytes>>) {
+    let mut stream = match storage.get(&key, range).await {
         Ok(stream) => stream,
         Err(error) => {
             let _ = chunks.send(Err(error)).await;

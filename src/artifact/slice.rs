@@ -169,7 +169,7 @@ mod tests {
             member: "h:1".into(),
             server_version: "6.0.5".into(),
             home_id: "home".into(),
-            written_at: Utc::now(),
+            written_at: DateTime::UNIX_EPOCH,
             after: at(1_790_000_000, 4),
             first_ts: Timestamp::new(1_790_000_001, 1),
             last: at(1_790_000_060, 2),

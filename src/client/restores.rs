@@ -13,7 +13,7 @@ use crate::domain::job::Job;
 use crate::domain::namespace::Selection;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::retry::RetryPolicy;
-use crate::engine::logical::ExportReport;
+use crate::engine::logical::{ExportReport, Stored};
 use crate::engine::{Context, Limits, Meter, logical};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
@@ -30,7 +30,7 @@ impl Client {
         let target = self.store.service(&request.to)?;
         let (storage, manifest) = self.opened(&backup).await?;
         let server = Server::connect(&request.to, &target.uri, CHECK_TIMEOUT).await?;
-        let plan = logical::plan(&CancellationToken::new(), storage, manifest, &server, request).await?;
+        let plan = logical::plan(&CancellationToken::new(), &Stored::new(storage, manifest)?, &server, request).await?;
         Ok(RestorePlan { safety_backup, ..plan })
     }
 

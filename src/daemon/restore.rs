@@ -7,7 +7,7 @@ use super::task::open_storage;
 use crate::artifact::layout::BackupRoot;
 use crate::domain::backup::BackupState;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
-use crate::engine::logical::restore;
+use crate::engine::logical::{Stored, restore};
 use crate::engine::{Context, stored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
@@ -46,7 +46,7 @@ pub async fn run(
     // From here on a daemon that dies must not be followed by another attempt.
     let (store, id) = (env.store.clone(), claimed.job.id);
     blocking(move || store.restore_writes(id)).await?;
-    let report = restore(ctx, storage, manifest, &server, request, plan).await?;
+    let report = restore(ctx, &Stored::new(storage, manifest)?, &server, request, plan).await?;
     ctx.meter.info(format!(
         "restored {} namespaces: {} documents loaded, {} operations of the oplog applied",
         report.namespaces, report.documents, report.operations

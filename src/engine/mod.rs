@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub mod logical;
+pub mod pitr;
 pub mod progress;
 pub mod stored;
 

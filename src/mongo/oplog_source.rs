@@ -17,8 +17,8 @@ use crate::error::Result;
 /// Entries in one reply; an entry may be 16 MiB, but most are a few hundred bytes.
 const BATCH: u32 = 8_192;
 
-/// How long the server waits for a new entry before it sends an empty reply.
-const AWAIT: Duration = Duration::from_millis(500);
+/// How long the server waits for a new entry before it sends an empty reply to a backup, whose end depends on it.
+pub const AWAIT: Duration = Duration::from_millis(500);
 
 pub fn to_bson(ts: Timestamp) -> BsonTimestamp {
     BsonTimestamp { time: ts.t, increment: ts.i }
@@ -50,13 +50,14 @@ async fn oldest_open(server: &Server, cancel: &CancellationToken) -> Result<Opti
 
 /// Every entry from `begin` on (the first must be exactly there, which the reader checks: after a roll-over the server
 /// silently returns a later one), and on and on as more are committed.
-pub fn follow(server: &Server, budget: &Budget, begin: Timestamp) -> Batches {
+/// `wait`: how long the server waits for a new one before it sends an empty reply.
+pub fn follow(server: &Server, budget: &Budget, begin: Timestamp, wait: Duration) -> Batches {
     let command = rawdoc! {
         "find": "oplog.rs", "filter": {"ts": {"$gte": to_bson(begin)}}, "tailable": true, "awaitData": true,
         "batchSize": BATCH as i32, "readConcern": {"level": "majority"},
     };
     let doing = "following the oplog".to_owned();
-    let request = ReadRequest { db: "local".into(), command, batch_size: Some(BATCH), await_time: Some(AWAIT), doing };
+    let request = ReadRequest { db: "local".into(), command, batch_size: Some(BATCH), await_time: Some(wait), doing };
     Batches::open(server, budget, request)
 }
 
@@ -79,5 +80,11 @@ pub async fn entry_at(server: &Server, cancel: &CancellationToken, ts: Timestamp
     // Both bounds, or the server would scan the whole oplog for one position.
     let at = to_bson(ts);
     let ask = doc! {"find": "oplog.rs", "filter": {"ts": {"$gte": at, "$lte": at}}, "limit": 1, "singleBatch": true};
+    Ok(server.collect(cancel, "local", ask).await?.into_iter().next())
+}
+
+/// The oldest entry of the oplog.
+pub async fn oldest(server: &Server, cancel: &CancellationToken) -> Result<Option<RawDocumentBuf>> {
+    let ask = doc! {"find": "oplog.rs", "sort": {"$natural": 1}, "limit": 1, "singleBatch": true};
     Ok(server.collect(cancel, "local", ask).await?.into_iter().next())
 }

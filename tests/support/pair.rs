@@ -6,7 +6,7 @@ use mongodb::Client;
 use mongokeep::artifact::manifest::Manifest;
 use mongokeep::domain::restore::{RestorePlan, RestoreRequest};
 use mongokeep::domain::secret::Secret;
-use mongokeep::engine::logical::{RestoreReport, plan, restore};
+use mongokeep::engine::logical::{RestoreReport, Stored, plan, restore};
 use mongokeep::engine::{Context, Limits, Meter};
 use mongokeep::error::Result;
 use mongokeep::mongo::Server;
@@ -63,9 +63,12 @@ impl Pair {
         Server::connect("target", &Secret::new(self.target.uri()), Duration::from_secs(10)).await
     }
 
+    pub async fn stored(&self, manifest: &Manifest) -> Result<Stored> {
+        Stored::new(folder(self.dir.path()).await, manifest.clone())
+    }
+
     pub async fn plan(&self, manifest: &Manifest, request: &RestoreRequest) -> Result<RestorePlan> {
-        let storage = folder(self.dir.path()).await;
-        plan(&CancellationToken::new(), storage, manifest.clone(), &self.server().await?, request).await
+        plan(&CancellationToken::new(), &self.stored(manifest).await?, &self.server().await?, request).await
     }
 
     pub async fn execute(
@@ -74,8 +77,7 @@ impl Pair {
         request: &RestoreRequest,
         confirmed: &RestorePlan,
     ) -> Result<RestoreReport> {
-        let storage = folder(self.dir.path()).await;
-        restore(&context(), storage, manifest.clone(), &self.server().await?, request, confirmed).await
+        restore(&context(), &self.stored(manifest).await?, &self.server().await?, request, confirmed).await
     }
 
     /// Ends the recording, restores it, and compares everything.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, SecondsFormat, Timelike, Utc};
+use chrono::{DateTime, SecondsFormat, Timelike};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Range;

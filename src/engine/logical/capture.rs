@@ -70,7 +70,7 @@ pub async fn capture(
     cancel: CancellationToken,
 ) -> Result<Captured> {
     let mut ready = Some(ready);
-    let mut entries = oplog_source::follow(&server, &budget, begin);
+    let mut entries = oplog_source::follow(&server, &budget, begin, oplog_source::AWAIT);
     let numbers = Arc::new(AtomicU32::new(1));
     let Destination { options, name, on_object } = destination.clone();
     let mut writer = PartWriter::start(options, numbers, name, on_object);

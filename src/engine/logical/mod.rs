@@ -3,6 +3,7 @@
 
 mod attempt;
 mod capture;
+pub mod changes;
 pub mod dump;
 pub mod export;
 mod indexes;
@@ -22,6 +23,7 @@ pub mod verify;
 mod write;
 
 pub use attempt::{discard, host_name};
+pub use changes::{Later, op_time};
 pub use dump::{DumpRequest, dump};
 pub use export::{ExportReport, export};
 pub use plan::plan;

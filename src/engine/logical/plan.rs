@@ -1,7 +1,6 @@
 //! What a restore would do, computed against backup and target as they are. Nothing is written here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use mongodb::bson::{Document, doc};
 use tokio_util::sync::CancellationToken;
@@ -13,12 +12,10 @@ use crate::domain::namespace::{Namespace, Rename, renamed};
 use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, PlannedNamespace, RestorePlan, RestoreRequest};
 use crate::domain::service::EngineKind;
 use crate::domain::text::escape;
-use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::catalogue::{BUCKETS_PREFIX, Collection, View, is_ttl};
 use crate::mongo::oplog::entry::Uuid;
 use crate::mongo::{Server, topology};
-use crate::storage::Storage;
 
 pub(super) const USERS: &str = "system.users";
 pub(super) const ROLES: &str = "system.roles";
@@ -63,30 +60,27 @@ impl Item {
     }
 }
 
-/// Looks at the backup that `manifest` describes and at the target, and says what restoring would do.
+/// Looks at a backup (with the slices that follow it, if any) and at the target, and says what restoring would do.
 ///
 /// Errors: `Unsupported` for a format, server version or feature compatibility version the target cannot take,
 /// `NotFound` and `Invalid` for a selection or rename that makes no sense, `Corrupt` for a damaged backup.
 pub async fn plan(
     cancel: &CancellationToken,
-    storage: Arc<dyn Storage>,
-    manifest: Manifest,
+    stored: &Stored,
     target: &Server,
     request: &RestoreRequest,
 ) -> Result<RestorePlan> {
-    let stored = Stored::new(storage, manifest)?;
-    Ok(draft(cancel, &stored, target, request, stored.manifest.consistent_at_ts).await?.plan)
+    Ok(draft(cancel, stored, target, request).await?.plan)
 }
 
-/// The plan for the state after position `until` of the stored oplog.
+/// The plan for the state after the position [`Stored::until`].
 pub(super) async fn draft(
     cancel: &CancellationToken,
     stored: &Stored,
     target: &Server,
     request: &RestoreRequest,
-    until: Timestamp,
 ) -> Result<Draft> {
-    let manifest = &stored.manifest;
+    let (manifest, until) = (&stored.manifest, stored.until());
     if manifest.model != Model::Logical || manifest.engine != EngineKind::Native {
         return Err(Error::new(
             ErrorKind::Unsupported,
@@ -415,7 +409,7 @@ fn advise(
     if !survey.open.is_empty() {
         left_out.push(LeftOut {
             what: format!("{} transactions", survey.open.len()),
-            why: "they were not committed at the time the backup is consistent at".into(),
+            why: "they were not committed at the moment that is restored".into(),
         });
     }
 }

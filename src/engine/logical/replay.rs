@@ -4,12 +4,14 @@
 //! document are in one lane, in order. Definitions need no replaying (collections were created as they are at the end),
 //! so that no lane ever waits for another.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
-use super::stored::{Go, Stored};
+use super::changes::Go;
+use super::standing::{Replayed, Standing};
+use super::stored::Stored;
 use super::write::{Applied, Writes};
 use crate::domain::namespace::Namespace;
 use crate::domain::text::escape;
@@ -55,26 +57,34 @@ impl Destinations {
     }
 }
 
-/// Applies every change up to position `until`. Gives the number of operations.
+/// Applies every change up to the position [`Stored::until`]. Gives the number of operations; after a failure `standing`
+/// knows how far it came.
 pub(super) async fn replay(
     ctx: &Context,
     stored: &Stored,
     writes: &Writes,
     destinations: Destinations,
-    until: Timestamp,
+    standing: &Standing,
 ) -> Result<u64> {
     ctx.meter.set_phase("replay the oplog");
+    let until = stored.until();
+    let watermark = Arc::new(Watermark::default());
     let mut senders = Vec::new();
     let mut lanes = Vec::new();
-    for _ in 0..LANES {
+    for n in 0..LANES {
         // One batch is filled while one waits and one is at the server.
         let (sender, receiver) = mpsc::channel(1);
         senders.push(sender);
-        lanes.push(tokio::spawn(lane(writes.clone(), receiver)));
+        lanes.push(tokio::spawn(lane(writes.clone(), receiver, n, watermark.clone())));
     }
     let meter = ctx.meter.clone();
-    let state =
-        Sorter { batches: (0..LANES).map(|_| Batch::default()).collect(), senders, destinations, operations: 0 };
+    let state = Sorter {
+        batches: (0..LANES).map(|_| Batch::default()).collect(),
+        senders,
+        destinations,
+        operations: 0,
+        watermark: watermark.clone(),
+    };
     let sorted = stored
         .for_each_entry(&ctx.cancel, (Transactions::default(), state), move |(transactions, sorter), document| {
             meter.add_bytes(document.len() as u64);
@@ -82,6 +92,7 @@ pub(super) async fn replay(
             if entry.ts > until {
                 return Ok(Go::Stop);
             }
+            sorter.watermark.reached(entry.ts);
             transactions.feed(&entry, &mut |ts, op| sorter.take(ts, op))?;
             Ok(Go::On)
         })
@@ -100,10 +111,14 @@ pub(super) async fn replay(
             Err(e) => failed = failed.or(Some(Error::new(ErrorKind::Internal, "replaying died").source(e))),
         }
     }
-    if let Some(error) = failed {
-        return Err(error);
-    }
-    let operations = ended?;
+    let operations = match failed.map_or(ended, Err) {
+        Ok(operations) => operations,
+        Err(e) => {
+            standing.set_replayed(watermark.before());
+            return Err(e);
+        }
+    };
+    standing.set_replayed(Replayed::All(until));
     match missed.into_values().min_by_key(|sent| sent.ts) {
         None => Ok(operations),
         Some(sent) => Err(Error::new(
@@ -118,11 +133,36 @@ pub(super) async fn replay(
     }
 }
 
+/// Before which position every change is in the target.
+#[derive(Default)]
+struct Watermark {
+    /// For each lane the first positions of the batches that are not applied yet, oldest first: a few.
+    waiting: [Mutex<VecDeque<Timestamp>>; LANES],
+    reached: Mutex<Option<Timestamp>>,
+}
+
+impl Watermark {
+    fn reached(&self, ts: Timestamp) {
+        *self.reached.lock().unwrap_or_else(PoisonError::into_inner) = Some(ts);
+    }
+
+    fn lane(&self, n: usize) -> MutexGuard<'_, VecDeque<Timestamp>> {
+        self.waiting[n].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn before(&self) -> Replayed {
+        let waiting = (0..LANES).filter_map(|n| self.lane(n).front().copied()).min();
+        let reached = *self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.or(reached).map_or(Replayed::Nothing, Replayed::Before)
+    }
+}
+
 struct Sorter {
     batches: Vec<Batch>,
     senders: Vec<mpsc::Sender<Batch>>,
     destinations: Destinations,
     operations: u64,
+    watermark: Arc<Watermark>,
 }
 
 fn lane_is_gone() -> Error {
@@ -151,6 +191,9 @@ impl Sorter {
             let full = std::mem::take(&mut self.batches[lane]);
             self.senders[lane].blocking_send(full).map_err(|_| lane_is_gone())?;
         }
+        if self.batches[lane].is_empty() {
+            self.watermark.lane(lane).push_back(ts);
+        }
         let may_be_missing = destination.capped || destination.collated;
         self.batches[lane].push(op, Sent { ts, ns: destination.ns.clone(), kind: op.kind, key, may_be_missing });
         self.operations += 1;
@@ -171,7 +214,12 @@ impl Sorter {
 ///
 /// A document that was deleted before its collection was read is not in the parts, though the oplog still updates it:
 /// that update finds nothing, and the delete follows. Without a later delete the document is missing for good.
-async fn lane(writes: Writes, mut batches: mpsc::Receiver<Batch>) -> Result<HashMap<u64, Sent>> {
+async fn lane(
+    writes: Writes,
+    mut batches: mpsc::Receiver<Batch>,
+    number: usize,
+    watermark: Arc<Watermark>,
+) -> Result<HashMap<u64, Sent>> {
     let mut missed: HashMap<u64, Sent> = HashMap::new();
     while let Some(batch) = batches.recv().await {
         for Applied { sent, ok } in writes.apply_ops(batch).await? {
@@ -188,6 +236,7 @@ async fn lane(writes: Writes, mut batches: mpsc::Receiver<Batch>) -> Result<Hash
                 }
             }
         }
+        watermark.lane(number).pop_front();
     }
     Ok(missed)
 }
@@ -199,11 +248,12 @@ pub(super) async fn inserted_until(
     stored: &Stored,
     destinations: Destinations,
     last: BTreeMap<Uuid, u64>,
-    until: Timestamp,
 ) -> Result<Destinations> {
     if last.is_empty() {
         return Ok(destinations);
     }
+    // What was loaded was inserted before the backup ended.
+    let until = stored.manifest.consistent_at_ts;
     let state = (Transactions::default(), destinations, last);
     let (_, destinations, _) = stored
         .for_each_entry(&ctx.cancel, state, move |(transactions, destinations, last), document| {

@@ -4,7 +4,6 @@
 //! write on, every way out says what state the target is in.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use mongodb::bson::{Bson, doc};
 use serde::Serialize;
@@ -13,22 +12,22 @@ use super::indexes;
 use super::load::{Filling, load};
 use super::plan::{Draft, Item, What, check_confirmed, draft};
 use super::replay::{Destination, Destinations, inserted_until, replay};
-use super::standing::{Stage, Standing};
+use super::standing::{Replayed, Stage, Standing};
 use super::stored::Stored;
 use super::users::Users;
 use super::write::Writes;
 use crate::artifact::bson;
-use crate::artifact::manifest::Manifest;
 use crate::domain::namespace::Namespace;
+use crate::domain::pitr::MarkKind;
 use crate::domain::restore::{LeftOut, PlannedAction, RestorePlan, RestoreRequest};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
 use crate::mongo::oplog::catalogue::is_ttl;
 use crate::mongo::oplog::entry::Uuid;
 use crate::mongo::oplog::key::document_hash;
-use crate::storage::Storage;
+use crate::mongo::oplog::note;
 
 /// What a restore did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,23 +46,25 @@ pub struct RestoreReport {
 /// its hint, and in the log, what state the target is in.
 pub async fn restore(
     ctx: &Context,
-    storage: Arc<dyn Storage>,
-    manifest: Manifest,
+    stored: &Stored,
     target: &Server,
     request: &RestoreRequest,
     confirmed: &RestorePlan,
 ) -> Result<RestoreReport> {
-    let stored = Stored::new(storage, manifest)?;
-    let until = confirmed.consistent_at_ts.unwrap_or(stored.manifest.consistent_at_ts);
+    let until = stored.until();
+    if confirmed.consistent_at_ts != Some(until) {
+        return Err(Error::new(ErrorKind::Conflict, "the plan was made for another moment")
+            .hint("nothing was written; make the plan again"));
+    }
     ctx.meter.set_phase("compare backup and target");
-    let draft = draft(&ctx.cancel, &stored, target, request, until).await?;
+    let draft = draft(&ctx.cancel, stored, target, request).await?;
     check_confirmed(confirmed, &draft.plan)?;
     for warning in &draft.plan.warnings {
         ctx.meter.warn(warning.clone());
     }
     let standing = Standing::new(draft.items.iter().map(|i| i.to.clone()));
     let writes = Writes { server: target.clone(), cancel: ctx.cancel.clone() };
-    let done = execute(ctx, &stored, &writes, request, draft, until, &standing).await;
+    let done = execute(ctx, stored, &writes, request, draft, &standing).await;
     done.map_err(|e| {
         for line in standing.lines() {
             ctx.meter.warn(line);
@@ -78,9 +79,9 @@ async fn execute(
     writes: &Writes,
     request: &RestoreRequest,
     draft: Draft,
-    until: Timestamp,
     standing: &Standing,
 ) -> Result<RestoreReport> {
+    let until = stored.until();
     let Draft { plan, survey, mut items } = draft;
     if request.no_ttl {
         items.iter_mut().for_each(without_ttl);
@@ -104,11 +105,18 @@ async fn execute(
         true => Some(Users::read(ctx, stored, until).await?),
         false => None,
     };
+    let what = match until == stored.manifest.consistent_at_ts {
+        true => stored.manifest.name.clone(),
+        false => format!("{} to {until}", stored.manifest.name),
+    };
+    ctx.meter.set_phase("mark the beginning in the oplog");
+    mark(writes, MarkKind::RestoreBegan, &what).await?;
     let last = load(ctx, stored, writes, &fillings, standing).await?;
     let destinations = destinations(stored, &collections);
     let last = last_inserted(&collections, &last);
-    let destinations = inserted_until(ctx, stored, destinations, last, until).await?;
-    let operations = replay(ctx, stored, writes, destinations, until).await?;
+    let destinations = inserted_until(ctx, stored, destinations, last).await?;
+    let operations = replay(ctx, stored, writes, destinations, standing).await?;
+    standing.set_replayed(Replayed::All(until));
     ctx.meter.info(format!("replayed {operations} operations of the oplog, up to {until}"));
 
     indexes::build(ctx, writes, &items).await?;
@@ -124,7 +132,8 @@ async fn execute(
         writes.drop(ns).await?;
         ctx.meter.info(format!("dropped {ns}, which the backup lacks"));
     }
-    settle(ctx, writes).await?;
+    ctx.meter.set_phase("wait for a majority of the members");
+    mark(writes, MarkKind::RestoreEnded, &what).await?;
     // Last: the merge may end this very session.
     if let Some(users) = users {
         users.merge(ctx, writes, &plan.users_of, request.exact).await?;
@@ -146,8 +155,7 @@ fn without_ttl(item: &mut Item) {
 
 fn totals(ctx: &Context, stored: &Stored, fillings: &[Filling<'_>], objects: usize) {
     let parts = || fillings.iter().flat_map(|f| &f.parts);
-    let oplog: u64 = stored.manifest.oplog.iter().map(|o| o.uncompressed).sum();
-    let bytes = parts().map(|p| p.uncompressed).sum::<u64>() + oplog;
+    let bytes = parts().map(|p| p.uncompressed).sum::<u64>() + stored.oplog_bytes();
     ctx.meter.set_totals(bytes, objects as u64, parts().map(|p| p.documents).sum());
 }
 
@@ -193,23 +201,23 @@ async fn create_view(writes: &Writes, item: &Item, replaces: bool, standing: &St
     Ok(())
 }
 
-/// Waits until a majority of the members has everything: before that, a rollback could undo a restore that was
-/// reported as done.
-async fn settle(ctx: &Context, writes: &Writes) -> Result<()> {
+/// Notes in the target's oplog that a restore begins or has ended, for whoever records that oplog, and waits until a
+/// majority of the members has everything up to there: before that, a rollback could undo a restore that was reported
+/// as done.
+async fn mark(writes: &Writes, kind: MarkKind, what: &str) -> Result<()> {
     if writes.server.hello().set_name.is_none() {
         return Ok(());
     }
-    ctx.meter.set_phase("wait for a majority of the members");
     let note = doc! {
         "appendOplogNote": 1,
-        "data": {"mongokeep": "restore done"},
+        "data": note::of(kind, what),
         "writeConcern": {"w": "majority"},
     };
     let reply = writes.command("admin", "waiting for a majority of the members", note).await?;
     match reply.get_document("writeConcernError") {
         Err(_) => Ok(()),
         Ok(e) => Err(Error::new(
-            crate::error::ErrorKind::Failed,
+            ErrorKind::Failed,
             format!("the restore is not on a majority of the members: {}", e.get_str("errmsg").unwrap_or("no reason")),
         )),
     }

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use chrono::SecondsFormat;
+
 use crate::domain::namespace::Namespace;
 use crate::domain::text::escape;
+use crate::domain::timestamp::Timestamp;
 use crate::error::Error;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,14 +20,27 @@ pub(super) enum Stage {
     Complete,
 }
 
+/// How far the changes after the documents' own moments are in the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Replayed {
+    /// Documents of different moments, or none yet.
+    Nothing,
+    /// Every change before this position; later ones perhaps.
+    Before(Timestamp),
+    /// Every change up to and including this position.
+    All(Timestamp),
+}
+
 /// The namespaces of a restore and their stages.
 pub(super) struct Standing {
     stages: Mutex<BTreeMap<Namespace, Stage>>,
+    replayed: Mutex<Replayed>,
 }
 
 impl Standing {
     pub fn new(namespaces: impl Iterator<Item = Namespace>) -> Self {
-        Self { stages: Mutex::new(namespaces.map(|ns| (ns, Stage::Untouched)).collect()) }
+        let stages = namespaces.map(|ns| (ns, Stage::Untouched)).collect();
+        Self { stages: Mutex::new(stages), replayed: Mutex::new(Replayed::Nothing) }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Namespace, Stage>> {
@@ -33,6 +49,22 @@ impl Standing {
 
     pub fn set(&self, ns: &Namespace, stage: Stage) {
         self.lock().insert(ns.clone(), stage);
+    }
+
+    pub fn set_replayed(&self, replayed: Replayed) {
+        *self.replayed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = replayed;
+    }
+
+    /// What the documents of the target are worth, as a sentence.
+    fn moment(&self) -> String {
+        let second = |ts: Timestamp| ts.to_datetime().to_rfc3339_opts(SecondsFormat::Secs, true);
+        match *self.replayed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            Replayed::Nothing => "its documents are of no single moment, because the oplog was not replayed".into(),
+            Replayed::Before(ts) => {
+                format!("it has every change before oplog position {ts} ({}), perhaps some later ones", second(ts))
+            }
+            Replayed::All(ts) => format!("it has every change up to oplog position {ts} ({})", second(ts)),
+        }
     }
 
     fn with(&self, stage: Stage) -> Vec<String> {
@@ -47,6 +79,7 @@ impl Standing {
                 let names = self.with(stage);
                 (!names.is_empty()).then(|| format!("{word}: {}", names.join(", ")))
             })
+            .chain((!self.with(Stage::Partial).is_empty()).then(|| format!("the target: {}", self.moment())))
             .collect()
     }
 
@@ -64,8 +97,9 @@ impl Standing {
         }
         let incomplete = if partial.is_empty() { "none".to_owned() } else { names };
         error.hint(format!(
-            "the target is not complete. Incomplete: {incomplete}. Complete: {complete}. As before: {untouched}. \
-             Restore again to replace what is incomplete"
+            "the target is not complete: {}. Incomplete: {incomplete}. Complete: {complete}. As before: {untouched}. \
+             Restore again to replace what is incomplete",
+            self.moment()
         ))
     }
 }
@@ -86,6 +120,15 @@ mod tests {
         let error = standing.describe(fail());
         let hint = error.hint_text().unwrap();
         assert!(hint.contains("d.c07 and 2 more") && hint.contains("Complete: 1. As before: 1."), "{hint}");
-        assert_eq!(standing.lines()[1..], ["complete: d.c10", "as before: d.c11"]);
+        assert_eq!(standing.lines()[1..3], ["complete: d.c10", "as before: d.c11"]);
+        assert!(hint.contains("no single moment") && standing.lines()[3].contains("no single moment"), "{hint}");
+        for (replayed, says) in [
+            (Replayed::Before(Timestamp::new(1_790_000_000, 7)), "before oplog position 1790000000,7 (2026-09-21T"),
+            (Replayed::All(Timestamp::new(1_790_000_000, 7)), "up to oplog position 1790000000,7 (2026-09-21T"),
+        ] {
+            standing.set_replayed(replayed);
+            let error = standing.describe(fail());
+            assert!(error.hint_text().unwrap().contains(says), "{error}");
+        }
     }
 }

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use mongodb::bson::{Bson, Document};
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
+use super::changes::{Go, Later};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
 use crate::artifact::read::{Documents, ReadOptions, read_small};
@@ -26,13 +26,19 @@ pub struct Stored {
     pub storage: Arc<dyn Storage>,
     pub root: BackupRoot,
     pub manifest: Arc<Manifest>,
+    pub(super) later: Option<Arc<Later>>,
 }
 
 impl Stored {
     /// The backup that `manifest` describes, in `storage`.
     pub fn new(storage: Arc<dyn Storage>, manifest: Manifest) -> Result<Self> {
         let root = BackupRoot::new(&manifest.folder, &manifest.name)?;
-        Ok(Self { storage, root, manifest: Arc::new(manifest) })
+        Ok(Self::below(storage, root, manifest))
+    }
+
+    /// The same where the manifest was found, whatever it says of its own place.
+    pub(super) fn below(storage: Arc<dyn Storage>, root: BackupRoot, manifest: Manifest) -> Self {
+        Self { storage, root, manifest: Arc::new(manifest), later: None }
     }
 
     /// Reads the manifest below `root`.
@@ -40,7 +46,31 @@ impl Stored {
     /// Errors: those of [`read_manifest`].
     pub async fn open(storage: Arc<dyn Storage>, root: &BackupRoot) -> Result<Self> {
         let manifest = read_manifest(storage.as_ref(), root).await?;
-        Ok(Self { storage, root: root.clone(), manifest: Arc::new(manifest) })
+        Ok(Self::below(storage, root.clone(), manifest))
+    }
+
+    /// With the slices that lead to a later moment.
+    ///
+    /// Errors: `Invalid` when that moment is before the backup's own, `Conflict` for slices of another replica set.
+    pub fn followed_by(self, later: Later) -> Result<Self> {
+        if later.archive.replica_set_id != self.manifest.replica_set_id {
+            let (name, set) = (escape(&self.manifest.name), escape(&later.archive.replica_set));
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("backup {name} is of another replica set than the recorded oplog of {set}"),
+            )
+            .hint("choose a backup of the same replica set with --base"));
+        }
+        if later.until < self.manifest.consistent_at_ts {
+            let (name, until) = (escape(&self.manifest.name), later.until);
+            return Err(Error::invalid("time", format!("{until} is before the moment of backup {name}")));
+        }
+        Ok(Self { later: Some(Arc::new(later)), ..self })
+    }
+
+    /// The position that is restored: every change up to and including it.
+    pub fn until(&self) -> Timestamp {
+        self.later.as_ref().map_or(self.manifest.consistent_at_ts, |later| later.until)
     }
 
     /// The documents of one object.
@@ -55,41 +85,6 @@ impl Stored {
         let bytes = read_small(self.storage.as_ref(), &key, &entry.metadata).await?;
         Definition::parse(&bytes)
             .map_err(|why| Error::new(ErrorKind::Corrupt, format!("{key} cannot be understood: {why}")))
-    }
-
-    /// Gives every entry of the stored oplog to `visit`, on a thread that may block, until it says to stop.
-    pub async fn for_each_entry<T, F>(&self, cancel: &CancellationToken, state: T, mut visit: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnMut(&mut T, &[u8]) -> Result<Go> + Send + 'static,
-    {
-        let (stored, cancel) = (self.clone(), cancel.clone());
-        let work = move || {
-            let mut state = state;
-            let runtime = Handle::current();
-            let options = ReadOptions { batch_bytes: 2 << 20, ..ReadOptions::default() };
-            for object in &stored.manifest.oplog {
-                let mut documents = stored.documents(object, options)?;
-                let next = async |documents: &mut Documents| {
-                    tokio::select! {
-                        biased;
-                        () = cancel.cancelled() => Some(Err(Error::cancelled())),
-                        batch = documents.next() => batch,
-                    }
-                };
-                while let Some(batch) = runtime.block_on(next(&mut documents)) {
-                    for document in batch?.documents() {
-                        if visit(&mut state, document)? == Go::Stop {
-                            return Ok(state);
-                        }
-                    }
-                }
-            }
-            Ok(state)
-        };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|e| Error::new(ErrorKind::Internal, "reading the stored oplog died").source(e))?
     }
 
     /// What every collection is after position `until`.
@@ -137,13 +132,6 @@ impl Stored {
             .hint("use another backup")),
         }
     }
-}
-
-/// Whether a reader wants more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Go {
-    On,
-    Stop,
 }
 
 /// The result of reading a stored oplog for its definitions.

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 
 use mongodb::bson::{Bson, Document, RawDocument, doc};
 
+use super::changes::Go;
 use super::plan::{ROLES, USERS};
-use super::stored::{Go, Stored};
+use super::stored::Stored;
 use super::write::Writes;
 use crate::artifact::read::ReadOptions;
 use crate::domain::namespace::Namespace;

@@ -88,7 +88,7 @@ async fn run(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Res
     let key = root.manifest()?;
     report.problems.extend(contradictions(&manifest, root).iter().map(|what| Problem::new(&key, what)));
     attempt(storage.as_ref(), root, &manifest, &mut report).await?;
-    let stored = Stored { storage, root: root.clone(), manifest: Arc::new(manifest) };
+    let stored = Stored::below(storage, root.clone(), manifest);
 
     ctx.meter.set_phase("read data");
     let mut work: Vec<Work<'_>> = Vec::new();

@@ -12,4 +12,5 @@ pub mod catalogue;
 pub mod diff;
 pub mod entry;
 pub mod key;
+pub mod note;
 pub mod transactions;

@@ -394,7 +394,7 @@ async fn write_changes(
         destination.collated = collection.options.contains_key("collation");
         destinations.by_uuid.insert(*uuid, destination);
     }
-    let destinations = replay::inserted_until(ctx, stored, destinations, last, until).await?;
+    let destinations = replay::inserted_until(ctx, stored, destinations, last).await?;
     let gone = changes::rolled_out(ctx, stored, &destinations, until).await?;
     let file = target.file(None, "oplog.bson").await?.into_std().await;
     let recast = changes::recast(ctx, stored, &destinations, until).await?;

@@ -1,0 +1,346 @@
+//! Following the oplog of one replica set, slice by slice, until told to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::build::Builder;
+use super::keep::{Cut, Keeper, Origin};
+use super::lease::{self, Lease};
+use super::resume::{self, Start};
+use crate::artifact::slice;
+use crate::artifact::write::DocumentBatch;
+use crate::domain::pitr::{Archive, OpTime, Slice};
+use crate::domain::text::escape;
+use crate::domain::timestamp::Timestamp;
+use crate::engine::logical::{host_name, op_time};
+use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::batches::{Budget, Reply};
+use crate::mongo::topology::{self, Reader};
+use crate::mongo::{Server, oplog_source};
+use crate::storage::Storage;
+
+/// Replies of the server that are in memory at once: one is being compressed while the next one comes.
+const REPLY_MEMORY: usize = 32 << 20;
+/// How long the server waits at the end of its oplog before it answers that there is nothing new.
+const WAIT: Duration = Duration::from_secs(1);
+/// How often a member that is behind what is stored is asked again, and how long at most.
+const BEHIND: Duration = Duration::from_millis(500);
+const BEHIND_LIMIT: Duration = Duration::from_secs(60);
+/// How long what is held may take to be stored when recording is told to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// What to record, and where to.
+#[derive(Debug, Clone)]
+pub struct Following {
+    pub service: String,
+    pub home_id: String,
+    /// Name of the storage, and the folder in it.
+    pub storage: String,
+    pub folder: String,
+    /// The newest slice that is known of each archive.
+    pub known: Vec<(Archive, Slice)>,
+    /// The moment of the newest base: recording begins there when nothing is stored yet and the oplog still has it.
+    pub base: Option<Timestamp>,
+    /// A slice ends after so long at the latest. Read again for each.
+    pub slice_length: watch::Receiver<Duration>,
+}
+
+/// What happens while an oplog is followed.
+#[derive(Debug)]
+pub enum Event {
+    /// Following has begun, on this member.
+    Began { archive: Archive, member: String },
+    /// In the storage, durably. Slices that a process which died had stored come first.
+    Stored { archive: Archive, slice: Box<Slice> },
+    /// A slice could not be stored; it is tried again for as long as it takes.
+    StorageAway(Error),
+    /// It could be stored after all.
+    StorageBack,
+    /// Something to put into the log.
+    Warning(String),
+}
+
+/// Records until `cancel`, and then stores what it holds.
+///
+/// Errors: `Conflict` when another daemon records into the same archive; `Denied` when the server does not tell which
+/// replica set it is; what the server or (at the start) the storage reports. What was read is stored before it returns,
+/// and may be followed again at once.
+pub async fn follow(
+    cancel: &CancellationToken,
+    storage: Arc<dyn Storage>,
+    server: &Server,
+    request: &Following,
+    events: mpsc::Sender<Event>,
+) -> Result<()> {
+    let mut warnings = Vec::new();
+    let reader = {
+        let heard = std::sync::Mutex::new(&mut warnings);
+        let warn = |text: String| heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(text);
+        topology::reader(server, cancel, &warn).await?
+    };
+    for warning in warnings {
+        tell(&events, Event::Warning(warning)).await?;
+    }
+    let archive = archive(&reader, request)?;
+    let folder = slice::folder(&archive)?;
+    let lease = Lease::take(&*storage, &folder, &request.home_id, &host_name(), &request.service).await?;
+    let outcome = record(cancel, &storage, &reader, &archive, request, &lease, &events).await;
+    if !matches!(&outcome, Err(e) if e.kind() == ErrorKind::Conflict) {
+        // One that cannot be given back ends by itself.
+        let _ = tokio::time::timeout(STOP_LIMIT, lease.release(&*storage)).await;
+    }
+    outcome
+}
+
+fn archive(reader: &Reader, request: &Following) -> Result<Archive> {
+    if reader.set.id.is_empty() {
+        let service = escape(&request.service);
+        return Err(Error::new(
+            ErrorKind::Denied,
+            format!("service {service}: the user may not read which replica set this is (replSetGetConfig)"),
+        )
+        .hint("grant it the role clusterMonitor on admin: recorded oplogs of two replica sets must never mix"));
+    }
+    Ok(Archive {
+        storage: request.storage.clone(),
+        folder: request.folder.clone(),
+        replica_set: reader.set.name.clone(),
+        replica_set_id: reader.set.id.clone(),
+    })
+}
+
+async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<()> {
+    events.send(event).await.map_err(|_| Error::cancelled())
+}
+
+async fn record(
+    cancel: &CancellationToken,
+    storage: &Arc<dyn Storage>,
+    reader: &Reader,
+    archive: &Archive,
+    request: &Following,
+    lease: &Lease,
+    events: &mpsc::Sender<Event>,
+) -> Result<()> {
+    let newest = newest(storage, archive, request, events).await?;
+    let start = start(cancel, reader, newest, request.base).await?;
+    let version = topology::facts(&reader.server, cancel).await?.version;
+    tell(events, Event::Began { archive: archive.clone(), member: reader.member.host.clone() }).await?;
+    let origin = Origin {
+        archive: archive.clone(),
+        service: request.service.clone(),
+        member: reader.member.host.clone(),
+        server_version: version,
+        home_id: request.home_id.clone(),
+    };
+    let keeper = Keeper { storage: Arc::clone(storage), origin, events: events.clone() };
+    // One slice is on its way to the storage, one waits, one grows.
+    let (cuts, waiting) = mpsc::channel(1);
+    let give_up = CancellationToken::new();
+    let keeping = tokio::spawn(keeper.run(waiting, give_up.clone()));
+    let mut recording = Recording {
+        server: &reader.server,
+        builder: Some(Builder::new(start.after, start.gap)?),
+        expects: Some(start.after),
+        due: None,
+        cuts,
+        slice_length: request.slice_length.clone(),
+    };
+    let outcome = recording.run(cancel, renew(lease, &**storage)).await;
+    recording.end(cancel, keeping, give_up).await.and(outcome)
+}
+
+/// Keeps the lease; returns when another daemon has it. A storage that does not answer is no reason to stop.
+async fn renew(lease: &Lease, storage: &dyn Storage) -> Error {
+    loop {
+        tokio::time::sleep(lease::RENEW).await;
+        match lease.renew(storage).await {
+            Err(e) if e.kind() == ErrorKind::Conflict => return e,
+            _ => {}
+        }
+    }
+}
+
+/// The newest entry that is stored. The storage is the truth: slices it has and nobody knows yet are told, ones that
+/// are known and gone do not count.
+async fn newest(
+    storage: &Arc<dyn Storage>,
+    archive: &Archive,
+    request: &Following,
+    events: &mpsc::Sender<Event>,
+) -> Result<Option<OpTime>> {
+    let known = request.known.iter().find(|(of, _)| of == archive).map(|(_, slice)| slice);
+    let mut newest = None;
+    for (key, size) in resume::found(&**storage, archive, None).await?.into_iter().rev() {
+        if known.is_some_and(|k| k.key == key.as_str()) {
+            newest = newest.max(known.map(|k| k.last));
+            break;
+        }
+        let newer = known.is_none_or(|k| slice::positions(key.file_name()).is_some_and(|(_, last)| last > k.last.ts));
+        if !newer && newest.is_some() {
+            break;
+        }
+        match resume::read_header(&**storage, &key, size).await {
+            Ok((header, slice)) if header.replica_set_id == archive.replica_set_id => {
+                newest = newest.max(Some(slice.last));
+                tell(events, Event::Stored { archive: archive.clone(), slice: Box::new(slice) }).await?;
+                // Only where to go on is needed here; `storage sync` finds all others.
+                if !newer || known.is_none() {
+                    break;
+                }
+            }
+            Ok(_) => tell(events, Event::Warning(format!("{key} is of another replica set"))).await?,
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
+                tell(events, Event::Warning(format!("{key} is not used: {e}"))).await?;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(newest)
+}
+
+async fn start(
+    cancel: &CancellationToken,
+    reader: &Reader,
+    newest: Option<OpTime>,
+    base: Option<Timestamp>,
+) -> Result<Start> {
+    let Some(newest) = newest else { return resume::first(&reader.server, cancel, base).await };
+    let began = Instant::now();
+    loop {
+        if let Some(start) = resume::after(&reader.server, cancel, newest).await? {
+            return Ok(start);
+        }
+        if began.elapsed() > BEHIND_LIMIT {
+            let (host, ts) = (escape(&reader.member.host), newest.ts);
+            return Err(Error::new(
+                ErrorKind::Transient,
+                format!("{host} is behind what is recorded already (oplog position {ts})"),
+            )
+            .hint("rs.status() on the server shows how far each member is"));
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return Err(Error::cancelled()),
+            () = tokio::time::sleep(BEHIND) => {}
+        }
+    }
+}
+
+struct Recording<'a> {
+    server: &'a Server,
+    /// Away while a reply is taken in.
+    builder: Option<Builder>,
+    /// The entry the cursor must begin with, until it was seen.
+    expects: Option<OpTime>,
+    /// When the growing slice ends; `None` while it is empty.
+    due: Option<Instant>,
+    cuts: mpsc::Sender<Cut>,
+    slice_length: watch::Receiver<Duration>,
+}
+
+impl Recording<'_> {
+    /// Reads until `cancel`, or until something fails; `lost` returns when recording must end for another reason.
+    async fn run(&mut self, cancel: &CancellationToken, lost: impl Future<Output = Error>) -> Result<()> {
+        let after = self.expects.ok_or_else(no_builder)?;
+        let mut lost = std::pin::pin!(lost);
+        let budget = Budget::new(REPLY_MEMORY);
+        let mut entries = oplog_source::follow(self.server, &budget, after.ts, WAIT);
+        loop {
+            let full = self.builder.as_ref().ok_or_else(no_builder)?.is_full();
+            let now = Instant::now();
+            let due = full || self.due.is_some_and(|at| at <= now);
+            let cuts = self.cuts.clone();
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Ok(()),
+                error = &mut lost => return Err(error),
+                place = cuts.reserve(), if due => place.map_err(|_| Error::cancelled())?.send(self.cut()?),
+                () = tokio::time::sleep_until(self.due.unwrap_or(now)), if self.due.is_some() && !due => {}
+                reply = entries.next(), if !full => match reply.map_err(|failed| failed.error)? {
+                    Some(reply) => self.take(reply).await?,
+                    None => {
+                        let service = escape(self.server.service());
+                        let what = format!("service {service}: the server closed the cursor on its oplog");
+                        return Err(Error::new(ErrorKind::Interrupted, what));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Takes the entries of a reply in, on a thread that may block.
+    async fn take(&mut self, reply: Reply) -> Result<()> {
+        let Some(builder) = self.builder.take() else { return Err(no_builder()) };
+        let expects = self.expects;
+        let taken = tokio::task::spawn_blocking(move || {
+            let mut builder = builder;
+            let mut expects = expects;
+            let outcome = reply.visit(&mut |entry| {
+                let at = op_time(entry)
+                    .ok_or_else(|| Error::new(ErrorKind::Failed, "an entry of the oplog has no position"))?;
+                match expects.take() {
+                    None => builder.push(at, entry),
+                    Some(first) if first == at => Ok(()),
+                    Some(first) => {
+                        let what = format!("the oplog no longer holds {}; its next entry is {}", first.ts, at.ts);
+                        Err(Error::new(ErrorKind::Interrupted, what))
+                    }
+                }
+            });
+            (builder, expects, outcome)
+        });
+        let (builder, expects, outcome) =
+            taken.await.map_err(|e| Error::new(ErrorKind::Internal, "taking entries in died").source(e))?;
+        if self.due.is_none() && !builder.is_empty() {
+            self.due = Some(Instant::now() + *self.slice_length.borrow_and_update());
+        }
+        (self.builder, self.expects) = (Some(builder), expects);
+        outcome
+    }
+
+    /// Ends the growing slice and begins the next one.
+    fn cut(&mut self) -> Result<Cut> {
+        let builder = self.builder.take().ok_or_else(no_builder)?;
+        self.builder = Some(Builder::new(builder.last(), None)?);
+        self.due = None;
+        Ok(Cut(builder))
+    }
+
+    /// Stores what is held. On a cancel there is little time; otherwise as long as the storage takes, or until a cancel.
+    async fn end(
+        mut self,
+        cancel: &CancellationToken,
+        keeping: JoinHandle<()>,
+        give_up: CancellationToken,
+    ) -> Result<()> {
+        let limit = async {
+            cancel.cancelled().await;
+            tokio::time::sleep(STOP_LIMIT).await;
+        };
+        let rest = async {
+            // What was taken in is good whatever happened next.
+            if self.builder.as_ref().is_some_and(|b| !b.is_empty()) {
+                let cut = self.cut()?;
+                let _ = self.cuts.send(cut).await;
+            }
+            drop(self.cuts);
+            keeping.await.map_err(|e| Error::new(ErrorKind::Internal, "storing slices died").source(e))
+        };
+        let ended = tokio::select! {
+            ended = rest => ended,
+            // It is read again from the oplog the next time.
+            () = limit => Ok(()),
+        };
+        give_up.cancel();
+        ended
+    }
+}
+
+fn no_builder() -> Error {
+    Error::new(ErrorKind::Internal, "a slice was lost while it grew")
+}

@@ -1,0 +1,136 @@
+//! Storing finished slices, one after another, for as long as it takes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::Utc;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::build::{Builder, Contents};
+use super::follow::Event;
+use crate::artifact::layout::FORMAT_VERSION;
+use crate::artifact::slice::{self, Header};
+use crate::domain::key::Key;
+use crate::domain::pitr::Archive;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{ObjectWriter, Storage};
+
+/// Pauses between tries while the storage is away.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// A slice that has stopped growing.
+pub struct Cut(pub Builder);
+
+/// Where slices come from: the same for all of them.
+pub struct Origin {
+    pub archive: Archive,
+    pub service: String,
+    pub member: String,
+    pub server_version: String,
+    pub home_id: String,
+}
+
+pub struct Keeper {
+    pub storage: Arc<dyn Storage>,
+    pub origin: Origin,
+    pub events: mpsc::Sender<Event>,
+}
+
+impl Keeper {
+    /// Stores what comes until nothing more does, or `give_up`. In their order: a slice is never stored before the one
+    /// that it follows.
+    pub async fn run(self, mut cuts: mpsc::Receiver<Cut>, give_up: CancellationToken) {
+        while let Some(cut) = cuts.recv().await {
+            let stored = tokio::select! {
+                biased;
+                () = give_up.cancelled() => return,
+                stored = self.keep(cut) => stored,
+            };
+            // Nobody listens any more, or a bug: what is not stored is read again the next time.
+            if let Err(e) = stored {
+                if e.kind() != ErrorKind::Cancelled {
+                    let _ = self.events.send(Event::StorageAway(e)).await;
+                }
+                return;
+            }
+        }
+    }
+
+    async fn keep(&self, cut: Cut) -> Result<()> {
+        let finished = tokio::task::spawn_blocking(move || {
+            let (contents, data) = cut.0.finish()?;
+            let blake3 = blake3::hash(&data).to_hex().to_string();
+            Ok::<_, Error>((contents, data, blake3))
+        });
+        let (contents, data, blake3) =
+            finished.await.map_err(|e| Error::new(ErrorKind::Internal, "ending a slice died").source(e))??;
+        let key = slice::key(&self.origin.archive, contents.first.ts, contents.last.ts)?;
+        let header = self.header(contents, data.len() as u64, blake3);
+        let frame = header.to_frame()?;
+        let slice = header.slice(&key, frame.len() as u64);
+        self.put(&key, frame, data).await?;
+        self.tell(Event::Stored { archive: self.origin.archive.clone(), slice: Box::new(slice) }).await
+    }
+
+    fn header(&self, contents: Contents, data_size: u64, blake3: String) -> Header {
+        let Origin { archive, service, member, server_version, home_id } = &self.origin;
+        Header {
+            format_version: FORMAT_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").into(),
+            service: service.clone(),
+            replica_set: archive.replica_set.clone(),
+            replica_set_id: archive.replica_set_id.clone(),
+            member: member.clone(),
+            server_version: server_version.clone(),
+            home_id: home_id.clone(),
+            written_at: Utc::now(),
+            after: contents.after,
+            first_ts: contents.first.ts,
+            last: contents.last,
+            entries: contents.entries,
+            operations: contents.operations,
+            uncompressed: contents.uncompressed,
+            data_size,
+            blake3,
+            gap: contents.gap,
+            marks: contents.marks,
+            counts: contents.counts,
+        }
+    }
+
+    /// Tries until it is stored.
+    async fn put(&self, key: &Key, frame: Bytes, data: Bytes) -> Result<()> {
+        let mut pause = FIRST_PAUSE;
+        let mut away = false;
+        loop {
+            match self.try_put(key, frame.clone(), data.clone()).await {
+                Ok(()) if away => return self.tell(Event::StorageBack).await,
+                Ok(()) => return Ok(()),
+                Err(e) => {
+                    away = true;
+                    self.tell(Event::StorageAway(e)).await?;
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn try_put(&self, key: &Key, frame: Bytes, data: Bytes) -> Result<()> {
+        let mut object = ObjectWriter::new(Arc::clone(&self.storage), key.clone());
+        for bytes in [frame, data] {
+            if let Err(e) = object.write(bytes).await {
+                let _ = object.abort().await;
+                return Err(e);
+            }
+        }
+        object.finish().await.map(drop)
+    }
+
+    async fn tell(&self, event: Event) -> Result<()> {
+        self.events.send(event).await.map_err(|_| Error::cancelled())
+    }
+}

@@ -1,0 +1,14 @@
+//! Recording the oplog: slices, written for as long as point-in-time recovery is on.
+//!
+//! Nothing that a rollback can undo is ever stored, and nothing is stored that does not follow what was stored before:
+//! where that is impossible, the next slice says so. What is held in memory is bounded; while the storage is away the
+//! oplog itself waits.
+
+mod build;
+mod follow;
+mod keep;
+pub mod lease;
+mod resume;
+
+pub use follow::{Event, Following, follow};
+pub use resume::{found, read_header};
