@@ -77,6 +77,8 @@ fn facts(name: &str, schedule: Option<&str>, at: DateTime<Utc>) -> BackupFacts {
         finished_at: at,
         server_version: "6.0.5".into(),
         fcv: "6.0".into(),
+        replica_set_id: "0123456789abcdef01234567".into(),
+        whole: true,
     }
 }
 

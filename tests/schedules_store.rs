@@ -293,6 +293,8 @@ fn a_restore_pauses_the_schedules_of_its_target_as_long_as_it_lasts() {
         finished_at: Utc::now(),
         server_version: "6.0.5".into(),
         fcv: "6.0".into(),
+        replica_set_id: "0123456789abcdef01234567".into(),
+        whole: true,
     };
     store.import_backup("t", &facts).unwrap();
     let request: RestoreRequest = serde_json::from_value(serde_json::json!({"backup": "old", "to": "a"})).unwrap();

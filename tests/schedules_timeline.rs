@@ -71,6 +71,8 @@ impl Stand {
             finished_at: started_at + TimeDelta::seconds(seconds),
             server_version: "6.0.5".into(),
             fcv: "6.0".into(),
+            replica_set_id: "0123456789abcdef01234567".into(),
+            whole: true,
         };
         self.store().import_backup("t", &facts).unwrap();
     }

@@ -20,6 +20,7 @@ use crate::store::{Access, SchemaState, Store};
 
 mod backups;
 mod notifications;
+mod pitr;
 mod restores;
 mod retention;
 mod schedules;
@@ -29,6 +30,7 @@ mod sync;
 mod timeline;
 
 pub use notifications::Told;
+pub use pitr::ResolvedMoment;
 
 /// Texts of fields by key, as a form or the command line collected them; lists have several texts.
 pub type Values = BTreeMap<String, Vec<String>>;
@@ -239,7 +241,7 @@ impl Client {
             version: Some(holder.version.clone()),
             started_at: Some(holder.started_at),
             jobs_running: Some(self.store.jobs_running()?),
-            services_sliced: Some(0),
+            services_sliced: Some(self.store.slicers_running()?),
         })
     }
 

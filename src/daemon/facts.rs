@@ -23,5 +23,7 @@ pub fn of(manifest: &Manifest) -> BackupFacts {
         finished_at: manifest.finished_at,
         server_version: manifest.server_version.clone(),
         fcv: manifest.fcv.clone(),
+        replica_set_id: manifest.replica_set_id.clone(),
+        whole: manifest.selection.is_everything(),
     }
 }

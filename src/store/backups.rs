@@ -30,6 +30,9 @@ pub struct BackupFacts {
     pub finished_at: chrono::DateTime<chrono::Utc>,
     pub server_version: String,
     pub fcv: String,
+    pub replica_set_id: String,
+    /// Nothing was left out by choice.
+    pub whole: bool,
 }
 
 /// How long a backup took that was made here or found in a storage.
@@ -255,7 +258,7 @@ pub fn set_facts(t: &Transaction<'_>, facts: &BackupFacts) -> Result<()> {
         "UPDATE backups SET state = 'succeeded', state_before = NULL, retired_by = NULL, error = NULL, service = ?2, cluster = ?3,
             consistent_t = ?4, consistent_i = ?5, size_bytes = ?6, uncompressed_bytes = ?7, documents = ?8,
             started_at = ?9, finished_at = ?10, server_version = ?11, fcv = ?12, compression = ?13, engine = ?14,
-            model = ?15, type = ?16 WHERE name = ?1",
+            model = ?15, type = ?16, replica_set_id = ?17, whole = ?18 WHERE name = ?1",
         params![
             facts.name,
             facts.service,
@@ -273,6 +276,8 @@ pub fn set_facts(t: &Transaction<'_>, facts: &BackupFacts) -> Result<()> {
             word(&facts.engine)?,
             word(&facts.model)?,
             word(&facts.backup_type)?,
+            facts.replica_set_id,
+            facts.whole,
         ],
     )?;
     Ok(())

@@ -27,6 +27,8 @@ mod schedules;
 mod schema;
 mod secrets;
 mod services;
+mod slicers;
+mod slices;
 mod storages;
 
 pub use crate::domain::due::{Decision, Verdict};
@@ -37,6 +39,8 @@ pub use outbox::{Condition, Pending};
 pub use retention::Retired;
 pub use schedules::ScheduleState;
 pub use services::ServiceRow;
+pub use slicers::SlicingWanted;
+pub use slices::ArchiveRow;
 pub use storages::StorageRow;
 
 use secrets::LocalKey;

@@ -255,7 +255,7 @@ fn unfinished_run(c: &Connection, name: &str) -> Result<Option<i64>> {
 }
 
 /// Queues a run under a name that is free in this very transaction.
-fn queue(t: &Transaction<'_>, schedule: &Schedule, due_at: DateTime<Utc>, compression: Compression) -> Result<Job> {
+pub fn queue(t: &Transaction<'_>, schedule: &Schedule, due_at: DateTime<Utc>, compression: Compression) -> Result<Job> {
     let mut request = request(schedule, due_at, compression);
     let base = request.name.clone();
     let mut number = 1;
@@ -338,7 +338,7 @@ fn update(t: &Transaction<'_>, s: &Schedule) -> Result<()> {
     Ok(())
 }
 
-fn get(c: &Connection, name: &str) -> Result<Schedule> {
+pub fn get(c: &Connection, name: &str) -> Result<Schedule> {
     let mut statement = c.prepare_cached(&format!("{COLUMNS} WHERE s.name = ?1"))?;
     let mut rows = statement.query([name])?;
     rows.next()?.map(read).transpose()?.ok_or_else(|| missing(name))

@@ -172,6 +172,92 @@ const STEPS: &[M<'_>] = &[
          PRIMARY KEY (kind, subject)
      ) STRICT, WITHOUT ROWID;",
     ),
+    M::up(
+        "-- of the manifest; NULL: not known
+     ALTER TABLE backups ADD COLUMN replica_set_id TEXT;
+     -- it holds everything, so that every change after it can be replayed; NULL: not known
+     ALTER TABLE backups ADD COLUMN whole INTEGER;
+
+     -- where the oplog of a replica set is kept. What it and its slices say can be read from the storage again
+     CREATE TABLE archives (
+         id INTEGER PRIMARY KEY,
+         service TEXT NOT NULL,
+         storage TEXT NOT NULL REFERENCES storages (name) ON UPDATE CASCADE ON DELETE CASCADE,
+         folder TEXT NOT NULL,
+         replica_set TEXT NOT NULL,
+         replica_set_id TEXT NOT NULL,
+         -- what the keys of its slices have in common
+         prefix TEXT NOT NULL,
+         slices INTEGER NOT NULL DEFAULT 0,
+         size_bytes INTEGER NOT NULL DEFAULT 0,
+         -- seconds of the longest slice there ever was: one that holds a moment begins at most so long before it
+         longest INTEGER NOT NULL DEFAULT 0,
+         UNIQUE (service, storage, folder, replica_set, replica_set_id)
+     ) STRICT;
+
+     CREATE TABLE slices (
+         id INTEGER PRIMARY KEY,
+         archive INTEGER NOT NULL REFERENCES archives (id) ON DELETE CASCADE,
+         name TEXT NOT NULL,
+         after_t INTEGER NOT NULL,
+         after_i INTEGER NOT NULL,
+         after_term INTEGER NOT NULL,
+         last_t INTEGER NOT NULL,
+         last_i INTEGER NOT NULL,
+         last_term INTEGER NOT NULL,
+         entries INTEGER NOT NULL,
+         operations INTEGER NOT NULL,
+         size_bytes INTEGER NOT NULL,
+         uncompressed_bytes INTEGER NOT NULL,
+         data_offset INTEGER NOT NULL,
+         blake3 TEXT NOT NULL,
+         written_at INTEGER NOT NULL,
+         -- JSON; NULL: none
+         gap TEXT,
+         marks TEXT,
+         UNIQUE (archive, name)
+     ) STRICT;
+     CREATE INDEX slices_by_position ON slices (archive, after_t, after_i, last_t, last_i);
+     CREATE INDEX slices_with_news ON slices (archive, after_t) WHERE gap IS NOT NULL OR marks IS NOT NULL;
+     CREATE TRIGGER slices_added AFTER INSERT ON slices
+     BEGIN
+         UPDATE archives SET slices = slices + 1, size_bytes = size_bytes + NEW.size_bytes,
+             longest = max(longest, NEW.last_t - NEW.after_t) WHERE id = NEW.archive;
+     END;
+     CREATE TRIGGER slices_removed AFTER DELETE ON slices
+     BEGIN
+         UPDATE archives SET slices = slices - 1, size_bytes = size_bytes - OLD.size_bytes WHERE id = OLD.archive;
+     END;
+
+     -- how many operations in which second, by slice: pairs of numbers of 32 bits. Apart, because few queries need them
+     CREATE TABLE slice_counts (
+         slice INTEGER PRIMARY KEY REFERENCES slices (id) ON DELETE CASCADE,
+         counts BLOB NOT NULL
+     ) STRICT;
+
+     -- what the slices of an archive cover, put together: follows from them, and saves reading them
+     CREATE TABLE coverage (
+         archive INTEGER NOT NULL REFERENCES archives (id) ON DELETE CASCADE,
+         after_t INTEGER NOT NULL,
+         after_i INTEGER NOT NULL,
+         after_term INTEGER NOT NULL,
+         last_t INTEGER NOT NULL,
+         last_i INTEGER NOT NULL,
+         last_term INTEGER NOT NULL
+     ) STRICT;
+     CREATE INDEX coverage_by_archive ON coverage (archive, after_t, after_i);
+
+     -- what the slicer of a service last said of itself
+     CREATE TABLE slicers (
+         service TEXT PRIMARY KEY,
+         running INTEGER NOT NULL,
+         stored_t INTEGER,
+         stored_i INTEGER,
+         error TEXT,
+         hint TEXT,
+         at INTEGER NOT NULL
+     ) STRICT;",
+    ),
 ];
 
 /// All migrations, oldest first.

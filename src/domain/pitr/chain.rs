@@ -27,8 +27,12 @@ pub struct Broken {
 /// What `slices` cover, oldest first. Slices may overlap (two daemons wrote them); whether overlapping ones agree is
 /// seen when they are read.
 pub fn coverage<'a>(slices: impl IntoIterator<Item = &'a Slice>) -> Vec<Coverage> {
-    let mut pieces: Vec<Coverage> =
-        slices.into_iter().map(|s| Coverage { after: s.after, last: s.last }).filter(|c| c.after < c.last).collect();
+    join(slices.into_iter().map(|s| Coverage { after: s.after, last: s.last }))
+}
+
+/// The same of pieces, which may themselves be joined ones.
+pub fn join(pieces: impl IntoIterator<Item = Coverage>) -> Vec<Coverage> {
+    let mut pieces: Vec<Coverage> = pieces.into_iter().filter(|c| c.after < c.last).collect();
     pieces.sort_by_key(|c| (c.after, c.last));
     let mut found: Vec<Coverage> = Vec::new();
     for piece in pieces {

@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::timestamp::Timestamp;
 
 mod chain;
+mod gaps;
 mod status;
 mod when;
 
-pub use chain::{Broken, Coverage, Range, coverage, path, ranges};
+pub use chain::{Broken, Coverage, Range, coverage, join, path, ranges};
+pub use gaps::gaps;
 pub use status::{RecoverableRange, ShownGap, SlicerState, Status, recoverable};
 pub use when::{Outside, When, resolve};
 

@@ -1,0 +1,289 @@
+//! What can be recovered of a service, and how a moment is reached. Asks the store only.
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use super::Client;
+use crate::daemon::lock;
+use crate::domain::backup::BackupType;
+use crate::domain::pitr::{
+    self, Archive, Base, Coverage, Gap, Outside, PointInTime, Range, RecoverableRange, ShownGap, Slice, SlicerState,
+    Status, When,
+};
+use crate::domain::schedule::Schedule;
+use crate::domain::text::escape;
+use crate::domain::timestamp::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
+use crate::store::ArchiveRow;
+
+/// How a moment is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResolvedMoment {
+    pub archive: Archive,
+    pub base: Base,
+    /// Every change up to and including this position.
+    pub until: Timestamp,
+    /// In the order in which they are read, without their counts.
+    pub slices: Vec<Slice>,
+}
+
+/// An archive with the bases that its slices cover.
+struct Line {
+    row: ArchiveRow,
+    bases: Vec<Base>,
+}
+
+impl Line {
+    fn ranges(&self) -> Vec<Range> {
+        pitr::ranges(&self.row.covered, &self.bases)
+    }
+
+    fn gaps(&self) -> Vec<Gap> {
+        pitr::gaps(&self.row.covered, &self.row.gaps)
+    }
+}
+
+impl Client {
+    /// What can be recovered of each service whose oplog is recorded or was, by name; or of one service, whatever is known
+    /// of it.
+    ///
+    /// Errors: `NotFound` for a service that is not there and of which nothing is recorded.
+    pub fn pitr_status(&self, service: Option<&str>) -> Result<Vec<Status>> {
+        let schedules: Vec<Schedule> =
+            self.schedules()?.into_iter().filter(|s| s.enabled && s.backup_type == BackupType::Pitr).collect();
+        let with_slices = self.store.services_with_slices()?;
+        let names: BTreeSet<String> = match service {
+            Some(name) => {
+                if !with_slices.iter().any(|s| s == name) {
+                    self.store.service_row(name)?;
+                }
+                BTreeSet::from([name.to_owned()])
+            }
+            None => with_slices.into_iter().chain(schedules.iter().map(|s| s.service.clone())).collect(),
+        };
+        let running = lock::holder(&self.home)?.is_some();
+        let may_start = self.backups_may_start();
+        let mut out = Vec::new();
+        for name in names {
+            let of_service: Vec<&Schedule> = schedules.iter().filter(|s| s.service == name).collect();
+            out.push(self.status_of_service(name, &of_service, running, may_start)?);
+        }
+        Ok(out)
+    }
+
+    fn status_of_service(
+        &self,
+        service: String,
+        schedules: &[&Schedule],
+        daemon: bool,
+        may_start: bool,
+    ) -> Result<Status> {
+        let lines = self.lines(&service)?;
+        let state = self.store.slicer_state(&service)?;
+        let now = Utc::now();
+        let mut ranges: Vec<RecoverableRange> =
+            lines.iter().flat_map(|l| pitr::recoverable(&l.row.covered, &l.bases)).collect();
+        ranges.sort_by_key(|r| (r.from_ts, r.to_ts));
+        let mut gaps: Vec<Gap> = lines.iter().flat_map(Line::gaps).collect();
+        gaps.sort_by_key(|g| (g.from_ts, g.to_ts));
+        let mut bases: Vec<Base> = lines.iter().flat_map(|l| l.bases.iter().cloned()).collect();
+        bases.sort_by(|a, b| (a.consistent_at_ts, &a.backup).cmp(&(b.consistent_at_ts, &b.backup)));
+        bases.dedup();
+        let mut marks: Vec<_> = lines.iter().flat_map(|l| l.row.marks.iter().cloned()).collect();
+        marks.sort_by_key(|m| m.ts);
+        marks.dedup();
+        let here = |l: &&Line| {
+            schedules.iter().any(|s| s.storage == l.row.archive.storage && s.folder == l.row.archive.folder)
+        };
+        let newest = lines.iter().filter_map(|l| l.row.covered.last()).map(|c| c.last.ts).max();
+        let (error, hint) = trouble(schedules, state.as_ref(), daemon, may_start);
+        let hint = hint.or_else(|| no_base(schedules, ranges.is_empty()));
+        Ok(Status {
+            ranges,
+            gaps: gaps.iter().map(ShownGap::from).collect(),
+            lag_seconds: newest.map(|ts| lag(ts, now)),
+            running: daemon && state.is_some_and(|s| s.running),
+            error,
+            hint,
+            schedules: schedules.iter().map(|s| s.name.clone()).collect(),
+            archive: lines.iter().find(here).or(lines.first()).map(|l| l.row.archive.clone()),
+            bases,
+            marks,
+            slices: lines.iter().map(|l| l.row.slices).sum(),
+            size_bytes: lines.iter().map(|l| l.row.size_bytes).sum(),
+            service,
+        })
+    }
+
+    /// How many operations were recorded in each of `buckets` equal parts of the seconds from `from` up to `to`,
+    /// exclusive.
+    pub fn pitr_operations(&self, service: &str, from: u32, to: u32, buckets: usize) -> Result<Vec<u64>> {
+        let mut most = vec![0; buckets];
+        for archive in self.store.archives(service)? {
+            let of_archive = self.store.operations(service, &archive, from, to, buckets)?;
+            // Two places may hold the same oplog.
+            for (most, count) in most.iter_mut().zip(of_archive) {
+                *most = count.max(*most);
+            }
+        }
+        Ok(most)
+    }
+
+    /// The base and the slices that lead to a moment.
+    ///
+    /// Errors: `NotFound` when it cannot be reached, naming the nearest moments that can; `Invalid` for a base that is
+    /// none.
+    pub fn resolve_moment(&self, moment: &PointInTime) -> Result<ResolvedMoment> {
+        let service = &moment.service;
+        let mut lines = self.lines(service)?;
+        if lines.is_empty() {
+            self.store.service_row(service)?;
+            return Err(nothing_recorded(service));
+        }
+        if let Some(base) = &moment.base {
+            self.must_be_base(service, base)?;
+            for line in &mut lines {
+                line.bases.retain(|b| b.backup == *base);
+            }
+        }
+        let mut found: Vec<(Timestamp, &Line)> =
+            lines.iter().filter_map(|l| Some((pitr::resolve(moment.when, &l.ranges()).ok()?, l))).collect();
+        // Of several places the one that reaches farthest: that is what "latest" means, and for any other moment the
+        // positions are the same.
+        found.sort_by_key(|(until, line)| Reverse((*until, line.row.covered.last().map(|c| c.last))));
+        let Some((until, line)) = found.into_iter().next() else { return Err(out_of_reach(moment, &lines)) };
+        let reaches = |b: &&Base| {
+            let whole_way = |c: &Coverage| holds(c, b.consistent_at_ts) && holds(c, until);
+            b.consistent_at_ts <= until && line.row.covered.iter().any(whole_way)
+        };
+        let base = line.bases.iter().rev().find(reaches).ok_or_else(|| out_of_reach(moment, &lines))?.clone();
+        let archive = line.row.archive.clone();
+        let slices = self.store.slices(service, &archive, base.consistent_at_ts, until)?;
+        let slices = match pitr::path(&slices, base.consistent_at_ts, until) {
+            Ok(path) => path.into_iter().cloned().collect(),
+            Err(_) => return Err(out_of_reach(moment, &lines)),
+        };
+        Ok(ResolvedMoment { archive, base, until, slices })
+    }
+
+    /// Errors: why the backup is no base of the service.
+    fn must_be_base(&self, service: &str, name: &str) -> Result<()> {
+        let backup = self.readable(name)?;
+        if backup.service != service {
+            let of = escape(&backup.service);
+            return Err(Error::invalid("base", format!("backup {name} is one of service {of}, not of {service}")));
+        }
+        if !self.store.bases(service, None)?.iter().any(|b| b.backup == name) {
+            let why = format!("backup {name} does not hold everything, so changes after it cannot be replayed");
+            return Err(Error::invalid("base", why)
+                .hint("leave --base out: the newest whole backup before the moment is taken"));
+        }
+        Ok(())
+    }
+
+    fn lines(&self, service: &str) -> Result<Vec<Line>> {
+        let rows = self.store.archive_rows(service)?;
+        rows.into_iter()
+            .map(|row| {
+                let mut bases = self.store.bases(service, Some(&row.archive.replica_set_id))?;
+                bases.retain(|b| row.covered.iter().any(|c| holds(c, b.consistent_at_ts)));
+                Ok(Line { row, bases })
+            })
+            .collect()
+    }
+}
+
+fn holds(piece: &Coverage, ts: Timestamp) -> bool {
+    piece.after.ts <= ts && ts <= piece.last.ts
+}
+
+fn lag(newest: Timestamp, now: DateTime<Utc>) -> u64 {
+    u64::try_from((now - newest.to_datetime()).num_seconds()).unwrap_or(0)
+}
+
+/// Why nothing is recorded now although it should be, and what to do.
+fn trouble(
+    schedules: &[&Schedule],
+    state: Option<&SlicerState>,
+    daemon: bool,
+    may_start: bool,
+) -> (Option<String>, Option<String>) {
+    if schedules.is_empty() {
+        return (None, None);
+    }
+    let said = |error: &str, hint: &str| (Some(error.to_owned()), Some(hint.to_owned()));
+    if !may_start {
+        return said("backup management is off (backup.enabled = false)", "mongokeep settings set backup.enabled true");
+    }
+    if !daemon {
+        return said("no daemon runs, so nothing is recorded", "mongokeep daemon run, or any command that starts it");
+    }
+    state.map_or((None, None), |s| (s.error.clone(), s.hint.clone()))
+}
+
+/// What to do while slices are there, or coming, that no base can use.
+fn no_base(schedules: &[&Schedule], none: bool) -> Option<String> {
+    let first = schedules.first().filter(|_| none)?;
+    let due = first.next_at.map_or_else(String::new, |at| format!("the next is due {}; ", shown(at)));
+    Some(format!("no base yet: {due}mongokeep schedule run {} takes one now", first.name))
+}
+
+fn shown(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+fn nothing_recorded(service: &str) -> Error {
+    let what = format!("nothing of the oplog of {} is recorded, so only its backups can be restored", escape(service));
+    Error::new(ErrorKind::NotFound, what).hint(format!(
+        "mongokeep schedule add NAME --service {} --storage STORAGE --type pitr --cron '0 2 * * *' begins to record it",
+        escape(service)
+    ))
+}
+
+/// A moment that cannot be restored: why, and which ones can.
+fn out_of_reach(moment: &PointInTime, lines: &[Line]) -> Error {
+    let service = escape(&moment.service);
+    let ranges: Vec<Range> = lines.iter().flat_map(Line::ranges).collect();
+    if ranges.is_empty() {
+        let (what, hint) = match &moment.base {
+            Some(base) => (
+                format!(
+                    "nothing can be restored from base {base}: its moment is not within what is recorded of {service}"
+                ),
+                format!("mongokeep pitr status --service {service} names the bases"),
+            ),
+            None => (
+                format!("changes of {service} are recorded, but there is no base yet that they could follow"),
+                format!("mongokeep pitr status --service {service} says when one is made"),
+            ),
+        };
+        return Error::new(ErrorKind::NotFound, what).hint(hint);
+    }
+    let outside = pitr::resolve(moment.when, &ranges).err().unwrap_or(Outside { before: None, after: None });
+    let at = |ts: Timestamp, second: u32| format!("{} (position {ts})", shown(Timestamp::new(second, 0).to_datetime()));
+    let mut near = Vec::new();
+    if let Some(ts) = outside.before {
+        near.push(format!("the last moment before it is {}", at(ts, ts.t.saturating_sub(1))));
+    }
+    if let Some(ts) = outside.after {
+        near.push(format!("the first after it is {}", at(ts, ts.t)));
+    }
+    let gaps: Vec<Gap> = lines.iter().flat_map(Line::gaps).collect();
+    let wanted = match moment.when {
+        When::Second(t) => Timestamp::new(t, u32::MAX),
+        When::Position(ts) => ts,
+        When::Latest => Timestamp::MAX,
+    };
+    let why = match gaps.iter().find(|g| g.from_ts < wanted && wanted < g.to_ts) {
+        Some(gap) => format!(": the oplog is missing from {} to {} ({})", gap.from_ts, gap.to_ts, gap.reason),
+        None if outside.after.is_none() => ": nothing so late is recorded completely yet".to_owned(),
+        None if outside.before.is_none() => ": no base is so old".to_owned(),
+        None => String::new(),
+    };
+    let base = moment.base.as_ref().map_or_else(String::new, |base| format!(" from base {base}"));
+    let what = format!("{service} cannot be restored to {}{base}{why}", moment.when);
+    Error::new(ErrorKind::NotFound, format!("{what}; {}", near.join(", ")))
+        .hint(format!("mongokeep pitr status --service {service} shows all that can be restored"))
+}

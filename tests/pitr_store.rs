@@ -1,0 +1,414 @@
+//! What the store promises about recorded oplogs: slices are known once, what they cover follows from them, and a
+//! moment is reached or refused with words that help.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use chrono::{DateTime, Utc};
+use mongokeep::client::Client;
+use mongokeep::config::Home;
+use mongokeep::domain::backup::{BackupType, Compression, Model};
+use mongokeep::domain::job::JobState;
+use mongokeep::domain::namespace::Selection;
+use mongokeep::domain::pitr::{self, Archive, Coverage, Gap, Mark, MarkKind, OpTime, PointInTime, Slice, SlicerState};
+use mongokeep::domain::retention::Retention;
+use mongokeep::domain::retry::RetryPolicy;
+use mongokeep::domain::schedule::Schedule;
+use mongokeep::domain::secret::Secret;
+use mongokeep::domain::service::EngineKind;
+use mongokeep::domain::storage::StorageConfig;
+use mongokeep::domain::timestamp::Timestamp;
+use mongokeep::error::ErrorKind;
+use mongokeep::store::{Access, BackupFacts, Store};
+use proptest::prelude::*;
+
+const SET: &str = "0123456789abcdef01234567";
+
+struct Stand {
+    _dir: tempfile::TempDir,
+    client: Client,
+    store: Store,
+}
+
+/// A store with services `a` and `b` and storages `t` and `u`.
+fn stand() -> Stand {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::below(dir.path());
+    home.create().unwrap();
+    let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
+    for service in ["a", "b"] {
+        store.add_service(service, &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native).unwrap();
+    }
+    for storage in ["t", "u"] {
+        store.add_storage(storage, &StorageConfig::Filesystem { path: "/nonexistent".into() }).unwrap();
+    }
+    Stand { client: Client::open(&home, false).unwrap(), _dir: dir, store }
+}
+
+fn archive(storage: &str) -> Archive {
+    Archive { storage: storage.into(), folder: "prod".into(), replica_set: "rs0".into(), replica_set_id: SET.into() }
+}
+
+fn at(t: u32) -> OpTime {
+    OpTime { ts: Timestamp::new(t, 1), term: 1 }
+}
+
+/// One with an operation in each of its seconds.
+fn slice(after: u32, last: u32) -> Slice {
+    Slice {
+        key: format!("prod/oplog/rs0-{SET}/{:010}-0000000001_{last:010}-0000000001.bson.zst", after + 1),
+        after: at(after),
+        last: at(last),
+        entries: 2 * u64::from(last - after),
+        operations: u64::from(last - after),
+        size: 100,
+        uncompressed: 300,
+        data_offset: 40,
+        blake3: "ab".into(),
+        written_at: DateTime::from_timestamp_millis(1_790_000_000_123).unwrap(),
+        gap: None,
+        marks: Vec::new(),
+        counts: (after + 1..=last).map(|t| (t, 1)).collect(),
+    }
+}
+
+fn gap(from: u32, to: u32) -> Gap {
+    Gap { from_ts: at(from).ts, to_ts: at(to).ts, reason: "the oplog rolled over".into() }
+}
+
+fn facts(name: &str, t: u32) -> BackupFacts {
+    BackupFacts {
+        name: name.into(),
+        service: "a".into(),
+        cluster: None,
+        folder: "prod".into(),
+        schedule: None,
+        engine: EngineKind::Native,
+        model: Model::Logical,
+        backup_type: BackupType::Full,
+        compression: Compression::None,
+        consistent_at_ts: at(t).ts,
+        size_bytes: 1,
+        uncompressed_bytes: 1,
+        documents: 1,
+        started_at: at(t).ts.to_datetime(),
+        finished_at: at(t).ts.to_datetime(),
+        server_version: "6.0.5".into(),
+        fcv: "6.0".into(),
+        replica_set_id: SET.into(),
+        whole: true,
+    }
+}
+
+fn base(store: &Store, name: &str, t: u32) {
+    store.import_backup("t", &facts(name, t)).unwrap();
+}
+
+fn schedule(name: &str, service: &str) -> Schedule {
+    Schedule {
+        name: name.into(),
+        service: service.into(),
+        storage: "t".into(),
+        folder: "prod".into(),
+        backup_type: BackupType::Pitr,
+        model: Model::Logical,
+        selection: Selection::default(),
+        compression: None,
+        cron: "0 2 * * *".into(),
+        timezone: "UTC".into(),
+        start: Utc::now(),
+        retention: Retention::default(),
+        retry: RetryPolicy::default(),
+        enabled: true,
+        created_at: Utc::now(),
+        next_at: None,
+        last: None,
+        paused_by: None,
+    }
+}
+
+fn moment(when: &str) -> PointInTime {
+    PointInTime { service: "a".into(), when: when.parse().unwrap(), base: None }
+}
+
+#[test]
+fn a_slice_comes_back_as_it_went_in_and_is_known_once() {
+    let Stand { store, _dir, .. } = stand();
+    let mark = Mark { ts: at(25).ts, kind: MarkKind::RestoreBegan, text: "b1".into() };
+    let wanted = Slice { gap: Some(gap(10, 20)), marks: vec![mark.clone()], ..slice(20, 30) };
+    assert!(store.add_slice("a", &archive("t"), &wanted).unwrap());
+    assert!(!store.add_slice("a", &archive("t"), &Slice { size: 7, ..wanted.clone() }).unwrap());
+    // The same key of another storage is another object, and one archive may be known for several services.
+    assert!(store.add_slice("a", &archive("u"), &slice(20, 30)).unwrap());
+    assert!(store.add_slice("b", &archive("t"), &wanted).unwrap());
+
+    assert_eq!(store.newest_slice("a", &archive("t")).unwrap(), Some(wanted.clone()));
+    let without_counts = Slice { counts: Vec::new(), ..wanted.clone() };
+    assert_eq!(store.slices("a", &archive("t"), Timestamp::MIN, Timestamp::MAX).unwrap(), [without_counts]);
+    assert_eq!(store.archives("a").unwrap(), [archive("t"), archive("u")]);
+    let row = &store.archive_rows("a").unwrap()[0];
+    assert_eq!((row.slices, row.size_bytes), (1, 100));
+    assert_eq!((&row.gaps, &row.marks), (&vec![gap(10, 20)], &vec![mark]));
+    assert_eq!(store.services_with_slices().unwrap(), ["a", "b"]);
+    assert_eq!(store.newest_slice("c", &archive("t")).unwrap(), None);
+    let elsewhere = Archive { storage: "gone".into(), ..archive("t") };
+    assert_eq!(store.add_slice("a", &elsewhere, &wanted).unwrap_err().kind(), ErrorKind::NotFound);
+
+    // Gone from one storage, for every service; an archive without slices is none.
+    let keys = store.slice_keys("t", &format!("prod/oplog/rs0-{SET}")).unwrap();
+    assert_eq!(keys, [wanted.key.as_str()]);
+    store.forget_slices("t", &keys).unwrap();
+    assert_eq!(store.archives("a").unwrap(), [archive("u")]);
+    assert_eq!(store.archives("b").unwrap(), []);
+    store.remove_storage("u").unwrap();
+    assert_eq!(store.archives("a").unwrap(), []);
+}
+
+#[test]
+fn slices_are_found_by_what_they_hold() {
+    let Stand { store, _dir, .. } = stand();
+    store.add_slices("a", &archive("t"), &[slice(10, 20), slice(20, 30), slice(30, 40), slice(12, 38)]).unwrap();
+    let found = |from: (u32, u32), to: (u32, u32)| {
+        let slices =
+            store.slices("a", &archive("t"), Timestamp::new(from.0, from.1), Timestamp::new(to.0, to.1)).unwrap();
+        slices.iter().map(|s| (s.after.ts.t, s.last.ts.t)).collect::<Vec<_>>()
+    };
+    assert_eq!(found((25, 0), (26, 0)), [(12, 38), (20, 30)]);
+    assert_eq!(
+        found((30, 1), (30, 1)),
+        [(12, 38), (20, 30)],
+        "the last position belongs to a slice, the one after it not"
+    );
+    assert_eq!(found((30, 1), (30, 2)), [(12, 38), (20, 30), (30, 40)]);
+    assert_eq!(found((39, 0), (u32::MAX, u32::MAX)), [(30, 40)]);
+    assert_eq!(found((41, 0), (u32::MAX, u32::MAX)), []);
+}
+
+#[test]
+fn bases_are_whole_logical_backups_of_the_replica_set() {
+    let Stand { store, _dir, .. } = stand();
+    base(&store, "late", 30);
+    base(&store, "early", 10);
+    for other in [
+        BackupFacts { whole: false, ..facts("part", 20) },
+        BackupFacts { model: Model::Physical, ..facts("files", 21) },
+        BackupFacts { engine: EngineKind::Pbm, ..facts("pbm", 22) },
+        BackupFacts { service: "b".into(), ..facts("other", 23) },
+        BackupFacts { replica_set_id: "f".repeat(24), ..facts("rebuilt", 24) },
+    ] {
+        store.import_backup("t", &other).unwrap();
+    }
+    let names = |set| store.bases("a", set).unwrap().into_iter().map(|b| b.backup).collect::<Vec<_>>();
+    assert_eq!(names(Some(SET)), ["early", "late"]);
+    assert_eq!(names(None), ["early", "rebuilt", "late"]);
+    store.backup_missing("early", "gone").unwrap();
+    assert_eq!(names(Some(SET)), ["late"]);
+}
+
+#[test]
+fn a_base_is_queued_once_and_only_while_a_schedule_is_on() {
+    let Stand { store, _dir, .. } = stand();
+    let setting = Compression::Gzip(3);
+    assert_eq!(store.queue_base("a", setting).unwrap(), None);
+    assert_eq!(store.slicing_wanted().unwrap(), []);
+    store.add_schedule(&Schedule { backup_type: BackupType::Full, ..schedule("whole", "a") }).unwrap();
+    store.add_schedule(&Schedule { enabled: false, ..schedule("off", "a") }).unwrap();
+    assert_eq!(store.queue_base("a", setting).unwrap(), None);
+    store.add_schedule(&schedule("second", "a")).unwrap();
+    store.add_schedule(&schedule("first", "a")).unwrap();
+    store.add_schedule(&schedule("other", "b")).unwrap();
+    let wanted = store.slicing_wanted().unwrap();
+    let wanted: Vec<_> = wanted.iter().map(|w| (&*w.service, &*w.storage, &*w.folder, &*w.schedule)).collect();
+    assert_eq!(wanted, [("a", "t", "prod", "first"), ("b", "t", "prod", "other")]);
+    let job = store.queue_base("a", setting).unwrap().unwrap();
+    assert_eq!((job.state, job.schedule.as_deref()), (JobState::Queued, Some("first")));
+    assert_eq!(store.backup(job.backup.as_deref().unwrap()).unwrap().backup_type, BackupType::Pitr);
+    assert_eq!(store.queue_base("a", setting).unwrap(), None);
+    assert!(store.queue_base("b", setting).unwrap().is_some());
+    store.cancel_job(job.id).unwrap();
+    assert!(store.queue_base("a", setting).unwrap().is_some());
+}
+
+#[test]
+fn a_slicer_says_how_it_does() {
+    let Stand { store, client, _dir } = stand();
+    assert_eq!(store.slicer_state("a").unwrap(), None);
+    let state = SlicerState {
+        running: true,
+        stored: Some(at(5).ts),
+        error: Some("no \u{1b}[2J".into()),
+        hint: None,
+        at: DateTime::from_timestamp_millis(5000).unwrap(),
+    };
+    store.set_slicer_state("a", &state).unwrap();
+    let kept = store.slicer_state("a").unwrap().unwrap();
+    assert_eq!(kept, SlicerState { error: Some("no \\u{1b}[2J".into()), ..state });
+    assert_eq!(store.slicers_running().unwrap(), 1);
+    // Written only when something changed.
+    let version = store.data_version().unwrap();
+    store.set_slicer_state("a", &SlicerState { at: Utc::now(), ..kept.clone() }).unwrap();
+    assert_eq!(store.data_version().unwrap(), version);
+    store.set_slicer_state("a", &SlicerState { error: None, ..kept }).unwrap();
+    assert_ne!(store.data_version().unwrap(), version);
+    // No daemon runs, so no slicer does, whatever the last one left behind.
+    assert!(!client.pitr_status(Some("a")).unwrap()[0].running);
+    store.slicers_stopped().unwrap();
+    assert_eq!(store.slicers_running().unwrap(), 0);
+}
+
+#[test]
+fn the_status_tells_what_can_be_recovered() {
+    let Stand { store, client, _dir } = stand();
+    assert_eq!(client.pitr_status(None).unwrap(), []);
+    assert_eq!(client.pitr_status(Some("x")).unwrap_err().kind(), ErrorKind::NotFound);
+    let unknown = &client.pitr_status(Some("b")).unwrap()[0];
+    assert_eq!((unknown.ranges.len(), &unknown.archive, unknown.lag_seconds), (0, &None, None));
+
+    store.add_schedule(&schedule("pitr", "a")).unwrap();
+    let fresh = &client.pitr_status(None).unwrap()[0];
+    assert!(fresh.error.as_ref().unwrap().contains("no daemon runs"), "{fresh:?}");
+    let now = u32::try_from(Utc::now().timestamp()).unwrap();
+    let (a, b) = (now - 1000, now - 600);
+    let slices = [
+        slice(a, a + 100),
+        slice(a + 100, a + 200),
+        Slice { gap: Some(gap(a + 200, b)), ..slice(b, b + 50) },
+        // What another daemon covered is no gap.
+        Slice { gap: Some(gap(a + 10, a + 20)), ..slice(a + 20, a + 30) },
+    ];
+    store.add_slices("a", &archive("t"), &slices).unwrap();
+    for (name, t) in [("early", a - 5), ("one", a + 10), ("two", a + 150), ("missed", a + 300)] {
+        base(&store, name, t);
+    }
+    let status = &client.pitr_status(None).unwrap()[0];
+    let ranges: Vec<_> = status.ranges.iter().map(|r| (r.from_ts.t, r.to_ts.t, r.to.timestamp())).collect();
+    assert_eq!(ranges, [(a + 10, a + 200, i64::from(a) + 199)]);
+    assert_eq!(status.gaps.iter().map(|g| (g.from_ts.t, g.to_ts.t)).collect::<Vec<_>>(), [(a + 200, b)]);
+    assert_eq!(status.gaps[0].reason, "the oplog rolled over");
+    assert_eq!(status.bases.iter().map(|b| &*b.backup).collect::<Vec<_>>(), ["one", "two"]);
+    assert_eq!((status.slices, status.size_bytes), (4, 400));
+    assert_eq!((&status.archive, &status.schedules), (&Some(archive("t")), &vec!["pitr".to_owned()]));
+    let lag = status.lag_seconds.unwrap();
+    assert!((550..560).contains(&lag), "{lag}");
+
+    let newer = slice(b + 50, b + 60);
+    store.add_slice("a", &archive("t"), &newer).unwrap();
+    base(&store, "three", b + 55);
+    assert_eq!(client.pitr_status(None).unwrap()[0].ranges.len(), 2);
+    // A slice that is lost from the middle is a gap that nobody told of.
+    store.forget_slices("t", &[slices[1].key.clone()]).unwrap();
+    let gaps = &client.pitr_status(None).unwrap()[0].gaps;
+    assert_eq!((gaps[0].from_ts.t, gaps[0].to_ts.t), (a + 100, b));
+}
+
+#[test]
+fn a_moment_is_reached_from_the_newest_base_before_it() {
+    let Stand { store, client, _dir } = stand();
+    let none = client.resolve_moment(&moment("latest")).unwrap_err();
+    assert_eq!(none.kind(), ErrorKind::NotFound);
+    assert!(none.hint_text().unwrap().contains("--type pitr"), "{none}");
+    store
+        .add_slices(
+            "a",
+            &archive("t"),
+            &[slice(100, 200), slice(200, 300), slice(300, 400), Slice { gap: Some(gap(400, 500)), ..slice(500, 600) }],
+        )
+        .unwrap();
+    let error = client.resolve_moment(&moment("latest")).unwrap_err();
+    assert!(error.kind() == ErrorKind::NotFound && error.full().contains("no base yet"), "{error}");
+    for (name, t) in [("one", 110), ("two", 250), ("three", 510)] {
+        base(&store, name, t);
+    }
+    let reached = |when: &str, base: Option<&str>| {
+        let moment = PointInTime { base: base.map(str::to_owned), ..moment(when) };
+        client.resolve_moment(&moment).map(|m| {
+            let slices: Vec<_> = m.slices.iter().map(|s| (s.after.ts.t, s.last.ts.t)).collect();
+            (m.base.backup, m.until.t, slices)
+        })
+    };
+    let way = |base: &str, until, slices: &[(u32, u32)]| (base.to_owned(), until, slices.to_vec());
+    assert_eq!(reached("latest", None).unwrap(), way("three", 600, &[(500, 600)]));
+    assert_eq!(reached("350,1", None).unwrap(), way("two", 350, &[(200, 300), (300, 400)]));
+    assert_eq!(reached("249,1", None).unwrap(), way("one", 249, &[(100, 200), (200, 300)]));
+    assert_eq!(reached("250,1", None).unwrap(), way("two", 250, &[]));
+    assert_eq!(reached("1970-01-01T00:04:10Z", None).unwrap(), way("two", 250, &[(200, 300)]));
+    assert_eq!(reached("300,1", Some("one")).unwrap(), way("one", 300, &[(100, 200), (200, 300)]));
+    assert_eq!(reached("latest", Some("one")).unwrap().1, 400);
+
+    for (when, base, words) in [
+        ("450,1", None, ["rolled over", "(position 400,1)", "(position 510,1)", "00:06:39Z"]),
+        ("505,1", None, ["cannot be restored to 505,1", "before it is 1970-01-01T00:06:39Z", "00:08:30Z", ""]),
+        ("700,1", None, ["nothing so late", "(position 600,1)", "00:09:59Z", ""]),
+        ("1970-01-01T00:10:00Z", None, ["nothing so late", "(position 600,1)", "", ""]),
+        ("50,1", None, ["no base is so old", "(position 110,1)", "", ""]),
+        ("550,1", Some("one"), ["from base one", "(position 400,1)", "", ""]),
+        ("120,1", Some("two"), ["from base two", "(position 250,1)", "", ""]),
+    ] {
+        let error = reached(when, base).unwrap_err();
+        assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::NotFound, 3), "{error}");
+        assert!(words.iter().all(|word| error.full().contains(word)), "{error}");
+    }
+    store.import_backup("t", &BackupFacts { whole: false, ..facts("part", 120) }).unwrap();
+    store.import_backup("t", &BackupFacts { service: "b".into(), ..facts("foreign", 120) }).unwrap();
+    for (base, kind) in [("part", ErrorKind::Invalid), ("foreign", ErrorKind::Invalid), ("x", ErrorKind::NotFound)] {
+        assert_eq!(reached("150,1", Some(base)).unwrap_err().kind(), kind, "{base}");
+    }
+    assert_eq!(
+        client.resolve_moment(&PointInTime { service: "x".into(), ..moment("latest") }).unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Whatever comes in and goes out, in whatever order: what is kept beside the slices is what follows from them.
+    #[test]
+    fn what_is_kept_follows_from_the_slices(
+        cuts in proptest::collection::vec((100u32..200, 1u32..30), 1..14),
+        gone in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
+        (from, length, buckets) in (90u32..220, 1u32..120, 1usize..9),
+    ) {
+        let Stand { store, client, _dir } = stand();
+        let mut slices: Vec<Slice> = Vec::new();
+        for (after, length) in cuts {
+            let slice = slice(after, after + length);
+            prop_assert_eq!(store.add_slice("a", &archive("t"), &slice).unwrap(), !slices.contains(&slice));
+            if !slices.contains(&slice) {
+                slices.push(slice);
+            }
+        }
+        for index in gone {
+            if slices.len() > 1 {
+                let slice = slices.remove(index.index(slices.len()));
+                store.forget_slices("t", &[slice.key]).unwrap();
+            }
+        }
+        let wanted: Vec<Coverage> = pitr::coverage(&slices);
+        let row = store.archive_rows("a").unwrap().remove(0);
+        prop_assert_eq!(&row.covered, &wanted);
+        prop_assert_eq!((row.slices, row.size_bytes), (slices.len() as u64, 100 * slices.len() as u64));
+        let newest = slices.iter().map(|s| s.last).max();
+        prop_assert_eq!(store.newest_slice("a", &archive("t")).unwrap().map(|s| s.last), newest);
+        // An operation in every second that is covered, once.
+        let to = from + length;
+        let mut sums = vec![0; buckets];
+        for second in (from..to).filter(|t| wanted.iter().any(|c| c.after.ts.t < *t && *t <= c.last.ts.t)) {
+            sums[(u64::from(second - from) * buckets as u64 / u64::from(length)) as usize] += 1;
+        }
+        prop_assert_eq!(client.pitr_operations("a", from, to, buckets).unwrap(), sums);
+    }
+}
+
+#[test]
+fn the_time_of_a_backup_that_is_made_here_is_known_too() {
+    // The row of a backup is filled by the manifest, in the transaction that ends its job.
+    let Stand { store, _dir, .. } = stand();
+    store.add_schedule(&schedule("pitr", "a")).unwrap();
+    let job = store.queue_base("a", Compression::None).unwrap().unwrap();
+    assert_eq!(store.bases("a", None).unwrap(), []);
+    let claimed = store.claim(1).unwrap().unwrap();
+    assert_eq!(claimed.job.id, job.id);
+    let facts = BackupFacts { name: job.backup.unwrap(), backup_type: BackupType::Pitr, ..facts("", 77) };
+    store.finish(job.id, &mongokeep::store::Outcome::Succeeded(Some(Box::new(facts)))).unwrap();
+    assert_eq!(store.bases("a", Some(SET)).unwrap()[0].consistent_at_ts, at(77).ts);
+    assert_eq!(store.bases("a", Some("x")).unwrap(), []);
+}
