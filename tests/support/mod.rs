@@ -8,6 +8,7 @@ pub mod hooked;
 pub mod oracle;
 pub mod pair;
 pub mod recording;
+pub mod slicing;
 pub mod tools;
 pub mod writers;
 

@@ -1,0 +1,288 @@
+//! Restoring to a moment, where it is hard: what began before the base and ended after it, what was renamed, dropped
+//! and made again, and the positions just before, at and after a commit.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::{Client, ClientSession, Database, IndexModel};
+use mongokeep::domain::pitr::Archive;
+use mongokeep::domain::restore::RestoreRequest;
+use mongokeep::domain::timestamp::Timestamp;
+use mongokeep::engine::Limits;
+use support::compare::{self, State};
+use support::dumps::{self, Folder};
+use support::pair::{Pair, request};
+use support::recording::newest;
+use support::slicing::{self, Options, Recorder};
+
+mod support;
+
+/// What a database was after a position.
+struct Moment {
+    what: &'static str,
+    db: &'static str,
+    at: Timestamp,
+    expected: State,
+}
+
+struct Moments {
+    client: Client,
+    found: Vec<Moment>,
+}
+
+impl Moments {
+    /// Writes down what `db` is now.
+    async fn note(&mut self, db: &'static str, what: &'static str) -> Timestamp {
+        let at = newest(&self.client).await;
+        let expected = compare::database(&self.client, db).await;
+        self.found.push(Moment { what, db, at, expected });
+        at
+    }
+
+    /// What is noted for `at` is true of `other` as well.
+    fn same_at(&mut self, what: &'static str, other: Timestamp) {
+        let last = self.found.last().unwrap();
+        let again = Moment { what, db: last.db, at: other, expected: last.expected.clone() };
+        self.found.push(again);
+    }
+}
+
+fn before(ts: Timestamp) -> Timestamp {
+    if ts.i > 1 { Timestamp::new(ts.t, ts.i - 1) } else { Timestamp::new(ts.t - 1, u32::MAX) }
+}
+
+async fn insert(db: &Database, collection: &str, ids: impl IntoIterator<Item = i32>) {
+    db.collection::<Document>(collection).insert_many(ids.into_iter().map(|n| doc! {"_id": n})).await.unwrap();
+}
+
+async fn rename(client: &Client, from: &str, to: &str, over: bool) {
+    let command = doc! {"renameCollection": from, "to": to, "dropTarget": over};
+    client.database("admin").run_command(command).await.unwrap();
+}
+
+/// A transaction on two collections of `db`, so large that it is several entries when `large`.
+async fn begin(client: &Client, db: &Database, large: bool) -> ClientSession {
+    let mut session = client.start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    db.collection::<Document>("a").insert_one(doc! {"_id": "in"}).session(&mut session).await.unwrap();
+    let change = doc! {"$inc": {"n": 1}};
+    db.collection::<Document>("b").update_one(doc! {"_id": 1}, change).session(&mut session).await.unwrap();
+    if large {
+        let pad = "x".repeat(3 << 20);
+        for n in 0..7 {
+            let big = doc! {"_id": format!("big{n}"), "pad": &pad};
+            db.collection::<Document>("a").insert_one(big).session(&mut session).await.unwrap();
+        }
+    }
+    session
+}
+
+async fn prepare(client: &Client, session: &mut ClientSession) -> Bson {
+    let command = doc! {"prepareTransaction": 1, "writeConcern": {"w": "majority"}};
+    let reply = client.database("admin").run_command(command).session(session).await.unwrap();
+    reply.get("prepareTimestamp").unwrap().clone()
+}
+
+async fn commit_prepared(client: &Client, session: &mut ClientSession, at: Bson) {
+    let command = doc! {"commitTransaction": 1, "commitTimestamp": at, "writeConcern": {"w": "majority"}};
+    client.database("admin").run_command(command).session(session).await.unwrap();
+}
+
+async fn abort_prepared(client: &Client, session: &mut ClientSession) {
+    let command = doc! {"abortTransaction": 1, "writeConcern": {"w": "majority"}};
+    client.database("admin").run_command(command).session(session).await.unwrap();
+}
+
+/// Transactions that were prepared before the base was begun, or open when it ended.
+struct Open {
+    sessions: Vec<(&'static str, ClientSession, Bson)>,
+}
+
+const TRANSACTIONS: [&str; 4] = ["early", "early_aborted", "late", "late_aborted"];
+
+async fn open_transactions(client: &Client) -> Open {
+    let mut sessions = Vec::new();
+    for name in TRANSACTIONS {
+        let db = client.database(name);
+        insert(&db, "a", [1]).await;
+        insert(&db, "b", [1]).await;
+        let mut session = begin(client, &db, name.starts_with("early")).await;
+        let at = prepare(client, &mut session).await;
+        sessions.push((name, session, at));
+    }
+    Open { sessions }
+}
+
+/// Commits or aborts, with the moments just before, at and after.
+async fn end_transactions(client: &Client, open: Open, moments: &mut Moments) {
+    for (name, mut session, at) in open.sessions {
+        if name.ends_with("aborted") {
+            abort_prepared(client, &mut session).await;
+            moments.note(name, "aborted after the base").await;
+            continue;
+        }
+        commit_prepared(client, &mut session, at).await;
+        let after = moments.note(name, "committed after the base").await;
+        let commit = commit_of(client, after).await;
+        moments.same_at("at the commit itself", commit);
+        // Nothing of it is there a moment before.
+        let untouched = Document::from_iter([("_id".to_owned(), Bson::Int32(1))]);
+        assert_eq!(client.database(name).collection::<Document>("b").count_documents(untouched).await.unwrap(), 1);
+        moments.found.push(Moment {
+            what: "just before the commit",
+            db: name,
+            at: before(commit),
+            expected: State::new(),
+        });
+    }
+}
+
+/// Where the newest `commitTransaction` at or before `ts` is.
+async fn commit_of(client: &Client, ts: Timestamp) -> Timestamp {
+    let oplog = client.database("local").collection::<Document>("oplog.rs");
+    let up_to = mongodb::bson::Timestamp { time: ts.t, increment: ts.i };
+    let filter = doc! {"ts": {"$lte": up_to}, "o.commitTransaction": 1};
+    let entry = oplog.find_one(filter).sort(doc! {"$natural": -1}).await.unwrap().unwrap();
+    let at = entry.get_timestamp("ts").unwrap();
+    Timestamp::new(at.time, at.increment)
+}
+
+/// A transaction of several entries, begun and committed after the base.
+async fn large_transaction(client: &Client, moments: &mut Moments) {
+    let db = client.database("large");
+    insert(&db, "a", [1]).await;
+    insert(&db, "b", [1]).await;
+    moments.note("large", "before a transaction over 16 MiB").await;
+    let mut session = begin(client, &db, true).await;
+    session.commit_transaction().await.unwrap();
+    let commit = moments.note("large", "after a transaction over 16 MiB").await;
+    let previous = moments.found[moments.found.len() - 2].expected.clone();
+    moments.found.push(Moment {
+        what: "just before its last entry",
+        db: "large",
+        at: before(commit),
+        expected: previous,
+    });
+}
+
+async fn definitions(client: &Client, moments: &mut Moments) {
+    let db = client.database("names");
+    insert(&db, "indexed", 0..20).await;
+    insert(&db, "target", 100..120).await;
+    let index = IndexModel::builder().keys(doc! {"x": 1}).build();
+    db.collection::<Document>("indexed").create_index(index).await.unwrap();
+    moments.note("names", "an index").await;
+    rename(client, "names.indexed", "names.elsewhere", false).await;
+    insert(&db, "elsewhere", [50]).await;
+    moments.note("names", "renamed after an index").await;
+    rename(client, "names.elsewhere", "names.target", true).await;
+    insert(&db, "target", [51]).await;
+    moments.note("names", "renamed over a target").await;
+    insert(&db, "short", 0..5).await;
+    moments.note("names", "inserted").await;
+    db.collection::<Document>("short").drop().await.unwrap();
+    moments.note("names", "inserted, then dropped").await;
+    db.run_command(doc! {"create": "short", "capped": true, "size": 4096}).await.unwrap();
+    insert(&db, "short", (0..9).rev()).await;
+    moments.note("names", "made again with other options").await;
+    db.run_command(doc! {"collMod": "target", "index": {"keyPattern": {"x": 1}, "hidden": true}}).await.unwrap();
+    moments.note("names", "an index hidden").await;
+    db.run_command(doc! {"convertToCapped": "target", "size": 100_000}).await.unwrap();
+    insert(&db, "target", [52]).await;
+    moments.note("names", "converted to a capped collection").await;
+}
+
+async fn time_series(client: &Client, moments: &mut Moments) {
+    let db = client.database("series");
+    for (granularity, what) in [("minutes", "a time series"), ("hours", "dropped and made again")] {
+        let create = doc! {
+            "create": "events", "timeseries": {"timeField": "at", "metaField": "m", "granularity": granularity},
+        };
+        db.run_command(create).await.unwrap();
+        let at = |n: i64| mongodb::bson::DateTime::from_millis(1_790_000_000_000 + n * 1000);
+        let events = (0..50).map(|n| doc! {"at": at(n), "m": n % 3, "v": n});
+        db.collection::<Document>("events").insert_many(events).await.unwrap();
+        moments.note("series", what).await;
+        db.collection::<Document>("events").delete_many(doc! {"m": 1}).await.unwrap();
+        moments.note("series", "a sensor deleted").await;
+        db.collection::<Document>("events").drop().await.unwrap();
+        moments.note("series", "dropped").await;
+    }
+}
+
+async fn equal_ids(client: &Client, moments: &mut Moments) {
+    let db = client.database("ids");
+    db.run_command(doc! {"create": "collated", "collation": {"locale": "en", "strength": 1}}).await.unwrap();
+    let (plain, collated) = (db.collection::<Document>("plain"), db.collection::<Document>("collated"));
+    plain.insert_one(doc! {"_id": 1, "as": "int"}).await.unwrap();
+    plain.delete_one(doc! {"_id": 1}).await.unwrap();
+    plain.insert_one(doc! {"_id": 1i64, "as": "long"}).await.unwrap();
+    for (id, n) in [("Resume", 1), ("RESUME", 2), ("résumé", 3)] {
+        collated.insert_one(doc! {"_id": id, "n": n}).await.unwrap();
+        moments.note("ids", "another form of an id").await;
+        collated.delete_one(doc! {"_id": "resume"}).await.unwrap();
+    }
+    collated.insert_one(doc! {"_id": "resume", "n": 4}).await.unwrap();
+    plain.replace_one(doc! {"_id": 1.0}, doc! {"again": true}).await.unwrap();
+    moments.note("ids", "equal ids").await;
+}
+
+fn only(db: &str) -> RestoreRequest {
+    RestoreRequest { include: vec![db.parse().unwrap()], ..request() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_moment_comes_back_as_it_was() {
+    let pair = Pair::start().await;
+    let client = pair.from.clone();
+    let folder = Folder::new();
+    let mut recorder = Recorder::start(&dumps::server(&pair.source).await, &folder.storage, Options::default());
+    recorder.began().await;
+    let open = open_transactions(&client).await;
+    // What the transactions found, for the moments before their commits.
+    let mut untouched = State::new();
+    for name in TRANSACTIONS {
+        untouched = compare::database(&client, name).await;
+    }
+    let manifest = dumps::dump_ok(&pair.source, &folder, &dumps::request("base"), Limits::default()).await;
+    assert_eq!(manifest.open_transactions.len(), TRANSACTIONS.len());
+
+    let mut moments = Moments { client: client.clone(), found: Vec::new() };
+    moments.found.push(Moment {
+        what: "the moment of the base",
+        db: "early",
+        at: manifest.consistent_at_ts,
+        expected: untouched.clone(),
+    });
+    equal_ids(&client, &mut moments).await;
+    end_transactions(&client, open, &mut moments).await;
+    for moment in moments.found.iter_mut().filter(|m| m.expected.is_empty() && m.what == "just before the commit") {
+        moment.expected = untouched.clone();
+    }
+    large_transaction(&client, &mut moments).await;
+    definitions(&client, &mut moments).await;
+    time_series(&client, &mut moments).await;
+    recorder.reached(newest(&client).await).await;
+    let (outcome, heard) = recorder.stop().await;
+    outcome.unwrap();
+    assert!(heard.slices.len() > 2, "{} slices", heard.slices.len());
+
+    let archive: Archive = heard.archive.unwrap();
+    let target = pair.server().await.unwrap();
+    let mut wrong = Vec::new();
+    for moment in &moments.found {
+        pair.to.database(moment.db).drop().await.unwrap();
+        let stored = slicing::at(&folder.storage, &manifest, &archive, &heard.slices, moment.at).unwrap();
+        match slicing::restore(&stored, &target, &only(moment.db)).await {
+            Ok(_) => {
+                let found = compare::database(&pair.to, moment.db).await;
+                let differences = compare::differences(&moment.expected, &found);
+                wrong.extend(differences.iter().map(|d| format!("{} ({}): {d}", moment.what, moment.at)));
+            }
+            // There was nothing of it at that moment.
+            Err(_) if moment.expected.is_empty() => {}
+            Err(e) => wrong.push(format!("{} ({}): {e:?}", moment.what, moment.at)),
+        }
+        assert!(compare::database(&pair.to, moment.db).await.keys().all(|name| !name.starts_with("tmp")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
