@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml_edit::{DocumentMut, Item, Table, Value};
 
@@ -148,6 +149,11 @@ impl Settings {
     }
 
     /// `HH:MM-HH:MM`, for services without their own.
+    /// How long a slice of the oplog is at most.
+    pub fn slice_length(&self) -> Duration {
+        Duration::from_secs(self.number("pitr.slice_seconds"))
+    }
+
     pub fn production_hours(&self) -> Option<String> {
         Some(self.text("production_hours")).filter(|hours| !hours.is_empty())
     }

@@ -28,5 +28,12 @@ fn was_used(store: &Store, location: &StorageLocation) -> Result<bool> {
         let made = |j: &Job| j.kind == JobKind::Backup && j.state == JobState::Succeeded;
         Ok(store.jobs()?.iter().any(|j| made(j) && j.storage.as_deref() == Some(location.name.as_str())))
     };
-    Ok(tested || holds()? || held()?)
+    let records = || -> Result<bool> {
+        let mut found = false;
+        for service in store.services_with_slices()? {
+            found |= store.archives(&service)?.iter().any(|a| a.storage == location.name);
+        }
+        Ok(found)
+    };
+    Ok(tested || holds()? || held()? || records()?)
 }

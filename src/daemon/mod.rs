@@ -25,6 +25,7 @@ mod retention;
 mod runner;
 pub mod scheduler;
 mod service_manager;
+mod slicer;
 pub mod start;
 mod task;
 mod verify;

@@ -6,8 +6,9 @@ use super::runner::Env;
 use super::task::open_storage;
 use crate::artifact::layout::BackupRoot;
 use crate::domain::backup::BackupState;
+use crate::domain::pitr::{self, PlannedReplay};
 use crate::domain::restore::{RestorePlan, RestoreRequest};
-use crate::engine::logical::{Stored, restore};
+use crate::engine::logical::{Later, Stored, restore};
 use crate::engine::{Context, stored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
@@ -30,7 +31,12 @@ pub async fn run(
     let (_, storage) = open_storage(env, ctx, &backup.storage).await?;
     ctx.meter.set_phase("reading the manifest");
     let manifest = stored::read_manifest(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
-    if manifest.name != plan.backup || Some(manifest.consistent_at_ts) != plan.consistent_at_ts {
+    let stored = Stored::new(storage, manifest)?;
+    let stored = match &plan.point_in_time {
+        Some(replay) => followed(env, ctx, stored, replay).await?,
+        None => stored,
+    };
+    if stored.manifest.name != plan.backup || Some(stored.until()) != plan.consistent_at_ts {
         return Err(Error::new(
             ErrorKind::Conflict,
             format!("backup {} is no longer the one the plan was made for", backup.name),
@@ -46,7 +52,7 @@ pub async fn run(
     // From here on a daemon that dies must not be followed by another attempt.
     let (store, id) = (env.store.clone(), claimed.job.id);
     blocking(move || store.restore_writes(id)).await?;
-    let report = restore(ctx, &Stored::new(storage, manifest)?, &server, request, plan).await?;
+    let report = restore(ctx, &stored, &server, request, plan).await?;
     ctx.meter.info(format!(
         "restored {} namespaces: {} documents loaded, {} operations of the oplog applied",
         report.namespaces, report.documents, report.operations
@@ -55,6 +61,24 @@ pub async fn run(
         ctx.meter.warn(format!("left out: {}: {}", left.what, left.why));
     }
     Ok(())
+}
+
+/// The base with the slices that the plan counts on: as they are now, so that a gap since then is found.
+async fn followed(env: &Env, ctx: &Context, base: Stored, replay: &PlannedReplay) -> Result<Stored> {
+    let (_, storage) = open_storage(env, ctx, &replay.archive.storage).await?;
+    let (store, replay) = (env.store.clone(), replay.clone());
+    let (from, until) = (base.manifest.consistent_at_ts, replay.until);
+    let found = blocking(move || {
+        let slices = store.slices(&replay.service, &replay.archive, from, until)?;
+        let path = pitr::path(&slices, from, until).map(|path| path.into_iter().cloned().collect());
+        Ok((replay.archive, path))
+    });
+    let (archive, path) = found.await?;
+    let slices = path.map_err(|broken| {
+        let what = format!("the recorded oplog goes no further than position {}, the plan needs {until}", broken.at);
+        Error::new(ErrorKind::Conflict, what).hint("nothing was written; make the plan again")
+    })?;
+    base.followed_by(Later { storage, archive, slices, until })
 }
 
 /// The safety backup ran before, since its job is older and of the same service; now it must be there.

@@ -15,6 +15,7 @@ use super::lock::{DaemonLock, Stage};
 use super::notify::Telling;
 use super::scheduler::Scheduler;
 use super::service_manager::ServiceManager;
+use super::slicer::Slicers;
 use super::{STOP_LIMIT, blocking, recover, task};
 use crate::config::{Home, Settings};
 use crate::error::{Result, io};
@@ -53,12 +54,14 @@ struct Runner {
     retry_due: Option<chrono::DateTime<Utc>>,
     idle_since: Instant,
     telling: Telling,
+    slicers: Slicers,
 }
 
 pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -> Result<()> {
     let home_id = store.home_id()?;
     let env = Env { home, store, home_id, stopping: Arc::new(AtomicBool::new(false)) };
     let telling = Telling::start(&env);
+    let slicers = Slicers::start(&env);
     let mut runner = Runner {
         env,
         lock,
@@ -71,6 +74,7 @@ pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -
         retry_due: None,
         idle_since: Instant::now(),
         telling,
+        slicers,
     };
     let listen = |kind| signal(kind).map_err(|e| io("listening for signals", e));
     let (mut term, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -87,7 +91,7 @@ pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -
         }
         if background && runner.may_go_idle().await {
             info!("nothing to do for {} s", IDLE_LIMIT.as_secs());
-            runner.telling.end().await;
+            tokio::join!(runner.telling.end(), runner.slicers.end());
             return Ok(());
         }
         // Here and nowhere else: it says that this loop goes round.
@@ -243,13 +247,15 @@ impl Runner {
         let writing = blocking(move || store.jobs_writing()).await.unwrap_or_default();
         self.cancels.iter().filter(|(id, _)| !writing.contains(id)).for_each(|(_, cancel)| cancel.cancel());
         let began = Instant::now();
+        // They have a while to store what they hold, beside the jobs.
+        self.slicers.stop();
         if !writing.is_empty() && !self.all_ended(RESTORE_LIMIT).await {
             warn!("a restore that writes is not done after {} s and is cancelled", RESTORE_LIMIT.as_secs());
         }
         self.cancels.values().for_each(CancellationToken::cancel);
         let in_time = self.all_ended(STOP_LIMIT.saturating_sub(began.elapsed())).await;
-        // Before the lock is free: the next daemon would tell it too.
-        self.telling.end().await;
+        // Before the lock is free: the next daemon would do the same.
+        tokio::join!(self.telling.end(), self.slicers.end());
         if !in_time {
             warn!("jobs did not end within {} s and are left to the next daemon", STOP_LIMIT.as_secs());
             // They may still be writing until the process is gone, so the lock must not be free before.

@@ -1,0 +1,166 @@
+//! Slicers: one for each service with a point-in-time schedule that is on, for as long as it is.
+//!
+//! What is to run follows from the store and the settings alone, and is looked at again whenever they change. A slicer
+//! that fails is started again, for ever: the oplog waits, and the store says what is wrong.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::blocking;
+use super::runner::Env;
+use crate::config::Settings;
+use crate::domain::service::Service;
+use crate::domain::storage::StorageLocation;
+use crate::error::Result;
+use crate::store::SlicingWanted;
+
+mod record;
+
+/// How often it is asked whether something changed: the store at once, the settings with it.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long the end of the daemon waits for what slicers hold to be stored.
+const END_LIMIT: Duration = Duration::from_secs(8);
+
+/// All slicers, while the daemon runs.
+pub struct Slicers {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Slicers {
+    pub fn start(env: &Env) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(supervise(env.clone(), stop.clone()));
+        Self { stop, task }
+    }
+
+    /// Asks all to end.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// What they hold is stored, if that is soon; the rest is read again from the oplog by the next daemon.
+    pub async fn end(&mut self) {
+        self.stop();
+        if tokio::time::timeout(END_LIMIT, &mut self.task).await.is_err() {
+            warn!("a slicer did not end in time; what it held is recorded again by the next daemon");
+            self.task.abort();
+        }
+    }
+}
+
+/// What a slicer was started with: a change of it starts another one.
+#[derive(Clone, PartialEq)]
+struct Order {
+    wanted: SlicingWanted,
+    service: Service,
+    storage: StorageLocation,
+}
+
+struct Running {
+    order: Order,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    slice_length: watch::Sender<Duration>,
+}
+
+async fn supervise(env: Env, stop: CancellationToken) {
+    let mut running: HashMap<String, Running> = HashMap::new();
+    let (store, none) = (env.store.clone(), Vec::new());
+    if let Err(e) = blocking(move || store.slicers_stopped()).await {
+        error!("the state of slicers: {e}");
+    }
+    let mut seen = Seen { version: None, orders: none };
+    loop {
+        match look(&env, &mut seen).await {
+            Ok(length) => adjust(&env, &mut running, &seen.orders, length).await,
+            Err(e) => error!("looking for what is to be recorded: {e}"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+    // All at once: each has something to store.
+    running.values().for_each(|r| r.stop.cancel());
+    for (_, slicer) in running {
+        let _ = slicer.task.await;
+    }
+}
+
+/// What was found the last time.
+struct Seen {
+    version: Option<u64>,
+    orders: Vec<Order>,
+}
+
+/// Brings `seen` up to date and returns how long a slice is; `None`: backup management is off.
+async fn look(env: &Env, seen: &mut Seen) -> Result<Option<Duration>> {
+    let (store, home, version) = (env.store.clone(), env.home.clone(), seen.version);
+    let (now, orders, settings) = blocking(move || {
+        let now = store.data_version()?;
+        let orders = if version == Some(now) { None } else { Some(orders(&store)?) };
+        // Settings that cannot be read are no reason to lose a part of the oplog.
+        Ok((now, orders, Settings::load(&home).unwrap_or_default()))
+    })
+    .await?;
+    seen.version = Some(now);
+    if let Some(orders) = orders {
+        seen.orders = orders;
+    }
+    Ok(settings.backup_enabled().then(|| settings.slice_length()))
+}
+
+fn orders(store: &crate::store::Store) -> Result<Vec<Order>> {
+    let order = |wanted: SlicingWanted| {
+        let service = store.service(&wanted.service)?;
+        // Its last test is no reason to begin anew.
+        let storage = StorageLocation { last_test: None, ..store.storage(&wanted.storage)? };
+        Ok(Order { wanted, service, storage })
+    };
+    store.slicing_wanted()?.into_iter().map(order).collect()
+}
+
+/// Ends what is no longer wanted, begins what is, and tells all how long a slice is.
+async fn adjust(env: &Env, running: &mut HashMap<String, Running>, orders: &[Order], length: Option<Duration>) {
+    let orders = if length.is_some() { orders } else { &[] };
+    let over: Vec<String> = running
+        .iter()
+        .filter(|(_, r)| r.task.is_finished() || !orders.contains(&r.order))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in over {
+        let Some(slicer) = running.remove(&name) else { continue };
+        slicer.stop.cancel();
+        if let Err(e) = slicer.task.await {
+            error!(service = name, "a slicer ended by a bug: {e}");
+        }
+        info!(service = name, "its oplog is no longer recorded");
+    }
+    let Some(length) = length else { return };
+    for order in orders {
+        match running.get(&order.wanted.service) {
+            Some(slicer) => {
+                slicer.slice_length.send_if_modified(|l| std::mem::replace(l, length) != length);
+            }
+            None => {
+                info!(service = order.wanted.service, "its oplog is to be recorded");
+                running.insert(order.wanted.service.clone(), begin(env, order, length));
+            }
+        }
+    }
+}
+
+fn begin(env: &Env, order: &Order, length: Duration) -> Running {
+    let (slice_length, lengths) = watch::channel(length);
+    let stop = CancellationToken::new();
+    let (env, own, token, handle) = (env.clone(), order.clone(), stop.clone(), tokio::runtime::Handle::current());
+    // On a thread of its own, as every job: what it does between two awaits does not hold the others up.
+    let task = tokio::task::spawn_blocking(move || handle.block_on(record::run(env, own, lengths, token)));
+    Running { order: order.clone(), stop, task, slice_length }
+}

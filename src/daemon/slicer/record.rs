@@ -1,0 +1,212 @@
+//! One slicer: follows its service until it is stopped, and writes what happens into the store.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::super::backup::CONNECT_LIMIT;
+use super::super::runner::Env;
+use super::super::{blocking, folder};
+use super::Order;
+use crate::config::Settings;
+use crate::domain::pitr::{Archive, MarkKind, Slice, SlicerState};
+use crate::domain::timestamp::Timestamp;
+use crate::engine::pitr::{Event, Following, follow};
+use crate::error::{Error, Result};
+use crate::mongo::Server;
+use crate::storage::retry::{Backoff, Retrying};
+use crate::storage::throttle::{Limiter, Throttled};
+use crate::storage::{self, Storage};
+
+/// Between two tries: doubled each time, and back to the first after a run that lasted.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LASTED: Duration = Duration::from_secs(60);
+/// Events on their way to the store; a store that is slow slows the recording down.
+const EVENTS: usize = 4;
+/// A slice that the store does not take is noted again after this. It is in the storage already.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+pub async fn run(env: Env, order: Order, slice_length: watch::Receiver<Duration>, stop: CancellationToken) {
+    let mut slicer = Slicer { env, order, slice_length, stored: None };
+    let mut pause = FIRST_PAUSE;
+    while !stop.is_cancelled() {
+        let began = Instant::now();
+        let failed = match slicer.follow(&stop).await {
+            Ok(()) => continue,
+            Err(_) if stop.is_cancelled() => break,
+            Err(e) => e,
+        };
+        warn!(service = slicer.order.wanted.service, "its oplog is not recorded: {failed}");
+        slicer.tell(false, Some(&failed)).await;
+        if began.elapsed() > LASTED {
+            pause = FIRST_PAUSE;
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    slicer.tell(false, None).await;
+}
+
+struct Slicer {
+    env: Env,
+    order: Order,
+    slice_length: watch::Receiver<Duration>,
+    stored: Option<Timestamp>,
+}
+
+/// What is known before following begins.
+struct Known {
+    newest: Vec<(Archive, Slice)>,
+    base: Option<Timestamp>,
+    bandwidth: Option<u64>,
+}
+
+impl Slicer {
+    async fn follow(&mut self, stop: &CancellationToken) -> Result<()> {
+        let known = self.known().await?;
+        self.stored = known.newest.iter().map(|(_, slice)| slice.last.ts).max();
+        let storage = self.storage(known.bandwidth).await?;
+        let connecting = Server::connect(&self.order.wanted.service, &self.order.service.uri, CONNECT_LIMIT);
+        let server = tokio::select! {
+            server = connecting => server?,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let request = Following {
+            service: self.order.wanted.service.clone(),
+            home_id: self.env.home_id.clone(),
+            storage: self.order.wanted.storage.clone(),
+            folder: self.order.wanted.folder.clone(),
+            known: known.newest,
+            base: known.base,
+            slice_length: self.slice_length.clone(),
+        };
+        let (sender, mut events) = mpsc::channel(EVENTS);
+        let following = follow(stop, storage, &server, &request, sender);
+        let hearing = async {
+            while let Some(event) = events.recv().await {
+                self.hear(event).await;
+            }
+        };
+        let (outcome, ()) = tokio::join!(following, hearing);
+        outcome
+    }
+
+    async fn known(&self) -> Result<Known> {
+        let (store, home, wanted) = (self.env.store.clone(), self.env.home.clone(), self.order.wanted.clone());
+        blocking(move || {
+            let mut newest = Vec::new();
+            for archive in store.archives(&wanted.service)? {
+                if archive.storage == wanted.storage
+                    && archive.folder == wanted.folder
+                    && let Some(slice) = store.newest_slice(&wanted.service, &archive)?
+                {
+                    newest.push((archive, slice));
+                }
+            }
+            let base = store.bases(&wanted.service, None)?.last().map(|b| b.consistent_at_ts);
+            Ok(Known { newest, base, bandwidth: Settings::load(&home).unwrap_or_default().bandwidth_limit() })
+        })
+        .await
+    }
+
+    async fn storage(&self, bandwidth: Option<u64>) -> Result<Arc<dyn Storage>> {
+        let (store, location) = (self.env.store.clone(), self.order.storage.clone());
+        blocking(move || {
+            // With its last test, which says whether the folder has been there before.
+            let location = store.storage(&location.name)?;
+            folder::prepare(&store, &location)
+        })
+        .await?;
+        let mut storage = storage::open(&self.order.storage.config).await?;
+        if let Some(limit) = bandwidth {
+            storage = Arc::new(Throttled::new(storage, Limiter::new(limit)));
+        }
+        // Not the slicer's own token: what it holds when it is stopped is still stored.
+        Ok(Arc::new(Retrying::new(storage, Backoff::default(), CancellationToken::new())))
+    }
+
+    async fn hear(&mut self, event: Event) {
+        let service = self.order.wanted.service.as_str();
+        match event {
+            Event::Began { archive, member } => {
+                info!(service, member, folder = archive.folder, "following the oplog");
+                self.tell(true, None).await;
+            }
+            Event::Stored { archive, slice } => self.stored(archive, *slice).await,
+            Event::StorageAway(e) => {
+                warn!(service, "a slice cannot be stored, trying again: {e}");
+                self.tell(true, Some(&e)).await;
+            }
+            Event::StorageBack => {
+                info!(service, "the storage takes slices again");
+                self.tell(true, None).await;
+            }
+            Event::Warning(text) => warn!(service, "{text}"),
+        }
+    }
+
+    async fn stored(&mut self, archive: Archive, slice: Slice) {
+        let service = self.order.wanted.service.clone();
+        debug!(service, from = %slice.after.ts, to = %slice.last.ts, entries = slice.entries, bytes = slice.size, "stored");
+        if let Some(gap) = &slice.gap {
+            warn!(service, "a gap from {} to {}: {}", gap.from_ts, gap.to_ts, gap.reason);
+        }
+        self.stored = self.stored.max(Some(slice.last.ts));
+        loop {
+            let (store, service) = (self.env.store.clone(), service.clone());
+            let (archive, slice) = (archive.clone(), slice.clone());
+            match blocking(move || store.add_slice(&service, &archive, &slice)).await {
+                Ok(true) => break,
+                Ok(false) => return,
+                // Without it the next base would be missing from what can be recovered: it is worth waiting for.
+                Err(e) if !self.env.stopping.load(std::sync::atomic::Ordering::SeqCst) => {
+                    warn!("a slice could not be noted, trying again: {e}");
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+                Err(e) => return warn!("a slice could not be noted; it is found at the next start: {e}"),
+            }
+        }
+        let ended = slice.marks.iter().any(|m| m.kind == MarkKind::RestoreEnded);
+        if slice.gap.is_some() || ended {
+            self.queue_base(if ended { "a restore into it" } else { "the gap" }).await;
+        }
+    }
+
+    /// What comes after a gap or a restore needs a base of its own.
+    async fn queue_base(&self, after: &str) {
+        let (store, home) = (self.env.store.clone(), self.env.home.clone());
+        let service = self.order.wanted.service.clone();
+        let queued = blocking(move || {
+            let compression = Settings::load(&home).unwrap_or_default().compression();
+            store.queue_base(&service, compression)
+        });
+        let service = self.order.wanted.service.as_str();
+        match queued.await {
+            Ok(Some(job)) => info!(service, job = job.id, "a new base is queued after {after}"),
+            Ok(None) => info!(service, "no new base is queued after {after}: a run of its schedule is not finished"),
+            Err(e) => warn!(service, "a new base could not be queued after {after}: {e}"),
+        }
+    }
+
+    async fn tell(&self, running: bool, error: Option<&Error>) {
+        let state = SlicerState {
+            running,
+            stored: self.stored,
+            error: error.map(ToString::to_string),
+            hint: error.and_then(|e| e.hint_text().map(str::to_owned)),
+            at: Utc::now(),
+        };
+        let (store, service) = (self.env.store.clone(), self.order.wanted.service.clone());
+        if let Err(e) = blocking(move || store.set_slicer_state(&service, &state)).await {
+            warn!("the state of a slicer: {e}");
+        }
+    }
+}
