@@ -59,7 +59,7 @@ pub enum JobRequest {
     /// The plan that was confirmed: the restore refuses when the target no longer matches it.
     Restore {
         request: RestoreRequest,
-        plan: RestorePlan,
+        plan: Box<RestorePlan>,
     },
     /// Removes a backup's record and, unless `keep_files`, its objects.
     Delete {

@@ -48,7 +48,7 @@ impl Store {
             insert(
                 t,
                 NewJob {
-                    request: JobRequest::Restore { request: request.clone(), plan: plan.clone() },
+                    request: JobRequest::Restore { request: request.clone(), plan: Box::new(plan.clone()) },
                     retry: RetryPolicy::default(),
                     service: Some(&request.to),
                     storage: Some(&backup.storage),

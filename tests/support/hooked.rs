@@ -19,6 +19,11 @@ pub trait Hook: Send + Sync + 'static {
     /// Before an object, or a part of one, is written.
     async fn write(&self, _key: &Key) {}
 
+    /// Before an object, or a part of one, is written: whether the storage takes it.
+    fn refuse(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Before unfinished uploads are looked for.
     fn sweep(&self) -> Result<()> {
         Ok(())
@@ -48,6 +53,7 @@ impl<H: Hook> Storage for Hooked<H> {
 
     async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()> {
         self.hook.write(key).await;
+        self.hook.refuse()?;
         self.inner.put(key, body, mode).await
     }
 
@@ -97,6 +103,7 @@ struct HookedUpload<H> {
 impl<H: Hook> Upload for HookedUpload<H> {
     async fn part(&self, number: u32, body: Bytes) -> Result<()> {
         self.hook.write(&self.key).await;
+        self.hook.refuse()?;
         self.inner.part(number, body).await
     }
 

@@ -109,6 +109,19 @@ impl Recorder {
         tokio::time::timeout(Duration::from_secs(60), waiting).await.expect(what);
     }
 
+    /// Waits until `done` says so, or until it has ended by itself, which is told.
+    pub async fn wait_until_ended_or(&mut self, done: impl Fn(&Heard) -> bool) -> bool {
+        let waiting = async {
+            while !done(&self.heard.lock().unwrap()) {
+                if self.changed.changed().await.is_err() {
+                    return true;
+                }
+            }
+            false
+        };
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("nothing happens")
+    }
+
     pub async fn began(&mut self) {
         self.wait_for("recording began", |heard| heard.archive.is_some()).await;
     }

@@ -1,0 +1,358 @@
+//! Recording an oplog while everything happens to it: killed, stepped down, rolled back, rolled over, a storage that is
+//! away, a second recorder, and damage to what was stored.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::TryStreamExt;
+use mongodb::Client;
+use mongodb::bson::{Document, doc};
+use mongodb::options::{Acknowledgment, InsertManyOptions, WriteConcern};
+use mongokeep::artifact::slice;
+use mongokeep::domain::pitr::{self, Archive, Slice};
+use mongokeep::domain::secret::Secret;
+use mongokeep::domain::timestamp::Timestamp;
+use mongokeep::engine::Limits;
+use mongokeep::engine::pitr::read_header;
+use mongokeep::error::ErrorKind;
+use mongokeep::mongo::Server;
+use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
+use mongokeep::storage::{Key, PutMode, Storage, read_all};
+use support::compare;
+use support::dumps::{self, Folder};
+use support::hooked::{Hook, hooked};
+use support::pair::{Pair, request};
+use support::recording::newest;
+use support::slicing::{self, Options, Recorder};
+
+mod support;
+
+async fn insert(client: &Client, collection: &str, ids: std::ops::Range<i32>) {
+    let documents = ids.map(|n| doc! {"_id": n, "pad": "x".repeat(100)});
+    client.database("d").collection::<Document>(collection).insert_many(documents).await.unwrap();
+}
+
+fn newest_of(archive: &Archive, slices: &[Slice]) -> Vec<(Archive, Slice)> {
+    slices.iter().max_by_key(|s| s.last).map(|s| (archive.clone(), s.clone())).into_iter().collect()
+}
+
+/// Positions of all entries of the live oplog in what slices cover.
+async fn live(client: &Client, after: Timestamp, last: Timestamp) -> Vec<(u32, u32)> {
+    let to = |ts: Timestamp| mongodb::bson::Timestamp { time: ts.t, increment: ts.i };
+    let oplog = client.database("local").collection::<Document>("oplog.rs");
+    let entries = oplog.find(doc! {"ts": {"$gt": to(after), "$lte": to(last)}}).await.unwrap();
+    let entries: Vec<Document> = entries.try_collect().await.unwrap();
+    entries.iter().map(|e| e.get_timestamp("ts").unwrap()).map(|ts| (ts.time, ts.increment)).collect()
+}
+
+/// The same of stored slices, as stock tools see them.
+async fn stored(storage: &Arc<dyn Storage>, slices: &[Slice]) -> Vec<(u32, u32)> {
+    let mut found = Vec::new();
+    for slice in slices {
+        let object = read_all(&**storage, &Key::new(&*slice.key).unwrap(), 64 << 20).await.unwrap();
+        let plain = zstd::decode_all(&object[..]).unwrap();
+        let mut rest = &plain[..];
+        while !rest.is_empty() {
+            let length = u32::from_le_bytes(rest[..4].try_into().unwrap()) as usize;
+            let entry = Document::from_reader(&rest[..length]).unwrap();
+            let ts = entry.get_timestamp("ts").unwrap();
+            found.push((ts.time, ts.increment));
+            rest = &rest[length..];
+        }
+    }
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_entry_is_stored_once_over_a_kill_and_a_step_down() {
+    let options = ReplicaSetOptions { election_timeout: Duration::from_secs(2), ..ReplicaSetOptions::default() };
+    let set = ReplicaSet::start(&support::mongod().await, options.members(3)).await.unwrap();
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    let server = dumps::server(&set).await;
+
+    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
+    recorder.began().await;
+    insert(&client, "a", 0..500).await;
+    recorder.reached(newest(&client).await).await;
+    // In mid slice: what it holds is gone with it.
+    insert(&client, "a", 500..1000).await;
+    let killed = recorder.kill().await;
+    let archive = killed.archive.unwrap();
+
+    // The next one is told of an older slice: what the dead one stored and nobody noted is found.
+    let known = newest_of(&archive, &killed.slices[..1]);
+    let mut recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
+    recorder.began().await;
+    set.step_down().await.unwrap();
+    insert(&client, "b", 0..500).await;
+    let top = newest(&client).await;
+    // A recorder whose member changes its state may end; it is started again.
+    let mut slices = killed.slices.clone();
+    let reached = |slices: &[Slice]| slices.iter().any(|s| s.last.ts >= top);
+    loop {
+        let ended = recorder.wait_until_ended_or(|heard| reached(&heard.slices)).await;
+        slices.extend(recorder.heard.lock().unwrap().slices.iter().cloned());
+        if reached(&slices) && !ended {
+            let (outcome, heard) = recorder.stop().await;
+            outcome.unwrap();
+            slices.extend(heard.slices);
+            break;
+        }
+        let known = newest_of(&archive, &slices);
+        recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
+    }
+    slices.sort_by_key(|s| s.after);
+    slices.dedup_by(|a, b| a.key == b.key);
+    assert!(slices.iter().all(|s| s.gap.is_none()));
+    assert_eq!(pitr::coverage(&slices).len(), 1, "one stretch without a gap");
+    let (after, last) = (slices[0].after.ts, slices.last().unwrap().last.ts);
+    assert_eq!(stored(&folder.storage, &slices).await, live(&client, after, last).await);
+    // What the listing and the first bytes tell is what was told.
+    for slice in &slices {
+        let key = Key::new(&*slice.key).unwrap();
+        let size = folder.storage.stat(&key).await.unwrap().unwrap().size;
+        assert_eq!(read_header(&*folder.storage, &key, size).await.unwrap().1, *slice);
+        assert_eq!(slice::positions(key.file_name()).unwrap().1, slice.last.ts);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_is_rolled_back_is_stored() {
+    let options =
+        ReplicaSetOptions { election_timeout: Duration::from_secs(2), ..ReplicaSetOptions::default() }.test_commands();
+    let mut set = ReplicaSet::start(&support::mongod().await, options.members(3)).await.unwrap();
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    insert(&client, "a", 0..100).await;
+    let old = set.wait_for_primary().await.unwrap();
+    let secret = Secret::new(set.direct_uri(old));
+    let primary = Server::connect("prod", &secret, Duration::from_secs(10)).await.unwrap();
+    let mut recorder = Recorder::start(&primary, &folder.storage, Options::default());
+    recorder.began().await;
+    insert(&client, "a", 100..200).await;
+    recorder.reached(newest(&client).await).await;
+
+    // Replication stops; the old primary takes writes that nobody else will ever see.
+    let producer = |mode: &str| doc! {"configureFailPoint": "stopReplProducer", "mode": mode};
+    for member in (0..3).filter(|m| *m != old) {
+        let admin = set.direct_client(member).await.unwrap().database("admin");
+        admin.run_command(producer("alwaysOn")).await.unwrap();
+    }
+    let direct = set.direct_client(old).await.unwrap();
+    let alone =
+        InsertManyOptions::builder().write_concern(WriteConcern::builder().w(Acknowledgment::Nodes(1)).build()).build();
+    let lost = (0..50).map(|n| doc! {"_id": n});
+    direct.database("d").collection::<Document>("lost").insert_many(lost).with_options(alone).await.unwrap();
+    let rolled_back = newest(&direct).await;
+    // Longer than several slices: it had every opportunity.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(recorder.heard.lock().unwrap().slices.iter().all(|s| s.last.ts < rolled_back));
+    set.kill_member(old).await.unwrap();
+    for member in (0..3).filter(|m| *m != old) {
+        let admin = set.direct_client(member).await.unwrap().database("admin");
+        admin.run_command(producer("off")).await.unwrap();
+    }
+    set.wait_for_primary().await.unwrap();
+    insert(&client, "a", 200..300).await;
+    let (outcome, heard) = recorder.ended().await;
+    assert!(outcome.is_err(), "the member it read is gone");
+    set.start_member(old).await.unwrap();
+    set.wait_until_ready().await.unwrap();
+    insert(&client, "a", 300..400).await;
+
+    let archive = heard.archive.unwrap();
+    let known = newest_of(&archive, &heard.slices);
+    let server = dumps::server(&set).await;
+    let mut recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
+    let client = set.direct_client(set.wait_for_primary().await.unwrap()).await.unwrap();
+    recorder.reached(newest(&client).await).await;
+    let (outcome, later) = recorder.stop().await;
+    outcome.unwrap();
+    let mut slices = heard.slices;
+    slices.extend(later.slices);
+    slices.sort_by_key(|s| s.after);
+    assert!(slices.iter().all(|s| s.gap.is_none()), "{slices:?}");
+    let (after, last) = (slices[0].after.ts, slices.last().unwrap().last.ts);
+    assert_eq!(stored(&folder.storage, &slices).await, live(&client, after, last).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_oplog_that_rolled_over_is_a_gap_with_its_reason() {
+    let options = ReplicaSetOptions {
+        oplog_mb: 1,
+        // Nothing is cut off the oplog before a checkpoint no longer needs it.
+        args: vec!["--syncdelay".into(), "1".into()],
+        ..ReplicaSetOptions::default()
+    };
+    let set = ReplicaSet::start(&support::mongod().await, options).await.unwrap();
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    let server = dumps::server(&set).await;
+    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
+    recorder.began().await;
+    insert(&client, "a", 0..10).await;
+    recorder.reached(newest(&client).await).await;
+    let (_, first) = recorder.stop().await;
+    let archive = first.archive.unwrap();
+    let end = first.slices.last().unwrap().last;
+
+    let oplog = client.database("local").collection::<Document>("oplog.rs");
+    let pad = "x".repeat(1 << 20);
+    let big = client.database("d").collection::<Document>("big");
+    loop {
+        let oldest = oplog.find_one(doc! {}).sort(doc! {"$natural": 1}).await.unwrap().unwrap();
+        if oldest.get_timestamp("ts").unwrap().time > end.ts.t {
+            break;
+        }
+        big.insert_one(doc! {"pad": &pad}).await.unwrap();
+    }
+    let known = newest_of(&archive, &first.slices);
+    let mut recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
+    recorder.began().await;
+    insert(&client, "b", 0..10).await;
+    recorder.reached(newest(&client).await).await;
+    let (_, later) = recorder.stop().await;
+    let gap = later.slices[0].gap.as_ref().expect("the gap is told");
+    assert_eq!(gap.from_ts, end.ts);
+    assert_eq!(gap.to_ts, later.slices[0].after.ts);
+    assert!(gap.reason.contains("rolled over"), "{}", gap.reason);
+    assert!(later.slices[1..].iter().all(|s| s.gap.is_none()), "it is told once");
+    let all: Vec<Slice> = first.slices.iter().chain(&later.slices).cloned().collect();
+    assert_eq!(pitr::coverage(&all).len(), 2);
+    assert!(pitr::path(&all, end.ts, later.slices[0].last.ts).is_err());
+}
+
+/// Refuses every write while it is away.
+struct Away(std::sync::atomic::AtomicBool);
+
+#[async_trait]
+impl Hook for Away {
+    fn refuse(&self) -> mongokeep::error::Result<()> {
+        match self.0.load(std::sync::atomic::Ordering::SeqCst) {
+            true => Err(mongokeep::error::Error::new(ErrorKind::Unreachable, "the storage is away")),
+            false => Ok(()),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_oplog_waits_while_the_storage_is_away() {
+    let set = support::replica_set().await;
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    let (storage, away) = hooked(&folder.storage, Away(false.into()));
+    let mut recorder = Recorder::start(&dumps::server(&set).await, &storage, Options::default());
+    recorder.began().await;
+    insert(&client, "a", 0..100).await;
+    recorder.reached(newest(&client).await).await;
+    away.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    insert(&client, "a", 100..200).await;
+    let top = newest(&client).await;
+    let away_said = |said: &[String]| said.iter().any(|s| s.contains("the storage is away"));
+    recorder.wait_for("it says that the storage is away", |heard| away_said(&heard.said)).await;
+    assert!(recorder.heard.lock().unwrap().slices.iter().all(|s| s.last.ts < top));
+    away.0.store(false, std::sync::atomic::Ordering::SeqCst);
+    recorder.reached(top).await;
+    let (outcome, heard) = recorder.stop().await;
+    outcome.unwrap();
+    assert!(heard.said.iter().any(|s| s == "back"), "{:?}", heard.said);
+    assert_eq!(pitr::coverage(&heard.slices).len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_recorder_is_told_who_is_first_and_overlaps_are_read() {
+    let pair = Pair::start().await;
+    let (set, client) = (&pair.source, pair.from.clone());
+    let folder = Folder::new();
+    let server = dumps::server(set).await;
+    insert(&client, "a", 0..100).await;
+    let mut first = Recorder::start(&server, &folder.storage, Options::default());
+    first.began().await;
+    let other = Options { home_id: "other".into(), ..Options::default() };
+    let (refused, _) = Recorder::start(&server, &folder.storage, other).ended().await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert!(refused.to_string().contains("another mongokeep records this oplog"), "{refused}");
+
+    // One that lost its lease unknowingly: both write, with other cuts, into one archive.
+    let lease =
+        slice::folder(&first.heard.lock().unwrap().archive.clone().unwrap()).unwrap().join("lease.json").unwrap();
+    folder.storage.delete(&lease).await.unwrap();
+    let other = Options { home_id: "other".into(), slice_length: Duration::from_millis(170), ..Options::default() };
+    let mut second = Recorder::start(&server, &folder.storage, other);
+    second.began().await;
+    let manifest = dumps::dump_ok(set, &folder, &dumps::request("base"), Limits::default()).await;
+    for n in 1..30 {
+        insert(&client, "a", n * 100..(n + 1) * 100).await;
+        client.database("d").collection::<Document>("a").delete_many(doc! {"_id": {"$lt": n * 50}}).await.unwrap();
+    }
+    let top = newest(&client).await;
+    first.reached(top).await;
+    second.reached(top).await;
+    let (_, first) = first.stop().await;
+    let (_, second) = second.stop().await;
+    // Every other slice of each.
+    let archive = first.archive.unwrap();
+    let all: Vec<Slice> = first.slices.into_iter().chain(second.slices).collect();
+    let expected = compare::database(&client, "d").await;
+    let target = pair.server().await.unwrap();
+    let way = slicing::at(&folder.storage, &manifest, &archive, &all, top).unwrap();
+    slicing::restore(&way, &target, &request()).await.unwrap();
+    compare::assert_same(&expected, &compare::database(&pair.to, "d").await, "two recorders");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_found_before_anything_is_written() {
+    let pair = Pair::start().await;
+    let (set, client) = (&pair.source, pair.from.clone());
+    let folder = Folder::new();
+    insert(&client, "a", 0..100).await;
+    let mut recorder = Recorder::start(&dumps::server(set).await, &folder.storage, Options::default());
+    recorder.began().await;
+    let manifest = dumps::dump_ok(set, &folder, &dumps::request("base"), Limits::default()).await;
+    let mut top = newest(&client).await;
+    for n in 1..4 {
+        insert(&client, "a", n * 100..(n + 1) * 100).await;
+        top = newest(&client).await;
+        recorder.reached(top).await;
+    }
+    let (_, heard) = recorder.stop().await;
+    let archive = heard.archive.unwrap();
+    let target = pair.server().await.unwrap();
+    let way = || slicing::at(&folder.storage, &manifest, &archive, &heard.slices, top).unwrap();
+    let path = pitr::path(&heard.slices, manifest.consistent_at_ts, top).unwrap();
+    assert!(path.len() > 1);
+    let last = Key::new(&*path.last().unwrap().key).unwrap();
+    let good = read_all(&*folder.storage, &last, 64 << 20).await.unwrap();
+    let offset = path.last().unwrap().data_offset as usize;
+    let mut flipped = good.to_vec();
+    let middle = offset + (good.len() - offset) / 2;
+    flipped[middle] ^= 0x10;
+    let cases = [
+        ("flipped", Some(flipped)),
+        ("truncated", Some(good[..good.len() - 7].to_vec())),
+        ("without its last entry", Some(good[..offset].to_vec())),
+        ("missing", None),
+    ];
+    for (what, body) in cases {
+        match body {
+            Some(body) => folder.storage.put(&last, body.into(), PutMode::Overwrite).await.unwrap(),
+            None => folder.storage.delete(&last).await.unwrap(),
+        }
+        let error = slicing::restore(&way(), &target, &request()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
+        assert!(error.full().contains(last.file_name()), "{what}: {error}");
+        assert!(compare::state(&pair.to).await.is_empty(), "{what}");
+    }
+    // A slice of another replica set of the same name is never replayed.
+    let stranger = Archive { replica_set_id: "0".repeat(24), ..archive.clone() };
+    let error = slicing::at(&folder.storage, &manifest, &stranger, &heard.slices, top).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    folder.storage.put(&last, good, PutMode::Overwrite).await.unwrap();
+    let expected = compare::state(&client).await;
+    slicing::restore(&way(), &target, &request()).await.unwrap();
+    compare::assert_same(&expected, &compare::state(&pair.to).await, "whole again");
+}
