@@ -12,9 +12,11 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::{Acknowledgment, InsertManyOptions, WriteConcern};
 use mongokeep::artifact::slice;
 use mongokeep::domain::pitr::{self, Archive, Slice};
+use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::engine::Limits;
+use mongokeep::engine::logical::Stored;
 use mongokeep::engine::pitr::read_header;
 use mongokeep::error::ErrorKind;
 use mongokeep::mongo::Server;
@@ -355,4 +357,59 @@ async fn damage_is_found_before_anything_is_written() {
     let expected = compare::state(&client).await;
     slicing::restore(&way(), &target, &request()).await.unwrap();
     compare::assert_same(&expected, &compare::state(&pair.to).await, "whole again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_restore_is_marked_and_can_be_undone() {
+    let pair = Pair::start().await;
+    let (set, client) = (&pair.source, pair.from.clone());
+    let folder = Folder::new();
+    let server = dumps::server(set).await;
+    insert(&client, "a", 0..500).await;
+    let index = mongodb::IndexModel::builder().keys(doc! {"pad": 1}).build();
+    client.database("d").collection::<Document>("a").create_index(index).await.unwrap();
+    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
+    recorder.began().await;
+    let manifest = dumps::dump_ok(set, &folder, &dumps::request("base"), Limits::default()).await;
+    insert(&client, "a", 500..1000).await;
+    insert(&client, "b", 0..100).await;
+    let expected = compare::database(&client, "d").await;
+    let right = newest(&client).await;
+    recorder.reached(right).await;
+
+    // The wrong one: back to the base, into the service that is recorded.
+    let stored = Stored::new(folder.storage.clone(), manifest.clone()).unwrap();
+    slicing::restore(&stored, &server, &RestoreRequest { exact: true, ..request() }).await.unwrap();
+    assert_eq!(compare::database(&client, "d").await.len(), 1);
+    insert(&client, "c", 0..10).await;
+    let (wrong, after) = (compare::database(&client, "d").await, newest(&client).await);
+    recorder.reached(after).await;
+    let (outcome, heard) = recorder.stop().await;
+    outcome.unwrap();
+
+    let marks: Vec<_> = heard.slices.iter().flat_map(|s| &s.marks).collect();
+    let kinds: Vec<_> = marks.iter().map(|m| m.kind).collect();
+    assert_eq!(kinds, [pitr::MarkKind::RestoreBegan, pitr::MarkKind::RestoreEnded]);
+    assert!(marks.iter().all(|m| m.text == "base") && right < marks[0].ts && marks[1].ts < after);
+    let archive = heard.archive.unwrap();
+    let target = pair.server().await.unwrap();
+    // Just before it, and, through everything that it did, after it.
+    let just_before = Timestamp::new(marks[0].ts.t, marks[0].ts.i.saturating_sub(1));
+    for (until, expected, what) in [(just_before, &expected, "before"), (after, &wrong, "after")] {
+        let way = slicing::at(&folder.storage, &manifest, &archive, &heard.slices, until).unwrap();
+        let all = RestoreRequest { exact: true, ..request() };
+        slicing::restore(&way, &target, &all).await.unwrap();
+        compare::assert_same(expected, &compare::database(&pair.to, "d").await, what);
+    }
+    // And undone where it was done, one collection under another name.
+    let way = slicing::at(&folder.storage, &manifest, &archive, &heard.slices, just_before).unwrap();
+    let one = RestoreRequest {
+        include: vec!["d.b".parse().unwrap()],
+        rename: vec!["d.b=d.saved".parse().unwrap()],
+        ..request()
+    };
+    slicing::restore(&way, &server, &one).await.unwrap();
+    let found = compare::database(&client, "d").await;
+    assert_eq!(found["saved"].hash, expected["b"].hash);
+    assert_eq!(found["a"], wrong["a"]);
 }
