@@ -52,11 +52,6 @@ fn without_a_terminal_the_screen_is_refused() {
 fn what_is_not_built_says_so() {
     let home = Home::ready();
     for args in [
-        "schedule add n --service a --storage t --cron @daily --type pitr",
-        "pitr status",
-        "pitr status --service a",
-        "restore --service a --time latest --to a",
-        "restore b --to a --time 1,2",
         "service add b --uri mongodb://h --engine pbm",
         "storage add b --type azure --container c",
         "storage add b --type gcs",

@@ -105,7 +105,9 @@ fn values_that_can_never_be_accepted_name_their_flag() {
     good(&home, ADD);
     let add = "schedule add n --service a --storage t";
     for (args, flag) in [
-        (format!("{add} --cron @daily --type pitr"), "type"),
+        (format!("{add} --cron @daily --type continuous"), "type"),
+        (format!("{add} --cron @daily --type pitr --include shop"), "include"),
+        (format!("{add} --cron @daily --type pitr --exclude shop"), "exclude"),
         (format!("{add} --cron @daily --type pitr --model physical"), "model"),
         (format!("{add} --cron @daily --model physical"), "model"),
         (add.to_owned(), "cron"),

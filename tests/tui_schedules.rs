@@ -167,11 +167,11 @@ fn what_cannot_be_taken_is_dimmed_with_its_reason() {
     let mut model = on("nightly-orders", LARGE);
     press(&mut model, "n");
     let text = shown(&model);
-    let line = text.lines().find(|l| l.contains("Backup type")).unwrap();
-    assert!(line.contains("pitr") && line.contains("not built yet"), "{line}");
-    to_row(&mut model, "type");
+    let line = text.lines().find(|l| l.contains("Data model")).unwrap();
+    assert!(line.contains("physical") && line.contains("not built yet"), "{line}");
+    to_row(&mut model, "model");
     press(&mut model, "Right");
-    assert_eq!(form(&model).text("type"), "full");
+    assert_eq!(form(&model).text("model"), "logical");
 }
 
 #[test]

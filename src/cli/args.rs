@@ -7,9 +7,8 @@ use super::output::Out;
 use super::secret;
 use crate::client::Values;
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::NOT_BUILT;
 use crate::domain::secret::redact_uri;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// One flag for each field, in the order of the table.
 pub fn flags(fields: &[Field]) -> Vec<Arg> {
@@ -65,6 +64,7 @@ fn value_name(field: &Field) -> String {
             "cron" => "EXPR".into(),
             "timezone" => "TZ".into(),
             "start" => "RFC3339".into(),
+            "time" => "WHEN".into(),
             "compression" => "zstd[:LEVEL]|gzip[:LEVEL]|none".into(),
             key => key.to_ascii_uppercase(),
         },
@@ -126,10 +126,6 @@ pub fn given(matches: &ArgMatches, id: &str) -> bool {
 /// A switch that is no field: `--wait`, `--yes`, `--dry-run`.
 pub fn switch(id: &'static str, help: &'static str) -> Arg {
     Arg::new(id).long(id).help(help).action(ArgAction::SetTrue)
-}
-
-pub fn not_built(what: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("{what} is {NOT_BUILT}"))
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod daemon;
 mod job;
 mod logging;
 mod output;
+mod pitr;
 mod plan;
 mod redact;
 mod restore;
@@ -103,7 +104,7 @@ async fn command(context: &Context, matches: &ArgMatches) -> Result<u8> {
         Some(("job", sub)) => job::run(context, sub).await,
         Some(("daemon", sub)) => daemon::run(context, sub).await,
         Some(("settings", sub)) => settings::run(context, sub).await,
-        Some((name @ "pitr", _)) => Err(args::not_built(name)),
+        Some(("pitr", sub)) => pitr::run(context, sub),
         _ => Err(Error::new(ErrorKind::Internal, "a command without its code")),
     }
 }

@@ -2,11 +2,14 @@
 //!
 //! Whatever is replaced or dropped is always named; only what stays as it is may be counted instead.
 
+use chrono::{DateTime, SecondsFormat, Utc};
+
 use super::context::Context;
 use super::table::{Column, Table};
 use crate::client::DeletePlan;
+use crate::domain::pitr::PlannedReplay;
 use crate::domain::restore::{CollectionKind, PlannedAction, RestorePlan};
-use crate::domain::text::{bytes, count, escape};
+use crate::domain::text::{bytes, count, duration, escape};
 use crate::error::{Error, ErrorKind};
 
 /// So many collections that stay as they are are named.
@@ -56,15 +59,15 @@ fn warnings(text: &mut String, warnings: &[String]) {
 }
 
 pub fn restore(context: &Context, plan: &RestorePlan) -> String {
-    let at = plan.consistent_at_ts.map(|ts| format!(", consistent at {}", context.out.time(ts.to_datetime())));
-    let mut text = format!(
-        "restore {} (of {}{}) into {}, MongoDB {}\n\n",
-        escape(&plan.backup),
-        escape(&plan.from_service),
-        at.unwrap_or_default(),
-        escape(&plan.to_service),
-        escape(&plan.target_version),
-    );
+    let into = format!("into {}, MongoDB {}", escape(&plan.to_service), escape(&plan.target_version));
+    let mut text = match &plan.point_in_time {
+        Some(replay) => moment(context, replay, &into),
+        None => {
+            let at = plan.consistent_at_ts.map(|ts| format!(", consistent at {}", context.out.time(ts.to_datetime())));
+            let (backup, of) = (escape(&plan.backup), escape(&plan.from_service));
+            format!("restore {backup} (of {of}{}) {into}\n\n", at.unwrap_or_default())
+        }
+    };
     if let Some(first) = &plan.safety_backup {
         text.push_str(&format!(
             "first {} is backed up as {} in {}; nothing is restored if that fails\n\n",
@@ -81,6 +84,39 @@ pub fn restore(context: &Context, plan: &RestorePlan) -> String {
     text.push_str(&summary(plan));
     warnings(&mut text, &plan.warnings);
     text
+}
+
+/// Where to, and how: the base, the slices, and about how long.
+fn moment(context: &Context, replay: &PlannedReplay, into: &str) -> String {
+    let utc = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+    // A whole second is meant, not a position within it.
+    let position = match replay.until.i {
+        u32::MAX => "the end of that second".to_owned(),
+        _ => format!("position {}", replay.until),
+    };
+    let base_at = context.out.time(replay.base.consistent_at_ts.to_datetime());
+    let slices = match replay.slices {
+        0 => "nothing of the recorded oplog is needed".to_owned(),
+        n => format!(
+            "then {} of the oplog ({} entries at most, {}) from {}",
+            some(n, "slice"),
+            count(replay.entries),
+            bytes(replay.bytes),
+            escape(&replay.archive.storage),
+        ),
+    };
+    format!(
+        "restore {} as of {} ({}), {position}, {into}\nfrom base {} (consistent at {base_at}), {slices}; about {}\n\n",
+        escape(&replay.service),
+        utc(replay.until_at),
+        context.out.time(replay.until_at),
+        escape(&replay.base.backup),
+        duration(replay.expected_seconds),
+    )
+}
+
+fn some(n: u64, what: &str) -> String {
+    format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
 /// What is lost first, then what is new, then what stays, then what is left out.

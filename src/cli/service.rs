@@ -12,6 +12,7 @@ use super::{backup, schedule};
 use crate::client::ServiceView;
 use crate::domain::field::Field;
 use crate::domain::fields::SERVICE_FIELDS;
+use crate::domain::pitr::Status;
 use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckReport, CheckState, EngineKind};
 use crate::domain::text::count;
@@ -91,12 +92,15 @@ fn show(context: &Context, name: &str) -> Result<()> {
     let view = client.service(name)?;
     let mut schedules = client.schedules()?;
     schedules.retain(|s| s.service == name);
-    let page = Page { service: &view, schedules: &schedules };
+    let recorded = client.pitr_status(Some(name))?.into_iter().next();
+    let pitr = recorded.filter(|status| status.archive.is_some() || !status.schedules.is_empty());
+    let page = Page { service: &view, schedules: &schedules, pitr };
     let mut backups = client.backups()?;
     backups.retain(|b| b.service == name);
     let out = &context.out;
     out.result(&page, || {
-        let mut text = pairs(context, &view).render();
+        let recoverable = page.pitr.as_ref().map(|status| super::pitr::recoverable(out, status));
+        let mut text = pairs(context, &view).some("recoverable", recoverable).render();
         for (title, table, none) in [
             ("Schedules", schedule::table(context, &schedules), "none; mongokeep schedule add makes one"),
             ("Backups", backup::table(context, &backups), "none; mongokeep backup create makes one"),
@@ -113,6 +117,9 @@ struct Page<'a> {
     #[serde(flatten)]
     service: &'a ServiceView,
     schedules: &'a [Schedule],
+    /// None: its oplog is not recorded and never was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pitr: Option<Status>,
 }
 
 pub fn nothing_to_change() -> Error {

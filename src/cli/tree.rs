@@ -6,7 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ErrorKind as Usage};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
-use super::{args, backup, daemon, job, restore, schedule, service, settings, storage};
+use super::{args, backup, daemon, job, pitr, restore, schedule, service, settings, storage};
 use crate::domain::fields::STORAGE_FIELDS;
 use crate::error::{Error, ErrorKind};
 
@@ -30,7 +30,7 @@ pub fn command() -> Command {
         .subcommand(backup::command())
         .subcommand(restore::command())
         .subcommand(schedule::command())
-        .subcommand(not_yet("pitr", "Recovery to a point in time"))
+        .subcommand(pitr::command())
         .subcommand(job::command())
         .subcommand(daemon::command())
         .subcommand(settings::command())
@@ -63,12 +63,6 @@ pub fn group(name: &'static str, about: &'static str) -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand_value_name("COMMAND")
-}
-
-/// Whatever is asked of it, the answer is that it does not exist yet.
-fn not_yet(name: &'static str, about: &'static str) -> Command {
-    let rest = Arg::new("rest").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).hide(true);
-    Command::new(name).about(format!("{about} (not built yet in this version)")).disable_help_flag(true).arg(rest)
 }
 
 pub fn is_daemon_run(matches: &ArgMatches) -> bool {

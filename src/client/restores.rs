@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Client;
+use super::{Client, ResolvedMoment};
 use crate::artifact::layout::BackupRoot;
 use crate::config::Settings;
 use crate::domain::backup::{Backup, BackupRequest, BackupType, Model};
 use crate::domain::job::Job;
 use crate::domain::namespace::Selection;
+use crate::domain::pitr::{PlannedReplay, expected_seconds};
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::retry::RetryPolicy;
-use crate::engine::logical::{ExportReport, Stored};
+use crate::engine::logical::{ExportReport, Later, Stored};
 use crate::engine::{Context, Limits, Meter, logical};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
@@ -24,14 +25,24 @@ use crate::storage::retry::{Backoff, Retrying};
 impl Client {
     /// Looks at backup and target and says what a restore would do; writes nothing.
     pub async fn plan_restore(&self, request: &RestoreRequest) -> Result<RestorePlan> {
-        let backup = self.readable(&request.backup)?;
+        let moment = request.point_in_time.as_ref().map(|moment| self.resolve_moment(moment)).transpose()?;
+        let backup = self.readable(moment.as_ref().map_or(&request.backup, |m| &m.base.backup))?;
         let safety_backup =
             if request.safety_backup { Some(Box::new(self.safety_backup(request, &backup)?)) } else { None };
         let target = self.store.service(&request.to)?;
         let (storage, manifest) = self.opened(&backup).await?;
         let server = Server::connect(&request.to, &target.uri, CHECK_TIMEOUT).await?;
-        let plan = logical::plan(&CancellationToken::new(), &Stored::new(storage, manifest)?, &server, request).await?;
-        Ok(RestorePlan { safety_backup, ..plan })
+        let mut stored = Stored::new(storage, manifest)?;
+        let mut point_in_time = None;
+        if let (Some(wanted), Some(moment)) = (&request.point_in_time, moment) {
+            point_in_time = Some(planned(&wanted.service, &moment, &backup));
+            let location = self.store.storage(&moment.archive.storage)?;
+            let ResolvedMoment { archive, slices, until, .. } = moment;
+            let storage = storage::open(&location.config).await?;
+            stored = stored.followed_by(Later { storage, archive, slices, until })?;
+        }
+        let plan = logical::plan(&CancellationToken::new(), &stored, &server, request).await?;
+        Ok(RestorePlan { safety_backup, point_in_time, ..plan })
     }
 
     /// A whole backup of the target, beside the one that is restored.
@@ -58,7 +69,7 @@ impl Client {
         if plan.safety_backup.is_some() {
             self.must_be_enabled()?;
         }
-        self.readable(&request.backup)?;
+        self.readable(request.backup_of(plan))?;
         self.queue(|| self.store.enqueue_restore(request, plan))
     }
 
@@ -88,5 +99,20 @@ impl Client {
             })
         });
         work.await.map_err(|e| Error::new(ErrorKind::Internal, "the export ended by a bug in mongokeep").source(e))?
+    }
+}
+
+fn planned(service: &str, moment: &ResolvedMoment, base: &Backup) -> PlannedReplay {
+    let entries = moment.slices.iter().map(|s| s.entries).sum();
+    PlannedReplay {
+        service: service.to_owned(),
+        archive: moment.archive.clone(),
+        until: moment.until,
+        until_at: moment.until.to_datetime(),
+        base: moment.base.clone(),
+        slices: moment.slices.len() as u64,
+        entries,
+        bytes: moment.slices.iter().map(|s| s.size).sum(),
+        expected_seconds: expected_seconds(base.uncompressed_bytes.unwrap_or(0), entries),
     }
 }

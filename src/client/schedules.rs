@@ -133,6 +133,12 @@ impl Client {
         let mut s = schedule;
         let given = |key: &str| values.contains_key(key);
         let service_before = s.service.clone();
+        if given("type") {
+            s.backup_type = match text(values, "type") {
+                Some("pitr") => BackupType::Pitr,
+                _ => BackupType::Full,
+            };
+        }
         if let Some(service) = text(values, "service") {
             s.service = service.to_owned();
         }
@@ -162,6 +168,7 @@ impl Client {
         if given("exclude") {
             s.selection.exclude = list(values, "exclude")?;
         }
+        s.check()?;
         // Refuses a path that the layout cannot hold before anything is queued.
         BackupRoot::new(&s.folder, &s.backup_name(Utc::now()))?;
         Ok(s)

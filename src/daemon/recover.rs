@@ -92,5 +92,5 @@ fn restore(claimed: &Claimed, plan: &RestorePlan) -> Error {
             plan.namespaces.len()
         ),
     )
-    .hint(format!("restore again: mongokeep restore {} --to {target}", plan.backup))
+    .hint(format!("restore again: mongokeep restore {} --to {target}", plan.origin()))
 }

@@ -21,7 +21,7 @@ pub async fn run(
     request: &RestoreRequest,
     plan: &RestorePlan,
 ) -> Result<()> {
-    let (store, name) = (env.store.clone(), request.backup.clone());
+    let (store, name) = (env.store.clone(), request.backup_of(plan).to_owned());
     let backup = blocking(move || store.backup(&name)).await?;
     if let Some(first) = &plan.safety_backup {
         must_be_good(env, &first.name).await?;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::field::{Field, FieldKind};
-use super::{backup, command_line, cron, hours, name, namespace, notification, retry, uri, warning};
+use super::{backup, command_line, cron, hours, name, namespace, notification, pitr, retry, uri, warning};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A MongoDB deployment.
@@ -169,8 +169,7 @@ pub const SCHEDULE_FIELDS: &[Field] = &[
     STORAGE,
     FOLDER,
     Field::new("type", "Backup type", FieldKind::Choice(&["full", "pitr"]), "whole backups, or every second between")
-        .default("full")
-        .check(type_rule),
+        .default("full"),
     Field::new(
         "cron",
         "Frequency",
@@ -244,6 +243,29 @@ pub const RESTORE_FIELDS: &[Field] = &[
         .advanced(),
 ];
 
+/// `restore` to a moment, instead of the backup.
+pub const MOMENT_FIELDS: &[Field] = &[
+    Field::new("service", "Service", FieldKind::Service, "point in time: the service whose past is restored")
+        .required()
+        .check(name_rule),
+    Field::new(
+        "time",
+        "Moment",
+        FieldKind::Text,
+        "point in time: a time such as 2026-11-21T14:02:03Z (the end of that second), a position T,I, or latest",
+    )
+    .required()
+    .check(when_rule),
+    Field::new(
+        "base",
+        "Base",
+        FieldKind::Backup,
+        "point in time: the backup to begin with; empty: the newest before the moment",
+    )
+    .advanced()
+    .check(name_rule),
+];
+
 /// The dotted keys of `config.toml`.
 pub const SETTING_FIELDS: &[Field] = &[
     Field::new("backup.enabled", "Backup management", FieldKind::Bool, "with false nothing starts a backup")
@@ -286,7 +308,7 @@ pub const SETTING_FIELDS: &[Field] = &[
         "a run that was missed by less than this is still made",
     )
     .default("6h"),
-    Field::new("pitr.slice_seconds", "Slice length", FieldKind::Integer(1, 3600), "seconds of oplog in one slice")
+    Field::new("pitr.slice_seconds", "Slice length", FieldKind::Integer(5, 3600), "seconds of oplog in one slice")
         .default("60"),
     Field::new(
         "production_hours",
@@ -414,8 +436,8 @@ fn model_rule(text: &str) -> Result<(), String> {
     if text == "physical" { Err(format!("the physical model is {NOT_BUILT}")) } else { Ok(()) }
 }
 
-fn type_rule(text: &str) -> Result<(), String> {
-    if text == "pitr" { Err(format!("point-in-time backups are {NOT_BUILT}")) } else { Ok(()) }
+fn when_rule(text: &str) -> Result<(), String> {
+    text.parse::<pitr::When>().map(drop)
 }
 
 fn cron_rule(text: &str) -> Result<(), String> {
@@ -538,6 +560,7 @@ mod tests {
             S3_FIELDS,
             BACKUP_FIELDS,
             RESTORE_FIELDS,
+            MOMENT_FIELDS,
             SETTING_FIELDS,
         ] {
             for (i, field) in set.iter().enumerate() {

@@ -97,7 +97,22 @@ pub struct LeftOut {
     pub why: String,
 }
 
+impl RestoreRequest {
+    /// The backup that is restored by `plan`, the plan of this request.
+    pub fn backup_of<'a>(&'a self, plan: &'a RestorePlan) -> &'a str {
+        if self.point_in_time.is_some() { &plan.backup } else { &self.backup }
+    }
+}
+
 impl RestorePlan {
+    /// What is restored, as `mongokeep restore` takes it.
+    pub fn origin(&self) -> String {
+        match &self.point_in_time {
+            Some(replay) => format!("--service {} --time {} --base {}", replay.service, replay.until, self.backup),
+            None => self.backup.clone(),
+        }
+    }
+
     /// Whether something that exists is replaced or dropped, so that it must be confirmed by typing.
     pub fn overwrites(&self) -> bool {
         !self.dropped.is_empty()

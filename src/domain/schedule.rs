@@ -8,6 +8,7 @@ use super::job::JobState;
 use super::namespace::Selection;
 use super::retention::Retention;
 use super::retry::RetryPolicy;
+use crate::error::{Error, Result};
 
 /// Serialised, it is the `schedule` object of the command-line contract.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -54,6 +55,26 @@ pub struct LastRun {
 }
 
 impl Schedule {
+    /// What the fields must be together. Changes of everything are recorded, and only a backup of everything can be
+    /// followed by them.
+    ///
+    /// Errors: `Invalid`, naming the field.
+    pub fn check(&self) -> Result<()> {
+        if self.backup_type != BackupType::Pitr {
+            return Ok(());
+        }
+        let refused = |field: &str, why: &str| Err(Error::invalid(field, format!("--type pitr {why}")));
+        if self.model != Model::Logical {
+            return refused("model", "needs the logical model");
+        }
+        for (field, patterns) in [("include", &self.selection.include), ("exclude", &self.selection.exclude)] {
+            if !patterns.is_empty() {
+                return refused(field, "needs backups of everything; a restore can still select namespaces");
+            }
+        }
+        Ok(())
+    }
+
     /// What the run that was due at `due_at` is called, unless that name is taken: `NAME-20261121-0200`, in the zone
     /// of the schedule.
     pub fn backup_name(&self, due_at: DateTime<Utc>) -> String {

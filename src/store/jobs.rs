@@ -41,7 +41,7 @@ impl Store {
     pub fn enqueue_restore(&self, request: &RestoreRequest, plan: &RestorePlan) -> Result<Job> {
         self.write(|t| {
             must_exist(t, "service", &request.to)?;
-            let backup = good(t, &request.backup)?;
+            let backup = good(t, request.backup_of(plan))?;
             if let Some(first) = &plan.safety_backup {
                 insert_backup(t, first, None)?;
             }
@@ -52,7 +52,7 @@ impl Store {
                     retry: RetryPolicy::default(),
                     service: Some(&request.to),
                     storage: Some(&backup.storage),
-                    backup: Some(&request.backup),
+                    backup: Some(&backup.name),
                     schedule: None,
                     occupies: Some(&request.to),
                     due_at: None,
@@ -241,9 +241,9 @@ impl Store {
                         }
                     }
                 }
-                JobRequest::Restore { request, .. } => {
+                JobRequest::Restore { request, plan } => {
                     must_exist(t, "service", &request.to)?;
-                    good(t, &request.backup)?;
+                    good(t, request.backup_of(&plan))?;
                 }
                 JobRequest::Verify { backup } => {
                     good(t, &backup)?;

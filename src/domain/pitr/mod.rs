@@ -108,6 +108,16 @@ pub struct PointInTime {
     pub base: Option<String>,
 }
 
+/// So many bytes of documents are loaded, and so many entries replayed, in a second: cautious guesses, for saying
+/// whether a person should wait for it or have lunch.
+const LOADED_PER_SECOND: u64 = 60_000_000;
+const REPLAYED_PER_SECOND: u64 = 50_000;
+
+/// How long a restore may take: the documents of its base, then the entries after it.
+pub fn expected_seconds(base_bytes: u64, entries: u64) -> u64 {
+    (base_bytes / LOADED_PER_SECOND).saturating_add(entries / REPLAYED_PER_SECOND).max(1)
+}
+
 /// The part of a restore's plan that says how the moment is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedReplay {

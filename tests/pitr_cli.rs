@@ -1,0 +1,224 @@
+//! Point-in-time recovery as scripts see it: schedules that record, what can be recovered, restores to a moment.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use chrono::{DateTime, Utc};
+use mongokeep::config;
+use mongokeep::domain::backup::{BackupType, Compression, Model};
+use mongokeep::domain::pitr::{Archive, Gap, Mark, MarkKind, OpTime, Slice};
+use mongokeep::domain::service::EngineKind;
+use mongokeep::domain::timestamp::Timestamp;
+use mongokeep::store::{Access, BackupFacts, Store};
+use serde_json::{Value, json};
+use support::command::{Home, Run};
+
+const SET: &str = "0123456789abcdef01234567";
+const BEGAN: u32 = 1_790_000_000;
+
+/// Words separated by spaces; `~` stands for a space within a word, as in a crontab line.
+fn run(home: &Home, line: &str) -> Run {
+    let words: Vec<String> = line.split_whitespace().map(|word| word.replace('~', " ")).collect();
+    home.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+fn good(home: &Home, line: &str) -> Run {
+    let run = run(home, line);
+    assert_eq!(run.code, 0, "{line}: {}{}", run.stdout, run.stderr);
+    run
+}
+
+fn json_of(home: &Home, line: &str) -> Value {
+    good(home, &format!("{line} -o json")).json()
+}
+
+fn store(home: &Home) -> Store {
+    let home = config::Home::below(home.path());
+    Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap()
+}
+
+fn ts(offset: u32) -> Timestamp {
+    Timestamp::new(BEGAN + offset, 1)
+}
+
+fn time(offset: u32) -> String {
+    let at: DateTime<Utc> = ts(offset).to_datetime();
+    at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+}
+
+fn slice(after: u32, last: u32) -> Slice {
+    let at = |offset| OpTime { ts: ts(offset), term: 1 };
+    Slice {
+        key: format!("a/oplog/rs-{SET}/{:010}-0000000001_{:010}-0000000001.bson.zst", ts(after).t + 1, ts(last).t),
+        after: at(after),
+        last: at(last),
+        entries: 1_200,
+        operations: 100,
+        size: 1_000,
+        uncompressed: 3_000,
+        data_offset: 40,
+        blake3: "ab".into(),
+        written_at: Utc::now(),
+        gap: None,
+        marks: Vec::new(),
+        counts: Vec::new(),
+    }
+}
+
+/// Of service `a`: everything from 0 to 200 and from 300 to 400 with a reason for what is missing, bases at 50 and 350.
+fn recorded(home: &Home) {
+    let archive =
+        Archive { storage: "t".into(), folder: "a".into(), replica_set: "rs".into(), replica_set_id: SET.into() };
+    let gap = Gap { from_ts: ts(200), to_ts: ts(300), reason: "the oplog rolled over".into() };
+    let mark = Mark { ts: ts(120), kind: MarkKind::RestoreBegan, text: "old into a".into() };
+    let slices =
+        [slice(0, 100), Slice { marks: vec![mark], ..slice(100, 200) }, Slice { gap: Some(gap), ..slice(300, 400) }];
+    let store = store(home);
+    store.add_slices("a", &archive, &slices).unwrap();
+    for (name, at) in [("one", 50), ("two", 350)] {
+        let facts = BackupFacts {
+            name: name.into(),
+            service: "a".into(),
+            cluster: None,
+            folder: "a".into(),
+            schedule: None,
+            engine: EngineKind::Native,
+            model: Model::Logical,
+            backup_type: BackupType::Full,
+            compression: Compression::None,
+            consistent_at_ts: ts(at),
+            size_bytes: 1,
+            uncompressed_bytes: 1,
+            documents: 1,
+            started_at: ts(at).to_datetime(),
+            finished_at: ts(at).to_datetime(),
+            server_version: "6.0.5".into(),
+            fcv: "6.0".into(),
+            replica_set_id: SET.into(),
+            whole: true,
+        };
+        store.import_backup("t", &facts).unwrap();
+    }
+}
+
+#[test]
+fn one_service_is_recorded_in_one_place() {
+    let home = Home::ready();
+    good(&home, &format!("storage add u --type filesystem --path {}", home.dir().display()));
+    let add = "schedule add NAME --service a --cron @daily --type pitr --disabled";
+    let add = |name: &str, rest: &str| format!("{} {rest}", add.replace("NAME", name));
+    let schedule = json_of(&home, &add("first", "--storage t"));
+    assert_eq!(json!([schedule["type"], schedule["model"], schedule["folder"]]), json!(["pitr", "logical", "a"]));
+    assert_eq!(json_of(&home, "schedule next first --count 2").as_array().unwrap().len(), 2);
+    good(&home, &add("elsewhere", "--storage u"));
+    good(&home, &add("beside", "--storage t --folder x"));
+    good(&home, &add("same", "--storage t --folder a"));
+    good(&home, &add("whole", "--storage u --type full").replace("--type pitr ", ""));
+
+    good(&home, "settings set backup.enabled false");
+    good(&home, "schedule enable first");
+    good(&home, "schedule enable same");
+    good(&home, "schedule enable whole");
+    good(&home, "schedule copy elsewhere copy");
+    for refused in [
+        "schedule enable elsewhere",
+        "schedule enable beside",
+        "schedule enable copy",
+        "schedule edit same --folder y",
+        "schedule edit same --storage u",
+        "schedule edit whole --type pitr",
+        "schedule add late --service a --cron @daily --type pitr --storage u",
+    ] {
+        let run = run(&home, refused);
+        assert_eq!((run.code, run.stdout.as_str()), (4, ""), "{refused}: {}", run.stderr);
+        assert!(run.stderr.contains("already records the oplog of a in storage t"), "{refused}: {}", run.stderr);
+        assert!(run.stderr.contains("mongokeep schedule disable"), "{refused}: {}", run.stderr);
+    }
+    // Whatever is off may wait for its turn; whatever is of another type may go anywhere.
+    good(&home, "schedule edit elsewhere --folder z");
+    good(&home, "schedule edit same --type full --storage u");
+    good(&home, "schedule disable first");
+    good(&home, "schedule enable elsewhere");
+}
+
+#[test]
+fn the_status_is_that_of_the_contract() {
+    let home = Home::ready();
+    assert_eq!(json_of(&home, "pitr status"), json!([]));
+    let none = good(&home, "pitr status");
+    assert!(none.stdout.is_empty() && none.stderr.contains("--type pitr"), "{none:?}");
+    assert_eq!(run(&home, "pitr status --service x").code, 3);
+    assert_eq!(run(&home, "pitr").code, 2);
+    assert_eq!(json_of(&home, "pitr status --service a")[0]["ranges"], json!([]));
+
+    recorded(&home);
+    let status = json_of(&home, "pitr status --service a");
+    assert_eq!(json_of(&home, "pitr status"), status);
+    let status = &status[0];
+    let position = |offset: u32| json!({"t": ts(offset).t, "i": 1});
+    let range = |from: u32, to: u32| json!({"from": time(from), "to": time(to - 1), "from_ts": position(from), "to_ts": position(to)});
+    assert_eq!(status["ranges"], json!([range(50, 200), range(350, 400)]));
+    let gap = &status["gaps"][0];
+    assert_eq!(json!([gap["from"], gap["to"], gap["reason"]]), json!([time(200), time(300), "the oplog rolled over"]));
+    assert_eq!(json!([status["service"], status["running"], status["error"]]), json!(["a", false, null]));
+    let lag = status["lag_seconds"].as_i64().unwrap() - (Utc::now().timestamp() - i64::from(ts(400).t));
+    assert!(lag.abs() < 60, "{status}");
+
+    good(&home, "settings set ui.timezone UTC");
+    let shown = good(&home, "pitr status").stdout;
+    let line = |words: &str| {
+        let found = shown.lines().find(|line| words.split(' ').all(|word| line.contains(word)));
+        found.unwrap_or_else(|| panic!("{words} is not in\n{shown}"))
+    };
+    line("a: not recording lag 3 slices (3.0 kB) in t");
+    let day = |offset| time(offset).replace('T', " ").replace('Z', "");
+    line(&format!("any second {} {} 1 base", day(50), day(199)));
+    line(&format!("GAP {} {} rolled over", day(200), day(300)));
+    line(&format!("restore began {} old into a", day(120)));
+    assert!(good(&home, "service show a").stdout.contains("recoverable"), "{shown}");
+    assert!(json_of(&home, "service show a")["pitr"]["ranges"].is_array());
+
+    // A schedule that is on, and nothing that carries it out.
+    good(&home, "settings set backup.enabled false");
+    good(&home, "schedule add p --service a --storage t --cron @daily --type pitr");
+    let status = &json_of(&home, "pitr status")[0];
+    assert!(status["error"].as_str().unwrap().contains("backup management is off"), "{status}");
+    assert_eq!(status["schedules"], json!(["p"]));
+}
+
+#[test]
+fn moments_that_cannot_be_restored_name_those_that_can() {
+    let home = Home::ready();
+    let restore = |rest: &str| run(&home, &format!("restore --service a --to a {rest}"));
+    let none = restore("--time latest");
+    assert_eq!(none.code, 3, "{}", none.stderr);
+    assert!(none.stderr.contains("nothing of the oplog of a is recorded") && none.stderr.contains("--type pitr"));
+    recorded(&home);
+    for (rest, words) in [
+        (format!("--time {}", time(250)), vec!["rolled over".to_owned(), time(199), time(350)]),
+        (format!("--time {}", time(10)), vec![time(50), "no base is so old".to_owned()]),
+        (format!("--time {}", time(400)), vec![time(399), "nothing so late".to_owned()]),
+        (format!("--time {},2", ts(400).t), vec![format!("(position {})", ts(400))]),
+        (format!("--time {} --base two", time(100)), vec!["from base two".to_owned(), time(350)]),
+        ("--time latest --base x".into(), vec!["backup x".to_owned()]),
+    ] {
+        let run = restore(&rest);
+        assert_eq!((run.code, run.stdout.as_str()), (3, ""), "{rest}: {}", run.stderr);
+        assert!(words.iter().all(|word| run.stderr.contains(word)), "{rest}: {words:?}: {}", run.stderr);
+    }
+    for (line, field) in [
+        ("restore --service a --to a --time yesterday", "time"),
+        ("restore --service a --to a --time 1,2,3", "time"),
+        ("restore one --service a --to a --time latest", "backup"),
+        ("restore --to a --time latest", "service"),
+        ("restore --to a --service a", "service"),
+        ("restore one --to a --base two", "base"),
+        ("restore --service a --time latest", "to"),
+    ] {
+        let run = run(&home, line);
+        assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{line}: {}", run.stderr);
+        assert!(run.stderr.lines().any(|l| l.starts_with(&format!("error: {field}: "))), "{line}: {}", run.stderr);
+    }
+    assert_eq!(run(&home, "restore --service x --to a --time latest").code, 3);
+    assert_eq!(json_of(&home, "job list"), json!([]));
+}
