@@ -148,12 +148,12 @@ impl Settings {
         self.text("ui.timezone").parse().unwrap_or_else(|_| super::machine_zone())
     }
 
-    /// `HH:MM-HH:MM`, for services without their own.
     /// How long a slice of the oplog is at most.
     pub fn slice_length(&self) -> Duration {
         Duration::from_secs(self.number("pitr.slice_seconds"))
     }
 
+    /// `HH:MM-HH:MM`, for services without their own.
     pub fn production_hours(&self) -> Option<String> {
         Some(self.text("production_hours")).filter(|hours| !hours.is_empty())
     }
