@@ -202,3 +202,46 @@ async fn a_lost_document_is_not_papered_over() {
     assert!(error.full().contains("lacks a document of d.c"), "{error}");
     assert!(error.hint_text().unwrap().contains("Incomplete: d.c"), "{error:?}");
 }
+
+/// What an insert pushes out of a capped collection depends on its bounds at that moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capped_collection_whose_bounds_change() {
+    let pair = Pair::start().await;
+    let db = pair.from.database("d");
+    let put = async |name: &str, ids: std::ops::Range<i32>| {
+        for n in ids {
+            db.collection::<Document>(name).insert_one(doc! {"_id": n}).await.unwrap();
+        }
+    };
+    let bound = async |name: &str, max: i32| {
+        db.run_command(doc! {"collMod": name, "cappedMax": max}).await.unwrap();
+    };
+    for name in ["shrunk", "grown", "both", "read_late"] {
+        db.run_command(doc! {"create": name, "capped": true, "size": 8192, "max": 6}).await.unwrap();
+        put(name, 0..8).await;
+    }
+    let mut recording = Recording::begin(&pair.from).await;
+    // Before it is read: in its definition, and in the oplog as well.
+    bound("read_late", 3).await;
+    put("read_late", 8..10).await;
+    bound("read_late", 10).await;
+    put("read_late", 10..14).await;
+    for name in ["shrunk", "grown", "both", "read_late"] {
+        recording.read("d", name).await;
+    }
+    // All are kept until the next insert.
+    bound("shrunk", 2).await;
+    put("grown", 8..12).await;
+    bound("grown", 20).await;
+    put("grown", 12..18).await;
+    bound("both", 2).await;
+    put("both", 8..10).await;
+    bound("both", 5).await;
+    put("both", 10..12).await;
+    put("read_late", 14..30).await;
+    db.run_command(doc! {"create": "new", "capped": true, "size": 8192, "max": 3}).await.unwrap();
+    put("new", 0..5).await;
+    db.run_command(doc! {"collMod": "new", "cappedMax": 9, "cappedSize": 4096}).await.unwrap();
+    put("new", 5..9).await;
+    pair.round_trip(recording, "bounds").await;
+}

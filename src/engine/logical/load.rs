@@ -92,7 +92,8 @@ async fn fill(
     parts: Vec<&ObjectEntry>,
     standing: &Standing,
 ) -> Result<Option<(Namespace, Vec<u8>)>> {
-    filling.created.get_or_try_init(|| create(writes, filling, standing)).await?;
+    let recorded_until = stored.manifest.consistent_at_ts;
+    filling.created.get_or_try_init(|| create(writes, filling, recorded_until, standing)).await?;
     let mut last = None;
     for part in parts {
         last = load_part(ctx, stored, writes, filling, part).await?.or(last);
@@ -107,7 +108,10 @@ pub(super) fn connections(ctx: &Context) -> usize {
 }
 
 /// Drops what is replaced and creates the collection, empty.
-async fn create(writes: &Writes, filling: &Filling<'_>, standing: &Standing) -> Result<()> {
+///
+/// A capped collection whose bounds changed gets such as keep everything that is loaded, or those it was created with: the
+/// replay sets them as they were at each moment.
+async fn create(writes: &Writes, filling: &Filling<'_>, recorded_until: Timestamp, standing: &Standing) -> Result<()> {
     let to = &filling.item.to;
     let What::Collection { collection, .. } = &filling.item.what else { return Ok(()) };
     standing.set(to, Stage::Partial);
@@ -118,7 +122,13 @@ async fn create(writes: &Writes, filling: &Filling<'_>, standing: &Standing) -> 
         }
     }
     let mut command = doc! {"create": to.collection.as_str()};
-    for (key, value) in &collection.options {
+    let mut options = collection.options.clone();
+    match collection.source {
+        _ if collection.resized.is_empty() => {}
+        Some(_) => collection.widest_bounds(recorded_until).set(&mut options),
+        None => collection.bounds.set(&mut options),
+    }
+    for (key, value) in &options {
         // Nothing may expire while the restore still needs it.
         if key != "expireAfterSeconds" {
             command.insert(key.clone(), value.clone());

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use mongodb::bson::{Document, doc};
 use tokio::sync::mpsc;
 
 use super::changes::Go;
@@ -19,6 +20,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::apply::{Batch, Sent};
+use crate::mongo::oplog::catalogue::Bounds;
 use crate::mongo::oplog::entry::{Entry, Op, OpKind, Uuid, is_bookkeeping};
 use crate::mongo::oplog::key::{collection_hash, document_hash};
 use crate::mongo::oplog::transactions::Transactions;
@@ -34,6 +36,8 @@ const MISSES: usize = 1_000_000;
 pub(super) struct Destination {
     pub ns: Arc<str>,
     pub capped: bool,
+    /// Its bounds change on the way.
+    pub resized: bool,
     /// Texts that differ may be one `_id`.
     pub collated: bool,
     /// Inserts up to here are in the parts, or have rolled out; other changes up to `read_from` are in the parts.
@@ -157,9 +161,16 @@ impl Watermark {
     }
 }
 
+/// What a lane does, in order.
+enum Work {
+    Batch(Batch),
+    /// New bounds of a capped collection, whose operations are all in this lane.
+    Resize(Arc<str>, Bounds),
+}
+
 struct Sorter {
     batches: Vec<Batch>,
-    senders: Vec<mpsc::Sender<Batch>>,
+    senders: Vec<mpsc::Sender<Work>>,
     destinations: Destinations,
     operations: u64,
     watermark: Arc<Watermark>,
@@ -171,7 +182,10 @@ fn lane_is_gone() -> Error {
 
 impl Sorter {
     fn take(&mut self, ts: Timestamp, op: &Op<'_>) -> Result<()> {
-        if !matches!(op.kind, OpKind::Insert | OpKind::Update | OpKind::Delete) {
+        if op.kind == OpKind::Command {
+            return self.command(ts, op);
+        }
+        if op.kind == OpKind::Noop {
             return Ok(());
         }
         let Some((uuid, destination)) = self.destinations.find(op) else { return Ok(()) };
@@ -189,7 +203,7 @@ impl Sorter {
         let bytes = op.o.len() + op.o2.map_or(0, <[u8]>::len) + 256;
         if self.batches[lane].is_full_for(bytes) {
             let full = std::mem::take(&mut self.batches[lane]);
-            self.senders[lane].blocking_send(full).map_err(|_| lane_is_gone())?;
+            self.send(lane, Work::Batch(full))?;
         }
         if self.batches[lane].is_empty() {
             self.watermark.lane(lane).push_back(ts);
@@ -200,14 +214,46 @@ impl Sorter {
         Ok(())
     }
 
+    /// Of all commands only one decides which documents there are; what the others do is in the catalogue.
+    fn command(&mut self, ts: Timestamp, op: &Op<'_>) -> Result<()> {
+        let to = match op.ui.and_then(|uuid| Some((uuid, self.destinations.by_uuid.get(&uuid)?))) {
+            Some((uuid, destination)) if destination.resized && ts > destination.read_from => {
+                (collection_hash(&uuid) % LANES as u64, destination.ns.clone())
+            }
+            _ => return Ok(()),
+        };
+        let o = mongodb::bson::RawDocument::from_bytes(op.o).and_then(Document::try_from);
+        let Some(bounds) = o.ok().filter(|o| o.contains_key("collMod")).and_then(|o| Bounds::of_collmod(&o)) else {
+            return Ok(());
+        };
+        let (lane, ns) = (to.0 as usize, to.1);
+        let before = std::mem::take(&mut self.batches[lane]);
+        if !before.is_empty() {
+            self.send(lane, Work::Batch(before))?;
+        }
+        self.watermark.lane(lane).push_back(ts);
+        self.send(lane, Work::Resize(ns, bounds))
+    }
+
+    fn send(&self, lane: usize, work: Work) -> Result<()> {
+        self.senders[lane].blocking_send(work).map_err(|_| lane_is_gone())
+    }
+
     async fn finish(mut self) -> Result<u64> {
         for (batch, sender) in self.batches.drain(..).zip(&self.senders) {
             if !batch.is_empty() {
-                sender.send(batch).await.map_err(|_| lane_is_gone())?;
+                sender.send(Work::Batch(batch)).await.map_err(|_| lane_is_gone())?;
             }
         }
         Ok(self.operations)
     }
+}
+
+/// Sets what a capped collection may hold. What it holds too much goes with the next insert, as it did at the source.
+pub(super) async fn resize(writes: &Writes, ns: &Namespace, bounds: &Bounds) -> Result<()> {
+    let mut command = doc! {"collMod": ns.collection.as_str()};
+    command.extend(bounds.collmod());
+    writes.command(&ns.db, &format!("setting the size of {ns}"), command).await.map(drop)
 }
 
 /// Sends batches one after another. Gives the updates whose document was missing and did not come (or go) later.
@@ -216,12 +262,22 @@ impl Sorter {
 /// that update finds nothing, and the delete follows. Without a later delete the document is missing for good.
 async fn lane(
     writes: Writes,
-    mut batches: mpsc::Receiver<Batch>,
+    mut work: mpsc::Receiver<Work>,
     number: usize,
     watermark: Arc<Watermark>,
 ) -> Result<HashMap<u64, Sent>> {
     let mut missed: HashMap<u64, Sent> = HashMap::new();
-    while let Some(batch) = batches.recv().await {
+    while let Some(next) = work.recv().await {
+        let batch = match next {
+            Work::Batch(batch) => batch,
+            Work::Resize(ns, bounds) => {
+                if let Some(ns) = Namespace::parse(&ns) {
+                    resize(&writes, &ns, &bounds).await?;
+                }
+                watermark.lane(number).pop_front();
+                continue;
+            }
+        };
         for Applied { sent, ok } in writes.apply_ops(batch).await? {
             if sent.kind != OpKind::Update {
                 missed.remove(&sent.key);
@@ -281,6 +337,13 @@ pub(super) async fn inserted_until(
 
 impl Destination {
     pub fn new(ns: &Namespace, read_from: Timestamp) -> Self {
-        Self { ns: ns.to_string().into(), capped: false, collated: false, inserted_until: read_from, read_from }
+        Self {
+            ns: ns.to_string().into(),
+            capped: false,
+            resized: false,
+            collated: false,
+            inserted_until: read_from,
+            read_from,
+        }
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::indexes;
 use super::load::{Filling, load};
 use super::plan::{Draft, Item, What, check_confirmed, draft};
-use super::replay::{Destination, Destinations, inserted_until, replay};
+use super::replay::{Destination, Destinations, inserted_until, replay, resize};
 use super::standing::{Replayed, Stage, Standing};
 use super::stored::Stored;
 use super::users::Users;
@@ -115,6 +115,9 @@ async fn execute(
     let destinations = destinations(stored, &collections);
     let last = last_inserted(&collections, &last);
     let destinations = inserted_until(ctx, stored, destinations, last).await?;
+    for item in &collections {
+        rebound(writes, stored, item).await?;
+    }
     let operations = replay(ctx, stored, writes, destinations, standing).await?;
     standing.set_replayed(Replayed::All(until));
     ctx.meter.info(format!("replayed {operations} operations of the oplog, up to {until}"));
@@ -167,12 +170,23 @@ fn destinations(stored: &Stored, collections: &[&Item]) -> Destinations {
         let read_from = entry.map_or(Timestamp::MIN, |e| e.read_from_ts);
         let destination = Destination {
             capped: collection.is_capped(),
+            resized: !collection.resized.is_empty(),
             collated: collection.options.contains_key("collation"),
             ..Destination::new(&item.storage_namespace(), read_from)
         };
         found.by_uuid.insert(*uuid, destination);
     }
     found
+}
+
+/// Gives a capped collection, now that it is loaded, the bounds it had when its documents were read.
+async fn rebound(writes: &Writes, stored: &Stored, item: &Item) -> Result<()> {
+    let What::Collection { collection, .. } = &item.what else { return Ok(()) };
+    let Some(entry) = collection.source.and_then(|n| stored.manifest.collections.get(n)) else { return Ok(()) };
+    if collection.resized.is_empty() {
+        return Ok(());
+    }
+    resize(writes, &item.to, &collection.bounds_at(entry.read_from_ts)).await
 }
 
 /// The key of the last document loaded into each capped collection.

@@ -183,16 +183,10 @@ fn add(catalogue: &mut Catalogue, source: usize, entry: &CollectionEntry, defini
         let ns = escape(&entry.namespace.to_string());
         Error::new(ErrorKind::Corrupt, format!("the manifest lacks the UUID of {ns}"))
     })?;
-    catalogue.add_collection(
-        uuid,
-        Collection {
-            namespace: entry.namespace.clone(),
-            timeseries: entry.kind == CollectionKind::Timeseries,
-            options: definition.options,
-            indexes: definition.indexes,
-            source: Some(source),
-        },
-    );
+    let timeseries = entry.kind == CollectionKind::Timeseries;
+    let Definition { options, indexes } = definition;
+    catalogue
+        .add_collection(uuid, Collection::new(entry.namespace.clone(), timeseries, options, indexes, Some(source)));
     Ok(())
 }
 

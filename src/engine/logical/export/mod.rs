@@ -217,13 +217,7 @@ async fn authorization(ctx: &Context, stored: &Stored, report: &mut ExportReport
         }
         report.collections += 1;
         report.documents += count;
-        let collection = Collection {
-            namespace: ns.clone(),
-            timeseries: false,
-            options: Document::new(),
-            indexes: Vec::new(),
-            source: None,
-        };
+        let collection = Collection::new(ns.clone(), false, Document::new(), Vec::new(), None);
         items.push(Item {
             metadata: json(doc! {"options": {}, "indexes": []}, &ns, "collection"),
             ns,

@@ -139,13 +139,7 @@ mod tests {
             (doc! {"validator": &v}, doc! {"index": {"name": "n", "hidden": true}}, doc! {"validator": &v}),
         ];
         for (before, change, after) in cases {
-            let mut collection = Collection {
-                namespace: Namespace::new("shop", "orders"),
-                timeseries: false,
-                options: before,
-                indexes: Vec::new(),
-                source: None,
-            };
+            let mut collection = Collection::new(Namespace::new("shop", "orders"), false, before, Vec::new(), None);
             apply(&mut collection, &change).unwrap();
             let sorted = |d: &Document| {
                 d.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<std::collections::BTreeMap<_, _>>()

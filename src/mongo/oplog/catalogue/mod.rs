@@ -19,12 +19,14 @@ use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 
+mod bounds;
 mod collmod;
 mod index;
 #[cfg(test)]
 mod tests;
 mod timeseries;
 
+pub use bounds::{Bounds, Resize};
 pub use index::is_ttl;
 pub use timeseries::BUCKETS_PREFIX;
 
@@ -38,13 +40,39 @@ pub struct Collection {
     pub options: Document,
     /// All but the one on `_id` that every collection has; of a time series, in terms of its fields.
     pub indexes: Vec<Document>,
+    /// Of a capped collection: what it could hold when it was recorded or created, and every change of that since.
+    pub bounds: Bounds,
+    pub resized: Vec<Resize>,
     /// Which of the backup's collections it is; `None`: created within the range, so that the oplog holds it whole.
     pub source: Option<usize>,
 }
 
 impl Collection {
+    /// As it was recorded or created.
+    pub fn new(
+        namespace: Namespace,
+        timeseries: bool,
+        options: Document,
+        indexes: Vec<Document>,
+        source: Option<usize>,
+    ) -> Self {
+        let bounds = Bounds::of(&options);
+        Self { namespace, timeseries, options, indexes, bounds, resized: Vec::new(), source }
+    }
+
     pub fn is_capped(&self) -> bool {
         self.options.get_bool("capped").unwrap_or(false)
+    }
+
+    /// What it could hold after position `ts`.
+    pub fn bounds_at(&self, ts: Timestamp) -> Bounds {
+        self.resized.iter().filter(|r| r.ts <= ts).fold(self.bounds.clone(), Bounds::after)
+    }
+
+    /// Bounds that push out nothing that it held at any position up to `ts`.
+    pub fn widest_bounds(&self, ts: Timestamp) -> Bounds {
+        let each = self.resized.iter().map(|r| r.ts).filter(|t| *t <= ts);
+        each.fold(self.bounds.clone(), |widest, t| widest.widest(&self.bounds_at(t)))
     }
 
     /// Where its documents really are.
@@ -231,7 +259,12 @@ impl Catalogue {
         }
         let Some(collection) = self.alive(&uuid) else { return Ok(()) };
         match name {
-            "collMod" => collmod::apply(collection, &o),
+            "collMod" => {
+                if let Some(to) = Bounds::of_collmod(&o).filter(|_| collection.is_capped()) {
+                    collection.resized.push(Resize { ts, to });
+                }
+                collmod::apply(collection, &o)
+            }
             "createIndexes" => {
                 let mut spec = o;
                 spec.remove("createIndexes");
@@ -262,7 +295,7 @@ impl Catalogue {
             _ => (target.clone(), false),
         };
         normalise_options(&mut options);
-        let created = Collection { namespace, timeseries, options, indexes: Vec::new(), source: None };
+        let created = Collection::new(namespace, timeseries, options, Vec::new(), None);
         self.by_uuid.insert(uuid, State::Alive(created));
     }
 

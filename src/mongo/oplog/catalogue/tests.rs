@@ -37,7 +37,7 @@ fn feed(catalogue: &mut Catalogue, ops: &[Document]) -> Result<()> {
 }
 
 fn recorded(name: &str) -> Collection {
-    Collection { namespace: ns(name), timeseries: false, options: doc! {}, indexes: vec![], source: Some(0) }
+    Collection::new(ns(name), false, doc! {}, vec![], Some(0))
 }
 
 /// What a step of a history does; the numbers choose among what exists.
@@ -275,13 +275,7 @@ proptest! {
             // Gone before it was read: such a collection is not in the backup.
             let Some(read) = states[read_at].collections.get(id) else { continue };
             let options = read.validator.clone().map_or(doc! {}, |v| doc! {"validator": v});
-            catalogue.add_collection(*id, Collection {
-                namespace: Namespace::new("d", listed.name.clone()),
-                timeseries: false,
-                options,
-                indexes: read.indexes.values().cloned().collect(),
-                source: Some(n),
-            });
+            catalogue.add_collection(*id, Collection::new(Namespace::new("d", listed.name.clone()), false, options, read.indexes.values().cloned().collect(), Some(n)));
         }
         for (name, options) in &states[between(&views_at, begin)].views {
             catalogue.add_view(ns(name), options.clone(), Some(0));
