@@ -3,7 +3,10 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
 use chrono::{DateTime, Utc};
+use mongodb::bson::{Document, doc};
 use mongokeep::config;
 use mongokeep::domain::backup::{BackupType, Compression, Model};
 use mongokeep::domain::pitr::{Archive, Gap, Mark, MarkKind, OpTime, Slice};
@@ -12,6 +15,8 @@ use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::store::{Access, BackupFacts, Store};
 use serde_json::{Value, json};
 use support::command::{Home, Run};
+use support::compare;
+use support::recording::newest;
 
 const SET: &str = "0123456789abcdef01234567";
 const BEGAN: u32 = 1_790_000_000;
@@ -221,4 +226,87 @@ fn moments_that_cannot_be_restored_name_those_that_can() {
     }
     assert_eq!(run(&home, "restore --service x --to a --time latest").code, 3);
     assert_eq!(json_of(&home, "job list"), json!([]));
+}
+
+/// The value that `look` finds, as soon as it does.
+fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn position(value: &Value) -> Timestamp {
+    serde_json::from_value(value.clone()).unwrap_or_else(|e| panic!("{e}: {value}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accident_is_undone_to_the_position_before_it() {
+    let (live, other) = tokio::join!(support::replica_set(), support::replica_set());
+    let home = Home::ready();
+    for (name, set) in [("live", &live), ("other", &other)] {
+        assert_eq!(home.run_with(&["service", "add", name, "--uri-file", "-"], &set.uri()).code, 0);
+    }
+    good(&home, "settings set pitr.slice_seconds 5");
+    let client = live.client().await.unwrap();
+    let orders = client.database("shop").collection::<Document>("orders");
+    orders.insert_many((0..50).map(|i| doc! {"_id": i, "n": 0})).await.unwrap();
+    client.database("shop").collection::<Document>("kept").insert_one(doc! {"_id": 1}).await.unwrap();
+    good(&home, "schedule add line --service live --storage t --cron @yearly --type pitr");
+    // Recording has begun before the base is made, so that the base is of use.
+    eventually("the slicer does not run", || json_of(&home, "daemon status")["services_sliced"].eq(&1).then_some(()));
+    let base = json_of(&home, "schedule run line --wait");
+    let base = base["backup"].as_str().unwrap();
+    assert_eq!(json_of(&home, &format!("backup show {base}"))["type"], "pitr");
+
+    orders.update_many(doc! {}, doc! {"$inc": {"n": 7}}).await.unwrap();
+    orders.insert_many((50..90).map(|i| doc! {"_id": i, "n": 7})).await.unwrap();
+    let before = newest(&client).await;
+    let wanted = compare::database(&client, "shop").await;
+    orders.drop().await.unwrap();
+    let after = newest(&client).await;
+    let status = eventually("the accident is not recorded", || {
+        let status = json_of(&home, "pitr status")[0].clone();
+        let covers = |range: &Value| position(&range["to_ts"]) >= after;
+        status["ranges"].as_array().unwrap().iter().any(covers).then_some(status)
+    });
+    assert_eq!(json!([status["running"], status["error"], status["gaps"]]), json!([true, null, []]));
+    assert!(status["lag_seconds"].as_u64().unwrap() < 60, "{status}");
+    assert_eq!(status["bases"][0]["backup"], base);
+
+    let restore = format!("restore --service live --time {before} --to other");
+    let plan = json_of(&home, &format!("{restore} --dry-run"));
+    let replay = &plan["point_in_time"];
+    assert_eq!(json!([plan["backup"], replay["base"]["backup"]]), json!([base, base]));
+    assert_eq!(position(&plan["consistent_at_ts"]), before);
+    assert!(replay["slices"].as_u64() >= Some(1) && replay["entries"].as_u64() > Some(40), "{plan}");
+    let shown = run(&home, &restore);
+    assert_eq!(shown.code, 4, "{}", shown.stderr);
+    let utc = before.to_datetime().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+    for words in [format!("restore live as of {utc}"), format!("position {before}"), format!("from base {base}")] {
+        assert!(shown.stdout.contains(&words), "{words}: {}", shown.stdout);
+    }
+    let job = json_of(&home, &format!("{restore} --yes --wait"));
+    assert_eq!(json!([job["state"], job["backup"], job["service"]]), json!(["succeeded", base, "other"]));
+    let target = other.client().await.unwrap();
+    compare::assert_same(&wanted, &compare::database(&target, "shop").await, "the position before the accident");
+
+    // The accident itself is a part of the past, too.
+    let latest = json_of(&home, &format!("restore --service live --time {after} --to other --exact --yes --wait"));
+    assert_eq!(latest["state"], "succeeded", "{latest}");
+    assert_eq!(target.database("shop").list_collection_names().await.unwrap(), ["kept"]);
+    let first = position(&status["ranges"][0]["from_ts"]);
+    let early = run(&home, &format!("restore --service live --time {},0 --to other", first.t));
+    assert_eq!(early.code, 3, "{}", early.stderr);
+    assert!(early.stderr.contains(&format!("(position {first})")), "{}", early.stderr);
+
+    // Switched off, it stops; what was recorded stays.
+    good(&home, "schedule disable line");
+    eventually("the slicer still runs", || json_of(&home, "daemon status")["services_sliced"].eq(&0).then_some(()));
+    let status = &json_of(&home, "pitr status")[0];
+    assert!(!status["running"].as_bool().unwrap() && !status["ranges"].as_array().unwrap().is_empty(), "{status}");
 }
