@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -309,4 +310,48 @@ async fn an_accident_is_undone_to_the_position_before_it() {
     eventually("the slicer still runs", || json_of(&home, "daemon status")["services_sliced"].eq(&0).then_some(()));
     let status = &json_of(&home, "pitr status")[0];
     assert!(!status["running"].as_bool().unwrap() && !status["ranges"].as_array().unwrap().is_empty(), "{status}");
+    on_another_machine(&home, status);
+}
+
+/// A machine that never saw the schedule finds all of it in the storage.
+fn on_another_machine(home: &Home, status: &Value) {
+    let other = Home::new();
+    let folder = home.dir().join("storage");
+    let oplog = folder.join("live/oplog");
+    let archive = fs::read_dir(&oplog).unwrap().next().unwrap().unwrap().path();
+    // Beside it: something else, and a slice that is none.
+    fs::create_dir(oplog.join("notes")).unwrap();
+    fs::write(oplog.join("notes/x.txt"), "x").unwrap();
+    let damaged = archive.join("0000000007-0000000001_0000000008-0000000001.bson.zst");
+    fs::write(&damaged, "damaged").unwrap();
+    good(&other, &format!("storage add t --type filesystem --path {}", folder.display()));
+    good(&other, "service add live --uri mongodb://127.0.0.1:1");
+    let synced = run(&other, "storage sync t -o json");
+    assert_eq!(synced.code, 1, "{}", synced.stderr);
+    let report = synced.json();
+    assert!(report["unreadable"].to_string().contains("0000000007"), "{report}");
+    assert!(report["slices"]["added"].as_u64().unwrap() >= status["slices"].as_u64().unwrap(), "{report}");
+    let found = &json_of(&other, "pitr status --service live")[0];
+    assert_eq!(found["ranges"][0]["from_ts"], status["ranges"][0]["from_ts"]);
+    assert!(position(&found["ranges"][0]["to_ts"]) >= position(&status["ranges"][0]["to_ts"]), "{found}");
+    assert_eq!((&found["bases"], &found["archive"]), (&status["bases"], &status["archive"]));
+
+    fs::remove_file(damaged).unwrap();
+    let again = json_of(&other, "storage sync t");
+    assert_eq!(json!([again["unreadable"], again["slices"]["missing"]]), json!([[], 0]), "{again}");
+    assert!(again["slices"]["unchanged"].as_u64() >= report["slices"]["added"].as_u64(), "{again}");
+    // What is gone from the storage is forgotten: first one, then the whole archive.
+    let mut slices: Vec<_> = fs::read_dir(&archive).unwrap().map(|e| e.unwrap().path()).collect();
+    slices.retain(|path| path.to_string_lossy().ends_with(".bson.zst"));
+    slices.sort();
+    let aside = home.dir().join("aside");
+    fs::rename(&slices[0], &aside).unwrap();
+    let lost = run(&other, "storage sync t -o json");
+    assert_eq!((lost.code, &lost.json()["slices"]["missing"]), (1, &json!(1)), "{}", lost.stdout);
+    fs::rename(&aside, &slices[0]).unwrap();
+    assert_eq!(json_of(&other, "storage sync t")["slices"]["added"], 1);
+    fs::rename(&oplog, home.dir().join("all")).unwrap();
+    assert!(run(&other, "storage sync t -o json").json()["slices"]["missing"].as_u64() > Some(0));
+    assert_eq!(json_of(&other, "pitr status"), json!([]));
+    fs::rename(home.dir().join("all"), &oplog).unwrap();
 }

@@ -153,7 +153,7 @@ fn a_slice_comes_back_as_it_went_in_and_is_known_once() {
     assert_eq!(store.add_slice("a", &elsewhere, &wanted).unwrap_err().kind(), ErrorKind::NotFound);
 
     // Gone from one storage, for every service; an archive without slices is none.
-    let keys = store.slice_keys("t", &format!("prod/oplog/rs0-{SET}")).unwrap();
+    let keys = store.slice_keys("t", &format!("prod/oplog/rs0-{SET}"), None, 9).unwrap();
     assert_eq!(keys, [wanted.key.as_str()]);
     store.forget_slices("t", &keys).unwrap();
     assert_eq!(store.archives("a").unwrap(), [archive("u")]);

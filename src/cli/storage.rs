@@ -8,7 +8,7 @@ use super::context::Context;
 use super::service::nothing_to_change;
 use super::table::{Column, Pairs, Table};
 use super::tree::group;
-use crate::client::{StorageView, SyncReport};
+use crate::client::{StorageView, SyncReport, SyncedSlices};
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::{STORAGE_FIELDS, storage_fields};
 use crate::domain::storage::TestStep;
@@ -114,7 +114,7 @@ async fn sync(context: &Context, name: &str) -> Result<u8> {
     let report = context.client()?.sync_storage(name).await?;
     context.out.result(&report, || sync_text(&report))?;
     // What another host is just writing is incomplete, and nothing is wrong with that.
-    Ok(u8::from(!report.missing.is_empty() || !report.unreadable.is_empty()))
+    Ok(u8::from(!report.missing.is_empty() || report.slices.missing > 0 || !report.unreadable.is_empty()))
 }
 
 fn sync_text(report: &SyncReport) -> String {
@@ -132,6 +132,13 @@ fn sync_text(report: &SyncReport) -> String {
         }
     }
     text.push_str(&format!("{} known before and unchanged\n", count(report.unchanged)));
+    let slices = &report.slices;
+    if *slices != SyncedSlices::default() {
+        let (added, missing, unchanged) = (count(slices.added), count(slices.missing), count(slices.unchanged));
+        text.push_str(&format!(
+            "slices of the oplog: {added} added, {missing} no longer in the storage, {unchanged} unchanged\n"
+        ));
+    }
     text
 }
 

@@ -27,6 +27,7 @@ mod schedules;
 mod services;
 mod storages;
 mod sync;
+mod sync_slices;
 mod timeline;
 
 pub use notifications::Told;
@@ -81,6 +82,15 @@ pub struct SyncReport {
     /// Folders without a manifest (a job elsewhere, or one that died), and manifests that cannot be read, with why.
     pub incomplete: Vec<String>,
     pub unreadable: Vec<String>,
+    pub unchanged: u64,
+    pub slices: SyncedSlices,
+}
+
+/// The same of the recorded oplog, of which there are too many pieces to name each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct SyncedSlices {
+    pub added: u64,
+    pub missing: u64,
     pub unchanged: u64,
 }
 

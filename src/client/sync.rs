@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use tracing::debug;
 
-use super::{Client, SyncReport};
+use super::{Client, SyncReport, SyncedSlices, sync_slices};
 use crate::artifact::layout::BackupRoot;
 use crate::daemon::facts;
 use crate::domain::backup::BackupState;
@@ -42,8 +42,9 @@ impl Client {
             incomplete: Vec::new(),
             unreadable: Vec::new(),
             unchanged: 0,
+            slices: SyncedSlices::default(),
         };
-        let found = find(storage.as_ref()).await?;
+        let (found, archives) = find(storage.as_ref()).await?;
         let mut seen = BTreeSet::new();
         for found in &found {
             seen.insert((found.folder.clone(), found.name.clone()));
@@ -56,6 +57,7 @@ impl Client {
                 report.missing.push(backup.name);
             }
         }
+        self.sync_slices(storage.as_ref(), name, &archives, &mut report).await?;
         Ok(report)
     }
 
@@ -122,9 +124,10 @@ impl Client {
     }
 }
 
-/// Every `<folder>/backups/<name>` that holds a manifest or an attempt, without listing any parts.
-async fn find(storage: &dyn Storage) -> Result<Vec<Found>> {
-    let mut found = Vec::new();
+/// Every `<folder>/backups/<name>` that holds a manifest or an attempt, without listing any parts, and every
+/// `<folder>/oplog/<replica set>-<its id>`.
+async fn find(storage: &dyn Storage) -> Result<(Vec<Found>, Vec<Key>)> {
+    let (mut found, mut archives) = (Vec::new(), Vec::new());
     let mut listings = 0;
     // Folders to look into, and whether their children are backups.
     let mut open: Vec<(String, bool, usize)> = vec![(String::new(), false, 0)];
@@ -143,13 +146,17 @@ async fn find(storage: &dyn Storage) -> Result<Vec<Found>> {
         for name in names {
             let below = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
             // A name that is no key belongs to somebody else.
-            if Key::new(below.clone()).is_ok() && depth < MAX_DEPTH {
+            let Ok(key) = Key::new(below.clone()) else { continue };
+            if sync_slices::is_archive(&key) {
+                archives.push(key);
+            } else if depth < MAX_DEPTH {
                 open.push((below, name == "backups", depth + 1));
             }
         }
     }
     found.sort_by(|a, b| (&a.folder, &a.name).cmp(&(&b.folder, &b.name)));
-    Ok(found)
+    archives.sort();
+    Ok((found, archives))
 }
 
 /// The children of a folder called `backups`: a backup each, or a folder of a person who called it so.

@@ -136,15 +136,29 @@ impl Store {
         })
     }
 
-    /// The keys below `prefix` (the folder of an archive) that are known in `storage`, for any service.
-    pub fn slice_keys(&self, storage: &str, prefix: &str) -> Result<Vec<String>> {
+    /// The keys below `prefix` (the folder of an archive) that are known in `storage`, for any service: in order, those
+    /// after `after`, so many at most.
+    pub fn slice_keys(&self, storage: &str, prefix: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>> {
+        let after = after.map(split).transpose()?.map_or("", |(_, name)| name);
         self.read(|c| {
             let mut statement = c.prepare_cached(
-                "SELECT DISTINCT s.name FROM slices s JOIN archives a ON a.id = s.archive
-                 WHERE a.storage = ?1 AND a.prefix = ?2 ORDER BY s.name",
+                "SELECT DISTINCT s.name FROM archives a JOIN slices s ON s.archive = a.id
+                 WHERE a.storage = ?1 AND a.prefix = ?2 AND s.name > ?3 ORDER BY s.name LIMIT ?4",
             )?;
-            let rows =
-                statement.query_map([storage, prefix], |r| Ok(format!("{prefix}/{}", r.get::<_, String>(0)?)))?;
+            let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+            let rows = statement.query_map(params![storage, prefix, after, limit], |r| {
+                Ok(format!("{prefix}/{}", r.get::<_, String>(0)?))
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// The folders of archives that are known in `storage`.
+    pub fn archive_folders(&self, storage: &str) -> Result<Vec<String>> {
+        self.read(|c| {
+            let mut statement =
+                c.prepare_cached("SELECT DISTINCT prefix FROM archives WHERE storage = ?1 ORDER BY prefix")?;
+            let rows = statement.query_map([storage], |r| r.get(0))?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
     }

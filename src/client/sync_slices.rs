@@ -1,0 +1,233 @@
+//! `storage sync` of the recorded oplog: what the names and the first bytes of slices tell is put into the catalogue.
+//!
+//! Listing and catalogue are walked side by side, both in the order of the names, so that memory does not grow with the
+//! number of slices. Slices that are known are not read again.
+
+use std::collections::BTreeMap;
+use std::iter::Peekable;
+use std::vec::IntoIter;
+
+use futures_util::{StreamExt, TryStreamExt};
+
+use super::{Client, SyncReport};
+use crate::artifact::slice;
+use crate::domain::key::Key;
+use crate::domain::pitr::{Archive, Slice};
+use crate::domain::text::escape;
+use crate::engine::pitr::read_header;
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{ObjectInfo, Storage};
+use crate::store::Store;
+
+/// Slices whose descriptions are read at once.
+const AT_ONCE: usize = 16;
+/// Slices that are put into the catalogue, or read from it, in one go.
+const BATCH: usize = 1000;
+
+/// Whether `folder` is called as the folder of an archive is: `.../oplog/<replica set>-<its id>`.
+pub(super) fn is_archive(folder: &Key) -> bool {
+    let mut parts = folder.as_str().rsplit('/');
+    let id = parts.next().and_then(|name| name.rsplit_once('-')).map(|(_, id)| id);
+    id.is_some_and(|id| id.len() == 24 && id.bytes().all(|b| b.is_ascii_hexdigit())) && parts.next() == Some("oplog")
+}
+
+/// What a slice says of itself, or why it cannot be read.
+enum Read {
+    Slice(String, Archive, Box<Slice>),
+    Unreadable(String),
+    /// Deleted between the listing and now.
+    Gone,
+}
+
+impl Client {
+    /// Brings the catalogue of slices of a storage up to date with the archives that were found in it.
+    pub(super) async fn sync_slices(
+        &self,
+        storage: &dyn Storage,
+        name: &str,
+        archives: &[Key],
+        report: &mut SyncReport,
+    ) -> Result<()> {
+        for folder in archives {
+            self.sync_archive(storage, name, folder, report).await?;
+        }
+        for folder in self.store.archive_folders(name)? {
+            if archives.iter().all(|found| found.as_str() != folder) {
+                let mut known = Known::new(&self.store, name, &folder);
+                while let Some(key) = known.next()? {
+                    known.missing(key)?;
+                }
+                report.slices.missing += known.end()?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn sync_archive(
+        &self,
+        storage: &dyn Storage,
+        name: &str,
+        folder: &Key,
+        report: &mut SyncReport,
+    ) -> Result<()> {
+        let mut known = Known::new(&self.store, name, folder.as_str());
+        let mut waiting = known.next()?;
+        let mut new = Vec::new();
+        let mut listing = storage.list(Some(folder)).await?;
+        while let Some(object) = listing.try_next().await? {
+            let own = object.key.as_str().strip_prefix(folder.as_str()).is_some_and(|rest| !rest[1..].contains('/'));
+            if !own || slice::positions(object.key.file_name()).is_none() {
+                continue;
+            }
+            while let Some(key) = waiting.take_if(|key| key.as_str() < object.key.as_str()) {
+                known.missing(key)?;
+                waiting = known.next()?;
+            }
+            if waiting.as_deref() == Some(object.key.as_str()) {
+                report.slices.unchanged += 1;
+                waiting = known.next()?;
+                continue;
+            }
+            new.push(object);
+            if new.len() >= BATCH {
+                self.read_slices(storage, name, std::mem::take(&mut new), report).await?;
+            }
+        }
+        while let Some(key) = waiting {
+            known.missing(key)?;
+            waiting = known.next()?;
+        }
+        report.slices.missing += known.end()?;
+        self.read_slices(storage, name, new, report).await
+    }
+
+    /// Reads the descriptions of new slices and notes them.
+    async fn read_slices(
+        &self,
+        storage: &dyn Storage,
+        name: &str,
+        objects: Vec<ObjectInfo>,
+        report: &mut SyncReport,
+    ) -> Result<()> {
+        let mut reads = futures_util::stream::iter(objects).map(|object| read(storage, name, object)).buffered(AT_ONCE);
+        let mut found: BTreeMap<(String, Archive), Vec<Slice>> = BTreeMap::new();
+        while let Some(read) = reads.try_next().await? {
+            match read {
+                Read::Slice(service, archive, slice) => found.entry((service, archive)).or_default().push(*slice),
+                Read::Unreadable(why) => report.unreadable.push(why),
+                Read::Gone => {}
+            }
+        }
+        for ((service, archive), slices) in found {
+            report.slices.added += self.store.add_slices(&service, &archive, &slices)?;
+        }
+        Ok(())
+    }
+}
+
+/// Errors: those that may pass, from which nothing is concluded.
+async fn read(storage: &dyn Storage, name: &str, object: ObjectInfo) -> Result<Read> {
+    let ObjectInfo { key, size } = object;
+    let (header, slice) = match read_header(storage, &key, size).await {
+        Ok(read) => read,
+        Err(e) if e.is_retryable() => return Err(e),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Read::Gone),
+        Err(e) => return Ok(Read::Unreadable(e.full())),
+    };
+    let folder = below(&key).to_owned();
+    let archive = Archive {
+        storage: name.to_owned(),
+        folder,
+        replica_set: header.replica_set,
+        replica_set_id: header.replica_set_id,
+    };
+    let place = slice::key(&archive, header.first_ts, header.last.ts).map_err(|e: Error| e.to_string());
+    if place.as_ref().map(Key::as_str) != Ok(key.as_str()) {
+        return Ok(Read::Unreadable(format!(
+            "{key}: it is not what its name says; move it back to where it was made, or remove it"
+        )));
+    }
+    Ok(Read::Slice(escape(&header.service), archive, Box::new(slice)))
+}
+
+/// The folder that the `oplog` of a slice lies in.
+fn below(key: &Key) -> &str {
+    let mut above = key.as_str().rsplitn(4, '/').skip(3);
+    above.next().unwrap_or("")
+}
+
+/// The slices of one folder as the catalogue knows them, in order, a batch at a time.
+struct Known<'a> {
+    store: &'a Store,
+    storage: &'a str,
+    folder: &'a str,
+    batch: Peekable<IntoIter<String>>,
+    last: Option<String>,
+    gone: Vec<String>,
+    missing: u64,
+}
+
+impl<'a> Known<'a> {
+    fn new(store: &'a Store, storage: &'a str, folder: &'a str) -> Self {
+        Self {
+            store,
+            storage,
+            folder,
+            batch: Vec::new().into_iter().peekable(),
+            last: None,
+            gone: Vec::new(),
+            missing: 0,
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<String>> {
+        if self.batch.peek().is_none() {
+            let more = self.store.slice_keys(self.storage, self.folder, self.last.as_deref(), BATCH)?;
+            self.batch = more.into_iter().peekable();
+        }
+        let next = self.batch.next();
+        self.last.clone_from(&next);
+        Ok(next)
+    }
+
+    /// The storage has it no longer.
+    fn missing(&mut self, key: String) -> Result<()> {
+        self.gone.push(key);
+        if self.gone.len() >= BATCH { self.forget() } else { Ok(()) }
+    }
+
+    fn forget(&mut self) -> Result<()> {
+        self.store.forget_slices(self.storage, &self.gone)?;
+        self.missing += self.gone.len() as u64;
+        self.gone.clear();
+        Ok(())
+    }
+
+    /// How many were missing.
+    fn end(mut self) -> Result<u64> {
+        self.forget()?;
+        Ok(self.missing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archives_are_known_by_their_names() {
+        let id = "0123456789abcdef01234567";
+        let is = |text: String| is_archive(&Key::new(text).unwrap());
+        assert!(is(format!("prod/eu/oplog/rs-0-{id}")) && is(format!("oplog/rs-{id}")));
+        for other in
+            [format!("prod/rs-{id}"), "prod/oplog/rs".into(), format!("oplog/rs-{id}/x"), format!("oplog/{id}")]
+        {
+            assert!(!is(other.clone()), "{other}");
+        }
+        let folder = |text: &str| below(&Key::new(text).unwrap()).to_owned();
+        assert_eq!(
+            [folder("a/b/oplog/rs-1/x"), folder("oplog/rs-1/x"), folder("oplog/oplog/rs-1/x")],
+            ["a/b", "", "oplog"]
+        );
+    }
+}
