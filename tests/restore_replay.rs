@@ -245,3 +245,30 @@ async fn a_capped_collection_whose_bounds_change() {
     put("new", 5..9).await;
     pair.round_trip(recording, "bounds").await;
 }
+
+/// The same `_id` again in a capped collection: what was loaded is the older document.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capped_document_that_is_deleted_and_inserted_again() {
+    let pair = Pair::start().await;
+    let db = pair.from.database("d");
+    for name in ["other", "same", "updated"] {
+        db.run_command(doc! {"create": name, "capped": true, "size": 8192}).await.unwrap();
+        db.collection::<Document>(name).insert_one(doc! {"_id": 0, "n": 0}).await.unwrap();
+    }
+    let mut recording = Recording::begin(&pair.from).await;
+    for name in ["other", "same", "updated"] {
+        db.collection::<Document>(name).insert_one(doc! {"_id": 1, "n": 5}).await.unwrap();
+    }
+    let updated = db.collection::<Document>("updated");
+    updated.update_one(doc! {"_id": 1}, doc! {"$set": {"n": 6}}).await.unwrap();
+    for name in ["other", "same", "updated"] {
+        recording.read("d", name).await;
+    }
+    for (name, n) in [("other", 23), ("same", 5), ("updated", 7)] {
+        let c = db.collection::<Document>(name);
+        c.delete_one(doc! {"_id": 1}).await.unwrap();
+        c.insert_one(doc! {"_id": 2, "n": 1}).await.unwrap();
+        c.insert_one(doc! {"_id": 1, "n": n}).await.unwrap();
+    }
+    pair.round_trip(recording, "again").await;
+}

@@ -14,6 +14,7 @@ use super::changes::Go;
 use super::standing::{Replayed, Standing};
 use super::stored::Stored;
 use super::write::{Applied, Writes};
+use crate::artifact::bson;
 use crate::domain::namespace::Namespace;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
@@ -297,22 +298,50 @@ async fn lane(
     Ok(missed)
 }
 
+/// A document that was loaded.
+#[derive(Debug, Clone)]
+pub(super) struct Loaded {
+    /// See [`document_hash`].
+    pub key: u64,
+    pub document: Vec<u8>,
+}
+
+impl Loaded {
+    /// `None` for a document without an `_id`.
+    pub fn new(uuid: &Uuid, document: Vec<u8>) -> Option<Self> {
+        let key = document_hash(uuid, &bson::get(&document, "_id")?);
+        Some(Self { key, document })
+    }
+}
+
+/// The inserts of one `_id` within the oplog.
+#[derive(Debug, Clone, Copy, Default)]
+struct Inserts {
+    first: Option<Timestamp>,
+    /// The first that stored what was loaded.
+    same: Option<Timestamp>,
+}
+
 /// For each capped collection, the position up to which its inserts need no replaying: that of the last document
 /// loaded, when its insert is in the oplog. An earlier document that is not there has rolled out.
+///
+/// The `_id` may be inserted again after a delete. Then it is the insert of just that document; where that cannot be told
+/// the oldest, for an insert too many finds its document there, and one too few loses it.
 pub(super) async fn inserted_until(
     ctx: &Context,
     stored: &Stored,
     destinations: Destinations,
-    last: BTreeMap<Uuid, u64>,
+    last: BTreeMap<Uuid, Loaded>,
 ) -> Result<Destinations> {
+    let mut destinations = destinations;
     if last.is_empty() {
         return Ok(destinations);
     }
     // What was loaded was inserted before the backup ended.
     let until = stored.manifest.consistent_at_ts;
-    let state = (Transactions::default(), destinations, last);
-    let (_, destinations, _) = stored
-        .for_each_entry(&ctx.cancel, state, move |(transactions, destinations, last), document| {
+    let state = (Transactions::default(), BTreeMap::<Uuid, Inserts>::new(), last);
+    let (_, found, _) = stored
+        .for_each_entry(&ctx.cancel, state, move |(transactions, found, last), document| {
             let entry = Entry::parse(document)?;
             if entry.ts > until {
                 return Ok(Go::Stop);
@@ -322,16 +351,25 @@ pub(super) async fn inserted_until(
                     return Ok(());
                 }
                 let (Some(uuid), Some(id)) = (op.ui, op.id()) else { return Ok(()) };
-                if last.get(&uuid) == Some(&document_hash(&uuid, &id))
-                    && let Some(destination) = destinations.by_uuid.get_mut(&uuid)
+                if let Some(loaded) = last.get(&uuid)
+                    && loaded.key == document_hash(&uuid, &id)
                 {
-                    destination.inserted_until = destination.inserted_until.max(ts);
+                    let inserts = found.entry(uuid).or_default();
+                    inserts.first.get_or_insert(ts);
+                    if loaded.document == op.o {
+                        inserts.same.get_or_insert(ts);
+                    }
                 }
                 Ok(())
             })?;
             Ok(Go::On)
         })
         .await?;
+    for (uuid, inserts) in found {
+        if let (Some(ts), Some(to)) = (inserts.same.or(inserts.first), destinations.by_uuid.get_mut(&uuid)) {
+            to.inserted_until = to.inserted_until.max(ts);
+        }
+    }
     Ok(destinations)
 }
 

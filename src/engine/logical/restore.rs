@@ -11,12 +11,11 @@ use serde::Serialize;
 use super::indexes;
 use super::load::{Filling, load};
 use super::plan::{Draft, Item, What, check_confirmed, draft};
-use super::replay::{Destination, Destinations, inserted_until, replay, resize};
+use super::replay::{Destination, Destinations, Loaded, inserted_until, replay, resize};
 use super::standing::{Replayed, Stage, Standing};
 use super::stored::Stored;
 use super::users::Users;
 use super::write::Writes;
-use crate::artifact::bson;
 use crate::domain::namespace::Namespace;
 use crate::domain::pitr::MarkKind;
 use crate::domain::restore::{LeftOut, PlannedAction, RestorePlan, RestoreRequest};
@@ -26,7 +25,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
 use crate::mongo::oplog::catalogue::is_ttl;
 use crate::mongo::oplog::entry::Uuid;
-use crate::mongo::oplog::key::document_hash;
 use crate::mongo::oplog::note;
 
 /// What a restore did.
@@ -189,13 +187,13 @@ async fn rebound(writes: &Writes, stored: &Stored, item: &Item) -> Result<()> {
     resize(writes, &item.to, &collection.bounds_at(entry.read_from_ts)).await
 }
 
-/// The key of the last document loaded into each capped collection.
-fn last_inserted(collections: &[&Item], last: &[(Namespace, Vec<u8>)]) -> BTreeMap<Uuid, u64> {
+/// The last document loaded into each capped collection.
+fn last_inserted(collections: &[&Item], last: &[(Namespace, Vec<u8>)]) -> BTreeMap<Uuid, Loaded> {
     last.iter()
         .filter_map(|(ns, document)| {
             let item = collections.iter().find(|i| i.to == *ns)?;
             let What::Collection { uuid, .. } = &item.what else { return None };
-            Some((*uuid, document_hash(uuid, &bson::get(document, "_id")?)))
+            Some((*uuid, Loaded::new(uuid, document.clone())?))
         })
         .collect()
 }
@@ -227,7 +225,7 @@ async fn mark(writes: &Writes, kind: MarkKind, what: &str) -> Result<()> {
         "data": note::of(kind, what),
         "writeConcern": {"w": "majority"},
     };
-    let reply = writes.command("admin", "waiting for a majority of the members", note).await?;
+    let reply = writes.note(note).await?;
     match reply.get_document("writeConcernError") {
         Err(_) => Ok(()),
         Ok(e) => Err(Error::new(

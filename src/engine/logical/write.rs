@@ -1,5 +1,7 @@
 //! Commands of a restore that write to the target.
 
+use std::time::Duration;
+
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use tokio_util::sync::CancellationToken;
 
@@ -7,6 +9,7 @@ use crate::artifact::bson;
 use crate::domain::namespace::Namespace;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::error::server_code;
 use crate::mongo::oplog::apply::{Atomic, Batch, Sent};
 use crate::mongo::oplog::entry::OpKind;
 use crate::mongo::{Server, run};
@@ -36,11 +39,33 @@ const SOME_FAILED: i32 = 8;
 /// A whole document cannot replace one whose `_id` is equal, but written otherwise.
 const ID_MISMATCH: i32 = 13596;
 
+const LOCK_FAILED: i32 = 107;
+const NOTE_PAUSE: Duration = Duration::from_millis(200);
+const NOTE_LIMIT: Duration = Duration::from_secs(120);
+
 impl Writes {
     /// Runs a command, `doing` something for a person.
     pub async fn command(&self, db: &str, doing: &str, command: Document) -> Result<Document> {
         let database = self.server.client().database(db);
         self.server.call(&self.cancel, None, doing, async move { database.run_command(command).await }).await
+    }
+
+    /// Writes a note into the oplog. The server tries for its lock a moment only, so that any other command may be in the
+    /// way (seen on 6.0.5 beside a `dropDatabase`): then again.
+    pub async fn note(&self, note: Document) -> Result<Document> {
+        let began = tokio::time::Instant::now();
+        loop {
+            let (database, command) = (self.server.client().database("admin"), note.clone());
+            match run(&self.cancel, None, async move { database.run_command(command).await }).await? {
+                Ok(reply) => return Ok(reply),
+                Err(e) if server_code(&e) == Some(LOCK_FAILED) && began.elapsed() < NOTE_LIMIT => {}
+                Err(e) => return Err(self.server.error("noting the restore in the oplog", &e)),
+            }
+            tokio::select! {
+                () = self.cancel.cancelled() => return Err(Error::cancelled()),
+                () = tokio::time::sleep(NOTE_PAUSE) => {}
+            }
+        }
     }
 
     /// Runs a command that is already BSON.
@@ -66,7 +91,7 @@ impl Writes {
         let outcome = run(&self.cancel, None, async move { database.run_command(command).await }).await?;
         match outcome {
             Ok(_) => Ok(()),
-            Err(e) if crate::mongo::error::server_code(&e) == Some(NAMESPACE_NOT_FOUND) => Ok(()),
+            Err(e) if server_code(&e) == Some(NAMESPACE_NOT_FOUND) => Ok(()),
             Err(e) => Err(self.server.error(&format!("dropping {}", escape(&ns.to_string())), &e)),
         }
     }
@@ -131,7 +156,7 @@ impl Writes {
             Ok(reply) => (Some(reply), None),
             Err(e) => {
                 let reply = e.server_response().and_then(|r| Document::try_from(r).ok());
-                let code = crate::mongo::error::server_code(&e);
+                let code = server_code(&e);
                 (reply, Some((self.server.error("replaying the oplog", &e), code)))
             }
         };

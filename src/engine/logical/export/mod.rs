@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
 use super::plan::{ROLES, USERS};
-use super::replay::{self, Destination, Destinations};
+use super::replay::{self, Destination, Destinations, Loaded};
 use super::stored::{Stored, Survey, is_restorable};
 use super::users::Users;
 use crate::artifact::bson;
@@ -34,7 +34,6 @@ use crate::engine::Context;
 use crate::error::{self, Error, ErrorKind, Result};
 use crate::mongo::oplog::catalogue::Collection;
 use crate::mongo::oplog::entry::Uuid;
-use crate::mongo::oplog::key::document_hash;
 use crate::storage::Storage;
 
 mod changes;
@@ -304,7 +303,7 @@ async fn write(
 struct WrittenItem {
     bytes: u64,
     /// Of a capped collection: which document was read last.
-    last: Option<(Uuid, u64)>,
+    last: Option<(Uuid, Loaded)>,
 }
 
 async fn write_item(
@@ -351,8 +350,8 @@ async fn write_item(
         }
         file.flush().await.map_err(failed)?;
         file.sync_all().await.map_err(failed)?;
-        let id = last.as_deref().and_then(|document| bson::get(document, "_id"));
-        written.last = item.collection.as_ref().zip(id).map(|((uuid, _), id)| (*uuid, document_hash(uuid, &id)));
+        written.last =
+            item.collection.as_ref().zip(last).and_then(|((uuid, _), d)| Some((*uuid, Loaded::new(uuid, d)?)));
     }
     ctx.meter.object_done();
     Ok(written)
@@ -372,7 +371,7 @@ async fn write_changes(
     ctx: &Context,
     stored: &Stored,
     items: &[Item],
-    last: BTreeMap<Uuid, u64>,
+    last: BTreeMap<Uuid, Loaded>,
     target: &Target,
 ) -> Result<changes::Written> {
     ctx.meter.set_phase("write the oplog");
