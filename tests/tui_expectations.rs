@@ -744,6 +744,10 @@ fn every_group_of_keys_is_reachable() {
         keys(&mut model, open);
         seen.extend(model.groups());
     }
+    // Those of the timeline work inside a form only; the help that is asked for there lists them.
+    let mut model = start();
+    keys(&mut model, "j r");
+    seen.extend(model.groups_below());
     assert_eq!(seen.len(), Group::ALL.len());
 }
 

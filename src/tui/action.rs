@@ -14,10 +14,11 @@ pub enum Group {
     Settings,
     Notifications,
     Report,
+    Moment,
 }
 
 impl Group {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Backups,
         Self::Schedules,
         Self::Storage,
@@ -25,6 +26,7 @@ impl Group {
         Self::Settings,
         Self::Notifications,
         Self::Report,
+        Self::Moment,
         Self::List,
         Self::Global,
     ];
@@ -41,6 +43,7 @@ impl Group {
             Self::Settings => "settings",
             Self::Notifications => "notifications",
             Self::Report => "report",
+            Self::Moment => "moment",
         }
     }
 
@@ -56,6 +59,7 @@ impl Group {
             Self::Settings => "Settings",
             Self::Notifications => "Notifications",
             Self::Report => "Reports",
+            Self::Moment => "Timeline of a restore",
         }
     }
 }
@@ -125,6 +129,7 @@ actions! {
 
     AddService "add_service" Services true "add" "Add a service";
     EditService "edit_service" Services true "edit" "Edit the selected service";
+    RestoreService "restore_service" Services true "restore" "Restore the selected service to a point in time";
     CheckService "check_service" Services false "check" "Check the prerequisites of the selected service";
     RemoveService "remove_service" Services true "remove" "Remove the selected service from the list";
     CopyService "copy_service" Services false "copy" "Copy the name of the selected service";
@@ -134,6 +139,20 @@ actions! {
     TestNotification "test_notification" Notifications true "test" "Send a notification as a test, and show what came of it";
 
     CopyRemedy "copy_remedy" Report false "copy remedy" "Copy the first remedy";
+
+    SecondBack "second_back" Moment false "" "One second back";
+    SecondOn "second_on" Moment false "second" "One second on";
+    MinuteBack "minute_back" Moment false "" "One minute back";
+    MinuteOn "minute_on" Moment false "minute" "One minute on";
+    HourBack "hour_back" Moment false "" "One hour back";
+    HourOn "hour_on" Moment false "hour" "One hour on";
+    DayBack "day_back" Moment false "" "One day back";
+    DayOn "day_on" Moment false "day" "One day on";
+    OldestMoment "oldest_moment" Moment false "" "The oldest moment that can be restored";
+    NewestMoment "newest_moment" Moment false "" "The newest moment that can be restored";
+    ZoomIn "zoom_in" Moment false "" "Look nearer at the time around the cursor";
+    ZoomOut "zoom_out" Moment false "zoom" "Look at more of the time around the cursor";
+    OtherZone "other_zone" Moment false "zone" "Times in UTC, or in the zone of the screen";
 
     Open "open" List false "open" "Open the selected row";
     OpenService "open_service" List false "service" "Open the page of the service that this belongs to";

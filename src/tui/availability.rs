@@ -39,7 +39,9 @@ impl Model {
 
     /// The groups that are active below help and messages.
     pub fn groups_below(&self) -> Vec<Group> {
-        self.groups_of(self.layers.iter().rev().find(|l| matches!(l, Layer::Details { .. } | Layer::Report { .. })))
+        let page = self.layers.iter().rev().find(|l| matches!(l, Layer::Details { .. } | Layer::Report { .. }));
+        let timeline = self.layers.iter().any(|l| matches!(l, Layer::Form(f) if f.moment.is_some()));
+        timeline.then_some(Group::Moment).into_iter().chain(self.groups_of(page)).collect()
     }
 
     /// Actions that this session never offers: changes with `--read-only`, creating with backup management off.
@@ -77,6 +79,7 @@ impl Model {
             | Action::CopyStorage => {
                 (!matches!(self.target(), Some(Target::Storage(_)))).then(|| "no storage is selected".into())
             }
+            Action::RestoreService => self.why_no_moment(),
             Action::EditService | Action::CheckService | Action::RemoveService | Action::CopyService => {
                 (!matches!(self.target(), Some(Target::Service(_)))).then(|| "no service is selected".into())
             }
@@ -161,6 +164,12 @@ impl Model {
             return Some("add a service to restore into first (4, then n)".into());
         }
         None
+    }
+
+    fn why_no_moment(&self) -> Option<String> {
+        let Some(Target::Service(name)) = self.target() else { return Some("no service is selected".into()) };
+        let make = "a schedule of the type point in time keeps each change (2, then n)";
+        self.pitr(&name).is_none().then(|| format!("nothing keeps the changes of {name}: {make}"))
     }
 
     /// On an empty list of backups or schedules: what leads to the first one.

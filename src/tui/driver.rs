@@ -275,6 +275,7 @@ async fn read_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: wat
                 services: of.services()?,
                 storages: of.storages()?,
                 schedules: of.schedules()?,
+                pitr: of.pitr_status(None)?,
                 // Settings that cannot be read are told of below; the rest is worth showing all the same.
                 warnings: of.warnings().unwrap_or_default(),
                 backups: Arc::new(of.backups()?),

@@ -4,6 +4,7 @@
 
 use tui_input::{Input, InputRequest};
 
+use super::moment::MomentPane;
 use super::preview::Preview;
 use crate::client::Values;
 use crate::domain::field::{Field, FieldKind};
@@ -21,27 +22,40 @@ pub enum Purpose {
     /// A backup now, or a schedule: the first row decides.
     Create,
     EditSchedule(String),
-    /// Of this backup.
-    Restore(String),
+    Restore(Source),
     /// A dotted key.
     Setting(String),
+}
+
+/// What a restore was begun from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    Backup(String),
+    /// The past of a service.
+    Service(String),
 }
 
 /// One of the words of a choice row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
     pub value: String,
+    /// What stands on the screen, when that is not the value.
+    pub label: Option<&'static str>,
     /// Why it cannot be taken.
     pub disabled: Option<String>,
 }
 
 impl Choice {
     pub fn new(value: impl Into<String>) -> Self {
-        Self { value: value.into(), disabled: None }
+        Self { value: value.into(), label: None, disabled: None }
     }
 
     pub fn disabled(value: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { value: value.into(), disabled: Some(why.into()) }
+        Self { disabled: Some(why.into()), ..Self::new(value) }
+    }
+
+    pub fn words(&self) -> &str {
+        self.label.unwrap_or(&self.value)
     }
 }
 
@@ -156,6 +170,8 @@ pub struct Form {
     pub error: Option<super::msg::Problem>,
     /// What the schedule in it would do.
     pub preview: Option<Box<Preview>>,
+    /// The moment that a restore goes back to.
+    pub moment: Option<Box<MomentPane>>,
 }
 
 /// What a key did to a form.
@@ -182,6 +198,7 @@ impl Form {
             submitting: false,
             error: None,
             preview: None,
+            moment: None,
         };
         form.focus = form.items().first().copied().unwrap_or(Item::Cancel);
         form
@@ -251,7 +268,7 @@ impl Form {
 
     /// Something was typed or picked that Esc would lose.
     pub fn is_dirty(&self) -> bool {
-        self.rows.iter().any(|r| r.touched)
+        self.rows.iter().any(|r| r.touched) || self.moment.as_ref().is_some_and(|m| m.moved)
     }
 
     /// Moves the cursor; the row that is left is checked.

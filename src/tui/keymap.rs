@@ -59,11 +59,11 @@ impl FromStr for Chord {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
-        if let Some((_, code)) = NAMED.iter().find(|(name, _)| *name == text) {
-            return Ok(Self { code: *code, ctrl: false, alt: false });
-        }
         let (rest, ctrl) = text.strip_prefix("Ctrl-").map_or((text, false), |rest| (rest, true));
         let (rest, alt) = rest.strip_prefix("Alt-").map_or((rest, false), |rest| (rest, true));
+        if let Some((_, code)) = NAMED.iter().find(|(name, _)| *name == rest) {
+            return Ok(Self { code: *code, ctrl, alt });
+        }
         let mut chars = rest.chars();
         match (chars.next(), chars.next()) {
             (Some(c), None) => {
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn chords_round_trip() {
-        for text in ["a", "G", "?", "Ctrl-P", "Alt-x", "Enter", "Shift-Tab", "Space", "F1", "PgDn"] {
+        for text in ["a", "G", "?", "Ctrl-P", "Alt-x", "Enter", "Shift-Tab", "Space", "F1", "PgDn", "Ctrl-Left"] {
             assert_eq!(text.parse::<Chord>().unwrap().to_string(), text);
         }
         assert!("Hyper-x".parse::<Chord>().is_err() && "".parse::<Chord>().is_err());

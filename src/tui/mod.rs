@@ -13,6 +13,7 @@ pub mod keymap;
 pub mod layer;
 pub mod list;
 pub mod model;
+pub mod moment;
 pub mod msg;
 pub mod palette;
 mod performing;

@@ -15,6 +15,7 @@ use crate::artifact::manifest::Manifest;
 use crate::client::{DaemonStatus, SyncReport, Told};
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobKind, LogLine};
+use crate::domain::pitr::Status;
 use crate::domain::retention::RetentionPlan;
 use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckReport, ServiceInfo};
@@ -415,6 +416,11 @@ impl Model {
 
     pub fn schedule(&self, name: &str) -> Option<&Schedule> {
         self.data.schedules.iter().find(|s| s.name == name)
+    }
+
+    /// What can be restored to any moment of a service; `None`: nothing keeps its changes.
+    pub fn pitr(&self, service: &str) -> Option<&Status> {
+        self.data.pitr.iter().find(|s| s.service == service)
     }
 
     /// The service that the row or page is about, or belongs to.

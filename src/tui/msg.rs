@@ -10,6 +10,7 @@ use crate::client::{DaemonStatus, DeletePlan, ServiceView, StorageView, SyncRepo
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, LogLine};
 use crate::domain::notification::Channel;
+use crate::domain::pitr::Status;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::retention::RetentionPlan;
 use crate::domain::schedule::Schedule;
@@ -39,6 +40,8 @@ pub struct Snapshot {
     pub services: Vec<ServiceView>,
     pub storages: Vec<StorageView>,
     pub schedules: Vec<Schedule>,
+    /// What can be restored to any moment, of the services that have such a thing.
+    pub pitr: Vec<Status>,
     /// What a person should look at, the most urgent first.
     pub warnings: Vec<Warning>,
     pub backups: Arc<Vec<Backup>>,
@@ -134,6 +137,14 @@ pub enum Reply {
         request: Box<RestoreRequest>,
         result: Result<Box<RestorePlan>, Problem>,
     },
+    /// Operations in so many equal parts of the seconds from `from` to `to`.
+    Operations {
+        service: String,
+        from: u32,
+        to: u32,
+        buckets: usize,
+        result: Result<Vec<u64>, Problem>,
+    },
     Pinned {
         backup: String,
         result: Result<bool, Problem>,
@@ -221,6 +232,13 @@ pub enum Effect {
     Delete {
         backup: String,
         keep_files: bool,
+    },
+    /// Counts operations, for the timeline of a restore.
+    Operations {
+        service: String,
+        from: u32,
+        to: u32,
+        buckets: usize,
     },
     PlanRestore(Box<RestoreRequest>),
     Restore(Box<RestoreRequest>, Box<RestorePlan>),

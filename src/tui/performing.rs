@@ -107,6 +107,11 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             let what = format!("{backup} is not deleted");
             Reply::Queued { what, result: blocking(move || client.delete_backup(&backup, keep_files)).await }
         }
+        Effect::Operations { service, from, to, buckets } => {
+            let of = service.clone();
+            let result = blocking(move || client.pitr_operations(&of, from, to, buckets)).await;
+            Reply::Operations { service, from, to, buckets, result }
+        }
         Effect::PlanRestore(request) => {
             let result = client.plan_restore(&request).await.map(Box::new).map_err(Problem::from);
             Reply::RestorePlanned { request, result }

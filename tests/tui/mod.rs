@@ -11,6 +11,9 @@ use mongokeep::domain::backup::{Backup, BackupState, BackupType, Compression, Mo
 use mongokeep::domain::cron::Cron;
 use mongokeep::domain::fields::SETTING_FIELDS;
 use mongokeep::domain::job::{Job, JobKind, JobState, LogLevel, LogLine, Progress};
+use mongokeep::domain::pitr::{
+    Archive, Base, Mark, MarkKind, PlannedReplay, PointInTime, RecoverableRange, ShownGap, Status, When,
+};
 use mongokeep::domain::retention::Retention;
 use mongokeep::domain::retry::{RetryMode, RetryPolicy};
 use mongokeep::domain::schedule::{LastRun, Schedule};
@@ -168,6 +171,7 @@ pub fn full_snapshot() -> Snapshot {
             storage("s3-eu", "s3", "s3://acme-backups/prod"),
         ],
         schedules: schedules(),
+        pitr: Vec::new(),
         warnings: Vec::new(),
         backups: Arc::new(backups),
         jobs: Arc::new(jobs),
@@ -289,6 +293,123 @@ pub fn look_ahead(model: &mut Model, effects: Vec<Effect>) {
             _ => {}
         }
     }
+}
+
+/// The data with each change of orders-rs kept: two bases, a gap between them, a restore since.
+pub fn pitr_snapshot() -> Snapshot {
+    let mut snapshot = full_snapshot();
+    for schedule in snapshot.schedules.iter_mut().filter(|s| s.name == "nightly-orders") {
+        schedule.backup_type = BackupType::Pitr;
+    }
+    snapshot.pitr = vec![pitr_status()];
+    snapshot
+}
+
+pub fn pitr_status() -> Status {
+    let ts = |at: DateTime<Utc>, i| Timestamp::new(at.timestamp() as u32, i);
+    let second = TimeDelta::seconds(1);
+    let range = |from: DateTime<Utc>, to: DateTime<Utc>| RecoverableRange {
+        from,
+        to: to - second,
+        from_ts: ts(from, 3),
+        to_ts: ts(to, 1),
+    };
+    let base = |name: &str, at| Base { backup: name.into(), consistent_at_ts: ts(at, 3) };
+    let (lost, again) = (ago(1_000), ago(760));
+    Status {
+        service: "orders-rs".into(),
+        ranges: vec![range(ago(2_699), lost), range(ago(719), now() - TimeDelta::seconds(12))],
+        gaps: vec![ShownGap {
+            from: lost,
+            to: again,
+            from_ts: ts(lost, 1),
+            to_ts: ts(again, 1),
+            reason: "the oplog had rolled over before it was read".into(),
+        }],
+        lag_seconds: Some(12),
+        running: true,
+        error: None,
+        hint: None,
+        schedules: vec!["nightly-orders".into()],
+        archive: Some(Archive {
+            storage: "s3-eu".into(),
+            folder: "prod".into(),
+            replica_set: "rs0".into(),
+            replica_set_id: "0".repeat(24),
+        }),
+        bases: vec![base("before-migration", ago(2_699)), base("nightly-20261120", ago(719))],
+        marks: vec![
+            Mark { ts: ts(ago(300), 1), kind: MarkKind::RestoreBegan, text: "nightly-20261120".into() },
+            Mark { ts: ts(ago(298), 1), kind: MarkKind::RestoreEnded, text: "nightly-20261120".into() },
+        ],
+        slices: 2_104,
+        size_bytes: 1_240_000_000,
+    }
+}
+
+/// [`full`] with [`pitr_snapshot`].
+pub fn with_pitr(look: Look, size: (u16, u16)) -> Model {
+    let mut model = full(look, size);
+    update(&mut model, Msg::Snapshot(Box::new(pitr_snapshot())));
+    model
+}
+
+/// The second of the accident: most of all operations are in it.
+pub const ACCIDENT: &str = "2026-11-21T13:41:07Z";
+
+/// Answers the questions for operations that are among `effects`, and those that follow from the answers.
+pub fn count_operations(model: &mut Model, effects: Vec<Effect>) {
+    let accident = ACCIDENT.parse::<DateTime<Utc>>().unwrap().timestamp() as u32;
+    let in_second = |t: u32| match t {
+        t if t == accident => 12_044,
+        // Busier by and by, with quiet moments.
+        t if t.is_multiple_of(7) => 0,
+        t => u64::from(t % 5 + (t / 600) % 9),
+    };
+    for effect in effects {
+        if let Effect::Operations { service, from, to, buckets } = effect {
+            let length = ((to - from) as usize / buckets).max(1);
+            // Wide columns are counted by a sample.
+            let of = |i: usize| {
+                let begin = from + (i * length) as u32;
+                let spike = if (begin..begin + length as u32).contains(&accident) { 12_044 } else { 0 };
+                in_second(begin + 1) * length as u64 + spike
+            };
+            let counts =
+                if buckets == 1 && to == from + 1 { vec![in_second(from)] } else { (0..buckets).map(of).collect() };
+            let more = reply(model, Reply::Operations { service, from, to, buckets, result: Ok(counts) });
+            count_operations(model, more);
+        }
+    }
+}
+
+/// Presses keys, with the operations of the timeline counted.
+pub fn keys_counted(model: &mut Model, chords: &str) {
+    let effects = keys(model, chords);
+    count_operations(model, effects);
+}
+
+/// A plan to go back to a moment.
+pub fn planned_moment() -> Planned {
+    let (mut request, result) = planned();
+    let mut plan = result.unwrap();
+    let until = Timestamp::new(ACCIDENT.parse::<DateTime<Utc>>().unwrap().timestamp() as u32 - 1, u32::MAX);
+    let status = pitr_status();
+    request.backup = String::new();
+    request.point_in_time = Some(PointInTime { service: "orders-rs".into(), when: When::Second(until.t), base: None });
+    plan.consistent_at_ts = Some(until);
+    plan.point_in_time = Some(PlannedReplay {
+        service: "orders-rs".into(),
+        archive: status.archive.unwrap(),
+        until,
+        until_at: until.to_datetime(),
+        base: status.bases[1].clone(),
+        slices: 698,
+        entries: 1_204_311,
+        bytes: 505_000_000,
+        expected_seconds: 245,
+    });
+    (request, Ok(plan))
 }
 
 pub fn daemon(running: bool) -> DaemonStatus {

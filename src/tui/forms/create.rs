@@ -6,6 +6,7 @@
 use chrono::SecondsFormat;
 
 use super::{refresh_choices, row};
+use crate::client::Values;
 use crate::domain::backup::{BackupType, Model as DataModel};
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::{BACKUP_FIELDS, SCHEDULE_FIELDS};
@@ -39,6 +40,10 @@ const FREQUENCY_FIELD: Field = Field::new(
 const OWN_LINE: &str = "other";
 const PRESETS: [(&str, &str); 4] =
     [("hourly", "0 * * * *"), ("daily", "0 2 * * *"), ("weekly", "0 2 * * 0"), ("monthly", "0 2 1 * *")];
+
+/// The word of the type that keeps each change, and the rows that pick a part of a service.
+const PITR: &str = "pitr";
+const PARTS: [&str; 2] = ["include", "exclude"];
 
 /// What the form is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +109,7 @@ pub fn edit_schedule(model: &Model, schedule: &Schedule) -> (Form, Vec<Effect>) 
         }
     }
     form.focus = form.row_at("service").unwrap_or(Item::Submit);
+    fit_type(&mut form);
     // A preset whose line it is stands in the row of proposals.
     let mut effects = changed(model, &mut form, "cron");
     effects.extend(changed(model, &mut form, "service"));
@@ -151,6 +157,12 @@ fn present(schedule: &Schedule, key: &str) -> Option<String> {
 /// The rows of both, in the order in which a person decides.
 fn all_rows() -> Vec<Row> {
     let mut all = vec![row(WHEN_FIELD)];
+    let label = |mut row: Row| {
+        if let Some(choice) = row.choices.iter_mut().find(|c| c.value == PITR) {
+            choice.label = Some("point in time");
+        }
+        row
+    };
     for field in SCHEDULE_FIELDS {
         let shared = BACKUP_FIELDS.iter().any(|f| f.key == field.key);
         let only_if = (!shared).then_some((WHEN, BY_SCHEDULE));
@@ -158,10 +170,44 @@ fn all_rows() -> Vec<Row> {
             all.push(Row { only_if, ..row(FREQUENCY_FIELD) });
             all.push(Row { only_if, ..row(Field { label: "Crontab line", ..*field }) });
         } else {
-            all.push(Row { only_if, ..row(*field) });
+            all.push(Row { only_if, ..label(row(*field)) });
         }
     }
     all
+}
+
+/// Whether the form, as it is, stands for a schedule that keeps each change.
+pub fn is_pitr(form: &Form) -> bool {
+    is_schedule(form) && form.text("type") == PITR
+}
+
+/// What is submitted of a schedule: one that keeps each change takes no part of a service, so an edit has to clear
+/// the rows that say which.
+pub fn schedule_values(form: &Form) -> Values {
+    let mut values = form.values();
+    if matches!(form.purpose, Purpose::EditSchedule(_)) && is_pitr(form) {
+        values.extend(PARTS.map(|key| (key.to_owned(), vec![String::new()])));
+    }
+    values
+}
+
+/// Point in time needs documents, and all of them: what cannot apply is dimmed, with the reason.
+fn fit_type(form: &mut Form) {
+    let physical = form.text("model") == "physical";
+    let rule = SCHEDULE_FIELDS.iter().find(|f| f.key == "type").and_then(|f| (f.check)(PITR).err());
+    if let Some(row) = form.row_mut("type") {
+        if let Some(choice) = row.choices.iter_mut().find(|c| c.value == PITR) {
+            choice.disabled = if physical { Some("PITR needs the logical model".to_owned()) } else { rule };
+        }
+        if physical {
+            row.set("full");
+        }
+    }
+    let whole = is_pitr(form).then(|| "PITR takes the whole service".to_owned());
+    for row in form.rows.iter_mut().filter(|r| PARTS.contains(&r.field.key)) {
+        row.disabled.clone_from(&whole);
+        row.error = None;
+    }
 }
 
 /// What follows from a changed row: defaults of other rows, what must be looked up, what the schedule would do.
@@ -203,20 +249,10 @@ pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
             }
             effects.extend(propose_name(model, form));
         }
-        "model" => {
-            let physical = form.text("model") == "physical";
-            if let Some(row) = form.row_mut("type") {
-                let pitr = SCHEDULE_FIELDS.iter().find(|f| f.key == "type").and_then(|f| (f.check)("pitr").err());
-                let why = if physical { Some("PITR needs the logical model".to_owned()) } else { pitr };
-                if let Some(choice) = row.choices.iter_mut().find(|c| c.value == "pitr") {
-                    choice.disabled = why;
-                }
-                if physical {
-                    row.set("full");
-                }
-            }
-        }
         _ => {}
+    }
+    if [WHEN, "model", "type"].contains(&key) {
+        fit_type(form);
     }
     effects.extend(preview(model, form));
     effects

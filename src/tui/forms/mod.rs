@@ -1,17 +1,21 @@
 //! The forms of this program, made from the described fields and what the model knows.
 
-use super::form::{ADD, Choice, Form, Item, Purpose, Row};
+use super::form::{ADD, Choice, Form, Purpose, Row};
 use super::model::Model;
 use super::msg::Effect;
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::{
-    self, FILESYSTEM_FIELDS, RESTORE_FIELDS, S3_FIELDS, SERVICE_FIELDS, SETTING_FIELDS, STORAGE_FIELDS,
-};
-use crate::domain::restore::RestoreRequest;
+use crate::domain::fields::{self, FILESYSTEM_FIELDS, S3_FIELDS, SERVICE_FIELDS, SETTING_FIELDS, STORAGE_FIELDS};
 
 mod create;
+mod restore;
 
-pub use create::{BY_SCHEDULE, ON_DEMAND, WHEN, When, create, edit_schedule, is_schedule, take_free_slot};
+pub use create::{
+    BY_SCHEDULE, ON_DEMAND, WHEN, When, create, edit_schedule, is_pitr, is_schedule, schedule_values, take_free_slot,
+};
+pub use restore::{
+    MOMENT, TIME, TIMELINE, WHAT, answers, is_to_a_moment, on_timeline, restore_backup, restore_request,
+    restore_service, write_time,
+};
 
 fn rows(fields: &'static [Field]) -> Vec<Row> {
     fields.iter().map(|f| row(*f)).collect()
@@ -70,25 +74,6 @@ fn optional_secret(row: &mut Row) {
     row.field.help = "leave empty to keep the present one";
 }
 
-pub fn restore(model: &Model, backup: &str) -> Option<Form> {
-    let found = model.backup(backup)?;
-    let mut all = rows(RESTORE_FIELDS);
-    for row in &mut all {
-        match row.field.key {
-            "backup" => {
-                row.set(backup);
-                row.disabled = Some(String::new());
-            }
-            "to" => row.set(found.service.clone()),
-            _ => {}
-        }
-    }
-    let mut form = Form::new(Purpose::Restore(backup.to_owned()), all);
-    refresh_choices(model, &mut form);
-    form.focus = form.items().first().copied().unwrap_or(Item::Submit);
-    Some(form)
-}
-
 pub fn setting(model: &Model, key: &str) -> Option<Form> {
     let field = SETTING_FIELDS.iter().find(|f| f.key == key)?;
     let mut row = row(*field);
@@ -115,27 +100,10 @@ pub fn refresh_choices(model: &Model, form: &mut Form) {
 pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
     match form.purpose {
         Purpose::Create | Purpose::EditSchedule(_) => create::changed(model, form, key),
+        Purpose::Restore(_) => {
+            restore::changed(model, form, key);
+            Vec::new()
+        }
         _ => Vec::new(),
     }
-}
-
-/// The request that a filled restore form stands for.
-///
-/// Errors: what cannot be read as a pattern or rename; the field's own check has said so before.
-pub fn restore_request(form: &Form) -> Result<RestoreRequest, String> {
-    let values = form.values();
-    let texts = |key: &str| values.get(key).cloned().unwrap_or_default();
-    let truth = |key: &str| texts(key).first().is_some_and(|t| t == "true");
-    let Purpose::Restore(backup) = &form.purpose else { return Err("this form restores nothing".into()) };
-    Ok(RestoreRequest {
-        backup: backup.clone(),
-        point_in_time: None,
-        to: form.text("to").to_owned(),
-        include: texts("include").iter().map(|t| t.parse()).collect::<Result<_, _>>()?,
-        rename: texts("rename").iter().map(|t| t.parse()).collect::<Result<_, _>>()?,
-        exact: truth("exact"),
-        no_ttl: truth("no_ttl"),
-        users_and_roles: truth("users_and_roles"),
-        safety_backup: truth("safety_backup"),
-    })
 }

@@ -114,8 +114,12 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
 fn act_on(model: &mut Model, action: Action, target: Target) -> Vec<Effect> {
     match (action, target) {
         (Action::Restore, Target::Backup(name)) => {
-            let form = forms::restore(model, &name);
+            let form = forms::restore_backup(model, &name);
             push_form(model, form)
+        }
+        (Action::RestoreService, Target::Service(name)) => {
+            let form = forms::restore_service(model, &name);
+            push_form(model, Some(form))
         }
         (Action::Verify, Target::Backup(name)) => vec![Effect::Verify(name)],
         (Action::DeleteBackup, Target::Backup(name)) => vec![Effect::PlanDelete(name)],

@@ -5,7 +5,7 @@ use tui_input::{Input, InputRequest};
 
 use super::act::{act, back, go, open, push_form};
 use super::asked;
-use crate::tui::action::Action;
+use crate::tui::action::{Action, Group};
 use crate::tui::form::{self, Outcome, Purpose};
 use crate::tui::forms;
 use crate::tui::keymap::Chord;
@@ -21,7 +21,7 @@ pub(super) fn key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     }
     if view::is_too_small(model.size) {
         // Nothing typed blindly may change anything.
-        return match model.keymap.resolve(chord, &[crate::tui::action::Group::Global]) {
+        return match model.keymap.resolve(chord, &[Group::Global]) {
             Some(Action::Quit) if model.layers.is_empty() => act(model, Action::Quit),
             _ => Vec::new(),
         };
@@ -88,6 +88,10 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         model.layers = layers;
         return Vec::new();
     };
+    if moment_key(model, form, chord) {
+        model.layers = layers;
+        return Vec::new();
+    }
     let outcome = form.key(chord);
     let mut effects = Vec::new();
     let mut close = false;
@@ -95,7 +99,7 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     match outcome {
         Outcome::Nothing => {}
         Outcome::Changed(key) => effects = forms::changed(model, form, key),
-        Outcome::Submit => effects = submit(form),
+        Outcome::Submit => effects = submit(model, form),
         Outcome::Close => close = true,
         Outcome::AddOne(key) => add = Some(key),
         Outcome::TakeFreeSlot => effects = forms::take_free_slot(model, form),
@@ -123,8 +127,46 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     }
 }
 
-fn submit(form: &mut form::Form) -> Vec<Effect> {
-    let values = form.values();
+/// Whether the key moved the cursor of a timeline.
+fn moment_key(model: &Model, form: &mut form::Form, chord: Chord) -> bool {
+    if !forms::on_timeline(form) || form.submitting {
+        return false;
+    }
+    let Some(action) = model.keymap.resolve(chord, &[Group::Moment]) else { return false };
+    if let Some(pane) = &mut form.moment
+        && let Some(status) = model.pitr(&pane.service)
+    {
+        pane.act(action, status);
+        // What was typed is no longer meant.
+        if let Some(row) = form.row_mut(forms::TIME) {
+            row.error = None;
+        }
+        forms::write_time(model, form);
+    }
+    true
+}
+
+/// Keeps the moment of an open restore inside what there is, and asks for what its timeline lacks.
+pub(super) fn settle_moment(model: &mut Model) -> Vec<Effect> {
+    let mut layers = std::mem::take(&mut model.layers);
+    let columns = view::moment_columns(model.size);
+    let mut effects = Vec::new();
+    for layer in &mut layers {
+        if let Layer::Form(form) = layer
+            && forms::is_to_a_moment(form)
+            && let Some(pane) = &mut form.moment
+        {
+            let status = model.data.pitr.iter().find(|s| s.service == pane.service);
+            effects.extend(pane.settle(status, columns));
+            forms::write_time(model, form);
+        }
+    }
+    model.layers = layers;
+    effects
+}
+
+fn submit(model: &Model, form: &mut form::Form) -> Vec<Effect> {
+    let values = forms::schedule_values(form);
     form.submitting = true;
     let effect = match &form.purpose {
         Purpose::AddService => Effect::AddService(values),
@@ -135,7 +177,7 @@ fn submit(form: &mut form::Form) -> Vec<Effect> {
         Purpose::Create => Effect::AddSchedule(values),
         Purpose::EditSchedule(name) => Effect::EditSchedule(name.clone(), values),
         Purpose::Setting(key) => Effect::SetSetting(key.clone(), form.text(key).to_owned()),
-        Purpose::Restore(_) => match forms::restore_request(form) {
+        Purpose::Restore(_) => match forms::restore_request(model, form) {
             Ok(request) => Effect::PlanRestore(Box::new(request)),
             Err(why) => {
                 form.fail(crate::tui::msg::Problem {

@@ -6,7 +6,7 @@ use crossterm::event::KeyEventKind;
 use super::form::Purpose;
 use super::model::{LOG_LINES, Layer, Level, Load, Model, Sort};
 use super::msg::{Effect, Msg, Snapshot};
-use super::{forms, view};
+use super::{forms, moment, view};
 
 mod act;
 mod keys;
@@ -74,6 +74,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Reply(reply) => reply::reply(model, *reply),
     };
     settle(model);
+    effects.extend(keys::settle_moment(model));
     effects.extend(model.ask_timeline());
     effects.extend(model.ask_free_slot());
     model.dirty = true;
@@ -125,6 +126,9 @@ fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
         model.tell(Level::Good, "the store can be read again", None);
     }
     announce(model, &snapshot);
+    for status in &mut snapshot.pitr {
+        status.ranges = moment::joined(std::mem::take(&mut status.ranges));
+    }
     model.forget_timeline(&snapshot);
     if let Some(problem) = &snapshot.settings_problem {
         if model.data.settings_problem.as_ref() != Some(problem) {

@@ -102,14 +102,15 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
             model.tell_problem(&format!("{backup} cannot be deleted"), &problem);
         }
         Reply::RestorePlanned { request, result } => {
-            let is = |p: &Purpose| matches!(p, Purpose::Restore(b) if *b == request.backup);
+            let is = |p: &Purpose| forms::answers(p, &request);
             match result {
                 // The form stays below the plan, so that Esc goes back to it with everything in it.
                 Ok(plan) => {
                     let Some(form) = top_form(model, is) else { return Vec::new() };
                     form.submitting = false;
+                    let request = *request;
                     model.layers.push(Layer::Review(Box::new(Review {
-                        request: *request,
+                        request,
                         plan: *plan,
                         typed: Default::default(),
                         scroll: 0,
@@ -118,6 +119,12 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
                     })));
                 }
                 Err(problem) => fail_form(model, is, "the restore was not planned", problem),
+            }
+        }
+        Reply::Operations { service, from, to, buckets, result } => {
+            let form = top_form(model, |p| matches!(p, Purpose::Restore(_)));
+            if let Some(pane) = form.and_then(|f| f.moment.as_mut()).filter(|p| p.service == service) {
+                pane.counted(from, to, buckets, result);
             }
         }
         Reply::Pinned { backup, result: Ok(pinned) } => {

@@ -3,12 +3,13 @@
 use super::act::{ask, push_form};
 use super::reply::{close_form, fail_form, loaded};
 use super::top_form;
+use crate::domain::backup::BackupType;
 use crate::domain::schedule::Schedule;
 use crate::domain::text::escape;
 use crate::tui::action::Action;
 use crate::tui::form::Purpose;
 use crate::tui::forms;
-use crate::tui::model::{Layer, Level, Load, Model, Tab, Target};
+use crate::tui::model::{Layer, Level, Load, Model, Screen, Tab, Target};
 use crate::tui::msg::{Effect, Reply};
 use crate::tui::view;
 
@@ -82,7 +83,11 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
             let what = if edited { "is saved" } else { "is created" };
             let text = format!("schedule {} {what}: {}", schedule.name, next_words(model, &schedule));
             model.tell(Level::Good, text, None);
+            let name = schedule.name.clone();
             know(model, *schedule);
+            if !edited {
+                select(model, &name);
+            }
         }
         Reply::ScheduleSaved { result: Err(problem), .. } => {
             fail_form(model, is_schedule_form, "the schedule was not saved", problem);
@@ -103,14 +108,7 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
             let of = copy.name.clone();
             know(model, *copy);
             // The copy is what a person wants to change next.
-            if let Some(at) =
-                model.list(Tab::Schedules).rows.iter().position(|at| model.row_key(Tab::Schedules, *at) == of)
-                && model.tab() == Tab::Schedules
-                && model.layers.is_empty()
-            {
-                model.list_mut(Tab::Schedules).moved = true;
-                model.select(at);
-            }
+            select(model, &of);
         }
         Reply::ScheduleCopied { name, result: Err(problem) } => {
             model.tell_problem(&format!("schedule {name} is not copied"), &problem);
@@ -145,6 +143,18 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
     Vec::new()
 }
 
+/// Selects what was just made, where its keys are looked for next.
+fn select(model: &mut Model, name: &str) {
+    let at = model.list(Tab::Schedules).rows.iter().position(|at| model.row_key(Tab::Schedules, *at) == name);
+    if let Some(at) = at
+        && model.tab() == Tab::Schedules
+        && model.layers.is_empty()
+    {
+        model.list_mut(Tab::Schedules).moved = true;
+        model.select(at);
+    }
+}
+
 /// Puts a schedule that was just saved into the list, before the store is read again.
 fn know(model: &mut Model, schedule: Schedule) {
     let name = schedule.name.clone();
@@ -164,9 +174,16 @@ fn changed(model: &mut Model) {
     model.timeline.forget();
 }
 
-/// `next 22 Nov 02:00`, or why there is none.
+/// `next 22 Nov 02:00`, or why there is none; while point in time has no base, when it gets one.
 fn next_words(model: &Model, schedule: &Schedule) -> String {
+    let pitr = schedule.enabled && schedule.backup_type == BackupType::Pitr;
+    let has_base = model.pitr(&schedule.service).is_some_and(|s| !s.ranges.is_empty());
     match schedule.next_at {
+        Some(at) if pitr && !has_base => {
+            let run = model.keymap.first(Action::RunSchedule);
+            let place = if model.screen == Screen::Schedules { "" } else { " (on Schedules)" };
+            format!("its first base is due {}; {run}{place} takes one at once", view::when(model, at))
+        }
         Some(at) => format!("next {}", view::when(model, at)),
         None if !schedule.enabled => "it does not run".into(),
         None => "it does not run any more".into(),

@@ -9,7 +9,8 @@ use unicode_width::UnicodeWidthStr;
 use super::text::{fit, spinner, wrap};
 use super::{place_cursor, popup};
 use crate::domain::restore::{CollectionKind, PlannedAction, RestorePlan};
-use crate::domain::text::{count, escape};
+use crate::domain::text::{bytes, count, duration, escape};
+use crate::domain::timestamp::Timestamp;
 use crate::tui::model::{Confirm, Layer, Model, Palette, Review, Then};
 use crate::tui::palette as commands;
 
@@ -62,7 +63,12 @@ const CONFIRMATION: u16 = 5;
 pub fn review(frame: &mut Frame, model: &Model, review: &Review, area: Rect) {
     let theme = &model.theme;
     let (width, height) = review_size(area);
-    let title = format!("Restore {} into {}", escape(&review.plan.backup), escape(&review.plan.to_service));
+    let title = match &review.plan.point_in_time {
+        Some(replay) => {
+            format!("Restore a moment of {} into {}", escape(&replay.service), escape(&review.plan.to_service))
+        }
+        None => format!("Restore {} into {}", escape(&review.plan.backup), escape(&review.plan.to_service)),
+    };
     let inner = popup(frame, model, area, width, height, &title);
     let lines = plan_lines(model, &review.plan, usize::from(inner.width));
     let plan_height = inner.height.saturating_sub(CONFIRMATION);
@@ -104,14 +110,32 @@ pub fn review(frame: &mut Frame, model: &Model, review: &Review, area: Rect) {
     place_cursor(frame, inner.x + cursor, y + 2);
 }
 
+/// A position of the oplog as a person reads it: a whole second has no ordinal.
+fn position(ts: Timestamp) -> String {
+    if ts.i == u32::MAX { "to the end of that second".into() } else { format!("position {ts}") }
+}
+
 fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let mut lines = Vec::new();
     let mut fact = |label: &str, value: String| {
+        let value = fit(&value, width.saturating_sub(14));
         lines.push(Line::from(vec![Span::styled(format!("{label:<14}"), theme.dim), Span::raw(value)]));
     };
-    fact("From", format!("{} of {}", escape(&plan.backup), escape(&plan.from_service)));
-    if let Some(ts) = plan.consistent_at_ts {
+    if let Some(replay) = &plan.point_in_time {
+        let at = super::text::when_exactly(model, replay.until_at);
+        fact("As of", format!("{at}, {}", position(replay.until)));
+        let base = super::text::when_exactly(model, replay.base.consistent_at_ts.to_datetime());
+        fact("Base", format!("{} of {base}", fit(&escape(&replay.base.backup), 40)));
+        let (slices, bytes) = (count(replay.slices), bytes(replay.bytes));
+        let place = escape(&replay.archive.storage);
+        let entries = count(replay.entries);
+        fact("Then", format!("{slices} slices, {bytes}, at most {entries} entries, from {place}"));
+        fact("Takes", format!("about {}", duration(replay.expected_seconds)));
+    } else {
+        fact("From", format!("{} of {}", escape(&plan.backup), escape(&plan.from_service)));
+    }
+    if let Some(ts) = plan.consistent_at_ts.filter(|_| plan.point_in_time.is_none()) {
         fact("As of", format!("{}  ({ts})", super::text::when_exactly(model, ts.to_datetime())));
     }
     let target = format!("{}, MongoDB {}", escape(&plan.to_service), escape(&plan.target_version));

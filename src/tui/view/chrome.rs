@@ -8,10 +8,11 @@ use ratatui::widgets::{Block, Clear, Paragraph};
 use unicode_width::UnicodeWidthStr;
 
 use super::text::{ago, fit, spinner, wrap};
-use super::{Areas, breadcrumb};
+use super::{Areas, breadcrumb, recoverable};
 use crate::domain::job::JobState;
 use crate::domain::text::{bytes, count, escape};
 use crate::tui::action::Action;
+use crate::tui::forms;
 use crate::tui::model::{Layer, Level, Load, Model, Screen, Tab};
 use crate::tui::strip;
 
@@ -155,6 +156,11 @@ pub fn strip_rows(model: &Model, height: u16) -> u16 {
     room.min(model.strip.len() as u16)
 }
 
+/// From this width on the strip shows everything it knows.
+const WIDE_STRIP: u16 = 120;
+/// Columns for what can be restored to any moment, there.
+const MOMENTS: usize = 46;
+
 fn draw_strip(frame: &mut Frame, model: &Model, area: Rect) {
     if area.height == 0 {
         return;
@@ -168,19 +174,34 @@ fn draw_strip(frame: &mut Frame, model: &Model, area: Rect) {
             None => ("no good backup yet".to_owned(), theme.warn),
         };
         let sign = if row.last_failed || row.last_good.is_none() { ("! ", theme.warn) } else { ("✓ ", theme.ok) };
-        let size = row.sizes.iter().rev().flatten().next().map(|n| bytes(*n)).unwrap_or_default();
-        let failed = if row.last_failed { "last failed" } else { "" };
         let more = if hidden > 0 && i + 1 == rows { format!("and {hidden} more") } else { String::new() };
-        let line = Line::from(vec![
+        let mut spans = vec![
             Span::raw(" "),
             Span::styled(sign.0, sign.1),
             Span::styled(format!("{:<18} ", fit(&escape(&row.service), 18)), theme.text),
-            Span::styled(format!("{last:<24} "), style),
-            Span::styled(format!("{:<11}", strip::spark(&row.sizes)), theme.accent),
-            Span::styled(format!("{size:>8}  "), theme.dim),
-            Span::styled(format!("{failed}  "), theme.warn),
-            Span::styled(more, theme.dim),
-        ]);
+        ];
+        let status = model.pitr(&row.service);
+        // Where there is room for one of the two, what can be restored is worth more than how large the backups were.
+        let both = area.width >= WIDE_STRIP;
+        let (moments, sizes) = (status.is_some() || (both && !model.data.pitr.is_empty()), both || status.is_none());
+        let columns = if sizes { 24 } else { 20 };
+        spans.push(Span::styled(format!("{last:<columns$} "), style));
+        if moments {
+            let used: usize = spans.iter().map(|s| s.content.width()).sum();
+            let room = if both { MOMENTS } else { usize::from(area.width).saturating_sub(used + more.width() + 1) };
+            let (text, style) = recoverable::line(model, status, room);
+            let pad = " ".repeat(room.saturating_sub(text.width()) + 1);
+            spans.push(Span::styled(format!("{text}{pad}"), style));
+        }
+        if sizes {
+            let size = row.sizes.iter().rev().flatten().next().map(|n| bytes(*n)).unwrap_or_default();
+            let failed = if row.last_failed { "last failed" } else { "" };
+            spans.push(Span::styled(format!("{:<11}", strip::spark(&row.sizes)), theme.accent));
+            spans.push(Span::styled(format!("{size:>8}  "), theme.dim));
+            spans.push(Span::styled(format!("{failed}  "), theme.warn));
+        }
+        spans.push(Span::styled(more, theme.dim));
+        let line = Line::from(spans);
         frame.render_widget(Paragraph::new(line), Rect { y: area.y + i as u16, height: 1, ..area });
     }
     rule(frame, model, area.bottom() - 1, area.width);
@@ -342,6 +363,7 @@ pub fn plural(n: usize) -> &'static str {
 /// The keys that do something here and now.
 fn keys(frame: &mut Frame, model: &Model, area: Rect) {
     let fixed: Option<&[(&str, &str)]> = match model.layers.last() {
+        Some(Layer::Form(form)) if forms::on_timeline(form) => None,
         Some(Layer::Form(form)) if form.is_typing() => {
             Some(&[("Tab", "next"), ("Shift-Tab", "back"), ("Ctrl-S", "submit"), ("F1", "help"), ("Esc", "close")])
         }
@@ -363,6 +385,7 @@ fn keys(frame: &mut Frame, model: &Model, area: Rect) {
     };
     let pairs: Vec<(String, &str)> = match fixed {
         Some(fixed) => fixed.iter().map(|(key, word)| ((*key).to_owned(), *word)).collect(),
+        None if matches!(model.layers.last(), Some(Layer::Form(_))) => moment_keys(model),
         None => {
             let groups = model.groups();
             let page = matches!(model.layers.last(), Some(l) if l.is_page());
@@ -395,6 +418,22 @@ fn keys(frame: &mut Frame, model: &Model, area: Rect) {
         spans.push(Span::styled(format!(" {word}  "), model.theme.dim));
     }
     frame.render_widget(Paragraph::new(Line::from(spans)), area);
+}
+
+/// The keys of the timeline of a restore, and how the form goes on.
+fn moment_keys(model: &Model) -> Vec<(String, &'static str)> {
+    let pair =
+        |back: Action, on: Action| (format!("{} {}", model.keymap.first(back), model.keymap.first(on)), on.short());
+    vec![
+        pair(Action::SecondBack, Action::SecondOn),
+        pair(Action::MinuteBack, Action::MinuteOn),
+        pair(Action::HourBack, Action::HourOn),
+        pair(Action::ZoomIn, Action::ZoomOut),
+        (model.keymap.first(Action::OtherZone), Action::OtherZone.short()),
+        pair(Action::DayBack, Action::DayOn),
+        ("F1".into(), "help"),
+        ("Esc".into(), "close"),
+    ]
 }
 
 /// The latest messages, in the corner above the status line.

@@ -135,7 +135,7 @@ impl Page<'_> {
             }
             (None, _) => self.fact("Verified", "never"),
         }
-        self.fact("Recoverable", "to the moment it is consistent at; point in time is not built yet");
+        self.recoverable_by(backup);
         match model.manifests.get(&backup.name) {
             Some(Load::Ready(manifest)) => self.manifest(manifest),
             Some(Load::Waiting) => self.text("Reading the manifest…", model.theme.dim),

@@ -9,13 +9,13 @@ use unicode_width::UnicodeWidthStr;
 
 use super::pages::check_sign;
 use super::text::{fit, spinner, wrap};
-use super::{place_cursor, popup, preview};
+use super::{moment, place_cursor, popup, preview};
 use crate::domain::field::FieldKind;
 use crate::domain::fields::NOT_BUILT;
 use crate::domain::service::CheckState;
 use crate::domain::text::{bytes, escape};
-use crate::tui::form::{ADD, Form, Item, Purpose, Row};
-use crate::tui::forms::is_schedule;
+use crate::tui::form::{ADD, Form, Item, Purpose, Row, Source};
+use crate::tui::forms::{TIME, TIMELINE, is_pitr, is_schedule, is_to_a_moment};
 use crate::tui::model::{Load, Model};
 
 /// Columns of the labels: as many as the longest that is shown needs.
@@ -26,15 +26,16 @@ fn label_width(form: &Form) -> usize {
 
 pub fn draw(frame: &mut Frame, model: &Model, form: &Form, area: Rect) {
     let theme = &model.theme;
-    let width = 92.min(area.width.saturating_sub(2));
+    let width =
+        if is_to_a_moment(form) { moment::form_width(area.width) } else { 92.min(area.width.saturating_sub(2)) };
     let inner_width = usize::from(width).saturating_sub(4);
-    let (lines, focus_line, cursor) = body(model, form, inner_width);
+    let Body { lines, focus_line, focus_height, cursor } = body(model, form, inner_width);
     let foot = footer(model, form, inner_width);
     let height = (lines.len() + foot.len() + 3) as u16;
     let inner = popup(frame, model, area, width, height, &title(form));
     let room = usize::from(inner.height).saturating_sub(foot.len() + 1);
     // The row with the cursor is always in the window, with the line below it where its help or error stands.
-    let last = (focus_line + 2).min(lines.len());
+    let last = (focus_line + focus_height.max(2)).min(lines.len());
     let from = last.saturating_sub(room).min(focus_line);
     let cut = lines.len().saturating_sub(from + room);
     let shown: Vec<Line> = lines.into_iter().skip(from).take(room).collect();
@@ -69,7 +70,8 @@ fn title(form: &Form) -> String {
         Purpose::Create if is_schedule(form) => "Create a schedule".into(),
         Purpose::Create => "Create a backup".into(),
         Purpose::EditSchedule(name) => format!("Edit the schedule {}", escape(name)),
-        Purpose::Restore(backup) => format!("Restore {}", escape(backup)),
+        Purpose::Restore(Source::Service(service)) => format!("Restore {} to a point in time", escape(service)),
+        Purpose::Restore(Source::Backup(backup)) => format!("Restore {}", escape(backup)),
         Purpose::Setting(key) => format!("Change {}", escape(key)),
     }
 }
@@ -84,12 +86,19 @@ fn submit_label(form: &Form) -> &'static str {
     }
 }
 
-/// The rows, the line of the row with the cursor, and the column of the text cursor.
-fn body(model: &Model, form: &Form, width: usize) -> (Vec<Line<'static>>, usize, Option<u16>) {
+/// The rows, where the one with the cursor begins and how many lines it has, and the column of the text cursor.
+struct Body {
+    lines: Vec<Line<'static>>,
+    focus_line: usize,
+    focus_height: usize,
+    cursor: Option<u16>,
+}
+
+fn body(model: &Model, form: &Form, width: usize) -> Body {
     let theme = &model.theme;
     let label_width = label_width(form);
     let mut lines = Vec::new();
-    let mut focus_line = 0;
+    let (mut focus_line, mut focus_height) = (0, 1);
     let mut cursor = None;
     let visible = form.visible();
     let (advanced, plain): (Vec<usize>, Vec<usize>) = visible.into_iter().partition(|i| form.rows[*i].field.advanced);
@@ -98,6 +107,17 @@ fn body(model: &Model, form: &Form, width: usize) -> (Vec<Line<'static>>, usize,
         let focused = form.focus == Item::Row(i);
         if focused {
             focus_line = lines.len();
+        }
+        if let Some(pane) = form.moment.as_ref().filter(|_| row.field.key == TIMELINE) {
+            let (bar, below) = moment::lines(model, pane, width.saturating_sub(label_width), width);
+            let mut spans = label_spans(model, form, row, focused);
+            spans.extend(bar);
+            lines.push(Line::from(spans));
+            lines.extend(below);
+            if focused {
+                focus_height = lines.len() - focus_line;
+            }
+            return;
         }
         let (line, at) = row_line(model, form, row, focused, width);
         if focused {
@@ -148,7 +168,7 @@ fn body(model: &Model, form: &Form, width: usize) -> (Vec<Line<'static>>, usize,
     if matches!(form.focus, Item::Cancel | Item::Submit) {
         focus_line = lines.len().saturating_sub(1);
     }
-    (lines, focus_line, cursor)
+    Body { lines, focus_line, focus_height, cursor }
 }
 
 /// What the folded rows hold: `retry manual · compression zstd:1`.
@@ -165,7 +185,8 @@ fn advanced_summary(form: &Form) -> String {
         .join(" · ")
 }
 
-fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) -> (Line<'static>, Option<u16>) {
+/// Mark and label of a row, with the space to its value.
+fn label_spans(model: &Model, form: &Form, row: &Row, focused: bool) -> Vec<Span<'static>> {
     let theme = &model.theme;
     let label_width = label_width(form);
     let label_style = match (focused, row.disabled.is_some()) {
@@ -176,12 +197,18 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
     let mark = if focused { "▸ " } else { "  " };
     let label = fit(row.field.label, label_width.saturating_sub(4));
     let needed = if row.field.required { "*" } else { " " };
-    let mut spans = vec![
+    vec![
         Span::styled(mark, theme.accent),
         Span::styled(label.clone(), label_style),
         Span::styled(needed, theme.warn),
         Span::raw(" ".repeat(label_width.saturating_sub(3 + label.width()))),
-    ];
+    ]
+}
+
+fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) -> (Line<'static>, Option<u16>) {
+    let theme = &model.theme;
+    let label_width = label_width(form);
+    let mut spans = label_spans(model, form, row, focused);
     let room = width.saturating_sub(label_width);
     if row.is_choice() {
         spans.extend(choice_spans(model, row, focused, room));
@@ -189,7 +216,8 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
     }
     let note = match (row.field.key, &form.preview) {
         ("cron", Some(preview)) => preview.words.clone().unwrap_or_default(),
-        _ => note(model, row),
+        (TIME, _) => zone_words(model, form),
+        _ => row.disabled.as_ref().filter(|why| !why.is_empty()).map_or_else(|| note(model, row), |w| format!("← {w}")),
     };
     let field_width = if note.is_empty() { room.min(56) } else { room.min(30) };
     let shown = match row.field.kind {
@@ -218,6 +246,12 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
     }
     let cursor = (label_width + cursor.min(field_width.saturating_sub(1))) as u16;
     (Line::from(spans), (row.disabled.is_none()).then_some(cursor))
+}
+
+/// `Europe/Paris, z: UTC`: the zone in which a time is shown and read.
+fn zone_words(model: &Model, form: &Form) -> String {
+    let Some(pane) = &form.moment else { return String::new() };
+    format!("in {}", pane.zone(model.zone, model.local_zone).name())
 }
 
 fn skip_columns(text: &str, columns: usize) -> String {
@@ -284,7 +318,7 @@ fn choice_spans(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Spa
             (None, true) => taken,
             (None, false) => theme.text,
         };
-        spans.push(Span::styled(format!("{sign} {}", escape(&choice.value)), style));
+        spans.push(Span::styled(format!("{sign} {}", escape(choice.words())), style));
         spans.push(Span::raw("  "));
     }
     if let Some(why) = why {
@@ -413,7 +447,12 @@ pub fn sentence(form: &Form) -> Option<String> {
                 Some(preview) => {
                     let when = preview::when_words(preview)?;
                     let kept = preview::kept_words(form);
-                    Some(format!("{when} {what} {service} is backed up to {storage}{folder}, and {kept}.{retry}"))
+                    Some(if is_pitr(form) {
+                        let each = "each change in between is kept";
+                        format!("{when} {service} is backed up to {storage}{folder}, {each}, and {kept}.{retry}")
+                    } else {
+                        format!("{when} {what} {service} is backed up to {storage}{folder}, and {kept}.{retry}")
+                    })
                 }
             }
         }

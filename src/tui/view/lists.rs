@@ -8,7 +8,7 @@ use ratatui::widgets::{Paragraph, Wrap};
 
 use super::table::{self, Column, left, right};
 use super::text::{age, ago, job_state, row_state, spinner, when};
-use super::{Areas, details, schedules, timeline};
+use super::{Areas, details, recoverable, schedules, timeline};
 use crate::domain::backup::{Backup, BackupType, Model as DataModel};
 use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::job::JobState;
@@ -53,6 +53,7 @@ const SERVICES: &[Column] = &[
     left("STATE", 14, 9),
     left("SERVER", 22, 6),
     left("LAST GOOD", 14, 7),
+    left("RECOVERABLE", 24, 8),
     right("BACKUPS", 7, 5),
     left("CONNECTION", 32, 3).grow(),
 ];
@@ -82,7 +83,7 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
         Tab::Backups => table(frame, &with_countdown(model, BACKUPS), &|at| backup_cells(model, at)),
         Tab::Restores | Tab::Jobs => table(frame, &with_countdown(model, JOBS), &|at| job_cells(model, at)),
         Tab::Storages => table(frame, STORAGES, &|at| storage_cells(model, at)),
-        Tab::Services => table(frame, SERVICES, &|at| service_cells(model, at)),
+        Tab::Services => table(frame, &with_moments(model, SERVICES), &|at| service_cells(model, at)),
         Tab::Schedules => {
             let width = areas.heading.width;
             table(frame, &schedules::columns(width), &|at| schedules::cells(model, at, width));
@@ -114,6 +115,13 @@ fn with_countdown(model: &Model, columns: &[Column]) -> Vec<Column> {
     let counting = model.unfinished().any(|j| j.state == JobState::WaitingRetry);
     let wider = |c: &Column| if counting && c.title == "STATE" { Column { width: 23, ..*c } } else { *c };
     columns.iter().map(wider).collect()
+}
+
+/// The columns, without a claim to room for what can be restored to any moment while nothing can.
+fn with_moments(model: &Model, columns: &[Column]) -> Vec<Column> {
+    let none = model.data.pitr.is_empty();
+    let weaker = |c: &Column| if none && c.title == "RECOVERABLE" { Column { keep: 1, ..*c } } else { *c };
+    columns.iter().map(weaker).collect()
 }
 
 fn backup_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
@@ -234,6 +242,7 @@ fn service_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
         state,
         (server, theme.dim),
         last,
+        recoverable::cell(model, model.pitr(&service.name)),
         (count(service.backups), theme.text),
         (escape(&service.uri), theme.dim),
     ]

@@ -14,8 +14,10 @@ mod chrome;
 mod details;
 mod form;
 mod lists;
+mod moment;
 mod pages;
 mod preview;
+mod recoverable;
 mod schedules;
 mod service;
 mod table;
@@ -24,6 +26,7 @@ mod timeline;
 
 pub use areas::{Areas, Hit, hit, is_too_small};
 pub use boxes::review_overflow;
+pub use moment::columns as moment_columns;
 pub use text::{job_title, when};
 
 /// Draws one frame.

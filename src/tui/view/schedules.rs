@@ -4,6 +4,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::details::Page;
+use super::recoverable;
 use super::table::{Column, left, right};
 use super::text::{age, ago, countdown, fit, job_state, when, when_exactly};
 use crate::domain::backup::{BackupType, Model as DataModel};
@@ -47,7 +48,7 @@ pub fn cells(model: &Model, at: u32, width: u16) -> Vec<(String, Style)> {
         if width < NARROW { sign_only(switch(model, schedule)) } else { switch(model, schedule) },
         (escape(&schedule.name), text),
         (escape(&schedule.service), theme.dim),
-        (what(schedule), theme.dim),
+        what_and_how(model, schedule),
         (escape(model.when.get(at as usize).map_or("", String::as_str)), text),
         next(model, schedule),
         last(model, schedule),
@@ -73,6 +74,20 @@ pub fn what(schedule: &Schedule) -> String {
     format!("{model} {backup_type}")
 }
 
+/// Whether its runs are bases between which each change is kept.
+fn keeps_each_change(schedule: &Schedule) -> bool {
+    schedule.backup_type == BackupType::Pitr && schedule.enabled
+}
+
+/// What it makes, and where each change is kept, how that does: `pitr < 1 min`.
+fn what_and_how(model: &Model, schedule: &Schedule) -> (String, Style) {
+    if !keeps_each_change(schedule) {
+        return (what(schedule), model.theme.dim);
+    }
+    let (state, style) = recoverable::state(model, model.pitr(&schedule.service));
+    (format!("pitr {state}"), style)
+}
+
 /// When it runs next, or why it does not.
 fn next(model: &Model, schedule: &Schedule) -> (String, Style) {
     let theme = &model.theme;
@@ -93,7 +108,11 @@ pub fn foot(model: &Model, width: usize) -> Vec<Line<'static>> {
     let Some(schedule) = model.target_schedule() else { return Vec::new() };
     let at = model.data.schedules.iter().position(|s| s.name == schedule.name);
     let words = at.and_then(|i| model.when.get(i)).map_or("", String::as_str);
-    let name = format!("{} backs up {}", escape(&schedule.name), escape(&schedule.service));
+    let mut name = format!("{} backs up {}", escape(&schedule.name), escape(&schedule.service));
+    if keeps_each_change(schedule) {
+        let room = width.saturating_sub(unicode_width::UnicodeWidthStr::width(name.as_str()) + 2);
+        name = format!("{name}: {}", recoverable::line(model, model.pitr(&schedule.service), room).0);
+    }
     let next = schedule.next_at.map_or(String::new(), |at| format!(", next {}", when(model, at)));
     let wrong = schedule.last.as_ref().filter(|l| l.state != JobState::Succeeded).and_then(|l| l.error.as_ref());
     let last = match wrong {
@@ -245,6 +264,10 @@ impl Page<'_> {
             if schedule.folder.is_empty() { String::new() } else { format!(" / {}", escape(&schedule.folder)) };
         self.fact("Storage", format!("{}{folder}", escape(&schedule.storage)));
         self.fact("Model", what(schedule).replace(' ', ", "));
+        if keeps_each_change(schedule) {
+            let (text, style) = recoverable::line(model, model.pitr(&schedule.service), usize::MAX);
+            self.fact_styled("Point in time", Span::styled(text, style));
+        }
         let patterns = |list: &[crate::domain::namespace::Pattern]| {
             list.iter().map(|p| escape(&p.to_string())).collect::<Vec<_>>().join(", ")
         };

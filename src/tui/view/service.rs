@@ -40,6 +40,7 @@ impl Page<'_> {
         for at in own {
             self.schedule_line(at);
         }
+        self.recoverable(name);
         self.recent("Backups", |b| b.service == name);
         self.heading("Connection");
         if server != "-" {

@@ -1,0 +1,171 @@
+//! The form of a restore: a backup, or a moment of a service; into which service, and what of it.
+//!
+//! Both are one form, so that what was chosen about the target stays when a person changes their mind about the source.
+
+use super::{refresh_choices, row};
+use crate::domain::field::{Field, FieldKind};
+use crate::domain::fields::RESTORE_FIELDS;
+use crate::domain::pitr::PointInTime;
+use crate::domain::restore::RestoreRequest;
+use crate::tui::form::{Choice, Form, Item, Purpose, Row, Source};
+use crate::tui::model::Model;
+use crate::tui::moment::{self, MomentPane};
+
+/// The row that decides between the backup and a moment, and its words.
+pub const WHAT: &str = "_what";
+pub const BACKUP: &str = "backup";
+pub const MOMENT: &str = "moment";
+/// The rows of the moment: the cursor on its timeline, and the same as text.
+pub const TIMELINE: &str = "_timeline";
+pub const TIME: &str = "_time";
+
+const WHAT_FIELD: Field =
+    Field::new(WHAT, "What", FieldKind::Choice(&[BACKUP, MOMENT]), "as it was backed up, or as it was at any second");
+// A choice without words: its keys belong to the cursor.
+const TIMELINE_FIELD: Field = Field::new(TIMELINE, "Timeline", FieldKind::Choice(&[]), "");
+const TIME_FIELD: Field = Field::new(
+    TIME,
+    "Time",
+    FieldKind::Text,
+    "2026-11-21 14:02:03, with Z or an offset if need be; T,I of the oplog; or latest",
+)
+.required()
+.check(moment::check);
+
+/// The rows of the target, in the order in which a person decides.
+const TARGET: [&str; 7] = ["to", "include", "rename", "exact", "no_ttl", "users_and_roles", "safety_backup"];
+
+/// To restore a backup, or a moment of the service it belongs to.
+pub fn restore_backup(model: &Model, backup: &str) -> Option<Form> {
+    let service = model.backup(backup)?.service.clone();
+    let mut form = form(Source::Backup(backup.to_owned()), &service);
+    if let Some(row) = form.row_mut(BACKUP) {
+        row.set(backup);
+        row.disabled = Some(String::new());
+    }
+    if let Some(row) = form.row_mut(WHAT) {
+        row.set(BACKUP);
+        if model.pitr(&service).is_none() {
+            let why = "not recorded";
+            row.choices[1] = Choice { label: row.choices[1].label, ..Choice::disabled(MOMENT, why) };
+            row.disabled = Some(String::new());
+        }
+    }
+    refresh_choices(model, &mut form);
+    form.focus = form.items().first().copied().unwrap_or(Item::Submit);
+    Some(form)
+}
+
+/// To restore a moment of a service.
+pub fn restore_service(model: &Model, service: &str) -> Form {
+    let mut form = form(Source::Service(service.to_owned()), service);
+    form.rows.retain(|r| r.field.key != BACKUP);
+    if let Some(row) = form.row_mut(WHAT) {
+        row.set(MOMENT);
+        row.choices.remove(0);
+        row.disabled = Some(String::new());
+    }
+    refresh_choices(model, &mut form);
+    form.focus = form.row_at(TIMELINE).unwrap_or(Item::Submit);
+    write_time(model, &mut form);
+    form
+}
+
+fn form(source: Source, service: &str) -> Form {
+    let mut what = row(WHAT_FIELD);
+    for (choice, label) in what.choices.iter_mut().zip(["this backup", "point in time"]) {
+        choice.label = Some(label);
+    }
+    let field = |key: &str| RESTORE_FIELDS.iter().find(|f| f.key == key);
+    let mut rows = vec![what];
+    rows.extend(field(BACKUP).map(|f| Row { only_if: Some((WHAT, BACKUP)), ..row(*f) }));
+    rows.push(Row { only_if: Some((WHAT, MOMENT)), ..row(TIMELINE_FIELD) });
+    rows.push(Row { only_if: Some((WHAT, MOMENT)), ..row(TIME_FIELD) });
+    rows.extend(TARGET.iter().filter_map(|key| field(key)).map(|f| row(*f)));
+    let mut form = Form::new(Purpose::Restore(source), rows);
+    if let Some(row) = form.row_mut("to") {
+        row.set(service);
+    }
+    form.moment = Some(Box::new(MomentPane::new(service)));
+    form
+}
+
+/// Whether the form, as it is, stands for a moment.
+pub fn is_to_a_moment(form: &Form) -> bool {
+    matches!(form.purpose, Purpose::Restore(_)) && form.text(WHAT) == MOMENT
+}
+
+/// Whether keys belong to the cursor of the timeline.
+pub fn on_timeline(form: &Form) -> bool {
+    form.focused().is_some_and(|r| r.field.key == TIMELINE)
+}
+
+/// What follows from a changed row.
+pub(super) fn changed(model: &Model, form: &mut Form, key: &str) {
+    match key {
+        // The cursor follows what is typed as soon as it is a time.
+        TIME => {
+            let text = form.text(TIME).to_owned();
+            let Some(pane) = &mut form.moment else { return };
+            let zone = pane.zone(model.zone, model.local_zone);
+            if let (Ok((at, odd)), Some(status)) = (moment::parse(&text, zone), model.pitr(&pane.service)) {
+                pane.go_near(at, odd, &status.ranges);
+            }
+        }
+        WHAT => write_time(model, form),
+        _ => {}
+    }
+}
+
+/// Puts the moment of the cursor into the row of its text, unless that is being typed or wrong.
+pub fn write_time(model: &Model, form: &mut Form) {
+    let typing = form.focused().is_some_and(|r| r.field.key == TIME);
+    let Some(pane) = &form.moment else { return };
+    let text = moment::write(pane.at, pane.zone(model.zone, model.local_zone));
+    if let Some(row) = form.row_mut(TIME).filter(|r| !typing && r.error.is_none() && r.value() != text) {
+        row.set(text);
+    }
+}
+
+/// Whether an answer to `request` is for a form with this purpose.
+pub fn answers(purpose: &Purpose, request: &RestoreRequest) -> bool {
+    let moment_of = request.point_in_time.as_ref().map(|p| p.service.as_str());
+    match purpose {
+        Purpose::Restore(Source::Backup(backup)) => request.backup == *backup || moment_of.is_some(),
+        Purpose::Restore(Source::Service(service)) => moment_of == Some(service.as_str()),
+        _ => false,
+    }
+}
+
+/// The request that a filled restore form stands for.
+///
+/// Errors: what cannot be read as a pattern or rename (the field's own check has said so before), and a service of
+/// which no moment can be restored.
+pub fn restore_request(model: &Model, form: &Form) -> Result<RestoreRequest, String> {
+    let values = form.values();
+    let texts = |key: &str| values.get(key).cloned().unwrap_or_default();
+    let truth = |key: &str| texts(key).first().is_some_and(|t| t == "true");
+    let Purpose::Restore(source) = &form.purpose else { return Err("this form restores nothing".into()) };
+    let point_in_time = match form.moment.as_ref().filter(|_| is_to_a_moment(form)) {
+        Some(pane) if model.pitr(&pane.service).is_none_or(|s| s.ranges.is_empty()) => {
+            return Err(format!("no moment of {} can be restored yet", pane.service));
+        }
+        Some(pane) => Some(PointInTime { service: pane.service.clone(), when: pane.at, base: None }),
+        None => None,
+    };
+    let backup = match source {
+        Source::Backup(backup) if point_in_time.is_none() => backup.clone(),
+        _ => String::new(),
+    };
+    Ok(RestoreRequest {
+        backup,
+        point_in_time,
+        to: form.text("to").to_owned(),
+        include: texts("include").iter().map(|t| t.parse()).collect::<Result<_, _>>()?,
+        rename: texts("rename").iter().map(|t| t.parse()).collect::<Result<_, _>>()?,
+        exact: truth("exact"),
+        no_ttl: truth("no_ttl"),
+        users_and_roles: truth("users_and_roles"),
+        safety_backup: truth("safety_backup"),
+    })
+}

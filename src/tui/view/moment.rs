@@ -1,0 +1,325 @@
+//! The timeline of a restore: everything that can be restored in one line, the time around the cursor as bars of
+//! operations, and what the cursor stands at.
+//!
+//! Cursor, gaps, bases and restores are signs of their own, so that they are seen without colours and in seven bits.
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
+
+use super::recoverable;
+use super::text::{fit, wrap};
+use crate::domain::pitr::{MarkKind, RecoverableRange, Status, When};
+use crate::domain::text::{count, duration, escape};
+use crate::domain::timestamp::Timestamp;
+use crate::tui::model::Model;
+use crate::tui::moment::{self, MomentPane, Note, Odd, View};
+
+/// Columns in front of everything below the first line.
+const INDENT: usize = 4;
+
+/// How wide the form is that holds it, on a terminal of some width.
+pub fn form_width(width: u16) -> u16 {
+    140.min(width.saturating_sub(2))
+}
+
+/// How many columns of time there are, on a terminal of some size.
+pub fn columns((width, _): (u16, u16)) -> u32 {
+    u32::from(form_width(width).saturating_sub(4)).saturating_sub(INDENT as u32).max(1)
+}
+
+/// Rows of the bars.
+fn bar_rows(model: &Model) -> usize {
+    match model.size.1 {
+        ..30 => 2,
+        30..44 => 4,
+        _ => 6,
+    }
+}
+
+/// What a column of a lane shows, the strongest last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Cell {
+    Outside,
+    Covered,
+    Base,
+    Restore,
+    Gap,
+    Cursor,
+}
+
+impl Cell {
+    fn sign(self) -> char {
+        match self {
+            Self::Outside => ' ',
+            Self::Covered => '─',
+            Self::Base => '●',
+            Self::Restore => '↺',
+            Self::Gap => '▒',
+            Self::Cursor => '▲',
+        }
+    }
+
+    fn style(self, model: &Model) -> Style {
+        match self {
+            Self::Outside | Self::Covered => model.theme.dim,
+            Self::Base => model.theme.ok,
+            Self::Restore => model.theme.running,
+            Self::Gap => model.theme.error,
+            Self::Cursor => model.theme.accent,
+        }
+    }
+}
+
+/// A stretch of time on some columns: `at` gives the first second of a column, and of the one after the last.
+fn lane(status: &Status, width: usize, at: impl Fn(usize) -> u32) -> Vec<Cell> {
+    let inside = |from: u32, until: u32, first: u32, last: u32| from <= last && first < until;
+    (0..width)
+        .map(|column| {
+            let (from, until) = (at(column), at(column + 1).max(at(column).saturating_add(1)));
+            let has = |t: u32| (from..until).contains(&t);
+            let lost = |pair: &[RecoverableRange]| {
+                let (after, before) = (pair[0].to_ts.t, pair[1].from_ts.t);
+                after < before && inside(from, until, after, before - 1)
+            };
+            if status.ranges.windows(2).any(lost) {
+                Cell::Gap
+            } else if status.marks.iter().any(|m| has(m.ts.t)) {
+                Cell::Restore
+            } else if status.bases.iter().any(|b| has(b.consistent_at_ts.t)) {
+                Cell::Base
+            } else if status.ranges.iter().any(|r| inside(from, until, r.from_ts.t, r.to_ts.t)) {
+                Cell::Covered
+            } else {
+                Cell::Outside
+            }
+        })
+        .collect()
+}
+
+fn spans(model: &Model, cells: &[Cell]) -> Vec<Span<'static>> {
+    cells
+        .chunk_by(|a, b| a == b)
+        .map(|group| Span::styled(group.iter().map(|c| c.sign()).collect::<String>(), group[0].style(model)))
+        .collect()
+}
+
+/// What stands in the row of the timeline (`room` columns), and the lines below it (`width` columns).
+pub fn lines(model: &Model, pane: &MomentPane, room: usize, width: usize) -> (Vec<Span<'static>>, Vec<Line<'static>>) {
+    let theme = &model.theme;
+    let status = model.pitr(&pane.service);
+    let Some((status, ends)) = status.and_then(|s| Some((s, moment::ends(&s.ranges)?))) else {
+        let why = match status {
+            Some(status) => recoverable::nothing_yet(model, status),
+            None => "nothing keeps the changes of this service".into(),
+        };
+        let mut parts = wrap(&format!("! {why}"), room).into_iter().map(|part| Span::styled(part, theme.warn));
+        let first = parts.next().into_iter().collect();
+        let pad = " ".repeat(width.saturating_sub(room));
+        return (first, parts.map(|part| Line::from(vec![Span::raw(pad.clone()), part])).collect());
+    };
+    let zone = pane.zone(model.zone, model.local_zone);
+    let t = moment::second(&status.ranges, pane.at);
+    let indent = || Span::raw(" ".repeat(INDENT));
+    let mut out: Vec<Line> = bars(model, pane, t).into_iter().map(|row| line(indent(), row)).collect();
+    let view = pane.view;
+    out.push(line(indent(), spans(model, &lane(status, view.columns as usize, |c| view.at(c)))));
+    out.push(line(indent(), pointer(model, pane, status, zone, view.column(t).unwrap_or(0))));
+    out.push(line(indent(), axis(model, pane, zone)));
+    for (text, style) in facts(model, pane, status, zone) {
+        out.extend(
+            wrap(&text, width.saturating_sub(INDENT))
+                .into_iter()
+                .map(|part| Line::from(vec![indent(), Span::styled(part, style)])),
+        );
+    }
+    (overview(model, status, ends, t, zone, room), out)
+}
+
+fn line(first: Span<'static>, rest: Vec<Span<'static>>) -> Line<'static> {
+    Line::from(std::iter::once(first).chain(rest).collect::<Vec<_>>())
+}
+
+/// Everything that can be restored: `20 Nov 02:00 ●──▒▒●───▲ 21 Nov 14:01`.
+fn overview(
+    model: &Model,
+    status: &Status,
+    (first, last): (u32, u32),
+    t: u32,
+    zone: Tz,
+    room: usize,
+) -> Vec<Span<'static>> {
+    let label = |t: u32| time(t).with_timezone(&zone).format("%d %b %H:%M").to_string();
+    let (from, to) = (label(first), label(last));
+    let width = room.saturating_sub(from.width() + to.width() + 2);
+    let span = u64::from(last - first) + 1;
+    let at = |c: usize| first.saturating_add((u64::from(c as u32) * span / width.max(1) as u64) as u32);
+    let mut cells = lane(status, width, at);
+    let cursor = (u64::from(t.saturating_sub(first)) * width as u64 / span) as usize;
+    if let Some(cell) = cells.get_mut(cursor.min(width.saturating_sub(1))) {
+        *cell = Cell::Cursor;
+    }
+    let mut out = vec![Span::styled(format!("{from} "), model.theme.dim)];
+    out.extend(spans(model, &cells));
+    out.push(Span::styled(format!(" {to}"), model.theme.dim));
+    out
+}
+
+fn time(t: u32) -> DateTime<Utc> {
+    Timestamp::new(t, 0).to_datetime()
+}
+
+/// The operations of each column; the column of the cursor goes through.
+fn bars(model: &Model, pane: &MomentPane, t: u32) -> Vec<Vec<Span<'static>>> {
+    const EIGHTHS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let theme = &model.theme;
+    let rows = bar_rows(model);
+    let counts = pane.bars().and_then(Result::ok).unwrap_or_default();
+    let cursor = pane.view.column(t);
+    let sign = |column: usize, below: usize| {
+        let sign = EIGHTHS[height(counts, column, rows * 8).saturating_sub(below * 8).min(8)];
+        if sign == ' ' && cursor == Some(column) { '│' } else { sign }
+    };
+    (0..rows)
+        .rev()
+        .map(|below| {
+            let cells: Vec<(char, bool)> =
+                (0..pane.view.columns as usize).map(|c| (sign(c, below), cursor == Some(c))).collect();
+            let style = |is_cursor| if is_cursor { theme.accent } else { theme.bar_done };
+            let groups = cells.chunk_by(|a, b| a.1 == b.1);
+            groups.map(|g| Span::styled(g.iter().map(|c| c.0).collect::<String>(), style(g[0].1))).collect()
+        })
+        .collect()
+}
+
+/// How high the bar of a column is, of `most` steps: what is there is seen, however little it is.
+fn height(counts: &[u64], column: usize, most: usize) -> usize {
+    let highest = counts.iter().copied().max().unwrap_or(0);
+    let n = counts.get(column).copied().unwrap_or(0);
+    if n == 0 { 0 } else { ((u128::from(n) * most as u128).div_ceil(u128::from(highest.max(1)))) as usize }
+}
+
+/// The cursor, with the moment beside it.
+fn pointer(model: &Model, pane: &MomentPane, status: &Status, zone: Tz, column: usize) -> Vec<Span<'static>> {
+    let exact = moment::exactly(time(moment::second(&status.ranges, pane.at)), zone);
+    let text = match pane.at {
+        When::Second(_) => exact,
+        When::Position(ts) => format!("{exact}, {ts}"),
+        When::Latest => format!("{exact}, the newest change"),
+    };
+    let (sign, words) = (model.theme.accent, model.theme.title);
+    let columns = pane.view.columns as usize;
+    if column + 2 + text.width() <= columns {
+        vec![Span::raw(" ".repeat(column)), Span::styled("▲ ", sign), Span::styled(text, words)]
+    } else {
+        let text = fit(&text, column.saturating_sub(1));
+        let pad = column.saturating_sub(text.width() + 1);
+        vec![Span::raw(" ".repeat(pad)), Span::styled(text, words), Span::styled(" ▲", sign)]
+    }
+}
+
+/// Begin and end of what is drawn, and what a column stands for.
+fn axis(model: &Model, pane: &MomentPane, zone: Tz) -> Vec<Span<'static>> {
+    let theme = &model.theme;
+    let View { from, step, columns } = pane.view;
+    let form = match step {
+        ..60 => "%H:%M:%S",
+        60..86_400 => "%d %b %H:%M",
+        _ => "%d %b %Y",
+    };
+    let label = |t: u32| time(t).with_timezone(&zone).format(form).to_string();
+    let (left, right) = (label(from), label(pane.view.at(columns.saturating_sub(1) as usize)));
+    let room = (columns as usize).saturating_sub(left.width() + right.width());
+    let each = moment::step_words(step);
+    let most = match pane.bars() {
+        Some(Ok(counts)) => {
+            let highest = count(counts.iter().copied().max().unwrap_or(0));
+            let long = format!("a column is {each}, the highest {highest} operations");
+            if long.width() + 2 <= room { long } else { format!("{each} a column, at most {highest}") }
+        }
+        Some(Err(problem)) => format!("not counted: {}", escape(&problem.message)),
+        None => format!("a column is {each}"),
+    };
+    let most = fit(&most, room.saturating_sub(2));
+    let free = room.saturating_sub(most.width());
+    let (before, after) = (" ".repeat(free / 2), " ".repeat(free - free / 2));
+    vec![Span::styled(format!("{left}{before}{most}{after}{right}"), theme.dim)]
+}
+
+/// What the cursor stands at, and what kept it from going further.
+fn facts(model: &Model, pane: &MomentPane, status: &Status, zone: Tz) -> Vec<(String, Style)> {
+    let theme = &model.theme;
+    let t = moment::second(&status.ranges, pane.at);
+    let here = match pane.operations(&status.ranges) {
+        Some(0) => "no operation in this second".to_owned(),
+        Some(1) => "1 operation in this second".to_owned(),
+        Some(n) => format!("{} operations in this second", count(n)),
+        None => "operations in this second: not counted yet".to_owned(),
+    };
+    let mut out = vec![(here, theme.text)];
+    if let Some(base) = moment::base(status, pane.at) {
+        let at = base.consistent_at_ts;
+        let before = duration(u64::from(t.saturating_sub(at.t)));
+        let of = to_the_second(at.t, zone);
+        // A long name must not push out the rest.
+        let name = fit(&escape(&base.backup), 32);
+        out.push((format!("base {name} of {of}, {before} before"), theme.dim));
+    }
+    for mark in status.marks.iter().filter(|m| m.ts.t.abs_diff(t) < pane.view.step.max(1)).take(2) {
+        let what = match mark.kind {
+            MarkKind::RestoreBegan => "a restore began here",
+            MarkKind::RestoreEnded => "a restore ended here",
+        };
+        out.push((format!("↺ {what}: {}", escape(&mark.text)), theme.running));
+    }
+    out.extend(note(pane, status, zone).map(|text| (format!("! {text}"), theme.warn)));
+    match pane.odd {
+        Some(Odd::Twice) => {
+            let text =
+                "! the clock showed that time twice; this is the first, an offset such as +01:00 names the other";
+            out.push((text.into(), theme.warn));
+        }
+        Some(Odd::Never) => {
+            out.push(("! the clock was set forward over that time; it goes on here".into(), theme.warn));
+        }
+        None => {}
+    }
+    out
+}
+
+/// `21 Nov 14:02:03`: the year and the zone stand at the cursor.
+fn to_the_second(t: u32, zone: Tz) -> String {
+    time(t).with_timezone(&zone).format("%d %b %H:%M:%S").to_string()
+}
+
+fn note(pane: &MomentPane, status: &Status, zone: Tz) -> Option<String> {
+    let exact = |t: u32| to_the_second(t, zone);
+    let (first, last) = moment::ends(&status.ranges)?;
+    let touched = moment::touched(&status.ranges, pane.at).map(|(before, after)| Note::Gap { before, after });
+    Some(match pane.note.or(touched)? {
+        Note::Oldest => format!("nothing before {} can be restored: no older base", exact(first)),
+        Note::Newest => format!("nothing after {} is stored yet", exact(last)),
+        Note::Gap { before, after } => {
+            let why = moment::gap(status, before, after)
+                .map_or_else(|| "no base lies in what is stored of it".to_owned(), |gap| escape(&gap.reason));
+            format!("nothing between {} and {} can be restored: {why}", exact(before), exact(after))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_is_seen_beside_much() {
+        let counts = [0, 1, 500, 1_000, u64::MAX];
+        assert_eq!(height(&counts, 0, 16), 0);
+        assert_eq!(height(&counts, 1, 16), 1);
+        assert_eq!(height(&counts, 4, 16), 16);
+        assert_eq!(height(&[10, 5], 1, 16), 8);
+        assert_eq!(height(&[], 3, 16), 0);
+    }
+}

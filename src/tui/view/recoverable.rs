@@ -1,0 +1,231 @@
+//! What can be restored to any moment, in words: for the strip, the lists, and the pages of services and backups.
+//!
+//! Ages and lags are told in minutes: an idle screen is drawn once a minute, and must not claim more than it knows.
+
+use ratatui::style::Style;
+use ratatui::text::Span;
+use unicode_width::UnicodeWidthStr;
+
+use super::chrome::plural;
+use super::details::Page;
+use super::text::{fit, when, when_exactly};
+use crate::domain::backup::{Backup, BackupState};
+use crate::domain::pitr::{RecoverableRange, Status};
+use crate::domain::text::{bytes, count, duration, escape};
+use crate::tui::action::Action;
+use crate::tui::model::Model;
+
+/// From this lag on it is not "now" any more.
+const BEHIND: u64 = 600;
+
+/// Seconds since the newest change that is stored, as of now.
+fn lag(model: &Model, status: &Status) -> Option<u64> {
+    let since = (model.now - model.data.read_at).num_seconds().max(0) as u64;
+    status.lag_seconds.map(|lag| lag.saturating_add(since))
+}
+
+/// `< 1 min`, `3 min`, `2 h 05`.
+fn minutes(seconds: u64) -> String {
+    match seconds {
+        0..60 => "< 1 min".into(),
+        60..6_000 => format!("{} min", seconds / 60),
+        s => duration(s),
+    }
+}
+
+/// Whether somebody wants the oplog followed, and it is not.
+fn is_stopped(status: &Status) -> bool {
+    !status.running && !status.schedules.is_empty()
+}
+
+fn is_behind(model: &Model, status: &Status) -> bool {
+    lag(model, status).is_some_and(|s| s >= BEHIND) && !status.schedules.is_empty()
+}
+
+fn style(model: &Model, status: &Status) -> Style {
+    let theme = &model.theme;
+    if is_stopped(status) || is_behind(model, status) || status.ranges.is_empty() { theme.warn } else { theme.ok }
+}
+
+/// How far back it goes: `6 d`.
+fn reach(model: &Model, status: &Status) -> Option<String> {
+    let oldest = status.ranges.first()?;
+    Some(match (model.now - oldest.from).num_seconds().max(0) {
+        s @ 7_200..172_800 => format!("{} h", s / 3_600),
+        s => duration(s as u64),
+    })
+}
+
+/// `1 gap`, when it is not one range.
+fn gaps(status: &Status) -> Option<String> {
+    let gaps = status.ranges.len().saturating_sub(1);
+    (gaps > 0).then(|| format!("{gaps} gap{}", plural(gaps)))
+}
+
+/// One line about a service: `recoverable 6 d → now (lag < 1 min)`, with less of it where there is less room.
+pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Style) {
+    let Some(status) = status else { return (fit("no point in time", room), model.theme.dim) };
+    let style = style(model, status);
+    if let Some(error) = status.error.as_ref().filter(|_| is_stopped(status)) {
+        return (fit(&format!("not sliced: {}", escape(error)), room), style);
+    }
+    let Some(reach) = reach(model, status) else {
+        let stopped = if is_stopped(status) { ", not sliced" } else { "" };
+        return (fit(&format!("no base yet{stopped}"), room), style);
+    };
+    let lag = lag(model, status).unwrap_or(0);
+    let until = if lag < BEHIND { "now".into() } else { format!("{} ago", minutes(lag)) };
+    let mut notes: Vec<String> = gaps(status).into_iter().collect();
+    if is_stopped(status) {
+        notes.push("not sliced".into());
+    } else if lag < BEHIND {
+        notes.push(format!("lag {}", minutes(lag)));
+    }
+    loop {
+        let all = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
+        let text = format!("recoverable {reach} → {until}{all}");
+        if text.width() <= room || notes.pop().is_none() {
+            return (fit(&text, room), style);
+        }
+    }
+}
+
+/// The cell of a list of services: `6 d, lag < 1 min`.
+pub fn cell(model: &Model, status: Option<&Status>) -> (String, Style) {
+    let Some(status) = status else { return ("-".into(), model.theme.dim) };
+    let style = style(model, status);
+    if is_stopped(status) {
+        return ("! not sliced".into(), style);
+    }
+    let Some(reach) = reach(model, status) else { return ("! no base yet".into(), style) };
+    let gaps = gaps(status).map_or(String::new(), |g| format!(", {g}"));
+    let sign = if is_behind(model, status) { "! " } else { "" };
+    (format!("{sign}{reach}{gaps}, lag {}", minutes(lag(model, status).unwrap_or(0))), style)
+}
+
+/// What a schedule that keeps each change comes to: `< 1 min` of lag, `no base`, `stopped`.
+pub fn state(model: &Model, status: Option<&Status>) -> (String, Style) {
+    let Some(status) = status else { return ("starting".into(), model.theme.dim) };
+    let style = style(model, status);
+    if is_stopped(status) {
+        return ("stopped".into(), style);
+    }
+    if status.ranges.is_empty() {
+        return ("no base".into(), style);
+    }
+    (minutes(lag(model, status).unwrap_or(0)), style)
+}
+
+/// Why nothing can be restored to a moment, and what changes that.
+pub fn nothing_yet(model: &Model, status: &Status) -> String {
+    let next = model
+        .data
+        .schedules
+        .iter()
+        .filter(|s| status.schedules.contains(&s.name))
+        .filter_map(|s| Some((s.next_at?, &s.name)))
+        .min();
+    let run = model.keymap.first(Action::RunSchedule);
+    match (next, status.schedules.first()) {
+        (Some((at, name)), _) => {
+            let name = escape(name);
+            format!("no base yet: the next is due {}; {run} on {name} (2) takes one now", when(model, at))
+        }
+        (None, Some(name)) => format!("no base yet: {run} on {} (2) takes one now", escape(name)),
+        (None, None) => "no base yet, and no schedule that takes one is on".into(),
+    }
+}
+
+/// The range that a whole backup of the service begins, or lies in.
+fn range_of<'a>(model: &'a Model, backup: &Backup) -> Option<&'a RecoverableRange> {
+    let at = backup.consistent_at_ts.filter(|_| backup.state == BackupState::Succeeded)?;
+    let status = model.pitr(&backup.service)?;
+    if !status.bases.iter().any(|b| b.backup == backup.name) {
+        return None;
+    }
+    status.ranges.iter().find(|r| (r.from_ts..=r.to_ts).contains(&at))
+}
+
+impl Page<'_> {
+    /// To which moments a backup leads.
+    pub(super) fn recoverable_by(&mut self, backup: &Backup) {
+        let model = self.model;
+        let Some(range) = range_of(model, backup) else {
+            let only = "to the moment it is consistent at";
+            return self.fact("Recoverable", only);
+        };
+        let from = backup.consistent_at.unwrap_or(range.from);
+        let text = format!("any second from {} to {}", when_exactly(model, from), when_exactly(model, range.to));
+        self.fact_styled("Recoverable", Span::styled(text, model.theme.ok));
+    }
+
+    /// Everything about the point-in-time recovery of a service.
+    pub(super) fn recoverable(&mut self, service: &str) {
+        let model = self.model;
+        let theme = &model.theme;
+        self.heading("Point in time");
+        let Some(status) = model.pitr(service) else {
+            let key = model.keymap.first(Action::CreateSchedule);
+            let text = format!("none: a schedule of that type keeps each change between backups (2, then {key})");
+            return self.text(&text, theme.dim);
+        };
+        for (i, range) in status.ranges.iter().enumerate() {
+            let label = if i == 0 { "Recoverable" } else { "and" };
+            let (from, to) = (when_exactly(model, range.from), when_exactly(model, range.to));
+            let last = i + 1 == status.ranges.len();
+            let lag = lag(model, status).filter(|_| last).map_or(String::new(), |s| format!(", lag {}", minutes(s)));
+            self.fact_styled(label, Span::styled(format!("from {from} to {to}{lag}"), style(model, status)));
+        }
+        if status.ranges.is_empty() {
+            self.fact_styled("Recoverable", Span::styled(format!("! {}", nothing_yet(model, status)), theme.warn));
+        }
+        for gap in &status.gaps {
+            let (from, to) = (when_exactly(model, gap.from), when_exactly(model, gap.to));
+            let text = format!("! {from} to {to}: {}", escape(&gap.reason));
+            self.fact_styled("Gap", Span::styled(text, theme.warn));
+        }
+        self.slicing(status);
+        let place = status.archive.as_ref().map(|a| {
+            let folder = if a.folder.is_empty() { String::new() } else { format!(" / {}", escape(&a.folder)) };
+            format!(" in {}{folder}", escape(&a.storage))
+        });
+        let slices = format!("{} of {}", count(status.slices), bytes(status.size_bytes));
+        self.fact("Slices", format!("{slices}{}", place.unwrap_or_default()));
+        if let Some(newest) = status.bases.last() {
+            let at = when(model, newest.consistent_at_ts.to_datetime());
+            self.fact("Bases", format!("{}, the newest {} of {at}", status.bases.len(), escape(&newest.backup)));
+        }
+        if !status.ranges.is_empty() && !model.look.read_only {
+            let key = model.keymap.first(Action::RestoreService);
+            self.fact("Restore", format!("{key} goes back to any of these moments"));
+        }
+    }
+
+    fn slicing(&mut self, status: &Status) {
+        let model = self.model;
+        let theme = &model.theme;
+        let (text, style) = match (status.running, status.schedules.is_empty()) {
+            (true, _) => ("✓ follows the oplog", theme.ok),
+            (false, true) => ("off: no schedule of that type is on", theme.dim),
+            (false, false) => ("! does not follow the oplog", theme.warn),
+        };
+        self.fact_styled("Slicer", Span::styled(text, style));
+        if let Some(error) = &status.error {
+            self.fact_styled("", Span::styled(escape(error), theme.error));
+        }
+        if let Some(hint) = status.hint.as_ref().filter(|_| status.error.is_some()) {
+            self.fact_styled("What to do", Span::styled(escape(hint), theme.warn));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lags_are_told_in_minutes() {
+        let told = [0, 59, 60, 125, 5_999, 7_500].map(minutes);
+        assert_eq!(told, ["< 1 min", "< 1 min", "1 min", "2 min", "99 min", "2 h 05"]);
+    }
+}

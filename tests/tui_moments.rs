@@ -1,0 +1,482 @@
+//! A restore to a moment on the screen: the timeline and its keys, what is typed, what is said where nothing can be
+//! restored, and what lists and pages tell of it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod tui;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use insta::assert_snapshot;
+use mongokeep::domain::backup::BackupType;
+use mongokeep::domain::pitr::{PointInTime, When};
+use mongokeep::domain::timestamp::Timestamp;
+use mongokeep::error::ErrorKind;
+use mongokeep::tui::form::{Form, Item};
+use mongokeep::tui::model::{Layer, Look, Model, Tab};
+use mongokeep::tui::msg::{Effect, Msg, Problem, Reply, Snapshot};
+use mongokeep::tui::update::update;
+use tui::*;
+
+const SMALL: (u16, u16) = (80, 24);
+const LARGE: (u16, u16) = (160, 50);
+
+/// The form on the timeline of orders-rs, its cursor at the newest change.
+fn on_timeline(look: Look, size: (u16, u16)) -> Model {
+    let mut model = with_pitr(look, size);
+    keys_counted(&mut model, "4 r");
+    model
+}
+
+fn both(name: &str, prepare: impl Fn(&mut Model)) {
+    for (size, suffix) in [(SMALL, "80x24"), (LARGE, "160x50")] {
+        let mut model = with_pitr(Look::default(), size);
+        prepare(&mut model);
+        assert_snapshot!(format!("{name}_{suffix}"), shown(&model));
+    }
+}
+
+fn form(model: &Model) -> &Form {
+    match model.layers.last() {
+        Some(Layer::Form(form)) => form,
+        other => panic!("no form on top: {other:?}"),
+    }
+}
+
+fn at(model: &Model) -> When {
+    form(model).moment.as_ref().unwrap().at
+}
+
+fn to_row(model: &mut Model, key: &str) {
+    for _ in 0..20 {
+        if form(model).focused().is_some_and(|r| r.field.key == key) {
+            return;
+        }
+        keys_counted(model, "Tab");
+    }
+    panic!("{key} cannot be reached");
+}
+
+/// Types a time in the place of the one that is there.
+fn type_time(model: &mut Model, text: &str) {
+    to_row(model, "_time");
+    keys_counted(model, "Ctrl-U Ctrl-K");
+    let effects = type_text(model, text);
+    count_operations(model, effects);
+}
+
+/// The screen as words, without borders and line breaks.
+fn words(model: &Model) -> String {
+    shown(model).replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn second(text: &str) -> u32 {
+    text.parse::<DateTime<Utc>>().unwrap().timestamp() as u32
+}
+
+fn look_again(model: &mut Model, change: impl Fn(&mut Snapshot)) {
+    let mut snapshot = pitr_snapshot();
+    change(&mut snapshot);
+    update(model, Msg::Snapshot(Box::new(snapshot)));
+}
+
+#[test]
+fn the_timeline_shows_what_there_is() {
+    both("timeline_newest", |m| keys_counted(m, "4 r"));
+    // The accident: a spike in the hour, then in the minute.
+    both("timeline_accident", |m| {
+        keys_counted(m, "4 r");
+        type_time(m, "2026-11-21 14:41:06");
+        keys_counted(m, "Shift-Tab + + + +");
+    });
+    both("timeline_whole_window", |m| keys_counted(m, "4 r - - - - - - < <"));
+    both("timeline_at_a_gap", |m| {
+        keys_counted(m, "4 r");
+        type_time(m, "2026-11-21 03:00:00");
+        keys_counted(m, "Shift-Tab < - -");
+    });
+    both("timeline_typed_outside", |m| {
+        keys_counted(m, "4 r");
+        type_time(m, "2026-01-01 00:00:00");
+    });
+    both("timeline_typed_wrong", |m| {
+        keys_counted(m, "4 r");
+        type_time(m, "yesterday");
+        keys(m, "Tab");
+    });
+    both("timeline_empty", |m| {
+        look_again(m, |s| s.pitr[0].ranges.clear());
+        keys_counted(m, "4 r");
+    });
+    both("plan_of_a_moment", |m| {
+        keys_counted(m, "4 r Ctrl-S");
+        let (request, result) = planned_moment();
+        reply(m, Reply::RestorePlanned { request, result });
+    });
+    let ascii = Look { ascii: true, ..Look::default() };
+    let mut model = on_timeline(ascii, SMALL);
+    type_time(&mut model, "2026-11-21 03:00:00");
+    keys_counted(&mut model, "Shift-Tab < - -");
+    assert!(shown(&model).is_ascii());
+    assert_snapshot!("timeline_ascii", shown(&model));
+}
+
+#[test]
+fn lists_and_pages_tell_of_it() {
+    both("services", |m| drop(keys(m, "4")));
+    both("service", |m| drop(keys(m, "4 Enter")));
+    both("strip", |_| {});
+    both("schedules", |m| drop(keys(m, "2 j j t t")));
+    both("schedule", |m| drop(keys(m, "2 j j Enter")));
+    both("base", |m| drop(keys(m, "j Enter")));
+    both("backup_or_moment", |m| keys_counted(m, "j r"));
+    both("create", |m| {
+        let effects = keys(m, "2 n Tab Tab Tab Tab Tab Right");
+        look_ahead(m, effects);
+    });
+}
+
+#[test]
+fn keys_move_the_cursor() {
+    let mut model = on_timeline(Look::default(), SMALL);
+    assert_eq!(at(&model), When::Latest);
+    let newest = second("2026-11-21T14:02:17Z");
+    for (chord, expected) in [
+        ("Left", newest),
+        ("h", newest - 1),
+        (",", newest - 61),
+        ("Right", newest - 60),
+        (".", newest),
+        ("<", newest - 3_600),
+        (">", newest),
+        ("Ctrl-Left", newest - 3_600),
+        ("Ctrl-Right", newest),
+        ("PgUp", newest - 86_400),
+        ("PgDn", newest),
+        ("Home", second("2026-11-19T17:03:30Z")),
+    ] {
+        keys_counted(&mut model, chord);
+        assert_eq!(at(&model), When::Second(expected), "{chord}");
+        let exact = Timestamp::new(expected, 0).to_datetime().with_timezone(&model.zone);
+        let exact = exact.format("%d %b %Y %H:%M:%S CET").to_string();
+        assert!(shown(&model).contains(&exact), "{chord}: {exact} is not in\n{}", shown(&model));
+    }
+    keys_counted(&mut model, "End");
+    assert_eq!(at(&model), When::Latest);
+    keys_counted(&mut model, "Right");
+    assert!(shown(&model).contains("is stored yet"), "{}", shown(&model));
+    // Up, Down and Tab belong to the form.
+    keys_counted(&mut model, "Down");
+    assert_eq!(form(&model).focused().unwrap().field.key, "_time");
+}
+
+#[test]
+fn a_gap_stops_the_cursor_once_and_says_why() {
+    let mut model = on_timeline(Look::default(), LARGE);
+    // Half a minute after the second base, which lies at the end of the gap.
+    type_time(&mut model, "2026-11-21 03:04:00");
+    keys_counted(&mut model, "Shift-Tab ,");
+    assert_eq!(at(&model), When::Second(second("2026-11-21T02:03:30Z")));
+    let text = shown(&model);
+    assert!(text.contains("the oplog had rolled over before it was read"), "{text}");
+    keys_counted(&mut model, ",");
+    assert_eq!(at(&model), When::Second(second("2026-11-20T21:22:29Z")));
+    assert!(shown(&model).contains("rolled over"));
+    keys_counted(&mut model, "Left");
+    assert!(!shown(&model).contains("rolled over"), "{}", shown(&model));
+    // Coming near it by chance says so as well.
+    type_time(&mut model, "2026-11-20 22:22:29");
+    assert!(shown(&model).contains("rolled over"));
+}
+
+#[test]
+fn typed_times_are_read_in_the_zone_that_is_shown() {
+    let mut model = on_timeline(Look::default(), SMALL);
+    for (text, expected) in [
+        ("2026-11-21 14:41:07", When::Second(second(ACCIDENT))),
+        ("2026-11-21T13:41:07Z", When::Second(second(ACCIDENT))),
+        ("1795200000,7", When::Latest),
+        ("latest", When::Latest),
+        ("2026-11-21 14:41", When::Second(second(ACCIDENT) - 7)),
+    ] {
+        type_time(&mut model, text);
+        assert_eq!(form(&model).text("_time"), text, "what is being typed stays as it is");
+        if text.contains(',') {
+            continue;
+        }
+        assert_eq!(at(&model), expected, "{text}");
+    }
+    let position = format!("{},4", second(ACCIDENT));
+    type_time(&mut model, &position);
+    assert_eq!(at(&model), When::Position(Timestamp::new(second(ACCIDENT), 4)));
+    assert!(shown(&model).contains(&position));
+    type_time(&mut model, "2026-11-21 14:41:07");
+    keys_counted(&mut model, "Shift-Tab z");
+    assert_eq!(form(&model).text("_time"), "2026-11-21 13:41:07");
+    assert!(shown(&model).contains("13:41:07 UTC"), "{}", shown(&model));
+    type_time(&mut model, "2026-11-21 13:00:00");
+    assert_eq!(at(&model), When::Second(second("2026-11-21T13:00:00Z")));
+    // The text is put right when it is left.
+    type_time(&mut model, "2027-11-21 13:00:00");
+    keys_counted(&mut model, "Tab");
+    assert_eq!(form(&model).text("_time"), "latest");
+}
+
+#[test]
+fn what_is_no_time_is_said_at_its_row_and_not_submitted() {
+    let mut model = on_timeline(Look::default(), SMALL);
+    type_time(&mut model, "soon");
+    assert_eq!(press(&mut model, "Ctrl-S"), []);
+    assert!(shown(&model).contains("✗ is written 2026-11-21 14:02:03"), "{}", shown(&model));
+    // The cursor takes over from what was typed.
+    keys_counted(&mut model, "Shift-Tab Left");
+    assert_eq!(form(&model).text("_time"), "2026-11-21 15:02:17");
+    assert!(matches!(&press(&mut model, "Ctrl-S")[..], [Effect::PlanRestore(_)]));
+}
+
+#[test]
+fn a_service_is_restored_to_the_moment_of_the_cursor() {
+    let mut model = on_timeline(Look::default(), SMALL);
+    type_time(&mut model, "2026-11-21 14:41:07");
+    keys_counted(&mut model, "Shift-Tab Left");
+    assert_eq!(form(&model).focus, form(&model).row_at("_timeline").unwrap());
+    let effects = press(&mut model, "Ctrl-S");
+    let [Effect::PlanRestore(request)] = &effects[..] else { panic!("{effects:?}") };
+    let moment = PointInTime { service: "orders-rs".into(), when: When::Second(second(ACCIDENT) - 1), base: None };
+    assert_eq!((request.backup.as_str(), request.to.as_str()), ("", "orders-rs"));
+    assert_eq!(request.point_in_time, Some(moment));
+    let (request, result) = planned_moment();
+    reply(&mut model, Reply::RestorePlanned { request: request.clone(), result });
+    let text = shown(&model);
+    for part in ["14:41:06 CET", "nightly-20261120", "698 slices", "1,204,311", "about 4 min", "Type orders-rs"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    type_text(&mut model, "orders-rs");
+    let effects = press(&mut model, "Enter");
+    assert!(
+        matches!(&effects[..], [Effect::Restore(r, p)] if *r == request && p.point_in_time.is_some()),
+        "{effects:?}"
+    );
+    let mut job = job(
+        60,
+        mongokeep::domain::job::JobKind::Restore,
+        "nightly-20261120",
+        mongokeep::domain::job::JobState::Queued,
+        0,
+    );
+    job.service = Some("orders-rs".into());
+    reply(&mut model, Reply::Queued { what: "the restore was not queued".into(), result: Ok(job) });
+    assert!(model.layers.is_empty(), "plan and form are done with");
+}
+
+#[test]
+fn a_plan_that_fails_goes_back_to_the_form() {
+    let mut model = on_timeline(Look::default(), SMALL);
+    press(&mut model, "Ctrl-S");
+    let (request, _) = planned_moment();
+    let problem = Problem { kind: ErrorKind::NotFound, message: "the slice is gone".into(), hint: None };
+    reply(&mut model, Reply::RestorePlanned { request, result: Err(problem) });
+    assert!(shown(&model).contains("the slice is gone"));
+    assert!(matches!(&press(&mut model, "Ctrl-S")[..], [Effect::PlanRestore(_)]));
+}
+
+#[test]
+fn a_backup_or_a_moment_is_one_choice() {
+    let mut model = with_pitr(Look::default(), SMALL);
+    keys_counted(&mut model, "j r");
+    let effects = press(&mut model, "Ctrl-S");
+    assert!(
+        matches!(&effects[..], [Effect::PlanRestore(r)] if r.backup == "nightly-20261120" && r.point_in_time.is_none())
+    );
+    let mut model = with_pitr(Look::default(), SMALL);
+    keys_counted(&mut model, "j r");
+    to_row(&mut model, "exact");
+    keys(&mut model, "Space");
+    to_row(&mut model, "_what");
+    keys_counted(&mut model, "Right Tab");
+    assert!(shown(&model).contains("▲"), "{}", shown(&model));
+    let effects = press(&mut model, "Ctrl-S");
+    let moment = PointInTime { service: "orders-rs".into(), when: When::Latest, base: None };
+    assert!(
+        matches!(&effects[..], [Effect::PlanRestore(r)] if r.backup.is_empty() && r.point_in_time.as_ref() == Some(&moment) && r.exact),
+        "{effects:?}"
+    );
+    // Without slices there is one way only, and the reason stands beside the other.
+    let mut model = full(Look::default(), SMALL);
+    keys(&mut model, "j r");
+    assert!(shown(&model).contains("not recorded"), "{}", shown(&model));
+    assert_ne!(form(&model).focus, form(&model).row_at("_what").unwrap());
+    keys(&mut model, "Esc 4");
+    assert_eq!(press(&mut model, "r"), []);
+    assert!(model.layers.is_empty() && shown(&model).contains("nothing keeps the changes"));
+}
+
+#[test]
+fn retention_and_new_slices_move_what_is_shown() {
+    let mut model = on_timeline(Look::default(), SMALL);
+    type_time(&mut model, "2026-11-20 18:00:00");
+    keys_counted(&mut model, "Tab");
+    look_again(&mut model, |s| {
+        s.pitr[0].ranges.remove(0);
+    });
+    assert_eq!(at(&model), When::Second(second("2026-11-21T02:03:30Z")));
+    assert_eq!(form(&model).text("_time"), "2026-11-21 03:03:30");
+    assert!(shown(&model).contains("no older base"), "{}", shown(&model));
+    // All of it goes: the form stays, and says why it can do nothing.
+    look_again(&mut model, |s| s.pitr.clear());
+    assert_eq!(press(&mut model, "Ctrl-S"), []);
+    assert!(shown(&model).contains("no moment of orders-rs can be restored yet"), "{}", shown(&model));
+}
+
+#[test]
+fn any_size_and_long_names_are_drawn() {
+    let long = "a-name-of-a-hundred-characters-".repeat(4)[..100].to_owned();
+    for look in [Look::default(), Look { ascii: true, no_color: true, ..Look::default() }] {
+        let mut model = on_timeline(look, SMALL);
+        look_again(&mut model, |s| {
+            for base in &mut s.pitr[0].bases {
+                base.backup.clone_from(&long);
+            }
+            s.pitr[0].gaps[0].reason = format!("{} \u{1b}[2J", "why ".repeat(60));
+            s.pitr[0].marks[0].text = long.repeat(3);
+        });
+        type_time(&mut model, "2026-11-21 03:03:31");
+        keys_counted(&mut model, "Shift-Tab , - - - - - - + +");
+        for width in (1..200).step_by(7) {
+            for height in (1..70).step_by(5) {
+                let effects = update(&mut model, Msg::Resize(width, height));
+                count_operations(&mut model, effects);
+                let text = shown(&model);
+                assert!(!text.contains('\u{1b}'));
+                assert!(!look.ascii || text.is_ascii());
+            }
+        }
+        update(&mut model, Msg::Resize(80, 24));
+        assert!(shown(&model).contains('…') || look.ascii);
+    }
+}
+
+#[test]
+fn the_cursor_is_seen_without_colours() {
+    let look = Look { no_color: true, ascii: true, ..Look::default() };
+    let mut model = on_timeline(look, SMALL);
+    let text = shown(&model);
+    assert!(text.lines().filter(|l| l.contains('^')).count() >= 2, "in the overview, and below the bars:\n{text}");
+    assert!(text.contains('%') && text.contains('*') && text.contains('R'), "gap, base and restore:\n{text}");
+    keys_counted(&mut model, "< <");
+    assert_ne!(shown(&model), text);
+}
+
+#[test]
+fn the_keys_of_the_timeline_are_told() {
+    let mut model = on_timeline(Look::default(), LARGE);
+    let last = shown(&model).lines().last().unwrap().to_owned();
+    for part in ["Left Right second", ", . minute", "< > hour", "PgUp PgDn day", "+ - zoom", "z zone", "F1 help"] {
+        assert!(last.contains(part), "{part}: {last}");
+    }
+    press(&mut model, "F1");
+    let text = shown(&model);
+    let heading = text.lines().find(|l| l.contains("Timeline of a restore")).unwrap();
+    assert!(!heading.contains("on other screens"), "{heading}");
+    // Its own keys scroll the help.
+    keys(&mut model, "PgDn G g");
+    keys(&mut model, "Esc");
+    assert_eq!(at(&model), When::Latest);
+}
+
+#[test]
+fn esc_asks_only_when_the_cursor_was_moved() {
+    let mut model = on_timeline(Look::default(), SMALL);
+    press(&mut model, "Esc");
+    assert!(model.layers.is_empty());
+    keys_counted(&mut model, "r Left Esc");
+    assert!(matches!(model.layers.last(), Some(Layer::Confirm(_))));
+}
+
+#[test]
+fn lag_and_trouble_are_words() {
+    let strip = |change: &dyn Fn(&mut Snapshot)| {
+        let mut model = with_pitr(Look::default(), SMALL);
+        look_again(&mut model, change);
+        shown(&model).lines().find(|l| l.contains("orders-rs") && l.contains("last good")).unwrap().to_owned()
+    };
+    assert!(strip(&|_| {}).contains("recoverable 44 h → now (1 gap)"), "{}", strip(&|_| {}));
+    let late = strip(&|s| {
+        s.pitr[0].lag_seconds = Some(190);
+        s.pitr[0].ranges.remove(0);
+    });
+    assert!(late.contains("recoverable 11 h → now (lag 3 min)"), "{late}");
+    assert!(strip(&|s| s.pitr[0].lag_seconds = Some(7_500)).contains("→ 2 h 05 ago"));
+    let stopped = strip(&|s| {
+        s.pitr[0].running = false;
+        s.pitr[0].error = Some("access denied".into());
+    });
+    assert!(stopped.contains("not sliced: access denied"), "{stopped}");
+    assert!(strip(&|s| s.pitr[0].ranges.clear()).contains("no base yet"));
+}
+
+#[test]
+fn the_passing_of_seconds_draws_nothing() {
+    let mut model = with_pitr(Look::default(), LARGE);
+    look_again(&mut model, |s| s.jobs = Default::default());
+    for second in 0..29 {
+        model.dirty = false;
+        update(&mut model, Msg::Clock(now() + TimeDelta::seconds(second)));
+        assert!(!model.dirty, "after {second} s");
+    }
+    update(&mut model, Msg::Clock(now() + TimeDelta::seconds(150)));
+    assert!(model.dirty && shown(&model).contains("lag 2 min"), "{}", shown(&model));
+}
+
+#[test]
+fn point_in_time_needs_the_whole_of_a_logical_backup() {
+    let mut model = with_pitr(Look::default(), LARGE);
+    let effects = keys(&mut model, "2 n");
+    look_ahead(&mut model, effects);
+    to_row(&mut model, "type");
+    keys(&mut model, "Right");
+    assert_eq!(form(&model).text("type"), "pitr");
+    let text = shown(&model);
+    assert!(text.contains("(•) point in time"), "{text}");
+    let sentence = "Every day at 02:00, Europe/Paris, orders-rs is backed up to s3-eu/prod, each change in between is \
+                    kept, and all of its backups stay.";
+    assert!(words(&model).contains(sentence), "{text}");
+    while form(&model).focus != Item::Advanced {
+        press(&mut model, "Tab");
+    }
+    press(&mut model, "Enter");
+    let text = shown(&model);
+    assert!(text.lines().any(|l| l.contains("Include") && l.contains("PITR takes the whole service")), "{text}");
+    let effects = press(&mut model, "Ctrl-S");
+    let [Effect::AddSchedule(values)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(values["type"], ["pitr"]);
+    // Nothing was made yet: the store says what it made of it.
+    let mut made = schedule("orders-rs-daily-2", "users-rs", "0 2 * * *");
+    made.backup_type = BackupType::Pitr;
+    reply(&mut model, Reply::ScheduleSaved { edited: false, result: Ok(Box::new(made)) });
+    let text = shown(&model);
+    let toast = "its first base is due 22 Nov 02:00; x takes one at once";
+    assert!(words(&model).contains(toast), "{text}");
+    assert_eq!(model.list(Tab::Schedules).key.as_deref(), Some("orders-rs-daily-2"), "x acts on it");
+    assert_eq!(press(&mut model, "x"), [Effect::RunSchedule("orders-rs-daily-2".into())]);
+}
+
+#[test]
+fn an_edit_to_point_in_time_takes_everything() {
+    let mut model = with_pitr(Look::default(), LARGE);
+    look_again(&mut model, |s| {
+        for schedule in s.schedules.iter_mut().filter(|s| s.name == "orders-rs-daily") {
+            schedule.selection.include = vec!["shop.*".parse().unwrap()];
+        }
+    });
+    press(&mut model, "2");
+    while model.list(Tab::Schedules).key.as_deref() != Some("orders-rs-daily") {
+        press(&mut model, "j");
+    }
+    let effects = press(&mut model, "e");
+    look_ahead(&mut model, effects);
+    to_row(&mut model, "type");
+    press(&mut model, "Right");
+    let effects = press(&mut model, "Ctrl-S");
+    let [Effect::EditSchedule(_, values)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!((&values["include"], &values["exclude"]), (&vec![String::new()], &vec![String::new()]));
+}
