@@ -21,6 +21,14 @@ impl Timestamp {
         Self { t, i }
     }
 
+    /// For people: the position, or, for the end of a second, that second.
+    pub fn in_words(self) -> String {
+        match self.i {
+            u32::MAX => format!("the end of {}", self.to_datetime().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)),
+            _ => format!("oplog position {self}"),
+        }
+    }
+
     /// The second this position lies in.
     pub fn to_datetime(self) -> DateTime<Utc> {
         DateTime::from_timestamp(i64::from(self.t), 0).unwrap_or_default()

@@ -87,8 +87,9 @@ async fn execute(
     for open in &survey.open {
         let state = if open.prepared { "prepared" } else { "open" };
         ctx.meter.info(format!(
-            "a transaction that began at oplog position {} was {state} at {until}: its changes are left out",
-            open.first_ts
+            "a transaction that began at oplog position {} was {state} at {}: its changes are left out",
+            open.first_ts,
+            until.in_words()
         ));
     }
     let replaced: BTreeMap<&Namespace, bool> =
@@ -105,7 +106,7 @@ async fn execute(
     };
     let what = match until == stored.manifest.consistent_at_ts {
         true => stored.manifest.name.clone(),
-        false => format!("{} to {until}", stored.manifest.name),
+        false => format!("{} to {}", stored.manifest.name, until.in_words()),
     };
     ctx.meter.set_phase("mark the beginning in the oplog");
     mark(writes, MarkKind::RestoreBegan, &what).await?;
@@ -118,11 +119,17 @@ async fn execute(
     }
     let operations = replay(ctx, stored, writes, destinations, standing).await?;
     standing.set_replayed(Replayed::All(until));
-    ctx.meter.info(format!("replayed {operations} operations of the oplog, up to {until}"));
+    ctx.meter.info(format!("replayed {operations} operations of the oplog, up to {}", until.in_words()));
 
     indexes::build(ctx, writes, &items).await?;
     for view in &views {
-        create_view(writes, view, replaces(view), standing).await?;
+        standing.set(&view.to, Stage::Partial);
+        if replaces(view) {
+            writes.drop(&view.to).await?;
+        }
+    }
+    for view in outermost_first(&views) {
+        create_view(writes, view).await?;
     }
     indexes::build_ttl(ctx, writes, &items).await?;
     for item in &items {
@@ -198,12 +205,32 @@ fn last_inserted(collections: &[&Item], last: &[(Namespace, Vec<u8>)]) -> BTreeM
         .collect()
 }
 
-async fn create_view(writes: &Writes, item: &Item, replaces: bool, standing: &Standing) -> Result<()> {
+/// Views in an order in which the server takes them: one on another view before that one. It compares collations only
+/// with what a view is on, at that moment, so that a state it holds could otherwise be refused.
+fn outermost_first<'a>(views: &[&'a Item]) -> Vec<&'a Item> {
+    let on = |item: &Item| match &item.what {
+        What::View(view) => view.options.get_str("viewOn").ok().map(|on| Namespace::new(&item.to.db, on)),
+        What::Collection { .. } => None,
+    };
+    let depth = |item: &Item| {
+        let mut depth = 0;
+        let mut below = on(item);
+        // The server itself allows 20.
+        while let Some(next) = below.take().and_then(|ns| views.iter().find(|v| v.to == ns))
+            && depth < 100
+        {
+            depth += 1;
+            below = on(next);
+        }
+        depth
+    };
+    let mut ordered = views.to_vec();
+    ordered.sort_by_cached_key(|item| std::cmp::Reverse(depth(item)));
+    ordered
+}
+
+async fn create_view(writes: &Writes, item: &Item) -> Result<()> {
     let What::View(view) = &item.what else { return Ok(()) };
-    standing.set(&item.to, Stage::Partial);
-    if replaces {
-        writes.drop(&item.to).await?;
-    }
     let mut command = doc! {"create": item.to.collection.as_str()};
     for (key, value) in &view.options {
         command.insert(key.clone(), value.clone());

@@ -63,6 +63,7 @@ impl Standing {
             Replayed::Before(ts) => {
                 format!("it has every change before oplog position {ts} ({}), perhaps some later ones", second(ts))
             }
+            Replayed::All(ts) if ts.i == u32::MAX => format!("it has every change up to {}", ts.in_words()),
             Replayed::All(ts) => format!("it has every change up to oplog position {ts} ({})", second(ts)),
         }
     }
