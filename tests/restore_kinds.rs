@@ -219,30 +219,3 @@ async fn the_largest_documents() {
     c.update_one(doc! {"_id": 2}, doc! {"$set": {"pad": largest(2).get_str("pad").unwrap()}}).await.unwrap();
     pair.round_trip(recording, "largest").await;
 }
-
-/// A state of views that the server holds, but does not take in every order.
-#[tokio::test(flavor = "multi_thread")]
-async fn views_on_views_come_back_in_any_order_of_names() {
-    let pair = Pair::start().await;
-    insert(&pair.from, "d", "c", vec![doc! {"_id": 1}]).await;
-    let french = doc! {"locale": "fr"};
-    // Each is made before what it is on, which has another collation.
-    for (name, on, collation) in
-        [("a", "b", true), ("b", "c", false), ("y", "x", true), ("x", "w", false), ("w", "c", true)]
-    {
-        let mut command = doc! {"create": name, "viewOn": on, "pipeline": []};
-        if collation {
-            command.insert("collation", &french);
-        }
-        run(&pair.from, "d", command).await;
-    }
-    let mut recording = Recording::begin(&pair.from).await;
-    recording.read_database("d").await;
-    let expected = compare::state(&pair.from).await;
-    let manifest = recording.end(&folder(pair.dir.path()).await, "views").await;
-    // Into an empty target, and over what that left there.
-    for _ in 0..2 {
-        pair.restore(&manifest, &request()).await.unwrap();
-        compare::assert_same(&expected, &compare::state(&pair.to).await, "views");
-    }
-}
