@@ -309,8 +309,8 @@ mod tests {
     #[tokio::test]
     async fn a_gap_or_another_history_is_found() {
         let own = [(1, 1), (5, 1)];
-        let cases: [(&[(u32, i64)], OpTime, OpTime); 5] = [
-            (&[(7, 1)], at(6, 1), at(7, 1)),
+        let cases = [
+            ([(7u32, 1i64)].as_slice(), at(6, 1), at(7, 1)),
             (&[(4, 1), (6, 1)], at(3, 1), at(6, 1)),
             (&[(4, 1), (5, 2), (6, 2)], at(3, 1), at(6, 2)),
             (&[(6, 2)], at(5, 2), at(6, 2)),

@@ -36,7 +36,7 @@ pub(super) struct Item {
 
 #[derive(Debug, Clone)]
 pub(super) enum What {
-    Collection { uuid: Uuid, collection: Collection },
+    Collection { uuid: Uuid, collection: Box<Collection> },
     View(View),
 }
 
@@ -189,7 +189,7 @@ fn included(request: &RestoreRequest, ns: &Namespace) -> bool {
 /// What is to be created, each with its name in the backup, in order of that.
 fn items(survey: &Survey, request: &RestoreRequest, left_out: &mut Vec<LeftOut>) -> Result<Vec<(Item, Namespace)>> {
     let collections = survey.catalogue.collections().map(|(uuid, collection)| {
-        (collection.namespace.clone(), What::Collection { uuid: *uuid, collection: collection.clone() })
+        (collection.namespace.clone(), What::Collection { uuid: *uuid, collection: Box::new(collection.clone()) })
     });
     let views = survey.catalogue.views().iter().map(|(ns, view)| (ns.clone(), What::View(view.clone())));
     let mut all: Vec<(Namespace, What)> = collections.chain(views).collect();

@@ -94,7 +94,7 @@ pub struct View {
 
 #[derive(Debug, Clone, PartialEq)]
 enum State {
-    Alive(Collection),
+    Alive(Box<Collection>),
     Dropped,
     /// Not recorded by the backup and not created in the range: excluded from the backup, or dropped later on.
     Unknown {
@@ -125,7 +125,7 @@ impl Catalogue {
         let indexes = collection.indexes.into_iter().filter(|i| !index::is_implied(i)).collect();
         let mut options = collection.options;
         normalise_options(&mut options);
-        self.by_uuid.insert(uuid, State::Alive(Collection { indexes, options, ..collection }));
+        self.by_uuid.insert(uuid, State::Alive(Box::new(Collection { indexes, options, ..collection })));
     }
 
     pub fn add_view(&mut self, namespace: Namespace, options: Document, source: Option<usize>) {
@@ -166,7 +166,7 @@ impl Catalogue {
     /// All collections that are alive, by UUID.
     pub fn collections(&self) -> impl Iterator<Item = (&Uuid, &Collection)> {
         self.by_uuid.iter().filter_map(|(uuid, state)| match state {
-            State::Alive(collection) => Some((uuid, collection)),
+            State::Alive(collection) => Some((uuid, collection.as_ref())),
             _ => None,
         })
     }
@@ -296,7 +296,7 @@ impl Catalogue {
         };
         normalise_options(&mut options);
         let created = Collection::new(namespace, timeseries, options, Vec::new(), None);
-        self.by_uuid.insert(uuid, State::Alive(created));
+        self.by_uuid.insert(uuid, State::Alive(Box::new(created)));
     }
 
     fn rename(&mut self, ts: Timestamp, uuid: Uuid, o: &Document) -> Result<()> {
