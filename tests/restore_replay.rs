@@ -203,6 +203,23 @@ async fn a_lost_document_is_not_papered_over() {
     assert!(error.hint_text().unwrap().contains("Incomplete: d.c"), "{error:?}");
 }
 
+/// Another tool's books on the same server are in its oplog, and in no backup.
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_of_what_no_backup_holds_are_left_out() {
+    let pair = Pair::start().await;
+    let books = pair.from.database("admin").collection::<Document>("pbmAgents");
+    let c = pair.from.database("d").collection::<Document>("c");
+    books.insert_one(doc! {"_id": 1, "seen": 0}).await.unwrap();
+    c.insert_one(doc! {"_id": 1}).await.unwrap();
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read("d", "c").await;
+    books.update_one(doc! {"_id": 1}, doc! {"$inc": {"seen": 1}}).await.unwrap();
+    c.insert_one(doc! {"_id": 2}).await.unwrap();
+    pair.round_trip(recording, "books").await;
+    let admin = pair.to.database("admin").list_collection_names().await.unwrap();
+    assert!(!admin.iter().any(|name| name.starts_with("pbm")), "{admin:?}");
+}
+
 /// What an insert pushes out of a capped collection depends on its bounds at that moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_capped_collection_whose_bounds_change() {

@@ -119,7 +119,9 @@ impl Stored {
     /// A collection that was selected, has changes and is not in the backup: the backup is not what it claims to be.
     fn check_strangers(&self, catalogue: &Catalogue) -> Result<()> {
         let selection = &self.manifest.selection;
-        match catalogue.strangers().find(|s| selection.selects(&s.last_name)) {
+        // No backup holds what belongs to the server itself, or to Percona Backup for MongoDB beside it.
+        let held = |ns: &Namespace| selection.selects(ns) && is_restorable(ns);
+        match catalogue.strangers().find(|s| held(&s.last_name)) {
             None => Ok(()),
             Some(stranger) => Err(Error::new(
                 ErrorKind::Corrupt,
