@@ -306,6 +306,57 @@ async fn a_second_recorder_is_told_who_is_first_and_overlaps_are_read() {
     compare::assert_same(&expected, &compare::database(&pair.to, "d").await, "two recorders");
 }
 
+/// Damage to the newest slices while nobody records: what they held is read again, as long as the server still has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_damaged_slices_held_is_recorded_again() {
+    let pair = Pair::start().await;
+    let (set, client) = (&pair.source, pair.from.clone());
+    let folder = Folder::new();
+    let server = dumps::server(set).await;
+    insert(&client, "a", 0..10).await;
+    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
+    recorder.began().await;
+    let manifest = dumps::dump_ok(set, &folder, &dumps::request("base"), Limits::default()).await;
+    for n in 1..4 {
+        insert(&client, "a", n * 100..(n + 1) * 100).await;
+        recorder.reached(newest(&client).await).await;
+    }
+    let (_, heard) = recorder.stop().await;
+    let archive = heard.archive.unwrap();
+    let mut slices = heard.slices;
+    slices.sort_by_key(|s| s.last);
+    assert!(slices.len() > 2, "{slices:?}");
+    let [.., whole, flipped, cut] = &slices[..] else { panic!() };
+    for (slice, at) in [(flipped, Some(20)), (cut, None)] {
+        let key = Key::new(&*slice.key).unwrap();
+        let mut body = read_all(&*folder.storage, &key, 64 << 20).await.unwrap().to_vec();
+        match at {
+            Some(at) => body[at] ^= 1,
+            None => body.truncate(body.len() - 1),
+        }
+        folder.storage.put(&key, body.into(), PutMode::Overwrite).await.unwrap();
+    }
+
+    let known = newest_of(&archive, &slices);
+    let mut recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
+    recorder.began().await;
+    insert(&client, "b", 0..10).await;
+    let top = newest(&client).await;
+    recorder.reached(top).await;
+    let (outcome, again) = recorder.stop().await;
+    outcome.unwrap();
+    for bad in [flipped, cut] {
+        let name = bad.key.rsplit('/').next().unwrap();
+        assert!(again.said.iter().any(|s| s.contains(name) && s.contains("not used")), "{:?}", again.said);
+    }
+    let anew = again.slices.iter().find(|s| s.after == whole.last).expect("it goes on after the last whole one");
+    assert!(anew.gap.is_none());
+    let all: Vec<Slice> = slices.iter().chain(&again.slices).cloned().collect();
+    let way = slicing::at(&folder.storage, &manifest, &archive, &all, top).unwrap();
+    slicing::restore(&way, &pair.server().await.unwrap(), &request()).await.unwrap();
+    compare::assert_same(&compare::state(&client).await, &compare::state(&pair.to).await, "recorded again");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_is_found_before_anything_is_written() {
     let pair = Pair::start().await;

@@ -177,7 +177,8 @@ async fn newest(
     let known = request.known.iter().find(|(of, _)| of == archive).map(|(_, slice)| slice);
     let mut newest = None;
     for (key, size) in resume::found(&**storage, archive, None).await?.into_iter().rev() {
-        if known.is_some_and(|k| k.key == key.as_str()) {
+        // One that was cut off since is read again, and is found to be damaged.
+        if known.is_some_and(|k| k.key == key.as_str() && k.size == size) {
             newest = newest.max(known.map(|k| k.last));
             break;
         }
