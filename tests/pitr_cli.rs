@@ -4,10 +4,13 @@
 mod support;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use mongodb::bson::{Document, doc};
+use mongokeep::artifact::layout::FORMAT_VERSION;
+use mongokeep::artifact::slice::Header;
 use mongokeep::config;
 use mongokeep::domain::backup::{BackupType, Compression, Model};
 use mongokeep::domain::pitr::{Archive, Gap, Mark, MarkKind, OpTime, Slice};
@@ -229,6 +232,61 @@ fn moments_that_cannot_be_restored_name_those_that_can() {
     assert_eq!(json_of(&home, "job list"), json!([]));
 }
 
+/// Writes the object of a slice, as the home `home_id` would have.
+fn write_object(home: &Home, slice: &Slice, home_id: &str) {
+    let data = zstd::encode_all(&b"entries"[..], 1).unwrap();
+    let header = Header {
+        format_version: FORMAT_VERSION,
+        tool_version: "1".into(),
+        service: "a".into(),
+        replica_set: "rs".into(),
+        replica_set_id: SET.into(),
+        member: "h:1".into(),
+        server_version: "6.0.5".into(),
+        home_id: home_id.into(),
+        written_at: slice.written_at,
+        after: slice.after,
+        first_ts: Timestamp::new(slice.after.ts.t + 1, 1),
+        last: slice.last,
+        entries: slice.entries,
+        operations: slice.operations,
+        uncompressed: 7,
+        data_size: data.len() as u64,
+        blake3: blake3::hash(&data).to_hex().to_string(),
+        gap: None,
+        marks: Vec::new(),
+        counts: Vec::new(),
+    };
+    let path = home.dir().join("storage").join(&slice.key);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, [&header.to_frame().unwrap()[..], &data].concat()).unwrap();
+}
+
+#[test]
+fn slices_go_with_the_last_base_that_leads_to_them() {
+    let home = Home::ready();
+    recorded(&home);
+    let id = store(&home).home_id().unwrap();
+    let (ours, theirs, damaged) = (slice(0, 100), slice(100, 200), slice(300, 400));
+    write_object(&home, &ours, &id);
+    write_object(&home, &theirs, "another home");
+    write_object(&home, &damaged, &id);
+    let path = |slice: &Slice| home.dir().join("storage").join(&slice.key);
+    fs::write(path(&damaged), "damaged").unwrap();
+    let plan = run(&home, "backup delete one");
+    assert_eq!(plan.code, 4);
+    let warned = format!("from {} to {} can no longer be restored", time(50), time(200));
+    assert!(plan.stdout.contains(&warned), "{}", plan.stdout);
+
+    assert_eq!(json_of(&home, "backup delete one --yes")["state"], "succeeded");
+    assert!(!path(&ours).exists() && path(&theirs).exists(), "only what this home wrote goes");
+    assert_eq!(json_of(&home, "pitr status")[0]["slices"], 2);
+    let job = json_of(&home, "backup delete two --yes");
+    assert!(path(&damaged).exists(), "nobody can say whose it is");
+    let log = good(&home, &format!("job log {}", job["id"])).stdout;
+    assert!(log.contains("stays: nobody can say whose it is"), "{log}");
+}
+
 /// The value that `look` finds, as soon as it does.
 fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
@@ -270,11 +328,7 @@ async fn an_accident_is_undone_to_the_position_before_it() {
     let wanted = compare::database(&client, "shop").await;
     orders.drop().await.unwrap();
     let after = newest(&client).await;
-    let status = eventually("the accident is not recorded", || {
-        let status = json_of(&home, "pitr status")[0].clone();
-        let covers = |range: &Value| position(&range["to_ts"]) >= after;
-        status["ranges"].as_array().unwrap().iter().any(covers).then_some(status)
-    });
+    let status = recorded_up_to(&home, after);
     assert_eq!(json!([status["running"], status["error"], status["gaps"]]), json!([true, null, []]));
     assert!(status["lag_seconds"].as_u64().unwrap() < 60, "{status}");
     assert_eq!(status["bases"][0]["backup"], base);
@@ -305,6 +359,26 @@ async fn an_accident_is_undone_to_the_position_before_it() {
     assert_eq!(early.code, 3, "{}", early.stderr);
     assert!(early.stderr.contains(&format!("(position {first})")), "{}", early.stderr);
 
+    // A newer base makes the older one go, and with it the slices that only it could use.
+    good(&home, "schedule edit line --retention 1");
+    let oldest = slices_in(&home.dir().join("storage/live/oplog")).remove(0);
+    // The newest slice stays in any case, so that there must be another one.
+    let kept = client.database("shop").collection::<Document>("kept");
+    kept.insert_one(doc! {"_id": 2}).await.unwrap();
+    recorded_up_to(&home, newest(&client).await);
+    let second = json_of(&home, "schedule run line --wait");
+    let begins =
+        json_of(&home, &format!("backup show {}", second["backup"].as_str().unwrap()))["consistent_at_ts"].clone();
+    let status = eventually("retention has not run", || {
+        let status = json_of(&home, "pitr status")[0].clone();
+        let ranges = status["ranges"].as_array().unwrap();
+        (ranges.len() == 1 && ranges[0]["from_ts"] == begins).then_some(status)
+    });
+    assert_eq!(status["bases"].as_array().unwrap().len(), 1, "{status}");
+    let shown = good(&home, "schedule retention line --dry-run").stdout;
+    assert!(shown.contains("of the recorded oplog"), "{shown}");
+    eventually("slices that lead nowhere are still there", || (!oldest.exists()).then_some(()));
+
     // Switched off, it stops; what was recorded stays.
     good(&home, "schedule disable line");
     eventually("the slicer still runs", || json_of(&home, "daemon status")["services_sliced"].eq(&0).then_some(()));
@@ -313,16 +387,31 @@ async fn an_accident_is_undone_to_the_position_before_it() {
     on_another_machine(&home, status);
 }
 
+/// The status, as soon as everything up to `ts` can be restored.
+fn recorded_up_to(home: &Home, ts: Timestamp) -> Value {
+    eventually("it is not recorded", || {
+        let status = json_of(home, "pitr status")[0].clone();
+        let covers = |range: &Value| position(&range["to_ts"]) >= ts;
+        status["ranges"].as_array().unwrap().iter().any(covers).then_some(status)
+    })
+}
+
+/// The objects of the one archive in a folder, in order.
+fn slices_in(oplog: &Path) -> Vec<PathBuf> {
+    let archive = fs::read_dir(oplog).unwrap().next().unwrap().unwrap().path();
+    let mut slices: Vec<_> = fs::read_dir(archive).unwrap().map(|e| e.unwrap().path()).collect();
+    slices.retain(|path| path.to_string_lossy().ends_with(".bson.zst"));
+    slices.sort();
+    slices
+}
+
 /// A machine that never saw the schedule finds all of it in the storage.
 fn on_another_machine(home: &Home, status: &Value) {
     let other = Home::new();
     let folder = home.dir().join("storage");
     let oplog = folder.join("live/oplog");
-    let archive = fs::read_dir(&oplog).unwrap().next().unwrap().unwrap().path();
-    // Beside it: something else, and a slice that is none.
-    fs::create_dir(oplog.join("notes")).unwrap();
-    fs::write(oplog.join("notes/x.txt"), "x").unwrap();
-    let damaged = archive.join("0000000007-0000000001_0000000008-0000000001.bson.zst");
+    // Beside them a slice that is none.
+    let damaged = slices_in(&oplog)[0].with_file_name("0000000007-0000000001_0000000008-0000000001.bson.zst");
     fs::write(&damaged, "damaged").unwrap();
     good(&other, &format!("storage add t --type filesystem --path {}", folder.display()));
     good(&other, "service add live --uri mongodb://127.0.0.1:1");
@@ -341,9 +430,7 @@ fn on_another_machine(home: &Home, status: &Value) {
     assert_eq!(json!([again["unreadable"], again["slices"]["missing"]]), json!([[], 0]), "{again}");
     assert!(again["slices"]["unchanged"].as_u64() >= report["slices"]["added"].as_u64(), "{again}");
     // What is gone from the storage is forgotten: first one, then the whole archive.
-    let mut slices: Vec<_> = fs::read_dir(&archive).unwrap().map(|e| e.unwrap().path()).collect();
-    slices.retain(|path| path.to_string_lossy().ends_with(".bson.zst"));
-    slices.sort();
+    let slices = slices_in(&oplog);
     let aside = home.dir().join("aside");
     fs::rename(&slices[0], &aside).unwrap();
     let lost = run(&other, "storage sync t -o json");

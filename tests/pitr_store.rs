@@ -6,9 +6,10 @@ use chrono::{DateTime, Utc};
 use mongokeep::client::Client;
 use mongokeep::config::Home;
 use mongokeep::domain::backup::{BackupType, Compression, Model};
-use mongokeep::domain::job::JobState;
+use mongokeep::domain::job::{JobKind, JobState};
 use mongokeep::domain::namespace::Selection;
 use mongokeep::domain::pitr::{self, Archive, Coverage, Gap, Mark, MarkKind, OpTime, PointInTime, Slice, SlicerState};
+use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::retention::Retention;
 use mongokeep::domain::retry::RetryPolicy;
 use mongokeep::domain::schedule::Schedule;
@@ -17,7 +18,7 @@ use mongokeep::domain::service::EngineKind;
 use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::error::ErrorKind;
-use mongokeep::store::{Access, BackupFacts, Store};
+use mongokeep::store::{Access, BackupFacts, Outcome, Store};
 use proptest::prelude::*;
 
 const SET: &str = "0123456789abcdef01234567";
@@ -408,7 +409,106 @@ fn the_time_of_a_backup_that_is_made_here_is_known_too() {
     let claimed = store.claim(1).unwrap().unwrap();
     assert_eq!(claimed.job.id, job.id);
     let facts = BackupFacts { name: job.backup.unwrap(), backup_type: BackupType::Pitr, ..facts("", 77) };
-    store.finish(job.id, &mongokeep::store::Outcome::Succeeded(Some(Box::new(facts)))).unwrap();
+    store.finish(job.id, &Outcome::Succeeded(Some(Box::new(facts)))).unwrap();
     assert_eq!(store.bases("a", Some(SET)).unwrap()[0].consistent_at_ts, at(77).ts);
     assert_eq!(store.bases("a", Some("x")).unwrap(), []);
+}
+
+/// Makes a base of `schedule` that is consistent at `t`.
+fn made(store: &Store, schedule: &str, t: u32) -> String {
+    let job = store.run_schedule(schedule, Compression::None).unwrap();
+    // Retention jobs of the bases before it may stand in front of it.
+    while store.claim(9).unwrap().expect("the run").job.id != job.id {}
+    let name = job.backup.unwrap();
+    let facts = BackupFacts {
+        name: name.clone(),
+        schedule: Some(schedule.to_owned()),
+        backup_type: BackupType::Pitr,
+        ..facts("", t)
+    };
+    store.finish(job.id, &Outcome::Succeeded(Some(Box::new(facts)))).unwrap();
+    name
+}
+
+fn going(store: &Store) -> Vec<u32> {
+    let keys = store.slices_going("a", 100).unwrap().map(|g| g.keys).unwrap_or_default();
+    keys.iter().map(|key| key.rsplit('_').next().unwrap()[..10].parse().unwrap()).collect()
+}
+
+#[test]
+fn the_window_of_a_schedule_begins_at_the_oldest_base_it_keeps() {
+    let Stand { store, client, _dir } = stand();
+    let two = Retention { count: 2, ..Retention::default() };
+    store.add_schedule(&Schedule { retention: two, ..schedule("line", "a") }).unwrap();
+    let slices: Vec<Slice> = (0..8).map(|n| slice(100 + 10 * n, 110 + 10 * n)).collect();
+    store.add_slices("a", &archive("t"), &slices).unwrap();
+    assert_eq!(going(&store), [0_u32; 0], "there is no base, which may be on its way");
+    base(&store, "by-hand", 115);
+    let first = made(&store, "line", 125);
+    // Fewer bases than it is to keep: the oldest of any kind counts.
+    assert_eq!(going(&store), [110]);
+    let oplog = client.retention_plan("line").unwrap().oplog.unwrap();
+    assert_eq!((oplog.slices, oplog.size_bytes, oplog.from_ts), (1, 100, Some(at(115).ts)));
+    made(&store, "line", 140);
+    assert_eq!(going(&store), [110, 120]);
+    store.pin_backup("by-hand", true).unwrap();
+    assert_eq!(going(&store), [110, 120], "what is pinned does not prolong the window");
+    made(&store, "line", 155);
+    assert_eq!(going(&store), [110, 120, 130, 140]);
+    // A schedule that is off keeps its window; a longer memory of another one wins.
+    store.enable_schedule("line", false).unwrap();
+    assert_eq!(going(&store).len(), 4);
+    store.add_schedule(&Schedule { enabled: false, ..schedule("all", "a") }).unwrap();
+    assert_eq!(going(&store), [0_u32; 0]);
+    assert_eq!(client.retention_plan("all").unwrap().oplog.unwrap().from_ts, None);
+    store.remove_schedule("all").unwrap();
+    // A restore that waits for its turn keeps what it is going to read.
+    let request: RestoreRequest = serde_json::from_value(serde_json::json!({"backup": first, "to": "b"})).unwrap();
+    let plan = serde_json::from_value(serde_json::json!({
+        "backup": first, "from_service": "a", "to_service": "b", "consistent_at_ts": at(125).ts, "target_version": "6",
+        "target_fcv": "6", "namespaces": [], "dropped": [], "untouched": [], "left_out": [], "users_and_roles": false,
+        "users_of": [], "warnings": [],
+    }));
+    let job = store.enqueue_restore(&request, &plan.unwrap()).unwrap();
+    assert_eq!(going(&store), [110, 120]);
+    store.cancel_job(job.id).unwrap();
+    // What turned out to be another home's is not asked for again.
+    store.slices_left_alone("t", &[slices[0].key.clone()]).unwrap();
+    assert_eq!(going(&store), [120, 130, 140]);
+    // Without a schedule: what no base leads to.
+    store.remove_schedule("line").unwrap();
+    assert_eq!(going(&store), [0_u32; 0]);
+    for backup in store.backups().unwrap() {
+        store.backup_missing(&backup.name, "gone").unwrap();
+    }
+    assert_eq!(going(&store).len(), 7);
+}
+
+#[test]
+fn a_base_that_is_deleted_takes_moments_with_it() {
+    let Stand { store, client, _dir } = stand();
+    store.add_slices("a", &archive("t"), &[slice(100, 200), slice(200, 300)]).unwrap();
+    base(&store, "one", 110);
+    base(&store, "two", 250);
+    let warned = |name| client.plan_delete(name, false).unwrap().warnings.join("; ");
+    assert!(warned("one").contains("from 1970-01-01T00:01:50Z to 1970-01-01T00:04:10Z can no longer be restored"));
+    assert!(!warned("two").contains("can no longer be restored"));
+}
+
+#[test]
+fn a_new_base_queues_what_retention_has_to_do() {
+    let Stand { store, _dir, .. } = stand();
+    let one = Retention { count: 1, ..Retention::default() };
+    store.add_schedule(&Schedule { retention: one, ..schedule("line", "a") }).unwrap();
+    store.add_slices("a", &archive("t"), &[slice(100, 110), slice(110, 120)]).unwrap();
+    made(&store, "line", 115);
+    let jobs = store.jobs().unwrap();
+    assert_eq!((jobs[0].kind, jobs[0].service.as_deref()), (JobKind::Retention, Some("a")));
+    // The newest slice stays, even when a base is newer: recording goes on from it.
+    base(&store, "newer", 130);
+    store.remove_schedule("line").unwrap();
+    store.add_schedule(&Schedule { retention: one, ..schedule("again", "a") }).unwrap();
+    store.cancel_job(jobs[0].id).unwrap();
+    made(&store, "again", 140);
+    assert_eq!(going(&store), [110]);
 }

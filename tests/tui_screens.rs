@@ -43,6 +43,7 @@ fn retention_plan() -> RetentionPlan {
             backup("nightly-orders-20261120-0200", 2_220, true, "newest 2 of 2"),
             backup("nightly-orders-20261119-0200", 3_660, false, "older than the newest 2"),
         ],
+        oplog: None,
     }
 }
 

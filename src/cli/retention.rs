@@ -5,8 +5,8 @@ use clap::ArgMatches;
 use super::args::needed;
 use super::context::Context;
 use super::table::{Column, Table};
-use crate::domain::retention::RetentionPlan;
-use crate::domain::text::bytes;
+use crate::domain::retention::{PlannedOplog, RetentionPlan};
+use crate::domain::text::{bytes, count};
 use crate::error::Result;
 
 pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
@@ -16,8 +16,9 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
 }
 
 fn text(context: &Context, plan: &RetentionPlan) -> String {
+    let oplog = plan.oplog.as_ref().map_or_else(String::new, |oplog| window(context, oplog));
     if plan.backups.is_empty() {
-        return format!("{} has made no backup yet\n", plan.schedule);
+        return format!("{} has made no backup yet\n{oplog}", plan.schedule);
     }
     let mut table = Table::new([
         Column::new("BACKUP"),
@@ -41,5 +42,19 @@ fn text(context: &Context, plan: &RetentionPlan) -> String {
         count => format!("{count} would go after the next run, {} become free\n", bytes(freed)),
     };
     let width = super::output::columns(std::io::stdout());
-    format!("{}{end}", table.render(width))
+    format!("{}{end}{oplog}", table.render(width))
+}
+
+/// What goes of the recorded oplog, and where the window that can be restored begins then.
+fn window(context: &Context, oplog: &PlannedOplog) -> String {
+    let Some(from) = oplog.from else { return "of the recorded oplog nothing goes\n".to_owned() };
+    let from = context.out.time(from);
+    match oplog.slices {
+        0 => format!("of the recorded oplog nothing goes; its window begins at {from}\n"),
+        n => format!(
+            "of the recorded oplog {} slices go, {} become free; its window begins at {from}\n",
+            count(n),
+            bytes(oplog.size_bytes)
+        ),
+    }
 }

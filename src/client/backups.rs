@@ -118,6 +118,7 @@ impl Client {
                 warnings.push(format!("it is the only good backup of {}", backup.service));
             }
         }
+        warnings.extend(self.lost_with(&backup)?);
         if backup.state == BackupState::Running {
             warnings.push("it is being made; cancel its job first".to_owned());
         }

@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::Client;
 use crate::daemon::lock;
-use crate::domain::backup::BackupType;
+use crate::domain::backup::{Backup, BackupState, BackupType};
 use crate::domain::pitr::{
     self, Archive, Base, Coverage, Gap, Outside, PointInTime, Range, RecoverableRange, ShownGap, Slice, SlicerState,
     Status, When,
@@ -166,6 +166,20 @@ impl Client {
             Err(_) => return Err(out_of_reach(moment, &lines)),
         };
         Ok(ResolvedMoment { archive, base, until, slices })
+    }
+
+    /// Which moments can no longer be restored when a base is gone, as sentences.
+    pub(super) fn lost_with(&self, backup: &Backup) -> Result<Vec<String>> {
+        if backup.state != BackupState::Succeeded {
+            return Ok(Vec::new());
+        }
+        let lines = self.lines(&backup.service)?;
+        let lost = lines.iter().flat_map(|l| pitr::lost(&l.row.covered, &l.bases, &backup.name));
+        let sentence = |r: Range| {
+            let (from, to) = (shown(r.from_ts.to_datetime()), shown(r.to_ts.to_datetime()));
+            format!("moments of {} from {from} to {to} can no longer be restored", backup.service)
+        };
+        Ok(lost.map(sentence).collect())
     }
 
     /// Errors: why the backup is no base of the service.

@@ -4,6 +4,7 @@
 use futures_util::StreamExt;
 
 use super::blocking;
+use super::prune;
 use super::runner::Env;
 use super::task::open_storage;
 use crate::artifact::layout::BackupRoot;
@@ -42,7 +43,12 @@ pub async fn run(env: &Env, ctx: &Context, name: &str, keep_files: bool) -> Resu
     }
     let (store, wanted) = (env.store.clone(), name.to_owned());
     let backup = blocking(move || store.backup(&wanted)).await?;
-    files(env, ctx, &backup, &Owner::Anybody).await
+    files(env, ctx, &backup, &Owner::Anybody).await?;
+    // It is gone; what is recorded only to follow it is of no use, but no reason to say that it was not deleted.
+    if let Err(e) = prune::run(env, ctx, &backup.service).await {
+        ctx.meter.warn(format!("the recorded oplog that led from it stays until the next retention: {e}"));
+    }
+    Ok(())
 }
 
 /// Removes what the storage holds of a backup; its record stays.

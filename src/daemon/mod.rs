@@ -19,6 +19,7 @@ pub mod lock;
 pub mod log;
 pub mod notify;
 mod progress;
+mod prune;
 mod recover;
 mod restore;
 mod retention;

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use super::blocking;
 use super::delete::{self, Owner};
+use super::prune;
 use super::runner::Env;
 use crate::domain::text;
 use crate::engine::Context;
@@ -51,6 +52,11 @@ pub async fn run(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Result<(
         }
     }
     ctx.meter.info(format!("deleted {deleted} backups of {schedule}"));
+    // What led to them, and to nothing else, goes too. A backup that could not be deleted is no good one any more.
+    let store = env.store.clone();
+    if let Some(service) = blocking(move || store.job(job)).await?.service {
+        prune::run(env, ctx, &service).await?;
+    }
     // The failure that may pass by itself decides whether the job is tried again by itself.
     let count = failures.len();
     let first = failures.iter().position(|(_, e)| e.is_retryable()).unwrap_or(0);

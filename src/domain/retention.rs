@@ -10,6 +10,8 @@ use chrono::{DateTime, Datelike, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Serialize};
 
+use super::timestamp::Timestamp;
+
 /// Which backups of one schedule stay. A backup stays when any of the rules keeps it; without any rule all stay.
 /// JSON: `{"count": 7, "keep_daily": 0, "keep_weekly": 0, "keep_monthly": 0, "keep_yearly": 0, "keep_within": 0}`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,11 @@ pub struct Retention {
 }
 
 impl Retention {
+    /// So many backups the rules want at least, before they let one go.
+    pub fn wanted(&self) -> u32 {
+        self.count.max(1)
+    }
+
     /// Nothing is ever deleted.
     pub fn keeps_all(&self) -> bool {
         *self == Self::default()
@@ -75,6 +82,20 @@ pub struct RetentionPlan {
     /// When the plan was made; ages are counted from here.
     pub at: DateTime<Utc>,
     pub backups: Vec<PlannedBackup>,
+    /// Of a schedule that records the oplog: what goes of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oplog: Option<PlannedOplog>,
+}
+
+/// What retention deletes of a recorded oplog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlannedOplog {
+    /// Slices that go, and their bytes.
+    pub slices: u64,
+    pub size_bytes: u64,
+    /// Where the window begins that can be restored; `None`: nothing goes.
+    pub from: Option<DateTime<Utc>>,
+    pub from_ts: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -160,7 +181,7 @@ pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: Date
         let (name, service) = (backup.name.clone(), backup.service.clone());
         PlannedBackup { name, service, at: backup.at, size_bytes: backup.size_bytes, keep, reasons }
     });
-    RetentionPlan { schedule: schedule.to_owned(), retention, at: now, backups: backups.collect() }
+    RetentionPlan { schedule: schedule.to_owned(), retention, at: now, backups: backups.collect(), oplog: None }
 }
 
 fn why_it_goes(retention: &Retention) -> String {

@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::jobs::{self, NewJob};
-use super::{Store, backups, from_json, now, time};
+use super::{Store, backups, from_json, now, pruning, time};
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobRequest, JobState, LogLevel};
 use crate::domain::retention::{GoodBackup, Retention, RetentionPlan, plan};
@@ -47,7 +47,8 @@ impl Store {
             let rules = rules(c, schedule)?.ok_or_else(|| {
                 Error::not_found("schedule", escape(schedule)).hint("mongokeep schedule list shows what there is")
             })?;
-            planned(c, schedule, &rules, now())
+            let plan = planned(c, schedule, &rules, now())?;
+            Ok(RetentionPlan { oplog: pruning::planned(c, schedule)?, ..plan })
         })
     }
 
@@ -117,7 +118,7 @@ pub fn queue(t: &Transaction<'_>, schedule: &str) -> Result<Option<Job>> {
     let rules = rules(t, schedule)?;
     let begun = leftovers(t, schedule, 0)?;
     let goes = match &rules {
-        Some(rules) => planned(t, schedule, rules, now())?.going().next().is_some(),
+        Some(rules) => planned(t, schedule, rules, now())?.going().next().is_some() || pruning::any(t, &rules.service)?,
         None => false,
     };
     if begun.is_empty() && !goes {
@@ -181,10 +182,27 @@ fn rules(c: &Connection, schedule: &str) -> Result<Option<Rules>> {
     Ok(Some(Rules { retention: from_json(&retention)?, zone, service, storage }))
 }
 
+/// The names of the backups that the rules of a schedule keep by themselves: what is pinned, or in use, may be kept
+/// besides.
+pub fn kept_by_rules(c: &Connection, schedule: &str, now: DateTime<Utc>) -> Result<(Retention, Vec<String>)> {
+    let Some(rules) = rules(c, schedule)? else { return Ok((Retention::default(), Vec::new())) };
+    let mut good = good(c, schedule)?;
+    for backup in &mut good {
+        (backup.pinned, backup.used_by) = (false, None);
+    }
+    let plan = plan(schedule, rules.retention, &good, now, rules.zone);
+    let kept = plan.backups.into_iter().filter(|b| b.keep && b.service == rules.service).map(|b| b.name);
+    Ok((rules.retention, kept.collect()))
+}
+
 /// The plan over the good backups of every service that this schedule has backed up. Those it made are those whose job
 /// this home ran for it: a backup that another home made, and a sync found, is never its to delete, nor is one of an
 /// earlier schedule that was removed and had the same name.
 fn planned(c: &Connection, schedule: &str, rules: &Rules, now: DateTime<Utc>) -> Result<RetentionPlan> {
+    Ok(plan(schedule, rules.retention, &good(c, schedule)?, now, rules.zone))
+}
+
+fn good(c: &Connection, schedule: &str) -> Result<Vec<GoodBackup>> {
     let mut statement = c.prepare_cached(
         "SELECT b.name, b.service, coalesce(b.consistent_t * 1000, b.finished_at, b.started_at), b.size_bytes, b.pinned,
              EXISTS (SELECT 1 FROM jobs j WHERE j.backup = b.name AND j.kind = 'backup' AND j.state = 'succeeded'),
@@ -207,6 +225,5 @@ fn planned(c: &Connection, schedule: &str, rules: &Rules, now: DateTime<Utc>) ->
             used_by: r.get(7)?,
         })
     })?;
-    let good: Vec<GoodBackup> = rows.collect::<rusqlite::Result<_>>()?;
-    Ok(plan(schedule, rules.retention, &good, now, rules.zone))
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -258,6 +258,22 @@ const STEPS: &[M<'_>] = &[
          at INTEGER NOT NULL
      ) STRICT;",
     ),
+    M::up(
+        "-- whether this home wrote it, once somebody looked: no other goes by retention
+     ALTER TABLE slices ADD COLUMN own INTEGER;
+     -- another daemon records this oplog
+     ALTER TABLE slicers ADD COLUMN held INTEGER NOT NULL DEFAULT 0;
+
+     -- services whose recording is of no use from this position on until there is a base after it
+     CREATE TABLE bases_needed (
+         service TEXT PRIMARY KEY,
+         after_t INTEGER NOT NULL,
+         after_i INTEGER NOT NULL,
+         -- how often one was asked for, and when last
+         tries INTEGER NOT NULL DEFAULT 0,
+         asked_at INTEGER
+     ) STRICT;",
+    ),
 ];
 
 /// All migrations, oldest first.

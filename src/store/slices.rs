@@ -236,20 +236,22 @@ impl Store {
     /// Whole backups of a service that replay can begin with, oldest first. With `replica_set_id`, those of that replica
     /// set, and those of which it is not known.
     pub fn bases(&self, service: &str, replica_set_id: Option<&str>) -> Result<Vec<Base>> {
-        self.read(|c| {
-            let mut statement = c.prepare_cached(
-                "SELECT name, consistent_t, consistent_i FROM backups
-                 WHERE service = ?1 AND state = 'succeeded' AND whole AND engine = 'native' AND model = 'logical'
-                     AND consistent_t IS NOT NULL
-                     AND (?2 IS NULL OR replica_set_id IS NULL OR replica_set_id = ?2)
-                 ORDER BY consistent_t, consistent_i, name",
-            )?;
-            let rows = statement.query_map(params![service, replica_set_id], |r| {
-                Ok(Base { backup: r.get(0)?, consistent_at_ts: Timestamp::new(r.get(1)?, r.get(2)?) })
-            })?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
-        })
+        self.read(|c| bases(c, service, replica_set_id))
     }
+}
+
+pub fn bases(c: &Connection, service: &str, replica_set_id: Option<&str>) -> Result<Vec<Base>> {
+    let mut statement = c.prepare_cached(
+        "SELECT name, consistent_t, consistent_i FROM backups
+         WHERE service = ?1 AND state = 'succeeded' AND whole AND engine = 'native' AND model = 'logical'
+             AND consistent_t IS NOT NULL
+             AND (?2 IS NULL OR replica_set_id IS NULL OR replica_set_id = ?2)
+         ORDER BY consistent_t, consistent_i, name",
+    )?;
+    let rows = statement.query_map(params![service, replica_set_id], |r| {
+        Ok(Base { backup: r.get(0)?, consistent_at_ts: Timestamp::new(r.get(1)?, r.get(2)?) })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 struct Found {
@@ -280,7 +282,7 @@ fn archive_id(t: &Transaction<'_>, service: &str, archive: &Archive, prefix: &st
 }
 
 /// Folder and file name of a key.
-fn split(key: &str) -> Result<(&str, &str)> {
+pub fn split(key: &str) -> Result<(&str, &str)> {
     key.rsplit_once('/').ok_or_else(|| Error::new(ErrorKind::Internal, format!("{key:?} is no key of a slice")))
 }
 
@@ -344,7 +346,7 @@ fn counts(c: &Connection, slice: i64) -> Result<Vec<(u32, u32)>> {
     Ok(from_blob(&blob.unwrap_or_default()))
 }
 
-fn covered(c: &Connection, archive: i64) -> Result<Vec<Coverage>> {
+pub fn covered(c: &Connection, archive: i64) -> Result<Vec<Coverage>> {
     let mut statement = c.prepare_cached(
         "SELECT s.after_t, s.after_i, s.after_term, s.last_t, s.last_i, s.last_term FROM coverage s
          WHERE s.archive = ?1 ORDER BY s.after_t, s.after_i, s.after_term",
@@ -432,6 +434,6 @@ fn read(row: &Row<'_>) -> Result<Slice> {
     })
 }
 
-fn read_archive(row: &Row<'_>) -> Result<Archive> {
+pub fn read_archive(row: &Row<'_>) -> Result<Archive> {
     Ok(Archive { storage: row.get(0)?, folder: row.get(1)?, replica_set: row.get(2)?, replica_set_id: row.get(3)? })
 }

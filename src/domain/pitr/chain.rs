@@ -165,6 +165,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// Whatever the slices are, a moment lies in a covered stretch exactly when a way leads there.
         #[test]
         fn a_way_is_found_where_it_is_covered(

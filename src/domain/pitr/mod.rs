@@ -10,11 +10,13 @@ use super::timestamp::Timestamp;
 
 mod chain;
 mod gaps;
+mod keep;
 mod status;
 mod when;
 
 pub use chain::{Broken, Coverage, Range, coverage, join, path, ranges};
 pub use gaps::gaps;
+pub use keep::{Keeps, Useless, lost, useless, window};
 pub use status::{RecoverableRange, ShownGap, SlicerState, Status, recoverable};
 pub use when::{Outside, When, resolve};
 

@@ -1,0 +1,171 @@
+//! Which slices retention takes from the catalogue.
+//!
+//! As with backups, the rules are looked at anew before anything goes, and only what this home wrote goes.
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::slices::{bases, covered, read_archive};
+use super::{Store, now, retention};
+use crate::domain::pitr::{Archive, Keeps, Useless, useless, window};
+use crate::domain::retention::PlannedOplog;
+use crate::domain::timestamp::Timestamp;
+use crate::error::Result;
+
+/// Slices of one archive that are of no use any more, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlicesGoing {
+    pub archive: Archive,
+    pub keys: Vec<String>,
+}
+
+/// An archive, with what decides about its slices.
+struct Judged {
+    id: i64,
+    archive: Archive,
+    prefix: String,
+    useless: Vec<Useless>,
+    window: Option<Timestamp>,
+}
+
+/// `?1` the archive, `?2..?5` where what is of no use begins and ends.
+const GOING: &str = "archive = ?1 AND own IS NOT 0 AND (after_t, after_i) >= (?2, ?3) AND after_t <= ?4
+    AND (last_t, last_i) <= (?4, ?5)";
+
+impl Store {
+    /// The next slices of a service that go, at most `limit` of them. Those that turn out to be another home's are to be
+    /// told by [`Store::slices_left_alone`].
+    pub fn slices_going(&self, service: &str, limit: usize) -> Result<Option<SlicesGoing>> {
+        self.read(|c| {
+            for judged in judged(c, service)? {
+                let mut keys: Vec<String> = Vec::new();
+                for Useless { from, to } in &judged.useless {
+                    let mut statement = c.prepare_cached(&format!(
+                        "SELECT name FROM slices WHERE {GOING} ORDER BY after_t, after_i LIMIT ?6"
+                    ))?;
+                    let left = i64::try_from(limit.saturating_sub(keys.len())).unwrap_or(i64::MAX);
+                    let rows = statement.query_map(params![judged.id, from.t, from.i, to.t, to.i, left], |r| {
+                        Ok(format!("{}/{}", judged.prefix, r.get::<_, String>(0)?))
+                    })?;
+                    keys.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+                }
+                if !keys.is_empty() {
+                    return Ok(Some(SlicesGoing { archive: judged.archive, keys }));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// Slices that another home wrote, or that cannot be read: they are not asked for again.
+    pub fn slices_left_alone(&self, storage: &str, keys: &[String]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.write(|t| {
+            let mut statement = t.prepare_cached(
+                "UPDATE slices SET own = 0 WHERE archive IN (SELECT id FROM archives WHERE storage = ?1 AND prefix = ?2)
+                     AND name = ?3",
+            )?;
+            for key in keys {
+                let (prefix, name) = super::slices::split(key)?;
+                statement.execute([storage, prefix, name])?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Whether any slice of a service goes.
+pub fn any(c: &Connection, service: &str) -> Result<bool> {
+    for judged in judged(c, service)? {
+        for Useless { from, to } in &judged.useless {
+            let sql = format!("SELECT EXISTS (SELECT 1 FROM slices WHERE {GOING})");
+            if c.query_row(&sql, params![judged.id, from.t, from.i, to.t, to.i], |r| r.get(0))? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// What goes of the oplog that a schedule records; `None`: it records none, or nothing yet.
+pub fn planned(c: &Connection, schedule: &str) -> Result<Option<PlannedOplog>> {
+    let place: Option<(String, String, String)> = c
+        .query_row(
+            "SELECT service, storage, folder FROM schedules WHERE name = ?1 AND type = 'pitr'",
+            [schedule],
+            |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
+        )
+        .optional()?;
+    let Some((service, storage, folder)) = place else { return Ok(None) };
+    let mut plan: Option<PlannedOplog> = None;
+    for judged in judged(c, &service)? {
+        if judged.archive.storage != storage || judged.archive.folder != folder {
+            continue;
+        }
+        let plan = plan.get_or_insert(PlannedOplog { slices: 0, size_bytes: 0, from: None, from_ts: None });
+        for Useless { from, to } in &judged.useless {
+            let sql = format!("SELECT count(*), coalesce(sum(size_bytes), 0) FROM slices WHERE {GOING}");
+            let (slices, bytes): (i64, i64) =
+                c.query_row(&sql, params![judged.id, from.t, from.i, to.t, to.i], |r| Ok((r.get(0)?, r.get(1)?)))?;
+            plan.slices += slices as u64;
+            plan.size_bytes += bytes as u64;
+        }
+        plan.from_ts = plan.from_ts.max(judged.window);
+        plan.from = plan.from_ts.map(Timestamp::to_datetime);
+    }
+    Ok(plan)
+}
+
+fn judged(c: &Connection, service: &str) -> Result<Vec<Judged>> {
+    let mut statement = c.prepare_cached(
+        "SELECT storage, folder, replica_set, replica_set_id, id, prefix FROM archives WHERE service = ?1 ORDER BY id",
+    )?;
+    super::all(statement.query([service])?, |row| {
+        let (archive, id) = (read_archive(row)?, row.get(4)?);
+        let covered = covered(c, id)?;
+        let all = bases(c, service, Some(&archive.replica_set_id))?;
+        let moments: Vec<Timestamp> = all.iter().map(|b| b.consistent_at_ts).collect();
+        let reading = in_use(c, service)?;
+        let schedules = keeps(c, service, &archive)?;
+        Ok(Judged {
+            id,
+            prefix: row.get(5)?,
+            useless: useless(&covered, &moments, &reading, &schedules),
+            window: window(&covered, &moments, &reading, &schedules),
+            archive,
+        })
+    })
+}
+
+/// The moments of the bases of a service that a restore is going to read.
+fn in_use(c: &Connection, service: &str) -> Result<Vec<Timestamp>> {
+    let mut statement = c.prepare_cached(
+        "SELECT b.consistent_t, b.consistent_i FROM jobs j JOIN backups b ON b.name = j.backup
+         WHERE j.kind = 'restore' AND j.state IN ('queued', 'running', 'waiting_retry') AND b.service = ?1
+             AND b.consistent_t IS NOT NULL",
+    )?;
+    let rows = statement.query_map([service], |r| Ok(Timestamp::new(r.get(0)?, r.get(1)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The schedules that record into an archive, on or off, with what their rules keep.
+fn keeps(c: &Connection, service: &str, archive: &Archive) -> Result<Vec<Keeps>> {
+    let mut statement = c.prepare_cached(
+        "SELECT name FROM schedules WHERE service = ?1 AND storage = ?2 AND folder = ?3 AND type = 'pitr' ORDER BY name",
+    )?;
+    super::all(statement.query([service, &archive.storage, &archive.folder])?, |row| {
+        let name: String = row.get(0)?;
+        let (rules, kept) = retention::kept_by_rules(c, &name, now())?;
+        let mut moments = Vec::new();
+        for backup in kept {
+            let at = c.query_row("SELECT consistent_t, consistent_i FROM backups WHERE name = ?1", [&backup], |r| {
+                Ok((r.get::<_, Option<u32>>(0)?, r.get::<_, Option<u32>>(1)?))
+            })?;
+            if let (Some(t), Some(i)) = at {
+                moments.push(Timestamp::new(t, i));
+            }
+        }
+        Ok(Keeps { all: rules.keeps_all(), wanted: rules.wanted() as usize, kept: moments })
+    })
+}
