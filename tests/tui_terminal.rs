@@ -403,3 +403,103 @@ fn schedules_by_keys_only() {
     tty.send("q");
     assert!(is_sane(&tty.ended()));
 }
+
+/// The second of the server's clock, as its oplog has it.
+async fn server_second(client: &mongodb::Client) -> i64 {
+    let hello = client.database("admin").run_command(doc! {"hello": 1}).await.unwrap();
+    let last = hello.get_document("lastWrite").unwrap().get_document("opTime").unwrap();
+    i64::from(last.get_timestamp("ts").unwrap().time)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accident_is_undone_to_the_second_before_it_by_keys_only() {
+    let set = support::replica_set().await;
+    let client = set.client().await.unwrap();
+    let orders = client.database("shop").collection::<Document>("orders");
+    let insert = async |ids: std::ops::Range<i32>| {
+        orders.insert_many(ids.map(|i| doc! {"_id": i, "name": format!("order {i}")})).await.unwrap();
+    };
+    insert(0..50).await;
+    let home = Home::new();
+    std::fs::create_dir(home.dir().join("storage")).unwrap();
+    home.good("settings set pitr.slice_seconds 5");
+    home.good("settings set ui.timezone UTC");
+    home.good(&format!("service add orders --uri {}", set.uri()));
+    home.good(&format!("storage add local --type filesystem --path {}", home.dir().join("storage").display()));
+    let path = home.path().to_owned();
+    let mut tty = tokio::task::spawn_blocking(move || {
+        let mut tty = Tty::start(&path, &[], &[]);
+        tty.wait("No backup yet");
+        tty.send("2");
+        tty.wait("No schedule yet");
+        tty.send(ENTER);
+        tty.wait("Create a schedule");
+        // Over name, service, model, storage and folder to the type.
+        tty.send("\t\t\t\t\t\u{1b}[C");
+        tty.wait("each change");
+        tty.send(SUBMIT);
+        tty.wait("schedule orders-daily is created");
+        tty.send("x");
+        tty.wait("✓ done");
+        tty.send("4");
+        // The next slice makes a base of it.
+        tty.wait("lag < 1 min");
+        tty
+    })
+    .await
+    .unwrap();
+
+    insert(50..80).await;
+    let before = documents(&client).await;
+    let good = server_second(&client).await;
+    // The accident lies in a later second.
+    while server_second(&client).await <= good {
+        client.database("elsewhere").collection("ticks").insert_one(doc! {}).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    orders.delete_many(doc! {"_id": {"$gte": 7}}).await.unwrap();
+    orders.update_one(doc! {"_id": 3}, doc! {"$set": {"name": "wrong"}}).await.unwrap();
+
+    let moment = chrono::DateTime::from_timestamp(good, 0).unwrap();
+    tokio::task::spawn_blocking(move || {
+        let shown = moment.format("%d %b %Y %H:%M:%S UTC").to_string();
+        let typed = moment.format("%Y-%m-%d %H:%M:%S").to_string();
+        tty.send("r");
+        tty.wait("Restore orders to a point in time");
+        // From the timeline to the time; the cursor goes there once that second is stored, and says so until then.
+        tty.send("\t");
+        let began = Instant::now();
+        loop {
+            tty.send("\u{15}");
+            tty.send(&typed);
+            tty.wait(&format!("Time*                 {typed}"));
+            std::thread::sleep(Duration::from_millis(200));
+            if tty.text().contains(&format!("▲ {shown}")) || tty.text().contains(&format!("{shown} ▲")) {
+                break;
+            }
+            assert!(began.elapsed() < PATIENCE, "it is never stored:\n{}", tty.text());
+        }
+        // A key at a time leads to the same moment.
+        tty.send("\u{1b}[Z");
+        tty.wait("zoom");
+        tty.send("\u{1b}[D\u{1b}[C");
+        tty.wait("base orders-daily");
+        tty.wait(&shown);
+        tty.send(SUBMIT);
+        tty.wait("Type orders to confirm");
+        let plan = tty.wait("shop.orders");
+        assert!(plan.contains(&format!("As of         {shown}")) && plan.contains("slice"), "{plan}");
+        tty.send("orders");
+        tty.wait("starts the restore");
+        tty.send(ENTER);
+        tty.wait("is queued as job");
+        tty.send("1l");
+        tty.wait("Restores (1)");
+        tty.wait("✓ done");
+        tty.send("q");
+        assert!(is_sane(&tty.ended()));
+    })
+    .await
+    .unwrap();
+    assert_eq!(documents(&client).await, before);
+}

@@ -127,10 +127,11 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
         fact("As of", format!("{at}, {}", position(replay.until)));
         let base = super::text::when_exactly(model, replay.base.consistent_at_ts.to_datetime());
         fact("Base", format!("{} of {base}", fit(&escape(&replay.base.backup), 40)));
-        let (slices, bytes) = (count(replay.slices), bytes(replay.bytes));
+        let bytes = bytes(replay.bytes);
+        let slices = format!("{} slice{}", count(replay.slices), super::chrome::plural(replay.slices as usize));
         let place = escape(&replay.archive.storage);
         let entries = count(replay.entries);
-        fact("Then", format!("{slices} slices, {bytes}, at most {entries} entries, from {place}"));
+        fact("Then", format!("{slices}, {bytes}, at most {entries} entries, from {place}"));
         fact("Takes", format!("about {}", duration(replay.expected_seconds)));
     } else {
         fact("From", format!("{} of {}", escape(&plan.backup), escape(&plan.from_service)));

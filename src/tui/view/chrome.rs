@@ -159,7 +159,7 @@ pub fn strip_rows(model: &Model, height: u16) -> u16 {
 /// From this width on the strip shows everything it knows.
 const WIDE_STRIP: u16 = 120;
 /// Columns for what can be restored to any moment, there.
-const MOMENTS: usize = 46;
+const MOMENTS: usize = 47;
 
 fn draw_strip(frame: &mut Frame, model: &Model, area: Rect) {
     if area.height == 0 {
@@ -188,9 +188,9 @@ fn draw_strip(frame: &mut Frame, model: &Model, area: Rect) {
         spans.push(Span::styled(format!("{last:<columns$} "), style));
         if moments {
             let used: usize = spans.iter().map(|s| s.content.width()).sum();
-            let room = if both { MOMENTS } else { usize::from(area.width).saturating_sub(used + more.width() + 1) };
-            let (text, style) = recoverable::line(model, status, room);
-            let pad = " ".repeat(room.saturating_sub(text.width()) + 1);
+            let room = if both { MOMENTS } else { usize::from(area.width).saturating_sub(used + more.width()) };
+            let (text, style) = recoverable::line(model, status, room.saturating_sub(usize::from(!more.is_empty())));
+            let pad = " ".repeat(room.saturating_sub(text.width()));
             spans.push(Span::styled(format!("{text}{pad}"), style));
         }
         if sizes {

@@ -151,7 +151,9 @@ fn overview(
     zone: Tz,
     room: usize,
 ) -> Vec<Span<'static>> {
-    let label = |t: u32| time(t).with_timezone(&zone).format("%d %b %H:%M").to_string();
+    // Within hours, the day says little and the second much.
+    let form = if last - first < 7_200 { "%H:%M:%S" } else { "%d %b %H:%M" };
+    let label = |t: u32| time(t).with_timezone(&zone).format(form).to_string();
     let (from, to) = (label(first), label(last));
     let width = room.saturating_sub(from.width() + to.width() + 2);
     let span = u64::from(last - first) + 1;

@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthStr;
 use super::chrome::plural;
 use super::details::Page;
 use super::text::{fit, when, when_exactly};
-use crate::domain::backup::{Backup, BackupState};
+use crate::domain::backup::{Backup, BackupState, BackupType};
 use crate::domain::pitr::{RecoverableRange, Status};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::tui::action::Action;
@@ -47,12 +47,21 @@ fn style(model: &Model, status: &Status) -> Style {
     if is_stopped(status) || is_behind(model, status) || status.ranges.is_empty() { theme.warn } else { theme.ok }
 }
 
+/// A base is there, and what is stored does not reach it yet.
+fn awaits_slice(model: &Model, status: &Status) -> bool {
+    let stored = status.lag_seconds.map(|lag| model.data.read_at - chrono::TimeDelta::seconds(lag.min(1 << 32) as i64));
+    let newest = model.data.backups.iter().find(|b| {
+        b.service == status.service && b.backup_type == BackupType::Pitr && b.state == BackupState::Succeeded
+    });
+    newest.and_then(|b| b.consistent_at).is_some_and(|at| stored.is_none_or(|stored| stored <= at))
+}
+
 /// How far back it goes: `6 d`.
 fn reach(model: &Model, status: &Status) -> Option<String> {
     let oldest = status.ranges.first()?;
     Some(match (model.now - oldest.from).num_seconds().max(0) {
         s @ 7_200..172_800 => format!("{} h", s / 3_600),
-        s => duration(s as u64),
+        s => minutes(s as u64),
     })
 }
 
@@ -70,8 +79,12 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
         return (fit(&format!("not sliced: {}", escape(error)), room), style);
     }
     let Some(reach) = reach(model, status) else {
-        let stopped = if is_stopped(status) { ", not sliced" } else { "" };
-        return (fit(&format!("no base yet{stopped}"), room), style);
+        let text = match (is_stopped(status), awaits_slice(model, status)) {
+            (true, _) => "no base yet, not sliced",
+            (false, true) => "recoverable after the next slice",
+            (false, false) => "no base yet",
+        };
+        return (fit(text, room), style);
     };
     let lag = lag(model, status).unwrap_or(0);
     let until = if lag < BEHIND { "now".into() } else { format!("{} ago", minutes(lag)) };
@@ -118,6 +131,9 @@ pub fn state(model: &Model, status: Option<&Status>) -> (String, Style) {
 
 /// Why nothing can be restored to a moment, and what changes that.
 pub fn nothing_yet(model: &Model, status: &Status) -> String {
+    if awaits_slice(model, status) {
+        return "the base is there: the next slice makes its moment recoverable".into();
+    }
     let next = model
         .data
         .schedules
