@@ -7,7 +7,7 @@ use mongodb::bson::{Binary, DateTime, Document, RawArrayBuf, RawDocumentBuf, doc
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-const DATABASE: &str = "bench";
+pub const DATABASE: &str = "bench";
 const START: i64 = 1_780_000_000_000;
 const SYLLABLES: [&str; 32] = [
     "ka", "lo", "mi", "ter", "van", "sol", "eri", "nu", "po", "gra", "hen", "is", "tra", "qua", "ble", "fo", "du",
@@ -108,9 +108,9 @@ fn chunk(rng: &mut StdRng, i: i64) -> RawDocumentBuf {
     rawdoc! { "_id": i, "file": i / 100, "n": i % 100, "data": Binary { subtype: BinarySubtype::Generic, bytes } }
 }
 
-/// The server's own hash of each collection, with its indexes' names.
-pub async fn hashes(client: &Client) -> Vec<String> {
-    let db = client.database(DATABASE);
+/// The server's own hash of each collection of a database, with its indexes' names.
+pub async fn hashes(client: &Client, database: &str) -> Vec<String> {
+    let db = client.database(database);
     let reply: Document = db.run_command(doc! {"dbHash": 1}).await.unwrap();
     let mut hashes = Vec::new();
     for (name, hash) in reply.get_document("collections").unwrap() {
