@@ -38,6 +38,11 @@ pub async fn state(client: &Client) -> State {
 
 /// One database, by collection.
 pub async fn database(client: &Client, db: &str) -> State {
+    database_with(client, db, &mut |_, _| {}).await
+}
+
+/// The same; `each` is shown every document with the name of its collection.
+pub async fn database_with(client: &Client, db: &str, each: &mut (dyn FnMut(&str, &[u8]) + Send)) -> State {
     let database = client.database(db);
     let mut cursor = database.run_cursor_command(doc! {"listCollections": 1}).await.unwrap();
     let mut state = State::new();
@@ -55,7 +60,7 @@ pub async fn database(client: &Client, db: &str) -> State {
         if kind == "collection" {
             indexes = self::indexes(&database, &name).await;
             let capped = options.get_bool("capped").unwrap_or(false);
-            (documents, hash) = hash_documents(&database, &name, capped).await;
+            (documents, hash) = hash_documents(&database, &name, capped, each).await;
         }
         state.insert(name, Contents { kind, options, indexes, documents, hash });
     }
@@ -80,7 +85,12 @@ async fn indexes(database: &mongodb::Database, name: &str) -> BTreeMap<String, D
     indexes
 }
 
-async fn hash_documents(database: &mongodb::Database, name: &str, natural: bool) -> (u64, String) {
+async fn hash_documents(
+    database: &mongodb::Database,
+    name: &str,
+    natural: bool,
+    each: &mut (dyn FnMut(&str, &[u8]) + Send),
+) -> (u64, String) {
     let order = if natural {
         doc! {"$natural": 1}
     } else {
@@ -92,6 +102,7 @@ async fn hash_documents(database: &mongodb::Database, name: &str, natural: bool)
     let mut documents = 0;
     while cursor.advance().await.unwrap() {
         hasher.update(cursor.current().as_bytes());
+        each(name, cursor.current().as_bytes());
         documents += 1;
     }
     (documents, hasher.finalize().to_hex().to_string())
