@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use mongodb::bson::{Bson, Document, doc};
+use mongokeep::domain::restore::RestoreRequest;
 use support::compare;
 use support::pair::{Pair, request};
 use support::recording::{Recording, folder};
@@ -218,4 +219,25 @@ async fn the_largest_documents() {
     c.replace_one(doc! {"_id": 4}, largest(4)).await.unwrap();
     c.update_one(doc! {"_id": 2}, doc! {"$set": {"pad": largest(2).get_str("pad").unwrap()}}).await.unwrap();
     pair.round_trip(recording, "largest").await;
+}
+
+/// Views of the target that go, or become others, have collations that the new ones may not be on, or below.
+#[tokio::test(flavor = "multi_thread")]
+async fn views_that_go_do_not_stand_in_the_way_of_others() {
+    let pair = Pair::start().await;
+    let view =
+        |name: &str, on: &str, locale: &str| doc! {"create": name, "viewOn": on, "collation": {"locale": locale}};
+    insert(&pair.from, "d", "c", vec![doc! {"_id": 1}]).await;
+    for (name, on) in [("a", "gone"), ("m", "n"), ("n", "c"), ("z", "m")] {
+        run(&pair.from, "d", view(name, on, "fr")).await;
+    }
+    for (name, on) in [("gone", "c"), ("n", "c"), ("m", "n"), ("over", "a"), ("under", "z")] {
+        run(&pair.to, "d", view(name, on, "de")).await;
+    }
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read_database("d").await;
+    let expected = compare::state(&pair.from).await;
+    let manifest = recording.end(&folder(pair.dir.path()).await, "views").await;
+    pair.restore(&manifest, &RestoreRequest { exact: true, ..request() }).await.unwrap();
+    compare::assert_same(&expected, &compare::state(&pair.to).await, "views");
 }

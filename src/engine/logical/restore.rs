@@ -122,23 +122,25 @@ async fn execute(
     ctx.meter.info(format!("replayed {operations} operations of the oplog, up to {}", until.in_words()));
 
     indexes::build(ctx, writes, &items).await?;
+    // The server takes no view whose collation is not that of the views it is on, or that are on it: those that go must
+    // be gone before others come.
+    for ns in &plan.dropped {
+        writes.drop(ns).await?;
+        ctx.meter.info(format!("dropped {ns}, which the backup lacks"));
+    }
     for view in &views {
         standing.set(&view.to, Stage::Partial);
         if replaces(view) {
             writes.drop(&view.to).await?;
         }
     }
-    for view in outermost_first(&views) {
+    for view in &views {
         create_view(writes, view).await?;
     }
     indexes::build_ttl(ctx, writes, &items).await?;
     for item in &items {
         standing.set(&item.to, Stage::Complete);
         ctx.meter.object_done();
-    }
-    for ns in &plan.dropped {
-        writes.drop(ns).await?;
-        ctx.meter.info(format!("dropped {ns}, which the backup lacks"));
     }
     ctx.meter.set_phase("wait for a majority of the members");
     mark(writes, MarkKind::RestoreEnded, &what).await?;
@@ -203,30 +205,6 @@ fn last_inserted(collections: &[&Item], last: &[(Namespace, Vec<u8>)]) -> BTreeM
             Some((*uuid, Loaded::new(uuid, document.clone())?))
         })
         .collect()
-}
-
-/// Views in an order in which the server takes them: one on another view before that one. It compares collations only
-/// with what a view is on, at that moment, so that a state it holds could otherwise be refused.
-fn outermost_first<'a>(views: &[&'a Item]) -> Vec<&'a Item> {
-    let on = |item: &Item| match &item.what {
-        What::View(view) => view.options.get_str("viewOn").ok().map(|on| Namespace::new(&item.to.db, on)),
-        What::Collection { .. } => None,
-    };
-    let depth = |item: &Item| {
-        let mut depth = 0;
-        let mut below = on(item);
-        // The server itself allows 20.
-        while let Some(next) = below.take().and_then(|ns| views.iter().find(|v| v.to == ns))
-            && depth < 100
-        {
-            depth += 1;
-            below = on(next);
-        }
-        depth
-    };
-    let mut ordered = views.to_vec();
-    ordered.sort_by_cached_key(|item| std::cmp::Reverse(depth(item)));
-    ordered
 }
 
 async fn create_view(writes: &Writes, item: &Item) -> Result<()> {
