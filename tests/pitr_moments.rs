@@ -2,14 +2,18 @@
 //! and made again, and the positions just before, at and after a commit.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::BTreeMap;
+
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::{Client, ClientSession, Database, IndexModel};
+use mongokeep::artifact::manifest::Manifest;
 use mongokeep::domain::pitr::Archive;
 use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::engine::Limits;
 use support::compare::{self, State};
 use support::dumps::{self, Folder};
+use support::hooked::{Gate, hooked};
 use support::pair::{Pair, request};
 use support::recording::newest;
 use support::slicing::{self, Options, Recorder};
@@ -27,6 +31,8 @@ struct Moment {
 struct Moments {
     client: Client,
     found: Vec<Moment>,
+    /// What databases were before their transactions.
+    untouched: BTreeMap<&'static str, State>,
 }
 
 impl Moments {
@@ -34,15 +40,18 @@ impl Moments {
     async fn note(&mut self, db: &'static str, what: &'static str) -> Timestamp {
         let at = newest(&self.client).await;
         let expected = compare::database(&self.client, db).await;
-        self.found.push(Moment { what, db, at, expected });
+        self.add(what, db, at, expected);
         at
+    }
+
+    fn add(&mut self, what: &'static str, db: &'static str, at: Timestamp, expected: State) {
+        self.found.push(Moment { what, db, at, expected });
     }
 
     /// What is noted for `at` is true of `other` as well.
     fn same_at(&mut self, what: &'static str, other: Timestamp) {
         let last = self.found.last().unwrap();
-        let again = Moment { what, db: last.db, at: other, expected: last.expected.clone() };
-        self.found.push(again);
+        self.add(what, last.db, other, last.expected.clone());
     }
 }
 
@@ -92,47 +101,92 @@ async fn abort_prepared(client: &Client, session: &mut ClientSession) {
     client.database("admin").run_command(command).session(session).await.unwrap();
 }
 
-/// Transactions that were prepared before the base was begun, or open when it ended.
+/// Transactions that are prepared and not ended yet.
 struct Open {
     sessions: Vec<(&'static str, ClientSession, Bson)>,
 }
 
-const TRANSACTIONS: [&str; 4] = ["early", "early_aborted", "late", "late_aborted"];
+/// Prepared before the base is begun, and ended after it or while it is read.
+const EARLY: [&str; 4] = ["early", "early_aborted", "across", "across_aborted"];
+/// Prepared while the base is read, and ended after it.
+const LATE: [&str; 2] = ["late", "late_aborted"];
 
-async fn open_transactions(client: &Client) -> Open {
-    let mut sessions = Vec::new();
-    for name in TRANSACTIONS {
+impl Open {
+    async fn prepare(&mut self, client: &Client, names: &[&'static str]) {
+        for name in names {
+            let mut session = begin(client, &client.database(name), name.starts_with("early")).await;
+            let at = prepare(client, &mut session).await;
+            self.sessions.push((*name, session, at));
+        }
+    }
+
+    /// Those whose names begin so.
+    fn take(&mut self, prefix: &str) -> Self {
+        let sessions = self.sessions.extract_if(.., |(name, ..)| name.starts_with(prefix)).collect();
+        Self { sessions }
+    }
+
+    async fn end(self, client: &Client) {
+        for (name, mut session, at) in self.sessions {
+            match name.ends_with("aborted") {
+                true => abort_prepared(client, &mut session).await,
+                false => commit_prepared(client, &mut session, at).await,
+            }
+        }
+    }
+}
+
+/// Takes a base; transactions are open before it, begin and end while it is read, and are open after it.
+async fn base(pair: &Pair, folder: &Folder, moments: &mut Moments) -> (Manifest, Open) {
+    let client = pair.from.clone();
+    let mut untouched = State::new();
+    for name in EARLY.iter().chain(&LATE) {
         let db = client.database(name);
         insert(&db, "a", [1]).await;
         insert(&db, "b", [1]).await;
-        let mut session = begin(client, &db, name.starts_with("early")).await;
-        let at = prepare(client, &mut session).await;
-        sessions.push((name, session, at));
+        // The same for all.
+        untouched = compare::database(&client, name).await;
     }
-    Open { sessions }
+    insert(&client.database("held"), "held", [1]).await;
+    let mut open = Open { sessions: Vec::new() };
+    open.prepare(&client, &EARLY).await;
+
+    let (gated, gate) = hooked(&folder.storage, Gate::new(&["/held/"]));
+    let running = dumps::start(&pair.source.uri(), gated, dumps::request("base"), Limits::default()).await;
+    gate.all_held().await;
+    open.take("across").end(&client).await;
+    open.prepare(&client, &LATE).await;
+    gate.open();
+    let (manifest, log) = running.done().await;
+    let manifest = manifest.unwrap_or_else(|e| panic!("{e:?} {log:#?}"));
+    dumps::verify_ok(folder, &manifest).await;
+    assert_eq!(manifest.open_transactions.len(), 4);
+
+    for (name, ..) in &open.sessions {
+        moments.untouched.insert(name, untouched.clone());
+        moments.add("the moment of the base", name, manifest.consistent_at_ts, untouched.clone());
+    }
+    moments.add("aborted during the base", "across_aborted", manifest.consistent_at_ts, untouched.clone());
+    let committed = compare::database(&client, "across").await;
+    assert_ne!(committed, untouched);
+    moments.add("committed during the base", "across", manifest.consistent_at_ts, committed);
+    (manifest, open)
 }
 
 /// Commits or aborts, with the moments just before, at and after.
 async fn end_transactions(client: &Client, open: Open, moments: &mut Moments) {
-    for (name, mut session, at) in open.sessions {
+    for (name, session, at) in open.sessions {
+        Open { sessions: vec![(name, session, at)] }.end(client).await;
+        let untouched = moments.untouched[name].clone();
         if name.ends_with("aborted") {
-            abort_prepared(client, &mut session).await;
             moments.note(name, "aborted after the base").await;
+            assert_eq!(moments.found.last().unwrap().expected, untouched);
             continue;
         }
-        commit_prepared(client, &mut session, at).await;
         let after = moments.note(name, "committed after the base").await;
         let commit = commit_of(client, after).await;
         moments.same_at("at the commit itself", commit);
-        // Nothing of it is there a moment before.
-        let untouched = Document::from_iter([("_id".to_owned(), Bson::Int32(1))]);
-        assert_eq!(client.database(name).collection::<Document>("b").count_documents(untouched).await.unwrap(), 1);
-        moments.found.push(Moment {
-            what: "just before the commit",
-            db: name,
-            at: before(commit),
-            expected: State::new(),
-        });
+        moments.add("just before the commit", name, before(commit), untouched);
     }
 }
 
@@ -156,12 +210,7 @@ async fn large_transaction(client: &Client, moments: &mut Moments) {
     session.commit_transaction().await.unwrap();
     let commit = moments.note("large", "after a transaction over 16 MiB").await;
     let previous = moments.found[moments.found.len() - 2].expected.clone();
-    moments.found.push(Moment {
-        what: "just before its last entry",
-        db: "large",
-        at: before(commit),
-        expected: previous,
-    });
+    moments.add("just before its last entry", "large", before(commit), previous);
 }
 
 async fn definitions(client: &Client, moments: &mut Moments) {
@@ -214,8 +263,11 @@ async fn equal_ids(client: &Client, moments: &mut Moments) {
     db.run_command(doc! {"create": "collated", "collation": {"locale": "en", "strength": 1}}).await.unwrap();
     let (plain, collated) = (db.collection::<Document>("plain"), db.collection::<Document>("collated"));
     plain.insert_one(doc! {"_id": 1, "as": "int"}).await.unwrap();
+    moments.note("ids", "an id").await;
     plain.delete_one(doc! {"_id": 1}).await.unwrap();
+    moments.note("ids", "deleted").await;
     plain.insert_one(doc! {"_id": 1i64, "as": "long"}).await.unwrap();
+    moments.note("ids", "the same id of another type").await;
     for (id, n) in [("Resume", 1), ("RESUME", 2), ("résumé", 3)] {
         collated.insert_one(doc! {"_id": id, "n": n}).await.unwrap();
         moments.note("ids", "another form of an id").await;
@@ -237,27 +289,10 @@ async fn every_moment_comes_back_as_it_was() {
     let folder = Folder::new();
     let mut recorder = Recorder::start(&dumps::server(&pair.source).await, &folder.storage, Options::default());
     recorder.began().await;
-    let open = open_transactions(&client).await;
-    // What the transactions found, for the moments before their commits.
-    let mut untouched = State::new();
-    for name in TRANSACTIONS {
-        untouched = compare::database(&client, name).await;
-    }
-    let manifest = dumps::dump_ok(&pair.source, &folder, &dumps::request("base"), Limits::default()).await;
-    assert_eq!(manifest.open_transactions.len(), TRANSACTIONS.len());
-
-    let mut moments = Moments { client: client.clone(), found: Vec::new() };
-    moments.found.push(Moment {
-        what: "the moment of the base",
-        db: "early",
-        at: manifest.consistent_at_ts,
-        expected: untouched.clone(),
-    });
+    let mut moments = Moments { client: client.clone(), found: Vec::new(), untouched: BTreeMap::new() };
+    let (manifest, open) = base(&pair, &folder, &mut moments).await;
     equal_ids(&client, &mut moments).await;
     end_transactions(&client, open, &mut moments).await;
-    for moment in moments.found.iter_mut().filter(|m| m.expected.is_empty() && m.what == "just before the commit") {
-        moment.expected = untouched.clone();
-    }
     large_transaction(&client, &mut moments).await;
     definitions(&client, &mut moments).await;
     time_series(&client, &mut moments).await;
