@@ -107,6 +107,8 @@ fn the_timeline_shows_what_there_is() {
         look_again(m, |s| s.pitr[0].ranges.clear());
         keys_counted(m, "4 r");
     });
+    // From where a wrong restore is undone.
+    both("timeline_before_a_restore", |m| keys_counted(m, "4 r [ [ - -"));
     both("plan_of_a_moment", |m| {
         keys_counted(m, "4 r Ctrl-S");
         let (request, result) = planned_moment();
@@ -125,6 +127,38 @@ fn lists_and_pages_tell_of_it() {
     both("services", |m| drop(keys(m, "4")));
     both("service", |m| drop(keys(m, "4 Enter")));
     both("strip", |_| {});
+    both("strip_of_many", |m| {
+        look_again(m, |s| {
+            for i in 0..12 {
+                let name = format!("{}-of-the-department-with-a-long-name-{i}", ["billing", "käse-レジ"][i % 2]);
+                s.services.push(service(&name, Some(90)));
+                let mut status = pitr_status();
+                status.running = i % 3 > 0;
+                status.error = (i % 3 == 0).then(|| "the storage s3-eu does not answer: connection refused".into());
+                status.service = name;
+                s.pitr.push(status);
+            }
+        });
+    });
+    both("service_stopped", |m| {
+        look_again(m, |s| {
+            let status = &mut s.pitr[0];
+            (status.running, status.lag_seconds) = (false, Some(4_000));
+            status.error = Some("the storage s3-eu does not answer: connection refused".into());
+            status.hint = Some("mongokeep storage test s3-eu".into());
+        });
+        keys(m, "4 Enter");
+    });
+    both("service_without_a_base", |m| {
+        look_again(m, |s| {
+            let status = &mut s.pitr[0];
+            status.ranges.clear();
+            status.bases.clear();
+            status.marks.clear();
+            (status.slices, status.size_bytes, status.lag_seconds) = (0, 0, None);
+        });
+        keys(m, "4 Enter");
+    });
     both("schedules", |m| drop(keys(m, "2 j j t t")));
     both("schedule", |m| drop(keys(m, "2 j j Enter")));
     both("base", |m| drop(keys(m, "j Enter")));
@@ -370,9 +404,17 @@ fn the_cursor_is_seen_without_colours() {
 fn the_keys_of_the_timeline_are_told() {
     let mut model = on_timeline(Look::default(), LARGE);
     let last = shown(&model).lines().last().unwrap().to_owned();
-    for part in ["Left Right second", ", . minute", "< > hour", "PgUp PgDn day", "+ - zoom", "z zone", "F1 help"] {
+    for part in ["h l second", ", . min", "< > hour", "PgUp PgDn day", "+ - zoom", "p peak", "[ ] jump", "z zone"] {
         assert!(last.contains(part), "{part}: {last}");
     }
+    assert!(last.contains("y copy") && last.contains("Ctrl-S submit") && last.contains("F1 help"), "{last}");
+    let mut small = on_timeline(Look::default(), SMALL);
+    let keys_there = "h l second  , . min  < > hour  + - zoom  p peak  [ ] jump  F1 help  Esc close";
+    assert!(shown(&small).lines().last().unwrap().contains(keys_there), "{}", shown(&small));
+    // Where there is nothing to move in, they are not told.
+    look_again(&mut small, |s| s.pitr[0].ranges.clear());
+    let last = shown(&small).lines().last().unwrap().to_owned();
+    assert!(last.contains("x base") && !last.contains("hour"), "{last}");
     press(&mut model, "F1");
     let text = shown(&model);
     let heading = text.lines().find(|l| l.contains("Timeline of a restore")).unwrap();
@@ -410,8 +452,105 @@ fn lag_and_trouble_are_words() {
         s.pitr[0].running = false;
         s.pitr[0].error = Some("access denied".into());
     });
-    assert!(stopped.contains("not sliced: access denied"), "{stopped}");
+    assert!(stopped.contains("not recorded: access denied"), "{stopped}");
     assert!(strip(&|s| s.pitr[0].ranges.clear()).contains("no base yet"));
+    // The base is there, and the oplog is stored up to it.
+    let waits = |after: i64| {
+        strip(&|s| {
+            s.pitr[0].ranges.clear();
+            let at = s.read_at - TimeDelta::seconds(12 + after);
+            let backups = std::sync::Arc::make_mut(&mut s.backups);
+            let base = backups.iter_mut().find(|b| b.name == "nightly-20261120").unwrap();
+            (base.backup_type, base.consistent_at) = (BackupType::Pitr, Some(at));
+        })
+    };
+    assert!(waits(0).contains("recoverable after the next slice"), "{}", waits(0));
+    assert!(waits(1).contains("recoverable after the next slice"), "seconds are rounded: {}", waits(1));
+    assert!(waits(60).contains("no base yet"), "{}", waits(60));
+}
+
+#[test]
+fn jumps_lead_to_what_stands_out() {
+    let mut model = on_timeline(Look::default(), LARGE);
+    let stops = [
+        ("2026-11-21T14:02:17Z", "in this second"),
+        ("2026-11-21T09:02:29Z", "↺ a restore began 21 Nov 10:02:30: nightly-20261120"),
+        ("2026-11-21T02:03:30Z", "base nightly-20261120 of 21 Nov 03:03:30, in this second"),
+        ("2026-11-20T21:22:29Z", "the oplog had rolled over"),
+        ("2026-11-19T17:03:30Z", "base before-migration of 19 Nov 18:03:30, in this second"),
+    ];
+    for (stop, said) in stops {
+        keys_counted(&mut model, "[");
+        assert_eq!(at(&model), When::Second(second(stop)));
+        assert!(shown(&model).contains(said), "{said}\n{}", shown(&model));
+    }
+    keys_counted(&mut model, "[");
+    assert!(shown(&model).contains("no older base"), "{}", shown(&model));
+    for (stop, _) in stops.iter().rev().skip(1) {
+        keys_counted(&mut model, "]");
+        assert_eq!(at(&model), When::Second(second(stop)));
+    }
+    keys_counted(&mut model, "]");
+    assert_eq!(at(&model), When::Latest);
+}
+
+#[test]
+fn the_accident_is_found_by_one_key() {
+    for size in [SMALL, LARGE] {
+        let mut model = on_timeline(Look::default(), size);
+        for _ in 0..12 {
+            keys_counted(&mut model, "p");
+        }
+        assert_eq!(at(&model), When::Second(second(ACCIDENT) - 1));
+        assert_eq!(form(&model).moment.as_ref().unwrap().view.step, 1);
+        let effects = press(&mut model, "Ctrl-S");
+        assert!(matches!(&effects[..], [Effect::PlanRestore(_)]), "{effects:?}");
+    }
+    // Nothing in view is said, and moves nothing.
+    let mut model = with_pitr(Look::default(), SMALL);
+    for effect in keys(&mut model, "4 r") {
+        if let Effect::Operations { service, from, to, buckets } = effect {
+            reply(&mut model, Reply::Operations { service, from, to, buckets, result: Ok(vec![0; buckets]) });
+        }
+    }
+    keys(&mut model, "p");
+    assert_eq!(at(&model), When::Latest);
+    assert!(shown(&model).contains("! no operation in what is drawn here"), "{}", shown(&model));
+}
+
+#[test]
+fn a_moment_is_copied_as_the_command_line_takes_it() {
+    let mut model = on_timeline(Look::default(), SMALL);
+    let newest = format!("{},1", second("2026-11-21T14:02:18Z"));
+    assert_eq!(press(&mut model, "y"), [Effect::Copy(newest)]);
+    keys_counted(&mut model, "Left");
+    assert_eq!(press(&mut model, "y"), [Effect::Copy("2026-11-21T14:02:17Z".into())]);
+}
+
+#[test]
+fn a_base_is_taken_where_it_is_missed() {
+    let run = Effect::RunSchedule("nightly-orders".into());
+    let mut model = with_pitr(Look::default(), SMALL);
+    keys(&mut model, "4");
+    while model.list(Tab::Services).key.as_deref() != Some("orders-rs") {
+        press(&mut model, "j");
+    }
+    assert_eq!(press(&mut model, "x"), [run.clone()]);
+    look_again(&mut model, |s| s.pitr[0].ranges.clear());
+    keys_counted(&mut model, "r");
+    assert!(words(&model).contains("no base yet: nightly-orders is due 22 Nov 02:00; x takes one now"));
+    assert_eq!(press(&mut model, "x"), [run]);
+    keys_counted(&mut model, "h Left p");
+    // Without a schedule nothing is offered, and the key of the list says why.
+    look_again(&mut model, |s| {
+        s.pitr[0].ranges.clear();
+        s.pitr[0].schedules.clear();
+    });
+    assert_eq!(press(&mut model, "x"), []);
+    assert!(!shown(&model).contains("takes one now"), "{}", shown(&model));
+    keys(&mut model, "Esc");
+    assert_eq!(press(&mut model, "x"), []);
+    assert!(words(&model).contains("no point-in-time schedule of orders-rs is on"), "{}", shown(&model));
 }
 
 #[test]

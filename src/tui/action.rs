@@ -130,6 +130,7 @@ actions! {
     AddService "add_service" Services true "add" "Add a service";
     EditService "edit_service" Services true "edit" "Edit the selected service";
     RestoreService "restore_service" Services true "restore" "Restore the selected service to a point in time";
+    TakeBase "take_base" Services true "base" "Back up the selected service now, as a base of its point-in-time recovery";
     CheckService "check_service" Services false "check" "Check the prerequisites of the selected service";
     RemoveService "remove_service" Services true "remove" "Remove the selected service from the list";
     CopyService "copy_service" Services false "copy" "Copy the name of the selected service";
@@ -143,16 +144,20 @@ actions! {
     SecondBack "second_back" Moment false "" "One second back";
     SecondOn "second_on" Moment false "second" "One second on";
     MinuteBack "minute_back" Moment false "" "One minute back";
-    MinuteOn "minute_on" Moment false "minute" "One minute on";
+    MinuteOn "minute_on" Moment false "min" "One minute on";
     HourBack "hour_back" Moment false "" "One hour back";
     HourOn "hour_on" Moment false "hour" "One hour on";
     DayBack "day_back" Moment false "" "One day back";
     DayOn "day_on" Moment false "day" "One day on";
     OldestMoment "oldest_moment" Moment false "" "The oldest moment that can be restored";
     NewestMoment "newest_moment" Moment false "" "The newest moment that can be restored";
+    LandmarkBack "landmark_back" Moment false "" "Back to the next base, gap or restore";
+    LandmarkOn "landmark_on" Moment false "jump" "On to the next base, gap or restore";
+    Peak "peak" Moment false "peak" "To the second before most operations; again looks nearer";
     ZoomIn "zoom_in" Moment false "" "Look nearer at the time around the cursor";
     ZoomOut "zoom_out" Moment false "zoom" "Look at more of the time around the cursor";
     OtherZone "other_zone" Moment false "zone" "Times in UTC, or in the zone of the screen";
+    CopyMoment "copy_moment" Moment false "copy" "Copy the moment, as the command line takes it";
 
     Open "open" List false "open" "Open the selected row";
     OpenService "open_service" List false "service" "Open the page of the service that this belongs to";

@@ -5,6 +5,7 @@ use super::model::{Layer, Model, Report, Tab, Target};
 use crate::domain::backup::BackupState;
 use crate::domain::job::JobState;
 use crate::domain::notification::Channel;
+use crate::domain::schedule::Schedule;
 
 /// Why nothing starts a backup, and what turns it on.
 const MANAGEMENT_OFF: &str = "backup management is off: mongokeep settings set backup.enabled true";
@@ -80,6 +81,10 @@ impl Model {
                 (!matches!(self.target(), Some(Target::Storage(_)))).then(|| "no storage is selected".into())
             }
             Action::RestoreService => self.why_no_moment(),
+            Action::TakeBase => match self.target() {
+                Some(Target::Service(name)) => self.may_run_base(&name).err(),
+                _ => Some("no service is selected".into()),
+            },
             Action::EditService | Action::CheckService | Action::RemoveService | Action::CopyService => {
                 (!matches!(self.target(), Some(Target::Service(_)))).then(|| "no service is selected".into())
             }
@@ -92,12 +97,7 @@ impl Model {
             | Action::CopyScheduleName => self.target_schedule().is_none().then(|| "no schedule is selected".into()),
             Action::RunSchedule => match self.target_schedule() {
                 None => Some("no schedule is selected".into()),
-                Some(_) if !self.backups_enabled() => Some(MANAGEMENT_OFF.into()),
-                Some(schedule) => schedule
-                    .last
-                    .as_ref()
-                    .filter(|last| !last.state.is_finished())
-                    .map(|last| format!("its previous run, job {}, is not finished", last.job)),
+                Some(schedule) => self.why_not_run(schedule),
             },
             Action::Timeline | Action::TimelineSpan if !self.layers.is_empty() => Some("close this page first".into()),
             Action::Timeline | Action::TimelineSpan if self.data.schedules.is_empty() => {
@@ -166,6 +166,30 @@ impl Model {
         None
     }
 
+    fn why_not_run(&self, schedule: &Schedule) -> Option<String> {
+        if !self.backups_enabled() {
+            return Some(MANAGEMENT_OFF.into());
+        }
+        let last = schedule.last.as_ref().filter(|last| !last.state.is_finished())?;
+        Some(format!("its previous run, job {}, is not finished", last.job))
+    }
+
+    /// The schedule whose run is a base of the point-in-time recovery of a service.
+    pub fn base_schedule(&self, service: &str) -> Option<&str> {
+        self.pitr(service)?.schedules.first().map(String::as_str)
+    }
+
+    /// Whether a base of a service can be taken now; else why not.
+    pub fn may_run_base(&self, service: &str) -> Result<(), String> {
+        let why = match self.base_schedule(service).map(|name| (name, self.schedule(name))) {
+            _ if self.look.read_only => Some("this session is read-only".into()),
+            None => Some(format!("no point-in-time schedule of {service} is on (2, then n, makes one)")),
+            Some((name, None)) => Some(format!("the schedule {name} is gone")),
+            Some((_, Some(schedule))) => self.why_not_run(schedule),
+        };
+        why.map_or(Ok(()), Err)
+    }
+
     fn why_no_moment(&self) -> Option<String> {
         let Some(Target::Service(name)) = self.target() else { return Some("no service is selected".into()) };
         let make = "a schedule of the type point in time keeps each change (2, then n)";
@@ -192,7 +216,7 @@ impl Model {
     }
 
     /// The schedule that the keys of schedules act on.
-    pub fn target_schedule(&self) -> Option<&crate::domain::schedule::Schedule> {
+    pub fn target_schedule(&self) -> Option<&Schedule> {
         match self.target()? {
             Target::Schedule(name) => self.schedule(&name),
             _ => None,

@@ -3,11 +3,12 @@
 //! It must never ask for the same twice, nor for more than one picture at a time: held down, a key moves the cursor
 //! faster than a store can count.
 
+mod jump;
 mod typed;
 mod walk;
 mod zoom;
 
-pub use typed::{Odd, check, exactly, parse, write};
+pub use typed::{Odd, check, exact_text, exactly, parse, write};
 pub use walk::{Note, base, gap, joined, second, touched};
 pub use zoom::{View, words as step_words};
 
@@ -149,6 +150,12 @@ impl MomentPane {
             Action::DayOn => DAY,
             Action::OldestMoment => return self.go(walk::oldest(ranges)),
             Action::NewestMoment => return self.go(ends(ranges).map(|_| When::Latest)),
+            Action::LandmarkBack | Action::LandmarkOn => {
+                (self.at, self.note) = jump::landmark(status, self.at, action == Action::LandmarkOn);
+                (self.moved, self.odd) = (true, None);
+                return;
+            }
+            Action::Peak => return self.go_before_peak(status),
             Action::ZoomIn => return self.zoom(true, ranges),
             Action::ZoomOut => return self.zoom(false, ranges),
             Action::OtherZone => {
@@ -171,6 +178,22 @@ impl MomentPane {
     fn go(&mut self, to: Option<When>) {
         if let Some(to) = to {
             (self.at, self.note, self.odd, self.moved) = (to, None, None, true);
+        }
+    }
+
+    /// Goes to the last second before the highest peak that is drawn; from there, looks nearer.
+    fn go_before_peak(&mut self, status: &Status) {
+        let Some(Ok(counts)) = self.bars() else { return };
+        let Some(column) = jump::peak(self.view, counts, &status.marks) else {
+            self.note = Some(Note::Quiet);
+            return;
+        };
+        let Some(before) = self.view.at(column).checked_sub(1) else { return };
+        if let Some((at, note)) = walk::clamp(&status.ranges, When::Second(before)) {
+            if at == self.at {
+                self.zoom(true, &status.ranges);
+            }
+            (self.at, self.note, self.odd, self.moved) = (at, note, None, true);
         }
     }
 

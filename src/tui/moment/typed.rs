@@ -3,8 +3,9 @@
 use chrono::{DateTime, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 
+use super::walk::position;
 use crate::domain::local_time::{Wall, when};
-use crate::domain::pitr::When;
+use crate::domain::pitr::{RecoverableRange, When};
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 
@@ -54,6 +55,15 @@ pub fn write(at: When, zone: Tz) -> String {
     let local: DateTime<Tz> = Timestamp::new(t, 0).to_datetime().with_timezone(&zone);
     let once = matches!(when(zone, local.naive_local()), Wall::Once(_));
     local.format(if once { "%Y-%m-%d %H:%M:%S" } else { "%Y-%m-%d %H:%M:%S%:z" }).to_string()
+}
+
+/// What the command line takes for it: a time in UTC, or a position. The newest change becomes its position, since a
+/// newer one may follow.
+pub fn exact_text(ranges: &[RecoverableRange], at: When) -> String {
+    match at {
+        When::Latest => When::Position(position(ranges, at)).to_string(),
+        at => at.to_string(),
+    }
 }
 
 /// `21 Nov 2026 14:02:03 CET`.

@@ -15,6 +15,8 @@ pub enum Note {
     Newest,
     /// Between these two seconds nothing can be restored. The cursor stands at one of them.
     Gap { before: u32, after: u32 },
+    /// There is no operation in what is drawn to go to.
+    Quiet,
 }
 
 /// The ranges with those joined that overlap: the same oplog may be kept in two places.
@@ -35,7 +37,7 @@ pub fn joined(mut ranges: Vec<RecoverableRange>) -> Vec<RecoverableRange> {
 }
 
 /// The first and the last second of a range, both complete.
-fn seconds(range: &RecoverableRange) -> (u32, u32) {
+pub(super) fn seconds(range: &RecoverableRange) -> (u32, u32) {
     (range.from_ts.t, range.to_ts.t.saturating_sub(1).max(range.from_ts.t))
 }
 

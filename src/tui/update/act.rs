@@ -121,6 +121,9 @@ fn act_on(model: &mut Model, action: Action, target: Target) -> Vec<Effect> {
             let form = forms::restore_service(model, &name);
             push_form(model, Some(form))
         }
+        (Action::TakeBase, Target::Service(name)) => {
+            model.base_schedule(&name).map(|s| Effect::RunSchedule(s.to_owned())).into_iter().collect()
+        }
         (Action::Verify, Target::Backup(name)) => vec![Effect::Verify(name)],
         (Action::DeleteBackup, Target::Backup(name)) => vec![Effect::PlanDelete(name)],
         (Action::Pin, Target::Backup(name)) => {

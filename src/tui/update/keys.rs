@@ -11,7 +11,7 @@ use crate::tui::forms;
 use crate::tui::keymap::Chord;
 use crate::tui::model::{Button, Confirm, Layer, Level, Model, Tab, Then};
 use crate::tui::msg::Effect;
-use crate::tui::{palette, view};
+use crate::tui::{moment, palette, view};
 
 /// Gives the key to the nearest thing that takes it: a text field, a dialog, the page, the list, everything.
 pub(super) fn key(model: &mut Model, chord: Chord) -> Vec<Effect> {
@@ -88,9 +88,9 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         model.layers = layers;
         return Vec::new();
     };
-    if moment_key(model, form, chord) {
+    if let Some(effects) = moment_key(model, form, chord) {
         model.layers = layers;
-        return Vec::new();
+        return asked(model, effects);
     }
     let outcome = form.key(chord);
     let mut effects = Vec::new();
@@ -127,23 +127,32 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     }
 }
 
-/// Whether the key moved the cursor of a timeline.
-fn moment_key(model: &Model, form: &mut form::Form, chord: Chord) -> bool {
+/// What a key does on a timeline; `None`: it is none of its keys.
+fn moment_key(model: &Model, form: &mut form::Form, chord: Chord) -> Option<Vec<Effect>> {
     if !forms::on_timeline(form) || form.submitting {
-        return false;
+        return None;
     }
-    let Some(action) = model.keymap.resolve(chord, &[Group::Moment]) else { return false };
-    if let Some(pane) = &mut form.moment
-        && let Some(status) = model.pitr(&pane.service)
-    {
-        pane.act(action, status);
-        // What was typed is no longer meant.
-        if let Some(row) = form.row_mut(forms::TIME) {
-            row.error = None;
-        }
-        forms::write_time(model, form);
+    let pane = form.moment.as_mut()?;
+    let action = model.keymap.resolve(chord, &[Group::Moment]);
+    let status = model.pitr(&pane.service);
+    let Some(status) = status.filter(|s| !s.ranges.is_empty()) else {
+        // Nothing to move in: what can be done about that is a base.
+        let wanted = model.keymap.resolve(chord, &[Group::Services]) == Some(Action::TakeBase);
+        let run = model.base_schedule(&pane.service).filter(|_| wanted && model.may_run_base(&pane.service).is_ok());
+        let run = run.map(|name| vec![Effect::RunSchedule(name.to_owned())]);
+        return run.or(action.map(|_| Vec::new()));
+    };
+    let action = action?;
+    if action == Action::CopyMoment {
+        return Some(vec![Effect::Copy(moment::exact_text(&status.ranges, pane.at))]);
     }
-    true
+    pane.act(action, status);
+    // What was typed is no longer meant.
+    if let Some(row) = form.row_mut(forms::TIME) {
+        row.error = None;
+    }
+    forms::write_time(model, form);
+    Some(Vec::new())
 }
 
 /// Keeps the moment of an open restore inside what there is, and asks for what its timeline lacks.

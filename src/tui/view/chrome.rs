@@ -12,6 +12,7 @@ use super::{Areas, breadcrumb, recoverable};
 use crate::domain::job::JobState;
 use crate::domain::text::{bytes, count, escape};
 use crate::tui::action::Action;
+use crate::tui::form::Form;
 use crate::tui::forms;
 use crate::tui::model::{Layer, Level, Load, Model, Screen, Tab};
 use crate::tui::strip;
@@ -383,10 +384,10 @@ fn keys(frame: &mut Frame, model: &Model, area: Rect) {
         None if model.filtering => Some(&[("Enter", "keep"), ("Esc", "clear"), ("!", "in front inverts")]),
         _ => None,
     };
-    let pairs: Vec<(String, &str)> = match fixed {
-        Some(fixed) => fixed.iter().map(|(key, word)| ((*key).to_owned(), *word)).collect(),
-        None if matches!(model.layers.last(), Some(Layer::Form(_))) => moment_keys(model),
-        None => {
+    let pairs: Vec<(String, &str)> = match (fixed, model.layers.last()) {
+        (Some(fixed), _) => fixed.iter().map(|(key, word)| ((*key).to_owned(), *word)).collect(),
+        (None, Some(Layer::Form(form))) => moment_keys(model, form),
+        (None, _) => {
             let groups = model.groups();
             let page = matches!(model.layers.last(), Some(l) if l.is_page());
             let mut shown: Vec<(String, &str)> = Action::ALL
@@ -420,22 +421,33 @@ fn keys(frame: &mut Frame, model: &Model, area: Rect) {
     frame.render_widget(Paragraph::new(Line::from(spans)), area);
 }
 
-/// The keys of the timeline of a restore, and how the form goes on.
-fn moment_keys(model: &Model) -> Vec<(String, &'static str)> {
+/// The keys of the timeline of a restore, and how the form goes on; what is least needed last.
+fn moment_keys(model: &Model, form: &Form) -> Vec<(String, &'static str)> {
+    let one = |action: Action| (model.keymap.first(action), action.short());
     let pair =
         |back: Action, on: Action| (format!("{} {}", model.keymap.first(back), model.keymap.first(on)), on.short());
-    vec![
-        pair(Action::SecondBack, Action::SecondOn),
-        pair(Action::MinuteBack, Action::MinuteOn),
-        pair(Action::HourBack, Action::HourOn),
-        pair(Action::ZoomIn, Action::ZoomOut),
-        (model.keymap.first(Action::OtherZone), Action::OtherZone.short()),
-        pair(Action::DayBack, Action::DayOn),
-        ("F1".into(), "help"),
-        ("Esc".into(), "close"),
-    ]
+    let service = form.moment.as_ref().map_or("", |pane| pane.service.as_str());
+    let mut keys = if model.pitr(service).is_some_and(|s| !s.ranges.is_empty()) {
+        vec![
+            pair(Action::SecondBack, Action::SecondOn),
+            pair(Action::MinuteBack, Action::MinuteOn),
+            pair(Action::HourBack, Action::HourOn),
+            pair(Action::ZoomIn, Action::ZoomOut),
+            one(Action::Peak),
+            pair(Action::LandmarkBack, Action::LandmarkOn),
+            one(Action::OtherZone),
+            pair(Action::DayBack, Action::DayOn),
+            one(Action::CopyMoment),
+            ("Ctrl-S".into(), "submit"),
+        ]
+    } else if model.may_run_base(service).is_ok() {
+        vec![one(Action::TakeBase), ("Tab".into(), "next")]
+    } else {
+        vec![("Tab".into(), "next")]
+    };
+    keys.extend([("F1".into(), "help"), ("Esc".into(), "close")]);
+    keys
 }
-
 /// The latest messages, in the corner above the status line.
 pub fn toasts(frame: &mut Frame, model: &Model, areas: &Areas) {
     if matches!(model.layers.last(), Some(Layer::Messages { .. })) {

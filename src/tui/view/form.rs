@@ -178,7 +178,12 @@ fn advanced_summary(form: &Form) -> String {
         // A number that is nothing says nothing.
         .filter(|r| r.field.advanced && form.applies(r) && !["", "0"].contains(&r.value()))
         .map(|r| {
-            let value = if r.field.kind == FieldKind::Secret { "***" } else { r.value() };
+            let value = match (r.field.kind, r.value()) {
+                (FieldKind::Secret, _) => "***",
+                (FieldKind::Bool, "true") => "yes",
+                (FieldKind::Bool, _) => "no",
+                (_, value) => value,
+            };
             format!("{} {}", r.field.label.to_lowercase(), escape(value))
         })
         .collect::<Vec<_>>()
@@ -380,8 +385,12 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
                 lines.push(Line::styled(part, theme.warn));
             }
         }
-    } else if let Some(sentence) = sentence(form) {
-        lines.extend(wrap(&sentence, width).into_iter().take(4).map(Line::raw));
+    } else {
+        // Where there is little room the timeline says it alone.
+        let says_moment = is_to_a_moment(form) && model.size.1 >= 30;
+        let moment = says_moment.then(|| moment::sentence(model, form)).flatten();
+        let sentences: Vec<String> = moment.into_iter().chain(sentence(form)).collect();
+        lines.extend(wrap(&sentences.join(" "), width).into_iter().take(4).map(Line::raw));
     }
     lines
 }

@@ -14,6 +14,7 @@ use super::text::{fit, wrap};
 use crate::domain::pitr::{MarkKind, RecoverableRange, Status, When};
 use crate::domain::text::{count, duration, escape};
 use crate::domain::timestamp::Timestamp;
+use crate::tui::form::Form;
 use crate::tui::model::Model;
 use crate::tui::moment::{self, MomentPane, Note, Odd, View};
 
@@ -203,17 +204,13 @@ fn height(counts: &[u64], column: usize, most: usize) -> usize {
     if n == 0 { 0 } else { ((u128::from(n) * most as u128).div_ceil(u128::from(highest.max(1)))) as usize }
 }
 
-/// The cursor, with the moment beside it.
+/// The cursor, with the moment beside it where there is room for it.
 fn pointer(model: &Model, pane: &MomentPane, status: &Status, zone: Tz, column: usize) -> Vec<Span<'static>> {
-    let exact = moment::exactly(time(moment::second(&status.ranges, pane.at)), zone);
-    let text = match pane.at {
-        When::Second(_) => exact,
-        When::Position(ts) => format!("{exact}, {ts}"),
-        When::Latest => format!("{exact}, the newest change"),
-    };
+    let text = moment::exactly(time(moment::second(&status.ranges, pane.at)), zone);
     let (sign, words) = (model.theme.accent, model.theme.title);
-    let columns = pane.view.columns as usize;
-    if column + 2 + text.width() <= columns {
+    let after = (pane.view.columns as usize).saturating_sub(column + 2);
+    if text.width() <= after || after >= column {
+        let text = fit(&text, after);
         vec![Span::raw(" ".repeat(column)), Span::styled("▲ ", sign), Span::styled(text, words)]
     } else {
         let text = fit(&text, column.saturating_sub(1));
@@ -260,21 +257,29 @@ fn facts(model: &Model, pane: &MomentPane, status: &Status, zone: Tz) -> Vec<(St
         Some(n) => format!("{} operations in this second", count(n)),
         None => "operations in this second: not counted yet".to_owned(),
     };
+    let here = match pane.at {
+        When::Second(_) => here,
+        When::Position(ts) => format!("up to the position {ts}, {here}"),
+        When::Latest => format!("the newest change, {here}"),
+    };
     let mut out = vec![(here, theme.text)];
     if let Some(base) = moment::base(status, pane.at) {
         let at = base.consistent_at_ts;
-        let before = duration(u64::from(t.saturating_sub(at.t)));
+        let before = match t.saturating_sub(at.t) {
+            0 => "in this second".to_owned(),
+            seconds => format!("{} earlier", duration(u64::from(seconds))),
+        };
         let of = to_the_second(at.t, zone);
         // A long name must not push out the rest.
         let name = fit(&escape(&base.backup), 32);
-        out.push((format!("base {name} of {of}, {before} before"), theme.dim));
+        out.push((format!("base {name} of {of}, {before}"), theme.dim));
     }
-    for mark in status.marks.iter().filter(|m| m.ts.t.abs_diff(t) < pane.view.step.max(1)).take(2) {
+    for mark in status.marks.iter().filter(|m| m.ts.t.abs_diff(t) <= pane.view.step).take(2) {
         let what = match mark.kind {
-            MarkKind::RestoreBegan => "a restore began here",
-            MarkKind::RestoreEnded => "a restore ended here",
+            MarkKind::RestoreBegan => "a restore began",
+            MarkKind::RestoreEnded => "a restore ended",
         };
-        out.push((format!("↺ {what}: {}", escape(&mark.text)), theme.running));
+        out.push((format!("↺ {what} {}: {}", to_the_second(mark.ts.t, zone), escape(&mark.text)), theme.running));
     }
     out.extend(note(pane, status, zone).map(|text| (format!("! {text}"), theme.warn)));
     match pane.odd {
@@ -303,12 +308,29 @@ fn note(pane: &MomentPane, status: &Status, zone: Tz) -> Option<String> {
     Some(match pane.note.or(touched)? {
         Note::Oldest => format!("nothing before {} can be restored: no older base", exact(first)),
         Note::Newest => format!("nothing after {} is stored yet", exact(last)),
+        Note::Quiet => "no operation in what is drawn here; - shows more of the time".into(),
         Note::Gap { before, after } => {
             let why = moment::gap(status, before, after)
                 .map_or_else(|| "no base lies in what is stored of it".to_owned(), |gap| escape(&gap.reason));
             format!("nothing between {} and {} can be restored: {why}", exact(before), exact(after))
         }
     })
+}
+
+/// What a restore to the moment does, in one sentence; `None` where nothing can be restored.
+pub fn sentence(model: &Model, form: &Form) -> Option<String> {
+    let pane = form.moment.as_ref()?;
+    let status = model.pitr(&pane.service).filter(|s| !s.ranges.is_empty())?;
+    let exact = moment::exactly(time(moment::second(&status.ranges, pane.at)), pane.zone(model.zone, model.local_zone));
+    let moment = match pane.at {
+        When::Second(_) => format!("the end of {exact}"),
+        When::Position(ts) => format!("{ts}, {exact}"),
+        When::Latest => format!("the newest change, {exact}"),
+    };
+    let (service, to, include) = (&pane.service, form.text("to"), form.text("include").trim());
+    let what = if include.is_empty() { escape(service) } else { format!("{} of {}", escape(include), escape(service)) };
+    let into = if to == service.as_str() { String::new() } else { format!(", into {}", escape(to)) };
+    Some(format!("Restores {what} as it was at {moment}{into}."))
 }
 
 #[cfg(test)]

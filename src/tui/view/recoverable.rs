@@ -10,7 +10,7 @@ use super::chrome::plural;
 use super::details::Page;
 use super::text::{fit, when, when_exactly};
 use crate::domain::backup::{Backup, BackupState, BackupType};
-use crate::domain::pitr::{RecoverableRange, Status};
+use crate::domain::pitr::{MarkKind, RecoverableRange, Status};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::tui::action::Action;
 use crate::tui::model::Model;
@@ -47,9 +47,12 @@ fn style(model: &Model, status: &Status) -> Style {
     if is_stopped(status) || is_behind(model, status) || status.ranges.is_empty() { theme.warn } else { theme.ok }
 }
 
-/// A base is there, and what is stored does not reach it yet.
+/// A base is there, and what is stored does not reach beyond it yet.
 fn awaits_slice(model: &Model, status: &Status) -> bool {
-    let stored = status.lag_seconds.map(|lag| model.data.read_at - chrono::TimeDelta::seconds(lag.min(1 << 32) as i64));
+    // The lag is in whole seconds and was told a moment before the rest.
+    const ROUNDING: i64 = 2;
+    let since = |lag: u64| chrono::TimeDelta::seconds(lag.min(1 << 32) as i64 + ROUNDING);
+    let stored = status.lag_seconds.map(|lag| model.data.read_at - since(lag));
     let newest = model.data.backups.iter().find(|b| {
         b.service == status.service && b.backup_type == BackupType::Pitr && b.state == BackupState::Succeeded
     });
@@ -76,11 +79,11 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
     let Some(status) = status else { return (fit("no point in time", room), model.theme.dim) };
     let style = style(model, status);
     if let Some(error) = status.error.as_ref().filter(|_| is_stopped(status)) {
-        return (fit(&format!("not sliced: {}", escape(error)), room), style);
+        return (fit(&format!("not recorded: {}", escape(error)), room), style);
     }
     let Some(reach) = reach(model, status) else {
         let text = match (is_stopped(status), awaits_slice(model, status)) {
-            (true, _) => "no base yet, not sliced",
+            (true, _) => "no base yet, not recorded",
             (false, true) => "recoverable after the next slice",
             (false, false) => "no base yet",
         };
@@ -90,7 +93,7 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
     let until = if lag < BEHIND { "now".into() } else { format!("{} ago", minutes(lag)) };
     let mut notes: Vec<String> = gaps(status).into_iter().collect();
     if is_stopped(status) {
-        notes.push("not sliced".into());
+        notes.push("not recorded".into());
     } else if lag < BEHIND {
         notes.push(format!("lag {}", minutes(lag)));
     }
@@ -108,7 +111,7 @@ pub fn cell(model: &Model, status: Option<&Status>) -> (String, Style) {
     let Some(status) = status else { return ("-".into(), model.theme.dim) };
     let style = style(model, status);
     if is_stopped(status) {
-        return ("! not sliced".into(), style);
+        return ("! not recorded".into(), style);
     }
     let Some(reach) = reach(model, status) else { return ("! no base yet".into(), style) };
     let gaps = gaps(status).map_or(String::new(), |g| format!(", {g}"));
@@ -141,14 +144,14 @@ pub fn nothing_yet(model: &Model, status: &Status) -> String {
         .filter(|s| status.schedules.contains(&s.name))
         .filter_map(|s| Some((s.next_at?, &s.name)))
         .min();
-    let run = model.keymap.first(Action::RunSchedule);
-    match (next, status.schedules.first()) {
-        (Some((at, name)), _) => {
-            let name = escape(name);
-            format!("no base yet: the next is due {}; {run} on {name} (2) takes one now", when(model, at))
-        }
-        (None, Some(name)) => format!("no base yet: {run} on {} (2) takes one now", escape(name)),
-        (None, None) => "no base yet, and no schedule that takes one is on".into(),
+    let take = match model.may_run_base(&status.service) {
+        Ok(()) => format!("; {} takes one now", model.keymap.first(Action::TakeBase)),
+        Err(_) => String::new(),
+    };
+    match (next, status.schedules.is_empty()) {
+        (Some((at, name)), _) => format!("no base yet: {} is due {}{take}", escape(name), when(model, at)),
+        (None, false) => format!("no base yet{take}"),
+        (None, true) => "no base yet, and no schedule that takes one is on".into(),
     }
 }
 
@@ -205,11 +208,19 @@ impl Page<'_> {
             let folder = if a.folder.is_empty() { String::new() } else { format!(" / {}", escape(&a.folder)) };
             format!(" in {}{folder}", escape(&a.storage))
         });
-        let slices = format!("{} of {}", count(status.slices), bytes(status.size_bytes));
-        self.fact("Slices", format!("{slices}{}", place.unwrap_or_default()));
+        let slices = match status.slices {
+            0 => "none yet".to_owned(),
+            n => format!("{} of {}{}", count(n), bytes(status.size_bytes), place.unwrap_or_default()),
+        };
+        self.fact("Slices", slices);
         if let Some(newest) = status.bases.last() {
             let at = when(model, newest.consistent_at_ts.to_datetime());
             self.fact("Bases", format!("{}, the newest {} of {at}", status.bases.len(), escape(&newest.backup)));
+        }
+        let began = status.marks.iter().rev().filter(|m| m.kind == MarkKind::RestoreBegan);
+        for (i, mark) in began.take(3).enumerate() {
+            let at = when_exactly(model, mark.ts.to_datetime());
+            self.fact(if i == 0 { "Restored" } else { "" }, format!("{at}: {}", escape(&mark.text)));
         }
         if !status.ranges.is_empty() && !model.look.read_only {
             let key = model.keymap.first(Action::RestoreService);
@@ -223,9 +234,9 @@ impl Page<'_> {
         let (text, style) = match (status.running, status.schedules.is_empty()) {
             (true, _) => ("✓ follows the oplog", theme.ok),
             (false, true) => ("off: no schedule of that type is on", theme.dim),
-            (false, false) => ("! does not follow the oplog", theme.warn),
+            (false, false) => ("! stopped: nothing follows the oplog", theme.warn),
         };
-        self.fact_styled("Slicer", Span::styled(text, style));
+        self.fact_styled("Recording", Span::styled(text, style));
         if let Some(error) = &status.error {
             self.fact_styled("", Span::styled(escape(error), theme.error));
         }
