@@ -453,6 +453,7 @@ fn lag_and_trouble_are_words() {
         s.pitr[0].error = Some("access denied".into());
     });
     assert!(stopped.contains("not recorded: access denied"), "{stopped}");
+    assert!(stopped.starts_with(" ! "), "{stopped}");
     assert!(strip(&|s| s.pitr[0].ranges.clear()).contains("no base yet"));
     // The base is there, and the oplog is stored up to it.
     let waits = |after: i64| {
@@ -535,7 +536,7 @@ fn a_base_is_taken_where_it_is_missed() {
     while model.list(Tab::Services).key.as_deref() != Some("orders-rs") {
         press(&mut model, "j");
     }
-    assert_eq!(press(&mut model, "x"), [run.clone()]);
+    assert_eq!(press(&mut model, "x"), std::slice::from_ref(&run));
     look_again(&mut model, |s| s.pitr[0].ranges.clear());
     keys_counted(&mut model, "r");
     assert!(words(&model).contains("no base yet: nightly-orders is due 22 Nov 02:00; x takes one now"));

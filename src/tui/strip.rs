@@ -17,8 +17,17 @@ pub struct StripRow {
     pub last_good: Option<DateTime<Utc>>,
     /// The newest backup that ended did not end well.
     pub last_failed: bool,
+    /// A schedule wants its oplog recorded, and nothing records it.
+    pub not_recorded: bool,
     /// Sizes of the last backups, oldest first; `None` for one that failed.
     pub sizes: Vec<Option<u64>>,
+}
+
+impl StripRow {
+    /// Such services come first, with a sign of their own.
+    pub fn needs_somebody(&self) -> bool {
+        self.last_failed || self.last_good.is_none() || self.not_recorded
+    }
 }
 
 /// One row for each service. Runs when data change: it looks at every backup once.
@@ -31,6 +40,7 @@ pub fn rows(model: &Model) -> Vec<StripRow> {
             service: s.name.clone(),
             last_good: s.last_good_backup_at,
             last_failed: false,
+            not_recorded: false,
             sizes: Vec::new(),
         })
         .collect();
@@ -53,7 +63,12 @@ pub fn rows(model: &Model) -> Vec<StripRow> {
     for row in &mut rows {
         row.sizes.reverse();
     }
-    rows.sort_by_key(|r| (!(r.last_failed || r.last_good.is_none()), r.last_good));
+    for status in model.data.pitr.iter().filter(|s| s.is_stopped()) {
+        if let Some(row) = at.get(status.service.as_str()).and_then(|i| rows.get_mut(*i)) {
+            row.not_recorded = true;
+        }
+    }
+    rows.sort_by_key(|r| (!r.needs_somebody(), r.last_good));
     rows
 }
 

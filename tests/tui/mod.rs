@@ -360,12 +360,9 @@ pub const ACCIDENT: &str = "2026-11-21T13:41:07Z";
 /// Answers the questions for operations that are among `effects`, and those that follow from the answers.
 pub fn count_operations(model: &mut Model, effects: Vec<Effect>) {
     let accident = ACCIDENT.parse::<DateTime<Utc>>().unwrap().timestamp() as u32;
-    let in_second = |t: u32| match t {
-        t if t == accident => 12_044,
-        // Busier by and by, with quiet moments.
-        t if t.is_multiple_of(7) => 0,
-        t => u64::from(t % 5 + (t / 600) % 9),
-    };
+    // Busier by and by, with quiet moments.
+    let usual = |t: u32| if t.is_multiple_of(7) { 0 } else { u64::from(t % 5 + (t / 600) % 9) };
+    let in_second = |t: u32| if t == accident { 12_044 } else { usual(t) };
     for effect in effects {
         if let Effect::Operations { service, from, to, buckets } = effect {
             let length = ((to - from) as usize / buckets).max(1);
@@ -373,7 +370,7 @@ pub fn count_operations(model: &mut Model, effects: Vec<Effect>) {
             let of = |i: usize| {
                 let begin = from + (i * length) as u32;
                 let spike = if (begin..begin + length as u32).contains(&accident) { 12_044 } else { 0 };
-                in_second(begin + 1) * length as u64 + spike
+                usual(begin + 1) * length as u64 + spike
             };
             let counts =
                 if buckets == 1 && to == from + 1 { vec![in_second(from)] } else { (0..buckets).map(of).collect() };

@@ -42,6 +42,13 @@ pub struct Status {
     pub size_bytes: u64,
 }
 
+impl Status {
+    /// Whether somebody wants the oplog recorded, and nothing records it.
+    pub fn is_stopped(&self) -> bool {
+        !self.running && !self.schedules.is_empty()
+    }
+}
+
 /// A range whose `from` and `to` are whole seconds that can be restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RecoverableRange {

@@ -174,12 +174,13 @@ fn draw_strip(frame: &mut Frame, model: &Model, area: Rect) {
             Some(at) => (format!("last good {}", ago(model, at)), if row.last_failed { theme.warn } else { theme.ok }),
             None => ("no good backup yet".to_owned(), theme.warn),
         };
-        let sign = if row.last_failed || row.last_good.is_none() { ("! ", theme.warn) } else { ("✓ ", theme.ok) };
+        let sign = if row.needs_somebody() { ("! ", theme.warn) } else { ("✓ ", theme.ok) };
         let more = if hidden > 0 && i + 1 == rows { format!("and {hidden} more") } else { String::new() };
+        let service = fit(&escape(&row.service), 18);
         let mut spans = vec![
             Span::raw(" "),
             Span::styled(sign.0, sign.1),
-            Span::styled(format!("{:<18} ", fit(&escape(&row.service), 18)), theme.text),
+            Span::styled(format!("{service}{}", " ".repeat(19_usize.saturating_sub(service.width()))), theme.text),
         ];
         let status = model.pitr(&row.service);
         // Where there is room for one of the two, what can be restored is worth more than how large the backups were.

@@ -390,7 +390,9 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
         let says_moment = is_to_a_moment(form) && model.size.1 >= 30;
         let moment = says_moment.then(|| moment::sentence(model, form)).flatten();
         let sentences: Vec<String> = moment.into_iter().chain(sentence(form)).collect();
-        lines.extend(wrap(&sentences.join(" "), width).into_iter().take(4).map(Line::raw));
+        if !sentences.is_empty() {
+            lines.extend(wrap(&sentences.join(" "), width).into_iter().take(4).map(Line::raw));
+        }
     }
     lines
 }

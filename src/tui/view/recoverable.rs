@@ -33,18 +33,13 @@ fn minutes(seconds: u64) -> String {
     }
 }
 
-/// Whether somebody wants the oplog followed, and it is not.
-fn is_stopped(status: &Status) -> bool {
-    !status.running && !status.schedules.is_empty()
-}
-
 fn is_behind(model: &Model, status: &Status) -> bool {
     lag(model, status).is_some_and(|s| s >= BEHIND) && !status.schedules.is_empty()
 }
 
 fn style(model: &Model, status: &Status) -> Style {
     let theme = &model.theme;
-    if is_stopped(status) || is_behind(model, status) || status.ranges.is_empty() { theme.warn } else { theme.ok }
+    if status.is_stopped() || is_behind(model, status) || status.ranges.is_empty() { theme.warn } else { theme.ok }
 }
 
 /// A base is there, and what is stored does not reach beyond it yet.
@@ -78,11 +73,11 @@ fn gaps(status: &Status) -> Option<String> {
 pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Style) {
     let Some(status) = status else { return (fit("no point in time", room), model.theme.dim) };
     let style = style(model, status);
-    if let Some(error) = status.error.as_ref().filter(|_| is_stopped(status)) {
+    if let Some(error) = status.error.as_ref().filter(|_| status.is_stopped()) {
         return (fit(&format!("not recorded: {}", escape(error)), room), style);
     }
     let Some(reach) = reach(model, status) else {
-        let text = match (is_stopped(status), awaits_slice(model, status)) {
+        let text = match (status.is_stopped(), awaits_slice(model, status)) {
             (true, _) => "no base yet, not recorded",
             (false, true) => "recoverable after the next slice",
             (false, false) => "no base yet",
@@ -92,7 +87,7 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
     let lag = lag(model, status).unwrap_or(0);
     let until = if lag < BEHIND { "now".into() } else { format!("{} ago", minutes(lag)) };
     let mut notes: Vec<String> = gaps(status).into_iter().collect();
-    if is_stopped(status) {
+    if status.is_stopped() {
         notes.push("not recorded".into());
     } else if lag < BEHIND {
         notes.push(format!("lag {}", minutes(lag)));
@@ -110,7 +105,7 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
 pub fn cell(model: &Model, status: Option<&Status>) -> (String, Style) {
     let Some(status) = status else { return ("-".into(), model.theme.dim) };
     let style = style(model, status);
-    if is_stopped(status) {
+    if status.is_stopped() {
         return ("! not recorded".into(), style);
     }
     let Some(reach) = reach(model, status) else { return ("! no base yet".into(), style) };
@@ -123,7 +118,7 @@ pub fn cell(model: &Model, status: Option<&Status>) -> (String, Style) {
 pub fn state(model: &Model, status: Option<&Status>) -> (String, Style) {
     let Some(status) = status else { return ("starting".into(), model.theme.dim) };
     let style = style(model, status);
-    if is_stopped(status) {
+    if status.is_stopped() {
         return ("stopped".into(), style);
     }
     if status.ranges.is_empty() {
