@@ -471,6 +471,23 @@ fn lag_and_trouble_are_words() {
 }
 
 #[test]
+fn a_list_says_no_half_words() {
+    let cell = |minutes: i64, lag: u64| {
+        let mut model = with_pitr(Look::default(), SMALL);
+        look_again(&mut model, |s| {
+            s.pitr[0].ranges[0].from = s.read_at - TimeDelta::minutes(minutes);
+            s.pitr[0].lag_seconds = Some(lag);
+        });
+        keys(&mut model, "4");
+        let text = shown(&model);
+        text.lines().find(|l| l.contains("orders-rs") && l.contains("answers")).unwrap().trim_end().to_owned()
+    };
+    assert!(cell(2_699, 3).ends_with("44 h, 1 gap, lag < 1 min"), "{}", cell(2_699, 3));
+    assert!(cell(88, 3).ends_with("88 min, 1 gap"), "{}", cell(88, 3));
+    assert!(cell(88, 200).ends_with("88 min, 1 gap, lag 3 min"), "{}", cell(88, 200));
+}
+
+#[test]
 fn jumps_lead_to_what_stands_out() {
     let mut model = on_timeline(Look::default(), LARGE);
     let stops = [
@@ -517,6 +534,7 @@ fn the_accident_is_found_by_one_key() {
     keys(&mut model, "p");
     assert_eq!(at(&model), When::Latest);
     assert!(shown(&model).contains("! no operation in what is drawn here"), "{}", shown(&model));
+    assert!(shown(&model).contains("a column is 1 min, no operation"), "{}", shown(&model));
 }
 
 #[test]

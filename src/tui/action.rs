@@ -130,7 +130,7 @@ actions! {
     AddService "add_service" Services true "add" "Add a service";
     EditService "edit_service" Services true "edit" "Edit the selected service";
     RestoreService "restore_service" Services true "restore" "Restore the selected service to a point in time";
-    TakeBase "take_base" Services true "base" "Back up the selected service now, as a base of its point-in-time recovery";
+    TakeBase "take_base" Services true "base" "Take a base of point-in-time recovery now";
     CheckService "check_service" Services false "check" "Check the prerequisites of the selected service";
     RemoveService "remove_service" Services true "remove" "Remove the selected service from the list";
     CopyService "copy_service" Services false "copy" "Copy the name of the selected service";

@@ -234,9 +234,15 @@ fn axis(model: &Model, pane: &MomentPane, zone: Tz) -> Vec<Span<'static>> {
     let each = moment::step_words(step);
     let most = match pane.bars() {
         Some(Ok(counts)) => {
-            let highest = count(counts.iter().copied().max().unwrap_or(0));
-            let long = format!("a column is {each}, the highest {highest} operations");
-            if long.width() + 2 <= room { long } else { format!("{each} a column, at most {highest}") }
+            let (long, short) = match counts.iter().copied().max().unwrap_or(0) {
+                0 => (format!("a column is {each}, no operation in any"), format!("{each} a column, all empty")),
+                n => {
+                    let highest = count(n);
+                    let long = format!("a column is {each}, the highest {highest} operations");
+                    (long, format!("{each} a column, at most {highest}"))
+                }
+            };
+            if long.width() + 2 <= room { long } else { short }
         }
         Some(Err(problem)) => format!("not counted: {}", escape(&problem.message)),
         None => format!("a column is {each}"),

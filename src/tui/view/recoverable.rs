@@ -101,8 +101,9 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
     }
 }
 
-/// The cell of a list of services: `6 d, lag < 1 min`.
+/// The cell of a list of services: `6 d, 1 gap, lag < 1 min`; without a lag of no account where there is no room.
 pub fn cell(model: &Model, status: Option<&Status>) -> (String, Style) {
+    const ROOM: usize = 24;
     let Some(status) = status else { return ("-".into(), model.theme.dim) };
     let style = style(model, status);
     if status.is_stopped() {
@@ -111,7 +112,10 @@ pub fn cell(model: &Model, status: Option<&Status>) -> (String, Style) {
     let Some(reach) = reach(model, status) else { return ("! no base yet".into(), style) };
     let gaps = gaps(status).map_or(String::new(), |g| format!(", {g}"));
     let sign = if is_behind(model, status) { "! " } else { "" };
-    (format!("{sign}{reach}{gaps}, lag {}", minutes(lag(model, status).unwrap_or(0))), style)
+    let lag = format!(", lag {}", minutes(lag(model, status).unwrap_or(0)));
+    let text = format!("{sign}{reach}{gaps}");
+    let fits = text.width() + lag.width() <= ROOM;
+    (if fits || is_behind(model, status) { text + &lag } else { text }, style)
 }
 
 /// What a schedule that keeps each change comes to: `< 1 min` of lag, `no base`, `stopped`.
