@@ -125,7 +125,7 @@ pub(super) async fn draft(
         });
     }
     let (dropped, untouched) = bystanders(&survey, request, &items, &existing);
-    let users_of = users(manifest, request, &items, &mut left_out, &mut warnings);
+    let users_of = users(manifest, &survey, request, &items, &mut left_out, &mut warnings);
     advise(request, &items, &survey, &mut left_out, &mut warnings);
     let plan = RestorePlan {
         backup: manifest.name.clone(),
@@ -324,15 +324,16 @@ fn bystanders(
 /// Of which databases users and roles are restored: `None` when they are not, empty for all.
 fn users(
     manifest: &Manifest,
+    survey: &Survey,
     request: &RestoreRequest,
     items: &[(Item, Namespace)],
     left_out: &mut Vec<LeftOut>,
     warnings: &mut Vec<String>,
 ) -> Option<Vec<String>> {
-    let held = manifest
-        .collections
-        .iter()
-        .any(|c| c.namespace.db == "admin" && (c.namespace.collection == USERS || c.namespace.collection == ROLES));
+    let theirs = |ns: &Namespace| ns.db == "admin" && (ns.collection == USERS || ns.collection == ROLES);
+    // The first of them may have come after the backup was read.
+    let held = manifest.collections.iter().any(|c| theirs(&c.namespace))
+        || (manifest.selection.is_everything() && survey.users_changed);
     if !request.users_and_roles {
         if held {
             left_out.push(LeftOut { what: "users and roles".into(), why: "not asked for (--users-and-roles)".into() });

@@ -6,6 +6,7 @@ use mongodb::bson::{Bson, Document};
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{Go, Later};
+use super::users;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
 use crate::artifact::read::{Documents, ReadOptions, read_small};
@@ -100,20 +101,23 @@ impl Stored {
             };
             add(&mut catalogue, n, entry, definition)?;
         }
-        let state = (catalogue, Transactions::default());
-        let (catalogue, transactions) = self
-            .for_each_entry(cancel, state, move |(catalogue, transactions), document| {
+        let state = (catalogue, Transactions::default(), false);
+        let (catalogue, transactions, users_changed) = self
+            .for_each_entry(cancel, state, move |(catalogue, transactions, users_changed), document| {
                 let entry = Entry::parse(document)?;
                 if entry.ts > until {
                     return Ok(Go::Stop);
                 }
-                transactions.feed(&entry, &mut |ts, op| catalogue.apply(ts, op))?;
+                transactions.feed(&entry, &mut |ts, op| {
+                    *users_changed |= users::are_followed(op);
+                    catalogue.apply(ts, op)
+                })?;
                 Ok(Go::On)
             })
             .await?;
         catalogue.check_names()?;
         self.check_strangers(&catalogue)?;
-        Ok(Survey { catalogue, open: transactions.open() })
+        Ok(Survey { catalogue, open: transactions.open(), users_changed })
     }
 
     /// A collection that was selected, has changes and is not in the backup: the backup is not what it claims to be.
@@ -142,6 +146,8 @@ pub struct Survey {
     pub catalogue: Catalogue,
     /// Transactions open at the end: they are discarded.
     pub open: Vec<Open>,
+    /// Users or roles came, changed or went.
+    pub users_changed: bool,
 }
 
 /// A `.metadata.json`: canonical Extended JSON, as `mongodump` writes it.

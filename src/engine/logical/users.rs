@@ -36,6 +36,16 @@ fn decode(bytes: &[u8]) -> Result<Document> {
     RawDocument::from_bytes(bytes).and_then(Document::try_from).map_err(unreadable)
 }
 
+/// Which of the two an operation changes.
+fn collection_of(op: &Op<'_>) -> Option<usize> {
+    STAGED.iter().position(|(name, _)| op.ns.strip_prefix("admin.") == Some(name))
+}
+
+/// Whether an operation changes users or roles.
+pub(super) fn are_followed(op: &Op<'_>) -> bool {
+    collection_of(op).is_some()
+}
+
 impl Users {
     /// Those of the backup after position `until`.
     pub async fn read(ctx: &Context, stored: &Stored, until: Timestamp) -> Result<Self> {
@@ -80,9 +90,7 @@ impl Users {
     }
 
     fn follow(&mut self, op: &Op<'_>) -> Result<()> {
-        let Some(n) = STAGED.iter().position(|(name, _)| op.ns.strip_prefix("admin.") == Some(name)) else {
-            return Ok(());
-        };
+        let Some(n) = collection_of(op) else { return Ok(()) };
         let id = op.id().and_then(|e| e.str());
         match (op.kind, id) {
             (OpKind::Insert, _) => self.put(n, decode(op.o)?),
