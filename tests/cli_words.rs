@@ -104,6 +104,9 @@ fn values_that_can_never_be_accepted_name_their_flag() {
         ("settings set notify.on sometimes".into(), "notify.on"),
         ("settings set notify.stale_services a".into(), "notify.stale_services"),
         ("settings set notify.storage_full_percent 101".into(), "notify.storage_full_percent"),
+        ("settings set pitr.slice_seconds 4".into(), "pitr.slice_seconds"),
+        ("settings set pitr.slice_seconds 3601".into(), "pitr.slice_seconds"),
+        ("settings set metrics.file /srv/metrics.txt".into(), "metrics.file"),
     ] {
         let run = home.run(&words(&args));
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{args}: {}", run.stderr);

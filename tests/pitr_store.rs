@@ -2,12 +2,13 @@
 //! moment is reached or refused with words that help.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use mongokeep::client::Client;
 use mongokeep::config::Home;
 use mongokeep::domain::backup::{BackupType, Compression, Model};
 use mongokeep::domain::job::{JobKind, JobState};
 use mongokeep::domain::namespace::Selection;
+use mongokeep::domain::notification::{Channel, Event, Notice};
 use mongokeep::domain::pitr::{self, Archive, Coverage, Gap, Mark, MarkKind, OpTime, PointInTime, Slice, SlicerState};
 use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::retention::Retention;
@@ -17,8 +18,9 @@ use mongokeep::domain::secret::Secret;
 use mongokeep::domain::service::EngineKind;
 use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
-use mongokeep::error::ErrorKind;
-use mongokeep::store::{Access, BackupFacts, Outcome, Store};
+use mongokeep::domain::warning::WarningKind;
+use mongokeep::error::{Error, ErrorKind};
+use mongokeep::store::{Access, BackupFacts, NeededBase, Outcome, Store};
 use proptest::prelude::*;
 
 const SET: &str = "0123456789abcdef01234567";
@@ -204,28 +206,110 @@ fn bases_are_whole_logical_backups_of_the_replica_set() {
     assert_eq!(names(Some(SET)), ["late"]);
 }
 
+/// What the slicer of `service` does now and then.
+fn ask(store: &Store, service: &str, now: DateTime<Utc>) -> NeededBase {
+    store.queue_needed_base(service, SET, Compression::Gzip(3), now).unwrap()
+}
+
+/// A slice after a gap, as the slicer of a service notes it.
+fn gap_before(store: &Store, service: &str, t: u32) {
+    let reason = "the oplog rolled over".to_owned();
+    let gap = Gap { from_ts: at(t - 10).ts, to_ts: at(t).ts, reason };
+    let slice = Slice { gap: Some(gap), ..slice(t, t + 10) };
+    assert!(store.slice_recorded(service, &archive("t"), &slice).unwrap());
+    assert!(!store.slice_recorded(service, &archive("t"), &slice).unwrap());
+}
+
 #[test]
 fn a_base_is_queued_once_and_only_while_a_schedule_is_on() {
     let Stand { store, _dir, .. } = stand();
-    let setting = Compression::Gzip(3);
-    assert_eq!(store.queue_base("a", setting).unwrap(), None);
+    let now = Utc::now();
+    assert_eq!(ask(&store, "a", now), NeededBase::Met);
+    gap_before(&store, "a", 100);
+    gap_before(&store, "b", 100);
+    assert_eq!(store.base_needed("a").unwrap(), Some(at(100).ts));
+    assert_eq!(ask(&store, "a", now), NeededBase::Waits);
     assert_eq!(store.slicing_wanted().unwrap(), []);
     store.add_schedule(&Schedule { backup_type: BackupType::Full, ..schedule("whole", "a") }).unwrap();
     store.add_schedule(&Schedule { enabled: false, ..schedule("off", "a") }).unwrap();
-    assert_eq!(store.queue_base("a", setting).unwrap(), None);
+    assert_eq!(ask(&store, "a", now), NeededBase::Waits);
     store.add_schedule(&schedule("second", "a")).unwrap();
     store.add_schedule(&schedule("first", "a")).unwrap();
     store.add_schedule(&schedule("other", "b")).unwrap();
     let wanted = store.slicing_wanted().unwrap();
     let wanted: Vec<_> = wanted.iter().map(|w| (&*w.service, &*w.storage, &*w.folder, &*w.schedule)).collect();
     assert_eq!(wanted, [("a", "t", "prod", "first"), ("b", "t", "prod", "other")]);
-    let job = store.queue_base("a", setting).unwrap().unwrap();
+    let NeededBase::Queued(job) = ask(&store, "a", now) else { panic!("nothing is queued") };
     assert_eq!((job.state, job.schedule.as_deref()), (JobState::Queued, Some("first")));
     assert_eq!(store.backup(job.backup.as_deref().unwrap()).unwrap().backup_type, BackupType::Pitr);
-    assert_eq!(store.queue_base("a", setting).unwrap(), None);
-    assert!(store.queue_base("b", setting).unwrap().is_some());
-    store.cancel_job(job.id).unwrap();
-    assert!(store.queue_base("a", setting).unwrap().is_some());
+    assert_eq!(ask(&store, "a", now), NeededBase::Waits);
+    assert!(matches!(ask(&store, "b", now), NeededBase::Queued(_)));
+}
+
+#[test]
+fn a_base_after_a_gap_is_asked_for_until_there_is_one() {
+    let Stand { store, client, _dir } = stand();
+    store.add_schedule(&schedule("line", "a")).unwrap();
+    base(&store, "before", 50);
+    let fails = |job: i64| {
+        while store.claim(9).unwrap().expect("the run").job.id != job {}
+        store.finish(job, &Outcome::Failed(Error::new(ErrorKind::Failed, "no route"))).unwrap();
+    };
+    // A run was on its way when the gap was found; it fails.
+    let run = store.run_schedule("line", Compression::None).unwrap();
+    gap_before(&store, "a", 100);
+    let mut now = Utc::now();
+    assert_eq!(ask(&store, "a", now), NeededBase::Waits);
+    fails(run.id);
+    // One is asked for at once. Every one fails: less and less is asked.
+    for minutes in [5, 10, 20] {
+        let NeededBase::Queued(job) = ask(&store, "a", now) else { panic!("nothing is queued") };
+        fails(job.id);
+        assert_eq!(ask(&store, "a", now), NeededBase::Waits);
+        assert_eq!(ask(&store, "a", now + TimeDelta::minutes(minutes) - TimeDelta::seconds(5)), NeededBase::Waits);
+        now += TimeDelta::minutes(minutes) + TimeDelta::seconds(5);
+    }
+    // Another gap is no reason to ask sooner.
+    let NeededBase::Queued(job) = ask(&store, "a", now) else { panic!("nothing is queued") };
+    gap_before(&store, "a", 200);
+    let facts = |t| BackupFacts { name: job.backup.clone().unwrap(), backup_type: BackupType::Pitr, ..facts("", t) };
+    while store.claim(9).unwrap().expect("the run").job.id != job.id {}
+    store.finish(job.id, &Outcome::Succeeded(Some(Box::new(facts(150))))).unwrap();
+    assert_eq!(ask(&store, "a", now), NeededBase::Waits, "it lies before the second gap");
+    assert_eq!(store.base_needed("a").unwrap(), Some(at(200).ts));
+    let warned = client.warnings().unwrap().into_iter().find(|w| w.kind == WarningKind::PitrGap).unwrap();
+    assert!(warned.text.contains("the oplog rolled over") && warned.service.as_deref() == Some("a"), "{warned:?}");
+    // A base made by hand is as good as any.
+    base(&store, "by-hand", 205);
+    assert_eq!(ask(&store, "a", now), NeededBase::Met);
+    assert_eq!(store.base_needed("a").unwrap(), None);
+    assert!(client.warnings().unwrap().iter().all(|w| w.kind != WarningKind::PitrGap));
+    let told = told(&store);
+    let gaps: Vec<_> = told.iter().filter(|n| n.event == Event::PitrGap).map(|n| n.over).collect();
+    assert_eq!(gaps, [false, false, true], "each gap once, and the end: {told:?}");
+    assert!(told.last().unwrap().text.contains("base by-hand was made after the gap"), "{told:?}");
+}
+
+/// What somebody is told, in order; nothing waits any more afterwards.
+fn told(store: &Store) -> Vec<Notice> {
+    let mut out = Vec::new();
+    while let Some(pending) = store.outbox_next(Channel::Command).unwrap() {
+        out.extend(Notice::of(pending.id, pending.at, "h", pending.facts));
+        store.outbox_done(pending.id, Channel::Command).unwrap();
+    }
+    out
+}
+
+#[test]
+fn what_follows_a_restore_needs_a_base_too() {
+    let Stand { store, _dir, .. } = stand();
+    store.add_schedule(&schedule("line", "a")).unwrap();
+    let mark = |t, kind| Mark { ts: at(t).ts, kind, text: "b".into() };
+    let restored = vec![mark(101, MarkKind::RestoreBegan), mark(105, MarkKind::RestoreEnded)];
+    store.slice_recorded("a", &archive("t"), &Slice { marks: restored, ..slice(100, 110) }).unwrap();
+    assert_eq!(store.base_needed("a").unwrap(), Some(at(105).ts));
+    assert!(matches!(ask(&store, "a", Utc::now()), NeededBase::Queued(_)));
+    assert_eq!(told(&store), [], "it is nothing that is wrong");
 }
 
 #[test]
@@ -237,6 +321,7 @@ fn a_slicer_says_how_it_does() {
         stored: Some(at(5).ts),
         error: Some("no \u{1b}[2J".into()),
         hint: None,
+        held: true,
         at: DateTime::from_timestamp_millis(5000).unwrap(),
     };
     store.set_slicer_state("a", &state).unwrap();
@@ -290,10 +375,16 @@ fn the_status_tells_what_can_be_recovered() {
     let lag = status.lag_seconds.unwrap();
     assert!((550..560).contains(&lag), "{lag}");
 
+    // A base whose changes are still on their way.
+    assert_eq!(status.waiting_base, None);
+    base(&store, "fresh", b + 57);
+    let waiting = client.pitr_status(None).unwrap().remove(0).waiting_base.unwrap();
+    assert_eq!((&*waiting.backup, waiting.consistent_at_ts), ("fresh", at(b + 57).ts));
     let newer = slice(b + 50, b + 60);
     store.add_slice("a", &archive("t"), &newer).unwrap();
     base(&store, "three", b + 55);
-    assert_eq!(client.pitr_status(None).unwrap()[0].ranges.len(), 2);
+    let status = client.pitr_status(None).unwrap().remove(0);
+    assert_eq!((status.ranges.len(), status.waiting_base), (2, None));
     // A slice that is lost from the middle is a gap that nobody told of.
     store.forget_slices("t", &[slices[1].key.clone()]).unwrap();
     let gaps = &client.pitr_status(None).unwrap()[0].gaps;
@@ -404,7 +495,7 @@ fn the_time_of_a_backup_that_is_made_here_is_known_too() {
     // The row of a backup is filled by the manifest, in the transaction that ends its job.
     let Stand { store, _dir, .. } = stand();
     store.add_schedule(&schedule("pitr", "a")).unwrap();
-    let job = store.queue_base("a", Compression::None).unwrap().unwrap();
+    let job = store.run_schedule("pitr", Compression::None).unwrap();
     assert_eq!(store.bases("a", None).unwrap(), []);
     let claimed = store.claim(1).unwrap().unwrap();
     assert_eq!(claimed.job.id, job.id);

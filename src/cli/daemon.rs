@@ -53,7 +53,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         context.out.result(&status, || text(context, &status, &schedules, off))?;
         return Ok(0);
     }
-    let (services, warnings) = (client.services()?, client.warnings()?);
+    let (services, warnings, recorded) = (client.services()?, client.warnings()?, client.pitr_status(None)?);
     let mut value =
         serde_json::to_value(&status).map_err(|e| Error::new(ErrorKind::Internal, "writing the status").source(e))?;
     // Without a daemon, scripts are promised this one key and no other.
@@ -65,6 +65,10 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         let mut shown = text(context, &status, &schedules, off);
         let words: Vec<String> = services.iter().map(|s| format!("{}: {}", s.name, age(s))).collect();
         section(&mut shown, "last good backups", &words);
+        // Of those that are no longer to be recorded, `pitr status` tells.
+        let recorded = recorded.iter().filter(|s| !s.schedules.is_empty());
+        let words: Vec<String> = recorded.map(|s| format!("{}: {}", s.service, super::pitr::line(s))).collect();
+        section(&mut shown, "recorded oplogs", &words);
         // That no daemon runs is said above.
         let others = warnings.into_iter().filter(|w| w.kind != WarningKind::NoDaemon);
         let words: Vec<String> = others.map(|w| w.text).collect();

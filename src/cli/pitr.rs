@@ -55,7 +55,8 @@ pub fn recoverable(out: &Out, status: &Status) -> String {
     if ranges.is_empty() { line(status) } else { format!("{}; {}", ranges.join(", "), line(status)) }
 }
 
-fn line(status: &Status) -> String {
+/// How the recorder does, in a line.
+pub fn line(status: &Status) -> String {
     let recording = match (status.running, status.schedules.is_empty()) {
         (true, _) => "recording",
         (false, true) => "not recording: no point-in-time schedule is on",
@@ -131,6 +132,7 @@ mod tests {
             schedules: vec!["p".into()],
             archive: None,
             bases: vec![Base { backup: "b".into(), consistent_at_ts: ts(10) }],
+            waiting_base: None,
             marks: vec![Mark { ts: ts(35), kind: MarkKind::RestoreBegan, text: "b into a".into() }],
             slices: 2,
             size_bytes: 100,

@@ -15,6 +15,7 @@ use crate::domain::schedule::Schedule;
 use crate::domain::text;
 use crate::domain::warning::{Warning, WarningKind, stale};
 use crate::error::Result;
+use crate::store::Condition;
 
 /// How a test of a channel went.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -70,10 +71,7 @@ impl Client {
                 ..Warning::new(WarningKind::DeletionFailed, text)
             });
         }
-        for condition in self.store.conditions()?.into_iter().filter(|c| c.event == Event::StorageFull) {
-            let warning = Warning::new(WarningKind::StorageFull, condition.text);
-            out.push(Warning { storage: Some(condition.subject), ..warning });
-        }
+        out.extend(self.store.conditions()?.into_iter().filter_map(lasting));
         for channel in [Channel::Command, Channel::Webhook] {
             if let Some(error) = self.store.outbox_error(channel)? {
                 let text = format!("nobody could be told by {channel}: {error}");
@@ -82,6 +80,22 @@ impl Client {
         }
         Ok(out)
     }
+}
+
+/// What the daemon finds wrong for as long as it lasts. That a service is stale is worked out anew, by the present time.
+fn lasting(condition: Condition) -> Option<Warning> {
+    let kind = match condition.event {
+        Event::StorageFull => {
+            let warning = Warning::new(WarningKind::StorageFull, condition.text);
+            return Some(Warning { storage: Some(condition.subject), ..warning });
+        }
+        Event::PitrGap => WarningKind::PitrGap,
+        Event::PitrLag => WarningKind::PitrLag,
+        Event::PitrStopped => WarningKind::PitrStopped,
+        Event::PitrHeld => WarningKind::PitrHeld,
+        _ => return None,
+    };
+    Some(Warning { service: Some(condition.subject), ..Warning::new(kind, condition.text) })
 }
 
 fn of_schedule(schedule: &Schedule) -> Option<Warning> {

@@ -16,7 +16,7 @@ use crate::domain::schedule::Schedule;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::ArchiveRow;
+use crate::store::Line;
 
 /// How a moment is reached.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,22 +27,6 @@ pub struct ResolvedMoment {
     pub until: Timestamp,
     /// In the order in which they are read, without their counts.
     pub slices: Vec<Slice>,
-}
-
-/// An archive with the bases that its slices cover.
-struct Line {
-    row: ArchiveRow,
-    bases: Vec<Base>,
-}
-
-impl Line {
-    fn ranges(&self) -> Vec<Range> {
-        pitr::ranges(&self.row.covered, &self.bases)
-    }
-
-    fn gaps(&self) -> Vec<Gap> {
-        pitr::gaps(&self.row.covered, &self.row.gaps)
-    }
 }
 
 impl Client {
@@ -80,7 +64,7 @@ impl Client {
         daemon: bool,
         may_start: bool,
     ) -> Result<Status> {
-        let lines = self.lines(&service)?;
+        let lines = self.store.lines(&service)?;
         let state = self.store.slicer_state(&service)?;
         let now = Utc::now();
         let mut ranges: Vec<RecoverableRange> =
@@ -97,9 +81,17 @@ impl Client {
         let here = |l: &&Line| {
             schedules.iter().any(|s| s.storage == l.row.archive.storage && s.folder == l.row.archive.folder)
         };
-        let newest = lines.iter().filter_map(|l| l.row.covered.last()).map(|c| c.last.ts).max();
+        let newest = lines.iter().filter_map(Line::newest).max();
         let (error, hint) = trouble(schedules, state.as_ref(), daemon, may_start);
-        let hint = hint.or_else(|| no_base(schedules, ranges.is_empty()));
+        let recorded = lines.iter().find(here);
+        let waiting_base = match recorded {
+            Some(line) => line.waiting.clone(),
+            // Nothing is stored yet: recording begins at this one, if the oplog still reaches back so far.
+            None if lines.is_empty() && !schedules.is_empty() => self.store.bases(&service, None)?.pop(),
+            None => None,
+        };
+        let none_now = !recorded.is_some_and(Line::has_base_now);
+        let hint = hint.or_else(|| no_base(schedules, waiting_base.as_ref(), none_now, !gaps.is_empty()));
         Ok(Status {
             ranges,
             gaps: gaps.iter().map(ShownGap::from).collect(),
@@ -110,6 +102,7 @@ impl Client {
             schedules: schedules.iter().map(|s| s.name.clone()).collect(),
             archive: lines.iter().find(here).or(lines.first()).map(|l| l.row.archive.clone()),
             bases,
+            waiting_base,
             marks,
             slices: lines.iter().map(|l| l.row.slices).sum(),
             size_bytes: lines.iter().map(|l| l.row.size_bytes).sum(),
@@ -137,7 +130,7 @@ impl Client {
     /// none.
     pub fn resolve_moment(&self, moment: &PointInTime) -> Result<ResolvedMoment> {
         let service = &moment.service;
-        let mut lines = self.lines(service)?;
+        let mut lines = self.store.lines(service)?;
         if lines.is_empty() {
             self.store.service_row(service)?;
             return Err(nothing_recorded(service));
@@ -173,7 +166,7 @@ impl Client {
         if backup.state != BackupState::Succeeded {
             return Ok(Vec::new());
         }
-        let lines = self.lines(&backup.service)?;
+        let lines = self.store.lines(&backup.service)?;
         let lost = lines.iter().flat_map(|l| pitr::lost(&l.row.covered, &l.bases, &backup.name));
         let sentence = |r: Range| {
             let (from, to) = (shown(r.from_ts.to_datetime()), shown(r.to_ts.to_datetime()));
@@ -195,17 +188,6 @@ impl Client {
                 .hint("leave --base out: the newest whole backup before the moment is taken"));
         }
         Ok(())
-    }
-
-    fn lines(&self, service: &str) -> Result<Vec<Line>> {
-        let rows = self.store.archive_rows(service)?;
-        rows.into_iter()
-            .map(|row| {
-                let mut bases = self.store.bases(service, Some(&row.archive.replica_set_id))?;
-                bases.retain(|b| row.covered.iter().any(|c| holds(c, b.consistent_at_ts)));
-                Ok(Line { row, bases })
-            })
-            .collect()
     }
 }
 
@@ -237,9 +219,19 @@ fn trouble(
     state.map_or((None, None), |s| (s.error.clone(), s.hint.clone()))
 }
 
-/// What to do while slices are there, or coming, that no base can use.
-fn no_base(schedules: &[&Schedule], none: bool) -> Option<String> {
-    let first = schedules.first().filter(|_| none)?;
+/// What is to be waited for, or done, while what is recorded now has no base that it follows.
+fn no_base(schedules: &[&Schedule], waiting: Option<&Base>, none_now: bool, gap: bool) -> Option<String> {
+    let first = schedules.first().filter(|_| none_now)?;
+    if let Some(base) = waiting {
+        let at = shown(base.consistent_at_ts.to_datetime());
+        return Some(format!("base {} of {at}: the changes after it are not stored yet", base.backup));
+    }
+    if gap {
+        return Some(format!(
+            "no base since the gap yet: one is asked for by itself; mongokeep schedule run {} takes one now",
+            first.name
+        ));
+    }
     let due = first.next_at.map_or_else(String::new, |at| format!("the next is due {}; ", shown(at)));
     Some(format!("no base yet: {due}mongokeep schedule run {} takes one now", first.name))
 }
@@ -300,4 +292,47 @@ fn out_of_reach(moment: &PointInTime, lines: &[Line]) -> Error {
     let what = format!("{service} cannot be restored to {}{base}{why}", moment.when);
     Error::new(ErrorKind::NotFound, format!("{what}; {}", near.join(", ")))
         .hint(format!("mongokeep pitr status --service {service} shows all that can be restored"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::backup::Model;
+    use crate::domain::namespace::Selection;
+    use crate::domain::retention::Retention;
+    use crate::domain::retry::RetryPolicy;
+
+    #[test]
+    fn what_is_missing_for_the_present_is_said() {
+        let at = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
+        let schedule = Schedule {
+            name: "line".into(),
+            service: "a".into(),
+            storage: "t".into(),
+            folder: "a".into(),
+            backup_type: BackupType::Pitr,
+            model: Model::Logical,
+            selection: Selection::default(),
+            compression: None,
+            cron: "@daily".into(),
+            timezone: "UTC".into(),
+            start: at,
+            retention: Retention::default(),
+            retry: RetryPolicy::default(),
+            enabled: true,
+            created_at: at,
+            next_at: Some(at),
+            last: None,
+            paused_by: None,
+        };
+        let base = Base { backup: "b".into(), consistent_at_ts: Timestamp::new(1_790_000_000, 5) };
+        let said = |waiting, none, gap| no_base(&[&schedule], waiting, none, gap).unwrap_or_default();
+        assert_eq!(said(Some(&base), false, false), "", "older ones serve");
+        let waits = "base b of 2026-09-21T14:13:20Z: the changes after it are not stored yet";
+        assert_eq!(said(Some(&base), true, false), waits);
+        assert_eq!(said(Some(&base), true, true), waits);
+        assert!(said(None, true, true).starts_with("no base since the gap yet"));
+        assert!(said(None, true, false).starts_with("no base yet: the next is due 2026-09-21T14:13:20Z"));
+        assert_eq!(no_base(&[], None, true, false), None, "nobody waits for one");
+    }
 }

@@ -109,6 +109,11 @@ impl Home {
         self.state.join("daemon.lock")
     }
 
+    /// What the daemon measures, unless the settings name another file.
+    pub fn metrics_file(&self) -> PathBuf {
+        self.state.join("metrics.prom")
+    }
+
     pub fn log_file(&self) -> PathBuf {
         self.state.join("daemon.log")
     }

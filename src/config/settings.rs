@@ -42,6 +42,8 @@ pub struct Notify {
     pub stale_after: StaleAfter,
     /// 0: never.
     pub storage_full_percent: u64,
+    /// How long recording an oplog may stand still, or be behind besides the length of a slice. `None`: for ever.
+    pub pitr_after: Option<Duration>,
 }
 
 impl Settings {
@@ -158,6 +160,11 @@ impl Settings {
         Some(self.text("production_hours")).filter(|hours| !hours.is_empty())
     }
 
+    /// Where metrics go, if not to their usual place.
+    pub fn metrics_file(&self) -> Option<PathBuf> {
+        Some(self.text("metrics.file")).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
     pub fn notify(&self) -> Notify {
         let some = |key: &str| Some(self.text(key)).filter(|text| !text.is_empty());
         // All of them were checked when they were read.
@@ -171,6 +178,7 @@ impl Settings {
                 of_service: parse_stale_services(&self.text("notify.stale_services")).unwrap_or_default(),
             },
             storage_full_percent: self.number("notify.storage_full_percent"),
+            pitr_after: Some(Duration::from_secs(self.number("notify.pitr_seconds"))).filter(|d| !d.is_zero()),
         }
     }
 

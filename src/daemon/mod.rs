@@ -17,6 +17,7 @@ pub mod facts;
 pub mod folder;
 pub mod lock;
 pub mod log;
+mod metrics;
 pub mod notify;
 mod progress;
 mod prune;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::lock::{DaemonLock, Stage};
+use super::metrics::Metrics;
 use super::notify::Telling;
 use super::scheduler::Scheduler;
 use super::service_manager::ServiceManager;
@@ -55,6 +56,7 @@ struct Runner {
     idle_since: Instant,
     telling: Telling,
     slicers: Slicers,
+    metrics: Metrics,
 }
 
 pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -> Result<()> {
@@ -62,6 +64,7 @@ pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -
     let env = Env { home, store, home_id, stopping: Arc::new(AtomicBool::new(false)) };
     let telling = Telling::start(&env);
     let slicers = Slicers::start(&env);
+    let metrics = Metrics::start(&env);
     let mut runner = Runner {
         env,
         lock,
@@ -75,6 +78,7 @@ pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -
         idle_since: Instant::now(),
         telling,
         slicers,
+        metrics,
     };
     let listen = |kind| signal(kind).map_err(|e| io("listening for signals", e));
     let (mut term, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
@@ -91,7 +95,7 @@ pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -
         }
         if background && runner.may_go_idle().await {
             info!("nothing to do for {} s", IDLE_LIMIT.as_secs());
-            tokio::join!(runner.telling.end(), runner.slicers.end());
+            tokio::join!(runner.telling.end(), runner.slicers.end(), runner.metrics.end());
             return Ok(());
         }
         // Here and nowhere else: it says that this loop goes round.
@@ -255,7 +259,7 @@ impl Runner {
         self.cancels.values().for_each(CancellationToken::cancel);
         let in_time = self.all_ended(STOP_LIMIT.saturating_sub(began.elapsed())).await;
         // Before the lock is free: the next daemon would do the same.
-        tokio::join!(self.telling.end(), self.slicers.end());
+        tokio::join!(self.telling.end(), self.slicers.end(), self.metrics.end());
         if !in_time {
             warn!("jobs did not end within {} s and are left to the next daemon", STOP_LIMIT.as_secs());
             // They may still be writing until the process is gone, so the lock must not be free before.

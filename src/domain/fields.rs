@@ -337,9 +337,9 @@ pub const SETTING_FIELDS: &[Field] = &[
         "notify.on",
         "Notify on",
         FieldKind::Text,
-        "failure, success, missed, retention_failure, stale, storage_full",
+        "failure, success, missed, retention_failure, stale, storage_full, pitr_gap, pitr_lag, pitr_stopped, pitr_held",
     )
-    .default("failure, missed, retention_failure, stale, storage_full")
+    .default("failure, missed, retention_failure, stale, storage_full, pitr_gap, pitr_lag, pitr_stopped, pitr_held")
     .check(events_rule),
     Field::new(
         "notify.stale_hours",
@@ -362,6 +362,20 @@ pub const SETTING_FIELDS: &[Field] = &[
         "percent of the disk of a storage in use; 0: never",
     )
     .default("90"),
+    Field::new(
+        "notify.pitr_seconds",
+        "Recording behind",
+        FieldKind::Integer(0, 1_000_000),
+        "seconds that recording an oplog may stand still, or be behind besides a slice's length; 0: never told",
+    )
+    .default("300"),
+    Field::new(
+        "metrics.file",
+        "Metrics file",
+        FieldKind::Path,
+        "a file NAME.prom that the daemon keeps up to date for Prometheus; empty: metrics.prom beside its log",
+    )
+    .check(metrics_rule),
     Field::new("ui.theme", "Theme", FieldKind::Text, "name of a theme").default("default").check(plain_rule),
     Field::new("ui.motion", "Motion", FieldKind::Bool, "spinners move").default("true"),
     Field::new("ui.mouse", "Mouse", FieldKind::Bool, "clicks and the wheel work").default("true"),
@@ -472,6 +486,12 @@ fn path_rule(text: &str) -> Result<(), String> {
 fn absolute_rule(text: &str) -> Result<(), String> {
     path_rule(text)?;
     if text.starts_with('/') { Ok(()) } else { Err("must be an absolute path".into()) }
+}
+
+/// The collector reads no file of another name; and a file that is replaced should not be one of something else.
+fn metrics_rule(text: &str) -> Result<(), String> {
+    absolute_rule(text)?;
+    if text.ends_with(".prom") && !text.ends_with("/.prom") { Ok(()) } else { Err("must end in NAME.prom".into()) }
 }
 
 /// The path of a webhook is often its key; a password in front of the host would be one more secret in a plain file.

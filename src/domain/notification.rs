@@ -28,13 +28,31 @@ pub enum Event {
     Stale,
     /// The disk of a storage is nearly full.
     StorageFull,
+    /// A piece of the oplog of a service was lost before it was recorded.
+    PitrGap,
+    /// Recording the oplog of a service goes on, far behind what happens there.
+    PitrLag,
+    /// The oplog of a service is to be recorded, and is not.
+    PitrStopped,
+    /// The same, because another mongokeep does it.
+    PitrHeld,
     /// Somebody tries whether notifications arrive.
     Test,
 }
 
 /// Those that `notify.on` may name.
-pub const EVENTS: [Event; 6] =
-    [Event::Failure, Event::Success, Event::Missed, Event::RetentionFailure, Event::Stale, Event::StorageFull];
+pub const EVENTS: [Event; 10] = [
+    Event::Failure,
+    Event::Success,
+    Event::Missed,
+    Event::RetentionFailure,
+    Event::Stale,
+    Event::StorageFull,
+    Event::PitrGap,
+    Event::PitrLag,
+    Event::PitrStopped,
+    Event::PitrHeld,
+];
 
 impl Event {
     pub fn word(self) -> &'static str {
@@ -45,6 +63,10 @@ impl Event {
             Self::RetentionFailure => "retention_failure",
             Self::Stale => "stale",
             Self::StorageFull => "storage_full",
+            Self::PitrGap => "pitr_gap",
+            Self::PitrLag => "pitr_lag",
+            Self::PitrStopped => "pitr_stopped",
+            Self::PitrHeld => "pitr_held",
             Self::Test => "test",
         }
     }
@@ -121,6 +143,9 @@ pub enum Facts {
         service: Option<String>,
         storage: Option<String>,
         text: String,
+        /// It was wrong, and is no longer.
+        #[serde(default)]
+        over: bool,
     },
 }
 
@@ -131,6 +156,8 @@ pub struct Notice {
     pub id: i64,
     pub event: Event,
     pub at: DateTime<Utc>,
+    /// What was told by an earlier notice of this event and service is over.
+    pub over: bool,
     /// One sentence for people.
     pub text: String,
     pub host: String,
@@ -157,6 +184,7 @@ impl Notice {
             id: 0,
             event: Event::Test,
             at: Utc::now(),
+            over: false,
             text: "a test: notifications of mongokeep arrive".into(),
             host: host.to_owned(),
             version: env!("CARGO_PKG_VERSION"),
@@ -179,7 +207,7 @@ impl Notice {
         let event = event(&facts)?;
         let blank = Self { id, event, at, ..Self::test(host) };
         Some(match facts {
-            Facts::Condition { service, storage, text, .. } => Self { text, service, storage, ..blank },
+            Facts::Condition { service, storage, text, over, .. } => Self { over, text, service, storage, ..blank },
             Facts::Job { job, kind, state, attempt, service, storage, backup, schedule, due_at, error, hint } => Self {
                 text: sentence(
                     kind,

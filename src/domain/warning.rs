@@ -1,10 +1,13 @@
 //! What is wrong right now, in words: for the status line, `daemon status` and notifications.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::notification::Event;
+use super::pitr::SlicerState;
 use super::text;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -22,6 +25,14 @@ pub enum WarningKind {
     DeletionFailed,
     /// The disk of a storage is nearly full.
     StorageFull,
+    /// A piece of the oplog of a service is lost, and no base was made after it yet.
+    PitrGap,
+    /// Recording the oplog of a service is far behind.
+    PitrLag,
+    /// The oplog of a service is not recorded, although it should be.
+    PitrStopped,
+    /// The same, because another mongokeep records it.
+    PitrHeld,
     /// Schedules are on, and no daemon runs that would start them.
     NoDaemon,
     /// Schedules are on, and backup management is off.
@@ -92,11 +103,60 @@ pub fn stale(
     Some(Warning { service: Some(service.to_owned()), ..Warning::new(WarningKind::Stale, text) })
 }
 
+/// How the recording of an oplog does that should be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recording {
+    Well,
+    /// What is wrong, and a sentence about it.
+    Wrong(Event, String),
+}
+
+/// `lag`: how long ago the last change was that is stored; `None`: nothing is. `limit`: from when on it is behind.
+pub fn recording(service: &str, state: Option<&SlicerState>, lag: Option<Duration>, limit: Duration) -> Recording {
+    let why = state.and_then(|s| s.error.as_deref()).map_or_else(String::new, |error| format!(": {error}"));
+    if !state.is_some_and(|s| s.running) {
+        let event = if state.is_some_and(|s| s.held) { Event::PitrHeld } else { Event::PitrStopped };
+        return Recording::Wrong(event, format!("{service}: its oplog is not recorded{why}"));
+    }
+    match lag.filter(|lag| *lag > limit) {
+        Some(lag) => {
+            let lag = text::duration(lag.as_secs());
+            Recording::Wrong(Event::PitrLag, format!("{service}: recording its oplog is {lag} behind{why}"))
+        }
+        None => Recording::Well,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::TimeDelta;
 
     use super::*;
+
+    #[test]
+    fn recording_stops_is_held_or_falls_behind() {
+        let running = SlicerState { running: true, stored: None, error: None, hint: None, held: false, at: Utc::now() };
+        let error = Some("no route".to_owned());
+        let stopped = SlicerState { running: false, error: error.clone(), ..running.clone() };
+        let held = SlicerState { held: true, ..stopped.clone() };
+        let away = SlicerState { error, ..running.clone() };
+        let look = |state, lag: u64| {
+            let lag = (lag > 0).then(|| Duration::from_secs(lag));
+            match recording("a", state, lag, Duration::from_secs(360)) {
+                Recording::Well => ("well".to_owned(), String::new()),
+                Recording::Wrong(event, text) => (event.word().to_owned(), text),
+            }
+        };
+        let wrong = |event: &str, text: &str| (event.to_owned(), text.to_owned());
+        assert_eq!(look(Some(&running), 360).0, "well");
+        assert_eq!(look(Some(&running), 0).0, "well", "nothing is stored yet");
+        assert_eq!(look(Some(&away), 100).0, "well", "the oplog waits");
+        assert_eq!(look(Some(&running), 720), wrong("pitr_lag", "a: recording its oplog is 12 min behind"));
+        assert_eq!(look(Some(&away), 720), wrong("pitr_lag", "a: recording its oplog is 12 min behind: no route"));
+        assert_eq!(look(Some(&stopped), 9), wrong("pitr_stopped", "a: its oplog is not recorded: no route"));
+        assert_eq!(look(Some(&held), 9).0, "pitr_held");
+        assert_eq!(look(None, 0), wrong("pitr_stopped", "a: its oplog is not recorded"));
+    }
 
     #[test]
     fn a_service_is_stale_by_its_own_limit() {

@@ -43,6 +43,16 @@ pub struct BackupLength {
     pub seconds: u64,
 }
 
+/// The last good backup that a schedule made of a service, or a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewestBackup {
+    pub service: String,
+    pub schedule: Option<String>,
+    pub started_at: chrono::DateTime<chrono::Utc>,
+    pub finished_at: chrono::DateTime<chrono::Utc>,
+    pub size_bytes: u64,
+}
+
 /// Older backups say nothing about how long one takes today.
 const LENGTHS: i64 = 2000;
 
@@ -68,6 +78,28 @@ impl Store {
             )?;
             let rows = statement.query_map([LENGTHS], |r| {
                 Ok(BackupLength { service: r.get(0)?, schedule: r.get(1)?, seconds: r.get::<_, i64>(2)? as u64 })
+            })?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// One for each service and schedule that has a good one, in the order of their names.
+    pub fn newest_backups(&self) -> Result<Vec<NewestBackup>> {
+        self.read(|c| {
+            // SQLite takes the other columns from the row that has the maximum.
+            let mut statement = c.prepare_cached(
+                "SELECT service, schedule, started_at, max(finished_at), size_bytes FROM backups
+                 WHERE state = 'succeeded' AND finished_at IS NOT NULL GROUP BY service, schedule
+                 ORDER BY service, schedule",
+            )?;
+            let rows = statement.query_map([], |r| {
+                Ok(NewestBackup {
+                    service: r.get(0)?,
+                    schedule: r.get(1)?,
+                    started_at: time(r.get(2)?),
+                    finished_at: time(r.get(3)?),
+                    size_bytes: r.get::<_, i64>(4)? as u64,
+                })
             })?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
         })

@@ -1,13 +1,13 @@
 //! What is to be told to somebody, until they were told.
 //!
 //! Ends of jobs get here by a trigger, in the transaction that ends them; what is wrong for as long as it lasts gets
-//! here once, when it begins. A row stays until each channel was told or has nothing to tell, so that a daemon that
+//! here once, when it begins, and some of it once more when it is over. A row stays until each channel was told or has nothing to tell, so that a daemon that
 //! dies forgets nothing.
 
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use rusqlite::params;
+use rusqlite::{Transaction, params};
 
 use super::{Store, from_json, from_word, millis, now, time, to_json, word};
 use crate::domain::notification::{Channel, Event, Facts};
@@ -92,6 +92,17 @@ impl Store {
     /// forgotten. `present`: subject and text of each that holds now. The text of one that goes on is only replaced when
     /// `refresh` says that it matters.
     pub fn set_conditions(&self, event: Event, present: &[(String, String)], refresh: bool) -> Result<()> {
+        self.set_conditions_until(event, present, refresh, &|_| None)
+    }
+
+    /// The same, where somebody is told when one is over: in the words that `over` has for its subject, if it has any.
+    pub fn set_conditions_until(
+        &self,
+        event: Event,
+        present: &[(String, String)],
+        refresh: bool,
+        over: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<()> {
         let known = self.conditions()?.into_iter().filter(|c| c.event == event);
         let known: BTreeMap<String, String> = known.map(|c| (c.subject, c.text)).collect();
         let same = |(subject, text): &(String, String)| known.get(subject).is_some_and(|old| !refresh || old == text);
@@ -100,34 +111,22 @@ impl Store {
             return Ok(());
         }
         self.write(|t| {
-            let kind = word(&event)?;
             for gone in known.keys().filter(|s| present.iter().all(|(subject, _)| subject != *s)) {
-                t.execute("DELETE FROM conditions WHERE kind = ?1 AND subject = ?2", params![kind, gone])?;
+                end(t, event, gone, over(gone).as_deref())?;
             }
             for (subject, text) in present {
-                let at = millis(now());
-                let changed = t.execute(
-                    "UPDATE conditions SET text = ?3 WHERE kind = ?1 AND subject = ?2",
-                    params![kind, subject, text],
-                )?;
-                if changed > 0 {
-                    continue;
+                match known.get(subject) {
+                    Some(_) => put(t, event, subject, text)?,
+                    None => begin(t, event, subject, text)?,
                 }
-                t.execute(
-                    "INSERT INTO conditions (kind, subject, since, text) VALUES (?1, ?2, ?3, ?4)",
-                    params![kind, subject, at, text],
-                )?;
-                let named = |wanted: Event| (event == wanted).then(|| subject.clone());
-                let facts = Facts::Condition {
-                    event,
-                    service: named(Event::Stale),
-                    storage: named(Event::StorageFull),
-                    text: text.clone(),
-                };
-                t.execute("INSERT INTO outbox (facts, created_at) VALUES (?1, ?2)", params![to_json(&facts)?, at])?;
             }
             Ok(())
         })
+    }
+
+    /// Nobody is told that it is over.
+    pub fn forget_condition(&self, event: Event, subject: &str) -> Result<()> {
+        self.write(|t| end(t, event, subject, None))
     }
 
     /// What was wrong when the daemon last looked.
@@ -145,6 +144,40 @@ impl Store {
             })
         })
     }
+}
+
+/// Something is wrong from now on, or wrong anew: somebody is to be told.
+pub fn begin(t: &Transaction<'_>, event: Event, subject: &str, text: &str) -> Result<()> {
+    put(t, event, subject, text)?;
+    tell(t, event, subject, text, false)
+}
+
+/// It is no longer wrong, if it was: somebody is to be told with `text`, or nobody.
+pub fn end(t: &Transaction<'_>, event: Event, subject: &str, text: Option<&str>) -> Result<()> {
+    let known =
+        t.execute("DELETE FROM conditions WHERE kind = ?1 AND subject = ?2", params![word(&event)?, subject])? > 0;
+    match text.filter(|_| known) {
+        Some(text) => tell(t, event, subject, text, true),
+        None => Ok(()),
+    }
+}
+
+fn put(t: &Transaction<'_>, event: Event, subject: &str, text: &str) -> Result<()> {
+    t.execute(
+        "INSERT INTO conditions (kind, subject, since, text) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (kind, subject) DO UPDATE SET text = ?4",
+        params![word(&event)?, subject, millis(now()), text],
+    )?;
+    Ok(())
+}
+
+fn tell(t: &Transaction<'_>, event: Event, subject: &str, text: &str, over: bool) -> Result<()> {
+    let is_storage = event == Event::StorageFull;
+    let named = |wanted: bool| wanted.then(|| subject.to_owned());
+    let (service, storage) = (named(!is_storage), named(is_storage));
+    let facts = Facts::Condition { event, service, storage, text: text.to_owned(), over };
+    t.execute("INSERT INTO outbox (facts, created_at) VALUES (?1, ?2)", params![to_json(&facts)?, millis(now())])?;
+    Ok(())
 }
 
 fn column(channel: Channel) -> &'static str {

@@ -1,10 +1,8 @@
 //! Whose oplog is to be recorded, and how each recorder does.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Row, params};
 
-use super::{Store, millis, schedules, time};
-use crate::domain::backup::Compression;
-use crate::domain::job::Job;
+use super::{Store, millis, time};
 use crate::domain::pitr::SlicerState;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
@@ -38,7 +36,7 @@ impl Store {
     pub fn slicer_state(&self, service: &str) -> Result<Option<SlicerState>> {
         self.read(|c| {
             let mut statement = c.prepare_cached(
-                "SELECT running, stored_t, stored_i, error, hint, at FROM slicers WHERE service = ?1",
+                "SELECT running, stored_t, stored_i, error, hint, at, held FROM slicers WHERE service = ?1",
             )?;
             let mut rows = statement.query([service])?;
             rows.next()?.map(read).transpose()
@@ -53,10 +51,10 @@ impl Store {
         }
         self.write(|t| {
             t.prepare_cached(
-                "INSERT INTO slicers (service, running, stored_t, stored_i, error, hint, at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                "INSERT INTO slicers (service, running, stored_t, stored_i, error, hint, at, held)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                  ON CONFLICT (service) DO UPDATE SET running = ?2, stored_t = ?3, stored_i = ?4, error = ?5, hint = ?6,
-                    at = ?7",
+                    at = ?7, held = ?8",
             )?
             .execute(params![
                 service,
@@ -66,6 +64,7 @@ impl Store {
                 state.error.as_deref().map(escape),
                 state.hint.as_deref().map(escape),
                 millis(state.at),
+                state.held,
             ])?;
             Ok(())
         })
@@ -83,31 +82,6 @@ impl Store {
     pub fn slicers_running(&self) -> Result<u64> {
         self.read(|c| Ok(c.query_row("SELECT count(*) FROM slicers WHERE running", [], |r| r.get::<_, i64>(0))? as u64))
     }
-
-    /// Queues a base: a run, now, of a point-in-time schedule of the service that is on. `None` when there is no such
-    /// schedule, and while a run of one is not finished. `compression` is for a schedule that names none.
-    pub fn queue_base(&self, service: &str, compression: Compression) -> Result<Option<Job>> {
-        self.write(|t| {
-            let unfinished: bool = t.query_row(
-                "SELECT EXISTS (SELECT 1 FROM jobs j JOIN schedules s ON s.name = j.schedule
-                     WHERE s.service = ?1 AND s.type = 'pitr' AND j.kind = 'backup'
-                         AND j.state IN ('queued', 'running', 'waiting_retry'))",
-                [service],
-                |r| r.get(0),
-            )?;
-            let schedule: Option<String> = t
-                .query_row(
-                    "SELECT min(name) FROM schedules WHERE service = ?1 AND type = 'pitr' AND enabled",
-                    [service],
-                    |r| r.get(0),
-                )
-                .optional()?
-                .flatten();
-            let Some(schedule) = schedule.filter(|_| !unfinished) else { return Ok(None) };
-            let schedule = schedules::get(t, &schedule)?;
-            schedules::queue(t, &schedule, super::now(), compression).map(Some)
-        })
-    }
 }
 
 fn read(row: &Row<'_>) -> Result<SlicerState> {
@@ -115,5 +89,12 @@ fn read(row: &Row<'_>) -> Result<SlicerState> {
         (Some(t), Some(i)) => Some(Timestamp::new(t, i)),
         _ => None,
     };
-    Ok(SlicerState { running: row.get(0)?, stored, error: row.get(3)?, hint: row.get(4)?, at: time(row.get(5)?) })
+    Ok(SlicerState {
+        running: row.get(0)?,
+        stored,
+        error: row.get(3)?,
+        hint: row.get(4)?,
+        held: row.get(6)?,
+        at: time(row.get(5)?),
+    })
 }

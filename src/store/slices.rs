@@ -39,23 +39,7 @@ impl Store {
     ///
     /// Errors: `NotFound` when the storage went away meanwhile.
     pub fn add_slices(&self, service: &str, archive: &Archive, slices: &[Slice]) -> Result<u64> {
-        let Some(first) = slices.first() else { return Ok(0) };
-        let prefix = split(&first.key)?.0;
-        self.write(|t| {
-            let id = archive_id(t, service, archive, prefix)?;
-            let mut new: Vec<Coverage> = Vec::new();
-            for slice in slices {
-                if insert(t, id, prefix, slice)? {
-                    new.push(Coverage { after: slice.after, last: slice.last });
-                }
-            }
-            let added = new.len() as u64;
-            if added > 0 {
-                new.extend(covered(t, id)?);
-                set_coverage(t, id, &pitr::join(new))?;
-            }
-            Ok(added)
-        })
+        if slices.is_empty() { Ok(0) } else { self.write(|t| add(t, service, archive, slices)) }
     }
 
     /// Where slices of a service are, the place with the newest first.
@@ -84,6 +68,19 @@ impl Store {
             })?;
             rows.sort_by_key(|row| std::cmp::Reverse(row.covered.last().map(|piece| piece.last)));
             Ok(rows)
+        })
+    }
+
+    /// The last position of a service that is stored in a place.
+    pub fn newest_recorded(&self, service: &str, storage: &str, folder: &str) -> Result<Option<Timestamp>> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached(
+                "SELECT s.last_t, s.last_i FROM coverage s JOIN archives a ON a.id = s.archive
+                 WHERE a.service = ?1 AND a.storage = ?2 AND a.folder = ?3
+                 ORDER BY s.last_t DESC, s.last_i DESC LIMIT 1",
+            )?;
+            let newest = statement.query_row([service, storage, folder], |r| Ok(Timestamp::new(r.get(0)?, r.get(1)?)));
+            Ok(newest.optional()?)
         })
     }
 
@@ -238,6 +235,24 @@ impl Store {
     pub fn bases(&self, service: &str, replica_set_id: Option<&str>) -> Result<Vec<Base>> {
         self.read(|c| bases(c, service, replica_set_id))
     }
+}
+
+pub fn add(t: &Transaction<'_>, service: &str, archive: &Archive, slices: &[Slice]) -> Result<u64> {
+    let Some(first) = slices.first() else { return Ok(0) };
+    let prefix = split(&first.key)?.0;
+    let id = archive_id(t, service, archive, prefix)?;
+    let mut new: Vec<Coverage> = Vec::new();
+    for slice in slices {
+        if insert(t, id, prefix, slice)? {
+            new.push(Coverage { after: slice.after, last: slice.last });
+        }
+    }
+    let added = new.len() as u64;
+    if added > 0 {
+        new.extend(covered(t, id)?);
+        set_coverage(t, id, &pitr::join(new))?;
+    }
+    Ok(added)
 }
 
 pub fn bases(c: &Connection, service: &str, replica_set_id: Option<&str>) -> Result<Vec<Base>> {

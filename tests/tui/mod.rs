@@ -338,6 +338,7 @@ pub fn pitr_status() -> Status {
             replica_set_id: "0".repeat(24),
         }),
         bases: vec![base("before-migration", ago(2_699)), base("nightly-20261120", ago(719))],
+        waiting_base: None,
         marks: vec![
             Mark { ts: ts(ago(300), 1), kind: MarkKind::RestoreBegan, text: "nightly-20261120".into() },
             Mark { ts: ts(ago(298), 1), kind: MarkKind::RestoreEnded, text: "nightly-20261120".into() },

@@ -20,6 +20,7 @@ use crate::store::Store;
 
 mod command;
 mod conditions;
+mod recording;
 mod webhook;
 
 /// How often the store is asked for something to tell.
@@ -45,6 +46,7 @@ impl Telling {
             tasks.spawn(run(env.clone(), channel, stop.clone()));
         }
         tasks.spawn(conditions::watch(env.clone(), stop.clone()));
+        tasks.spawn(recording::watch(env.clone(), stop.clone()));
         Self { stop, tasks }
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -13,14 +14,15 @@ use super::super::runner::Env;
 use super::super::{blocking, folder};
 use super::Order;
 use crate::config::Settings;
-use crate::domain::pitr::{Archive, MarkKind, Slice, SlicerState};
+use crate::domain::pitr::{Archive, Slice, SlicerState};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::pitr::{Event, Following, follow};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
 use crate::storage::retry::{Backoff, Retrying};
 use crate::storage::throttle::{Limiter, Throttled};
 use crate::storage::{self, Storage};
+use crate::store::NeededBase;
 
 /// Between two tries: doubled each time, and back to the first after a run that lasted.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -30,9 +32,11 @@ const LASTED: Duration = Duration::from_secs(60);
 const EVENTS: usize = 4;
 /// A slice that the store does not take is noted again after this. It is in the storage already.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked whether a base that is needed was made, and asked for again if not.
+const BASE_LOOK: Duration = Duration::from_secs(5);
 
 pub async fn run(env: Env, order: Order, slice_length: watch::Receiver<Duration>, stop: CancellationToken) {
-    let mut slicer = Slicer { env, order, slice_length, stored: None };
+    let mut slicer = Slicer { env, order, slice_length, stored: None, replica_set_id: None };
     let mut pause = FIRST_PAUSE;
     while !stop.is_cancelled() {
         let began = Instant::now();
@@ -60,6 +64,8 @@ struct Slicer {
     order: Order,
     slice_length: watch::Receiver<Duration>,
     stored: Option<Timestamp>,
+    /// Of the oplog that is followed.
+    replica_set_id: Option<String>,
 }
 
 /// What is known before following begins.
@@ -91,8 +97,16 @@ impl Slicer {
         let (sender, mut events) = mpsc::channel(EVENTS);
         let following = follow(stop, storage, &server, &request, sender);
         let hearing = async {
-            while let Some(event) = events.recv().await {
-                self.hear(event).await;
+            let mut due = tokio::time::interval(BASE_LOOK);
+            due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    event = events.recv() => match event {
+                        Some(event) => self.hear(event).await,
+                        None => break,
+                    },
+                    _ = due.tick() => self.ask_for_base().await,
+                }
             }
         };
         let (outcome, ()) = tokio::join!(following, hearing);
@@ -138,6 +152,7 @@ impl Slicer {
         match event {
             Event::Began { archive, member } => {
                 info!(service, member, folder = archive.folder, "following the oplog");
+                self.replica_set_id = Some(archive.replica_set_id);
                 self.tell(true, None).await;
             }
             Event::Stored { archive, slice } => self.stored(archive, *slice).await,
@@ -163,7 +178,7 @@ impl Slicer {
         loop {
             let (store, service) = (self.env.store.clone(), service.clone());
             let (archive, slice) = (archive.clone(), slice.clone());
-            match blocking(move || store.add_slice(&service, &archive, &slice)).await {
+            match blocking(move || store.slice_recorded(&service, &archive, &slice)).await {
                 Ok(true) => break,
                 Ok(false) => return,
                 // Without it the next base would be missing from what can be recovered: it is worth waiting for.
@@ -174,25 +189,28 @@ impl Slicer {
                 Err(e) => return warn!("a slice could not be noted; it is found at the next start: {e}"),
             }
         }
-        let ended = slice.marks.iter().any(|m| m.kind == MarkKind::RestoreEnded);
-        if slice.gap.is_some() || ended {
-            self.queue_base(if ended { "a restore into it" } else { "the gap" }).await;
-        }
+        self.ask_for_base().await;
     }
 
-    /// What comes after a gap or a restore needs a base of its own.
-    async fn queue_base(&self, after: &str) {
+    /// What comes after a gap or a restore needs a base of its own, and is asked for until there is one.
+    async fn ask_for_base(&self) {
+        let Some(replica_set_id) = self.replica_set_id.clone() else { return };
         let (store, home) = (self.env.store.clone(), self.env.home.clone());
         let service = self.order.wanted.service.clone();
-        let queued = blocking(move || {
+        let asked = blocking(move || {
+            let Some(after) = store.base_needed(&service)? else { return Ok(None) };
             let compression = Settings::load(&home).unwrap_or_default().compression();
-            store.queue_base(&service, compression)
+            let made = store.queue_needed_base(&service, &replica_set_id, compression, Utc::now())?;
+            Ok(Some((after, made)))
         });
         let service = self.order.wanted.service.as_str();
-        match queued.await {
-            Ok(Some(job)) => info!(service, job = job.id, "a new base is queued after {after}"),
-            Ok(None) => info!(service, "no new base is queued after {after}: a run of its schedule is not finished"),
-            Err(e) => warn!(service, "a new base could not be queued after {after}: {e}"),
+        match asked.await {
+            Ok(Some((after, NeededBase::Queued(job)))) => {
+                info!(service, job = job.id, %after, "a base is queued: what was recorded after a gap or restore needs one");
+            }
+            Ok(Some((after, NeededBase::Met))) => info!(service, %after, "there is a base after the gap or restore"),
+            Ok(Some((_, NeededBase::Waits)) | None) => {}
+            Err(e) => warn!(service, "a base that is needed could not be queued: {e}"),
         }
     }
 
@@ -202,6 +220,7 @@ impl Slicer {
             stored: self.stored,
             error: error.map(ToString::to_string),
             hint: error.and_then(|e| e.hint_text().map(str::to_owned)),
+            held: error.is_some_and(|e| e.kind() == ErrorKind::Conflict),
             at: Utc::now(),
         };
         let (store, service) = (self.env.store.clone(), self.order.wanted.service.clone());

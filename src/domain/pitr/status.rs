@@ -16,6 +16,8 @@ pub struct SlicerState {
     /// Why it does not run, safe to show, and what to do.
     pub error: Option<String>,
     pub hint: Option<String>,
+    /// It does not run because another daemon records this oplog.
+    pub held: bool,
     pub at: DateTime<Utc>,
 }
 
@@ -36,6 +38,8 @@ pub struct Status {
     pub archive: Option<Archive>,
     /// Backups that replay can begin with and that are covered, oldest first.
     pub bases: Vec<Base>,
+    /// The newest base that lies after everything that is stored: nothing follows it yet.
+    pub waiting_base: Option<Base>,
     pub marks: Vec<Mark>,
     pub slices: u64,
     /// Bytes of all slices as stored.

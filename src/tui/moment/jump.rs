@@ -80,6 +80,7 @@ mod tests {
             hint: None,
             schedules: Vec::new(),
             archive: None,
+            waiting_base: None,
             bases: vec![base(10), base(20), base(50), base(90)],
             marks: vec![mark(MarkKind::RestoreBegan, 60), mark(MarkKind::RestoreEnded, 63)],
             slices: 1,

@@ -226,6 +226,7 @@ mod tests {
             schedules: Vec::new(),
             archive: None,
             bases: Vec::new(),
+            waiting_base: None,
             marks: Vec::new(),
             slices,
             size_bytes: 0,

@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthStr;
 use super::chrome::plural;
 use super::details::Page;
 use super::text::{fit, when, when_exactly};
-use crate::domain::backup::{Backup, BackupState, BackupType};
+use crate::domain::backup::{Backup, BackupState};
 use crate::domain::pitr::{MarkKind, RecoverableRange, Status};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::tui::action::Action;
@@ -42,18 +42,6 @@ fn style(model: &Model, status: &Status) -> Style {
     if status.is_stopped() || is_behind(model, status) || status.ranges.is_empty() { theme.warn } else { theme.ok }
 }
 
-/// A base is there, and what is stored does not reach beyond it yet.
-fn awaits_slice(model: &Model, status: &Status) -> bool {
-    // The lag is in whole seconds and was told a moment before the rest.
-    const ROUNDING: i64 = 2;
-    let since = |lag: u64| chrono::TimeDelta::seconds(lag.min(1 << 32) as i64 + ROUNDING);
-    let stored = status.lag_seconds.map(|lag| model.data.read_at - since(lag));
-    let newest = model.data.backups.iter().find(|b| {
-        b.service == status.service && b.backup_type == BackupType::Pitr && b.state == BackupState::Succeeded
-    });
-    newest.and_then(|b| b.consistent_at).is_some_and(|at| stored.is_none_or(|stored| stored <= at))
-}
-
 /// How far back it goes: `6 d`.
 fn reach(model: &Model, status: &Status) -> Option<String> {
     let oldest = status.ranges.first()?;
@@ -77,7 +65,7 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
         return (fit(&format!("not recorded: {}", escape(error)), room), style);
     }
     let Some(reach) = reach(model, status) else {
-        let text = match (status.is_stopped(), awaits_slice(model, status)) {
+        let text = match (status.is_stopped(), status.waiting_base.is_some()) {
             (true, _) => "no base yet, not recorded",
             (false, true) => "recoverable after the next slice",
             (false, false) => "no base yet",
@@ -133,7 +121,7 @@ pub fn state(model: &Model, status: Option<&Status>) -> (String, Style) {
 
 /// Why nothing can be restored to a moment, and what changes that.
 pub fn nothing_yet(model: &Model, status: &Status) -> String {
-    if awaits_slice(model, status) {
+    if status.waiting_base.is_some() {
         return "the base is there: the next slice makes its moment recoverable".into();
     }
     let next = model

@@ -1,0 +1,252 @@
+//! What the daemon knows in numbers, as a file in the text format of Prometheus.
+//!
+//! A file needs no port, no password and no second way into the daemon: the textfile collector of the node exporter reads
+//! it. It holds names and numbers only, and is replaced as a whole, so that nobody ever reads half of one. It goes when
+//! the daemon ends in order: the numbers of a daemon that is gone are none.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::blocking;
+use super::runner::Env;
+use crate::config::Settings;
+use crate::error::{Error, Result, io};
+use crate::store::{Line, NewestBackup, Store};
+
+/// The collector is rarely asked more often.
+const EVERY: Duration = Duration::from_secs(10);
+const END_LIMIT: Duration = Duration::from_secs(2);
+
+/// The file, while the daemon runs.
+pub struct Metrics {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Metrics {
+    pub fn start(env: &Env) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(run(env.clone(), stop.clone()));
+        Self { stop, task }
+    }
+
+    /// Takes the file away.
+    pub async fn end(&mut self) {
+        self.stop.cancel();
+        if tokio::time::timeout(END_LIMIT, &mut self.task).await.is_err() {
+            self.task.abort();
+        }
+    }
+}
+
+async fn run(env: Env, stop: CancellationToken) {
+    // Where it was written last, and what was last said about a failure.
+    let (mut place, mut failed): (Option<PathBuf>, Option<String>) = (None, None);
+    loop {
+        let (env, before) = (env.clone(), place.clone());
+        let written = blocking(move || {
+            let chosen = Settings::load(&env.home).unwrap_or_default().metrics_file();
+            let path = chosen.unwrap_or_else(|| env.home.metrics_file());
+            if let Some(before) = before.filter(|before| *before != path) {
+                let _ = fs::remove_file(before);
+            }
+            let text = text(&gather(&env.store, Utc::now())?);
+            replace(&path, &text).map_err(|e| io(format!("writing metrics into {}", path.display()), e))?;
+            Ok(path)
+        });
+        match written.await {
+            Ok(path) => (place, failed) = (Some(path), None),
+            Err(e) => told_once(&e, &mut failed),
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+    if let Some(path) = place {
+        let _ = blocking(move || Ok(fs::remove_file(path))).await;
+    }
+}
+
+fn told_once(error: &Error, before: &mut Option<String>) {
+    let said = error.to_string();
+    if before.as_ref() != Some(&said) {
+        warn!("{said}");
+    }
+    *before = Some(said);
+}
+
+/// What there is to tell.
+struct Gathered {
+    at: DateTime<Utc>,
+    recorded: Vec<Recorded>,
+    backups: Vec<NewestBackup>,
+}
+
+/// A service whose oplog is recorded, or was.
+struct Recorded {
+    service: String,
+    running: bool,
+    lines: Vec<Line>,
+}
+
+fn gather(store: &Store, at: DateTime<Utc>) -> Result<Gathered> {
+    let mut services = store.services_with_slices()?;
+    services.extend(store.slicing_wanted()?.into_iter().map(|w| w.service));
+    services.sort();
+    services.dedup();
+    let recorded = services.into_iter().map(|service| {
+        let running = store.slicer_state(&service)?.is_some_and(|s| s.running);
+        Ok(Recorded { lines: store.lines(&service)?, service, running })
+    });
+    Ok(Gathered { at, recorded: recorded.collect::<Result<_>>()?, backups: store.newest_backups()? })
+}
+
+/// One metric with all its samples: labels in braces, and the number.
+struct Metric {
+    name: &'static str,
+    help: &'static str,
+    samples: Vec<(String, f64)>,
+}
+
+fn text(gathered: &Gathered) -> String {
+    let mut out = String::new();
+    let mut metric = |name, help, samples| write_metric(&mut out, &Metric { name, help, samples });
+    let info = labels(&[("version", env!("CARGO_PKG_VERSION"))]);
+    metric("mongokeep_info", "The daemon that wrote this.", vec![(info, 1.0)]);
+    let written = vec![(String::new(), gathered.at.timestamp() as f64)];
+    metric("mongokeep_written_timestamp_seconds", "When this was written.", written);
+    let of_services = |number: &dyn Fn(&Recorded) -> Option<f64>| {
+        let sample = |r: &Recorded| Some((labels(&[("service", &r.service)]), number(r)?));
+        gathered.recorded.iter().filter_map(sample).collect::<Vec<_>>()
+    };
+    let sum = |number: fn(&Line) -> u64| move |r: &Recorded| Some(r.lines.iter().map(number).sum::<u64>() as f64);
+    metric(
+        "mongokeep_pitr_recording",
+        "Whether the oplog of the service is being recorded: 1 or 0.",
+        of_services(&|r| Some(f64::from(u8::from(r.running)))),
+    );
+    metric(
+        "mongokeep_pitr_lag_seconds",
+        "Seconds since the last change that is stored.",
+        of_services(&|r| {
+            let newest = r.lines.iter().filter_map(Line::newest).max()?;
+            Some((gathered.at - newest.to_datetime()).num_seconds().max(0) as f64)
+        }),
+    );
+    // The newest stretch: what an alert asks is whether the present can be restored.
+    let range = |r: &Recorded| r.lines.iter().flat_map(Line::ranges).max_by_key(|range| range.to_ts);
+    metric(
+        "mongokeep_pitr_recoverable_from_timestamp_seconds",
+        "Where the newest stretch without a gap begins of which any second can be restored.",
+        of_services(&|r| Some(f64::from(range(r)?.from_ts.t))),
+    );
+    metric(
+        "mongokeep_pitr_recoverable_to_timestamp_seconds",
+        "Where that stretch ends.",
+        of_services(&|r| Some(f64::from(range(r)?.to_ts.t))),
+    );
+    metric("mongokeep_pitr_slices", "Slices of the oplog that are stored.", of_services(&sum(|l| l.row.slices)));
+    metric("mongokeep_pitr_slices_bytes", "Their bytes as stored.", of_services(&sum(|l| l.row.size_bytes)));
+    metric(
+        "mongokeep_pitr_gaps",
+        "Gaps between the slices that are stored.",
+        of_services(&sum(|l| l.gaps().len() as u64)),
+    );
+    let of_backups = |number: &dyn Fn(&NewestBackup) -> f64| {
+        let sample = |b: &NewestBackup| {
+            let schedule = b.schedule.as_deref().unwrap_or_default();
+            (labels(&[("service", &b.service), ("schedule", schedule)]), number(b))
+        };
+        gathered.backups.iter().map(sample).collect::<Vec<_>>()
+    };
+    metric(
+        "mongokeep_backup_last_success_timestamp_seconds",
+        "When the last good backup ended; schedule is empty for those made by hand.",
+        of_backups(&|b| b.finished_at.timestamp() as f64),
+    );
+    metric("mongokeep_backup_last_size_bytes", "Its bytes as stored.", of_backups(&|b| b.size_bytes as f64));
+    metric(
+        "mongokeep_backup_last_duration_seconds",
+        "How long it took.",
+        of_backups(&|b| (b.finished_at - b.started_at).num_milliseconds().max(0) as f64 / 1000.0),
+    );
+    out
+}
+
+fn write_metric(out: &mut String, metric: &Metric) {
+    let Metric { name, help, samples } = metric;
+    if samples.is_empty() {
+        return;
+    }
+    // Writing into a text does not fail.
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+    for (labels, number) in samples {
+        let _ = writeln!(out, "{name}{labels} {number}");
+    }
+}
+
+/// `{a="1",b="2"}`, with what the format wants escaped.
+fn labels(pairs: &[(&str, &str)]) -> String {
+    let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+    format!("{{{}}}", pairs.join(","))
+}
+
+/// Not synced: after a power cut there is a new one.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    // The collector reads whatever ends in .prom.
+    let temporary = path.with_extension(format!("prom.{}", std::process::id()));
+    let write = || {
+        let mut file = fs::File::create(&temporary)?;
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&temporary, path)
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        assert_eq!(labels(&[("a", "x\"y\\z\n"), ("b", "")]), r#"{a="x\"y\\z\n",b=""}"#);
+    }
+
+    #[test]
+    fn what_there_is_not_is_left_out() {
+        let at = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
+        let recorded = vec![Recorded { service: "a".into(), running: true, lines: Vec::new() }];
+        let backup = NewestBackup {
+            service: "a".into(),
+            schedule: None,
+            started_at: at,
+            finished_at: at + chrono::TimeDelta::milliseconds(1_500),
+            size_bytes: 12_345_678_901,
+        };
+        let text = text(&Gathered { at, recorded, backups: vec![backup] });
+        for line in [
+            "mongokeep_written_timestamp_seconds 1790000000",
+            "mongokeep_pitr_recording{service=\"a\"} 1",
+            "mongokeep_pitr_slices{service=\"a\"} 0",
+            "mongokeep_backup_last_size_bytes{service=\"a\",schedule=\"\"} 12345678901",
+            "mongokeep_backup_last_duration_seconds{service=\"a\",schedule=\"\"} 1.5",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        assert!(!text.contains("lag_seconds") && !text.contains("recoverable"), "{text}");
+    }
+}

@@ -1,0 +1,100 @@
+//! What is wrong with the recording of oplogs: told when it lasts, and told again when it is over.
+//!
+//! Elections, restarts and short troubles of a storage pass by themselves: the oplog waits. So it is told only what has
+//! lasted for as long as the settings say. A gap is told by what finds it, at once.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use super::super::blocking;
+use super::super::runner::Env;
+use crate::config::Settings;
+use crate::domain::notification::Event;
+use crate::domain::warning::{Recording, recording};
+use crate::error::Result;
+use crate::store::Store;
+
+const EVERY: Duration = Duration::from_secs(2);
+/// Those that last; each service has one of them at a time.
+const LASTING: [Event; 3] = [Event::PitrStopped, Event::PitrHeld, Event::PitrLag];
+
+/// When each trouble of a service was first seen.
+type Since = HashMap<(String, Event), Instant>;
+
+/// Looks now and then until `stop`.
+pub async fn watch(env: Env, stop: CancellationToken) {
+    let mut since = Since::new();
+    loop {
+        let (store, home, mut seen) = (env.store.clone(), env.home.clone(), std::mem::take(&mut since));
+        let looked = blocking(move || {
+            let outcome = Settings::load(&home).and_then(|settings| look(&store, &settings, &mut seen));
+            Ok((seen, outcome))
+        });
+        match looked.await {
+            Ok((seen, outcome)) => {
+                since = seen;
+                if let Err(e) = outcome {
+                    warn!("looking how recording does: {e}");
+                }
+            }
+            Err(e) => warn!("looking how recording does: {e}"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+}
+
+fn look(store: &Store, settings: &Settings, since: &mut Since) -> Result<()> {
+    let wanted = if settings.backup_enabled() { store.slicing_wanted()? } else { Vec::new() };
+    let limit = settings.notify().pitr_after;
+    let known = store.conditions()?;
+    let is_known = |service: &str, event| known.iter().any(|c| c.event == event && c.subject == service);
+    let (mut found, mut well) = (BTreeMap::new(), Vec::new());
+    for wanted in &wanted {
+        let service = wanted.service.as_str();
+        let state = store.slicer_state(service)?;
+        let newest = store.newest_recorded(service, &wanted.storage, &wanted.folder)?;
+        let lag = newest.map(|ts| u64::try_from((Utc::now() - ts.to_datetime()).num_seconds()).unwrap_or(0));
+        let (state, lag) = (state.as_ref(), lag.map(Duration::from_secs));
+        match limit.map(|limit| recording(service, state, lag, settings.slice_length() + limit)) {
+            Some(Recording::Wrong(event, text)) => {
+                found.insert((service.to_owned(), event), text);
+            }
+            Some(Recording::Well) => well.push(service),
+            None => {}
+        }
+    }
+    since.retain(|key, _| found.contains_key(key));
+    for event in LASTING {
+        let mut present = Vec::new();
+        for ((service, _), text) in found.iter().filter(|((_, of), _)| *of == event) {
+            let began = *since.entry((service.clone(), event)).or_insert_with(Instant::now);
+            // What was told, by whichever daemon, goes on; what is new has to last.
+            if is_known(service, event) || limit.is_some_and(|limit| began.elapsed() >= limit) {
+                present.push((service.clone(), text.clone()));
+            }
+        }
+        let over = |service: &str| {
+            let words = match event {
+                Event::PitrLag => "recording its oplog has caught up",
+                _ => "its oplog is recorded again",
+            };
+            // Who switched it off knows; and what is wrong in another way now is told by that.
+            well.contains(&service).then(|| format!("{service}: {words}"))
+        };
+        store.set_conditions_until(event, &present, true, &over)?;
+    }
+    // After a gap nobody waits for what is no longer recorded.
+    for gap in known.iter().filter(|c| c.event == Event::PitrGap) {
+        if !wanted.iter().any(|w| w.service == gap.subject) {
+            store.forget_condition(gap.event, &gap.subject)?;
+        }
+    }
+    Ok(())
+}
