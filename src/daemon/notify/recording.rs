@@ -31,7 +31,13 @@ pub async fn watch(env: Env, stop: CancellationToken) {
     loop {
         let (store, home, mut seen) = (env.store.clone(), env.home.clone(), std::mem::take(&mut since));
         let looked = blocking(move || {
-            let outcome = Settings::load(&home).and_then(|settings| look(&store, &settings, &mut seen));
+            let outcome = is_needed(&store).and_then(|watched| {
+                if watched {
+                    Settings::load(&home).and_then(|settings| look(&store, &settings, &mut seen))
+                } else {
+                    Ok(())
+                }
+            });
             Ok((seen, outcome))
         });
         match looked.await {
@@ -48,6 +54,12 @@ pub async fn watch(env: Env, stop: CancellationToken) {
             () = tokio::time::sleep(EVERY) => {}
         }
     }
+}
+
+/// Whether anything is recorded, or was and is not well yet: where neither is, there is nothing to read the settings for.
+fn is_needed(store: &Store) -> Result<bool> {
+    let of_recording = |event| event == Event::PitrGap || LASTING.contains(&event);
+    Ok(!store.slicing_wanted()?.is_empty() || store.conditions()?.iter().any(|c| of_recording(c.event)))
 }
 
 fn look(store: &Store, settings: &Settings, since: &mut Since) -> Result<()> {

@@ -99,20 +99,26 @@ struct Seen {
     orders: Vec<Order>,
 }
 
-/// Brings `seen` up to date and returns how long a slice is; `None`: backup management is off.
+/// Brings `seen` up to date and returns how long a slice is; `None`: nothing is to be recorded, or backup
+/// management is off.
 async fn look(env: &Env, seen: &mut Seen) -> Result<Option<Duration>> {
-    let (store, home, version) = (env.store.clone(), env.home.clone(), seen.version);
-    let (now, orders, settings) = blocking(move || {
+    let (store, version) = (env.store.clone(), seen.version);
+    let (now, orders) = blocking(move || {
         let now = store.data_version()?;
-        let orders = if version == Some(now) { None } else { Some(orders(&store)?) };
-        // Settings that cannot be read are no reason to lose a part of the oplog.
-        Ok((now, orders, Settings::load(&home).unwrap_or_default()))
+        Ok((now, if version == Some(now) { None } else { Some(orders(&store)?) }))
     })
     .await?;
     seen.version = Some(now);
     if let Some(orders) = orders {
         seen.orders = orders;
     }
+    // The settings matter to what is recorded only: where nothing is, they need not be read every time.
+    if seen.orders.is_empty() {
+        return Ok(None);
+    }
+    let home = env.home.clone();
+    // Those that cannot be read are no reason to lose a part of the oplog.
+    let settings = blocking(move || Ok(Settings::load(&home).unwrap_or_default())).await?;
     Ok(settings.backup_enabled().then(|| settings.slice_length()))
 }
 
