@@ -1,6 +1,6 @@
 //! The promise of a backup: whatever is written meanwhile, what is restored is what was there at one moment.
 //!
-//! `MONGOKEEP_TEST_SEEDS` (6) says how many backups are made, `MONGOKEEP_TEST_DUMP_SECONDS` (10) how slow they are,
+//! `MONGOKEEP_TEST_SEEDS` (12) says how many backups are made, `MONGOKEEP_TEST_DUMP_SECONDS` (10) how slow they are,
 //! `MONGOKEEP_TEST_FIRST_SEED` (1) where to begin, to repeat one that failed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -55,12 +55,12 @@ async fn the_oracle_agrees_with_the_servers() {
     compare::assert_same(&compare::state(&direct).await, &compare::state(&truth.client).await, "the oracle");
 }
 
-/// Six backups, each made while writers do everything at once, each restored elsewhere and compared with what the
+/// Twelve backups, each made while writers do everything at once, each restored elsewhere and compared with what the
 /// server itself recovers to the same position.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_backup_under_writes_is_the_state_of_one_moment() {
     let number = |name: &str, default| std::env::var(name).ok().map_or(default, |n| n.parse::<u64>().unwrap());
-    let (seeds, first) = (number("MONGOKEEP_TEST_SEEDS", 6), number("MONGOKEEP_TEST_FIRST_SEED", 1));
+    let (seeds, first) = (number("MONGOKEEP_TEST_SEEDS", 12), number("MONGOKEEP_TEST_FIRST_SEED", 1));
     let seconds = number("MONGOKEEP_TEST_DUMP_SECONDS", 10);
     let lanes: Vec<_> = (0..LANES.min(seeds))
         .map(|lane| {
@@ -77,7 +77,7 @@ async fn a_backup_under_writes_is_the_state_of_one_moment() {
     eprintln!("the writers did {done:?}");
     assert!(failures.is_empty(), "{} backups are not consistent:\n{}", failures.len(), failures.join("\n"));
     // What never happened was not tested.
-    if seeds >= 6 {
+    if seeds >= 12 {
         let kinds = [
             "aborted prepared transaction",
             "failed unique index",
