@@ -18,28 +18,12 @@ use mongokeep::domain::service::EngineKind;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::store::{Access, BackupFacts, Store};
 use serde_json::{Value, json};
-use support::command::{Home, Run};
+use support::command::{Home, good, json_of, run};
 use support::compare;
 use support::recording::newest;
 
 const SET: &str = "0123456789abcdef01234567";
 const BEGAN: u32 = 1_790_000_000;
-
-/// Words separated by spaces; `~` stands for a space within a word, as in a crontab line.
-fn run(home: &Home, line: &str) -> Run {
-    let words: Vec<String> = line.split_whitespace().map(|word| word.replace('~', " ")).collect();
-    home.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
-}
-
-fn good(home: &Home, line: &str) -> Run {
-    let run = run(home, line);
-    assert_eq!(run.code, 0, "{line}: {}{}", run.stdout, run.stderr);
-    run
-}
-
-fn json_of(home: &Home, line: &str) -> Value {
-    good(home, &format!("{line} -o json")).json()
-}
 
 fn store(home: &Home) -> Store {
     let home = config::Home::below(home.path());

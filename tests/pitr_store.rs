@@ -2,17 +2,19 @@
 //! moment is reached or refused with words that help.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support {
+    pub mod schedule;
+}
+
 use chrono::{DateTime, TimeDelta, Utc};
 use mongokeep::client::Client;
 use mongokeep::config::Home;
 use mongokeep::domain::backup::{BackupType, Compression, Model};
 use mongokeep::domain::job::{JobKind, JobState};
-use mongokeep::domain::namespace::Selection;
 use mongokeep::domain::notification::{Channel, Event, Notice};
 use mongokeep::domain::pitr::{self, Archive, Coverage, Gap, Mark, MarkKind, OpTime, PointInTime, Slice, SlicerState};
 use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::retention::Retention;
-use mongokeep::domain::retry::RetryPolicy;
 use mongokeep::domain::schedule::Schedule;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::service::EngineKind;
@@ -22,6 +24,7 @@ use mongokeep::domain::warning::WarningKind;
 use mongokeep::error::{Error, ErrorKind};
 use mongokeep::store::{Access, BackupFacts, NeededBase, Outcome, Store};
 use proptest::prelude::*;
+use support::schedule::daily;
 
 const SET: &str = "0123456789abcdef01234567";
 
@@ -106,26 +109,7 @@ fn base(store: &Store, name: &str, t: u32) {
 }
 
 fn schedule(name: &str, service: &str) -> Schedule {
-    Schedule {
-        name: name.into(),
-        service: service.into(),
-        storage: "t".into(),
-        folder: "prod".into(),
-        backup_type: BackupType::Pitr,
-        model: Model::Logical,
-        selection: Selection::default(),
-        compression: None,
-        cron: "0 2 * * *".into(),
-        timezone: "UTC".into(),
-        start: Utc::now(),
-        retention: Retention::default(),
-        retry: RetryPolicy::default(),
-        enabled: true,
-        created_at: Utc::now(),
-        next_at: None,
-        last: None,
-        paused_by: None,
-    }
+    Schedule { backup_type: BackupType::Pitr, ..daily(name, service) }
 }
 
 fn moment(when: &str) -> PointInTime {

@@ -4,6 +4,7 @@
 mod daemon;
 mod support {
     pub mod s3;
+    pub mod schedule;
 }
 
 use std::path::Path;
@@ -14,13 +15,13 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use daemon::{Home, fill, replica_set, until};
 use mongodb::bson::doc;
-use mongokeep::domain::backup::{BackupType, Compression, Model};
+use mongokeep::domain::backup::Compression;
 use mongokeep::domain::retention::Retention;
-use mongokeep::domain::retry::RetryPolicy;
 use mongokeep::domain::schedule::Schedule;
 use mongokeep::store::{Access, Store};
 use serde_json::Value;
 use support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
+use support::schedule::daily;
 
 fn store(home: &Home) -> Store {
     Store::open(&home.home().store_file(), &home.home().key_file(), Access::Write).unwrap()
@@ -28,26 +29,8 @@ fn store(home: &Home) -> Store {
 
 /// A schedule `nightly` of `src` that never fires by itself.
 fn add_schedule(home: &Home, storage: &str, retention: Retention) {
-    let schedule = Schedule {
-        name: "nightly".into(),
-        service: "src".into(),
-        storage: storage.into(),
-        folder: "prod".into(),
-        backup_type: BackupType::Full,
-        model: Model::Logical,
-        selection: Default::default(),
-        compression: None,
-        cron: "0 0 29 2 *".into(),
-        timezone: "UTC".into(),
-        start: Utc::now(),
-        retention,
-        retry: RetryPolicy::default(),
-        enabled: true,
-        created_at: Utc::now(),
-        next_at: None,
-        last: None,
-        paused_by: None,
-    };
+    let never = "0 0 29 2 *".into();
+    let schedule = Schedule { storage: storage.into(), cron: never, retention, ..daily("nightly", "src") };
     store(home).add_schedule(&schedule).unwrap();
 }
 

@@ -1,6 +1,10 @@
 //! What the store promises about retention: what it takes, what it never takes, and that a deletion is finished.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support {
+    pub mod schedule;
+}
+
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -16,6 +20,7 @@ use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::error::{Error, ErrorKind};
 use mongokeep::store::{Access, BackupFacts, Outcome, Store};
+use support::schedule::daily;
 
 struct Stand {
     _dir: tempfile::TempDir,
@@ -25,26 +30,7 @@ struct Stand {
 }
 
 fn schedule(name: &str, count: u32) -> Schedule {
-    Schedule {
-        name: name.into(),
-        service: "a".into(),
-        storage: "t".into(),
-        folder: "prod".into(),
-        backup_type: BackupType::Full,
-        model: Model::Logical,
-        selection: Default::default(),
-        compression: None,
-        cron: "0 2 * * *".into(),
-        timezone: "UTC".into(),
-        start: Utc::now(),
-        retention: Retention { count, ..Retention::default() },
-        retry: RetryPolicy::default(),
-        enabled: true,
-        created_at: Utc::now(),
-        next_at: None,
-        last: None,
-        paused_by: None,
-    }
+    Schedule { retention: Retention { count, ..Retention::default() }, ..daily(name, "a") }
 }
 
 fn stand(count: u32) -> Stand {

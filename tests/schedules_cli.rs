@@ -5,27 +5,7 @@ mod support;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
-use support::command::{Home, Run};
-
-/// Words separated by spaces; `~` stands for a space within a word, as in a crontab line.
-fn words(line: &str) -> Vec<String> {
-    line.split_whitespace().map(|word| word.replace('~', " ")).collect()
-}
-
-fn run(home: &Home, line: &str) -> Run {
-    let words = words(line);
-    home.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
-}
-
-fn good(home: &Home, line: &str) -> Run {
-    let run = run(home, line);
-    assert_eq!(run.code, 0, "{line}: {}{}", run.stdout, run.stderr);
-    run
-}
-
-fn json_of(home: &Home, line: &str) -> Value {
-    good(home, &format!("{line} -o json")).json()
-}
+use support::command::{Home, good, json_of, run};
 
 const ADD: &str = "schedule add nightly --service a --storage t --cron 0~2~*~*~* --disabled";
 

@@ -1,6 +1,10 @@
 //! What the store promises about schedules: each run is decided once, and what a schedule uses stays.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod support {
+    pub mod schedule;
+}
+
 use chrono::{DateTime, TimeDelta, Utc};
 use mongokeep::config::Home;
 use mongokeep::domain::backup::{BackupState, BackupType, Compression, Model};
@@ -16,6 +20,7 @@ use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::error::{Error, ErrorKind};
 use mongokeep::store::{Access, BackupFacts, Decision, Outcome, Store, Verdict};
+use support::schedule::daily;
 
 const SETTING: Compression = Compression::Gzip(3);
 
@@ -38,24 +43,11 @@ fn stand() -> Stand {
 
 fn schedule(name: &str) -> Schedule {
     Schedule {
-        name: name.into(),
-        service: "a".into(),
-        storage: "t".into(),
-        folder: "prod".into(),
-        backup_type: BackupType::Full,
-        model: Model::Logical,
         selection: Selection { include: vec!["shop.*".parse().unwrap()], exclude: vec![] },
-        compression: None,
-        cron: "0 2 * * *".into(),
         timezone: "Europe/Paris".into(),
-        start: Utc::now(),
         retention: Retention { count: 7, keep_within: 86_400, ..Retention::default() },
         retry: RetryPolicy { retries: 5, ..RetryPolicy::default() },
-        enabled: true,
-        created_at: Utc::now(),
-        next_at: None,
-        last: None,
-        paused_by: None,
+        ..daily(name, "a")
     }
 }
 

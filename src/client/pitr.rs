@@ -95,7 +95,7 @@ impl Client {
         Ok(Status {
             ranges,
             gaps: gaps.iter().map(ShownGap::from).collect(),
-            lag_seconds: newest.map(|ts| lag(ts, now)),
+            lag_seconds: newest.map(|ts| pitr::lag_seconds(ts, now)),
             running: daemon && state.is_some_and(|s| s.running),
             error,
             hint,
@@ -148,7 +148,7 @@ impl Client {
         found.sort_by_key(|(until, line)| Reverse((*until, line.row.covered.last().map(|c| c.last))));
         let Some((until, line)) = found.into_iter().next() else { return Err(out_of_reach(moment, &lines)) };
         let reaches = |b: &&Base| {
-            let whole_way = |c: &Coverage| holds(c, b.consistent_at_ts) && holds(c, until);
+            let whole_way = |c: &Coverage| c.holds(b.consistent_at_ts) && c.holds(until);
             b.consistent_at_ts <= until && line.row.covered.iter().any(whole_way)
         };
         let base = line.bases.iter().rev().find(reaches).ok_or_else(|| out_of_reach(moment, &lines))?.clone();
@@ -189,14 +189,6 @@ impl Client {
         }
         Ok(())
     }
-}
-
-fn holds(piece: &Coverage, ts: Timestamp) -> bool {
-    piece.after.ts <= ts && ts <= piece.last.ts
-}
-
-fn lag(newest: Timestamp, now: DateTime<Utc>) -> u64 {
-    u64::try_from((now - newest.to_datetime()).num_seconds()).unwrap_or(0)
 }
 
 /// Why nothing is recorded now although it should be, and what to do.

@@ -19,6 +19,7 @@ use tracing::warn;
 use super::blocking;
 use super::runner::Env;
 use crate::config::Settings;
+use crate::domain::pitr;
 use crate::error::{Error, Result, io};
 use crate::store::{Line, NewestBackup, Store};
 
@@ -140,7 +141,7 @@ fn text(gathered: &Gathered) -> String {
         "Seconds since the last change that is stored.",
         of_services(&|r| {
             let newest = r.lines.iter().filter_map(Line::newest).max()?;
-            Some((gathered.at - newest.to_datetime()).num_seconds().max(0) as f64)
+            Some(pitr::lag_seconds(newest, gathered.at) as f64)
         }),
     );
     // The newest stretch: what an alert asks is whether the present can be restored.

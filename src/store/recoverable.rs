@@ -46,10 +46,7 @@ impl Store {
                 let newest = row.covered.last().map(|c| c.last.ts);
                 let waiting = all.last().filter(|b| newest.is_some_and(|newest| b.consistent_at_ts > newest)).cloned();
                 let mut bases = all;
-                bases.retain(|b| {
-                    let at = b.consistent_at_ts;
-                    row.covered.iter().any(|c| c.after.ts <= at && at <= c.last.ts)
-                });
+                bases.retain(|b| row.covered.iter().any(|c| c.holds(b.consistent_at_ts)));
                 Ok(Line { row, bases, waiting })
             })
             .collect()

@@ -27,6 +27,24 @@ impl Run {
     }
 }
 
+/// Runs words separated by spaces; `~` stands for a space within a word, as in a crontab line.
+pub fn run(home: &Home, line: &str) -> Run {
+    let words: Vec<String> = line.split_whitespace().map(|word| word.replace('~', " ")).collect();
+    home.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// The same of a command that must succeed.
+pub fn good(home: &Home, line: &str) -> Run {
+    let run = run(home, line);
+    assert_eq!(run.code, 0, "{line}: {}{}", run.stdout, run.stderr);
+    run
+}
+
+/// The JSON value of a command that must succeed.
+pub fn json_of(home: &Home, line: &str) -> Value {
+    good(home, &format!("{line} -o json")).json()
+}
+
 impl Home {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -76,15 +94,12 @@ impl Home {
 
     /// Runs words separated by spaces, which must succeed, and returns stdout.
     pub fn good(&self, line: &str) -> String {
-        let run = self.run(&line.split_whitespace().collect::<Vec<_>>());
-        assert_eq!(run.code, 0, "{line}: {}{}", run.stdout, run.stderr);
-        run.stdout
+        good(self, line).stdout
     }
 
     /// The JSON value of a command that must succeed.
     pub fn json(&self, line: &str) -> Value {
-        let text = self.good(&format!("{line} -o json"));
-        serde_json::from_str(&text).unwrap_or_else(|e| panic!("{line}: {e}: {text}"))
+        json_of(self, line)
     }
 }
 

@@ -12,8 +12,9 @@ use tracing::warn;
 
 use super::super::blocking;
 use super::super::runner::Env;
-use crate::config::Settings;
+use crate::config::{Home, Settings};
 use crate::domain::notification::Event;
+use crate::domain::pitr;
 use crate::domain::warning::{Recording, recording};
 use crate::error::Result;
 use crate::store::Store;
@@ -31,13 +32,7 @@ pub async fn watch(env: Env, stop: CancellationToken) {
     loop {
         let (store, home, mut seen) = (env.store.clone(), env.home.clone(), std::mem::take(&mut since));
         let looked = blocking(move || {
-            let outcome = is_needed(&store).and_then(|watched| {
-                if watched {
-                    Settings::load(&home).and_then(|settings| look(&store, &settings, &mut seen))
-                } else {
-                    Ok(())
-                }
-            });
+            let outcome = look(&store, &home, &mut seen);
             Ok((seen, outcome))
         });
         match looked.await {
@@ -56,24 +51,27 @@ pub async fn watch(env: Env, stop: CancellationToken) {
     }
 }
 
-/// Whether anything is recorded, or was and is not well yet: where neither is, there is nothing to read the settings for.
-fn is_needed(store: &Store) -> Result<bool> {
+fn look(store: &Store, home: &Home, since: &mut Since) -> Result<()> {
+    let (mut wanted, known) = (store.slicing_wanted()?, store.conditions()?);
     let of_recording = |event| event == Event::PitrGap || LASTING.contains(&event);
-    Ok(!store.slicing_wanted()?.is_empty() || store.conditions()?.iter().any(|c| of_recording(c.event)))
-}
-
-fn look(store: &Store, settings: &Settings, since: &mut Since) -> Result<()> {
-    let wanted = if settings.backup_enabled() { store.slicing_wanted()? } else { Vec::new() };
+    // Where nothing is recorded, or was and is not well yet, there is nothing to read the settings for.
+    if wanted.is_empty() && !known.iter().any(|c| of_recording(c.event)) {
+        since.clear();
+        return Ok(());
+    }
+    let settings = Settings::load(home)?;
+    if !settings.backup_enabled() {
+        wanted.clear();
+    }
     let limit = settings.notify().pitr_after;
-    let known = store.conditions()?;
     let is_known = |service: &str, event| known.iter().any(|c| c.event == event && c.subject == service);
     let (mut found, mut well) = (BTreeMap::new(), Vec::new());
     for wanted in &wanted {
         let service = wanted.service.as_str();
         let state = store.slicer_state(service)?;
         let newest = store.newest_recorded(service, &wanted.storage, &wanted.folder)?;
-        let lag = newest.map(|ts| u64::try_from((Utc::now() - ts.to_datetime()).num_seconds()).unwrap_or(0));
-        let (state, lag) = (state.as_ref(), lag.map(Duration::from_secs));
+        let lag = newest.map(|ts| Duration::from_secs(pitr::lag_seconds(ts, Utc::now())));
+        let state = state.as_ref();
         match limit.map(|limit| recording(service, state, lag, settings.slice_length() + limit)) {
             Some(Recording::Wrong(event, text)) => {
                 found.insert((service.to_owned(), event), text);

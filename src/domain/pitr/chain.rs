@@ -10,6 +10,13 @@ pub struct Coverage {
     pub last: OpTime,
 }
 
+impl Coverage {
+    /// Whether the state after position `ts` follows from a base at its beginning, or can be the moment of one.
+    pub fn holds(&self, ts: Timestamp) -> bool {
+        self.after.ts <= ts && ts <= self.last.ts
+    }
+}
+
 /// Moments that can be restored: every position between the two, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
@@ -54,8 +61,7 @@ pub fn ranges(covered: &[Coverage], bases: &[Base]) -> Vec<Range> {
     covered
         .iter()
         .filter_map(|c| {
-            let inside = |ts: &Timestamp| c.after.ts <= *ts && *ts <= c.last.ts;
-            let from_ts = bases.iter().map(|b| b.consistent_at_ts).filter(inside).min()?;
+            let from_ts = bases.iter().map(|b| b.consistent_at_ts).filter(|ts| c.holds(*ts)).min()?;
             Some(Range { from_ts, to_ts: c.last.ts })
         })
         .collect()

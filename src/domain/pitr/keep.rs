@@ -33,7 +33,7 @@ pub fn window(
     in_use: &[Timestamp],
     schedules: &[Keeps],
 ) -> Option<Timestamp> {
-    let inside = |ts: &&Timestamp| covered.iter().any(|c| c.after.ts <= **ts && **ts <= c.last.ts);
+    let inside = |ts: &&Timestamp| covered.iter().any(|c| c.holds(**ts));
     let mut begin: Option<Timestamp> = None;
     for schedule in schedules {
         if schedule.all {
@@ -63,7 +63,7 @@ pub fn useless(covered: &[Coverage], bases: &[Timestamp], in_use: &[Timestamp], 
             .collect();
     }
     let each = covered.iter().map(|c| {
-        let oldest = bases.iter().filter(|ts| c.after.ts <= **ts && **ts <= c.last.ts).min();
+        let oldest = bases.iter().filter(|ts| c.holds(**ts)).min();
         Useless { from: c.after.ts, to: oldest.copied().unwrap_or(c.last.ts) }
     });
     each.collect()

@@ -17,7 +17,7 @@ mod when;
 pub use chain::{Broken, Coverage, Range, coverage, join, path, ranges};
 pub use gaps::gaps;
 pub use keep::{Keeps, Useless, lost, useless, window};
-pub use status::{RecoverableRange, ShownGap, SlicerState, Status, recoverable};
+pub use status::{RecoverableRange, ShownGap, SlicerState, Status, lag_seconds, recoverable};
 pub use when::{Outside, When, resolve};
 
 /// A position of the oplog with the election term it was written in. Two histories may share a position, never this.

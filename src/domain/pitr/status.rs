@@ -53,6 +53,11 @@ impl Status {
     }
 }
 
+/// Seconds from the last position that is stored to `now`: none for one of a server whose clock is ahead.
+pub fn lag_seconds(stored: Timestamp, now: DateTime<Utc>) -> u64 {
+    u64::try_from((now - stored.to_datetime()).num_seconds()).unwrap_or(0)
+}
+
 /// A range whose `from` and `to` are whole seconds that can be restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RecoverableRange {

@@ -74,8 +74,7 @@ impl Stored {
         let cancel = cancel.clone();
         let work = move || {
             let mut state = state;
-            let mut place = Place::default();
-            read_all(sources, &cancel, &mut place, |entry| visit(&mut state, entry))?;
+            read_all(sources, &cancel, |entry| visit(&mut state, entry))?;
             Ok(state)
         };
         tokio::task::spawn_blocking(work)
@@ -111,22 +110,17 @@ impl Stored {
     }
 }
 
-/// How far the stream was read.
-#[derive(Default)]
-struct Place {
-    at: Option<OpTime>,
-}
-
 fn read_all(
     sources: Vec<Source>,
     cancel: &CancellationToken,
-    place: &mut Place,
     mut visit: impl FnMut(&[u8]) -> Result<Go>,
 ) -> Result<()> {
     let runtime = Handle::current();
     let mut waiting = sources.into_iter();
     let mut opened: VecDeque<(Source, Documents)> = VecDeque::new();
     let mut go = Go::On;
+    // How far the stream was read.
+    let mut at = None;
     while go == Go::On {
         while opened.len() < AHEAD
             && let Some(source) = waiting.next()
@@ -136,7 +130,7 @@ fn read_all(
             opened.push_back((source, documents));
         }
         let Some((source, mut documents)) = opened.pop_front() else { break };
-        let mut joint = Joint::new(&source, place.at)?;
+        let mut joint = Joint::new(&source, at)?;
         let next = async |documents: &mut Documents| {
             tokio::select! {
                 biased;
@@ -151,7 +145,7 @@ fn read_all(
                 }
             }
         }
-        place.at = if go == Go::On { joint.end()? } else { joint.at };
+        at = if go == Go::On { joint.end()? } else { joint.at };
     }
     Ok(())
 }
@@ -278,7 +272,7 @@ mod tests {
             let sources = self.sources;
             tokio::task::spawn_blocking(move || {
                 let mut seen = Vec::new();
-                read_all(sources, &CancellationToken::new(), &mut Place::default(), |entry| {
+                read_all(sources, &CancellationToken::new(), |entry| {
                     let t = op_time(entry).unwrap().ts.t;
                     if t > stop_at {
                         return Ok(Go::Stop);

@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use mongodb::bson::{Bson, doc};
 use serde::Serialize;
 
+use super::confirmed::check_confirmed;
 use super::indexes;
 use super::load::{Filling, load};
-use super::plan::{Draft, Item, What, check_confirmed, draft};
+use super::plan::{Draft, Item, What, draft};
 use super::replay::{Destination, Destinations, Loaded, inserted_until, replay, resize};
 use super::standing::{Replayed, Stage, Standing};
 use super::stored::Stored;

@@ -59,6 +59,7 @@ fn restores(marks: &[Mark]) -> Vec<(u32, u32)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::walk;
     use super::super::walk::tests::range;
     use super::*;
     use crate::domain::pitr::Base;
@@ -71,20 +72,9 @@ mod tests {
     fn status() -> Status {
         let base = |t| Base { backup: format!("b{t}"), consistent_at_ts: Timestamp::new(t, 3) };
         Status {
-            service: "s".into(),
-            ranges: vec![range((10, 3), (30, 1)), range((50, 3), (90, 1))],
-            gaps: Vec::new(),
-            lag_seconds: Some(1),
-            running: true,
-            error: None,
-            hint: None,
-            schedules: Vec::new(),
-            archive: None,
-            waiting_base: None,
             bases: vec![base(10), base(20), base(50), base(90)],
             marks: vec![mark(MarkKind::RestoreBegan, 60), mark(MarkKind::RestoreEnded, 63)],
-            slices: 1,
-            size_bytes: 1,
+            ..walk::tests::status(vec![range((10, 3), (30, 1)), range((50, 3), (90, 1))])
         }
     }
 

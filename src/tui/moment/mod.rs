@@ -215,22 +215,8 @@ mod tests {
     use crate::domain::timestamp::Timestamp;
 
     fn status(slices: u64) -> Status {
-        Status {
-            service: "s".into(),
-            ranges: vec![walk::tests::range((1_000, 1), (9_000, 1)), walk::tests::range((9_500, 1), (20_000, 1))],
-            gaps: Vec::new(),
-            lag_seconds: Some(1),
-            running: true,
-            error: None,
-            hint: None,
-            schedules: Vec::new(),
-            archive: None,
-            bases: Vec::new(),
-            waiting_base: None,
-            marks: Vec::new(),
-            slices,
-            size_bytes: 0,
-        }
+        let ranges = vec![walk::tests::range((1_000, 1), (9_000, 1)), walk::tests::range((9_500, 1), (20_000, 1))];
+        Status { slices, size_bytes: 0, ..walk::tests::status(ranges) }
     }
 
     fn asked(effects: &[Effect]) -> Vec<(u32, u32, usize)> {

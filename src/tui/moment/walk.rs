@@ -164,6 +164,26 @@ pub(super) mod tests {
         RecoverableRange { from: second(from.0), to: second(to.0 - 1), from_ts, to_ts }
     }
 
+    /// A service of which these can be restored, and nothing else is known.
+    pub fn status(ranges: Vec<RecoverableRange>) -> Status {
+        Status {
+            service: "s".into(),
+            ranges,
+            gaps: Vec::new(),
+            lag_seconds: Some(1),
+            running: true,
+            error: None,
+            hint: None,
+            schedules: Vec::new(),
+            archive: None,
+            bases: Vec::new(),
+            waiting_base: None,
+            marks: Vec::new(),
+            slices: 1,
+            size_bytes: 1,
+        }
+    }
+
     /// Up to four ranges that do not touch each other.
     pub fn ranges() -> impl Strategy<Value = Vec<RecoverableRange>> {
         proptest::collection::vec((1u32..40, 1u32..60, 0u32..5, 0u32..5), 0..4).prop_map(|parts| {

@@ -275,7 +275,9 @@ proptest! {
             // Gone before it was read: such a collection is not in the backup.
             let Some(read) = states[read_at].collections.get(id) else { continue };
             let options = read.validator.clone().map_or(doc! {}, |v| doc! {"validator": v});
-            catalogue.add_collection(*id, Collection::new(Namespace::new("d", listed.name.clone()), false, options, read.indexes.values().cloned().collect(), Some(n)));
+            let indexes = read.indexes.values().cloned().collect();
+            let recorded = Collection::new(Namespace::new("d", listed.name.clone()), false, options, indexes, Some(n));
+            catalogue.add_collection(*id, recorded);
         }
         for (name, options) in &states[between(&views_at, begin)].views {
             catalogue.add_view(ns(name), options.clone(), Some(0));
