@@ -387,10 +387,12 @@ impl Check {
     async fn whole(&self, outcomes: &[Outcome], copy: Base) -> Report {
         let mut report = Report::default();
         let (stand, base) = (&self.stand, self.bases.last().unwrap());
-        let ends: Vec<Timestamp> =
-            self.slices.list.iter().map(|s| s.last.ts).filter(|ts| *ts > base.consistent_at_ts).collect();
-        let at = ends[ends.len() / 2];
-        let position = mongodb::bson::Timestamp { time: at.t, increment: at.i };
+        // Of the ends of slices after the base, the one that the most seeds wrote down.
+        let ends = self.slices.list.iter().map(|s| s.last.ts).filter(|ts| *ts > base.consistent_at_ts);
+        let server = |ts: Timestamp| mongodb::bson::Timestamp { time: ts.t, increment: ts.i };
+        let known = |at| outcomes.iter().flat_map(|o| &o.moments).filter(|m| m.holds(server(at))).count();
+        let at = ends.max_by_key(|ts| known(*ts)).unwrap();
+        let position = server(at);
         let recovered = copy.recover(&stand.from, position).await;
         for outcome in outcomes {
             for moment in outcome.moments.iter().filter(|m| m.holds(position)) {

@@ -64,6 +64,8 @@ pub struct GoodBackup {
     pub service: String,
     /// The moment it is consistent at.
     pub at: DateTime<Utc>,
+    /// When it was begun: while nothing is written at the server, several backups are consistent at one moment.
+    pub started: DateTime<Utc>,
     pub size_bytes: Option<u64>,
     pub pinned: bool,
     /// Made by this home. One that another home made may be deleted by it at any time, so it is nobody's last.
@@ -119,7 +121,7 @@ impl RetentionPlan {
 
 /// What stays of the backups that `schedule` made, and why. `good` holds every good backup of the services concerned.
 pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: DateTime<Utc>, zone: Tz) -> RetentionPlan {
-    let newest_first = |a: &&GoodBackup, b: &&GoodBackup| (b.at, &b.name).cmp(&(a.at, &a.name));
+    let newest_first = |a: &&GoodBackup, b: &&GoodBackup| (b.at, b.started, &b.name).cmp(&(a.at, a.started, &a.name));
     let mut last_good: BTreeMap<&str, &GoodBackup> = BTreeMap::new();
     let mut all: Vec<&GoodBackup> = good.iter().collect();
     all.sort_by(newest_first);
@@ -207,6 +209,7 @@ mod tests {
             name: name.into(),
             service: "orders-rs".into(),
             at: at(when),
+            started: at(when),
             size_bytes: Some(7),
             pinned: false,
             of_home: true,
@@ -275,6 +278,14 @@ mod tests {
     }
 
     #[test]
+    fn of_backups_of_one_moment_the_last_one_stays() {
+        let late = GoodBackup { started: at("2026-11-20T00:00:05Z"), ..backup("nightly", "2026-11-20T00:00:00Z") };
+        let good = [backup("nightly-2", "2026-11-20T00:00:00Z"), late];
+        let plan = plan("s", Retention { count: 1, ..Retention::default() }, &good, at(NOW), Tz::UTC);
+        assert_eq!(plan.going().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["nightly-2"]);
+    }
+
+    #[test]
     fn others_are_left_alone_and_the_last_of_a_service_stays() {
         let manual = GoodBackup { of_schedule: false, ..backup("by-hand", "2026-11-21T00:00:00Z") };
         let moved = GoodBackup { service: "users-rs".into(), ..backup("moved", "2026-11-01T00:00:00Z") };
@@ -299,7 +310,9 @@ mod tests {
             let backup = |(i, (minutes, service, pinned, other)): (usize, (i64, bool, u8, u8))| GoodBackup {
                 name: format!("b{i}"),
                 service: if service { "a" } else { "b" }.into(),
-                at: at("2020-01-01T00:00:00Z") + TimeDelta::minutes(minutes),
+                // Some are consistent at the same moment.
+                at: at("2020-01-01T00:00:00Z") + TimeDelta::minutes(minutes / 100_000 * 100_000),
+                started: at("2020-01-01T00:00:00Z") + TimeDelta::minutes(minutes),
                 size_bytes: None,
                 pinned: pinned == 0,
                 of_home: other > 0,
@@ -330,7 +343,7 @@ mod tests {
     }
 
     fn newest<'a>(good: impl Iterator<Item = &'a GoodBackup>) -> Option<&'a GoodBackup> {
-        good.max_by_key(|b| (b.at, b.name.clone()))
+        good.max_by_key(|b| (b.at, b.started, b.name.clone()))
     }
 
     proptest! {

@@ -209,7 +209,8 @@ fn good(c: &Connection, schedule: &str) -> Result<Vec<GoodBackup>> {
              b.schedule IS ?1 AND EXISTS (SELECT 1 FROM jobs j WHERE j.backup = b.name AND j.kind = 'backup'
                  AND j.schedule IS ?1 AND j.state = 'succeeded'
                  AND j.created_at >= (SELECT created_at FROM schedules WHERE name = ?1)),
-             (SELECT min(id) FROM jobs j WHERE j.backup = b.name AND j.state IN ('queued', 'running', 'waiting_retry'))
+             (SELECT min(id) FROM jobs j WHERE j.backup = b.name AND j.state IN ('queued', 'running', 'waiting_retry')),
+             b.started_at
          FROM backups b WHERE b.state = 'succeeded'
              AND b.service IN (SELECT service FROM backups WHERE schedule = ?1 AND state = 'succeeded')",
     )?;
@@ -223,6 +224,7 @@ fn good(c: &Connection, schedule: &str) -> Result<Vec<GoodBackup>> {
             of_home: r.get(5)?,
             of_schedule: r.get(6)?,
             used_by: r.get(7)?,
+            started: time(r.get(8)?),
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

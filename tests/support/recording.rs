@@ -264,10 +264,23 @@ impl Store {
 pub async fn other_forms(client: &Client) -> Recording {
     let db = client.database("d");
     db.run_command(doc! {"create": "words", "collation": {"locale": "fr", "strength": 1}}).await.unwrap();
+    let clustered = doc! {"key": {"_id": 1}, "unique": true};
+    db.run_command(doc! {"create": "clustered", "clusteredIndex": clustered}).await.unwrap();
     let (words, numbers) = (db.collection::<Document>("words"), db.collection::<Document>("numbers"));
+    let clustered = db.collection::<Document>("clustered");
     words.insert_one(doc! {"_id": "Noël", "n": 0}).await.unwrap();
     numbers.insert_one(doc! {"_id": 7, "n": 0}).await.unwrap();
+    clustered.insert_many((0..8).map(|i| doc! {"_id": format!("gone {i}")})).await.unwrap();
     let mut recording = Recording::begin(client).await;
+    // A server that knows a number with a fraction already cannot say so.
+    clustered.insert_one(doc! {"_id": 1.5, "n": 1}).await.unwrap();
+    // Updates that find nothing, beside it: then every operation is applied by itself.
+    clustered.update_many(doc! {"_id": {"$gte": "gone"}}, doc! {"$set": {"n": 1}}).await.unwrap();
+    clustered.delete_many(doc! {"_id": {"$gte": "gone"}}).await.unwrap();
+    clustered.update_one(doc! {"_id": 1.5}, doc! {"$set": {"n": 2}}).await.unwrap();
+    clustered.delete_one(doc! {"_id": 1.5}).await.unwrap();
+    let fraction: mongodb::bson::Decimal128 = "1.50".parse().unwrap();
+    clustered.insert_one(doc! {"_id": fraction, "n": 3}).await.unwrap();
     let forms: [(Bson, Bson); 3] =
         [("été".into(), 1i32.into()), ("Ete".into(), 1i64.into()), ("ETE".into(), 1.0f64.into())];
     for (n, (word, number)) in (0i32..).zip(&forms) {

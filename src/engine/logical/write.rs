@@ -1,5 +1,6 @@
 //! Commands of a restore that write to the target.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use mongodb::bson::{Document, RawDocumentBuf, doc};
@@ -38,6 +39,10 @@ const NAMESPACE_NOT_FOUND: i32 = 26;
 const SOME_FAILED: i32 = 8;
 /// A whole document cannot replace one whose `_id` is equal, but written otherwise.
 const ID_MISMATCH: i32 = 13596;
+/// A clustered collection finds a document of the `_id` to insert, and cannot decode its key to say so: that of a number
+/// with a fraction (tried on 6.0.5: 50810, 50825; the others are those of the same decoder,
+/// <https://github.com/mongodb/mongo/blob/r6.0.5/src/mongo/db/storage/key_string.cpp>).
+const KEY_FORMAT: RangeInclusive<i32> = 50_800..=50_899;
 
 const LOCK_FAILED: i32 = 107;
 const NOTE_PAUSE: Duration = Duration::from_millis(200);
@@ -119,7 +124,7 @@ impl Writes {
 
     async fn apply_each(&self, mut batch: Batch) -> Result<Vec<Applied>> {
         let mut done = Vec::new();
-        // How many operations at the head of the batch stand for one that found another form of its `_id`.
+        // How many operations at the head of the batch stand for one that found its `_id` taken.
         let mut mended = 0;
         loop {
             let (command, sent) = batch.into_command(Atomic::No);
@@ -127,9 +132,10 @@ impl Writes {
             let stopped = error.filter(|(_, code)| *code != Some(SOME_FAILED));
             let tried = results.len();
             let failed = results.iter().zip(&sent).position(|(ok, sent)| !ok && sent.kind != OpKind::Update);
-            let mismatch = stopped.as_ref().is_some_and(|(_, code)| *code == Some(ID_MISMATCH));
+            let code = stopped.as_ref().and_then(|(_, code)| *code);
+            let is_taken = code.is_some_and(|code| code == ID_MISMATCH || KEY_FORMAT.contains(&code));
             // The server stops at an operation that it cannot even try, which is then the last of the results.
-            let makes_room = mismatch && tried > mended && failed.is_none_or(|at| at + 1 == tried);
+            let makes_room = is_taken && tried > mended && failed.is_none_or(|at| at + 1 == tried);
             if !makes_room && (failed.is_some() || stopped.is_some() || tried != sent.len()) {
                 let at = failed.unwrap_or(tried.saturating_sub(1));
                 return Err(failure(sent.get(at), stopped.map(|(e, _)| e)));
@@ -168,9 +174,9 @@ impl Writes {
 
 /// A batch of the operations of a command from number `from` on, of which `sent` is the record.
 ///
-/// `makes_room`: the first of them found its document under another form of the same `_id` (`1.0` for `1`, or a text that
-/// the collation of the collection holds equal). That document is from a later time, read after the one of this
-/// operation was deleted: it makes room, and comes back in its turn.
+/// `makes_room`: the first of them found its `_id` taken in a way that the server cannot get over by itself, by another form
+/// of it (`1.0` for `1`, or a text that the collation of the collection holds equal) or in a clustered collection. What
+/// is there is from a later time, read after the one of this operation was deleted: it makes room, and comes back in its turn.
 fn again(command: &[u8], sent: Vec<Sent>, from: usize, makes_room: bool) -> Result<Batch> {
     let mut batch = Batch::default();
     for (i, (operation, sent)) in operations(command)?.skip(from).zip(sent).enumerate() {
