@@ -10,11 +10,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use mongokeep::client::Client;
 use mongokeep::config::Home;
 use mongokeep::domain::backup::{BackupType, Compression, Model};
-use mongokeep::domain::job::{JobKind, JobState};
+use mongokeep::domain::job::{Job, JobKind, JobState};
 use mongokeep::domain::notification::{Channel, Event, Notice};
 use mongokeep::domain::pitr::{self, Archive, Coverage, Gap, Mark, MarkKind, OpTime, PointInTime, Slice, SlicerState};
 use mongokeep::domain::restore::RestoreRequest;
-use mongokeep::domain::retention::Retention;
+use mongokeep::domain::retention::{Retention, RetentionPlan};
 use mongokeep::domain::schedule::Schedule;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::service::EngineKind;
@@ -492,6 +492,10 @@ fn the_time_of_a_backup_that_is_made_here_is_known_too() {
 /// Makes a base of `schedule` that is consistent at `t`.
 fn made(store: &Store, schedule: &str, t: u32) -> String {
     let job = store.run_schedule(schedule, Compression::None).unwrap();
+    finish(store, Box::new(job), schedule, t)
+}
+
+fn finish(store: &Store, job: Box<Job>, schedule: &str, t: u32) -> String {
     // Retention jobs of the bases before it may stand in front of it.
     while store.claim(9).unwrap().expect("the run").job.id != job.id {}
     let name = job.backup.unwrap();
@@ -506,7 +510,7 @@ fn made(store: &Store, schedule: &str, t: u32) -> String {
 }
 
 fn going(store: &Store) -> Vec<u32> {
-    let keys = store.slices_going("a", 100).unwrap().map(|g| g.keys).unwrap_or_default();
+    let keys = store.slices_going("a", 100, &[]).unwrap().map(|g| g.keys).unwrap_or_default();
     keys.iter().map(|key| key.rsplit('_').next().unwrap()[..10].parse().unwrap()).collect()
 }
 
@@ -557,6 +561,58 @@ fn the_window_of_a_schedule_begins_at_the_oldest_base_it_keeps() {
         store.backup_missing(&backup.name, "gone").unwrap();
     }
     assert_eq!(going(&store).len(), 7);
+}
+
+/// The base that a restore asks for takes no run's place, so that what was before can still be restored.
+#[test]
+fn a_base_that_a_restore_asked_for_does_not_shorten_the_window() {
+    let Stand { store, client, _dir } = stand();
+    let one = Retention { count: 1, ..Retention::default() };
+    store.add_schedule(&Schedule { retention: one, ..schedule("line", "a") }).unwrap();
+    store.add_slices("a", &archive("t"), &[slice(100, 110), slice(110, 120), slice(120, 130)]).unwrap();
+    let first = made(&store, "line", 105);
+    let mark = Mark { ts: at(131).ts, kind: MarkKind::RestoreEnded, text: "first".into() };
+    let restored = Slice { marks: vec![mark], ..slice(130, 140) };
+    assert!(store.slice_recorded("a", &archive("t"), &restored).unwrap());
+    let NeededBase::Queued(job) = ask(&store, "a", Utc::now()) else { panic!("nothing is queued") };
+    let second = finish(&store, job, "line", 135);
+    let kept = |plan: RetentionPlan| plan.backups.into_iter().filter(|b| b.keep).map(|b| b.name).collect::<Vec<_>>();
+    assert_eq!(kept(client.retention_plan("line").unwrap()), [second.clone(), first]);
+    assert_eq!(going(&store), [0_u32; 0]);
+    store.add_slices("a", &archive("t"), &[slice(140, 150)]).unwrap();
+    let third = made(&store, "line", 145);
+    assert_eq!(kept(client.retention_plan("line").unwrap()), [third]);
+    assert_eq!(going(&store), [110, 120, 130, 140]);
+}
+
+#[test]
+fn a_base_that_is_damaged_is_not_replayed_from() {
+    let Stand { store, client, _dir } = stand();
+    store.add_slices("a", &archive("t"), &[slice(100, 200)]).unwrap();
+    base(&store, "sound", 110);
+    base(&store, "damaged", 150);
+    let request = |base: Option<&str>| PointInTime { base: base.map(str::to_owned), ..moment("180,1") };
+    let reached = |base| client.resolve_moment(&request(base)).map(|replay| replay.base.backup);
+    assert_eq!(reached(None).unwrap(), "damaged", "nobody knows yet");
+    store.backup_verified("damaged", Some("a part is not what was written")).unwrap();
+    assert_eq!(reached(None).unwrap(), "sound");
+    assert!(reached(Some("damaged")).unwrap_err().to_string().contains("was found damaged"));
+    store.backup_verified("damaged", None).unwrap();
+    assert_eq!(reached(None).unwrap(), "damaged");
+}
+
+/// An archive whose storage is away keeps no other from it.
+#[test]
+fn an_archive_that_does_not_let_go_is_passed_over() {
+    let Stand { store, client: _client, _dir } = stand();
+    for storage in ["t", "u"] {
+        store.add_slices("a", &archive(storage), &[slice(100, 110), slice(110, 120)]).unwrap();
+    }
+    base(&store, "late", 130);
+    let first = store.slices_going("a", 9, &[]).unwrap().unwrap();
+    let second = store.slices_going("a", 9, std::slice::from_ref(&first.archive)).unwrap().unwrap();
+    assert_ne!(first.archive, second.archive);
+    assert_eq!(store.slices_going("a", 9, &[first.archive, second.archive]).unwrap(), None);
 }
 
 #[test]

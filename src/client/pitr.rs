@@ -182,6 +182,10 @@ impl Client {
             let of = escape(&backup.service);
             return Err(Error::invalid("base", format!("backup {name} is one of service {of}, not of {service}")));
         }
+        if backup.verify_error.is_some() {
+            return Err(Error::invalid("base", format!("backup {name} was found damaged when it was verified"))
+                .hint("leave --base out: the newest sound backup before the moment is taken"));
+        }
         if !self.store.bases(service, None)?.iter().any(|b| b.backup == name) {
             let why = format!("backup {name} does not hold everything, so changes after it cannot be replayed");
             return Err(Error::invalid("base", why)

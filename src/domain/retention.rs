@@ -72,6 +72,11 @@ pub struct GoodBackup {
     pub of_home: bool,
     /// Made by this home for the schedule in question; no other goes.
     pub of_schedule: bool,
+    /// A base that a gap in the recorded oplog, or a restore, asked for. It takes no other's place: what was before stays
+    /// restorable until the next runs have made it old.
+    pub asked_for: bool,
+    /// A verification found it so. It takes no good one's place, and is nobody's last.
+    pub damaged: bool,
     /// The unfinished job that reads it.
     pub used_by: Option<i64>,
 }
@@ -125,7 +130,7 @@ pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: Date
     let mut last_good: BTreeMap<&str, &GoodBackup> = BTreeMap::new();
     let mut all: Vec<&GoodBackup> = good.iter().collect();
     all.sort_by(newest_first);
-    for backup in all.iter().filter(|b| b.of_home) {
+    for backup in all.iter().filter(|b| b.of_home && !b.damaged) {
         last_good.entry(&backup.service).or_insert(backup);
     }
     let own: Vec<&GoodBackup> = all.into_iter().filter(|b| b.of_schedule).collect();
@@ -133,8 +138,8 @@ pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: Date
     if retention.keeps_all() {
         reasons.iter_mut().for_each(|r| r.push("retention keeps all".into()));
     }
-    for (rank, reasons) in reasons.iter_mut().take(retention.count as usize).enumerate() {
-        reasons.push(format!("newest {} of {}", rank + 1, retention.count));
+    if retention.count > 0 {
+        newest(retention.count as usize, &own, &mut reasons);
     }
     type Period = fn(DateTime<Tz>) -> String;
     let periods: [(u32, Period); 4] = [
@@ -147,7 +152,7 @@ pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: Date
         let mut seen = BTreeSet::new();
         for (backup, reasons) in own.iter().zip(&mut reasons) {
             let period = period(backup.at.with_timezone(&zone));
-            if !seen.contains(&period) && seen.len() < limit as usize {
+            if !backup.damaged && !seen.contains(&period) && seen.len() < limit as usize {
                 reasons.push(format!("last of {period}"));
                 seen.insert(period);
             }
@@ -186,6 +191,26 @@ pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: Date
     RetentionPlan { schedule: schedule.to_owned(), retention, at: now, backups: backups.collect(), oplog: None }
 }
 
+/// Keeps the newest `count` runs, and the bases besides them that are not older.
+fn newest(count: usize, own: &[&GoodBackup], reasons: &mut [Vec<String>]) {
+    let mut runs = 0;
+    for (backup, reasons) in own.iter().zip(reasons) {
+        if backup.damaged {
+            reasons.push("damaged, counts for nothing, as new as the newest runs".into());
+            continue;
+        }
+        if backup.asked_for {
+            reasons.push("made after a gap or a restore, as new as the newest runs".into());
+            continue;
+        }
+        runs += 1;
+        reasons.push(format!("newest {runs} of {count}"));
+        if runs == count {
+            break;
+        }
+    }
+}
+
 fn why_it_goes(retention: &Retention) -> String {
     if *retention == (Retention { count: retention.count, ..Retention::default() }) {
         format!("older than the newest {}", retention.count)
@@ -214,6 +239,8 @@ mod tests {
             pinned: false,
             of_home: true,
             of_schedule: true,
+            asked_for: false,
+            damaged: false,
             used_by: None,
         }
     }
@@ -286,6 +313,39 @@ mod tests {
     }
 
     #[test]
+    fn a_base_that_was_asked_for_takes_nobodys_place() {
+        let asked = |name, when| GoodBackup { asked_for: true, ..backup(name, when) };
+        let before = backup("run-1", "2026-11-19T00:00:00Z");
+        let older = asked("older", "2026-11-18T00:00:00Z");
+        let after = asked("after-restore", "2026-11-19T10:00:00Z");
+        let rules = Retention { count: 1, ..Retention::default() };
+        let plan = |good: &[GoodBackup]| super::plan("s", rules, good, at(NOW), Tz::UTC);
+        let first = plan(&[before.clone(), older, after.clone()]);
+        assert_eq!(first.going().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["older"]);
+        assert_eq!(reasons(&first, "after-restore")[0], "made after a gap or a restore, as new as the newest runs");
+        assert_eq!(reasons(&first, "run-1"), ["newest 1 of 1"]);
+        // The next run is newer than both.
+        let next = plan(&[before, after, backup("run-2", "2026-11-20T00:00:00Z")]);
+        assert_eq!(next.going().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["run-1", "after-restore"]);
+    }
+
+    #[test]
+    fn one_that_is_damaged_counts_for_nothing() {
+        let damaged = GoodBackup { damaged: true, ..backup("b2", "2026-11-20T00:00:00Z") };
+        let good = [backup("b1", "2026-11-19T00:00:00Z"), damaged, backup("b3", "2026-11-21T00:00:00Z")];
+        for rules in
+            [Retention { count: 2, ..Retention::default() }, Retention { keep_daily: 2, ..Retention::default() }]
+        {
+            let plan = plan("s", rules, &good, at(NOW), Tz::UTC);
+            assert!(kept(&plan).is_superset(&["b1".to_owned(), "b3".to_owned()].into()), "{plan:?}");
+        }
+        let within = Retention { keep_within: 60, ..Retention::default() };
+        let plan = plan("s", within, &good[..2], at(NOW), Tz::UTC);
+        assert_eq!(reasons(&plan, "b1"), ["the last good backup of orders-rs"]);
+        assert_eq!(plan.going().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["b2"]);
+    }
+
+    #[test]
     fn others_are_left_alone_and_the_last_of_a_service_stays() {
         let manual = GoodBackup { of_schedule: false, ..backup("by-hand", "2026-11-21T00:00:00Z") };
         let moved = GoodBackup { service: "users-rs".into(), ..backup("moved", "2026-11-01T00:00:00Z") };
@@ -317,6 +377,8 @@ mod tests {
                 pinned: pinned == 0,
                 of_home: other > 0,
                 of_schedule: other > 1,
+                asked_for: other == 3,
+                damaged: other == 4,
                 used_by: (other == 2).then_some(5),
             };
             all.into_iter().enumerate().map(backup).collect()
@@ -355,7 +417,7 @@ mod tests {
             let plan = plan("s", rules, &good, at("2027-08-01T00:00:00Z"), zone);
             let going: BTreeSet<_> = plan.going().map(|b| b.name.clone()).collect();
             for service in ["a", "b"] {
-                if let Some(last) = newest(good.iter().filter(|b| b.of_home && b.service == service)) {
+                if let Some(last) = newest(good.iter().filter(|b| b.of_home && !b.damaged && b.service == service)) {
                     prop_assert!(!going.contains(&last.name));
                 }
             }
@@ -439,7 +501,7 @@ mod tests {
         #[test]
         fn periods_keep_their_last(good in history(), limit in 1..12_u32, zone in zone()) {
             let now = at("2027-08-01T00:00:00Z");
-            let mine: Vec<_> = good.iter().filter(|b| b.of_schedule).collect();
+            let mine: Vec<_> = good.iter().filter(|b| b.of_schedule && !b.damaged).collect();
             type Period = fn(&GoodBackup, Tz) -> (i32, u32);
             let cases: [(Retention, Period); 3] = [
                 (Retention { keep_daily: limit, ..Retention::default() }, |b, z| {

@@ -4,7 +4,7 @@
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::slices::{bases, covered, read_archive};
+use super::slices::{Damaged, bases, covered, read_archive};
 use super::{Store, now, retention};
 use crate::domain::pitr::{Archive, Keeps, Useless, useless, window};
 use crate::domain::retention::PlannedOplog;
@@ -32,11 +32,11 @@ const GOING: &str = "archive = ?1 AND own IS NOT 0 AND (after_t, after_i) >= (?2
     AND (last_t, last_i) <= (?4, ?5)";
 
 impl Store {
-    /// The next slices of a service that go, at most `limit` of them. Those that turn out to be another home's are to be
-    /// told by [`Store::slices_left_alone`].
-    pub fn slices_going(&self, service: &str, limit: usize) -> Result<Option<SlicesGoing>> {
+    /// The next slices of a service that go, at most `limit` of them, from none of the archives `but`. Those that turn out
+    /// to be another home's are to be told by [`Store::slices_left_alone`].
+    pub fn slices_going(&self, service: &str, limit: usize, but: &[Archive]) -> Result<Option<SlicesGoing>> {
         self.read(|c| {
-            for judged in judged(c, service)? {
+            for judged in judged(c, service)?.into_iter().filter(|j| !but.contains(&j.archive)) {
                 let mut keys: Vec<String> = Vec::new();
                 for Useless { from, to } in &judged.useless {
                     let mut statement = c.prepare_cached(&format!(
@@ -124,7 +124,8 @@ fn judged(c: &Connection, service: &str) -> Result<Vec<Judged>> {
     super::all(statement.query([service])?, |row| {
         let (archive, id) = (read_archive(row)?, row.get(4)?);
         let covered = covered(c, id)?;
-        let all = bases(c, service, Some(&archive.replica_set_id))?;
+        // One that is damaged may have been read badly: nothing that leads from it goes for that.
+        let all = bases(c, service, Some(&archive.replica_set_id), Damaged::Too)?;
         let moments: Vec<Timestamp> = all.iter().map(|b| b.consistent_at_ts).collect();
         let reading = in_use(c, service)?;
         let schedules = keeps(c, service, &archive)?;

@@ -68,7 +68,7 @@ impl Store {
     ) -> Result<NeededBase> {
         self.write(|t| {
             let Some(needed) = needed(t, service)? else { return Ok(NeededBase::Met) };
-            let bases = slices::bases(t, service, Some(replica_set_id))?;
+            let bases = slices::bases(t, service, Some(replica_set_id), slices::Damaged::No)?;
             if let Some(base) = bases.iter().find(|b| b.consistent_at_ts >= needed.after) {
                 t.execute("DELETE FROM bases_needed WHERE service = ?1", [service])?;
                 let at = base.consistent_at_ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC");
@@ -86,6 +86,7 @@ impl Store {
             }
             let schedule = schedules::get(t, &schedule)?;
             let job = schedules::queue(t, &schedule, now, compression)?;
+            t.execute("UPDATE jobs SET asked_for = 1 WHERE id = ?1", [job.id])?;
             t.execute(
                 "UPDATE bases_needed SET tries = tries + 1, asked_at = ?2 WHERE service = ?1",
                 params![service, millis(now)],

@@ -210,7 +210,10 @@ fn good(c: &Connection, schedule: &str) -> Result<Vec<GoodBackup>> {
                  AND j.schedule IS ?1 AND j.state = 'succeeded'
                  AND j.created_at >= (SELECT created_at FROM schedules WHERE name = ?1)),
              (SELECT min(id) FROM jobs j WHERE j.backup = b.name AND j.state IN ('queued', 'running', 'waiting_retry')),
-             b.started_at
+             b.started_at,
+             coalesce((SELECT j.asked_for FROM jobs j WHERE j.backup = b.name AND j.kind = 'backup'
+                 AND j.state = 'succeeded' ORDER BY j.id DESC LIMIT 1), 0),
+             b.verify_error IS NOT NULL
          FROM backups b WHERE b.state = 'succeeded'
              AND b.service IN (SELECT service FROM backups WHERE schedule = ?1 AND state = 'succeeded')",
     )?;
@@ -225,6 +228,8 @@ fn good(c: &Connection, schedule: &str) -> Result<Vec<GoodBackup>> {
             of_schedule: r.get(6)?,
             used_by: r.get(7)?,
             started: time(r.get(8)?),
+            asked_for: r.get(9)?,
+            damaged: r.get(10)?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

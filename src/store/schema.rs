@@ -274,6 +274,10 @@ const STEPS: &[M<'_>] = &[
          asked_at INTEGER
      ) STRICT;",
     ),
+    M::up(
+        "-- a base that a gap or a restore asked for: no run of its schedule, though named after it
+     ALTER TABLE jobs ADD COLUMN asked_for INTEGER NOT NULL DEFAULT 0;",
+    ),
 ];
 
 /// All migrations, oldest first.

@@ -230,10 +230,10 @@ impl Store {
         Ok(sums)
     }
 
-    /// Whole backups of a service that replay can begin with, oldest first. With `replica_set_id`, those of that replica
+    /// Whole backups of a service that replay can begin with, oldest first; none that is known to be damaged. With `replica_set_id`, those of that replica
     /// set, and those of which it is not known.
     pub fn bases(&self, service: &str, replica_set_id: Option<&str>) -> Result<Vec<Base>> {
-        self.read(|c| bases(c, service, replica_set_id))
+        self.read(|c| bases(c, service, replica_set_id, Damaged::No))
     }
 }
 
@@ -255,15 +255,23 @@ pub fn add(t: &Transaction<'_>, service: &str, archive: &Archive, slices: &[Slic
     Ok(added)
 }
 
-pub fn bases(c: &Connection, service: &str, replica_set_id: Option<&str>) -> Result<Vec<Base>> {
+/// Whether backups that a verification found damaged are meant, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Damaged {
+    Too,
+    No,
+}
+
+pub fn bases(c: &Connection, service: &str, replica_set_id: Option<&str>, damaged: Damaged) -> Result<Vec<Base>> {
     let mut statement = c.prepare_cached(
         "SELECT name, consistent_t, consistent_i FROM backups
          WHERE service = ?1 AND state = 'succeeded' AND whole AND engine = 'native' AND model = 'logical'
              AND consistent_t IS NOT NULL
              AND (?2 IS NULL OR replica_set_id IS NULL OR replica_set_id = ?2)
+             AND (?3 OR verify_error IS NULL)
          ORDER BY consistent_t, consistent_i, name",
     )?;
-    let rows = statement.query_map(params![service, replica_set_id], |r| {
+    let rows = statement.query_map(params![service, replica_set_id, damaged == Damaged::Too], |r| {
         Ok(Base { backup: r.get(0)?, consistent_at_ts: Timestamp::new(r.get(1)?, r.get(2)?) })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
