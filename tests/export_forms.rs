@@ -38,7 +38,9 @@ async fn an_id_comes_back_in_another_form() {
 
     let db = pair.to.database("d");
     db.run_command(doc! {"create": "words", "collation": {"locale": "fr", "strength": 1}}).await.unwrap();
-    for name in ["words", "numbers"] {
+    let clustered = doc! {"key": {"_id": 1}, "unique": true};
+    db.run_command(doc! {"create": "clustered", "clusteredIndex": clustered}).await.unwrap();
+    for name in ["words", "numbers", "clustered"] {
         let documents = documents(&to.join("d").join(format!("{name}.bson")));
         db.collection::<RawDocumentBuf>(name).insert_many(documents).await.unwrap();
     }

@@ -24,7 +24,6 @@ use crate::mongo::oplog::apply::{Batch, Sent};
 use crate::mongo::oplog::catalogue::Bounds;
 use crate::mongo::oplog::entry::{Entry, Op, OpKind, Uuid, is_bookkeeping};
 use crate::mongo::oplog::key::{collection_hash, document_hash};
-use crate::mongo::oplog::transactions::Transactions;
 
 /// Two connections keep a server busy; more would only wait for it.
 const LANES: usize = 2;
@@ -91,7 +90,7 @@ pub(super) async fn replay(
         watermark: watermark.clone(),
     };
     let sorted = stored
-        .for_each_entry(&ctx.cancel, (Transactions::default(), state), move |(transactions, sorter), document| {
+        .for_each_entry(&ctx.cancel, (stored.transactions(), state), move |(transactions, sorter), document| {
             meter.add_bytes(document.len() as u64);
             let entry = Entry::parse(document)?;
             if entry.ts > until {
@@ -339,7 +338,7 @@ pub(super) async fn inserted_until(
     }
     // What was loaded was inserted before the backup ended.
     let until = stored.manifest.consistent_at_ts;
-    let state = (Transactions::default(), BTreeMap::<Uuid, Inserts>::new(), last);
+    let state = (stored.transactions(), BTreeMap::<Uuid, Inserts>::new(), last);
     let (_, found, _) = stored
         .for_each_entry(&ctx.cancel, state, move |(transactions, found, last), document| {
             let entry = Entry::parse(document)?;

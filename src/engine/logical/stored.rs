@@ -74,6 +74,12 @@ impl Stored {
         self.later.as_ref().map_or(self.manifest.consistent_at_ts, |later| later.until)
     }
 
+    /// To put the transactions of the stored oplog together.
+    pub fn transactions(&self) -> Transactions {
+        let read = self.manifest.collections.iter().map(|c| c.read_from_ts).filter(|ts| *ts > Timestamp::MIN).min();
+        Transactions::default().settled_before(read.unwrap_or(self.manifest.consistent_at_ts))
+    }
+
     /// The documents of one object.
     pub fn documents(&self, object: &ObjectEntry, options: ReadOptions) -> Result<Documents> {
         let key = self.root.key().join(&object.path)?;
@@ -101,7 +107,7 @@ impl Stored {
             };
             add(&mut catalogue, n, entry, definition)?;
         }
-        let state = (catalogue, Transactions::default(), false);
+        let state = (catalogue, self.transactions(), false);
         let (catalogue, transactions, users_changed) = self
             .for_each_entry(cancel, state, move |(catalogue, transactions, users_changed), document| {
                 let entry = Entry::parse(document)?;

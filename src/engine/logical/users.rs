@@ -19,7 +19,6 @@ use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::diff;
 use crate::mongo::oplog::entry::{Entry, Op, OpKind};
-use crate::mongo::oplog::transactions::Transactions;
 
 /// The names under which the role `restore` may stage them; the same as `mongorestore`'s.
 const STAGED: [(&str, &str); 2] = [(USERS, "tempusers"), (ROLES, "temproles")];
@@ -63,7 +62,7 @@ impl Users {
                 }
             }
         }
-        let state = (Transactions::default(), users);
+        let state = (stored.transactions(), users);
         let (_, users) = stored
             .for_each_entry(&ctx.cancel, state, move |(transactions, users), document| {
                 let entry = Entry::parse(document)?;

@@ -188,10 +188,14 @@ pub fn is_bookkeeping(ns: &Namespace) -> bool {
     }
 }
 
-/// Commands that change nothing a restore has to follow: two-phase index builds count when they commit, and the rest
-/// concerns storage files.
+/// Commands that change nothing a restore has to follow: two-phase index builds count when they commit, `dbCheck` compares
+/// members (<https://github.com/mongodb/mongo/blob/r6.0.5/src/mongo/db/commands/dbcheck.cpp>), and the rest concerns storage
+/// files.
 pub fn is_ignored_command(name: &str) -> bool {
-    matches!(name, "startIndexBuild" | "abortIndexBuild" | "setMultikeyMetadata" | "dropIdent" | "createIdent")
+    matches!(
+        name,
+        "startIndexBuild" | "abortIndexBuild" | "setMultikeyMetadata" | "dropIdent" | "createIdent" | "dbCheck"
+    )
 }
 
 #[cfg(test)]

@@ -103,6 +103,7 @@ pub struct Transactions {
     open: BTreeMap<(Vec<u8>, i64), Buffer>,
     memory: usize,
     limit: usize,
+    settled: Timestamp,
 }
 
 impl Default for Transactions {
@@ -114,7 +115,13 @@ impl Default for Transactions {
 impl Transactions {
     /// Keeps at most about `limit` bytes of open transactions in memory.
     pub fn with_memory_limit(limit: usize) -> Self {
-        Self { open: BTreeMap::new(), memory: 0, limit }
+        Self { open: BTreeMap::new(), memory: 0, limit, settled: Timestamp::MIN }
+    }
+
+    /// What took effect before `settled` is in the documents that were read: a transaction that ended before it may lack its
+    /// beginning. (The oplog reaches back to where the oldest one began that was open then; others ended in between.)
+    pub fn settled_before(self, settled: Timestamp) -> Self {
+        Self { settled, ..self }
     }
 
     /// Takes the next entry and gives `apply` what takes effect with it.
@@ -141,7 +148,7 @@ impl Transactions {
                 if entry.previous.is_none() {
                     self.forget(&key);
                 } else if !self.open.contains_key(&key) {
-                    return Err(lacks_beginning(ts));
+                    return self.without_beginning(ts);
                 }
                 if !partial && !prepare && !self.open.contains_key(&key) {
                     return flatten(ts, op, 0, apply);
@@ -151,7 +158,7 @@ impl Transactions {
             }
             ("commitTransaction", Some(key)) => {
                 if !self.open.contains_key(&key) {
-                    return Err(lacks_beginning(ts));
+                    return self.without_beginning(ts);
                 }
                 self.commit(ts, &key, apply)
             }
@@ -162,6 +169,10 @@ impl Transactions {
             }
             _ => apply(ts, op),
         }
+    }
+
+    fn without_beginning(&self, ts: Timestamp) -> Result<()> {
+        if ts < self.settled { Ok(()) } else { Err(lacks_beginning(ts)) }
     }
 
     fn keep(&mut self, key: &(Vec<u8>, i64), entry: &Entry<'_>, prepare: bool) -> Result<()> {
@@ -314,6 +325,31 @@ mod tests {
             assert_eq!(run(0, &[entry(5, 1, 1, false, o)]).unwrap_err().kind(), ErrorKind::Corrupt);
         }
         assert!(run(0, &[entry(5, 1, 1, false, doc! {"abortTransaction": 1})]).is_ok());
+    }
+
+    /// Prepared transactions that overlap: P4 P3 C4 P1 (the capture begins here) C3 ... The stored oplog begins at P3.
+    #[test]
+    fn what_ended_before_anything_was_read_may_lack_its_beginning() {
+        let entries = [
+            entry(2, 3, 1, true, doc! {"applyOps": [insert(3)], "prepare": true}),
+            entry(3, 4, 1, false, doc! {"applyOps": [insert(4)], "prepare": true}),
+            entry(4, 4, 1, false, doc! {"commitTransaction": 1}),
+            entry(6, 3, 1, false, doc! {"commitTransaction": 1}),
+        ];
+        let feed = |settled: u32| {
+            let mut transactions = Transactions::default().settled_before(Timestamp::new(settled, 0));
+            let mut seen = Vec::new();
+            for entry in &entries {
+                let bytes = entry.to_vec().unwrap();
+                transactions.feed(&Entry::parse(&bytes)?, &mut |ts, op| {
+                    seen.push((ts.t, op.id().and_then(|e| e.i64()).unwrap_or(-1)));
+                    Ok(())
+                })?;
+            }
+            Ok::<_, Error>(seen)
+        };
+        assert_eq!(feed(5).unwrap(), [(6, 3)]);
+        assert_eq!(feed(4).unwrap_err().kind(), ErrorKind::Corrupt, "it ended when documents were read");
     }
 
     #[test]

@@ -20,7 +20,6 @@ use crate::error::{self, Error, ErrorKind, Result};
 use crate::mongo::oplog::apply::zero_timestamps;
 use crate::mongo::oplog::entry::{Entry, Op, OpKind, Uuid};
 use crate::mongo::oplog::key::{collection_hash, document_hash};
-use crate::mongo::oplog::transactions::Transactions;
 
 /// Updates of capped collections that are remembered to see whether their document is still there.
 const UPDATES: usize = 1_000_000;
@@ -50,7 +49,7 @@ pub(super) async fn write(
         Sink { out: BufWriter::with_capacity(1 << 20, file), destinations, gone, recast, written: Written::default() };
     let meter = ctx.meter.clone();
     let (_, mut sink) = stored
-        .for_each_entry(&ctx.cancel, (Transactions::default(), sink), move |(transactions, sink), document| {
+        .for_each_entry(&ctx.cancel, (stored.transactions(), sink), move |(transactions, sink), document| {
             meter.add_bytes(document.len() as u64);
             let entry = Entry::parse(document)?;
             if entry.ts > until {
@@ -180,7 +179,7 @@ pub(super) async fn recast(
     until: Timestamp,
 ) -> Result<HashSet<Uuid>> {
     let (_, forms) = stored
-        .for_each_entry(&ctx.cancel, (Transactions::default(), Forms::new()), move |(transactions, forms), document| {
+        .for_each_entry(&ctx.cancel, (stored.transactions(), Forms::new()), move |(transactions, forms), document| {
             let entry = Entry::parse(document)?;
             if entry.ts > until {
                 return Ok(Go::Stop);
@@ -247,7 +246,7 @@ pub(super) async fn rolled_out(
         return Ok(Keys::new());
     }
     let (_, mut updated) = stored
-        .for_each_entry(&ctx.cancel, (Transactions::default(), Keys::new()), move |(transactions, found), document| {
+        .for_each_entry(&ctx.cancel, (stored.transactions(), Keys::new()), move |(transactions, found), document| {
             let entry = Entry::parse(document)?;
             if entry.ts > until {
                 return Ok(Go::Stop);
