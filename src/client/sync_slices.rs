@@ -55,9 +55,9 @@ impl Client {
             if archives.iter().all(|found| found.as_str() != folder) {
                 let mut known = Known::new(&self.store, name, &folder);
                 while let Some(key) = known.next()? {
-                    known.missing(key)?;
+                    known.missing(storage, key).await?;
                 }
-                report.slices.missing += known.end()?;
+                report.slices.missing += known.end(storage).await?;
             }
         }
         Ok(())
@@ -80,7 +80,7 @@ impl Client {
                 continue;
             }
             while let Some(key) = waiting.take_if(|key| key.as_str() < object.key.as_str()) {
-                known.missing(key)?;
+                known.missing(storage, key).await?;
                 waiting = known.next()?;
             }
             if waiting.as_deref() == Some(object.key.as_str()) {
@@ -94,10 +94,10 @@ impl Client {
             }
         }
         while let Some(key) = waiting {
-            known.missing(key)?;
+            known.missing(storage, key).await?;
             waiting = known.next()?;
         }
-        report.slices.missing += known.end()?;
+        report.slices.missing += known.end(storage).await?;
         self.read_slices(storage, name, new, report).await
     }
 
@@ -159,7 +159,7 @@ fn below(key: &Key) -> &str {
 /// The slices of one folder as the catalogue knows them, in order, a batch at a time.
 struct Known<'a> {
     store: &'a Store,
-    storage: &'a str,
+    place: &'a str,
     folder: &'a str,
     batch: Peekable<IntoIter<String>>,
     last: Option<String>,
@@ -168,10 +168,10 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn new(store: &'a Store, storage: &'a str, folder: &'a str) -> Self {
+    fn new(store: &'a Store, place: &'a str, folder: &'a str) -> Self {
         Self {
             store,
-            storage,
+            place,
             folder,
             batch: Vec::new().into_iter().peekable(),
             last: None,
@@ -182,7 +182,7 @@ impl<'a> Known<'a> {
 
     fn next(&mut self) -> Result<Option<String>> {
         if self.batch.peek().is_none() {
-            let more = self.store.slice_keys(self.storage, self.folder, self.last.as_deref(), BATCH)?;
+            let more = self.store.slice_keys(self.place, self.folder, self.last.as_deref(), BATCH)?;
             self.batch = more.into_iter().peekable();
         }
         let next = self.batch.next();
@@ -190,22 +190,31 @@ impl<'a> Known<'a> {
         Ok(next)
     }
 
-    /// The storage has it no longer.
-    fn missing(&mut self, key: String) -> Result<()> {
+    /// It is not in the listing.
+    async fn missing(&mut self, storage: &dyn Storage, key: String) -> Result<()> {
         self.gone.push(key);
-        if self.gone.len() >= BATCH { self.forget() } else { Ok(()) }
+        if self.gone.len() >= BATCH { self.forget(storage).await } else { Ok(()) }
     }
 
-    fn forget(&mut self) -> Result<()> {
-        self.store.forget_slices(self.storage, &self.gone)?;
-        self.missing += self.gone.len() as u64;
-        self.gone.clear();
+    /// Forgets what the storage has no longer. A slice that was stored and noted after the listing began is there.
+    async fn forget(&mut self, storage: &dyn Storage) -> Result<()> {
+        let looks = std::mem::take(&mut self.gone).into_iter().map(|key| async move {
+            let there = storage.stat(&Key::new(&*key)?).await?.is_some();
+            Ok::<_, Error>((!there).then_some(key))
+        });
+        let mut looks = futures_util::stream::iter(looks).buffer_unordered(AT_ONCE);
+        let mut gone = Vec::new();
+        while let Some(key) = looks.try_next().await? {
+            gone.extend(key);
+        }
+        self.store.forget_slices(self.place, &gone)?;
+        self.missing += gone.len() as u64;
         Ok(())
     }
 
     /// How many were missing.
-    fn end(mut self) -> Result<u64> {
-        self.forget()?;
+    async fn end(mut self, storage: &dyn Storage) -> Result<u64> {
+        self.forget(storage).await?;
         Ok(self.missing)
     }
 }

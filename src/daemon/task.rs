@@ -124,7 +124,7 @@ pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(Stora
     let location = blocking(move || store.storage(&wanted)).await?;
     let mut storage = storage::open(&location.config).await?;
     if let Some(limit) = ctx.limits.bandwidth_limit {
-        storage = Arc::new(Throttled::new(storage, Limiter::new(limit)));
+        storage = Arc::new(Throttled::new(storage, Limiter::new(Some(limit))));
     }
     let storage = Arc::new(Retrying::new(storage, Backoff::default(), ctx.cancel.clone()));
     Ok((location, storage))

@@ -54,7 +54,7 @@ impl Stand {
 
     /// As a job sees it: retrying, and throttled so little that it shows in nothing.
     fn decorated(mut self) -> Self {
-        let throttled = Arc::new(Throttled::new(self.storage, Limiter::new(10_000_000_000)));
+        let throttled = Arc::new(Throttled::new(self.storage, Limiter::new(Some(10_000_000_000))));
         self.storage = Arc::new(Retrying::new(throttled, Backoff::default(), CancellationToken::new()));
         self
     }

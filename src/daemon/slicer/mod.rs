@@ -17,6 +17,7 @@ use crate::config::Settings;
 use crate::domain::service::Service;
 use crate::domain::storage::StorageLocation;
 use crate::error::Result;
+use crate::storage::throttle::Limiter;
 use crate::store::SlicingWanted;
 
 mod record;
@@ -67,6 +68,15 @@ struct Running {
     stop: CancellationToken,
     task: JoinHandle<()>,
     slice_length: watch::Sender<Duration>,
+    limiter: Limiter,
+}
+
+/// What the settings say of all that is recorded; it counts for those that run, too.
+#[derive(Clone, Copy)]
+struct Pace {
+    slice_length: Duration,
+    /// Bytes per second.
+    bandwidth: Option<u64>,
 }
 
 async fn supervise(env: Env, stop: CancellationToken) {
@@ -78,7 +88,7 @@ async fn supervise(env: Env, stop: CancellationToken) {
     let mut seen = Seen { version: None, orders: none };
     loop {
         match look(&env, &mut seen).await {
-            Ok(length) => adjust(&env, &mut running, &seen.orders, length).await,
+            Ok(pace) => adjust(&env, &mut running, &seen.orders, pace).await,
             Err(e) => error!("looking for what is to be recorded: {e}"),
         }
         tokio::select! {
@@ -99,9 +109,9 @@ struct Seen {
     orders: Vec<Order>,
 }
 
-/// Brings `seen` up to date and returns how long a slice is; `None`: nothing is to be recorded, or backup
+/// Brings `seen` up to date and returns what the settings say; `None`: nothing is to be recorded, or backup
 /// management is off.
-async fn look(env: &Env, seen: &mut Seen) -> Result<Option<Duration>> {
+async fn look(env: &Env, seen: &mut Seen) -> Result<Option<Pace>> {
     let (store, version) = (env.store.clone(), seen.version);
     let (now, orders) = blocking(move || {
         let now = store.data_version()?;
@@ -119,7 +129,8 @@ async fn look(env: &Env, seen: &mut Seen) -> Result<Option<Duration>> {
     let home = env.home.clone();
     // Those that cannot be read are no reason to lose a part of the oplog.
     let settings = blocking(move || Ok(Settings::load(&home).unwrap_or_default())).await?;
-    Ok(settings.backup_enabled().then(|| settings.slice_length()))
+    let pace = || Pace { slice_length: settings.slice_length(), bandwidth: settings.bandwidth_limit() };
+    Ok(settings.backup_enabled().then(pace))
 }
 
 fn orders(store: &crate::store::Store) -> Result<Vec<Order>> {
@@ -132,41 +143,43 @@ fn orders(store: &crate::store::Store) -> Result<Vec<Order>> {
     store.slicing_wanted()?.into_iter().map(order).collect()
 }
 
-/// Ends what is no longer wanted, begins what is, and tells all how long a slice is.
-async fn adjust(env: &Env, running: &mut HashMap<String, Running>, orders: &[Order], length: Option<Duration>) {
-    let orders = if length.is_some() { orders } else { &[] };
-    let over: Vec<String> = running
-        .iter()
-        .filter(|(_, r)| r.task.is_finished() || !orders.contains(&r.order))
-        .map(|(name, _)| name.clone())
-        .collect();
+/// Ends what is no longer wanted, begins what is, and tells all of their pace.
+async fn adjust(env: &Env, running: &mut HashMap<String, Running>, orders: &[Order], pace: Option<Pace>) {
+    let orders = if pace.is_some() { orders } else { &[] };
+    // One that takes long to end, because its storage does not answer, holds up no other.
+    running.values().filter(|r| !orders.contains(&r.order)).for_each(|r| r.stop.cancel());
+    let over: Vec<String> =
+        running.iter().filter(|(_, r)| r.task.is_finished()).map(|(name, _)| name.clone()).collect();
     for name in over {
         let Some(slicer) = running.remove(&name) else { continue };
-        slicer.stop.cancel();
         if let Err(e) = slicer.task.await {
             error!(service = name, "a slicer ended by a bug: {e}");
         }
         info!(service = name, "its oplog is no longer recorded");
     }
-    let Some(length) = length else { return };
+    let Some(pace) = pace else { return };
     for order in orders {
         match running.get(&order.wanted.service) {
             Some(slicer) => {
+                let length = pace.slice_length;
                 slicer.slice_length.send_if_modified(|l| std::mem::replace(l, length) != length);
+                slicer.limiter.set(pace.bandwidth);
             }
             None => {
                 info!(service = order.wanted.service, "its oplog is to be recorded");
-                running.insert(order.wanted.service.clone(), begin(env, order, length));
+                running.insert(order.wanted.service.clone(), begin(env, order, pace));
             }
         }
     }
 }
 
-fn begin(env: &Env, order: &Order, length: Duration) -> Running {
-    let (slice_length, lengths) = watch::channel(length);
+fn begin(env: &Env, order: &Order, pace: Pace) -> Running {
+    let (slice_length, lengths) = watch::channel(pace.slice_length);
+    let limiter = Limiter::new(pace.bandwidth);
     let stop = CancellationToken::new();
     let (env, own, token, handle) = (env.clone(), order.clone(), stop.clone(), tokio::runtime::Handle::current());
     // On a thread of its own, as every job: what it does between two awaits does not hold the others up.
-    let task = tokio::task::spawn_blocking(move || handle.block_on(record::run(env, own, lengths, token)));
-    Running { order: order.clone(), stop, task, slice_length }
+    let recording = record::run(env, own, lengths, limiter.clone(), token);
+    let task = tokio::task::spawn_blocking(move || handle.block_on(recording));
+    Running { order: order.clone(), stop, task, slice_length, limiter }
 }

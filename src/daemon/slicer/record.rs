@@ -35,8 +35,14 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is looked whether a base that is needed was made, and asked for again if not.
 const BASE_LOOK: Duration = Duration::from_secs(5);
 
-pub async fn run(env: Env, order: Order, slice_length: watch::Receiver<Duration>, stop: CancellationToken) {
-    let mut slicer = Slicer { env, order, slice_length, stored: None, replica_set_id: None };
+pub async fn run(
+    env: Env,
+    order: Order,
+    slice_length: watch::Receiver<Duration>,
+    limiter: Limiter,
+    stop: CancellationToken,
+) {
+    let mut slicer = Slicer { env, order, slice_length, limiter, stored: None, replica_set_id: None };
     let mut pause = FIRST_PAUSE;
     while !stop.is_cancelled() {
         let began = Instant::now();
@@ -63,6 +69,7 @@ struct Slicer {
     env: Env,
     order: Order,
     slice_length: watch::Receiver<Duration>,
+    limiter: Limiter,
     stored: Option<Timestamp>,
     /// Of the oplog that is followed.
     replica_set_id: Option<String>,
@@ -72,14 +79,13 @@ struct Slicer {
 struct Known {
     newest: Vec<(Archive, Slice)>,
     base: Option<Timestamp>,
-    bandwidth: Option<u64>,
 }
 
 impl Slicer {
     async fn follow(&mut self, stop: &CancellationToken) -> Result<()> {
         let known = self.known().await?;
         self.stored = known.newest.iter().map(|(_, slice)| slice.last.ts).max();
-        let storage = self.storage(known.bandwidth).await?;
+        let storage = self.storage().await?;
         let connecting = Server::connect(&self.order.wanted.service, &self.order.service.uri, CONNECT_LIMIT);
         let server = tokio::select! {
             server = connecting => server?,
@@ -102,7 +108,7 @@ impl Slicer {
             loop {
                 tokio::select! {
                     event = events.recv() => match event {
-                        Some(event) => self.hear(event).await,
+                        Some(event) => self.hear(event, stop).await,
                         None => break,
                     },
                     _ = due.tick() => self.ask_for_base().await,
@@ -114,7 +120,7 @@ impl Slicer {
     }
 
     async fn known(&self) -> Result<Known> {
-        let (store, home, wanted) = (self.env.store.clone(), self.env.home.clone(), self.order.wanted.clone());
+        let (store, wanted) = (self.env.store.clone(), self.order.wanted.clone());
         blocking(move || {
             let mut newest = Vec::new();
             for archive in store.archives(&wanted.service)? {
@@ -126,12 +132,12 @@ impl Slicer {
                 }
             }
             let base = store.bases(&wanted.service, None)?.last().map(|b| b.consistent_at_ts);
-            Ok(Known { newest, base, bandwidth: Settings::load(&home).unwrap_or_default().bandwidth_limit() })
+            Ok(Known { newest, base })
         })
         .await
     }
 
-    async fn storage(&self, bandwidth: Option<u64>) -> Result<Arc<dyn Storage>> {
+    async fn storage(&self) -> Result<Arc<dyn Storage>> {
         let (store, location) = (self.env.store.clone(), self.order.storage.clone());
         blocking(move || {
             // With its last test, which says whether the folder has been there before.
@@ -139,15 +145,13 @@ impl Slicer {
             folder::prepare(&store, &location)
         })
         .await?;
-        let mut storage = storage::open(&self.order.storage.config).await?;
-        if let Some(limit) = bandwidth {
-            storage = Arc::new(Throttled::new(storage, Limiter::new(limit)));
-        }
+        let storage = storage::open(&self.order.storage.config).await?;
+        let storage: Arc<dyn Storage> = Arc::new(Throttled::new(storage, self.limiter.clone()));
         // Not the slicer's own token: what it holds when it is stopped is still stored.
         Ok(Arc::new(Retrying::new(storage, Backoff::default(), CancellationToken::new())))
     }
 
-    async fn hear(&mut self, event: Event) {
+    async fn hear(&mut self, event: Event, stop: &CancellationToken) {
         let service = self.order.wanted.service.as_str();
         match event {
             Event::Began { archive, member } => {
@@ -155,7 +159,7 @@ impl Slicer {
                 self.replica_set_id = Some(archive.replica_set_id);
                 self.tell(true, None).await;
             }
-            Event::Stored { archive, slice } => self.stored(archive, *slice).await,
+            Event::Stored { archive, slice } => self.stored(archive, *slice, stop).await,
             Event::StorageAway(e) => {
                 warn!(service, "a slice cannot be stored, trying again: {e}");
                 self.tell(true, Some(&e)).await;
@@ -168,7 +172,7 @@ impl Slicer {
         }
     }
 
-    async fn stored(&mut self, archive: Archive, slice: Slice) {
+    async fn stored(&mut self, archive: Archive, slice: Slice, stop: &CancellationToken) {
         let service = self.order.wanted.service.clone();
         debug!(service, from = %slice.after.ts, to = %slice.last.ts, entries = slice.entries, bytes = slice.size, "stored");
         if let Some(gap) = &slice.gap {
@@ -181,10 +185,15 @@ impl Slicer {
             match blocking(move || store.slice_recorded(&service, &archive, &slice)).await {
                 Ok(true) => break,
                 Ok(false) => return,
+                // Service or storage were removed meanwhile.
+                Err(e) if e.kind() == ErrorKind::NotFound => return warn!("a slice is not noted: {e}"),
                 // Without it the next base would be missing from what can be recovered: it is worth waiting for.
-                Err(e) if !self.env.stopping.load(std::sync::atomic::Ordering::SeqCst) => {
+                Err(e) if !stop.is_cancelled() => {
                     warn!("a slice could not be noted, trying again: {e}");
-                    tokio::time::sleep(STORE_PAUSE).await;
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = tokio::time::sleep(STORE_PAUSE) => {}
+                    }
                 }
                 Err(e) => return warn!("a slice could not be noted; it is found at the next start: {e}"),
             }
