@@ -130,7 +130,7 @@ async fn delete(context: &Context, sub: &ArgMatches) -> Result<u8> {
     if given(sub, "dry-run") {
         return Ok(0);
     }
-    Err(plan::not_confirmed(context, "nothing was deleted"))
+    Err(plan::not_confirmed(&context.typed, "nothing was deleted"))
 }
 
 async fn export(context: &Context, name: &str, to: &str) -> Result<u8> {

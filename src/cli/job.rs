@@ -134,7 +134,14 @@ fn table(context: &Context, jobs: &[Job]) -> Table {
             job.state.word().into(),
             job.service.clone().unwrap_or_default(),
             // A run that was not made has no backup, and retention deletes several.
-            job.backup.clone().or_else(|| job.schedule.as_ref().map(|s| format!("schedule {s}"))).unwrap_or_default(),
+            job.backup
+                .clone()
+                .map(|base| match job.point_in_time {
+                    Some(ts) => format!("as of {}, from {base}", context.out.second(ts.to_datetime())),
+                    None => base,
+                })
+                .or_else(|| job.schedule.as_ref().map(|s| format!("schedule {s}")))
+                .unwrap_or_default(),
             done(job),
             context.out.minute(Some(job.created_at)),
             took(job).unwrap_or_default(),
@@ -165,6 +172,7 @@ fn pairs(context: &Context, job: &Job) -> Pairs {
         .some("service", job.service.clone())
         .some("storage", job.storage.clone())
         .some("backup", job.backup.clone())
+        .some("as of", job.point_in_time.map(|ts| format!("{} (position {ts})", out.time(ts.to_datetime()))))
         .some("schedule", job.schedule.clone())
         .some("due", job.due_at.map(|at| out.time(at)))
         .some("phase", Some(job.phase.clone()).filter(|p| !p.is_empty() && !job.state.is_finished()))

@@ -87,6 +87,11 @@ impl Out {
         at.map_or_else(String::new, |at| self.format(at, "%Y-%m-%d %H:%M"))
     }
 
+    /// `2026-11-21T14:02:11+01:00`, to be typed again.
+    pub fn exact(&self, at: DateTime<Utc>) -> String {
+        self.format(at, "%Y-%m-%dT%H:%M:%S%:z")
+    }
+
     pub fn second(&self, at: DateTime<Utc>) -> String {
         self.format(at, "%Y-%m-%d %H:%M:%S")
     }
@@ -165,5 +170,6 @@ mod tests {
         assert_eq!(out.time(at), "2026-11-21 14:02:11 +01:00");
         assert_eq!(out.minute(Some(at)), "2026-11-21 14:02");
         assert_eq!(out.minute(None), "");
+        assert_eq!(out.exact(at), "2026-11-21T14:02:11+01:00");
     }
 }

@@ -5,7 +5,6 @@ use clap::{Arg, ArgMatches, Command};
 use super::args::one;
 use super::context::Context;
 use super::output::Out;
-use super::table::{Column, Table};
 use super::tree::group;
 use crate::domain::pitr::{MarkKind, Status};
 use crate::domain::text::{bytes, count, duration, escape};
@@ -36,9 +35,9 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
 /// One service: a line, then what can be restored, what is missing and what happened in the order of time.
 fn text(out: &Out, status: &Status) -> String {
     let mut text = format!("{}: {}\n", escape(&status.service), escape(&line(status)));
-    let table = table(out, status);
-    if !table.is_empty() {
-        text.push_str(&out.table(&table));
+    for line in lines(out, status) {
+        text.push_str(&line);
+        text.push('\n');
     }
     for (word, said) in [("error", &status.error), ("hint", &status.hint)] {
         if let Some(said) = said {
@@ -51,9 +50,12 @@ fn text(out: &Out, status: &Status) -> String {
 /// What can be restored and how the recorder does, in a line.
 pub fn recoverable(out: &Out, status: &Status) -> String {
     let ranges: Vec<String> =
-        status.ranges.iter().map(|r| format!("{} to {}", out.second(r.from), out.second(r.to))).collect();
+        status.ranges.iter().map(|r| format!("{} to {}", out.exact(r.from), out.exact(r.to))).collect();
     if ranges.is_empty() { line(status) } else { format!("{}; {}", ranges.join(", "), line(status)) }
 }
+
+/// Columns of the first word of a line.
+const WHAT: usize = 15;
 
 /// How the recorder does, in a line.
 pub fn line(status: &Status) -> String {
@@ -76,33 +78,37 @@ pub fn line(status: &Status) -> String {
     parts.join(", ")
 }
 
-fn table(out: &Out, status: &Status) -> Table {
+/// What can be restored, what is missing and what happened, in the order of time. Times as `--time` takes them.
+fn lines(out: &Out, status: &Status) -> Vec<String> {
+    let span = |what: &str, from, to, note: &str| {
+        format!(
+            "{what:<WHAT$}{} to {}{}{note}",
+            out.exact(from),
+            out.exact(to),
+            if note.is_empty() { "" } else { "  " }
+        )
+    };
     let mut rows = Vec::new();
     for range in &status.ranges {
         let held = |ts| range.from_ts <= ts && ts <= range.to_ts;
         let bases = status.bases.iter().filter(|b| held(b.consistent_at_ts)).count();
         let note = if bases == 1 { "1 base".to_owned() } else { format!("{bases} bases") };
-        let (from, to) = (out.second(range.from), out.second(range.to));
-        rows.push((range.from_ts, ["any second".to_owned(), from, to, note]));
+        rows.push((range.from_ts, vec![span("any second", range.from, range.to, &note)]));
     }
     for gap in &status.gaps {
-        let (from, to) = (out.second(gap.from), out.second(gap.to));
-        rows.push((gap.from_ts, ["GAP".to_owned(), from, to, gap.reason.clone()]));
+        let why = format!("{:WHAT$}{}", "", escape(&gap.reason));
+        rows.push((gap.from_ts, vec![span("GAP", gap.from, gap.to, ""), why]));
     }
     for mark in &status.marks {
         let what = match mark.kind {
             MarkKind::RestoreBegan => "restore began",
             MarkKind::RestoreEnded => "restore ended",
         };
-        let at = out.second(mark.ts.to_datetime());
-        rows.push((mark.ts, [what.to_owned(), at, String::new(), mark.text.clone()]));
+        let at = out.exact(mark.ts.to_datetime());
+        rows.push((mark.ts, vec![format!("{what:<WHAT$}{at}  {}", escape(&mark.text))]));
     }
     rows.sort_by_key(|(ts, _)| *ts);
-    let mut table = Table::new([Column::new("WHAT"), Column::new("FROM"), Column::new("TO"), Column::long("NOTE")]);
-    for (_, row) in rows {
-        table.row(row);
-    }
-    table
+    rows.into_iter().flat_map(|(_, lines)| lines).collect()
 }
 
 #[cfg(test)]
@@ -138,18 +144,20 @@ mod tests {
             size_bytes: 100,
         };
         assert_eq!(line(&status), "recording, lag 12 min");
-        let rows: Vec<String> = table_lines(&status);
-        let first: Vec<&str> = rows.iter().map(|row| row.split("  ").next().unwrap_or_default()).collect();
-        assert_eq!(first, ["WHAT", "any second", "GAP", "any second", "restore began"]);
-        assert!(rows[2].ends_with("rolled\\u{1b} over"), "{rows:?}");
+        assert_eq!(
+            lines(&Out::silent(), &status),
+            [
+                "any second     1970-01-01T00:00:10+00:00 to 1970-01-01T00:00:19+00:00  1 base",
+                "GAP            1970-01-01T00:00:20+00:00 to 1970-01-01T00:00:30+00:00",
+                "               rolled\\u{1b} over",
+                "any second     1970-01-01T00:00:31+00:00 to 1970-01-01T00:00:39+00:00  0 bases",
+                "restore began  1970-01-01T00:00:35+00:00  b into a",
+            ]
+        );
         status.ranges.clear();
         status.running = false;
         assert_eq!(line(&status), "NOT recording, lag 12 min, nothing can be restored to a moment yet");
         status.schedules.clear();
         assert!(line(&status).starts_with("not recording: no point-in-time schedule is on"));
-    }
-
-    fn table_lines(status: &Status) -> Vec<String> {
-        table(&Out::silent(), status).render(None).lines().map(str::to_owned).collect()
     }
 }

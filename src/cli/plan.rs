@@ -16,9 +16,23 @@ use crate::error::{Error, ErrorKind};
 const UNTOUCHED: usize = 20;
 
 /// The plan was printed, and nobody said yes to it.
-pub fn not_confirmed(context: &Context, what: &str) -> Error {
-    Error::new(ErrorKind::Conflict, format!("not confirmed, {what}"))
-        .hint(format!("to do it: {}", confirmed(&context.typed)))
+pub fn not_confirmed(typed: &[String], what: &str) -> Error {
+    Error::new(ErrorKind::Conflict, format!("not confirmed, {what}")).hint(format!("to do it: {}", confirmed(typed)))
+}
+
+/// The command as typed, but for a moment that moves: `latest` becomes the position that the plan was made for.
+pub fn settled(typed: &[String], plan: &RestorePlan) -> Vec<String> {
+    let Some(replay) = &plan.point_in_time else { return typed.to_vec() };
+    let mut words = typed.to_vec();
+    let flags = typed.iter().position(|word| word == "--").unwrap_or(typed.len());
+    for at in 0..flags {
+        if words[at] == "--time=latest" {
+            words[at] = format!("--time={}", replay.until);
+        } else if words[at] == "latest" && at > 0 && words[at - 1] == "--time" {
+            words[at] = replay.until.to_string();
+        }
+    }
+    words
 }
 
 /// The command as typed, with `--yes`.
@@ -124,7 +138,7 @@ fn table(plan: &RestorePlan) -> Table {
     let mut table = Table::new([
         Column::new("ACTION"),
         Column::new("NAMESPACE"),
-        Column::right("DOCUMENTS"),
+        Column::right(if plan.point_in_time.is_some() { "IN THE BASE" } else { "DOCUMENTS" }),
         Column::right("THERE NOW"),
         Column::long("NOTE"),
     ]);
@@ -144,10 +158,13 @@ fn table(plan: &RestorePlan) -> Table {
             CollectionKind::Timeseries => notes.push("time series".into()),
             CollectionKind::View => notes.push("view".into()),
         }
+        if n.documents.is_none() {
+            notes.push("all from the oplog".into());
+        }
         table.row([
             if n.action == PlannedAction::Replace { "REPLACE".into() } else { "create".into() },
             n.to.to_string(),
-            if n.kind == CollectionKind::View { String::new() } else { count(n.documents) },
+            n.documents.filter(|_| n.kind != CollectionKind::View).map_or_else(String::new, count),
             n.replaces_documents.map_or_else(String::new, count),
             notes.join(", "),
         ]);
@@ -187,9 +204,11 @@ fn dropped(table: &mut Table, plan: &RestorePlan) {
 fn summary(plan: &RestorePlan) -> String {
     let of = |action| plan.namespaces.iter().filter(move |n| n.action == action);
     let (replaced, created) = (of(PlannedAction::Replace).count(), of(PlannedAction::Create).count());
-    let documents: u64 = plan.namespaces.iter().map(|n| n.documents).sum();
+    let documents: u64 = plan.namespaces.iter().filter_map(|n| n.documents).sum();
+    let of_base = if plan.point_in_time.is_some() { " in the base" } else { "" };
     let lost: u64 = of(PlannedAction::Replace).filter_map(|n| n.replaces_documents).sum();
-    let mut parts = vec![format!("{} documents", count(documents)), format!("creates {}", count(created as u64))];
+    let mut parts =
+        vec![format!("{} documents{of_base}", count(documents)), format!("creates {}", count(created as u64))];
     if replaced > 0 {
         parts.push(format!("REPLACES {} ({} documents there now)", count(replaced as u64), count(lost)));
     }
@@ -209,7 +228,9 @@ fn summary(plan: &RestorePlan) -> String {
 mod tests {
     use super::*;
     use crate::domain::namespace::Namespace;
+    use crate::domain::pitr::{Archive, Base};
     use crate::domain::restore::{LeftOut, PlannedNamespace};
+    use crate::domain::timestamp::Timestamp;
 
     fn plan() -> RestorePlan {
         let planned = |from: &str, to: &str, action, replaces| PlannedNamespace {
@@ -217,7 +238,7 @@ mod tests {
             to: Namespace::parse(to).unwrap(),
             kind: CollectionKind::Collection,
             action,
-            documents: 1200,
+            documents: Some(1200),
             replaces_documents: replaces,
         };
         RestorePlan {
@@ -265,6 +286,40 @@ mod tests {
         let line = confirmed(&typed(&["restore", "b", "--to", "s", "--include", "a.*", "--home", "/it's"]));
         assert_eq!(line, "mongokeep restore b --to s --include 'a.*' --home '/it'\\''s' --yes");
         assert_eq!(confirmed(&typed(&["restore", "--to", "s", "--", "b"])), "mongokeep restore --to s --yes -- b");
+    }
+
+    #[test]
+    fn what_is_confirmed_does_not_move() {
+        let typed = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>();
+        let replay = PlannedReplay {
+            service: "s".into(),
+            until: Timestamp::new(7, 2),
+            until_at: DateTime::UNIX_EPOCH,
+            base: Base { backup: "nightly".into(), consistent_at_ts: Timestamp::new(5, 1) },
+            archive: Archive {
+                storage: "disk".into(),
+                folder: "f".into(),
+                replica_set: "rs".into(),
+                replica_set_id: "0".repeat(24),
+            },
+            slices: 1,
+            entries: 3,
+            bytes: 100,
+            expected_seconds: 1,
+        };
+        let mut grown = plan();
+        grown.namespaces[0].documents = None;
+        let moment = RestorePlan { point_in_time: Some(replay), ..grown };
+        for words in [&["restore", "--time", "latest"][..], &["restore", "--time=latest"]] {
+            let line = confirmed(&settled(&typed(words), &moment));
+            assert_eq!(line.replace('=', " "), "mongokeep restore --time 7,2 --yes");
+        }
+        let other = typed(&["restore", "--time", "2026-11-21T15:02:18Z", "--to", "latest"]);
+        assert_eq!(settled(&other, &moment), other);
+        assert_eq!(settled(&typed(&["restore", "--time", "latest"]), &plan())[2], "latest");
+        let text = table(&moment).render(None) + &summary(&moment);
+        assert!(text.contains("IN THE BASE") && text.contains("1,200 documents in the base"), "{text}");
+        assert!(text.contains("all from the oplog"), "{text}");
     }
 
     #[test]

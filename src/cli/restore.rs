@@ -36,7 +36,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         if given(matches, "dry-run") {
             return Ok(0);
         }
-        return Err(plan::not_confirmed(context, "nothing was restored"));
+        return Err(plan::not_confirmed(&plan::settled(&context.typed, &plan), "nothing was restored"));
     }
     for warning in &plan.warnings {
         context.out.warn(warning);
@@ -82,7 +82,7 @@ fn point_in_time(values: &Values, moment: &Values) -> Result<PointInTime> {
     fields::check(&[MOMENT_FIELDS], moment, false)?;
     let needed = |key: &str| text(key).ok_or_else(|| Error::invalid(key, "is needed"));
     let when = needed("time")?.parse().map_err(|why: String| Error::invalid("time", why))?;
-    Ok(PointInTime { service: needed("service")?, when, base: text("base") })
+    Ok(PointInTime { service: needed("service")?, when, base: text("base").filter(|b| !b.is_empty()) })
 }
 
 fn parsed<T: std::str::FromStr<Err = String>>(values: &Values, key: &str) -> Result<Vec<T>> {
@@ -113,6 +113,8 @@ mod tests {
 
     #[test]
     fn a_moment_stands_instead_of_a_backup() {
+        let request = moment(None, &[("service", "s"), ("time", "7,2"), ("base", "")]).unwrap();
+        assert_eq!(request.point_in_time.unwrap().base, None, "empty is not given");
         let request = moment(None, &[("service", "s"), ("time", "7,2"), ("base", "b")]).unwrap();
         assert_eq!(request.backup, "");
         let moment_of = request.point_in_time.unwrap();

@@ -251,6 +251,7 @@ mod tests {
             cancel_requested: false,
             retry: Default::default(),
             due_at: None,
+            point_in_time: None,
         };
         assert_eq!(
             text(&job),

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::backup::BackupRequest;
 use super::restore::{RestorePlan, RestoreRequest};
 use super::retry::RetryPolicy;
+use super::timestamp::Timestamp;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -144,6 +145,9 @@ pub struct Job {
     pub retry: RetryPolicy,
     /// When the run of a schedule was due.
     pub due_at: Option<DateTime<Utc>>,
+    /// The position that a restore to a moment goes to; `backup` is its base.
+    #[serde(default)]
+    pub point_in_time: Option<Timestamp>,
 }
 
 /// One line of a job's log.

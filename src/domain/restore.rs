@@ -69,8 +69,9 @@ pub struct PlannedNamespace {
     pub to: Namespace,
     pub kind: CollectionKind,
     pub action: PlannedAction,
-    /// Documents in the backup; 0 for a view.
-    pub documents: u64,
+    /// Documents in the backup; of a restore to a moment, in its base. 0 for a view; `None`: it was made later, and its
+    /// documents come from the oplog.
+    pub documents: Option<u64>,
     /// Documents in the target now, when it exists.
     pub replaces_documents: Option<u64>,
 }

@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 const COLUMNS: &str =
     "SELECT id, kind, state, attempt, service, storage, backup, schedule, progress, phase, created_at,
-    started_at, finished_at, next_attempt_at, error, hint, cancel_requested, retry, due_at FROM jobs";
+    started_at, finished_at, next_attempt_at, error, hint, cancel_requested, retry, due_at,
+    CASE WHEN kind = 'restore' THEN json_extract(request, '$.plan.point_in_time.until') END FROM jobs";
 
 pub struct NewJob<'a> {
     pub request: JobRequest,
@@ -447,5 +448,6 @@ fn read(row: &Row<'_>) -> Result<Job> {
         cancel_requested: row.get(16)?,
         retry: from_json(&row.get::<_, String>(17)?)?,
         due_at: when(18)?,
+        point_in_time: row.get::<_, Option<String>>(19)?.map(|json| from_json(&json)).transpose()?,
     })
 }

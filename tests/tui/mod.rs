@@ -120,6 +120,7 @@ pub fn job(id: i64, kind: JobKind, backup: &str, state: JobState, minutes: i64) 
         cancel_requested: false,
         retry: Default::default(),
         due_at: None,
+        point_in_time: None,
     }
 }
 
@@ -571,7 +572,7 @@ pub fn planned() -> Planned {
         to: Namespace::new("shop", collection),
         kind,
         action,
-        documents: 900_000,
+        documents: Some(900_000),
         replaces_documents: replaces,
     };
     let plan = RestorePlan {

@@ -53,7 +53,7 @@ mod tests {
             to: ns,
             kind: CollectionKind::Collection,
             action: if replaces.is_some() { PlannedAction::Replace } else { PlannedAction::Create },
-            documents: 1,
+            documents: Some(1),
             replaces_documents: replaces,
         }
     }

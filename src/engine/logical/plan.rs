@@ -289,13 +289,13 @@ async fn count(cancel: &CancellationToken, target: &Server, ns: &Namespace) -> R
     Ok(u64::try_from(n).unwrap_or(0))
 }
 
-/// Documents as they were read; the oplog may add and remove some.
-fn documents(manifest: &Manifest, item: &Item) -> u64 {
+/// Documents as they were read; the oplog may add and remove some. `None`: all of them come from there.
+fn documents(manifest: &Manifest, item: &Item) -> Option<u64> {
     match &item.what {
         What::Collection { collection, .. } => {
-            collection.source.and_then(|n| manifest.collections.get(n)).map_or(0, |entry| entry.documents)
+            collection.source.and_then(|n| manifest.collections.get(n)).map(|entry| entry.documents)
         }
-        What::View(_) => 0,
+        What::View(_) => Some(0),
     }
 }
 
@@ -403,8 +403,9 @@ fn advise(
         }
     }
     if expiring > 0 {
+        let which = if expiring == 1 { "a collection has".to_owned() } else { format!("{expiring} collections have") };
         warnings.push(format!(
-            "{expiring} collections have expiring documents: the target deletes what is too old right after the restore (--no-ttl keeps it)"
+            "{which} expiring documents: the target deletes what is too old right after the restore (--no-ttl keeps it)"
         ));
     }
     if !survey.open.is_empty() {

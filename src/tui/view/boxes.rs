@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::text::{fit, spinner, wrap};
 use super::{place_cursor, popup};
-use crate::domain::restore::{CollectionKind, PlannedAction, RestorePlan};
+use crate::domain::restore::{CollectionKind, PlannedAction, PlannedNamespace, RestorePlan};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::domain::timestamp::Timestamp;
 use crate::tui::model::{Confirm, Layer, Model, Palette, Review, Then};
@@ -115,6 +115,15 @@ fn position(ts: Timestamp) -> String {
     if ts.i == u32::MAX { "to the end of that second".into() } else { format!("position {ts}") }
 }
 
+/// How many there will be: of a moment only those of its base are known beforehand.
+fn documents(plan: &RestorePlan, ns: &PlannedNamespace) -> String {
+    match (ns.documents, &plan.point_in_time) {
+        (Some(n), None) => format!("{} documents", count(n)),
+        (Some(n), Some(_)) => format!("{} in the base", count(n)),
+        (None, _) => "all from the oplog".into(),
+    }
+}
+
 fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let mut lines = Vec::new();
@@ -165,8 +174,10 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
         };
         let what = match (ns.kind, ns.replaces_documents) {
             (CollectionKind::View, _) => "view".to_owned(),
-            (_, Some(old)) => format!("{} documents, {} there now", count(ns.documents), count(old)),
-            (_, None) => format!("{} documents", count(ns.documents)),
+            (_, old) => {
+                let there = old.map_or_else(String::new, |old| format!(", {} there now", count(old)));
+                format!("{}{there}", documents(plan, ns))
+            }
         };
         let room = width.saturating_sub(11 + what.width() + 1);
         let name = fit(&name, room);

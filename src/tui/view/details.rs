@@ -238,6 +238,10 @@ impl Page<'_> {
                 self.fact_styled("What to do", Span::styled(escape(hint), model.theme.warn));
             }
         }
+        if let Some(ts) = job.point_in_time {
+            self.fact("As of", format!("{}, position {ts}", when_exactly(model, ts.to_datetime())));
+            self.fact("Base", escape(job.backup.as_deref().unwrap_or("-")));
+        }
         self.fact("Attempt", attempt_words(job));
         if job.state == JobState::WaitingRetry
             && let Some(at) = job.next_attempt_at

@@ -230,6 +230,9 @@ pub fn job_title(job: &Job) -> String {
         JobKind::Backup if job.backup.is_none() => {
             format!("a run of {}", escape(job.schedule.as_deref().unwrap_or("-")))
         }
+        JobKind::Restore if job.point_in_time.is_some() => {
+            format!("restore to a moment into {}", escape(job.service.as_deref().unwrap_or("-")))
+        }
         JobKind::Restore => match &job.service {
             Some(service) => format!("restore of {backup} into {}", escape(service)),
             None => format!("restore of {backup}"),
