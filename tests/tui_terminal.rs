@@ -467,17 +467,14 @@ async fn an_accident_is_undone_to_the_second_before_it_by_keys_only() {
         tty.send("r");
         tty.wait("Restore orders to a point in time");
         // From the timeline to the time; the cursor goes there once that second is stored, and says so until then.
-        tty.send("\t");
+        tty.send("\t\u{15}");
+        tty.send(&typed);
+        tty.wait(&format!("Time*                 {typed}"));
         let began = Instant::now();
-        loop {
-            tty.send("\u{15}");
-            tty.send(&typed);
-            tty.wait(&format!("Time*                 {typed}"));
-            std::thread::sleep(Duration::from_millis(200));
-            if tty.text().contains(&format!("▲ {shown}")) || tty.text().contains(&format!("{shown} ▲")) {
-                break;
-            }
+        let is_there = |text: &str| text.contains(&format!("▲ {shown}")) || text.contains(&format!("{shown} ▲"));
+        while !is_there(&tty.text()) || tty.text().contains("not stored yet") {
             assert!(began.elapsed() < PATIENCE, "it is never stored:\n{}", tty.text());
+            std::thread::sleep(Duration::from_millis(15));
         }
         // A key at a time leads to the same moment.
         tty.send("\u{1b}[Z");
