@@ -364,6 +364,39 @@ fn a_plan_that_fails_goes_back_to_the_form() {
 }
 
 #[test]
+fn answers_reach_a_form_that_lies_below_something() {
+    // The operations of the timeline, while the plan and then help lie above it.
+    for above in ["Ctrl-S", "F1"] {
+        let mut model = with_pitr(Look::default(), SMALL);
+        let asked = keys(&mut model, "4 r");
+        let effects = press(&mut model, above);
+        if let [Effect::PlanRestore(request)] = &effects[..] {
+            reply(&mut model, Reply::RestorePlanned { request: request.clone(), result: planned_moment().1 });
+            assert!(matches!(model.layers.last(), Some(Layer::Review(_))));
+        }
+        count_operations(&mut model, asked);
+        keys(&mut model, "Esc");
+        let pane = form(&model).moment.as_ref().unwrap();
+        assert!(pane.bars().is_some() && pane.operations(&pitr_status().ranges).is_some(), "{above}");
+        // And the next question is asked.
+        assert!(keys(&mut model, "Left").iter().any(|e| matches!(e, Effect::Operations { .. })), "{above}");
+    }
+    // The plan, while help lies above the form: it comes right above its form.
+    let mut model = on_timeline(Look::default(), SMALL);
+    let effects = keys(&mut model, "Ctrl-S F1");
+    let [Effect::PlanRestore(request)] = &effects[..] else { panic!("{effects:?}") };
+    reply(&mut model, Reply::RestorePlanned { request: request.clone(), result: planned_moment().1 });
+    assert!(matches!(&model.layers[..], [Layer::Form(form), Layer::Review(_), Layer::Help { .. }] if !form.submitting));
+    press(&mut model, "Esc");
+    assert!(shown(&model).contains("Type orders-rs to confirm"), "{}", shown(&model));
+    press(&mut model, "Esc");
+    // A form that was opened anew since did not ask for it.
+    keys_counted(&mut model, "Ctrl-S Esc r");
+    reply(&mut model, Reply::RestorePlanned { request: request.clone(), result: planned_moment().1 });
+    assert!(matches!(&model.layers[..], [Layer::Form(_)]));
+}
+
+#[test]
 fn a_backup_or_a_moment_is_one_choice() {
     let mut model = with_pitr(Look::default(), SMALL);
     keys_counted(&mut model, "j r");

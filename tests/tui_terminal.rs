@@ -22,7 +22,7 @@ struct Tty {
     child: Box<dyn Child + Send + Sync>,
     keys: Box<dyn Write + Send>,
     screen: Arc<Mutex<(vt100::Parser, Vec<u8>)>>,
-    _master: Box<dyn MasterPty + Send>,
+    master: Box<dyn MasterPty + Send>,
 }
 
 impl Tty {
@@ -70,7 +70,12 @@ impl Tty {
                 shown.1.extend_from_slice(&buffer[..n]);
             }
         });
-        Self { child, keys, screen, _master: pty.master }
+        Self { child, keys, screen, master: pty.master }
+    }
+
+    fn resize(&self, rows: u16, cols: u16) {
+        self.screen.lock().unwrap().0.screen_mut().set_size(rows, cols);
+        self.master.resize(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
     }
 
     fn text(&self) -> String {
@@ -307,6 +312,29 @@ fn e18_the_shell_gets_the_terminal_and_gives_it_back() {
             std::thread::sleep(Duration::from_millis(15));
         }
     }
+    tty.send("q");
+    tty.wait("prompt>");
+    tty.send("exit\r");
+    tty.ended();
+}
+
+#[test]
+fn e18_what_a_terminal_that_grew_meanwhile_has_room_for_is_read() {
+    let home = Home::ready();
+    home.good("settings set ui.timezone UTC");
+    home.good("schedule add nightly --service a --storage t --cron 30~3~*~*~*");
+    let mut tty = Tty::shell();
+    tty.wait("prompt>");
+    tty.send(&format!("{} --home '{}'\r", env!("CARGO_BIN_EXE_mongokeep"), home.path().display()));
+    tty.wait("No backup yet");
+    tty.send("2");
+    tty.wait("Schedules (1)");
+    tty.send("\u{1a}");
+    tty.wait("prompt>");
+    tty.resize(50, 160);
+    tty.send("fg\r");
+    // The pane of the coming runs, with what it asked for.
+    tty.wait("nightly: 1 run");
     tty.send("q");
     tty.wait("prompt>");
     tty.send("exit\r");

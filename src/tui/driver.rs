@@ -3,6 +3,7 @@
 //! The store is read by one task that polls a number which changes with the data: often while jobs run, seldom
 //! otherwise. Nothing is sent to the terminal while nothing changes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
@@ -94,13 +95,15 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
             let Some(msg) = msg else { break };
             todo.extend(super::update::update(&mut model, msg));
         }
-        for effect in todo {
+        // What follows from an effect of the terminal itself is done as well.
+        let mut todo = VecDeque::from(todo);
+        while let Some(effect) = todo.pop_front() {
             match effect {
                 Effect::Quit => model.quitting = true,
                 Effect::Suspend => {
                     screen.suspend()?;
                     let size = screen.terminal.size().map_err(|e| io_error("the size of the terminal", e))?;
-                    super::update::update(&mut model, Msg::Resize(size.width, size.height));
+                    todo.extend(super::update::update(&mut model, Msg::Resize(size.width, size.height)));
                 }
                 Effect::Redraw => {
                     screen.redraw()?;
@@ -109,7 +112,7 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
                 Effect::Copy(text) => {
                     let result = screen.copy(&text);
                     let reply = super::msg::Reply::Copied { text, result };
-                    super::update::update(&mut model, Msg::Reply(Box::new(reply)));
+                    todo.extend(super::update::update(&mut model, Msg::Reply(Box::new(reply))));
                 }
                 effect => performing::start(client.clone(), effect, messages.clone()),
             }
