@@ -5,9 +5,11 @@
 
 mod tui;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use insta::assert_snapshot;
-use mongokeep::domain::backup::BackupType;
+use mongokeep::domain::backup::{BackupState, BackupType};
 use mongokeep::domain::pitr::{PointInTime, When};
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::error::ErrorKind;
@@ -175,6 +177,54 @@ fn lists_and_pages_tell_of_it() {
         let effects = keys(m, "2 n Tab Tab Tab Tab Tab Right");
         look_ahead(m, effects);
     });
+}
+
+#[test]
+fn only_a_whole_backup_is_said_to_lead_anywhere() {
+    let moment_only = "Recoverable to the moment it is consistent at";
+    let page = |name: &str, state: BackupState| {
+        let mut model = with_pitr(Look::default(), LARGE);
+        look_again(&mut model, |s| {
+            s.jobs = Arc::default();
+            let backups = Arc::make_mut(&mut s.backups);
+            backups.retain(|b| b.name == name);
+            backups[0].state = state;
+        });
+        keys(&mut model, "Enter");
+        words(&model)
+    };
+    let good = page("nightly-20261120", BackupState::Succeeded);
+    let range = "Recoverable any second from 21 Nov 2026 03:03:30 CET to 21 Nov 2026 15:02:17 CET";
+    assert!(good.contains(range), "{good}");
+    // Of a service that keeps nothing in between.
+    let alone = page("weekly-46", BackupState::Succeeded);
+    assert!(alone.contains(moment_only), "{alone}");
+    for (name, state) in [
+        ("nightly-20261121", BackupState::Running),
+        ("nightly-20261119", BackupState::Failed),
+        ("nightly-20261119", BackupState::Incomplete),
+        ("nightly-20261120", BackupState::Deleting),
+    ] {
+        let text = page(name, state);
+        assert!(text.contains(name) && !text.contains("Recoverable"), "{state:?}: {text}");
+    }
+    // A base whose moment lies in the last second that is stored, which is not complete, with an older one before it.
+    for (second_of_base, leads_on) in [(17, true), (18, false)] {
+        let mut model = with_pitr(Look::default(), LARGE);
+        look_again(&mut model, |s| {
+            let at = now() - TimeDelta::seconds(30 - second_of_base);
+            let ts = Timestamp::new(at.timestamp() as u32, 1);
+            s.jobs = Arc::default();
+            let backups = Arc::make_mut(&mut s.backups);
+            backups.retain(|b| b.name == "nightly-20261120");
+            (backups[0].consistent_at, backups[0].consistent_at_ts) = (Some(at), Some(ts));
+            s.pitr[0].bases[1].consistent_at_ts = ts;
+        });
+        keys(&mut model, "Enter");
+        let text = words(&model);
+        let one_second = "Recoverable any second from 21 Nov 2026 15:02:17 CET to 21 Nov 2026 15:02:17 CET";
+        assert_eq!((text.contains(one_second), text.contains(moment_only)), (leads_on, !leads_on), "{text}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! Ages and lags are told in minutes: an idle screen is drawn once a minute, and must not claim more than it knows.
 
+use chrono::{DateTime, Utc};
 use ratatui::style::Style;
 use ratatui::text::Span;
 use unicode_width::UnicodeWidthStr;
@@ -10,7 +11,7 @@ use super::chrome::plural;
 use super::details::Page;
 use super::text::{fit, when, when_exactly};
 use crate::domain::backup::{Backup, BackupState};
-use crate::domain::pitr::{MarkKind, RecoverableRange, Status};
+use crate::domain::pitr::{MarkKind, Status};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::tui::action::Action;
 use crate::tui::model::Model;
@@ -142,26 +143,31 @@ pub fn nothing_yet(model: &Model, status: &Status) -> String {
     }
 }
 
-/// The range that a whole backup of the service begins, or lies in.
-fn range_of<'a>(model: &'a Model, backup: &Backup) -> Option<&'a RecoverableRange> {
-    let at = backup.consistent_at_ts.filter(|_| backup.state == BackupState::Succeeded)?;
+/// From and to which seconds a whole backup of the service leads, when any is complete after its moment.
+fn seconds_after(model: &Model, backup: &Backup) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    let at = backup.consistent_at_ts?;
     let status = model.pitr(&backup.service)?;
     if !status.bases.iter().any(|b| b.backup == backup.name) {
         return None;
     }
-    status.ranges.iter().find(|r| (r.from_ts..=r.to_ts).contains(&at))
+    let range = status.ranges.iter().find(|r| (r.from_ts..=r.to_ts).contains(&at))?;
+    let from = at.to_datetime();
+    // The last second that is stored is not complete: a base whose moment lies in it leads to that moment alone.
+    (from <= range.to).then_some((from, range.to))
 }
 
 impl Page<'_> {
-    /// To which moments a backup leads.
+    /// To which moments a backup leads; one that is not whole leads to none.
     pub(super) fn recoverable_by(&mut self, backup: &Backup) {
         let model = self.model;
-        let Some(range) = range_of(model, backup) else {
+        if backup.state != BackupState::Succeeded {
+            return;
+        }
+        let Some((from, to)) = seconds_after(model, backup) else {
             let only = "to the moment it is consistent at";
             return self.fact("Recoverable", only);
         };
-        let from = backup.consistent_at.unwrap_or(range.from);
-        let text = format!("any second from {} to {}", when_exactly(model, from), when_exactly(model, range.to));
+        let text = format!("any second from {} to {}", when_exactly(model, from), when_exactly(model, to));
         self.fact_styled("Recoverable", Span::styled(text, model.theme.ok));
     }
 
