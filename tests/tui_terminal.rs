@@ -342,6 +342,36 @@ fn e18_what_a_terminal_that_grew_meanwhile_has_room_for_is_read() {
 }
 
 #[test]
+fn e12_a_daemon_that_is_killed_is_seen_by_what_it_recorded() {
+    let home = Home::ready();
+    home.good("schedule add live --service a --storage t --cron @yearly --type pitr");
+    let daemon = || home.json("daemon status")["pid"].as_i64();
+    // One that may not write starts no other.
+    let mut tty = Tty::start(home.path(), &[], &["--read-only"]);
+    tty.wait("daemon ok");
+    tty.wait("not recorded");
+    assert!(!tty.text().contains("no daemon"), "{}", tty.text());
+    let kill = |pid: i64| {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    };
+    kill(daemon().unwrap());
+    tty.wait("no daemon runs, a is not recorded");
+    tty.wait("not recorded: no daemon runs");
+    tty.send("q");
+    tty.ended();
+    // One that may, does.
+    let mut tty = Tty::start(home.path(), &[], &[]);
+    tty.wait("daemon ok");
+    kill(daemon().unwrap());
+    tty.wait("no daemon runs, a is not recorded");
+    tty.wait("daemon ok");
+    assert!(daemon().is_some());
+    tty.send("q");
+    tty.ended();
+}
+
+#[test]
 fn e14_no_color_and_a_plain_locale_are_kept_on_the_wire() {
     let home = Home::new();
     let plain = [("LC_ALL", "C"), ("NO_COLOR", "1")];
