@@ -404,6 +404,52 @@ fn a_service_is_restored_to_the_moment_of_the_cursor() {
 }
 
 #[test]
+fn nothing_of_a_plan_is_cut() {
+    use mongokeep::domain::namespace::Namespace;
+    let long = "a-name-of-a-hundred-characters-".repeat(4)[..100].to_owned();
+    let mut model = on_timeline(Look::default(), SMALL);
+    press(&mut model, "Ctrl-S");
+    let (request, result) = planned_moment();
+    let mut plan = result.unwrap();
+    let replay = plan.point_in_time.as_mut().unwrap();
+    replay.base.backup = format!("base-{long}");
+    replay.archive.storage = format!("storage-{long}");
+    plan.namespaces[0].to = Namespace::new("shop", format!("replaced-{long}"));
+    plan.namespaces[0].from = plan.namespaces[0].to.clone();
+    plan.namespaces[1].to = Namespace::new("other", format!("created-{long}"));
+    plan.dropped = vec![Namespace::new("shop", format!("dropped-{long}"))];
+    plan.untouched = vec![Namespace::new("shop", format!("kept-{long}"))];
+    plan.users_and_roles = true;
+    plan.users_of = vec![format!("users-{long}")];
+    reply(&mut model, Reply::RestorePlanned { request, result: Ok(plan) });
+    // Everything that can be reached by scrolling, without the line breaks.
+    let page = |model: &Model| -> Vec<String> {
+        let text = shown(model);
+        text.lines().skip(1).take_while(|l| !l.contains("│ ─")).map(str::to_owned).collect()
+    };
+    let mut lines = page(&model);
+    loop {
+        let before = page(&model);
+        press(&mut model, "Down");
+        let after = page(&model);
+        if after == before {
+            break;
+        }
+        lines.extend(after.last().cloned());
+        assert!(lines.len() < 100, "{lines:#?}");
+    }
+    let inside = |line: &String| line.trim_matches(['│', ' ', '─']).trim().to_owned();
+    let all: String = lines.iter().map(inside).collect::<Vec<_>>().concat();
+    for part in ["base", "storage", "replaced", "created", "dropped", "kept", "users"] {
+        assert!(all.contains(&format!("{part}-{long}")), "{part} is cut:\n{all}");
+    }
+    for part in ["1,204,311 entries", "900,012 there now", "14:41:06 CET", "about 4 min"] {
+        assert!(all.contains(part), "{part} is not in\n{all}");
+    }
+    assert!(!all.contains('…'), "{all}");
+}
+
+#[test]
 fn a_plan_that_fails_goes_back_to_the_form() {
     let mut model = on_timeline(Look::default(), SMALL);
     press(&mut model, "Ctrl-S");
