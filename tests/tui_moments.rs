@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use insta::assert_snapshot;
 use mongokeep::domain::backup::{BackupState, BackupType};
 use mongokeep::domain::pitr::{PointInTime, When};
+use mongokeep::domain::retention::PlannedOplog;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::form::{Form, Item};
@@ -224,6 +225,42 @@ fn only_a_whole_backup_is_said_to_lead_anywhere() {
         let text = words(&model);
         let one_second = "Recoverable any second from 21 Nov 2026 15:02:17 CET to 21 Nov 2026 15:02:17 CET";
         assert_eq!((text.contains(one_second), text.contains(moment_only)), (leads_on, !leads_on), "{text}");
+    }
+}
+
+#[test]
+fn retention_says_what_goes_of_the_oplog() {
+    let said = |slices: u64, from: Option<DateTime<Utc>>, backups: usize| {
+        let mut model = with_pitr(Look::default(), LARGE);
+        keys(&mut model, "2 j j Enter");
+        let oplog = PlannedOplog {
+            slices,
+            size_bytes: slices * 1_000_000,
+            from,
+            from_ts: from.map(|at| Timestamp::new(at.timestamp() as u32, 1)),
+        };
+        let mut plan = retention_plan();
+        plan.backups.truncate(backups);
+        plan.oplog = Some(oplog);
+        reply(&mut model, Reply::RetentionPlanned { schedule: "nightly-orders".into(), result: Ok(Box::new(plan)) });
+        words(&model)
+    };
+    let begins = "what can be restored begins at 19 Nov 2026 18:03:30 CET";
+    let from = Some(ago(2_699));
+    for (slices, from, backups, expected) in [
+        (1_204, from, 3, format!("Of the recorded oplog 1,204 slices of 1.2 GB go next; {begins} then. 1 of 3 goes")),
+        (1, from, 3, format!("Of the recorded oplog 1 slice of 1.0 MB goes next; {begins} then.")),
+        (0, from, 2, format!("Of the recorded oplog nothing goes; {begins}. All 2 stay:")),
+        (0, None, 2, "Of the recorded oplog nothing goes. All 2 stay:".to_owned()),
+        (
+            7,
+            from,
+            0,
+            format!("Of the recorded oplog 7 slices of 7.0 MB go next; {begins} then. It has no backups yet."),
+        ),
+    ] {
+        let text = said(slices, from, backups);
+        assert!(text.contains(&expected), "{expected}\n{text}");
     }
 }
 
