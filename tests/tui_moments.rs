@@ -682,19 +682,53 @@ fn lag_and_trouble_are_words() {
 
 #[test]
 fn a_list_says_no_half_words() {
-    let cell = |minutes: i64, lag: u64| {
+    let cell = |minutes: i64, lag: u64, gaps: usize| {
         let mut model = with_pitr(Look::default(), SMALL);
         look_again(&mut model, |s| {
-            s.pitr[0].ranges[0].from = s.read_at - TimeDelta::minutes(minutes);
+            let ranges = &mut s.pitr[0].ranges;
+            ranges[0].from = s.read_at - TimeDelta::minutes(minutes);
+            for i in 1..gaps {
+                let mut other = ranges[0].clone();
+                (other.from_ts.t, other.to_ts.t) = (100 * i as u32, 100 * i as u32 + 50);
+                other.from = ranges[0].from;
+                ranges.push(other);
+            }
             s.pitr[0].lag_seconds = Some(lag);
         });
         keys(&mut model, "4");
         let text = shown(&model);
         text.lines().find(|l| l.contains("orders-rs") && l.contains("answers")).unwrap().trim_end().to_owned()
     };
-    assert!(cell(2_699, 3).ends_with("44 h, 1 gap, lag < 1 min"), "{}", cell(2_699, 3));
-    assert!(cell(88, 3).ends_with("88 min, 1 gap"), "{}", cell(88, 3));
-    assert!(cell(88, 200).ends_with("88 min, 1 gap, lag 3 min"), "{}", cell(88, 200));
+    for (minutes, lag, gaps, expected) in [
+        (2_699, 3, 1, "44 h, 1 gap, lag < 1 min"),
+        (88, 3, 1, "88 min, 1 gap"),
+        (88, 200, 1, "88 min, 1 gap, lag 3 min"),
+        (2_699, 900, 1, "! 44 h, lag 15 min"),
+        (2_699, 7_500, 12, "! 44 h, lag 2 h 05"),
+        (6_000_000, 7_500_000, 1, "! 4166 d, lag 86 d"),
+    ] {
+        let text = cell(minutes, lag, gaps);
+        assert!(text.ends_with(&format!("  {expected}")), "{expected}\n{text}");
+    }
+}
+
+#[test]
+fn a_lag_of_less_than_a_late_slice_is_usual() {
+    let told = |slice: &str, lag: u64| {
+        let mut model = with_pitr(Look::default(), LARGE);
+        look_again(&mut model, |s| {
+            s.settings.retain(|(key, _)| key != "pitr.slice_seconds");
+            s.settings.push(("pitr.slice_seconds".into(), slice.into()));
+            s.pitr[0].lag_seconds = Some(lag);
+        });
+        words(&model)
+    };
+    for (slice, behind) in [("60", 600), ("5", 600), ("3600", 3_900), ("", 600)] {
+        let text = told(slice, behind - 1);
+        assert!(text.contains("→ now"), "{slice}: {text}");
+        let text = told(slice, behind);
+        assert!(text.contains(" ago (1 gap)"), "{slice}: {text}");
+    }
 }
 
 #[test]
