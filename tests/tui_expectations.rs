@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use mongokeep::client::DeletePlan;
-use mongokeep::domain::backup::BackupState;
+use mongokeep::domain::backup::{BackupState, BackupType};
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::action::{Action, Group};
 use mongokeep::tui::form::Item;
 use mongokeep::tui::model::{Layer, Load, Look, Model, Screen, Sort, SortKey, Tab};
-use mongokeep::tui::msg::{Effect, Msg, Problem, Reply};
+use mongokeep::tui::msg::{Effect, Msg, Problem, Reply, Snapshot};
 use mongokeep::tui::update::update;
 use mongokeep::tui::view;
 use ratatui::style::Modifier;
@@ -368,6 +368,50 @@ fn e12_what_is_lost_is_said_with_the_age_of_what_is_shown() {
     assert!(shown(&model).contains("1 of 2 services do not answer"));
     reply(&mut model, Reply::ServiceInfo { name: "orders-rs".into(), result: Ok(info()) });
     assert!(shown(&model).contains("2 services ok"));
+}
+
+#[test]
+fn e12_a_daemon_that_is_gone_is_missed_by_what_is_to_be_recorded() {
+    let mut model = with_pitr(Look::default(), SIZE);
+    let idle = |change: &dyn Fn(&mut Snapshot)| {
+        let mut snapshot = pitr_snapshot();
+        snapshot.jobs = Arc::default();
+        change(&mut snapshot);
+        Msg::Snapshot(Box::new(snapshot))
+    };
+    update(&mut model, idle(&|_| {}));
+    assert!(!model.misses_daemon() && !shown(&model).contains("no daemon"));
+    update(&mut model, Msg::Daemon(daemon(false)));
+    assert!(model.misses_daemon());
+    assert!(
+        shown(&model).contains("! no daemon runs, orders-rs is not recorded; shown: just now"),
+        "{}",
+        shown(&model)
+    );
+    update(&mut model, Msg::Snapshot(Box::new(pitr_snapshot())));
+    assert!(shown(&model).contains("! no daemon runs, 1 job waits for one, orders-rs is not recorded;"));
+    update(
+        &mut model,
+        idle(&|s| {
+            s.schedules[1].backup_type = BackupType::Pitr;
+        }),
+    );
+    assert!(shown(&model).contains("! no daemon runs, 2 services are not recorded;"), "{}", shown(&model));
+    // Nobody wants it recorded.
+    update(&mut model, idle(&|s| s.settings = vec![("backup.enabled".into(), "false".into())]));
+    assert!(!model.misses_daemon() && !shown(&model).contains("no daemon"));
+    update(
+        &mut model,
+        idle(&|s| {
+            for schedule in &mut s.schedules {
+                schedule.enabled = false;
+            }
+        }),
+    );
+    assert!(!model.misses_daemon());
+    update(&mut model, idle(&|_| {}));
+    update(&mut model, Msg::Daemon(daemon(true)));
+    assert!(!model.misses_daemon() && !shown(&model).contains("no daemon"));
 }
 
 #[test]

@@ -5,10 +5,13 @@
 
 mod tui;
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use insta::assert_snapshot;
-use mongokeep::domain::backup::BackupType;
+use mongokeep::domain::backup::{BackupState, BackupType};
 use mongokeep::domain::pitr::{PointInTime, When};
+use mongokeep::domain::retention::PlannedOplog;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::form::{Form, Item};
@@ -73,6 +76,10 @@ fn second(text: &str) -> u32 {
     text.parse::<DateTime<Utc>>().unwrap().timestamp() as u32
 }
 
+fn gone(message: &str) -> Problem {
+    Problem { kind: ErrorKind::NotFound, message: message.into(), hint: None }
+}
+
 fn look_again(model: &mut Model, change: impl Fn(&mut Snapshot)) {
     let mut snapshot = pitr_snapshot();
     change(&mut snapshot);
@@ -97,6 +104,10 @@ fn the_timeline_shows_what_there_is() {
     both("timeline_typed_outside", |m| {
         keys_counted(m, "4 r");
         type_time(m, "2026-01-01 00:00:00");
+    });
+    both("timeline_typed_too_early", |m| {
+        keys_counted(m, "4 r");
+        type_time(m, "2026-11-21 15:30:00");
     });
     both("timeline_typed_wrong", |m| {
         keys_counted(m, "4 r");
@@ -170,6 +181,90 @@ fn lists_and_pages_tell_of_it() {
 }
 
 #[test]
+fn only_a_whole_backup_is_said_to_lead_anywhere() {
+    let moment_only = "Recoverable to the moment it is consistent at";
+    let page = |name: &str, state: BackupState| {
+        let mut model = with_pitr(Look::default(), LARGE);
+        look_again(&mut model, |s| {
+            s.jobs = Arc::default();
+            let backups = Arc::make_mut(&mut s.backups);
+            backups.retain(|b| b.name == name);
+            backups[0].state = state;
+        });
+        keys(&mut model, "Enter");
+        words(&model)
+    };
+    let good = page("nightly-20261120", BackupState::Succeeded);
+    let range = "Recoverable any second from 21 Nov 2026 03:03:30 CET to 21 Nov 2026 15:02:17 CET";
+    assert!(good.contains(range), "{good}");
+    // Of a service that keeps nothing in between.
+    let alone = page("weekly-46", BackupState::Succeeded);
+    assert!(alone.contains(moment_only), "{alone}");
+    for (name, state) in [
+        ("nightly-20261121", BackupState::Running),
+        ("nightly-20261119", BackupState::Failed),
+        ("nightly-20261119", BackupState::Incomplete),
+        ("nightly-20261120", BackupState::Deleting),
+    ] {
+        let text = page(name, state);
+        assert!(text.contains(name) && !text.contains("Recoverable"), "{state:?}: {text}");
+    }
+    // A base whose moment lies in the last second that is stored, which is not complete, with an older one before it.
+    for (second_of_base, leads_on) in [(17, true), (18, false)] {
+        let mut model = with_pitr(Look::default(), LARGE);
+        look_again(&mut model, |s| {
+            let at = now() - TimeDelta::seconds(30 - second_of_base);
+            let ts = Timestamp::new(at.timestamp() as u32, 1);
+            s.jobs = Arc::default();
+            let backups = Arc::make_mut(&mut s.backups);
+            backups.retain(|b| b.name == "nightly-20261120");
+            (backups[0].consistent_at, backups[0].consistent_at_ts) = (Some(at), Some(ts));
+            s.pitr[0].bases[1].consistent_at_ts = ts;
+        });
+        keys(&mut model, "Enter");
+        let text = words(&model);
+        let one_second = "Recoverable any second from 21 Nov 2026 15:02:17 CET to 21 Nov 2026 15:02:17 CET";
+        assert_eq!((text.contains(one_second), text.contains(moment_only)), (leads_on, !leads_on), "{text}");
+    }
+}
+
+#[test]
+fn retention_says_what_goes_of_the_oplog() {
+    let said = |slices: u64, from: Option<DateTime<Utc>>, backups: usize| {
+        let mut model = with_pitr(Look::default(), LARGE);
+        keys(&mut model, "2 j j Enter");
+        let oplog = PlannedOplog {
+            slices,
+            size_bytes: slices * 1_000_000,
+            from,
+            from_ts: from.map(|at| Timestamp::new(at.timestamp() as u32, 1)),
+        };
+        let mut plan = retention_plan();
+        plan.backups.truncate(backups);
+        plan.oplog = Some(oplog);
+        reply(&mut model, Reply::RetentionPlanned { schedule: "nightly-orders".into(), result: Ok(Box::new(plan)) });
+        words(&model)
+    };
+    let begins = "what can be restored begins at 19 Nov 2026 18:03:30 CET";
+    let from = Some(ago(2_699));
+    for (slices, from, backups, expected) in [
+        (1_204, from, 3, format!("Of the recorded oplog 1,204 slices of 1.2 GB go next; {begins} then. 1 of 3 goes")),
+        (1, from, 3, format!("Of the recorded oplog 1 slice of 1.0 MB goes next; {begins} then.")),
+        (0, from, 2, format!("Of the recorded oplog nothing goes; {begins}. All 2 stay:")),
+        (0, None, 2, "Of the recorded oplog nothing goes. All 2 stay:".to_owned()),
+        (
+            7,
+            from,
+            0,
+            format!("Of the recorded oplog 7 slices of 7.0 MB go next; {begins} then. It has no backups yet."),
+        ),
+    ] {
+        let text = said(slices, from, backups);
+        assert!(text.contains(&expected), "{expected}\n{text}");
+    }
+}
+
+#[test]
 fn keys_move_the_cursor() {
     let mut model = on_timeline(Look::default(), SMALL);
     assert_eq!(at(&model), When::Latest);
@@ -228,15 +323,11 @@ fn typed_times_are_read_in_the_zone_that_is_shown() {
     for (text, expected) in [
         ("2026-11-21 14:41:07", When::Second(second(ACCIDENT))),
         ("2026-11-21T13:41:07Z", When::Second(second(ACCIDENT))),
-        ("1795200000,7", When::Latest),
         ("latest", When::Latest),
         ("2026-11-21 14:41", When::Second(second(ACCIDENT) - 7)),
     ] {
         type_time(&mut model, text);
         assert_eq!(form(&model).text("_time"), text, "what is being typed stays as it is");
-        if text.contains(',') {
-            continue;
-        }
         assert_eq!(at(&model), expected, "{text}");
     }
     let position = format!("{},4", second(ACCIDENT));
@@ -250,9 +341,56 @@ fn typed_times_are_read_in_the_zone_that_is_shown() {
     type_time(&mut model, "2026-11-21 13:00:00");
     assert_eq!(at(&model), When::Second(second("2026-11-21T13:00:00Z")));
     // The text is put right when it is left.
-    type_time(&mut model, "2027-11-21 13:00:00");
+    type_time(&mut model, "2025-11-21 13:00:00");
     keys_counted(&mut model, "Tab");
-    assert_eq!(form(&model).text("_time"), "latest");
+    assert_eq!(form(&model).text("_time"), "2026-11-19 17:03:30");
+}
+
+#[test]
+fn a_moment_that_is_not_stored_yet_is_never_passed() {
+    let mut model = on_timeline(Look::default(), SMALL);
+    let stored_until = |model: &mut Model, at: DateTime<Utc>, i: u32| {
+        look_again(model, |s| {
+            let range = s.pitr[0].ranges.last_mut().unwrap();
+            (range.to, range.to_ts) = (at - TimeDelta::seconds(1), Timestamp::new(at.timestamp() as u32, i));
+            s.pitr[0].slices += 1;
+        });
+    };
+    let asked = |model: &mut Model| {
+        let effects = press(model, "Ctrl-S");
+        let [Effect::PlanRestore(request)] = &effects[..] else { panic!("{effects:?}") };
+        let when = request.point_in_time.as_ref().unwrap().when;
+        reply(model, Reply::RestorePlanned { request: request.clone(), result: Err(gone("the slice is gone")) });
+        when
+    };
+    // Half a minute before the accident of which nobody knows yet.
+    let wanted = now() + TimeDelta::seconds(30);
+    type_time(&mut model, "2026-11-21 15:03:00");
+    let last = When::Position(Timestamp::new(second("2026-11-21T14:02:18Z"), 1));
+    assert_eq!(at(&model), last);
+    let said = "! 21 Nov 2026 15:03:00 CET is not stored yet: the cursor stands at the last change that is, and follows up to there";
+    assert!(words(&model).contains(said), "{}", shown(&model));
+    assert_eq!(asked(&mut model), last, "a position, which does not move while the plan is read");
+    // A slice that ends before it, then one that ends long after it.
+    let later = wanted - TimeDelta::seconds(5);
+    stored_until(&mut model, later, 4);
+    assert_eq!(at(&model), When::Position(Timestamp::new(later.timestamp() as u32, 4)));
+    stored_until(&mut model, wanted + TimeDelta::seconds(90), 1);
+    assert_eq!(at(&model), When::Second(wanted.timestamp() as u32));
+    assert!(!shown(&model).contains("stored yet"), "{}", shown(&model));
+    keys_counted(&mut model, "Tab");
+    assert_eq!(form(&model).text("_time"), "2026-11-21 15:03:00");
+    assert_eq!(asked(&mut model), When::Second(wanted.timestamp() as u32));
+    // Typed before anything is stored at all.
+    look_again(&mut model, |s| s.pitr[0].ranges.clear());
+    type_time(&mut model, "2026-11-21 14:41:06");
+    keys_counted(&mut model, "Tab");
+    assert_eq!(form(&model).text("_time"), "2026-11-21 14:41:06");
+    look_again(&mut model, |_| {});
+    assert_eq!(at(&model), When::Second(second(ACCIDENT) - 1));
+    // The newest change is for those who ask for it.
+    type_time(&mut model, "latest");
+    assert_eq!(asked(&mut model), When::Latest);
 }
 
 #[test]
@@ -303,14 +441,92 @@ fn a_service_is_restored_to_the_moment_of_the_cursor() {
 }
 
 #[test]
+fn nothing_of_a_plan_is_cut() {
+    use mongokeep::domain::namespace::Namespace;
+    let long = "a-name-of-a-hundred-characters-".repeat(4)[..100].to_owned();
+    let mut model = on_timeline(Look::default(), SMALL);
+    press(&mut model, "Ctrl-S");
+    let (request, result) = planned_moment();
+    let mut plan = result.unwrap();
+    let replay = plan.point_in_time.as_mut().unwrap();
+    replay.base.backup = format!("base-{long}");
+    replay.archive.storage = format!("storage-{long}");
+    plan.namespaces[0].to = Namespace::new("shop", format!("replaced-{long}"));
+    plan.namespaces[0].from = plan.namespaces[0].to.clone();
+    plan.namespaces[1].to = Namespace::new("other", format!("created-{long}"));
+    plan.dropped = vec![Namespace::new("shop", format!("dropped-{long}"))];
+    plan.untouched = vec![Namespace::new("shop", format!("kept-{long}"))];
+    plan.users_and_roles = true;
+    plan.users_of = vec![format!("users-{long}")];
+    reply(&mut model, Reply::RestorePlanned { request, result: Ok(plan) });
+    // Everything that can be reached by scrolling, without the line breaks.
+    let page = |model: &Model| -> Vec<String> {
+        let text = shown(model);
+        text.lines().skip(1).take_while(|l| !l.contains("│ ─")).map(str::to_owned).collect()
+    };
+    let mut lines = page(&model);
+    loop {
+        let before = page(&model);
+        press(&mut model, "Down");
+        let after = page(&model);
+        if after == before {
+            break;
+        }
+        lines.extend(after.last().cloned());
+        assert!(lines.len() < 100, "{lines:#?}");
+    }
+    let inside = |line: &String| line.trim_matches(['│', ' ', '─']).trim().to_owned();
+    let all: String = lines.iter().map(inside).collect::<Vec<_>>().concat();
+    for part in ["base", "storage", "replaced", "created", "dropped", "kept", "users"] {
+        assert!(all.contains(&format!("{part}-{long}")), "{part} is cut:\n{all}");
+    }
+    for part in ["1,204,311 entries", "900,012 there now", "14:41:06 CET", "about 4 min"] {
+        assert!(all.contains(part), "{part} is not in\n{all}");
+    }
+    assert!(!all.contains('…'), "{all}");
+}
+
+#[test]
 fn a_plan_that_fails_goes_back_to_the_form() {
     let mut model = on_timeline(Look::default(), SMALL);
     press(&mut model, "Ctrl-S");
     let (request, _) = planned_moment();
-    let problem = Problem { kind: ErrorKind::NotFound, message: "the slice is gone".into(), hint: None };
-    reply(&mut model, Reply::RestorePlanned { request, result: Err(problem) });
+    reply(&mut model, Reply::RestorePlanned { request, result: Err(gone("the slice is gone")) });
     assert!(shown(&model).contains("the slice is gone"));
     assert!(matches!(&press(&mut model, "Ctrl-S")[..], [Effect::PlanRestore(_)]));
+}
+
+#[test]
+fn answers_reach_a_form_that_lies_below_something() {
+    // The operations of the timeline, while the plan and then help lie above it.
+    for above in ["Ctrl-S", "F1"] {
+        let mut model = with_pitr(Look::default(), SMALL);
+        let asked = keys(&mut model, "4 r");
+        let effects = press(&mut model, above);
+        if let [Effect::PlanRestore(request)] = &effects[..] {
+            reply(&mut model, Reply::RestorePlanned { request: request.clone(), result: planned_moment().1 });
+            assert!(matches!(model.layers.last(), Some(Layer::Review(_))));
+        }
+        count_operations(&mut model, asked);
+        keys(&mut model, "Esc");
+        let pane = form(&model).moment.as_ref().unwrap();
+        assert!(pane.bars().is_some() && pane.operations(&pitr_status().ranges).is_some(), "{above}");
+        // And the next question is asked.
+        assert!(keys(&mut model, "Left").iter().any(|e| matches!(e, Effect::Operations { .. })), "{above}");
+    }
+    // The plan, while help lies above the form: it comes right above its form.
+    let mut model = on_timeline(Look::default(), SMALL);
+    let effects = keys(&mut model, "Ctrl-S F1");
+    let [Effect::PlanRestore(request)] = &effects[..] else { panic!("{effects:?}") };
+    reply(&mut model, Reply::RestorePlanned { request: request.clone(), result: planned_moment().1 });
+    assert!(matches!(&model.layers[..], [Layer::Form(form), Layer::Review(_), Layer::Help { .. }] if !form.submitting));
+    press(&mut model, "Esc");
+    assert!(shown(&model).contains("Type orders-rs to confirm"), "{}", shown(&model));
+    press(&mut model, "Esc");
+    // A form that was opened anew since did not ask for it.
+    keys_counted(&mut model, "Ctrl-S Esc r");
+    reply(&mut model, Reply::RestorePlanned { request: request.clone(), result: planned_moment().1 });
+    assert!(matches!(&model.layers[..], [Layer::Form(_)]));
 }
 
 #[test]
@@ -466,19 +682,53 @@ fn lag_and_trouble_are_words() {
 
 #[test]
 fn a_list_says_no_half_words() {
-    let cell = |minutes: i64, lag: u64| {
+    let cell = |minutes: i64, lag: u64, gaps: usize| {
         let mut model = with_pitr(Look::default(), SMALL);
         look_again(&mut model, |s| {
-            s.pitr[0].ranges[0].from = s.read_at - TimeDelta::minutes(minutes);
+            let ranges = &mut s.pitr[0].ranges;
+            ranges[0].from = s.read_at - TimeDelta::minutes(minutes);
+            for i in 1..gaps {
+                let mut other = ranges[0].clone();
+                (other.from_ts.t, other.to_ts.t) = (100 * i as u32, 100 * i as u32 + 50);
+                other.from = ranges[0].from;
+                ranges.push(other);
+            }
             s.pitr[0].lag_seconds = Some(lag);
         });
         keys(&mut model, "4");
         let text = shown(&model);
         text.lines().find(|l| l.contains("orders-rs") && l.contains("answers")).unwrap().trim_end().to_owned()
     };
-    assert!(cell(2_699, 3).ends_with("44 h, 1 gap, lag < 1 min"), "{}", cell(2_699, 3));
-    assert!(cell(88, 3).ends_with("88 min, 1 gap"), "{}", cell(88, 3));
-    assert!(cell(88, 200).ends_with("88 min, 1 gap, lag 3 min"), "{}", cell(88, 200));
+    for (minutes, lag, gaps, expected) in [
+        (2_699, 3, 1, "44 h, 1 gap, lag < 1 min"),
+        (88, 3, 1, "88 min, 1 gap"),
+        (88, 200, 1, "88 min, 1 gap, lag 3 min"),
+        (2_699, 900, 1, "! 44 h, lag 15 min"),
+        (2_699, 7_500, 12, "! 44 h, lag 2 h 05"),
+        (6_000_000, 7_500_000, 1, "! 4166 d, lag 86 d"),
+    ] {
+        let text = cell(minutes, lag, gaps);
+        assert!(text.ends_with(&format!("  {expected}")), "{expected}\n{text}");
+    }
+}
+
+#[test]
+fn a_lag_of_less_than_a_late_slice_is_usual() {
+    let told = |slice: &str, lag: u64| {
+        let mut model = with_pitr(Look::default(), LARGE);
+        look_again(&mut model, |s| {
+            s.settings.retain(|(key, _)| key != "pitr.slice_seconds");
+            s.settings.push(("pitr.slice_seconds".into(), slice.into()));
+            s.pitr[0].lag_seconds = Some(lag);
+        });
+        words(&model)
+    };
+    for (slice, behind) in [("60", 600), ("5", 600), ("3600", 3_900), ("", 600)] {
+        let text = told(slice, behind - 1);
+        assert!(text.contains("→ now"), "{slice}: {text}");
+        let text = told(slice, behind);
+        assert!(text.contains(" ago (1 gap)"), "{slice}: {text}");
+    }
 }
 
 #[test]

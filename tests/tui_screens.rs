@@ -6,7 +6,6 @@ mod tui;
 
 use insta::assert_snapshot;
 use mongokeep::client::DeletePlan;
-use mongokeep::domain::retention::{PlannedBackup, Retention, RetentionPlan};
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::model::{Look, Model};
 use mongokeep::tui::msg::{Msg, Problem, Reply};
@@ -22,28 +21,6 @@ fn both(name: &str, prepare: impl Fn(&mut Model)) {
         let mut model = full(Look::default(), size);
         prepare(&mut model);
         assert_snapshot!(format!("{name}_{suffix}"), shown(&model));
-    }
-}
-
-fn retention_plan() -> RetentionPlan {
-    let backup = |name: &str, minutes, keep, reason: &str| PlannedBackup {
-        name: name.into(),
-        service: "orders-rs".into(),
-        at: ago(minutes),
-        size_bytes: Some(505_000_000),
-        keep,
-        reasons: vec![reason.into()],
-    };
-    RetentionPlan {
-        schedule: "nightly-orders".into(),
-        retention: Retention { count: 2, ..Retention::default() },
-        at: now(),
-        backups: vec![
-            backup("nightly-orders-20261121-0200", 780, true, "newest 1 of 2"),
-            backup("nightly-orders-20261120-0200", 2_220, true, "newest 2 of 2"),
-            backup("nightly-orders-20261119-0200", 3_660, false, "older than the newest 2"),
-        ],
-        oplog: None,
     }
 }
 

@@ -22,7 +22,7 @@ struct Tty {
     child: Box<dyn Child + Send + Sync>,
     keys: Box<dyn Write + Send>,
     screen: Arc<Mutex<(vt100::Parser, Vec<u8>)>>,
-    _master: Box<dyn MasterPty + Send>,
+    master: Box<dyn MasterPty + Send>,
 }
 
 impl Tty {
@@ -70,7 +70,12 @@ impl Tty {
                 shown.1.extend_from_slice(&buffer[..n]);
             }
         });
-        Self { child, keys, screen, _master: pty.master }
+        Self { child, keys, screen, master: pty.master }
+    }
+
+    fn resize(&self, rows: u16, cols: u16) {
+        self.screen.lock().unwrap().0.screen_mut().set_size(rows, cols);
+        self.master.resize(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
     }
 
     fn text(&self) -> String {
@@ -314,6 +319,59 @@ fn e18_the_shell_gets_the_terminal_and_gives_it_back() {
 }
 
 #[test]
+fn e18_what_a_terminal_that_grew_meanwhile_has_room_for_is_read() {
+    let home = Home::ready();
+    home.good("settings set ui.timezone UTC");
+    home.good("schedule add nightly --service a --storage t --cron 30~3~*~*~*");
+    let mut tty = Tty::shell();
+    tty.wait("prompt>");
+    tty.send(&format!("{} --home '{}'\r", env!("CARGO_BIN_EXE_mongokeep"), home.path().display()));
+    tty.wait("No backup yet");
+    tty.send("2");
+    tty.wait("Schedules (1)");
+    tty.send("\u{1a}");
+    tty.wait("prompt>");
+    tty.resize(50, 160);
+    tty.send("fg\r");
+    // The pane of the coming runs, with what it asked for.
+    tty.wait("nightly: 1 run");
+    tty.send("q");
+    tty.wait("prompt>");
+    tty.send("exit\r");
+    tty.ended();
+}
+
+#[test]
+fn e12_a_daemon_that_is_killed_is_seen_by_what_it_recorded() {
+    let home = Home::ready();
+    home.good("schedule add live --service a --storage t --cron @yearly --type pitr");
+    let daemon = || home.json("daemon status")["pid"].as_i64();
+    // One that may not write starts no other.
+    let mut tty = Tty::start(home.path(), &[], &["--read-only"]);
+    tty.wait("daemon ok");
+    tty.wait("not recorded");
+    assert!(!tty.text().contains("no daemon"), "{}", tty.text());
+    let kill = |pid: i64| {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    };
+    kill(daemon().unwrap());
+    tty.wait("no daemon runs, a is not recorded");
+    tty.wait("not recorded: no daemon runs");
+    tty.send("q");
+    tty.ended();
+    // One that may, does.
+    let mut tty = Tty::start(home.path(), &[], &[]);
+    tty.wait("daemon ok");
+    kill(daemon().unwrap());
+    tty.wait("no daemon runs, a is not recorded");
+    tty.wait("daemon ok");
+    assert!(daemon().is_some());
+    tty.send("q");
+    tty.ended();
+}
+
+#[test]
 fn e14_no_color_and_a_plain_locale_are_kept_on_the_wire() {
     let home = Home::new();
     let plain = [("LC_ALL", "C"), ("NO_COLOR", "1")];
@@ -467,17 +525,14 @@ async fn an_accident_is_undone_to_the_second_before_it_by_keys_only() {
         tty.send("r");
         tty.wait("Restore orders to a point in time");
         // From the timeline to the time; the cursor goes there once that second is stored, and says so until then.
-        tty.send("\t");
+        tty.send("\t\u{15}");
+        tty.send(&typed);
+        tty.wait(&format!("Time*                 {typed}"));
         let began = Instant::now();
-        loop {
-            tty.send("\u{15}");
-            tty.send(&typed);
-            tty.wait(&format!("Time*                 {typed}"));
-            std::thread::sleep(Duration::from_millis(200));
-            if tty.text().contains(&format!("▲ {shown}")) || tty.text().contains(&format!("{shown} ▲")) {
-                break;
-            }
+        let is_there = |text: &str| text.contains(&format!("▲ {shown}")) || text.contains(&format!("{shown} ▲"));
+        while !is_there(&tty.text()) || tty.text().contains("not stored yet") {
             assert!(began.elapsed() < PATIENCE, "it is never stored:\n{}", tty.text());
+            std::thread::sleep(Duration::from_millis(15));
         }
         // A key at a time leads to the same moment.
         tty.send("\u{1b}[Z");

@@ -203,6 +203,11 @@ impl Client {
         self.queue(|| self.store.retry_job(id))
     }
 
+    /// Whether a daemon holds the lock of this home. Costs no look at the store.
+    pub fn daemon_runs(&self) -> Result<bool> {
+        Ok(lock::holder(&self.home)?.is_some())
+    }
+
     pub fn daemon_status(&self) -> Result<DaemonStatus> {
         let Some(holder) = lock::holder(&self.home)? else { return Ok(DaemonStatus::default()) };
         self.status_of(&holder)

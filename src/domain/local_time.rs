@@ -25,8 +25,11 @@ pub fn when(zone: Tz, local: NaiveDateTime) -> Wall {
         LocalResult::Single(at) => Wall::Once(at.to_utc()),
         LocalResult::Ambiguous(a, b) => Wall::Twice(a.min(b).to_utc(), a.max(b).to_utc()),
         LocalResult::None => {
+            // At the ends of the calendar there is no room on both sides, and what has no instant counts as left out.
             let middle = local.and_utc();
-            Wall::Never(first_where(middle - WIDEST, middle + WIDEST, |at| shown(zone, at) >= local))
+            let low = middle.checked_sub_signed(WIDEST).unwrap_or(DateTime::<Utc>::MIN_UTC);
+            let high = middle.checked_add_signed(WIDEST).unwrap_or(DateTime::<Utc>::MAX_UTC);
+            Wall::Never(first_where(low, high, |at| shown(zone, at) >= local))
         }
     }
 }
@@ -38,9 +41,11 @@ pub fn first(zone: Tz, local: NaiveDateTime) -> DateTime<Utc> {
     }
 }
 
-/// What the clocks of `zone` show at `at`.
+/// What the clocks of `zone` show at `at`; at the ends of the calendar, its first or last moment.
 pub fn shown(zone: Tz, at: DateTime<Utc>) -> NaiveDateTime {
-    at.with_timezone(&zone).naive_local()
+    let offset = zone.offset_from_utc_datetime(&at.naive_utc()).fix();
+    let end = if offset.local_minus_utc() < 0 { NaiveDateTime::MIN } else { NaiveDateTime::MAX };
+    at.naive_utc().checked_add_offset(offset).unwrap_or(end)
 }
 
 /// A stretch of local time that comes twice.
@@ -59,7 +64,7 @@ pub fn overlap(zone: Tz, at: DateTime<Utc>) -> Option<Overlap> {
     let offset = |at: DateTime<Utc>| zone.offset_from_utc_datetime(&at.naive_utc()).fix().local_minus_utc();
     let before = offset(first);
     let set_back_at = first_where(first, second, |at| offset(at) != before);
-    let until = set_back_at.naive_utc() + TimeDelta::seconds(i64::from(before));
+    let until = set_back_at.naive_utc().checked_add_signed(TimeDelta::seconds(i64::from(before)))?;
     Some(Overlap { from: shown(zone, set_back_at), until, set_back_at })
 }
 
@@ -103,6 +108,23 @@ mod tests {
             ("Pacific/Apia", "2011-12-30T12:00:00", "2011-12-30T10:00:00Z"),
         ] {
             assert_eq!(when(zone.parse().unwrap(), local(gone)), Wall::Never(utc(end)), "{zone}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_calendar_are_times_like_others() {
+        let day = TimeDelta::days(1);
+        for zone in ["UTC", "Europe/Paris", "America/New_York", "Pacific/Apia", "Asia/Kathmandu"] {
+            let zone: Tz = zone.parse().unwrap();
+            for local in [NaiveDateTime::MIN, NaiveDateTime::MAX, NaiveDateTime::MIN + day, NaiveDateTime::MAX - day] {
+                let at = first(zone, local);
+                assert!((at.naive_utc() - local).abs() <= WIDEST, "{zone} {local} {at}");
+                assert!((shown(zone, at) - local).abs() <= WIDEST);
+                assert_eq!(overlap(zone, at), None);
+            }
+            for at in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
+                assert!((shown(zone, at) - at.naive_utc()).abs() <= WIDEST);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! The store is read by one task that polls a number which changes with the data: often while jobs run, seldom
 //! otherwise. Nothing is sent to the terminal while nothing changes.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
@@ -18,7 +19,7 @@ use super::msg::{Effect, Msg, Snapshot};
 use super::performing::{self, blocking};
 use super::terminal::{self, Screen};
 use super::{Options, view};
-use crate::client::{Client, DaemonStatus};
+use crate::client::Client;
 use crate::error::{Result, io as io_error};
 
 /// How often the store is looked at while jobs run, and while none does.
@@ -94,13 +95,15 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
             let Some(msg) = msg else { break };
             todo.extend(super::update::update(&mut model, msg));
         }
-        for effect in todo {
+        // What follows from an effect of the terminal itself is done as well.
+        let mut todo = VecDeque::from(todo);
+        while let Some(effect) = todo.pop_front() {
             match effect {
                 Effect::Quit => model.quitting = true,
                 Effect::Suspend => {
                     screen.suspend()?;
                     let size = screen.terminal.size().map_err(|e| io_error("the size of the terminal", e))?;
-                    super::update::update(&mut model, Msg::Resize(size.width, size.height));
+                    todo.extend(super::update::update(&mut model, Msg::Resize(size.width, size.height)));
                 }
                 Effect::Redraw => {
                     screen.redraw()?;
@@ -109,7 +112,7 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
                 Effect::Copy(text) => {
                     let result = screen.copy(&text);
                     let reply = super::msg::Reply::Copied { text, result };
-                    super::update::update(&mut model, Msg::Reply(Box::new(reply)));
+                    todo.extend(super::update::update(&mut model, Msg::Reply(Box::new(reply))));
                 }
                 effect => performing::start(client.clone(), effect, messages.clone()),
             }
@@ -130,7 +133,7 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
             performing::start(client.clone(), Effect::Warnings, messages.clone());
         }
         // At the start, and again whenever it is missed.
-        if !model.look.read_only && (!tried_daemon || missed(&model)) && try_daemon <= Instant::now() {
+        if !model.look.read_only && (!tried_daemon || model.misses_daemon()) && try_daemon <= Instant::now() {
             tried_daemon = true;
             try_daemon = Instant::now() + RESTART;
             performing::start(client.clone(), Effect::EnsureDaemon, messages.clone());
@@ -150,12 +153,6 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
         println!("{what} on in the background; mongokeep job list shows them");
     }
     Ok(())
-}
-
-/// Work waits, and nobody does it.
-fn missed(model: &Model) -> bool {
-    let runs = model.daemon.as_ref().is_some_and(|d| d.running);
-    !runs && (model.daemon_problem.is_some() || model.unfinished().next().is_some())
 }
 
 fn draw(screen: &mut Screen, model: &mut Model) -> Result<()> {
@@ -219,7 +216,7 @@ fn next_wake(model: &Model) -> Duration {
     let now = Utc::now();
     let minute = 60_000 - now.timestamp_millis().rem_euclid(60_000);
     let second = if model.counts_down() { 1_000 - now.timestamp_millis().rem_euclid(1_000) } else { i64::MAX };
-    let retry = if missed(model) { RESTART.as_millis() as i64 } else { i64::MAX };
+    let retry = if model.misses_daemon() { RESTART.as_millis() as i64 } else { i64::MAX };
     let toast = model.toasts().map(|t| t.at + TimeDelta::seconds(TOAST_SECONDS)).min();
     let toast = toast.map_or(i64::MAX, |at: DateTime<Utc>| (at - now).num_milliseconds().max(0));
     Duration::from_millis(minute.min(second).min(toast).min(retry).clamp(1, 60_000) as u64 + 5)
@@ -253,7 +250,8 @@ async fn at_hand(events: &mut EventStream) -> Option<Option<std::io::Result<Even
     .await
 }
 
-/// Reads the store whenever its number changes, and the log that is shown.
+/// Reads the store whenever its number changes, and the log that is shown. What records the oplog is the daemon, and one
+/// that is killed writes nothing: whether it runs counts as well.
 async fn read_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: watch::Receiver<Wanted>) {
     let mut version = None;
     let mut log_of: Option<(i64, i64)> = None;
@@ -263,7 +261,7 @@ async fn read_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: wat
         let seen = version;
         let looked = Instant::now();
         let result = blocking(move || {
-            let now = (of.data_version()?, settings_stamp(&of));
+            let now = (of.data_version()?, settings_stamp(&of), of.daemon_runs().ok());
             if seen == Some(now) {
                 return Ok(None);
             }
@@ -334,26 +332,17 @@ fn settings_stamp(client: &Client) -> Option<(SystemTime, u64)> {
     Some((facts.modified().ok()?, facts.len()))
 }
 
-/// Tells the screen when the daemon comes or goes.
+/// Tells the screen how the daemon is, also when that is what this task said before: the screen may have been told
+/// otherwise since, by the one that started it.
 async fn watch_daemon(client: Client, messages: mpsc::Sender<Msg>) {
-    let mut last: Option<DaemonStatus> = None;
     loop {
         let of = client.clone();
-        match blocking(move || of.daemon_status()).await {
-            Ok(status) => {
-                if last.as_ref() != Some(&status) {
-                    last = Some(status.clone());
-                    if messages.send(Msg::Daemon(status)).await.is_err() {
-                        return;
-                    }
-                }
-            }
-            Err(problem) => {
-                last = None;
-                if messages.send(Msg::DaemonLost(problem)).await.is_err() {
-                    return;
-                }
-            }
+        let msg = match blocking(move || of.daemon_status()).await {
+            Ok(status) => Msg::Daemon(status),
+            Err(problem) => Msg::DaemonLost(problem),
+        };
+        if messages.send(msg).await.is_err() {
+            return;
         }
         tokio::time::sleep(DAEMON).await;
     }

@@ -12,6 +12,7 @@ pub mod forms;
 pub mod keymap;
 pub mod layer;
 pub mod list;
+mod missed;
 pub mod model;
 pub mod moment;
 pub mod msg;

@@ -14,7 +14,7 @@ use mongokeep::domain::job::{Job, JobKind, JobState, LogLevel, LogLine, Progress
 use mongokeep::domain::pitr::{
     Archive, Base, Mark, MarkKind, PlannedReplay, PointInTime, RecoverableRange, ShownGap, Status, When,
 };
-use mongokeep::domain::retention::Retention;
+use mongokeep::domain::retention::{PlannedBackup, Retention, RetentionPlan};
 use mongokeep::domain::retry::{RetryMode, RetryPolicy};
 use mongokeep::domain::schedule::{LastRun, Schedule};
 use mongokeep::domain::service::{CheckItem, CheckReport, CheckState, EngineKind, ServiceInfo};
@@ -543,6 +543,29 @@ pub fn frame(model: &Model) -> Terminal<TestBackend> {
     let mut terminal = Terminal::new(TestBackend::new(model.size.0, model.size.1)).unwrap();
     terminal.draw(|f| view::draw(f, model)).unwrap();
     terminal
+}
+
+/// What retention makes of three backups of `nightly-orders`.
+pub fn retention_plan() -> RetentionPlan {
+    let backup = |name: &str, minutes, keep, reason: &str| PlannedBackup {
+        name: name.into(),
+        service: "orders-rs".into(),
+        at: ago(minutes),
+        size_bytes: Some(505_000_000),
+        keep,
+        reasons: vec![reason.into()],
+    };
+    RetentionPlan {
+        schedule: "nightly-orders".into(),
+        retention: Retention { count: 2, ..Retention::default() },
+        at: now(),
+        backups: vec![
+            backup("nightly-orders-20261121-0200", 780, true, "newest 1 of 2"),
+            backup("nightly-orders-20261120-0200", 2_220, true, "newest 2 of 2"),
+            backup("nightly-orders-20261119-0200", 3_660, false, "older than the newest 2"),
+        ],
+        oplog: None,
+    }
 }
 
 pub type Planned = (

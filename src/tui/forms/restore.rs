@@ -108,8 +108,9 @@ pub(super) fn changed(model: &Model, form: &mut Form, key: &str) {
             let text = form.text(TIME).to_owned();
             let Some(pane) = &mut form.moment else { return };
             let zone = pane.zone(model.zone, model.local_zone);
-            if let (Ok((at, odd)), Some(status)) = (moment::parse(&text, zone), model.pitr(&pane.service)) {
-                pane.go_near(at, odd, &status.ranges);
+            if let Ok((at, odd)) = moment::parse(&text, zone) {
+                let status = model.pitr(&pane.service);
+                pane.go_near(at, odd, status.map_or(&[][..], |s| &s.ranges));
             }
         }
         WHAT => write_time(model, form),

@@ -49,7 +49,10 @@ impl<K: Copy + PartialEq, V> Asked<K, V> {
 pub struct MomentPane {
     /// The service whose past it is.
     pub service: String,
+    /// Where the cursor stands.
     pub at: When,
+    /// Where it was sent: kept while nothing of it is stored, since more may be stored by and by.
+    wanted: When,
     pub note: Option<Note>,
     /// What is odd about the time that was typed.
     pub odd: Option<Odd>,
@@ -69,6 +72,7 @@ impl MomentPane {
         Self {
             service: service.to_owned(),
             at: When::Latest,
+            wanted: When::Latest,
             note: None,
             odd: None,
             other_zone: false,
@@ -92,7 +96,7 @@ impl MomentPane {
     /// Takes in what can be restored by now and how much room there is, and asks for what is missing.
     pub fn settle(&mut self, status: Option<&Status>, columns: u32) -> Vec<Effect> {
         let Some((status, (first, last))) = status.and_then(|s| Some((s, ends(&s.ranges)?))) else { return Vec::new() };
-        if let Some((at, note)) = walk::clamp(&status.ranges, self.at)
+        if let Some((at, note)) = walk::clamp(&status.ranges, self.wanted)
             && at != self.at
         {
             (self.at, self.note) = (at, note);
@@ -151,9 +155,8 @@ impl MomentPane {
             Action::OldestMoment => return self.go(walk::oldest(ranges)),
             Action::NewestMoment => return self.go(ends(ranges).map(|_| When::Latest)),
             Action::LandmarkBack | Action::LandmarkOn => {
-                (self.at, self.note) = jump::landmark(status, self.at, action == Action::LandmarkOn);
-                (self.moved, self.odd) = (true, None);
-                return;
+                let (to, note) = jump::landmark(status, self.at, action == Action::LandmarkOn);
+                return self.stand(to, note);
             }
             Action::Peak => return self.go_before_peak(status),
             Action::ZoomIn => return self.zoom(true, ranges),
@@ -164,21 +167,33 @@ impl MomentPane {
             }
             _ => return,
         };
-        (self.at, self.note) = walk::step(ranges, self.at, by);
-        (self.moved, self.odd) = (true, None);
+        let (to, note) = walk::step(ranges, self.at, by);
+        self.stand(to, note);
     }
 
     /// Goes to what was typed, or as near as possible.
     pub fn go_near(&mut self, wanted: When, odd: Option<Odd>, ranges: &[RecoverableRange]) {
-        if let Some((at, note)) = walk::clamp(ranges, wanted) {
-            (self.at, self.note, self.odd, self.moved) = (at, note, odd, true);
-        }
+        // Where nothing is stored it stands nowhere, and must not stand for the newest change once something is.
+        let (at, note) = walk::clamp(ranges, wanted).unwrap_or((wanted, None));
+        self.stand(at, note);
+        (self.wanted, self.odd) = (wanted, odd);
+    }
+
+    /// What was asked for and is not stored yet; until it is, the cursor stands at the last position that is.
+    pub fn awaited(&self) -> Option<When> {
+        (self.note == Some(Note::Newest) && self.at != self.wanted).then_some(self.wanted)
     }
 
     fn go(&mut self, to: Option<When>) {
         if let Some(to) = to {
-            (self.at, self.note, self.odd, self.moved) = (to, None, None, true);
+            self.stand(to, None);
         }
+    }
+
+    /// A person has moved the cursor here; what was wanted before is not meant any more.
+    fn stand(&mut self, at: When, note: Option<Note>) {
+        (self.at, self.wanted, self.note) = (at, at, note);
+        (self.moved, self.odd) = (true, None);
     }
 
     /// Goes to the last second before the highest peak that is drawn; from there, looks nearer.
@@ -193,7 +208,7 @@ impl MomentPane {
             if at == self.at {
                 self.zoom(true, &status.ranges);
             }
-            (self.at, self.note, self.odd, self.moved) = (at, note, None, true);
+            self.stand(at, note);
         }
     }
 
@@ -271,7 +286,43 @@ mod tests {
         pane.act(Action::ZoomOut, &less);
         let at = Timestamp::new(1, 1);
         pane.go_near(When::Position(at), None, &less.ranges);
-        assert_eq!(pane.at, When::Second(9_500));
+        assert_eq!(pane.at, When::Position(at));
+        // It comes back: so does the cursor, to what was asked for and not to the newest change.
+        pane.go_near(When::Second(2_000), None, &less.ranges);
+        pane.settle(Some(&status(1)), 40);
+        assert_eq!((pane.at, pane.note), (When::Second(2_000), None));
+    }
+
+    #[test]
+    fn what_is_not_stored_yet_is_waited_for_and_never_passed() {
+        let stored_to = |t, i| {
+            let mut status = status(1);
+            status.ranges[1] = walk::tests::range((9_500, 1), (t, i));
+            status
+        };
+        let last = |t, i| When::Position(Timestamp::new(t, i));
+        for wanted in [When::Second(20_100), last(20_100, 7)] {
+            let mut pane = MomentPane::new("s");
+            pane.go_near(wanted, None, &status(1).ranges);
+            for (t, i) in [(20_000, 1), (20_060, 9), (20_100, 5)] {
+                pane.settle(Some(&stored_to(t, i)), 40);
+                assert_eq!((pane.at, pane.note), (last(t, i), Some(Note::Newest)));
+                assert_eq!(pane.awaited(), Some(wanted));
+            }
+            for t in [20_101, 20_160, 30_000] {
+                pane.settle(Some(&stored_to(t, 1)), 40);
+                assert_eq!((pane.at, pane.note, pane.awaited()), (wanted, None, None));
+            }
+        }
+        // A key is a new wish; the newest change is followed by those only who asked for it.
+        let mut pane = MomentPane::new("s");
+        pane.go_near(When::Second(20_100), None, &status(1).ranges);
+        pane.act(Action::SecondBack, &status(1));
+        pane.settle(Some(&stored_to(30_000, 1)), 40);
+        assert_eq!((pane.at, pane.awaited()), (When::Second(19_999), None));
+        pane.act(Action::NewestMoment, &status(1));
+        pane.settle(Some(&stored_to(40_000, 1)), 40);
+        assert_eq!((pane.at, pane.awaited()), (When::Latest, None));
     }
 
     #[test]

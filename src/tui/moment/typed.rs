@@ -1,6 +1,6 @@
 //! A moment as text: typed in the zone of the screen or with one of its own, and written so that it reads the same.
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
 use chrono_tz::Tz;
 
 use super::walk::position;
@@ -20,16 +20,22 @@ pub enum Odd {
 
 const FORMS: [&str; 4] = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M"];
 
+/// The years that 32 bits of seconds since 1970 reach into.
+const YEARS: std::ops::RangeInclusive<i32> = 1970..=2106;
+
 /// Reads `2026-11-21 14:02:03` in `zone`, the same with an offset or `Z`, an oplog position `T,I`, or `latest`.
 pub fn parse(text: &str, zone: Tz) -> Result<(When, Option<Odd>), String> {
     let text = text.trim();
     if let Some(local) = FORMS.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok()) {
+        let outside = || format!("{} is outside the times that an oplog can have", escape(text));
+        if !YEARS.contains(&local.year()) {
+            return Err(outside());
+        }
         let (at, odd) = match when(zone, local) {
             Wall::Once(at) => (at, None),
             Wall::Twice(first, _) => (first, Some(Odd::Twice)),
             Wall::Never(next) => (next, Some(Odd::Never)),
         };
-        let outside = || format!("{} is outside the times that an oplog can have", escape(text));
         return Ok((When::Second(u32::try_from(at.timestamp()).map_err(|_| outside())?), odd));
     }
     // A space in place of the T, as people write it.
@@ -107,11 +113,29 @@ mod tests {
         }
         assert!(check("2026-11-21T14:02:03.5Z").unwrap_err().contains("seconds"));
         assert!(check("17,x").unwrap_err().contains("number"));
-        assert!(check("1969-12-31 23:59:59").unwrap_err().contains("outside"));
+        for text in ["1969-12-31 23:59:59", "2106-02-07 07:28:16", "2107-01-01 00:00", "9999-12-31 23:59:59"] {
+            assert!(check(text).unwrap_err().contains("outside"), "{text}");
+        }
+        // As far as the calendar of chrono goes, and one year further.
+        for year in ["+262142", "+262143", "-262143", "-262144", "+99999", "-0001", "0000"] {
+            for rest in ["-12-31 23:59:59", "-01-01T00:00"] {
+                for zone in [Tz::UTC, PARIS, Tz::America__New_York, Tz::Pacific__Apia] {
+                    assert!(parse(&format!("{year}{rest}"), zone).is_err(), "{year}{rest} in {zone}");
+                }
+            }
+        }
+        assert_eq!(parse("2106-02-07 06:28:15", Tz::UTC).unwrap().0, When::Second(u32::MAX));
         assert!(!check("\u{1b}[2J").unwrap_err().contains('\u{1b}'));
     }
 
     proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in r"[+-]?[0-9]{1,6}-[0-9]{1,2}-[0-9]{1,2}[ T][0-9:]{1,8}") {
+            for zone in [Tz::UTC, PARIS, Tz::Asia__Kathmandu] {
+                let _ = parse(&text, zone);
+            }
+        }
+
         #[test]
         fn what_is_written_reads_the_same(
             t in 1_000_000_000u32..2_100_000_000,

@@ -73,6 +73,9 @@ pub fn holds(ranges: &[RecoverableRange], at: When) -> bool {
 }
 
 /// The nearest moment to `wanted` that can be restored; `None` when there is none at all.
+///
+/// What is not stored yet becomes the last position that is, never the newest change: that moves on, and would lead
+/// past what was wanted.
 pub fn clamp(ranges: &[RecoverableRange], wanted: When) -> Option<(When, Option<Note>)> {
     let (first, last) = ends(ranges)?;
     if holds(ranges, wanted) {
@@ -83,7 +86,7 @@ pub fn clamp(ranges: &[RecoverableRange], wanted: When) -> Option<(When, Option<
         return Some((When::Second(first.from_ts.t), Some(Note::Oldest)));
     }
     if t > seconds(last).1 {
-        return Some((When::Latest, Some(Note::Newest)));
+        return Some((When::Position(last.to_ts), Some(Note::Newest)));
     }
     let (before, after) = around(ranges, t)?;
     // At equal distance the earlier one: what was lost later is still there.
@@ -235,8 +238,11 @@ pub(super) mod tests {
         assert_eq!(to(When::Position(Timestamp::new(20, 3))), (When::Position(Timestamp::new(20, 3)), None));
         assert_eq!(to(When::Second(23)).0, When::Second(19));
         assert_eq!(to(When::Second(27)).0, When::Second(30));
-        assert_eq!(to(When::Second(40)), (When::Latest, Some(Note::Newest)));
-        assert_eq!(to(When::Second(u32::MAX)), (When::Latest, Some(Note::Newest)));
+        let last = (When::Position(Timestamp::new(40, 1)), Some(Note::Newest));
+        assert_eq!(to(When::Second(40)), last);
+        assert_eq!(to(When::Position(Timestamp::new(40, 2))), last);
+        assert_eq!(to(When::Second(u32::MAX)), last);
+        assert_eq!(to(When::Latest), (When::Latest, None));
         assert_eq!(clamp(&[], When::Latest), None);
     }
 
@@ -264,6 +270,7 @@ pub(super) mod tests {
             };
             prop_assert!(holds(&ranges, at));
             prop_assert_eq!(note.is_some(), at != wanted);
+            prop_assert_eq!(at == When::Latest, wanted == When::Latest);
             for by in steps {
                 let (to, _) = step(&ranges, at, by);
                 prop_assert!(holds(&ranges, to), "{at} {by} -> {to}");

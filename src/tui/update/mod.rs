@@ -224,10 +224,16 @@ fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
     effects
 }
 
-/// The form on top, when it is for `purpose`.
-fn top_form(model: &mut Model, is: impl Fn(&Purpose) -> bool) -> Option<&mut super::form::Form> {
-    match model.layers.last_mut() {
-        Some(Layer::Form(form)) if is(&form.purpose) => Some(form),
+/// Where the topmost form for a purpose lies: pages and boxes may have been opened above it since it asked.
+fn form_at(model: &Model, is: impl Fn(&Purpose) -> bool) -> Option<usize> {
+    model.layers.iter().rposition(|l| matches!(l, Layer::Form(form) if is(&form.purpose)))
+}
+
+/// The topmost form for a purpose, wherever it lies.
+fn form_for(model: &mut Model, is: impl Fn(&Purpose) -> bool) -> Option<&mut super::form::Form> {
+    let at = form_at(model, is)?;
+    match model.layers.get_mut(at) {
+        Some(Layer::Form(form)) => Some(form),
         _ => None,
     }
 }

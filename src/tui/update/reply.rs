@@ -1,9 +1,9 @@
 //! What the answers to effects change.
 
-use super::{asked, schedules, top_form};
+use super::{asked, form_at, form_for, schedules};
 use crate::client::DeletePlan;
 use crate::domain::text::{bytes, escape};
-use crate::tui::form::{Form, Purpose};
+use crate::tui::form::Purpose;
 use crate::tui::model::{Button, Confirm, Layer, Level, Load, Model, Review, Then};
 use crate::tui::msg::{Effect, Problem, Reply};
 use crate::tui::{forms, view};
@@ -80,7 +80,7 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
             }
         }
         Reply::NameSuggested { service, result: Ok(name) } => {
-            if let Some(form) = top_form(model, |p| *p == Purpose::Create)
+            if let Some(form) = form_for(model, |p| *p == Purpose::Create)
                 && form.text("service") == service
                 && form.text(forms::WHEN) == forms::ON_DEMAND
                 && let Some(row) = form.row_mut("name").filter(|r| !r.touched)
@@ -104,25 +104,30 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
         Reply::RestorePlanned { request, result } => {
             let is = |p: &Purpose| forms::answers(p, &request);
             match result {
-                // The form stays below the plan, so that Esc goes back to it with everything in it.
                 Ok(plan) => {
-                    let Some(form) = top_form(model, is) else { return Vec::new() };
-                    form.submitting = false;
-                    let request = *request;
-                    model.layers.push(Layer::Review(Box::new(Review {
-                        request,
+                    // A form that was closed and opened again has not asked for this plan.
+                    let Some(at) = form_at(model, is) else { return Vec::new() };
+                    let Some(Layer::Form(form)) = model.layers.get_mut(at) else { return Vec::new() };
+                    if !std::mem::take(&mut form.submitting) {
+                        return Vec::new();
+                    }
+                    let review = Review {
+                        request: *request,
                         plan: *plan,
                         typed: Default::default(),
                         scroll: 0,
                         submitting: false,
                         error: None,
-                    })));
+                    };
+                    // The form stays below the plan, so that Esc goes back to it with everything in it; help that was
+                    // asked for meanwhile stays above.
+                    model.layers.insert(at + 1, Layer::Review(Box::new(review)));
                 }
                 Err(problem) => fail_form(model, is, "the restore was not planned", problem),
             }
         }
         Reply::Operations { service, from, to, buckets, result } => {
-            let form = top_form(model, |p| matches!(p, Purpose::Restore(_)));
+            let form = form_for(model, |p| matches!(p, Purpose::Restore(_)));
             if let Some(pane) = form.and_then(|f| f.moment.as_mut()).filter(|p| p.service == service) {
                 pane.counted(from, to, buckets, result);
             }
@@ -170,7 +175,7 @@ pub(super) fn loaded<T>(result: Result<T, Problem>) -> Load<T> {
 
 /// Closes the topmost form for a purpose, wherever it lies: boxes may have been opened above it since.
 pub(super) fn close_form(model: &mut Model, is: impl Fn(&Purpose) -> bool) -> Option<Purpose> {
-    let at = model.layers.iter().rposition(|l| matches!(l, Layer::Form(f) if is(&f.purpose)))?;
+    let at = form_at(model, is)?;
     match model.layers.remove(at) {
         Layer::Form(form) => Some(form.purpose),
         _ => None,
@@ -178,11 +183,7 @@ pub(super) fn close_form(model: &mut Model, is: impl Fn(&Purpose) -> bool) -> Op
 }
 
 pub(super) fn fail_form(model: &mut Model, is: impl Fn(&Purpose) -> bool, what: &str, problem: Problem) {
-    let form: Option<&mut Box<Form>> = model.layers.iter_mut().rev().find_map(|layer| match layer {
-        Layer::Form(form) if is(&form.purpose) => Some(form),
-        _ => None,
-    });
-    match form {
+    match form_for(model, is) {
         Some(form) => form.fail(problem.clone()),
         // The form was closed meanwhile; the failure must not go with it.
         None => return model.tell_problem(what, &problem),
@@ -192,11 +193,15 @@ pub(super) fn fail_form(model: &mut Model, is: impl Fn(&Purpose) -> bool, what: 
     model.messages.push_back(crate::tui::model::Message { at, level: Level::Error, text, hint: problem.hint });
 }
 
-/// What was added from within a form is picked there.
+/// What was added from within a form is picked there, also when help was opened above it since.
 fn pick_in_form(model: &mut Model, key: &'static str, name: &str) -> Vec<Effect> {
     let mut layers = std::mem::take(&mut model.layers);
     let mut effects = Vec::new();
-    if let Some(Layer::Form(form)) = layers.last_mut() {
+    let form = layers.iter_mut().rev().find_map(|layer| match layer {
+        Layer::Form(form) => Some(form),
+        _ => None,
+    });
+    if let Some(form) = form {
         forms::refresh_choices(model, form);
         if let Some(row) = form.row_mut(key) {
             row.set(name);

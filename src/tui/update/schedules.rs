@@ -1,8 +1,8 @@
 //! What the keys of schedules do, and what the answers about schedules change.
 
 use super::act::{ask, push_form};
+use super::form_for;
 use super::reply::{close_form, fail_form, loaded};
-use super::top_form;
 use crate::domain::backup::BackupType;
 use crate::domain::schedule::Schedule;
 use crate::domain::text::escape;
@@ -134,7 +134,7 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
         }
         // An answer that is older than what is typed by now is of no use.
         Reply::Previewed { values, result, free } => {
-            if let Some(preview) = top_form(model, is_schedule_form).and_then(|form| form.preview.as_mut()) {
+            if let Some(preview) = form_for(model, is_schedule_form).and_then(|form| form.preview.as_mut()) {
                 preview.answered(&values, loaded(result.map(|timeline| *timeline)), free);
             }
         }

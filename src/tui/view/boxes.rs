@@ -127,15 +127,18 @@ fn documents(plan: &RestorePlan, ns: &PlannedNamespace) -> String {
 fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let mut lines = Vec::new();
+    // Nothing of it may be cut: it is what a person agrees to.
     let mut fact = |label: &str, value: String| {
-        let value = fit(&value, width.saturating_sub(14));
-        lines.push(Line::from(vec![Span::styled(format!("{label:<14}"), theme.dim), Span::raw(value)]));
+        for (i, part) in wrap(&value, width.saturating_sub(14)).into_iter().enumerate() {
+            let label = if i == 0 { label } else { "" };
+            lines.push(Line::from(vec![Span::styled(format!("{label:<14}"), theme.dim), Span::raw(part)]));
+        }
     };
     if let Some(replay) = &plan.point_in_time {
         let at = super::text::when_exactly(model, replay.until_at);
         fact("As of", format!("{at}, {}", position(replay.until)));
         let base = super::text::when_exactly(model, replay.base.consistent_at_ts.to_datetime());
-        fact("Base", format!("{} of {base}", fit(&escape(&replay.base.backup), 40)));
+        fact("Base", format!("{} of {base}", escape(&replay.base.backup)));
         let bytes = bytes(replay.bytes);
         let slices = format!("{} slice{}", count(replay.slices), super::chrome::plural(replay.slices as usize));
         let place = escape(&replay.archive.storage);
@@ -151,7 +154,7 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
     let target = format!("{}, MongoDB {}", escape(&plan.to_service), escape(&plan.target_version));
     fact("Into", format!("{target}, FCV {}", escape(&plan.target_fcv)));
     if let Some(first) = &plan.safety_backup {
-        fact("Backed up first", format!("as {} in {}", escape(&first.name), escape(&first.storage)));
+        fact("Safety backup", format!("first, as {} in {}", escape(&first.name), escape(&first.storage)));
     }
     let replaced = plan.namespaces.iter().filter(|n| n.action == PlannedAction::Replace).count();
     let created = plan.namespaces.len() - replaced;
@@ -164,7 +167,7 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
     lines.push(Line::raw(""));
     for ns in &plan.namespaces {
         let (word, style) = match ns.action {
-            PlannedAction::Create => ("+ create ", theme.ok),
+            PlannedAction::Create => ("+ create", theme.ok),
             PlannedAction::Replace => ("! replace", theme.warn),
         };
         let name = if ns.from == ns.to {
@@ -179,20 +182,11 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
                 format!("{}{there}", documents(plan, ns))
             }
         };
-        let room = width.saturating_sub(11 + what.width() + 1);
-        let name = fit(&name, room);
-        let pad = " ".repeat(room.saturating_sub(name.width()));
-        lines.push(Line::from(vec![
-            Span::styled(format!("{word}  "), style),
-            Span::raw(format!("{name}{pad} ")),
-            Span::styled(what, theme.dim),
-        ]));
+        lines.extend(named(Span::styled(word, style), &Span::raw(name), Span::styled(what, theme.dim), width));
     }
     for ns in &plan.dropped {
-        lines.push(Line::from(vec![
-            Span::styled("✗ drop     ", theme.error),
-            Span::raw(fit(&escape(&ns.to_string()), width.saturating_sub(11))),
-        ]));
+        let name = Span::raw(escape(&ns.to_string()));
+        lines.extend(named(Span::styled("✗ drop", theme.error), &name, Span::default(), width));
     }
     if plan.users_and_roles {
         let of = if plan.users_of.is_empty() {
@@ -200,21 +194,42 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
         } else {
             format!("of {}", escape(&plan.users_of.join(", ")))
         };
-        lines.push(Line::from(vec![
-            Span::styled("! replace  ", theme.warn),
-            Span::raw(fit(&format!("users and roles {of}"), width.saturating_sub(11))),
-        ]));
+        let name = Span::raw(format!("users and roles {of}"));
+        lines.extend(named(Span::styled("! replace", theme.warn), &name, Span::default(), width));
     }
     for ns in &plan.untouched {
-        lines.push(Line::from(vec![
-            Span::styled("  keep     ", theme.dim),
-            Span::styled(fit(&escape(&ns.to_string()), width.saturating_sub(11)), theme.dim),
-        ]));
+        let name = Span::styled(escape(&ns.to_string()), theme.dim);
+        lines.extend(named(Span::styled("  keep", theme.dim), &name, Span::default(), width));
     }
     for left in &plan.left_out {
         for part in wrap(&format!("- left out {}: {}", escape(&left.what), escape(&left.why)), width) {
             lines.push(Line::styled(part, theme.warn));
         }
+    }
+    lines
+}
+
+/// What becomes of something, its name, and at the end of the line what is known of it. A name that is too long for one
+/// line goes on below itself.
+fn named(word: Span<'static>, name: &Span<'_>, what: Span<'static>, width: usize) -> Vec<Line<'static>> {
+    const INDENT: usize = 11;
+    let room = width.saturating_sub(INDENT);
+    let mut parts = wrap(&name.content, room);
+    let last = parts.last().map_or(0, |part| part.width());
+    if what.width() > 0 && last + 1 + what.width() > room {
+        parts.push(String::new());
+    }
+    let pad = room.saturating_sub(parts.last().map_or(0, |part| part.width()) + what.width());
+    let pad_word = " ".repeat(INDENT.saturating_sub(word.width()));
+    let mut lines: Vec<Line> = parts
+        .into_iter()
+        .map(|part| Line::from(vec![Span::raw(" ".repeat(INDENT)), Span::styled(part, name.style)]))
+        .collect();
+    if let Some(first) = lines.first_mut() {
+        first.spans.splice(..1, [word, Span::raw(pad_word)]);
+    }
+    if let Some(last) = lines.last_mut().filter(|_| what.width() > 0) {
+        last.spans.extend([Span::raw(" ".repeat(pad)), what]);
     }
     lines
 }

@@ -131,10 +131,8 @@ pub fn banner_text(model: &Model) -> Option<String> {
     if let Some(problem) = &model.daemon_problem {
         return Some(format!("! the daemon does not answer, trying again{}: {}", shown(), problem.message));
     }
-    let waiting = model.unfinished().count();
-    if waiting > 0 && model.daemon.as_ref().is_some_and(|d| !d.running) {
-        let verb = if waiting == 1 { "s" } else { "" };
-        return Some(format!("! no daemon runs, {waiting} job{} wait{verb} for one{}", plural(waiting), shown()));
+    if let Some(undone) = model.undone().filter(|_| model.daemon.as_ref().is_some_and(|d| !d.running)) {
+        return Some(format!("! no daemon runs, {undone}{}", shown()));
     }
     if model.screen == Screen::Schedules && model.loaded && !model.backups_enabled() {
         return Some("! nothing runs: backup management is off (Settings, General, backup.enabled)".into());

@@ -313,7 +313,18 @@ fn note(pane: &MomentPane, status: &Status, zone: Tz) -> Option<String> {
     let touched = moment::touched(&status.ranges, pane.at).map(|(before, after)| Note::Gap { before, after });
     Some(match pane.note.or(touched)? {
         Note::Oldest => format!("nothing before {} can be restored: no older base", exact(first)),
-        Note::Newest => format!("nothing after {} is stored yet", exact(last)),
+        Note::Newest => match pane.awaited() {
+            Some(wanted) => {
+                let wanted = match wanted {
+                    When::Position(ts) => format!("position {ts}"),
+                    wanted => moment::exactly(time(moment::second(&status.ranges, wanted)), zone),
+                };
+                format!(
+                    "{wanted} is not stored yet: the cursor stands at the last change that is, and follows up to there"
+                )
+            }
+            None => format!("nothing after {} is stored yet", exact(last)),
+        },
         Note::Quiet => "no operation in what is drawn here; - shows more of the time".into(),
         Note::Gap { before, after } => {
             let why = moment::gap(status, before, after)

@@ -2,6 +2,7 @@
 //!
 //! Ages and lags are told in minutes: an idle screen is drawn once a minute, and must not claim more than it knows.
 
+use chrono::{DateTime, Utc};
 use ratatui::style::Style;
 use ratatui::text::Span;
 use unicode_width::UnicodeWidthStr;
@@ -10,13 +11,21 @@ use super::chrome::plural;
 use super::details::Page;
 use super::text::{fit, when, when_exactly};
 use crate::domain::backup::{Backup, BackupState};
-use crate::domain::pitr::{MarkKind, RecoverableRange, Status};
+use crate::domain::pitr::{MarkKind, Status};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::tui::action::Action;
 use crate::tui::model::Model;
 
-/// From this lag on it is not "now" any more.
+/// From this lag on it is not "now" any more ...
 const BEHIND: u64 = 600;
+/// ... where slices are so long that this lag is usual, from so much above their length on: a slice is late then.
+const LATE: u64 = 300;
+
+/// From how many seconds of lag on a service is behind.
+fn behind(model: &Model) -> u64 {
+    let slice = model.setting("pitr.slice_seconds").parse().unwrap_or(0_u64);
+    BEHIND.max(slice.saturating_add(LATE))
+}
 
 /// Seconds since the newest change that is stored, as of now.
 fn lag(model: &Model, status: &Status) -> Option<u64> {
@@ -34,7 +43,7 @@ fn minutes(seconds: u64) -> String {
 }
 
 fn is_behind(model: &Model, status: &Status) -> bool {
-    lag(model, status).is_some_and(|s| s >= BEHIND) && !status.schedules.is_empty()
+    lag(model, status).is_some_and(|s| s >= behind(model)) && !status.schedules.is_empty()
 }
 
 fn style(model: &Model, status: &Status) -> Style {
@@ -73,11 +82,12 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
         return (fit(text, room), style);
     };
     let lag = lag(model, status).unwrap_or(0);
-    let until = if lag < BEHIND { "now".into() } else { format!("{} ago", minutes(lag)) };
+    let is_now = lag < behind(model);
+    let until = if is_now { "now".into() } else { format!("{} ago", minutes(lag)) };
     let mut notes: Vec<String> = gaps(status).into_iter().collect();
     if status.is_stopped() {
         notes.push("not recorded".into());
-    } else if lag < BEHIND {
+    } else if is_now {
         notes.push(format!("lag {}", minutes(lag)));
     }
     loop {
@@ -89,7 +99,7 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
     }
 }
 
-/// The cell of a list of services: `6 d, 1 gap, lag < 1 min`; without a lag of no account where there is no room.
+/// The cell of a list of services: `6 d, 1 gap, lag < 1 min`; what there is no room for is left out, never cut.
 pub fn cell(model: &Model, status: Option<&Status>) -> (String, Style) {
     const ROOM: usize = 24;
     let Some(status) = status else { return ("-".into(), model.theme.dim) };
@@ -98,12 +108,15 @@ pub fn cell(model: &Model, status: Option<&Status>) -> (String, Style) {
         return ("! not recorded".into(), style);
     }
     let Some(reach) = reach(model, status) else { return ("! no base yet".into(), style) };
+    let is_behind = is_behind(model, status);
+    let sign = if is_behind { "! " } else { "" };
     let gaps = gaps(status).map_or(String::new(), |g| format!(", {g}"));
-    let sign = if is_behind(model, status) { "! " } else { "" };
     let lag = format!(", lag {}", minutes(lag(model, status).unwrap_or(0)));
-    let text = format!("{sign}{reach}{gaps}");
-    let fits = text.width() + lag.width() <= ROOM;
-    (if fits || is_behind(model, status) { text + &lag } else { text }, style)
+    // Of one that is behind, by how much is worth more than how many gaps there are.
+    let one = if is_behind { &lag } else { &gaps };
+    let forms = [format!("{sign}{reach}{gaps}{lag}"), format!("{sign}{reach}{one}")];
+    let text = forms.into_iter().find(|text| text.width() <= ROOM).unwrap_or_else(|| format!("{sign}{reach}"));
+    (text, style)
 }
 
 /// What a schedule that keeps each change comes to: `< 1 min` of lag, `no base`, `stopped`.
@@ -142,26 +155,31 @@ pub fn nothing_yet(model: &Model, status: &Status) -> String {
     }
 }
 
-/// The range that a whole backup of the service begins, or lies in.
-fn range_of<'a>(model: &'a Model, backup: &Backup) -> Option<&'a RecoverableRange> {
-    let at = backup.consistent_at_ts.filter(|_| backup.state == BackupState::Succeeded)?;
+/// From and to which seconds a whole backup of the service leads, when any is complete after its moment.
+fn seconds_after(model: &Model, backup: &Backup) -> Option<(DateTime<Utc>, DateTime<Utc>)> {
+    let at = backup.consistent_at_ts?;
     let status = model.pitr(&backup.service)?;
     if !status.bases.iter().any(|b| b.backup == backup.name) {
         return None;
     }
-    status.ranges.iter().find(|r| (r.from_ts..=r.to_ts).contains(&at))
+    let range = status.ranges.iter().find(|r| (r.from_ts..=r.to_ts).contains(&at))?;
+    let from = at.to_datetime();
+    // The last second that is stored is not complete: a base whose moment lies in it leads to that moment alone.
+    (from <= range.to).then_some((from, range.to))
 }
 
 impl Page<'_> {
-    /// To which moments a backup leads.
+    /// To which moments a backup leads; one that is not whole leads to none.
     pub(super) fn recoverable_by(&mut self, backup: &Backup) {
         let model = self.model;
-        let Some(range) = range_of(model, backup) else {
+        if backup.state != BackupState::Succeeded {
+            return;
+        }
+        let Some((from, to)) = seconds_after(model, backup) else {
             let only = "to the moment it is consistent at";
             return self.fact("Recoverable", only);
         };
-        let from = backup.consistent_at.unwrap_or(range.from);
-        let text = format!("any second from {} to {}", when_exactly(model, from), when_exactly(model, range.to));
+        let text = format!("any second from {} to {}", when_exactly(model, from), when_exactly(model, to));
         self.fact_styled("Recoverable", Span::styled(text, model.theme.ok));
     }
 

@@ -10,7 +10,7 @@ use super::text::{age, ago, countdown, fit, job_state, when, when_exactly};
 use crate::domain::backup::{BackupType, Model as DataModel};
 use crate::domain::cron::Cron;
 use crate::domain::job::JobState;
-use crate::domain::retention::{Retention, RetentionPlan};
+use crate::domain::retention::{PlannedOplog, Retention, RetentionPlan};
 use crate::domain::retry::{RetryMode, format_duration};
 use crate::domain::schedule::{LastRun, Schedule};
 use crate::domain::text::{bytes, count, duration, escape};
@@ -350,10 +350,28 @@ impl Page<'_> {
         }
     }
 
+    /// What goes of the recorded oplog, and where the window that can be restored begins then.
+    fn retention_of_oplog(&mut self, oplog: &PlannedOplog) {
+        let model = self.model;
+        let goes = match oplog.slices {
+            0 => "nothing goes".to_owned(),
+            1 => format!("1 slice of {} goes next", bytes(oplog.size_bytes)),
+            n => format!("{} slices of {} go next", count(n), bytes(oplog.size_bytes)),
+        };
+        let window = oplog.from.map_or_else(String::new, |from| {
+            let then = if oplog.slices > 0 { " then" } else { "" };
+            format!("; what can be restored begins at {}{then}", when_exactly(model, from))
+        });
+        self.text(&format!("Of the recorded oplog {goes}{window}."), model.theme.text);
+    }
+
     /// What would go, and why each other one stays.
     fn retention(&mut self, plan: &RetentionPlan) {
         let model = self.model;
         let theme = &model.theme;
+        if let Some(oplog) = &plan.oplog {
+            self.retention_of_oplog(oplog);
+        }
         if plan.backups.is_empty() {
             return self.text("It has no backups yet.", theme.dim);
         }

@@ -1,0 +1,41 @@
+//! What only a daemon does, and whether one is missed: said in the banner, and a reason to start one.
+
+use std::collections::BTreeSet;
+
+use super::model::Model;
+use crate::domain::backup::BackupType;
+use crate::domain::text::escape;
+
+impl Model {
+    /// Work waits, or changes are to be recorded, and nobody does it.
+    pub fn misses_daemon(&self) -> bool {
+        let runs = self.daemon.as_ref().is_some_and(|d| d.running);
+        !runs && (self.daemon_problem.is_some() || self.undone().is_some())
+    }
+
+    /// What is left undone while no daemon runs: `2 jobs wait for one, orders-rs is not recorded`.
+    pub fn undone(&self) -> Option<String> {
+        let jobs = match self.unfinished().count() {
+            0 => None,
+            1 => Some("1 job waits for one".to_owned()),
+            n => Some(format!("{n} jobs wait for one")),
+        };
+        let services = self.to_be_recorded();
+        let recording = match services.len() {
+            0 => None,
+            1 => services.first().map(|s| format!("{} is not recorded", escape(s))),
+            n => Some(format!("{n} services are not recorded")),
+        };
+        let parts: Vec<String> = jobs.into_iter().chain(recording).collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+
+    /// The services whose changes a schedule keeps.
+    fn to_be_recorded(&self) -> BTreeSet<&str> {
+        if !self.backups_enabled() {
+            return BTreeSet::new();
+        }
+        let recording = self.data.schedules.iter().filter(|s| s.enabled && s.backup_type == BackupType::Pitr);
+        recording.map(|s| s.service.as_str()).collect()
+    }
+}
