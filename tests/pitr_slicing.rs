@@ -227,6 +227,100 @@ async fn an_oplog_that_rolled_over_is_a_gap_with_its_reason() {
     assert!(pitr::path(&all, end.ts, later.slices[0].last.ts).is_err());
 }
 
+/// Switches a failpoint, and returns how often it was met so far.
+async fn fail_point(member: &Client, name: &str, mode: &str, data: Document) -> i64 {
+    let switch = doc! {"configureFailPoint": name, "mode": mode, "data": data};
+    let reply = member.database("admin").run_command(switch).await.unwrap();
+    reply.get_i32("count").map(i64::from).or_else(|_| reply.get_i64("count")).unwrap_or_default()
+}
+
+/// Returns when a command waits at a failpoint.
+async fn waits_at(member: &Client, name: &str) {
+    let waiting = doc! {"currentOp": 1, "$all": true, "failpointMsg": name};
+    let met = async {
+        loop {
+            let found = member.database("admin").run_command(waiting.clone()).await.unwrap();
+            if !found.get_array("inprog").unwrap().is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), met).await.expect(name);
+}
+
+/// Returns when a member knows that a majority has everything up to `ts`.
+async fn majority_reaches(member: &Client, ts: Timestamp) {
+    let majority = |hello: &Document| {
+        let majority = hello.get_document("lastWrite").ok()?.get_document("majorityOpTime").ok()?.get_timestamp("ts");
+        majority.ok().map(|ts| Timestamp::new(ts.time, ts.increment))
+    };
+    let reached = async {
+        loop {
+            let hello = member.database("admin").run_command(doc! {"hello": 1}).await.unwrap();
+            if majority(&hello).is_some_and(|found| found >= ts) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), reached).await.expect("a majority has it");
+}
+
+/// The member that is read is behind what is stored, and catches up just when it is asked what it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_a_member_is_asked_is_not_missing() {
+    let options = ReplicaSetOptions::default().members(3).test_commands();
+    let set = ReplicaSet::start(&support::mongod().await, options).await.unwrap();
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    let primary = set.wait_for_primary().await.unwrap();
+    let ids: Vec<usize> = (0..3).filter(|m| *m != primary).collect();
+    let (behind, other) = (ids[0], set.direct_client(ids[1]).await.unwrap());
+    let direct = set.direct_client(behind).await.unwrap();
+    // Not by way of the one that will lag.
+    let from = doc! {"replSetSyncFrom": &set.addresses()[primary]};
+    other.database("admin").run_command(from).await.unwrap();
+
+    let secret = Secret::new(set.direct_uri(primary));
+    let source = Server::connect("prod", &secret, Duration::from_secs(10)).await.unwrap();
+    let mut recorder = Recorder::start(&source, &folder.storage, Options::default());
+    recorder.began().await;
+    majority_reaches(&direct, newest(&client).await).await;
+    let count = fail_point(&direct, "stopReplProducer", "alwaysOn", doc! {}).await;
+    let stopped = doc! {"waitForFailPoint": "stopReplProducer", "timesEntered": count + 1, "maxTimeMS": 60_000};
+    direct.database("admin").run_command(stopped).await.unwrap();
+    insert(&client, "a", 0..100).await;
+    recorder.reached(newest(&client).await).await;
+    let (outcome, first) = recorder.stop().await;
+    outcome.unwrap();
+    let archive = first.archive.unwrap();
+    let known = newest_of(&archive, &first.slices);
+    let end = known[0].1.last.ts;
+    assert!(newest(&direct).await < end);
+
+    let secret = Secret::new(set.direct_uri(behind));
+    let lagging = Server::connect("prod", &secret, Duration::from_secs(10)).await.unwrap();
+    let asked = doc! {"ns": "local.oplog.rs", "commands": ["find"]};
+    fail_point(&direct, "waitAfterCommandFinishesExecution", "alwaysOn", asked).await;
+    let mut recorder = Recorder::start(&lagging, &folder.storage, Options { known, ..Options::default() });
+    waits_at(&direct, "waitAfterCommandFinishesExecution").await;
+    fail_point(&direct, "stopReplProducer", "off", doc! {}).await;
+    majority_reaches(&direct, end).await;
+    fail_point(&direct, "waitAfterCommandFinishesExecution", "off", doc! {}).await;
+    recorder.began().await;
+    insert(&client, "b", 0..100).await;
+    recorder.reached(newest(&client).await).await;
+    let (outcome, later) = recorder.stop().await;
+    outcome.unwrap();
+    let mut slices = first.slices;
+    slices.extend(later.slices);
+    slices.sort_by_key(|s| s.after);
+    assert!(slices.iter().all(|s| s.gap.is_none()), "{slices:?}");
+    let (after, last) = (slices[0].after.ts, slices.last().unwrap().last.ts);
+    assert_eq!(stored(&folder.storage, &slices).await, live(&client, after, last).await);
+}
+
 /// Refuses every write while it is away.
 struct Away(std::sync::atomic::AtomicBool);
 

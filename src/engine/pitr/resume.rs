@@ -74,55 +74,54 @@ async fn read(storage: &dyn Storage, key: &Key, range: std::ops::Range<u64>) -> 
 /// Where to go on after the entry `last`, the newest that is stored. `None`: the member does not have it yet.
 pub async fn after(server: &Server, cancel: &CancellationToken, last: OpTime) -> Result<Option<Start>> {
     let service = escape(server.service());
-    if let Some(entry) = oplog_source::entry_at(server, cancel, last.ts).await? {
-        let here = position(entry.as_bytes())?;
-        if here == last {
-            return Ok(Some(Start { after: last, gap: None }));
-        }
-        let (ts, stored, term) = (last.ts, last.term, here.term);
-        let reason = format!(
-            "service {service} has another history than what was recorded: position {ts} is of term {term}, not {stored}"
-        );
-        return anew(server, cancel, last, reason).await.map(Some);
+    // Before anything is looked for: a member that catches up meanwhile does not lack what it got too late to be found.
+    let majority = topology::op_times(server, cancel).await?.majority;
+    let entry = oplog_source::entry_at(server, cancel, last.ts).await?;
+    let here = entry.map(|entry| position(entry.as_bytes())).transpose()?;
+    if here == Some(last) {
+        return Ok(Some(Start { after: last, gap: None }));
     }
-    let Some(oldest) = oplog_source::oldest(server, cancel).await? else { return Ok(None) };
-    let oldest = position(oldest.as_bytes())?;
-    if oldest.ts > last.ts {
-        let reason = format!(
-            "the oplog of service {service} rolled over before it was recorded: it begins at {}, the last entry recorded \
-             is {}",
-            oldest.ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC"),
-            last.ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC"),
-        );
-        return anew(server, cancel, last, reason).await.map(Some);
-    }
-    if topology::op_times(server, cancel).await?.majority < last.ts {
+    if majority < last.ts {
         return Ok(None);
     }
-    let reason = format!("the oplog of service {service} lacks the entry {} that was recorded from it", last.ts);
-    anew(server, cancel, last, reason).await.map(Some)
-}
-
-async fn anew(server: &Server, cancel: &CancellationToken, last: OpTime, reason: String) -> Result<Start> {
-    let Start { after, .. } = present(server, cancel).await?;
+    let reason = if let Some(here) = here {
+        let (ts, stored, term) = (last.ts, last.term, here.term);
+        format!(
+            "service {service} has another history than what was recorded: position {ts} is of term {term}, not {stored}"
+        )
+    } else {
+        let Some(oldest) = oplog_source::oldest(server, cancel).await? else { return Ok(None) };
+        let oldest = position(oldest.as_bytes())?;
+        if oldest.ts > last.ts {
+            format!(
+                "the oplog of service {service} rolled over before it was recorded: it begins at {}, the last entry \
+                 recorded is {}",
+                oldest.ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC"),
+                last.ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC"),
+            )
+        } else {
+            format!("the oplog of service {service} lacks the entry {} that was recorded from it", last.ts)
+        }
+    };
+    let Start { after, .. } = at(server, cancel, majority).await?;
     let gap = Gap { from_ts: last.ts, to_ts: after.ts, reason };
-    Ok(Start { after, gap: Some(gap) })
+    Ok(Some(Start { after, gap: Some(gap) }))
 }
 
 /// Where to begin when nothing is stored: at the moment of the base `prefer`, if the oplog reaches back so far, else now.
 pub async fn first(server: &Server, cancel: &CancellationToken, prefer: Option<Timestamp>) -> Result<Start> {
-    if let Some(ts) = prefer
+    // Asked once: now is before the base on a member that has not reached it, whatever it reaches meanwhile.
+    let majority = topology::op_times(server, cancel).await?.majority;
+    if let Some(ts) = prefer.filter(|ts| *ts <= majority)
         && let Some(entry) = oplog_source::entry_at(server, cancel, ts).await?
-        && ts <= topology::op_times(server, cancel).await?.majority
     {
         return Ok(Start { after: position(entry.as_bytes())?, gap: None });
     }
-    present(server, cancel).await
+    at(server, cancel, majority).await
 }
 
-/// The newest entry that no rollback can undo.
-async fn present(server: &Server, cancel: &CancellationToken) -> Result<Start> {
-    let majority = topology::op_times(server, cancel).await?.majority;
+/// `majority`: the position of the newest entry that no rollback can undo.
+async fn at(server: &Server, cancel: &CancellationToken, majority: Timestamp) -> Result<Start> {
     let entry = oplog_source::entry_at(server, cancel, majority).await?.ok_or_else(|| {
         Error::new(
             ErrorKind::Interrupted,
