@@ -1,5 +1,6 @@
 //! Following the oplog of one replica set, slice by slice, until told to stop.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::build::Builder;
 use super::keep::{Cut, Keeper, Origin};
 use super::lease::{self, Lease};
 use super::resume::{self, Start};
+use super::stored;
 use crate::artifact::slice;
 use crate::artifact::write::DocumentBatch;
 use crate::domain::pitr::{Archive, OpTime, Slice};
@@ -114,7 +116,7 @@ fn archive(reader: &Reader, request: &Following) -> Result<Archive> {
     })
 }
 
-async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<()> {
+pub async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<()> {
     events.send(event).await.map_err(|_| Error::cancelled())
 }
 
@@ -127,8 +129,19 @@ async fn record(
     lease: &Lease,
     events: &mpsc::Sender<Event>,
 ) -> Result<()> {
-    let newest = newest(storage, archive, request, events).await?;
-    let start = start(cancel, reader, newest, request.base).await?;
+    let mut lost = pin!(renew(lease, &**storage));
+    let known = request.known.iter().find(|(of, _)| of == archive).map(|(_, slice)| slice);
+    let begin = async {
+        let newest = stored::newest(&**storage, archive, known, stored::NAMES, events).await?;
+        start(cancel, reader, newest, request.base).await
+    };
+    // Slices that nobody knew may be many, and the lease ends meanwhile.
+    let start = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Error::cancelled()),
+        error = &mut lost => return Err(error),
+        start = begin => start?,
+    };
     let version = topology::facts(&reader.server, cancel).await?.version;
     tell(events, Event::Began { archive: archive.clone(), member: reader.member.host.clone() }).await?;
     let origin = Origin {
@@ -151,7 +164,7 @@ async fn record(
         cuts,
         slice_length: request.slice_length.clone(),
     };
-    let outcome = recording.run(cancel, renew(lease, &**storage)).await;
+    let outcome = recording.run(cancel, lost).await;
     recording.end(cancel, keeping, give_up).await.and(outcome)
 }
 
@@ -164,45 +177,6 @@ async fn renew(lease: &Lease, storage: &dyn Storage) -> Error {
             _ => {}
         }
     }
-}
-
-/// The newest entry that is stored. The storage is the truth: slices it has and nobody knows yet are told, ones that
-/// are known and gone do not count.
-async fn newest(
-    storage: &Arc<dyn Storage>,
-    archive: &Archive,
-    request: &Following,
-    events: &mpsc::Sender<Event>,
-) -> Result<Option<OpTime>> {
-    let known = request.known.iter().find(|(of, _)| of == archive).map(|(_, slice)| slice);
-    let mut newest = None;
-    for (key, size) in resume::found(&**storage, archive, None).await?.into_iter().rev() {
-        // One that was cut off since is read again, and is found to be damaged.
-        if known.is_some_and(|k| k.key == key.as_str() && k.size == size) {
-            newest = newest.max(known.map(|k| k.last));
-            break;
-        }
-        let newer = known.is_none_or(|k| slice::positions(key.file_name()).is_some_and(|(_, last)| last > k.last.ts));
-        if !newer && newest.is_some() {
-            break;
-        }
-        match resume::read_header(&**storage, &key, size).await {
-            Ok((header, slice)) if header.replica_set_id == archive.replica_set_id => {
-                newest = newest.max(Some(slice.last));
-                tell(events, Event::Stored { archive: archive.clone(), slice: Box::new(slice) }).await?;
-                // Only where to go on is needed here; `storage sync` finds all others.
-                if !newer || known.is_none() {
-                    break;
-                }
-            }
-            Ok(_) => tell(events, Event::Warning(format!("{key} is of another replica set"))).await?,
-            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
-                tell(events, Event::Warning(format!("{key} is not used: {e}"))).await?;
-            }
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(newest)
 }
 
 async fn start(
@@ -248,7 +222,7 @@ impl Recording<'_> {
     /// Reads until `cancel`, or until something fails; `lost` returns when recording must end for another reason.
     async fn run(&mut self, cancel: &CancellationToken, lost: impl Future<Output = Error>) -> Result<()> {
         let after = self.expects.ok_or_else(no_builder)?;
-        let mut lost = std::pin::pin!(lost);
+        let mut lost = pin!(lost);
         let budget = Budget::new(REPLY_MEMORY);
         let mut entries = oplog_source::follow(self.server, &budget, after.ts, WAIT);
         loop {

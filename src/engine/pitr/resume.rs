@@ -1,17 +1,13 @@
-//! What an archive holds already, and where the oplog is taken up again.
+//! Where the oplog is taken up again.
 
-use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
-use crate::artifact::slice::{self, FIRST_READ, Header};
-use crate::domain::key::Key;
-use crate::domain::pitr::{Archive, Gap, OpTime, Slice};
+use crate::domain::pitr::{Gap, OpTime};
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::logical::op_time;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::{Server, oplog_source, topology};
-use crate::storage::Storage;
 
 /// Where recording begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,55 +16,6 @@ pub struct Start {
     pub after: OpTime,
     /// Why something before it is missing.
     pub gap: Option<Gap>,
-}
-
-/// Slices of `archive` whose last entry is newer than `known`, by their names: oldest first.
-pub async fn found(storage: &dyn Storage, archive: &Archive, known: Option<Timestamp>) -> Result<Vec<(Key, u64)>> {
-    let folder = slice::folder(archive)?;
-    let mut newer = Vec::new();
-    let mut listing = storage.list(Some(&folder)).await?;
-    while let Some(object) = listing.try_next().await? {
-        if let Some((_, last)) = slice::positions(object.key.file_name())
-            && known.is_none_or(|known| last > known)
-        {
-            newer.push((last, object.key, object.size));
-        }
-    }
-    newer.sort_by_key(|(last, ..)| *last);
-    Ok(newer.into_iter().map(|(_, key, size)| (key, size)).collect())
-}
-
-/// Reads the description of the slice `key`, an object of `size` bytes.
-///
-/// Errors: `Corrupt` when it is not what was written, `Unsupported` for a newer format.
-pub async fn read_header(storage: &dyn Storage, key: &Key, size: u64) -> Result<(Header, Slice)> {
-    let mut head = read(storage, key, 0..size.min(FIRST_READ)).await?;
-    let frame = Header::frame_size(key.as_str(), &head)? as u64;
-    if frame > size {
-        return Err(Error::new(ErrorKind::Corrupt, format!("{key} is damaged: it is cut off")));
-    }
-    if frame > head.len() as u64 {
-        head.extend(read(storage, key, head.len() as u64..frame).await?);
-    }
-    let header = Header::from_frame(key.as_str(), &head)?;
-    let slice = header.slice(key, frame);
-    if slice.size != size {
-        let stored = slice.size;
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("{key} is damaged: it has {size} bytes, {stored} were written"),
-        ));
-    }
-    Ok((header, slice))
-}
-
-async fn read(storage: &dyn Storage, key: &Key, range: std::ops::Range<u64>) -> Result<Vec<u8>> {
-    let mut stream = storage.get(key, Some(range)).await?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        bytes.extend_from_slice(&chunk?);
-    }
-    Ok(bytes)
 }
 
 /// Where to go on after the entry `last`, the newest that is stored. `None`: the member does not have it yet.
