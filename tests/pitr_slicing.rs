@@ -321,6 +321,52 @@ async fn what_comes_while_a_member_is_asked_is_not_missing() {
     assert_eq!(stored(&folder.storage, &slices).await, live(&client, after, last).await);
 }
 
+/// The storage was emptied, or another disk is mounted in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn slices_that_are_gone_are_a_gap_with_its_reason() {
+    let set = support::replica_set().await;
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    let server = dumps::server(&set).await;
+    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
+    recorder.began().await;
+    insert(&client, "a", 0..10).await;
+    let base = newest(&client).await;
+    recorder.reached(base).await;
+    insert(&client, "a", 10..20).await;
+    recorder.reached(newest(&client).await).await;
+    let (_, first) = recorder.stop().await;
+    let archive = first.archive.unwrap();
+    let known = newest_of(&archive, &first.slices);
+    let end = known[0].1.last;
+    let remove = async |slices: &[Slice]| {
+        for slice in slices {
+            folder.storage.delete(&Key::new(&*slice.key).unwrap()).await.unwrap();
+        }
+    };
+    remove(&first.slices).await;
+
+    // Without a base they go on where they ended, or, with one that is older, from there.
+    let mut ids = 20..;
+    for (base, after) in [(None, end.ts), (Some(base), base)] {
+        let options = Options { known: known.clone(), base, ..Options::default() };
+        let mut recorder = Recorder::start(&server, &folder.storage, options);
+        recorder.began().await;
+        for _ in 0..2 {
+            let id = ids.next().unwrap();
+            insert(&client, "a", id..id + 1).await;
+            recorder.reached(newest(&client).await).await;
+        }
+        let (_, later) = recorder.stop().await;
+        assert_eq!(later.slices[0].after.ts, after);
+        let gap = later.slices[0].gap.as_ref().expect("the gap is told");
+        assert_eq!((gap.from_ts, gap.to_ts), (after, after));
+        assert!(gap.reason.contains("no longer in storage store"), "{}", gap.reason);
+        assert!(later.slices[1..].iter().all(|s| s.gap.is_none()), "it is told once");
+        remove(&later.slices).await;
+    }
+}
+
 /// Refuses every write while it is away.
 struct Away(std::sync::atomic::AtomicBool);
 

@@ -16,7 +16,7 @@ use super::resume::{self, Start};
 use super::stored;
 use crate::artifact::slice;
 use crate::artifact::write::DocumentBatch;
-use crate::domain::pitr::{Archive, OpTime, Slice};
+use crate::domain::pitr::{Archive, Gap, OpTime, Slice};
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::logical::{host_name, op_time};
@@ -133,7 +133,7 @@ async fn record(
     let known = request.known.iter().find(|(of, _)| of == archive).map(|(_, slice)| slice);
     let begin = async {
         let newest = stored::newest(&**storage, archive, known, stored::NAMES, events).await?;
-        start(cancel, reader, newest, request.base).await
+        start(cancel, reader, archive, newest, known, request.base).await
     };
     // Slices that nobody knew may be many, and the lease ends meanwhile.
     let start = tokio::select! {
@@ -179,16 +179,35 @@ async fn renew(lease: &Lease, storage: &dyn Storage) -> Error {
     }
 }
 
+/// Where to go on: after `newest`, which the storage has. What it had, and has no longer, is told as a gap.
 async fn start(
     cancel: &CancellationToken,
     reader: &Reader,
+    archive: &Archive,
     newest: Option<OpTime>,
+    known: Option<&Slice>,
     base: Option<Timestamp>,
 ) -> Result<Start> {
-    let Some(newest) = newest else { return resume::first(&reader.server, cancel, base).await };
+    let gone = known.map(|k| k.last).filter(|known| newest.is_none_or(|newest| newest < *known));
+    let gone = gone.map(|last| {
+        let (at, storage) = (last.ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC"), escape(&archive.storage));
+        (last.ts, format!("slices that were recorded up to {at} are no longer in storage {storage}, or not whole"))
+    });
+    let Some(newest) = newest else {
+        // From where they ended, if it can be: should they come back, then nothing is missing.
+        let prefer = base.into_iter().chain(gone.as_ref().map(|(last, _)| *last)).collect();
+        let mut start = resume::first(&reader.server, cancel, prefer).await?;
+        let to_ts = start.after.ts;
+        start.gap = gone.map(|(last, reason)| Gap { from_ts: last.min(to_ts), to_ts, reason });
+        return Ok(start);
+    };
     let began = Instant::now();
     loop {
-        if let Some(start) = resume::after(&reader.server, cancel, newest).await? {
+        if let Some(mut start) = resume::after(&reader.server, cancel, newest).await? {
+            // Without one, all that they held is recorded again.
+            if let (Some(gap), Some((_, reason))) = (&mut start.gap, gone) {
+                gap.reason = format!("{}; {reason}", gap.reason);
+            }
             return Ok(start);
         }
         if began.elapsed() > BEHIND_LIMIT {

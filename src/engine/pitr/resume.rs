@@ -55,14 +55,15 @@ pub async fn after(server: &Server, cancel: &CancellationToken, last: OpTime) ->
     Ok(Some(Start { after, gap: Some(gap) }))
 }
 
-/// Where to begin when nothing is stored: at the moment of the base `prefer`, if the oplog reaches back so far, else now.
-pub async fn first(server: &Server, cancel: &CancellationToken, prefer: Option<Timestamp>) -> Result<Start> {
+/// Where to begin when nothing is stored: at the earliest of the moments `prefer` that the oplog still has, else now.
+pub async fn first(server: &Server, cancel: &CancellationToken, mut prefer: Vec<Timestamp>) -> Result<Start> {
     // Asked once: now is before the base on a member that has not reached it, whatever it reaches meanwhile.
     let majority = topology::op_times(server, cancel).await?.majority;
-    if let Some(ts) = prefer.filter(|ts| *ts <= majority)
-        && let Some(entry) = oplog_source::entry_at(server, cancel, ts).await?
-    {
-        return Ok(Start { after: position(entry.as_bytes())?, gap: None });
+    prefer.sort_unstable();
+    for ts in prefer.into_iter().filter(|ts| *ts <= majority) {
+        if let Some(entry) = oplog_source::entry_at(server, cancel, ts).await? {
+            return Ok(Start { after: position(entry.as_bytes())?, gap: None });
+        }
     }
     at(server, cancel, majority).await
 }
