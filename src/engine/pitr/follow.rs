@@ -165,6 +165,7 @@ async fn record(
         slice_length: request.slice_length.clone(),
     };
     let outcome = recording.run(cancel, lost).await;
+    // Why nothing can be stored any more says more than that it cannot.
     recording.end(cancel, keeping, give_up).await.and(outcome)
 }
 
@@ -309,7 +310,7 @@ impl Recording<'_> {
     async fn end(
         mut self,
         cancel: &CancellationToken,
-        keeping: JoinHandle<()>,
+        keeping: JoinHandle<Result<()>>,
         give_up: CancellationToken,
     ) -> Result<()> {
         let limit = async {
@@ -323,7 +324,7 @@ impl Recording<'_> {
                 let _ = self.cuts.send(cut).await;
             }
             drop(self.cuts);
-            keeping.await.map_err(|e| Error::new(ErrorKind::Internal, "storing slices died").source(e))
+            keeping.await.map_err(|e| Error::new(ErrorKind::Internal, "storing slices died").source(e))?
         };
         let ended = tokio::select! {
             ended = rest => ended,
