@@ -24,7 +24,7 @@ use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
 use mongokeep::storage::{Key, PutMode, Storage, read_all};
 use support::compare;
 use support::dumps::{self, Folder};
-use support::hooked::{Hook, hooked};
+use support::hooked::{Hook, NoSweep, hooked};
 use support::pair::{Pair, request};
 use support::recording::newest;
 use support::slicing::{self, Options, Recorder};
@@ -603,4 +603,53 @@ async fn a_wrong_restore_is_marked_and_can_be_undone() {
     let found = compare::database(&client, "d").await;
     assert_eq!(found["saved"].hash, expected["b"].hash);
     assert_eq!(found["a"], wrong["a"]);
+}
+
+/// Two slices were on their way when their daemons died: one just now, one long ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_stored_to_its_end_is_removed_when_it_is_old() {
+    let set = support::replica_set().await;
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    let server = dumps::server(&set).await;
+    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
+    recorder.began().await;
+    insert(&client, "a", 0..10).await;
+    recorder.reached(newest(&client).await).await;
+    let (_, heard) = recorder.stop().await;
+    let archive = heard.archive.unwrap();
+    let here = folder.dir.path().join(slice::folder(&archive).unwrap().as_str());
+    let names = || -> std::collections::BTreeSet<_> { here.read_dir().unwrap().map(|f| f.unwrap().path()).collect() };
+    let mut left = Vec::new();
+    for last in [1, 2] {
+        let before = names();
+        let key = slice::key(&archive, Timestamp::new(1, 1), Timestamp::new(last, 1)).unwrap();
+        let upload = folder.storage.upload(&key).await.unwrap();
+        upload.part(0, "x".into()).await.unwrap();
+        std::mem::forget(upload);
+        left.extend(names().difference(&before).cloned());
+    }
+    let [old, new] = &left[..] else { panic!("{left:?}") };
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(25 * 3600);
+    std::fs::File::open(old).unwrap().set_modified(long_ago).unwrap();
+
+    // A key that may not look for them records all the same.
+    let known = newest_of(&archive, &heard.slices);
+    let options = Options { known: known.clone(), ..Options::default() };
+    let mut recorder = Recorder::start(&server, &hooked(&folder.storage, NoSweep).0, options);
+    recorder.wait_for("it says so", |heard| heard.said.iter().any(|s| s.contains("is not removed"))).await;
+    insert(&client, "b", 0..1).await;
+    recorder.reached(newest(&client).await).await;
+    recorder.stop().await.0.unwrap();
+    assert!(old.exists() && new.exists());
+
+    let recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
+    let gone = async {
+        while old.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("it is removed");
+    recorder.stop().await.0.unwrap();
+    assert!(new.exists(), "somebody may still be writing it");
 }

@@ -33,6 +33,8 @@ const WAIT: Duration = Duration::from_secs(1);
 /// How often a member that is behind what is stored is asked again, and how long at most.
 const BEHIND: Duration = Duration::from_millis(500);
 const BEHIND_LIMIT: Duration = Duration::from_secs(60);
+/// What nobody has written to for so long is nobody's: another daemon may have lost its lease and not know it yet.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 /// How long what is held may take to be stored when recording is told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -129,7 +131,12 @@ async fn record(
     lease: &Lease,
     events: &mpsc::Sender<Event>,
 ) -> Result<()> {
-    let mut lost = pin!(renew(lease, &**storage));
+    let mut lost = pin!(async {
+        tokio::select! {
+            error = renew(lease, &**storage) => error,
+            error = sweep(&**storage, archive, events) => error,
+        }
+    });
     let known = request.known.iter().find(|(of, _)| of == archive).map(|(_, slice)| slice);
     let begin = async {
         let newest = stored::newest(&**storage, archive, known, stored::NAMES, events).await?;
@@ -167,6 +174,20 @@ async fn record(
     let outcome = recording.run(cancel, lost).await;
     // Why nothing can be stored any more says more than that it cannot.
     recording.end(cancel, keeping, give_up).await.and(outcome)
+}
+
+/// Removes what slices left that were not stored to their end, once a day. That it cannot be done is no reason to stop.
+async fn sweep(storage: &dyn Storage, archive: &Archive, events: &mpsc::Sender<Event>) -> Error {
+    loop {
+        let swept = async { storage.sweep_older(&slice::folder(archive)?, ABANDONED).await };
+        if let Err(e) = swept.await {
+            let why = format!("what was not stored to its end is not removed: {e}");
+            if let Err(e) = tell(events, Event::Warning(why)).await {
+                return e;
+            }
+        }
+        tokio::time::sleep(ABANDONED).await;
+    }
 }
 
 /// Keeps the lease; returns when another daemon has it. A storage that does not answer is no reason to stop.
