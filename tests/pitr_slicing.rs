@@ -20,7 +20,7 @@ use mongokeep::engine::logical::Stored;
 use mongokeep::engine::pitr::read_header;
 use mongokeep::error::ErrorKind;
 use mongokeep::mongo::Server;
-use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
+use mongokeep::sandbox::{Member, ReplicaSet, ReplicaSetOptions};
 use mongokeep::storage::{Key, PutMode, Storage, read_all};
 use support::compare;
 use support::dumps::{self, Folder};
@@ -179,6 +179,56 @@ async fn nothing_that_is_rolled_back_is_stored() {
     assert!(slices.iter().all(|s| s.gap.is_none()), "{slices:?}");
     let (after, last) = (slices[0].after.ts, slices.last().unwrap().last.ts);
     assert_eq!(stored(&folder.storage, &slices).await, live(&client, after, last).await);
+}
+
+/// A hidden secondary is read before all others, unless it is far behind what is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_far_behind_what_is_stored_is_passed_over() {
+    let hidden = Member { priority: 0.0, hidden: true };
+    let options =
+        ReplicaSetOptions { members: vec![Member::default(), Member::default(), hidden], ..Default::default() };
+    let set = ReplicaSet::start(&support::mongod().await, options.test_commands()).await.unwrap();
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    let server = dumps::server(&set).await;
+    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
+    recorder.began().await;
+    insert(&client, "a", 0..100).await;
+    recorder.reached(newest(&client).await).await;
+    let (_, first) = recorder.stop().await;
+    let hidden = set.addresses().remove(2);
+    assert_eq!(first.member.unwrap(), hidden);
+
+    let archive = first.archive.unwrap();
+    let known = newest_of(&archive, &first.slices);
+    let direct = set.direct_client(2).await.unwrap();
+    let count = fail_point(&direct, "stopReplProducer", "alwaysOn", doc! {}).await;
+    let stopped = doc! {"waitForFailPoint": "stopReplProducer", "timesEntered": count + 1, "maxTimeMS": 60_000};
+    direct.database("admin").run_command(stopped).await.unwrap();
+    let behind = newest(&direct).await;
+    let mut ids = 100..;
+    while newest(&client).await.t <= behind.t {
+        let id = ids.next().unwrap();
+        insert(&client, "a", id..id + 1).await;
+    }
+    let secret = Secret::new(set.direct_uri(set.wait_for_primary().await.unwrap()));
+    let primary = Server::connect("prod", &secret, Duration::from_secs(10)).await.unwrap();
+    let mut recorder = Recorder::start(&primary, &folder.storage, Options { known, ..Options::default() });
+    recorder.reached(newest(&client).await).await;
+    let (_, second) = recorder.stop().await;
+
+    // As if it had been left behind half a minute ago: so much is waited for.
+    let mut known = newest_of(&archive, &second.slices);
+    known[0].1.last.ts.t += 30;
+    known[0].1.key.push('x');
+    let mut recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
+    recorder.began().await;
+    insert(&client, "b", 0..100).await;
+    recorder.reached(newest(&client).await).await;
+    let (outcome, third) = recorder.stop().await;
+    outcome.unwrap();
+    assert_ne!(third.member.unwrap(), hidden);
+    assert!(second.slices.iter().chain(&third.slices).all(|s| s.gap.is_none()));
 }
 
 #[tokio::test(flavor = "multi_thread")]

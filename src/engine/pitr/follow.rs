@@ -22,7 +22,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::engine::logical::{host_name, op_time};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::{Budget, Reply};
-use crate::mongo::topology::{self, Reader};
+use crate::mongo::topology::{self, Reader, ReplicaSet};
 use crate::mongo::{Server, oplog_source};
 use crate::storage::Storage;
 
@@ -54,6 +54,12 @@ pub struct Following {
     pub slice_length: watch::Receiver<Duration>,
 }
 
+impl Following {
+    fn known_of(&self, archive: &Archive) -> Option<&Slice> {
+        self.known.iter().find(|(of, _)| of == archive).map(|(_, slice)| slice)
+    }
+}
+
 /// What happens while an oplog is followed.
 #[derive(Debug)]
 pub enum Event {
@@ -81,16 +87,18 @@ pub async fn follow(
     request: &Following,
     events: mpsc::Sender<Event>,
 ) -> Result<()> {
+    let set = topology::replica_set(server, cancel).await?;
+    let archive = archive(&set, request)?;
+    let position = request.known_of(&archive).map_or(Timestamp::MIN, |k| near(k.last.ts));
     let mut warnings = Vec::new();
     let reader = {
         let heard = std::sync::Mutex::new(&mut warnings);
         let warn = |text: String| heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(text);
-        topology::reader(server, cancel, &warn).await?
+        topology::reader_of(server, cancel, set, position, &warn).await?
     };
     for warning in warnings {
         tell(&events, Event::Warning(warning)).await?;
     }
-    let archive = archive(&reader, request)?;
     let folder = slice::folder(&archive)?;
     let lease = Lease::take(&*storage, &folder, &request.home_id, &host_name(), &request.service).await?;
     let outcome = record(cancel, &storage, &reader, &archive, request, &lease, &events).await;
@@ -101,8 +109,14 @@ pub async fn follow(
     outcome
 }
 
-fn archive(reader: &Reader, request: &Following) -> Result<Archive> {
-    if reader.set.id.is_empty() {
+/// How far a member must be that is waited for until it has `last`. Members tell each other every few seconds how far they
+/// are: the best one must not be passed over because it was not heard of since the last slice.
+fn near(last: Timestamp) -> Timestamp {
+    Timestamp::new(last.t.saturating_sub(BEHIND_LIMIT.as_secs() as u32 / 2), 0)
+}
+
+fn archive(set: &ReplicaSet, request: &Following) -> Result<Archive> {
+    if set.id.is_empty() {
         let service = escape(&request.service);
         return Err(Error::new(
             ErrorKind::Denied,
@@ -113,8 +127,8 @@ fn archive(reader: &Reader, request: &Following) -> Result<Archive> {
     Ok(Archive {
         storage: request.storage.clone(),
         folder: request.folder.clone(),
-        replica_set: reader.set.name.clone(),
-        replica_set_id: reader.set.id.clone(),
+        replica_set: set.name.clone(),
+        replica_set_id: set.id.clone(),
     })
 }
 
@@ -137,7 +151,7 @@ async fn record(
             error = sweep(&**storage, archive, events) => error,
         }
     });
-    let known = request.known.iter().find(|(of, _)| of == archive).map(|(_, slice)| slice);
+    let known = request.known_of(archive);
     let begin = async {
         let newest = stored::newest(&**storage, archive, known, stored::NAMES, events).await?;
         start(cancel, reader, archive, newest, known, request.base).await
