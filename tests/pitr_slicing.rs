@@ -20,11 +20,11 @@ use mongokeep::engine::logical::Stored;
 use mongokeep::engine::pitr::read_header;
 use mongokeep::error::ErrorKind;
 use mongokeep::mongo::Server;
-use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
+use mongokeep::sandbox::{Member, ReplicaSet, ReplicaSetOptions};
 use mongokeep::storage::{Key, PutMode, Storage, read_all};
 use support::compare;
 use support::dumps::{self, Folder};
-use support::hooked::{Hook, hooked};
+use support::hooked::{Hook, NoSweep, hooked};
 use support::pair::{Pair, request};
 use support::recording::newest;
 use support::slicing::{self, Options, Recorder};
@@ -181,6 +181,56 @@ async fn nothing_that_is_rolled_back_is_stored() {
     assert_eq!(stored(&folder.storage, &slices).await, live(&client, after, last).await);
 }
 
+/// A hidden secondary is read before all others, unless it is far behind what is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_far_behind_what_is_stored_is_passed_over() {
+    let hidden = Member { priority: 0.0, hidden: true };
+    let options =
+        ReplicaSetOptions { members: vec![Member::default(), Member::default(), hidden], ..Default::default() };
+    let set = ReplicaSet::start(&support::mongod().await, options.test_commands()).await.unwrap();
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    let server = dumps::server(&set).await;
+    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
+    recorder.began().await;
+    insert(&client, "a", 0..100).await;
+    recorder.reached(newest(&client).await).await;
+    let (_, first) = recorder.stop().await;
+    let hidden = set.addresses().remove(2);
+    assert_eq!(first.member.unwrap(), hidden);
+
+    let archive = first.archive.unwrap();
+    let known = newest_of(&archive, &first.slices);
+    let direct = set.direct_client(2).await.unwrap();
+    let count = fail_point(&direct, "stopReplProducer", "alwaysOn", doc! {}).await;
+    let stopped = doc! {"waitForFailPoint": "stopReplProducer", "timesEntered": count + 1, "maxTimeMS": 60_000};
+    direct.database("admin").run_command(stopped).await.unwrap();
+    let behind = newest(&direct).await;
+    let mut ids = 100..;
+    while newest(&client).await.t <= behind.t {
+        let id = ids.next().unwrap();
+        insert(&client, "a", id..id + 1).await;
+    }
+    let secret = Secret::new(set.direct_uri(set.wait_for_primary().await.unwrap()));
+    let primary = Server::connect("prod", &secret, Duration::from_secs(10)).await.unwrap();
+    let mut recorder = Recorder::start(&primary, &folder.storage, Options { known, ..Options::default() });
+    recorder.reached(newest(&client).await).await;
+    let (_, second) = recorder.stop().await;
+
+    // As if it had been left behind half a minute ago: so much is waited for.
+    let mut known = newest_of(&archive, &second.slices);
+    known[0].1.last.ts.t += 30;
+    known[0].1.key.push('x');
+    let mut recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
+    recorder.began().await;
+    insert(&client, "b", 0..100).await;
+    recorder.reached(newest(&client).await).await;
+    let (outcome, third) = recorder.stop().await;
+    outcome.unwrap();
+    assert_ne!(third.member.unwrap(), hidden);
+    assert!(second.slices.iter().chain(&third.slices).all(|s| s.gap.is_none()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_oplog_that_rolled_over_is_a_gap_with_its_reason() {
     let options = ReplicaSetOptions {
@@ -225,6 +275,146 @@ async fn an_oplog_that_rolled_over_is_a_gap_with_its_reason() {
     let all: Vec<Slice> = first.slices.iter().chain(&later.slices).cloned().collect();
     assert_eq!(pitr::coverage(&all).len(), 2);
     assert!(pitr::path(&all, end.ts, later.slices[0].last.ts).is_err());
+}
+
+/// Switches a failpoint, and returns how often it was met so far.
+async fn fail_point(member: &Client, name: &str, mode: &str, data: Document) -> i64 {
+    let switch = doc! {"configureFailPoint": name, "mode": mode, "data": data};
+    let reply = member.database("admin").run_command(switch).await.unwrap();
+    reply.get_i32("count").map(i64::from).or_else(|_| reply.get_i64("count")).unwrap_or_default()
+}
+
+/// Returns when a command waits at a failpoint.
+async fn waits_at(member: &Client, name: &str) {
+    let waiting = doc! {"currentOp": 1, "$all": true, "failpointMsg": name};
+    let met = async {
+        loop {
+            let found = member.database("admin").run_command(waiting.clone()).await.unwrap();
+            if !found.get_array("inprog").unwrap().is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), met).await.expect(name);
+}
+
+/// Returns when a member knows that a majority has everything up to `ts`.
+async fn majority_reaches(member: &Client, ts: Timestamp) {
+    let majority = |hello: &Document| {
+        let majority = hello.get_document("lastWrite").ok()?.get_document("majorityOpTime").ok()?.get_timestamp("ts");
+        majority.ok().map(|ts| Timestamp::new(ts.time, ts.increment))
+    };
+    let reached = async {
+        loop {
+            let hello = member.database("admin").run_command(doc! {"hello": 1}).await.unwrap();
+            if majority(&hello).is_some_and(|found| found >= ts) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), reached).await.expect("a majority has it");
+}
+
+/// The member that is read is behind what is stored, and catches up just when it is asked what it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_a_member_is_asked_is_not_missing() {
+    let options = ReplicaSetOptions::default().members(3).test_commands();
+    let set = ReplicaSet::start(&support::mongod().await, options).await.unwrap();
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    let primary = set.wait_for_primary().await.unwrap();
+    let ids: Vec<usize> = (0..3).filter(|m| *m != primary).collect();
+    let (behind, other) = (ids[0], set.direct_client(ids[1]).await.unwrap());
+    let direct = set.direct_client(behind).await.unwrap();
+    // Not by way of the one that will lag.
+    let from = doc! {"replSetSyncFrom": &set.addresses()[primary]};
+    other.database("admin").run_command(from).await.unwrap();
+
+    let secret = Secret::new(set.direct_uri(primary));
+    let source = Server::connect("prod", &secret, Duration::from_secs(10)).await.unwrap();
+    let mut recorder = Recorder::start(&source, &folder.storage, Options::default());
+    recorder.began().await;
+    majority_reaches(&direct, newest(&client).await).await;
+    let count = fail_point(&direct, "stopReplProducer", "alwaysOn", doc! {}).await;
+    let stopped = doc! {"waitForFailPoint": "stopReplProducer", "timesEntered": count + 1, "maxTimeMS": 60_000};
+    direct.database("admin").run_command(stopped).await.unwrap();
+    insert(&client, "a", 0..100).await;
+    recorder.reached(newest(&client).await).await;
+    let (outcome, first) = recorder.stop().await;
+    outcome.unwrap();
+    let archive = first.archive.unwrap();
+    let known = newest_of(&archive, &first.slices);
+    let end = known[0].1.last.ts;
+    assert!(newest(&direct).await < end);
+
+    let secret = Secret::new(set.direct_uri(behind));
+    let lagging = Server::connect("prod", &secret, Duration::from_secs(10)).await.unwrap();
+    let asked = doc! {"ns": "local.oplog.rs", "commands": ["find"]};
+    fail_point(&direct, "waitAfterCommandFinishesExecution", "alwaysOn", asked).await;
+    let mut recorder = Recorder::start(&lagging, &folder.storage, Options { known, ..Options::default() });
+    waits_at(&direct, "waitAfterCommandFinishesExecution").await;
+    fail_point(&direct, "stopReplProducer", "off", doc! {}).await;
+    majority_reaches(&direct, end).await;
+    fail_point(&direct, "waitAfterCommandFinishesExecution", "off", doc! {}).await;
+    recorder.began().await;
+    insert(&client, "b", 0..100).await;
+    recorder.reached(newest(&client).await).await;
+    let (outcome, later) = recorder.stop().await;
+    outcome.unwrap();
+    let mut slices = first.slices;
+    slices.extend(later.slices);
+    slices.sort_by_key(|s| s.after);
+    assert!(slices.iter().all(|s| s.gap.is_none()), "{slices:?}");
+    let (after, last) = (slices[0].after.ts, slices.last().unwrap().last.ts);
+    assert_eq!(stored(&folder.storage, &slices).await, live(&client, after, last).await);
+}
+
+/// The storage was emptied, or another disk is mounted in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn slices_that_are_gone_are_a_gap_with_its_reason() {
+    let set = support::replica_set().await;
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    let server = dumps::server(&set).await;
+    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
+    recorder.began().await;
+    insert(&client, "a", 0..10).await;
+    let base = newest(&client).await;
+    recorder.reached(base).await;
+    insert(&client, "a", 10..20).await;
+    recorder.reached(newest(&client).await).await;
+    let (_, first) = recorder.stop().await;
+    let archive = first.archive.unwrap();
+    let known = newest_of(&archive, &first.slices);
+    let end = known[0].1.last;
+    let remove = async |slices: &[Slice]| {
+        for slice in slices {
+            folder.storage.delete(&Key::new(&*slice.key).unwrap()).await.unwrap();
+        }
+    };
+    remove(&first.slices).await;
+
+    // Without a base they go on where they ended, or, with one that is older, from there.
+    let mut ids = 20..;
+    for (base, after) in [(None, end.ts), (Some(base), base)] {
+        let options = Options { known: known.clone(), base, ..Options::default() };
+        let mut recorder = Recorder::start(&server, &folder.storage, options);
+        recorder.began().await;
+        for _ in 0..2 {
+            let id = ids.next().unwrap();
+            insert(&client, "a", id..id + 1).await;
+            recorder.reached(newest(&client).await).await;
+        }
+        let (_, later) = recorder.stop().await;
+        assert_eq!(later.slices[0].after.ts, after);
+        let gap = later.slices[0].gap.as_ref().expect("the gap is told");
+        assert_eq!((gap.from_ts, gap.to_ts), (after, after));
+        assert!(gap.reason.contains("no longer in storage store"), "{}", gap.reason);
+        assert!(later.slices[1..].iter().all(|s| s.gap.is_none()), "it is told once");
+        remove(&later.slices).await;
+    }
 }
 
 /// Refuses every write while it is away.
@@ -463,4 +653,53 @@ async fn a_wrong_restore_is_marked_and_can_be_undone() {
     let found = compare::database(&client, "d").await;
     assert_eq!(found["saved"].hash, expected["b"].hash);
     assert_eq!(found["a"], wrong["a"]);
+}
+
+/// Two slices were on their way when their daemons died: one just now, one long ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_not_stored_to_its_end_is_removed_when_it_is_old() {
+    let set = support::replica_set().await;
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    let server = dumps::server(&set).await;
+    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
+    recorder.began().await;
+    insert(&client, "a", 0..10).await;
+    recorder.reached(newest(&client).await).await;
+    let (_, heard) = recorder.stop().await;
+    let archive = heard.archive.unwrap();
+    let here = folder.dir.path().join(slice::folder(&archive).unwrap().as_str());
+    let names = || -> std::collections::BTreeSet<_> { here.read_dir().unwrap().map(|f| f.unwrap().path()).collect() };
+    let mut left = Vec::new();
+    for last in [1, 2] {
+        let before = names();
+        let key = slice::key(&archive, Timestamp::new(1, 1), Timestamp::new(last, 1)).unwrap();
+        let upload = folder.storage.upload(&key).await.unwrap();
+        upload.part(0, "x".into()).await.unwrap();
+        std::mem::forget(upload);
+        left.extend(names().difference(&before).cloned());
+    }
+    let [old, new] = &left[..] else { panic!("{left:?}") };
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(25 * 3600);
+    std::fs::File::open(old).unwrap().set_modified(long_ago).unwrap();
+
+    // A key that may not look for them records all the same.
+    let known = newest_of(&archive, &heard.slices);
+    let options = Options { known: known.clone(), ..Options::default() };
+    let mut recorder = Recorder::start(&server, &hooked(&folder.storage, NoSweep).0, options);
+    recorder.wait_for("it says so", |heard| heard.said.iter().any(|s| s.contains("is not removed"))).await;
+    insert(&client, "b", 0..1).await;
+    recorder.reached(newest(&client).await).await;
+    recorder.stop().await.0.unwrap();
+    assert!(old.exists() && new.exists());
+
+    let recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
+    let gone = async {
+        while old.exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("it is removed");
+    recorder.stop().await.0.unwrap();
+    assert!(new.exists(), "somebody may still be writing it");
 }

@@ -431,7 +431,7 @@ mod tests {
         async fn delete(&self, _: &Key) -> Result<()> {
             not_here()
         }
-        async fn sweep(&self, _: &Key) -> Result<u64> {
+        async fn sweep_older(&self, _: &Key, _: std::time::Duration) -> Result<u64> {
             not_here()
         }
         async fn free_space(&self) -> Result<Option<u64>> {

@@ -184,11 +184,13 @@ fn from_hello(name: String, hello: &Hello) -> ReplicaSet {
 
 impl ReplicaSet {
     /// Members that can be read, the best first: hidden secondaries, other secondaries (the least behind first), the
-    /// primary. Never an arbiter or a delayed member.
-    pub fn candidates(&self) -> Vec<&Member> {
+    /// primary; in the same order after them those that have not reached `position`. Never an arbiter or a delayed member.
+    pub fn candidates(&self, position: Timestamp) -> Vec<&Member> {
         let readable = |m: &&Member| !m.arbiter && m.delay_seconds == 0 && m.state != MemberState::Other;
         let mut found: Vec<&Member> = self.members.iter().filter(readable).collect();
-        found.sort_by_key(|m| (m.state == MemberState::Primary, !m.hidden, std::cmp::Reverse(m.applied)));
+        found.sort_by_key(|m| {
+            (m.applied < position, m.state == MemberState::Primary, !m.hidden, std::cmp::Reverse(m.applied))
+        });
         found
     }
 }
@@ -197,6 +199,17 @@ impl ReplicaSet {
 /// best of [`ReplicaSet::candidates`] that answers. `warn` gets a sentence about each that does not.
 pub async fn reader(server: &Server, cancel: &CancellationToken, warn: &(dyn Fn(String) + Sync)) -> Result<Reader> {
     let set = replica_set(server, cancel).await?;
+    reader_of(server, cancel, set, Timestamp::MIN, warn).await
+}
+
+/// The same for one who goes on from `position`: a member that is behind it is read only when no other can be.
+pub async fn reader_of(
+    server: &Server,
+    cancel: &CancellationToken,
+    set: ReplicaSet,
+    position: Timestamp,
+    warn: &(dyn Fn(String) + Sync),
+) -> Result<Reader> {
     if set.limited {
         warn("hidden and delayed members cannot be told apart without the role clusterMonitor".into());
     }
@@ -218,7 +231,7 @@ pub async fn reader(server: &Server, cancel: &CancellationToken, warn: &(dyn Fn(
         return Ok(Reader { server: server.clone(), member, set });
     }
     let mut failed = None;
-    for candidate in set.candidates() {
+    for candidate in set.candidates(position) {
         if cancel.is_cancelled() {
             return Err(Error::cancelled());
         }
@@ -385,8 +398,15 @@ mod tests {
                 Member { arbiter: true, ..member("arbiter", MemberState::Secondary, false, 0, 100) },
             ],
         };
-        let order: Vec<&str> = set.candidates().iter().map(|m| m.host.as_str()).collect();
-        assert_eq!(order, ["hidden", "near", "behind", "primary"]);
+        let order = |second| -> Vec<&str> {
+            set.candidates(Timestamp::new(second, 1)).iter().map(|m| m.host.as_str()).collect()
+        };
+        assert_eq!(order(0), ["hidden", "near", "behind", "primary"]);
+        // Of those that go on from there, any that has it comes before one that has not.
+        assert_eq!(order(80), ["hidden", "near", "behind", "primary"]);
+        assert_eq!(order(90), ["near", "behind", "primary", "hidden"]);
+        assert_eq!(order(100), ["primary", "hidden", "near", "behind"]);
+        assert_eq!(order(101), ["hidden", "near", "behind", "primary"]);
     }
 
     #[test]

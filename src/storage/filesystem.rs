@@ -12,6 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -152,12 +153,12 @@ impl Storage for Filesystem {
         blocking(move || remove(&root, &key).map(drop)).await
     }
 
-    async fn sweep(&self, prefix: &Key) -> Result<u64> {
+    async fn sweep_older(&self, prefix: &Key, age: Duration) -> Result<u64> {
         let (root, prefix) = (Arc::clone(&self.root), prefix.clone());
         blocking(move || {
             let Some((folder, path)) = open_prefix(&root, Some(&prefix))? else { return Ok(0) };
             let mut found = Vec::new();
-            walk::temporaries(&folder, &path, &mut found)
+            walk::temporaries(&folder, &path, age, &mut found)
                 .map_err(|e| error::io(format!("listing {}", root.shown()), e))?;
             let mut removed = 0;
             for key in &found {

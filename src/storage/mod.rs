@@ -8,6 +8,7 @@
 //! the storage is in our hands (an S3 server may still complete a request whose last byte it has received).
 
 use std::ops::Range;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -84,7 +85,13 @@ pub trait Storage: Send + Sync {
     async fn delete(&self, key: &Key) -> Result<()>;
 
     /// Ends what unfinished uploads below `prefix` left behind (multipart uploads, temporary files). Returns how many.
-    async fn sweep(&self, prefix: &Key) -> Result<u64>;
+    async fn sweep(&self, prefix: &Key) -> Result<u64> {
+        self.sweep_older(prefix, Duration::ZERO).await
+    }
+
+    /// The same of uploads that nothing was written to for `age` (where the storage knows only when one began: that
+    /// began so long ago). For a place where somebody else may be writing.
+    async fn sweep_older(&self, prefix: &Key, age: Duration) -> Result<u64>;
 
     /// Bytes that can still be written, where the storage can tell.
     async fn free_space(&self) -> Result<Option<u64>>;

@@ -227,8 +227,8 @@ impl Storage for Retrying {
         self.repeat.run(OnCancel::Complete, || self.inner.delete(key)).await
     }
 
-    async fn sweep(&self, prefix: &Key) -> Result<u64> {
-        self.repeat.run(OnCancel::Complete, || self.inner.sweep(prefix)).await
+    async fn sweep_older(&self, prefix: &Key, age: Duration) -> Result<u64> {
+        self.repeat.run(OnCancel::Complete, || self.inner.sweep_older(prefix, age)).await
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

@@ -323,8 +323,8 @@ impl Storage for S3 {
         }
     }
 
-    async fn sweep(&self, prefix: &Key) -> Result<u64> {
-        listing::sweep(&self.0, prefix).await
+    async fn sweep_older(&self, prefix: &Key, age: Duration) -> Result<u64> {
+        listing::sweep(&self.0, prefix, age).await
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

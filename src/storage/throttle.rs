@@ -129,8 +129,8 @@ impl Storage for Throttled {
         self.inner.delete(key).await
     }
 
-    async fn sweep(&self, prefix: &Key) -> Result<u64> {
-        self.inner.sweep(prefix).await
+    async fn sweep_older(&self, prefix: &Key, age: Duration) -> Result<u64> {
+        self.inner.sweep_older(prefix, age).await
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

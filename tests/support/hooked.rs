@@ -83,9 +83,9 @@ impl<H: Hook> Storage for Hooked<H> {
         self.inner.delete(key).await
     }
 
-    async fn sweep(&self, prefix: &Key) -> Result<u64> {
+    async fn sweep_older(&self, prefix: &Key, age: Duration) -> Result<u64> {
         self.hook.sweep()?;
-        self.inner.sweep(prefix).await
+        self.inner.sweep_older(prefix, age).await
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

@@ -14,6 +14,8 @@ const LEVEL: i32 = 3;
 /// A slice ends when it has so many bytes compressed, or so many before that. One entry may go over.
 const STORED_LIMIT: usize = 8 << 20;
 const PLAIN_LIMIT: u64 = 64 << 20;
+/// Or when it counts the operations of so many seconds: they stand in its description, which has a limit of its own.
+const SECONDS: usize = 50_000;
 /// Marks are rare; a server that is full of them is not believed.
 const MARKS: usize = 1_000;
 
@@ -65,7 +67,8 @@ impl Builder {
     }
 
     pub fn is_full(&self) -> bool {
-        self.contents.uncompressed >= PLAIN_LIMIT || self.encoder.get_ref().len() >= STORED_LIMIT
+        let Contents { uncompressed, counts, .. } = &self.contents;
+        *uncompressed >= PLAIN_LIMIT || self.encoder.get_ref().len() >= STORED_LIMIT || counts.len() >= SECONDS
     }
 
     /// The entry that the next one must follow.
@@ -158,5 +161,17 @@ mod tests {
         assert_eq!(made.counts, [(2, 4), (9, 1)]);
         assert_eq!(made.marks.len(), 1);
         assert_eq!(zstd::decode_all(&data[..]).unwrap(), entries.map(|(_, e)| e).concat());
+    }
+
+    /// Days of a server with one small operation a second are far below the other limits.
+    #[test]
+    fn a_slice_of_many_seconds_is_full() {
+        let entry = entry(doc! {"op": "i", "o": {"_id": 1}});
+        let mut builder = Builder::new(at(1, 1), None).unwrap();
+        let seconds = (2..).take_while(|t| {
+            builder.push(at(*t, 1), &entry).unwrap();
+            !builder.is_full()
+        });
+        assert_eq!(seconds.take(2 * SECONDS).count() + 1, SECONDS);
     }
 }

@@ -1,5 +1,6 @@
 //! Following the oplog of one replica set, slice by slice, until told to stop.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,15 +13,16 @@ use super::build::Builder;
 use super::keep::{Cut, Keeper, Origin};
 use super::lease::{self, Lease};
 use super::resume::{self, Start};
+use super::stored;
 use crate::artifact::slice;
 use crate::artifact::write::DocumentBatch;
-use crate::domain::pitr::{Archive, OpTime, Slice};
+use crate::domain::pitr::{Archive, Gap, OpTime, Slice};
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::logical::{host_name, op_time};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::{Budget, Reply};
-use crate::mongo::topology::{self, Reader};
+use crate::mongo::topology::{self, Reader, ReplicaSet};
 use crate::mongo::{Server, oplog_source};
 use crate::storage::Storage;
 
@@ -31,6 +33,8 @@ const WAIT: Duration = Duration::from_secs(1);
 /// How often a member that is behind what is stored is asked again, and how long at most.
 const BEHIND: Duration = Duration::from_millis(500);
 const BEHIND_LIMIT: Duration = Duration::from_secs(60);
+/// What nobody has written to for so long is nobody's: another daemon may have lost its lease and not know it yet.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 /// How long what is held may take to be stored when recording is told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -48,6 +52,12 @@ pub struct Following {
     pub base: Option<Timestamp>,
     /// A slice ends after so long at the latest. Read again for each.
     pub slice_length: watch::Receiver<Duration>,
+}
+
+impl Following {
+    fn known_of(&self, archive: &Archive) -> Option<&Slice> {
+        self.known.iter().find(|(of, _)| of == archive).map(|(_, slice)| slice)
+    }
 }
 
 /// What happens while an oplog is followed.
@@ -77,16 +87,18 @@ pub async fn follow(
     request: &Following,
     events: mpsc::Sender<Event>,
 ) -> Result<()> {
+    let set = topology::replica_set(server, cancel).await?;
+    let archive = archive(&set, request)?;
+    let position = request.known_of(&archive).map_or(Timestamp::MIN, |k| near(k.last.ts));
     let mut warnings = Vec::new();
     let reader = {
         let heard = std::sync::Mutex::new(&mut warnings);
         let warn = |text: String| heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(text);
-        topology::reader(server, cancel, &warn).await?
+        topology::reader_of(server, cancel, set, position, &warn).await?
     };
     for warning in warnings {
         tell(&events, Event::Warning(warning)).await?;
     }
-    let archive = archive(&reader, request)?;
     let folder = slice::folder(&archive)?;
     let lease = Lease::take(&*storage, &folder, &request.home_id, &host_name(), &request.service).await?;
     let outcome = record(cancel, &storage, &reader, &archive, request, &lease, &events).await;
@@ -97,8 +109,14 @@ pub async fn follow(
     outcome
 }
 
-fn archive(reader: &Reader, request: &Following) -> Result<Archive> {
-    if reader.set.id.is_empty() {
+/// How far a member must be that is waited for until it has `last`. Members tell each other every few seconds how far they
+/// are: the best one must not be passed over because it was not heard of since the last slice.
+fn near(last: Timestamp) -> Timestamp {
+    Timestamp::new(last.t.saturating_sub(BEHIND_LIMIT.as_secs() as u32 / 2), 0)
+}
+
+fn archive(set: &ReplicaSet, request: &Following) -> Result<Archive> {
+    if set.id.is_empty() {
         let service = escape(&request.service);
         return Err(Error::new(
             ErrorKind::Denied,
@@ -109,12 +127,12 @@ fn archive(reader: &Reader, request: &Following) -> Result<Archive> {
     Ok(Archive {
         storage: request.storage.clone(),
         folder: request.folder.clone(),
-        replica_set: reader.set.name.clone(),
-        replica_set_id: reader.set.id.clone(),
+        replica_set: set.name.clone(),
+        replica_set_id: set.id.clone(),
     })
 }
 
-async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<()> {
+pub async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<()> {
     events.send(event).await.map_err(|_| Error::cancelled())
 }
 
@@ -127,8 +145,24 @@ async fn record(
     lease: &Lease,
     events: &mpsc::Sender<Event>,
 ) -> Result<()> {
-    let newest = newest(storage, archive, request, events).await?;
-    let start = start(cancel, reader, newest, request.base).await?;
+    let mut lost = pin!(async {
+        tokio::select! {
+            error = renew(lease, &**storage) => error,
+            error = sweep(&**storage, archive, events) => error,
+        }
+    });
+    let known = request.known_of(archive);
+    let begin = async {
+        let newest = stored::newest(&**storage, archive, known, stored::NAMES, events).await?;
+        start(cancel, reader, archive, newest, known, request.base).await
+    };
+    // Slices that nobody knew may be many, and the lease ends meanwhile.
+    let start = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Error::cancelled()),
+        error = &mut lost => return Err(error),
+        start = begin => start?,
+    };
     let version = topology::facts(&reader.server, cancel).await?.version;
     tell(events, Event::Began { archive: archive.clone(), member: reader.member.host.clone() }).await?;
     let origin = Origin {
@@ -151,8 +185,23 @@ async fn record(
         cuts,
         slice_length: request.slice_length.clone(),
     };
-    let outcome = recording.run(cancel, renew(lease, &**storage)).await;
+    let outcome = recording.run(cancel, lost).await;
+    // Why nothing can be stored any more says more than that it cannot.
     recording.end(cancel, keeping, give_up).await.and(outcome)
+}
+
+/// Removes what slices left that were not stored to their end, once a day. That it cannot be done is no reason to stop.
+async fn sweep(storage: &dyn Storage, archive: &Archive, events: &mpsc::Sender<Event>) -> Error {
+    loop {
+        let swept = async { storage.sweep_older(&slice::folder(archive)?, ABANDONED).await };
+        if let Err(e) = swept.await {
+            let why = format!("what was not stored to its end is not removed: {e}");
+            if let Err(e) = tell(events, Event::Warning(why)).await {
+                return e;
+            }
+        }
+        tokio::time::sleep(ABANDONED).await;
+    }
 }
 
 /// Keeps the lease; returns when another daemon has it. A storage that does not answer is no reason to stop.
@@ -166,55 +215,35 @@ async fn renew(lease: &Lease, storage: &dyn Storage) -> Error {
     }
 }
 
-/// The newest entry that is stored. The storage is the truth: slices it has and nobody knows yet are told, ones that
-/// are known and gone do not count.
-async fn newest(
-    storage: &Arc<dyn Storage>,
-    archive: &Archive,
-    request: &Following,
-    events: &mpsc::Sender<Event>,
-) -> Result<Option<OpTime>> {
-    let known = request.known.iter().find(|(of, _)| of == archive).map(|(_, slice)| slice);
-    let mut newest = None;
-    for (key, size) in resume::found(&**storage, archive, None).await?.into_iter().rev() {
-        // One that was cut off since is read again, and is found to be damaged.
-        if known.is_some_and(|k| k.key == key.as_str() && k.size == size) {
-            newest = newest.max(known.map(|k| k.last));
-            break;
-        }
-        let newer = known.is_none_or(|k| slice::positions(key.file_name()).is_some_and(|(_, last)| last > k.last.ts));
-        if !newer && newest.is_some() {
-            break;
-        }
-        match resume::read_header(&**storage, &key, size).await {
-            Ok((header, slice)) if header.replica_set_id == archive.replica_set_id => {
-                newest = newest.max(Some(slice.last));
-                tell(events, Event::Stored { archive: archive.clone(), slice: Box::new(slice) }).await?;
-                // Only where to go on is needed here; `storage sync` finds all others.
-                if !newer || known.is_none() {
-                    break;
-                }
-            }
-            Ok(_) => tell(events, Event::Warning(format!("{key} is of another replica set"))).await?,
-            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
-                tell(events, Event::Warning(format!("{key} is not used: {e}"))).await?;
-            }
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(newest)
-}
-
+/// Where to go on: after `newest`, which the storage has. What it had, and has no longer, is told as a gap.
 async fn start(
     cancel: &CancellationToken,
     reader: &Reader,
+    archive: &Archive,
     newest: Option<OpTime>,
+    known: Option<&Slice>,
     base: Option<Timestamp>,
 ) -> Result<Start> {
-    let Some(newest) = newest else { return resume::first(&reader.server, cancel, base).await };
+    let gone = known.map(|k| k.last).filter(|known| newest.is_none_or(|newest| newest < *known));
+    let gone = gone.map(|last| {
+        let (at, storage) = (last.ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC"), escape(&archive.storage));
+        (last.ts, format!("slices that were recorded up to {at} are no longer in storage {storage}, or not whole"))
+    });
+    let Some(newest) = newest else {
+        // From where they ended, if it can be: should they come back, then nothing is missing.
+        let prefer = base.into_iter().chain(gone.as_ref().map(|(last, _)| *last)).collect();
+        let mut start = resume::first(&reader.server, cancel, prefer).await?;
+        let to_ts = start.after.ts;
+        start.gap = gone.map(|(last, reason)| Gap { from_ts: last.min(to_ts), to_ts, reason });
+        return Ok(start);
+    };
     let began = Instant::now();
     loop {
-        if let Some(start) = resume::after(&reader.server, cancel, newest).await? {
+        if let Some(mut start) = resume::after(&reader.server, cancel, newest).await? {
+            // Without one, all that they held is recorded again.
+            if let (Some(gap), Some((_, reason))) = (&mut start.gap, gone) {
+                gap.reason = format!("{}; {reason}", gap.reason);
+            }
             return Ok(start);
         }
         if began.elapsed() > BEHIND_LIMIT {
@@ -248,7 +277,7 @@ impl Recording<'_> {
     /// Reads until `cancel`, or until something fails; `lost` returns when recording must end for another reason.
     async fn run(&mut self, cancel: &CancellationToken, lost: impl Future<Output = Error>) -> Result<()> {
         let after = self.expects.ok_or_else(no_builder)?;
-        let mut lost = std::pin::pin!(lost);
+        let mut lost = pin!(lost);
         let budget = Budget::new(REPLY_MEMORY);
         let mut entries = oplog_source::follow(self.server, &budget, after.ts, WAIT);
         loop {
@@ -316,7 +345,7 @@ impl Recording<'_> {
     async fn end(
         mut self,
         cancel: &CancellationToken,
-        keeping: JoinHandle<()>,
+        keeping: JoinHandle<Result<()>>,
         give_up: CancellationToken,
     ) -> Result<()> {
         let limit = async {
@@ -330,7 +359,7 @@ impl Recording<'_> {
                 let _ = self.cuts.send(cut).await;
             }
             drop(self.cuts);
-            keeping.await.map_err(|e| Error::new(ErrorKind::Internal, "storing slices died").source(e))
+            keeping.await.map_err(|e| Error::new(ErrorKind::Internal, "storing slices died").source(e))?
         };
         let ended = tokio::select! {
             ended = rest => ended,

@@ -42,21 +42,18 @@ pub struct Keeper {
 impl Keeper {
     /// Stores what comes until nothing more does, or `give_up`. In their order: a slice is never stored before the one
     /// that it follows.
-    pub async fn run(self, mut cuts: mpsc::Receiver<Cut>, give_up: CancellationToken) {
+    ///
+    /// Errors: `Cancelled` when nobody listens to the events any more; anything else is a bug, for a storage that is away
+    /// is waited for. What is not stored is read again the next time.
+    pub async fn run(self, mut cuts: mpsc::Receiver<Cut>, give_up: CancellationToken) -> Result<()> {
         while let Some(cut) = cuts.recv().await {
-            let stored = tokio::select! {
+            tokio::select! {
                 biased;
-                () = give_up.cancelled() => return,
-                stored = self.keep(cut) => stored,
-            };
-            // Nobody listens any more, or a bug: what is not stored is read again the next time.
-            if let Err(e) = stored {
-                if e.kind() != ErrorKind::Cancelled {
-                    let _ = self.events.send(Event::StorageAway(e)).await;
-                }
-                return;
+                () = give_up.cancelled() => break,
+                stored = self.keep(cut) => stored?,
             }
         }
+        Ok(())
     }
 
     async fn keep(&self, cut: Cut) -> Result<()> {
@@ -132,5 +129,68 @@ impl Keeper {
 
     async fn tell(&self, event: Event) -> Result<()> {
         self.events.send(event).await.map_err(|_| Error::cancelled())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::doc;
+
+    use super::*;
+    use crate::domain::pitr::OpTime;
+    use crate::domain::timestamp::Timestamp;
+    use crate::storage::filesystem::Filesystem;
+
+    fn at(t: u32) -> OpTime {
+        OpTime { ts: Timestamp::new(t, 1), term: 1 }
+    }
+
+    /// Keeps one slice of the entries of `seconds` seconds, in an archive below `folder`.
+    async fn keep(folder: &str, seconds: u32) -> (Result<()>, Vec<Event>) {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive {
+            storage: "t".into(),
+            folder: folder.into(),
+            replica_set: "rs0".into(),
+            replica_set_id: "0123456789abcdef01234567".into(),
+        };
+        let origin = Origin {
+            archive,
+            service: "s".into(),
+            member: "h:1".into(),
+            server_version: "6.0.5".into(),
+            home_id: "home".into(),
+        };
+        let (events, mut heard) = mpsc::channel(10);
+        let keeper = Keeper { storage: Arc::new(Filesystem::new(dir.path())), origin, events };
+        let mut builder = Builder::new(at(1_790_000_000), None).unwrap();
+        let entry = doc! {"op": "i"}.to_vec().unwrap();
+        for n in 1..=seconds {
+            builder.push(at(1_790_000_000 + n), &entry).unwrap();
+        }
+        let (cuts, waiting) = mpsc::channel(1);
+        cuts.send(Cut(builder)).await.unwrap();
+        drop(cuts);
+        let outcome = keeper.run(waiting, CancellationToken::new()).await;
+        let mut told = Vec::new();
+        while let Some(event) = heard.recv().await {
+            told.push(event);
+        }
+        (outcome, told)
+    }
+
+    /// The longest description that a slice can come to have: full, and a whole reply of the server more.
+    #[tokio::test]
+    async fn what_fills_a_slice_fits_into_its_description() {
+        let (outcome, told) = keep("prod", 60_000).await;
+        outcome.unwrap();
+        assert!(matches!(&told[..], [Event::Stored { slice, .. }] if slice.counts.len() == 60_000), "{}", told.len());
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_kept_says_why() {
+        let (outcome, told) = keep("no/../folder", 1).await;
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
+        assert!(told.is_empty());
     }
 }

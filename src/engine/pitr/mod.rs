@@ -9,6 +9,7 @@ mod follow;
 mod keep;
 pub mod lease;
 mod resume;
+mod stored;
 
 pub use follow::{Event, Following, follow};
-pub use resume::{found, read_header};
+pub use stored::read_header;

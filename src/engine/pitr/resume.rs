@@ -1,17 +1,13 @@
-//! What an archive holds already, and where the oplog is taken up again.
+//! Where the oplog is taken up again.
 
-use futures_util::{StreamExt, TryStreamExt};
 use tokio_util::sync::CancellationToken;
 
-use crate::artifact::slice::{self, FIRST_READ, Header};
-use crate::domain::key::Key;
-use crate::domain::pitr::{Archive, Gap, OpTime, Slice};
+use crate::domain::pitr::{Gap, OpTime};
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::logical::op_time;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::{Server, oplog_source, topology};
-use crate::storage::Storage;
 
 /// Where recording begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,107 +18,58 @@ pub struct Start {
     pub gap: Option<Gap>,
 }
 
-/// Slices of `archive` whose last entry is newer than `known`, by their names: oldest first.
-pub async fn found(storage: &dyn Storage, archive: &Archive, known: Option<Timestamp>) -> Result<Vec<(Key, u64)>> {
-    let folder = slice::folder(archive)?;
-    let mut newer = Vec::new();
-    let mut listing = storage.list(Some(&folder)).await?;
-    while let Some(object) = listing.try_next().await? {
-        if let Some((_, last)) = slice::positions(object.key.file_name())
-            && known.is_none_or(|known| last > known)
-        {
-            newer.push((last, object.key, object.size));
-        }
-    }
-    newer.sort_by_key(|(last, ..)| *last);
-    Ok(newer.into_iter().map(|(_, key, size)| (key, size)).collect())
-}
-
-/// Reads the description of the slice `key`, an object of `size` bytes.
-///
-/// Errors: `Corrupt` when it is not what was written, `Unsupported` for a newer format.
-pub async fn read_header(storage: &dyn Storage, key: &Key, size: u64) -> Result<(Header, Slice)> {
-    let mut head = read(storage, key, 0..size.min(FIRST_READ)).await?;
-    let frame = Header::frame_size(key.as_str(), &head)? as u64;
-    if frame > size {
-        return Err(Error::new(ErrorKind::Corrupt, format!("{key} is damaged: it is cut off")));
-    }
-    if frame > head.len() as u64 {
-        head.extend(read(storage, key, head.len() as u64..frame).await?);
-    }
-    let header = Header::from_frame(key.as_str(), &head)?;
-    let slice = header.slice(key, frame);
-    if slice.size != size {
-        let stored = slice.size;
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("{key} is damaged: it has {size} bytes, {stored} were written"),
-        ));
-    }
-    Ok((header, slice))
-}
-
-async fn read(storage: &dyn Storage, key: &Key, range: std::ops::Range<u64>) -> Result<Vec<u8>> {
-    let mut stream = storage.get(key, Some(range)).await?;
-    let mut bytes = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        bytes.extend_from_slice(&chunk?);
-    }
-    Ok(bytes)
-}
-
 /// Where to go on after the entry `last`, the newest that is stored. `None`: the member does not have it yet.
 pub async fn after(server: &Server, cancel: &CancellationToken, last: OpTime) -> Result<Option<Start>> {
     let service = escape(server.service());
-    if let Some(entry) = oplog_source::entry_at(server, cancel, last.ts).await? {
-        let here = position(entry.as_bytes())?;
-        if here == last {
-            return Ok(Some(Start { after: last, gap: None }));
-        }
-        let (ts, stored, term) = (last.ts, last.term, here.term);
-        let reason = format!(
-            "service {service} has another history than what was recorded: position {ts} is of term {term}, not {stored}"
-        );
-        return anew(server, cancel, last, reason).await.map(Some);
+    // Before anything is looked for: a member that catches up meanwhile does not lack what it got too late to be found.
+    let majority = topology::op_times(server, cancel).await?.majority;
+    let entry = oplog_source::entry_at(server, cancel, last.ts).await?;
+    let here = entry.map(|entry| position(entry.as_bytes())).transpose()?;
+    if here == Some(last) {
+        return Ok(Some(Start { after: last, gap: None }));
     }
-    let Some(oldest) = oplog_source::oldest(server, cancel).await? else { return Ok(None) };
-    let oldest = position(oldest.as_bytes())?;
-    if oldest.ts > last.ts {
-        let reason = format!(
-            "the oplog of service {service} rolled over before it was recorded: it begins at {}, the last entry recorded \
-             is {}",
-            oldest.ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC"),
-            last.ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC"),
-        );
-        return anew(server, cancel, last, reason).await.map(Some);
-    }
-    if topology::op_times(server, cancel).await?.majority < last.ts {
+    if majority < last.ts {
         return Ok(None);
     }
-    let reason = format!("the oplog of service {service} lacks the entry {} that was recorded from it", last.ts);
-    anew(server, cancel, last, reason).await.map(Some)
-}
-
-async fn anew(server: &Server, cancel: &CancellationToken, last: OpTime, reason: String) -> Result<Start> {
-    let Start { after, .. } = present(server, cancel).await?;
+    let reason = if let Some(here) = here {
+        let (ts, stored, term) = (last.ts, last.term, here.term);
+        format!(
+            "service {service} has another history than what was recorded: position {ts} is of term {term}, not {stored}"
+        )
+    } else {
+        let Some(oldest) = oplog_source::oldest(server, cancel).await? else { return Ok(None) };
+        let oldest = position(oldest.as_bytes())?;
+        if oldest.ts > last.ts {
+            format!(
+                "the oplog of service {service} rolled over before it was recorded: it begins at {}, the last entry \
+                 recorded is {}",
+                oldest.ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC"),
+                last.ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC"),
+            )
+        } else {
+            format!("the oplog of service {service} lacks the entry {} that was recorded from it", last.ts)
+        }
+    };
+    let Start { after, .. } = at(server, cancel, majority).await?;
     let gap = Gap { from_ts: last.ts, to_ts: after.ts, reason };
-    Ok(Start { after, gap: Some(gap) })
+    Ok(Some(Start { after, gap: Some(gap) }))
 }
 
-/// Where to begin when nothing is stored: at the moment of the base `prefer`, if the oplog reaches back so far, else now.
-pub async fn first(server: &Server, cancel: &CancellationToken, prefer: Option<Timestamp>) -> Result<Start> {
-    if let Some(ts) = prefer
-        && let Some(entry) = oplog_source::entry_at(server, cancel, ts).await?
-        && ts <= topology::op_times(server, cancel).await?.majority
-    {
-        return Ok(Start { after: position(entry.as_bytes())?, gap: None });
-    }
-    present(server, cancel).await
-}
-
-/// The newest entry that no rollback can undo.
-async fn present(server: &Server, cancel: &CancellationToken) -> Result<Start> {
+/// Where to begin when nothing is stored: at the earliest of the moments `prefer` that the oplog still has, else now.
+pub async fn first(server: &Server, cancel: &CancellationToken, mut prefer: Vec<Timestamp>) -> Result<Start> {
+    // Asked once: now is before the base on a member that has not reached it, whatever it reaches meanwhile.
     let majority = topology::op_times(server, cancel).await?.majority;
+    prefer.sort_unstable();
+    for ts in prefer.into_iter().filter(|ts| *ts <= majority) {
+        if let Some(entry) = oplog_source::entry_at(server, cancel, ts).await? {
+            return Ok(Start { after: position(entry.as_bytes())?, gap: None });
+        }
+    }
+    at(server, cancel, majority).await
+}
+
+/// `majority`: the position of the newest entry that no rollback can undo.
+async fn at(server: &Server, cancel: &CancellationToken, majority: Timestamp) -> Result<Start> {
     let entry = oplog_source::entry_at(server, cancel, majority).await?.ok_or_else(|| {
         Error::new(
             ErrorKind::Interrupted,

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Dir, FileType};
 use rustix::io::Errno;
@@ -103,22 +104,38 @@ pub(super) fn names(folder: &OwnedFd, prefix: &str) -> io::Result<Vec<String>> {
     Ok(found)
 }
 
-/// The keys of the temporary files below `folder`.
-pub(super) fn temporaries(folder: &OwnedFd, prefix: &str, found: &mut Vec<Key>) -> io::Result<()> {
+/// The keys of the temporary files below `folder` that were not written to for `age`.
+pub(super) fn temporaries(folder: &OwnedFd, prefix: &str, age: Duration, found: &mut Vec<Key>) -> io::Result<()> {
     for name in entries(folder)? {
         if let Some(below) = name.strip_suffix('/') {
             match open_folder(folder, below) {
-                Ok(inner) => temporaries(&inner, &join(prefix, below), found)?,
+                Ok(inner) => temporaries(&inner, &join(prefix, below), age, found)?,
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(errno) => return Err(errno.into()),
             }
         } else if name.starts_with(TEMPORARY)
             && let Ok(key) = Key::new(join(prefix, &name))
+            && is_old(folder, &name, age)?
         {
             found.push(key);
         }
     }
     Ok(())
+}
+
+/// Without an age every file is old, whatever the clock of the disk's server says.
+fn is_old(folder: &OwnedFd, name: &str, age: Duration) -> io::Result<bool> {
+    if age.is_zero() {
+        return Ok(true);
+    }
+    let stat = match rustix::fs::statat(folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => stat,
+        Err(Errno::NOENT) => return Ok(false),
+        Err(errno) => return Err(errno.into()),
+    };
+    let written = u64::try_from(stat.st_mtime).unwrap_or_default();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Ok(written.saturating_add(age.as_secs()) <= now.as_secs())
 }
 
 fn join(prefix: &str, name: &str) -> String {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
+use aws_sdk_s3::primitives::DateTime;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::super::{Key, ObjectInfo};
@@ -96,16 +98,22 @@ pub(super) async fn names(inner: &Inner, prefix: Option<&Key>) -> Result<Vec<Str
     }
 }
 
-/// Aborts the multipart uploads below `prefix`.
-pub(super) async fn sweep(inner: &Inner, prefix: &Key) -> Result<u64> {
+/// Aborts the multipart uploads below `prefix` that began `age` ago or earlier.
+pub(super) async fn sweep(inner: &Inner, prefix: &Key, age: Duration) -> Result<u64> {
     let below = inner.below(Some(prefix));
-    let found = sweep_listed(inner, &below, &below).await?;
+    let found = sweep_listed(inner, &below, &below, age).await?;
     // MinIO finds by prefix only the uploads of the object of exactly that name, but lists all without one.
-    if found > 0 { Ok(found) } else { sweep_listed(inner, "", &below).await }
+    if found > 0 { Ok(found) } else { sweep_listed(inner, "", &below, age).await }
 }
 
 /// Asks for the uploads below `asked` and aborts those below `below`.
-async fn sweep_listed(inner: &Inner, asked: &str, below: &str) -> Result<u64> {
+async fn sweep_listed(inner: &Inner, asked: &str, below: &str, age: Duration) -> Result<u64> {
+    let began_before = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+    // Our clock and that of the server differ; what has any age goes. One that tells no time is of unknown age.
+    let is_old = |initiated: Option<&DateTime>| {
+        let initiated = initiated.and_then(|at| SystemTime::try_from(*at).ok());
+        age.is_zero() || initiated.is_some_and(|at| at <= began_before)
+    };
     let mut aborted = 0;
     let mut marker: (Option<String>, Option<String>) = (None, None);
     loop {
@@ -123,6 +131,7 @@ async fn sweep_listed(inner: &Inner, asked: &str, below: &str) -> Result<u64> {
         for upload in page.uploads() {
             if let (Some(object), Some(id)) = (upload.key(), upload.upload_id())
                 && object.starts_with(below)
+                && is_old(upload.initiated())
             {
                 aborted += u64::from(inner.abort(object, id).await?);
             }
