@@ -30,6 +30,10 @@ use crate::storage::Storage;
 const REPLY_MEMORY: usize = 32 << 20;
 /// How long the server waits at the end of its oplog before it answers that there is nothing new.
 const WAIT: Duration = Duration::from_secs(1);
+/// A server answers as soon as there is anything: on a busy one that would be a question for each change. After a reply that
+/// was small, it is given time for some more.
+const GATHER: Duration = Duration::from_millis(100);
+const SMALL: usize = 64 << 10;
 /// How often a member that is behind what is stored is asked again, and how long at most.
 const BEHIND: Duration = Duration::from_millis(500);
 const BEHIND_LIMIT: Duration = Duration::from_secs(60);
@@ -280,6 +284,7 @@ impl Recording<'_> {
         let mut lost = pin!(lost);
         let budget = Budget::new(REPLY_MEMORY);
         let mut entries = oplog_source::follow(self.server, &budget, after.ts, WAIT);
+        let mut ask = Instant::now();
         loop {
             let full = self.builder.as_ref().ok_or_else(no_builder)?.is_full();
             let now = Instant::now();
@@ -291,8 +296,14 @@ impl Recording<'_> {
                 error = &mut lost => return Err(error),
                 place = cuts.reserve(), if due => place.map_err(|_| Error::cancelled())?.send(self.cut()?),
                 () = tokio::time::sleep_until(self.due.unwrap_or(now)), if self.due.is_some() && !due => {}
-                reply = entries.next(), if !full => match reply.map_err(|failed| failed.error)? {
-                    Some(reply) => self.take(reply).await?,
+                () = tokio::time::sleep_until(ask), if now < ask => {}
+                reply = entries.next(), if !full && now >= ask => match reply.map_err(|failed| failed.error)? {
+                    Some(reply) => {
+                        if reply.array()?.len() < SMALL {
+                            ask = Instant::now() + GATHER;
+                        }
+                        self.take(reply).await?;
+                    }
                     None => {
                         let service = escape(self.server.service());
                         let what = format!("service {service}: the server closed the cursor on its oplog");

@@ -1,7 +1,8 @@
 //! Who records an oplog into an archive: advisory, so that two daemons do not do the same work unknowingly.
 //!
 //! It rests on clocks and on a storage that may forget conditions, so nothing depends on it: slices of two daemons
-//! overlap, and readers take overlapping slices that agree.
+//! overlap, and readers take overlapping slices that agree. Two services of one installation that are the same replica set
+//! count as two: retention of one would delete what the other needs.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -36,7 +37,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes the lease of the archive in `folder`, or renews it: one of the same home is always its own.
+    /// Takes the lease of the archive in `folder`, or renews it: one of the same service of the same home is its own.
     ///
     /// Errors: `Conflict`, naming who holds it.
     pub async fn take(storage: &dyn Storage, folder: &Key, home_id: &str, host: &str, service: &str) -> Result<Self> {
@@ -54,9 +55,17 @@ impl Lease {
     pub async fn renew(&self, storage: &dyn Storage) -> Result<()> {
         let now = Utc::now();
         if let Some(held) = self.held(storage).await?
-            && held.home_id != self.home_id
+            && (&held.home_id, &held.service) != (&self.home_id, &self.service)
             && (now - held.renewed_at).abs() < EXPIRES
         {
+            if held.home_id == self.home_id {
+                let of = escape(&held.service);
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!("service {of} is the same replica set, and records this oplog"),
+                )
+                .hint("record it for one of the two only, or let this one write to another folder"));
+            }
             let (host, pid, since) = (escape(&held.host), held.pid, held.renewed_at.format("%Y-%m-%d %H:%M:%S UTC"));
             return Err(Error::new(
                 ErrorKind::Conflict,
@@ -82,7 +91,9 @@ impl Lease {
     /// Gives it back, unless somebody else has it.
     pub async fn release(&self, storage: &dyn Storage) -> Result<()> {
         match self.held(storage).await? {
-            Some(held) if held.home_id == self.home_id => storage.delete(&self.key).await,
+            Some(held) if (&held.home_id, &held.service) == (&self.home_id, &self.service) => {
+                storage.delete(&self.key).await
+            }
             _ => Ok(()),
         }
     }
@@ -111,6 +122,11 @@ mod tests {
         let refused = Lease::take(&storage, &archive, "home-b", "host-b", "s").await.unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Conflict);
         assert!(refused.to_string().contains("host-a"), "{refused}");
+        let other = Lease::take(&storage, &archive, "home-a", "host-a", "t").await.unwrap_err();
+        assert!(
+            other.kind() == ErrorKind::Conflict && other.to_string().starts_with("service s is the same"),
+            "{other}"
+        );
         // Its own process may have been killed.
         Lease::take(&storage, &archive, "home-a", "host-a", "s").await.unwrap();
 
