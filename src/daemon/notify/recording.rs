@@ -26,6 +26,15 @@ const LASTING: [Event; 3] = [Event::PitrStopped, Event::PitrHeld, Event::PitrLag
 /// When each trouble of a service was first seen.
 type Since = HashMap<(String, Event), Instant>;
 
+/// What is wrong with a service now.
+struct Trouble {
+    service: String,
+    event: Event,
+    text: String,
+    /// It is known already, or has lasted.
+    told: bool,
+}
+
 /// Looks now and then until `stop`.
 pub async fn watch(env: Env, stop: CancellationToken) {
     let mut since = Since::new();
@@ -81,13 +90,23 @@ fn look(store: &Store, home: &Home, since: &mut Since) -> Result<()> {
         }
     }
     since.retain(|key, _| found.contains_key(key));
+    let mut troubles = Vec::new();
+    for ((service, event), text) in found {
+        let began = *since.entry((service.clone(), event)).or_insert_with(Instant::now);
+        // What was told, by whichever daemon, goes on; what is new has to last.
+        let told = is_known(&service, event) || limit.is_some_and(|limit| began.elapsed() >= limit);
+        troubles.push(Trouble { service, event, text, told });
+    }
     for event in LASTING {
         let mut present = Vec::new();
-        for ((service, _), text) in found.iter().filter(|((_, of), _)| *of == event) {
-            let began = *since.entry((service.clone(), event)).or_insert_with(Instant::now);
-            // What was told, by whichever daemon, goes on; what is new has to last.
-            if is_known(service, event) || limit.is_some_and(|limit| began.elapsed() >= limit) {
-                present.push((service.clone(), text.clone()));
+        for Trouble { service, event: of, text, told } in &troubles {
+            let before = known.iter().find(|c| c.event == event && c.subject == *service);
+            match before {
+                _ if *of == event && *told => present.push((service.clone(), text.clone())),
+                // Wrong in another way, which may pass: what is recorded again lags at first. That it is over is told when
+                // all is well, unless the other is told before.
+                Some(before) if *of != event && !told => present.push((service.clone(), before.text.clone())),
+                _ => {}
             }
         }
         let over = |service: &str| {
