@@ -241,3 +241,39 @@ async fn views_that_go_do_not_stand_in_the_way_of_others() {
     pair.restore(&manifest, &RestoreRequest { exact: true, ..request() }).await.unwrap();
     compare::assert_same(&expected, &compare::state(&pair.to).await, "views");
 }
+
+/// An application that goes on writing makes a collection anew as soon as it is dropped.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_anew_while_it_is_replaced_is_replaced() {
+    let pair = Pair::start().await;
+    let names: Vec<String> = (0..30).map(|n| format!("c{n}")).collect();
+    for name in &names {
+        insert(&pair.from, "d", name, vec![doc! {"_id": "restored"}]).await;
+    }
+    let mut recording = Recording::begin(&pair.from).await;
+    let writer = tokio::spawn({
+        let (db, names) = (pair.to.database("d"), names.clone());
+        async move {
+            for n in 0.. {
+                for name in &names {
+                    let _ = db.collection::<Document>(name).insert_one(doc! {"_id": n}).await;
+                }
+            }
+        }
+    });
+    recording.read_database("d").await;
+    let manifest = recording.end(&folder(pair.dir.path()).await, "busy").await;
+    let there = async || pair.to.database("d").list_collection_names().await.unwrap().len();
+    while there().await < names.len() {
+        tokio::task::yield_now().await;
+    }
+    let plan = pair.plan(&manifest, &request()).await.unwrap();
+    assert!(plan.warnings.iter().any(|w| w.starts_with("stop what writes to target first")), "{plan:?}");
+    pair.execute(&manifest, &request(), &plan).await.unwrap();
+    writer.abort();
+    for name in &names {
+        let found =
+            pair.to.database("d").collection::<Document>(name).find_one(doc! {"_id": "restored"}).await.unwrap();
+        assert!(found.is_some(), "{name}");
+    }
+}

@@ -172,7 +172,7 @@ fn pairs(context: &Context, job: &Job) -> Pairs {
         .some("service", job.service.clone())
         .some("storage", job.storage.clone())
         .some("backup", job.backup.clone())
-        .some("as of", job.point_in_time.map(|ts| format!("{} (position {ts})", out.time(ts.to_datetime()))))
+        .some("as of", job.point_in_time.map(|ts| format!("{}, {}", out.time(ts.to_datetime()), ts.within_second())))
         .some("schedule", job.schedule.clone())
         .some("due", job.due_at.map(|at| out.time(at)))
         .some("phase", Some(job.phase.clone()).filter(|p| !p.is_empty() && !job.state.is_finished()))

@@ -103,11 +103,7 @@ pub fn restore(context: &Context, plan: &RestorePlan) -> String {
 /// Where to, and how: the base, the slices, and about how long.
 fn moment(context: &Context, replay: &PlannedReplay, into: &str) -> String {
     let utc = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
-    // A whole second is meant, not a position within it.
-    let position = match replay.until.i {
-        u32::MAX => "the end of that second".to_owned(),
-        _ => format!("position {}", replay.until),
-    };
+    let position = replay.until.within_second();
     let base_at = context.out.time(replay.base.consistent_at_ts.to_datetime());
     let slices = match replay.slices {
         0 => "nothing of the recorded oplog is needed".to_owned(),

@@ -21,6 +21,11 @@ impl Timestamp {
         Self { t, i }
     }
 
+    /// What to say beside its time: the whole second, or which position within it.
+    pub fn within_second(self) -> String {
+        if self.i == u32::MAX { "the end of that second".into() } else { format!("position {self}") }
+    }
+
     /// For people: the position, or, for the end of a second, that second.
     pub fn in_words(self) -> String {
         match self.i {

@@ -134,8 +134,7 @@ async fn create(writes: &Writes, filling: &Filling<'_>, recorded_until: Timestam
             command.insert(key.clone(), value.clone());
         }
     }
-    writes.command(&to.db, &format!("creating {to}"), command).await?;
-    Ok(())
+    writes.create(to, command, filling.replaces).await
 }
 
 /// Inserts one part; gives its last document.

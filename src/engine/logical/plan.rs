@@ -127,6 +127,10 @@ pub(super) async fn draft(
     let (dropped, untouched) = bystanders(&survey, request, &items, &existing);
     let users_of = users(manifest, &survey, request, &items, &mut left_out, &mut warnings);
     advise(request, &items, &survey, &mut left_out, &mut warnings);
+    if namespaces.iter().any(|n| n.action == PlannedAction::Replace) {
+        let to = escape(target.service());
+        warnings.push(format!("stop what writes to {to} first: its changes would be mixed with what is restored"));
+    }
     let plan = RestorePlan {
         backup: manifest.name.clone(),
         from_service: manifest.service.clone(),

@@ -136,7 +136,7 @@ async fn execute(
         }
     }
     for view in &views {
-        create_view(writes, view).await?;
+        create_view(writes, view, replaces(view)).await?;
     }
     indexes::build_ttl(ctx, writes, &items).await?;
     for item in &items {
@@ -208,15 +208,14 @@ fn last_inserted(collections: &[&Item], last: &[(Namespace, Vec<u8>)]) -> BTreeM
         .collect()
 }
 
-async fn create_view(writes: &Writes, item: &Item) -> Result<()> {
+async fn create_view(writes: &Writes, item: &Item, replaces: bool) -> Result<()> {
     let What::View(view) = &item.what else { return Ok(()) };
     let mut command = doc! {"create": item.to.collection.as_str()};
     for (key, value) in &view.options {
         command.insert(key.clone(), value.clone());
     }
     command.entry("pipeline".to_owned()).or_insert(Bson::Array(Vec::new()));
-    writes.command(&item.to.db, &format!("creating the view {}", item.to), command).await?;
-    Ok(())
+    writes.create(&item.to, command, replaces).await
 }
 
 /// Notes in the target's oplog that a restore begins or has ended, for whoever records that oplog, and waits until a

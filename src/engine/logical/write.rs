@@ -34,6 +34,9 @@ pub(super) struct Applied {
 pub(super) const SCRIPTS: &str = "system.js";
 
 const NAMESPACE_NOT_FOUND: i32 = 26;
+const NAMESPACE_EXISTS: i32 = 48;
+/// How often a collection is created before it is given up.
+const CREATES: usize = 10;
 /// Every operation was tried, and some failed: updates that found nothing
 /// (<https://github.com/mongodb/mongo/blob/r6.0.5/src/mongo/db/repl/apply_ops.cpp>).
 const SOME_FAILED: i32 = 8;
@@ -81,6 +84,30 @@ impl Writes {
         let reply = self.server.call(&self.cancel, None, doing, async move { database.run_raw_command(command).await });
         RawDocumentBuf::try_from(&reply.await?)
             .map_err(|e| Error::new(ErrorKind::Internal, format!("{doing}: the reply is no BSON")).source(e))
+    }
+
+    /// Creates `ns`, once what it replaces is dropped. An application that goes on writing makes a dropped collection anew at
+    /// once: where one is to be replaced (`replaces`) that goes, too.
+    ///
+    /// Errors: `Conflict` when it is made again and again, or where nothing was to be replaced.
+    pub async fn create(&self, ns: &Namespace, command: Document, replaces: bool) -> Result<()> {
+        for _ in 0..CREATES {
+            let (database, command) = (self.server.client().database(&ns.db), command.clone());
+            match run(&self.cancel, None, async move { database.run_command(command).await }).await? {
+                Ok(_) => return Ok(()),
+                Err(e) if server_code(&e) == Some(NAMESPACE_EXISTS) => {}
+                Err(e) => return Err(self.server.error(&format!("creating {}", escape(&ns.to_string())), &e)),
+            }
+            if !replaces {
+                break;
+            }
+            self.drop(ns).await?;
+        }
+        let (ns, service) = (escape(&ns.to_string()), escape(self.server.service()));
+        Err(Error::new(
+            ErrorKind::Conflict,
+            format!("something else writes to {service} and made {ns} while it was restored; stop it first"),
+        ))
     }
 
     /// Drops a collection, view or time series. One that is gone already is no error.

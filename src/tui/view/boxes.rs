@@ -10,7 +10,6 @@ use super::text::{fit, spinner, wrap};
 use super::{place_cursor, popup};
 use crate::domain::restore::{CollectionKind, PlannedAction, PlannedNamespace, RestorePlan};
 use crate::domain::text::{bytes, count, duration, escape};
-use crate::domain::timestamp::Timestamp;
 use crate::tui::model::{Confirm, Layer, Model, Palette, Review, Then};
 use crate::tui::palette as commands;
 
@@ -110,11 +109,6 @@ pub fn review(frame: &mut Frame, model: &Model, review: &Review, area: Rect) {
     place_cursor(frame, inner.x + cursor, y + 2);
 }
 
-/// A position of the oplog as a person reads it: a whole second has no ordinal.
-fn position(ts: Timestamp) -> String {
-    if ts.i == u32::MAX { "to the end of that second".into() } else { format!("position {ts}") }
-}
-
 /// How many there will be: of a moment only those of its base are known beforehand.
 fn documents(plan: &RestorePlan, ns: &PlannedNamespace) -> String {
     match (ns.documents, &plan.point_in_time) {
@@ -136,7 +130,7 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
     };
     if let Some(replay) = &plan.point_in_time {
         let at = super::text::when_exactly(model, replay.until_at);
-        fact("As of", format!("{at}, {}", position(replay.until)));
+        fact("As of", format!("{at}, {}", replay.until.within_second()));
         let base = super::text::when_exactly(model, replay.base.consistent_at_ts.to_datetime());
         fact("Base", format!("{} of {base}", escape(&replay.base.backup)));
         let bytes = bytes(replay.bytes);

@@ -239,7 +239,7 @@ impl Page<'_> {
             }
         }
         if let Some(ts) = job.point_in_time {
-            self.fact("As of", format!("{}, position {ts}", when_exactly(model, ts.to_datetime())));
+            self.fact("As of", format!("{}, {}", when_exactly(model, ts.to_datetime()), ts.within_second()));
             self.fact("Base", escape(job.backup.as_deref().unwrap_or("-")));
         }
         self.fact("Attempt", attempt_words(job));
