@@ -9,6 +9,10 @@ mod sample;
 mod stage;
 mod writer;
 
+use std::time::Duration;
+
+use crate::client::Client;
+use crate::domain::job::JobKind;
 use crate::error::{Error, ErrorKind, Result};
 use stage::Stage;
 use writer::Errors;
@@ -58,11 +62,34 @@ fn driver(what: impl std::fmt::Display, error: mongodb::error::Error) -> Error {
     Error::new(ErrorKind::Failed, what.to_string()).source(error)
 }
 
+/// Applications are stopped before a restore goes over what they write to: so is the writer.
+async fn stand_aside(client: Client, pause: impl Fn(bool)) {
+    let mut seen = None;
+    loop {
+        let (of, before) = (client.clone(), seen);
+        let looked = tokio::task::spawn_blocking(move || {
+            let now = of.data_version()?;
+            let jobs = if before == Some(now) { None } else { Some(of.jobs()?) };
+            Ok::<_, Error>((now, jobs))
+        });
+        if let Ok(Ok((now, jobs))) = looked.await {
+            seen = Some(now);
+            if let Some(jobs) = jobs {
+                pause(jobs.iter().any(|job| job.kind == JobKind::Restore && !job.state.is_finished()));
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn screen(stage: &Stage) -> Result<u8> {
     // Whoever tries things out may well restore over what the writer writes to.
     let writer = stage.start_writer(Errors::GoOn);
+    let aside = tokio::spawn(stand_aside(stage.client.clone(), writer.pause()));
     stage.start_daemon().await?;
-    crate::tui::run(stage.client.clone(), crate::tui::Options::default()).await?;
+    let shown = crate::tui::run(stage.client.clone(), crate::tui::Options::default()).await;
+    aside.abort();
+    shown?;
     stage::say("removing the servers, the backups and the home of the demo");
     writer.stop().await?;
     Ok(0)

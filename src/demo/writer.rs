@@ -6,7 +6,7 @@
 //! balance follows from the entries.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,6 +30,7 @@ struct Change {
 struct Record {
     changes: Mutex<Vec<Change>>,
     count: AtomicU64,
+    paused: AtomicBool,
 }
 
 /// What the writer does when a change fails.
@@ -59,6 +60,12 @@ impl Writer {
     /// How many changes were made so far.
     pub fn changes(&self) -> u64 {
         self.record.count.load(Ordering::Relaxed)
+    }
+
+    /// Has it wait after the change it is at, or go on.
+    pub fn pause(&self) -> impl Fn(bool) + Send + 'static {
+        let record = self.record.clone();
+        move |on| record.paused.store(on, Ordering::Relaxed)
     }
 
     /// Waits until this many changes were made, or it ended with an error.
@@ -114,6 +121,10 @@ async fn write(client: Client, record: Arc<Record>, stop: CancellationToken, err
     let shop = client.database("shop");
     let mut transfer = 0;
     while !stop.is_cancelled() {
+        if record.paused.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        }
         let done = if random.below(4) == 0 {
             transfer += 1;
             transfer_money(&client, &mut random, transfer).await

@@ -128,7 +128,8 @@ pub(super) async fn replay(
         Some(sent) => Err(Error::new(
             ErrorKind::Corrupt,
             format!(
-                "the backup lacks a document of {} that is updated at oplog position {}",
+                "the backup lacks a document of {} that is updated at oplog position {}, or something else writes to the target \
+                 and removed it",
                 escape(&sent.ns),
                 sent.ts
             ),
