@@ -75,8 +75,7 @@ impl Client {
         let mut new = Vec::new();
         let mut listing = storage.list(Some(folder)).await?;
         while let Some(object) = listing.try_next().await? {
-            let own = object.key.as_str().strip_prefix(folder.as_str()).is_some_and(|rest| !rest[1..].contains('/'));
-            if !own || slice::positions(object.key.file_name()).is_none() {
+            if !object.key.is_directly_in(folder) || slice::positions(object.key.file_name()).is_none() {
                 continue;
             }
             while let Some(key) = waiting.take_if(|key| key.as_str() < object.key.as_str()) {

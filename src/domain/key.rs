@@ -38,6 +38,11 @@ impl Key {
         self.0.rsplit('/').next().unwrap_or(&self.0)
     }
 
+    /// Whether it lies in `folder` itself, and not in a folder within it.
+    pub fn is_directly_in(&self, folder: &Key) -> bool {
+        self.below(folder).is_some_and(|rest| !rest.contains('/'))
+    }
+
     /// This key relative to `base`, when it lies below it.
     pub fn below(&self, base: &Key) -> Option<&str> {
         self.0.strip_prefix(base.as_str())?.strip_prefix('/')

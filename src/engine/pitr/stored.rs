@@ -90,7 +90,11 @@ async fn look(
     let (mut newer, mut others) = (BinaryHeap::new(), BinaryHeap::new());
     let mut listing = storage.list(Some(&folder)).await?;
     while let Some(object) = listing.try_next().await? {
-        let Some((_, last)) = slice::positions(object.key.file_name()) else { continue };
+        // What somebody put aside in a folder within is no part of it.
+        let Some((_, last)) = slice::positions(object.key.file_name()).filter(|_| object.key.is_directly_in(&folder))
+        else {
+            continue;
+        };
         let listed = Listed { last, key: object.key, size: object.size };
         if is_newer(&listed) {
             newer.push(listed);
@@ -246,6 +250,12 @@ mod tests {
         for n in 1..=7 {
             slices.push(put(&storage, n * 10, n * 10 + 10).await);
         }
+        // Put aside by somebody: no part of the archive.
+        let key = put(&storage, 90, 100).await.key;
+        let (from, name) = (folder.path().join(&key), key.rsplit('/').next().unwrap());
+        let aside = from.with_file_name("aside");
+        std::fs::create_dir(&aside).unwrap();
+        std::fs::rename(&from, aside.join(name)).unwrap();
         // Of another daemon: it ends where another one ends.
         put(&storage, 55, 60).await;
         for names in [1, 2, 3, 8, 100] {
