@@ -274,6 +274,18 @@ fn a_base_after_a_gap_is_asked_for_until_there_is_one() {
     assert!(told.last().unwrap().text.contains("base by-hand was made after the gap"), "{told:?}");
 }
 
+/// What was recorded is gone, and no change was missed since.
+#[test]
+fn slices_that_are_gone_are_told_without_a_stretch_of_no_length() {
+    let Stand { store, _dir, .. } = stand();
+    let reason = "slices are no longer in the storage".to_owned();
+    let gap = Gap { from_ts: at(100).ts, to_ts: at(100).ts, reason };
+    assert!(store.slice_recorded("a", &archive("t"), &Slice { gap: Some(gap), ..slice(100, 110) }).unwrap());
+    let texts: Vec<_> = told(&store).into_iter().map(|n| n.text).collect();
+    assert_eq!(texts, ["a: moments before 1970-01-01 00:01:40 UTC may be lost: slices are no longer in the storage"]);
+    assert_eq!(store.base_needed("a").unwrap(), Some(at(100).ts));
+}
+
 /// What somebody is told, in order; nothing waits any more afterwards.
 fn told(store: &Store) -> Vec<Notice> {
     let mut out = Vec::new();

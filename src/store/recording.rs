@@ -41,7 +41,12 @@ impl Store {
                 let (from, to) = (gap.from_ts.to_datetime(), gap.to_ts.to_datetime());
                 let form = "%Y-%m-%d %H:%M:%S UTC";
                 let (from, to) = (from.format(form), to.format(form));
-                let text = format!("{service}: no moment from {from} to {to} can be restored: {}", gap.reason);
+                let text = if gap.from_ts == gap.to_ts {
+                    // No change is missing, but what led up to it.
+                    format!("{service}: moments before {to} may be lost: {}", gap.reason)
+                } else {
+                    format!("{service}: no moment from {from} to {to} can be restored: {}", gap.reason)
+                };
                 outbox::begin(t, Event::PitrGap, service, &text)?;
             }
             if let Some(mark) = slice.marks.iter().rev().find(|m| m.kind == MarkKind::RestoreEnded) {
