@@ -4,11 +4,18 @@
 //! that a field is added in one place. They must never hold a rule that needs the store or a server: whether a name
 //! is free, or a server answers, is decided where that can be seen.
 
+mod rules;
+
 use std::collections::BTreeMap;
 
 use super::field::{Field, FieldKind};
-use super::{backup, command_line, cron, hours, name, namespace, notification, pitr, retry, uri, warning};
+use super::{command_line, retry, uri};
 use crate::error::{Error, ErrorKind, Result};
+use rules::{
+    absolute_rule, bucket_rule, compression_rule, cron_rule, endpoint_rule, engine_rule, events_rule, folder_rule,
+    hours_rule, interval_rule, metrics_rule, model_rule, name_rule, path_rule, pattern_rule, plain_rule, rename_rule,
+    stale_rule, start_rule, storage_type_rule, timezone_rule, webhook_rule, when_rule,
+};
 
 /// A MongoDB deployment.
 pub const SERVICE_FIELDS: &[Field] = &[
@@ -427,137 +434,6 @@ fn invalid(field: &Field, why: String) -> Error {
 
 /// What the messages about parts of the program that do not exist yet have in common.
 pub const NOT_BUILT: &str = "not built yet in this version";
-
-fn name_rule(text: &str) -> Result<(), String> {
-    name::check("name", text).map_err(|_| {
-        format!(
-            "{:?} is not a name; a name begins with a letter or digit and holds up to 100 letters, digits, dots, \
-             dashes and underscores",
-            super::text::escape(text)
-        )
-    })
-}
-
-fn folder_rule(text: &str) -> Result<(), String> {
-    name::check_folder("", text).map_err(|e| e.full().trim_start_matches(": ").to_owned())
-}
-
-fn engine_rule(text: &str) -> Result<(), String> {
-    if text == "pbm" { Err(format!("the pbm engine is {NOT_BUILT}")) } else { Ok(()) }
-}
-
-fn model_rule(text: &str) -> Result<(), String> {
-    if text == "physical" { Err(format!("the physical model is {NOT_BUILT}")) } else { Ok(()) }
-}
-
-fn when_rule(text: &str) -> Result<(), String> {
-    text.parse::<pitr::When>().map(drop)
-}
-
-fn cron_rule(text: &str) -> Result<(), String> {
-    cron::Cron::parse(text).map(drop)
-}
-
-fn start_rule(text: &str) -> Result<(), String> {
-    chrono::DateTime::parse_from_rfc3339(text)
-        .map(drop)
-        .map_err(|_| format!("{:?} is not a time such as 2026-11-21T02:00:00Z", super::text::escape(text)))
-}
-
-fn storage_type_rule(text: &str) -> Result<(), String> {
-    if ["azure", "gcs"].contains(&text) { Err(format!("storages of type {text} are {NOT_BUILT}")) } else { Ok(()) }
-}
-
-/// One line without control characters or spaces around it.
-fn plain_rule(text: &str) -> Result<(), String> {
-    if text.chars().any(char::is_control) {
-        return Err("cannot contain control characters".into());
-    }
-    if text.trim() != text { Err("begins or ends with a space".into()) } else { Ok(()) }
-}
-
-fn path_rule(text: &str) -> Result<(), String> {
-    if text.contains('\0') {
-        return Err("cannot contain a zero byte".into());
-    }
-    Ok(())
-}
-
-fn absolute_rule(text: &str) -> Result<(), String> {
-    path_rule(text)?;
-    if text.starts_with('/') { Ok(()) } else { Err("must be an absolute path".into()) }
-}
-
-/// The collector reads no file of another name; and a file that is replaced should not be one of something else.
-fn metrics_rule(text: &str) -> Result<(), String> {
-    absolute_rule(text)?;
-    if text.ends_with(".prom") && !text.ends_with("/.prom") { Ok(()) } else { Err("must end in NAME.prom".into()) }
-}
-
-/// The path of a webhook is often its key; a password in front of the host would be one more secret in a plain file.
-fn webhook_rule(text: &str) -> Result<(), String> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let Some(rest) = rest else { return Err("begins with https:// or http://".into()) };
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    if host.is_empty() || host.contains('@') || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
-        return Err("is not https://host/path; a secret belongs into notify.webhook_secret_file".into());
-    }
-    Ok(())
-}
-
-fn events_rule(text: &str) -> Result<(), String> {
-    notification::parse_events(text).map(drop)
-}
-
-fn stale_rule(text: &str) -> Result<(), String> {
-    warning::parse_stale_services(text).map(drop)
-}
-
-/// The rules of S3 are stricter for new buckets than for old ones; this keeps out what could be read as something else.
-fn bucket_rule(text: &str) -> Result<(), String> {
-    let plain = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
-    if plain && (3..=255).contains(&text.len()) && !text.contains("..") {
-        return Ok(());
-    }
-    Err("is not the name of a bucket: 3 or more letters, digits, dots, dashes and underscores".into())
-}
-
-fn endpoint_rule(text: &str) -> Result<(), String> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
-    let Some(rest) = rest else { return Err("begins with https:// or http://".into()) };
-    let host = rest.trim_end_matches('/');
-    if host.is_empty() || host.contains(['@', '?', '#', ' ', '\\']) || host.chars().any(char::is_control) {
-        return Err("is not https://host:port".into());
-    }
-    Ok(())
-}
-
-fn pattern_rule(text: &str) -> Result<(), String> {
-    text.parse::<namespace::Pattern>().map(drop)
-}
-
-fn rename_rule(text: &str) -> Result<(), String> {
-    text.parse::<namespace::Rename>().map(drop)
-}
-
-fn compression_rule(text: &str) -> Result<(), String> {
-    text.parse::<backup::Compression>().map(drop)
-}
-
-fn interval_rule(text: &str) -> Result<(), String> {
-    if retry::parse_duration(text)? > retry::MAX_INTERVAL { Err("is more than 8h".into()) } else { Ok(()) }
-}
-
-fn hours_rule(text: &str) -> Result<(), String> {
-    hours::ProductionHours::parse(text).map(drop)
-}
-
-fn timezone_rule(text: &str) -> Result<(), String> {
-    if text == "local" || text.parse::<chrono_tz::Tz>().is_ok() {
-        return Ok(());
-    }
-    Err(format!("{:?} is not local, UTC, or a name such as Europe/Paris", super::text::escape(text)))
-}
 
 #[cfg(test)]
 mod tests {
