@@ -25,6 +25,9 @@ async fn make_all(client: &mongodb::Client) {
     make(doc! {"create": "collated", "collation": {"locale": "de", "strength": 2}}).await;
     make(doc! {"create": "valid", "validator": {"a": {"$gt": 0}}, "validationLevel": "moderate", "validationAction": "error"}).await;
     make(doc! {"create": "clustered", "clusteredIndex": {"key": {"_id": 1}, "unique": true, "name": "by id"}}).await;
+    make(doc! {"create": "clustered and capped", "clusteredIndex": {"key": {"_id": 1}, "unique": true}}).await;
+    make(doc! {"convertToCapped": "clustered and capped", "size": 4096}).await;
+    make(doc! {"collMod": "clustered and capped", "cappedMax": 10}).await;
     make(doc! {"create": "images", "changeStreamPreAndPostImages": {"enabled": true}}).await;
     make(doc! {"create": "capped", "capped": true, "size": 8192, "max": 40}).await;
     make(doc! {"create": "series", "timeseries": {"timeField": "t", "metaField": "m", "granularity": "minutes"}, "expireAfterSeconds": 1_000_000_000i64}).await;
@@ -34,6 +37,9 @@ async fn make_all(client: &mongodb::Client) {
     insert(client, "d", "collated", (0..50).map(|n| doc! {"_id": format!("Ä{n}"), "n": n}).collect()).await;
     insert(client, "d", "valid", vec![doc! {"_id": 1, "a": -5, "u": 1}, doc! {"_id": 2, "a": "xyz", "u": 2}]).await;
     insert(client, "d", "clustered", (0..50).map(|n| doc! {"_id": n}).collect()).await;
+    // More than its bounds: out of a clustered collection nothing rolls.
+    insert(client, "d", "clustered and capped", (0..70).rev().map(|n| doc! {"_id": n, "p": "x".repeat(100)}).collect())
+        .await;
     insert(client, "d", "capped", (0..70).map(|n| doc! {"_id": n, "p": "x".repeat(100)}).collect()).await;
     insert(client, "d", "system.js", vec![doc! {"_id": "f", "value": "1"}]).await;
     insert(client, "d", "images", vec![doc! {"_id": {"z": 1, "a": 2}}]).await;

@@ -19,6 +19,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::apply::{self, Sent, zero_timestamps};
+use crate::mongo::oplog::catalogue::Bounds;
 use crate::mongo::oplog::entry::OpKind;
 
 /// Bytes of one insert command. The server takes 48 MB in a message, but 16 MB in one document, which this is.
@@ -128,13 +129,26 @@ async fn create(writes: &Writes, filling: &Filling<'_>, recorded_until: Timestam
         Some(_) => collection.widest_bounds(recorded_until).set(&mut options),
         None => collection.bounds.set(&mut options),
     }
+    let converted = collection.bounds_of_clustered();
+    if converted.is_some() {
+        ["capped", "size", "max"].map(|key| options.remove(key));
+    }
     for (key, value) in &options {
         // Nothing may expire while the restore still needs it.
         if key != "expireAfterSeconds" {
             command.insert(key.clone(), value.clone());
         }
     }
-    writes.create(to, command, filling.replaces).await
+    writes.create(to, command, filling.replaces).await?;
+    let Some(Bounds { size, max }) = converted else { return Ok(()) };
+    let capping = format!("capping {to}");
+    writes.command(&to.db, &capping, doc! {"convertToCapped": to.collection.as_str(), "size": size}).await?;
+    if max.is_some() {
+        let mut command = doc! {"collMod": to.collection.as_str()};
+        command.extend(Bounds { size: None, max }.collmod());
+        writes.command(&to.db, &capping, command).await?;
+    }
+    Ok(())
 }
 
 /// Inserts one part; gives its last document.

@@ -161,7 +161,15 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
         report.collections += 1;
         report.documents += entry.map_or(0, |e| e.documents);
         let kind = if collection.timeseries { "timeseries" } else { "collection" };
-        let mut metadata = doc! {"options": collection.options.clone(), "indexes": indexes(&collection.indexes)};
+        let mut options = collection.options.clone();
+        if collection.bounds_of_clustered().is_some() {
+            ["capped", "size", "max"].map(|key| options.remove(key));
+            let what = format!("the size of {}", escape(&ns.to_string()));
+            report
+                .left_out
+                .push(LeftOut { what, why: "mongorestore cannot create a clustered collection with one".into() });
+        }
+        let mut metadata = doc! {"options": options, "indexes": indexes(&collection.indexes)};
         if !collection.timeseries {
             metadata.insert("uuid", hex(uuid));
         }

@@ -60,8 +60,16 @@ impl Collection {
         Self { namespace, timeseries, options, indexes, bounds, resized: Vec::new(), source }
     }
 
+    /// Whether documents roll out of it, in the order in which they came. Out of a clustered one none do, whatever bounds a
+    /// `convertToCapped` gave it (tried on 6.0.5).
     pub fn is_capped(&self) -> bool {
-        self.options.get_bool("capped").unwrap_or(false)
+        self.options.get_bool("capped").unwrap_or(false) && !self.options.contains_key("clusteredIndex")
+    }
+
+    /// Bounds that only `convertToCapped` can give: no `create` takes a size for a clustered collection (code 6049200).
+    pub fn bounds_of_clustered(&self) -> Option<Bounds> {
+        let bounds = Bounds::of(&self.options);
+        (self.options.contains_key("clusteredIndex") && bounds.size.is_some()).then_some(bounds)
     }
 
     /// What it could hold after position `ts`.
