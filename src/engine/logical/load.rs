@@ -131,7 +131,9 @@ async fn create(writes: &Writes, filling: &Filling<'_>, recorded_until: Timestam
     }
     let converted = collection.bounds_of_clustered();
     if converted.is_some() {
-        ["capped", "size", "max"].map(|key| options.remove(key));
+        for key in ["capped", "size", "max"] {
+            options.remove(key);
+        }
     }
     for (key, value) in &options {
         // Nothing may expire while the restore still needs it.

@@ -163,7 +163,9 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
         let kind = if collection.timeseries { "timeseries" } else { "collection" };
         let mut options = collection.options.clone();
         if collection.bounds_of_clustered().is_some() {
-            ["capped", "size", "max"].map(|key| options.remove(key));
+            for key in ["capped", "size", "max"] {
+                options.remove(key);
+            }
             let what = format!("the size of {}", escape(&ns.to_string()));
             report
                 .left_out
