@@ -123,17 +123,11 @@ async fn create(writes: &Writes, filling: &Filling<'_>, recorded_until: Timestam
         }
     }
     let mut command = doc! {"create": to.collection.as_str()};
-    let mut options = collection.options.clone();
+    let (mut options, converted) = collection.for_create();
     match collection.source {
         _ if collection.resized.is_empty() => {}
         Some(_) => collection.widest_bounds(recorded_until).set(&mut options),
         None => collection.bounds.set(&mut options),
-    }
-    let converted = collection.bounds_of_clustered();
-    if converted.is_some() {
-        for key in ["capped", "size", "max"] {
-            options.remove(key);
-        }
     }
     for (key, value) in &options {
         // Nothing may expire while the restore still needs it.

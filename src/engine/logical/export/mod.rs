@@ -161,11 +161,8 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
         report.collections += 1;
         report.documents += entry.map_or(0, |e| e.documents);
         let kind = if collection.timeseries { "timeseries" } else { "collection" };
-        let mut options = collection.options.clone();
-        if collection.bounds_of_clustered().is_some() {
-            for key in ["capped", "size", "max"] {
-                options.remove(key);
-            }
+        let (options, lost) = collection.for_create();
+        if lost.is_some() {
             let what = format!("the size of {}", escape(&ns.to_string()));
             report
                 .left_out

@@ -66,10 +66,17 @@ impl Collection {
         self.options.get_bool("capped").unwrap_or(false) && !self.options.contains_key("clusteredIndex")
     }
 
-    /// Bounds that only `convertToCapped` can give: no `create` takes a size for a clustered collection (code 6049200).
-    pub fn bounds_of_clustered(&self) -> Option<Bounds> {
-        let bounds = Bounds::of(&self.options);
-        (self.options.contains_key("clusteredIndex") && bounds.size.is_some()).then_some(bounds)
+    /// The options that `create` takes, and the bounds that only `convertToCapped` can give afterwards: no `create` takes a
+    /// size for a clustered collection (code 6049200).
+    pub fn for_create(&self) -> (Document, Option<Bounds>) {
+        let (mut options, bounds) = (self.options.clone(), Bounds::of(&self.options));
+        if !options.contains_key("clusteredIndex") || bounds.size.is_none() {
+            return (options, None);
+        }
+        for key in ["capped", "size", "max"] {
+            options.remove(key);
+        }
+        (options, Some(bounds))
     }
 
     /// What it could hold after position `ts`.
