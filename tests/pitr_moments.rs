@@ -287,8 +287,7 @@ async fn every_moment_comes_back_as_it_was() {
     let pair = Pair::start().await;
     let client = pair.from.clone();
     let folder = Folder::new();
-    let mut recorder = Recorder::start(&dumps::server(&pair.source).await, &folder.storage, Options::default());
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&dumps::server(&pair.source).await, &folder.storage, Options::default()).await;
     let mut moments = Moments { client: client.clone(), found: Vec::new(), untouched: BTreeMap::new() };
     let (manifest, open) = base(&pair, &folder, &mut moments).await;
     equal_ids(&client, &mut moments).await;

@@ -142,9 +142,7 @@ impl Stand {
     async fn record(&self, known: &Slices) -> Recorder {
         let known = known.archive.iter().cloned().zip(known.list.last().cloned()).collect();
         let options = Options { known, slice_length: SLICE, ..Options::default() };
-        let mut recorder = Recorder::start(&dumps::server(&self.source).await, &self.storage, options);
-        recorder.began().await;
-        recorder
+        Recorder::begun(&dumps::server(&self.source).await, &self.storage, options).await
     }
 
     /// Stops when everything that is in the oplog now is recorded.

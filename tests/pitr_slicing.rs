@@ -67,6 +67,15 @@ async fn stored(storage: &Arc<dyn Storage>, slices: &[Slice]) -> Vec<(u32, u32)>
     found
 }
 
+/// All that was told, in order: no gap, and each entry of the live oplog once.
+async fn each_entry_once(storage: &Arc<dyn Storage>, client: &Client, mut slices: Vec<Slice>) -> Vec<Slice> {
+    slices.sort_by_key(|s| s.after);
+    assert!(slices.iter().all(|s| s.gap.is_none()), "{slices:?}");
+    let (after, last) = (slices[0].after.ts, slices.last().unwrap().last.ts);
+    assert_eq!(stored(storage, &slices).await, live(client, after, last).await);
+    slices
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_entry_is_stored_once_over_a_kill_and_a_step_down() {
     let options = ReplicaSetOptions { election_timeout: Duration::from_secs(2), ..ReplicaSetOptions::default() };
@@ -75,8 +84,7 @@ async fn every_entry_is_stored_once_over_a_kill_and_a_step_down() {
     let folder = Folder::new();
     let server = dumps::server(&set).await;
 
-    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&server, &folder.storage, Options::default()).await;
     insert(&client, "a", 0..500).await;
     recorder.reached(newest(&client).await).await;
     // In mid slice: what it holds is gone with it.
@@ -86,8 +94,7 @@ async fn every_entry_is_stored_once_over_a_kill_and_a_step_down() {
 
     // The next one is told of an older slice: what the dead one stored and nobody noted is found.
     let known = newest_of(&archive, &killed.slices[..1]);
-    let mut recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&server, &folder.storage, Options { known, ..Options::default() }).await;
     set.step_down().await.unwrap();
     insert(&client, "b", 0..500).await;
     let top = newest(&client).await;
@@ -108,10 +115,8 @@ async fn every_entry_is_stored_once_over_a_kill_and_a_step_down() {
     }
     slices.sort_by_key(|s| s.after);
     slices.dedup_by(|a, b| a.key == b.key);
-    assert!(slices.iter().all(|s| s.gap.is_none()));
     assert_eq!(pitr::coverage(&slices).len(), 1, "one stretch without a gap");
-    let (after, last) = (slices[0].after.ts, slices.last().unwrap().last.ts);
-    assert_eq!(stored(&folder.storage, &slices).await, live(&client, after, last).await);
+    let slices = each_entry_once(&folder.storage, &client, slices).await;
     // What the listing and the first bytes tell is what was told.
     for slice in &slices {
         let key = Key::new(&*slice.key).unwrap();
@@ -132,8 +137,7 @@ async fn nothing_that_is_rolled_back_is_stored() {
     let old = set.wait_for_primary().await.unwrap();
     let secret = Secret::new(set.direct_uri(old));
     let primary = Server::connect("prod", &secret, Duration::from_secs(10)).await.unwrap();
-    let mut recorder = Recorder::start(&primary, &folder.storage, Options::default());
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&primary, &folder.storage, Options::default()).await;
     insert(&client, "a", 100..200).await;
     recorder.reached(newest(&client).await).await;
 
@@ -173,12 +177,7 @@ async fn nothing_that_is_rolled_back_is_stored() {
     recorder.reached(newest(&client).await).await;
     let (outcome, later) = recorder.stop().await;
     outcome.unwrap();
-    let mut slices = heard.slices;
-    slices.extend(later.slices);
-    slices.sort_by_key(|s| s.after);
-    assert!(slices.iter().all(|s| s.gap.is_none()), "{slices:?}");
-    let (after, last) = (slices[0].after.ts, slices.last().unwrap().last.ts);
-    assert_eq!(stored(&folder.storage, &slices).await, live(&client, after, last).await);
+    each_entry_once(&folder.storage, &client, [heard.slices, later.slices].concat()).await;
 }
 
 /// A hidden secondary is read before all others, unless it is far behind what is stored.
@@ -191,8 +190,7 @@ async fn a_member_far_behind_what_is_stored_is_passed_over() {
     let client = set.client().await.unwrap();
     let folder = Folder::new();
     let server = dumps::server(&set).await;
-    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&server, &folder.storage, Options::default()).await;
     insert(&client, "a", 0..100).await;
     recorder.reached(newest(&client).await).await;
     let (_, first) = recorder.stop().await;
@@ -221,8 +219,7 @@ async fn a_member_far_behind_what_is_stored_is_passed_over() {
     let mut known = newest_of(&archive, &second.slices);
     known[0].1.last.ts.t += 30;
     known[0].1.key.push('x');
-    let mut recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&server, &folder.storage, Options { known, ..Options::default() }).await;
     insert(&client, "b", 0..100).await;
     recorder.reached(newest(&client).await).await;
     let (outcome, third) = recorder.stop().await;
@@ -243,8 +240,7 @@ async fn an_oplog_that_rolled_over_is_a_gap_with_its_reason() {
     let client = set.client().await.unwrap();
     let folder = Folder::new();
     let server = dumps::server(&set).await;
-    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&server, &folder.storage, Options::default()).await;
     insert(&client, "a", 0..10).await;
     recorder.reached(newest(&client).await).await;
     let (_, first) = recorder.stop().await;
@@ -262,8 +258,7 @@ async fn an_oplog_that_rolled_over_is_a_gap_with_its_reason() {
         big.insert_one(doc! {"pad": &pad}).await.unwrap();
     }
     let known = newest_of(&archive, &first.slices);
-    let mut recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&server, &folder.storage, Options { known, ..Options::default() }).await;
     insert(&client, "b", 0..10).await;
     recorder.reached(newest(&client).await).await;
     let (_, later) = recorder.stop().await;
@@ -334,8 +329,7 @@ async fn what_comes_while_a_member_is_asked_is_not_missing() {
 
     let secret = Secret::new(set.direct_uri(primary));
     let source = Server::connect("prod", &secret, Duration::from_secs(10)).await.unwrap();
-    let mut recorder = Recorder::start(&source, &folder.storage, Options::default());
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&source, &folder.storage, Options::default()).await;
     majority_reaches(&direct, newest(&client).await).await;
     let count = fail_point(&direct, "stopReplProducer", "alwaysOn", doc! {}).await;
     let stopped = doc! {"waitForFailPoint": "stopReplProducer", "timesEntered": count + 1, "maxTimeMS": 60_000};
@@ -363,12 +357,7 @@ async fn what_comes_while_a_member_is_asked_is_not_missing() {
     recorder.reached(newest(&client).await).await;
     let (outcome, later) = recorder.stop().await;
     outcome.unwrap();
-    let mut slices = first.slices;
-    slices.extend(later.slices);
-    slices.sort_by_key(|s| s.after);
-    assert!(slices.iter().all(|s| s.gap.is_none()), "{slices:?}");
-    let (after, last) = (slices[0].after.ts, slices.last().unwrap().last.ts);
-    assert_eq!(stored(&folder.storage, &slices).await, live(&client, after, last).await);
+    each_entry_once(&folder.storage, &client, [first.slices, later.slices].concat()).await;
 }
 
 /// The storage was emptied, or another disk is mounted in its place.
@@ -378,8 +367,7 @@ async fn slices_that_are_gone_are_a_gap_with_its_reason() {
     let client = set.client().await.unwrap();
     let folder = Folder::new();
     let server = dumps::server(&set).await;
-    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&server, &folder.storage, Options::default()).await;
     insert(&client, "a", 0..10).await;
     let base = newest(&client).await;
     recorder.reached(base).await;
@@ -400,8 +388,7 @@ async fn slices_that_are_gone_are_a_gap_with_its_reason() {
     let mut ids = 20..;
     for (base, after) in [(None, end.ts), (Some(base), base)] {
         let options = Options { known: known.clone(), base, ..Options::default() };
-        let mut recorder = Recorder::start(&server, &folder.storage, options);
-        recorder.began().await;
+        let mut recorder = Recorder::begun(&server, &folder.storage, options).await;
         for _ in 0..2 {
             let id = ids.next().unwrap();
             insert(&client, "a", id..id + 1).await;
@@ -436,8 +423,7 @@ async fn the_oplog_waits_while_the_storage_is_away() {
     let client = set.client().await.unwrap();
     let folder = Folder::new();
     let (storage, away) = hooked(&folder.storage, Away(false.into()));
-    let mut recorder = Recorder::start(&dumps::server(&set).await, &storage, Options::default());
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&dumps::server(&set).await, &storage, Options::default()).await;
     insert(&client, "a", 0..100).await;
     recorder.reached(newest(&client).await).await;
     away.0.store(true, std::sync::atomic::Ordering::SeqCst);
@@ -504,8 +490,7 @@ async fn what_damaged_slices_held_is_recorded_again() {
     let folder = Folder::new();
     let server = dumps::server(set).await;
     insert(&client, "a", 0..10).await;
-    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&server, &folder.storage, Options::default()).await;
     let manifest = dumps::dump_ok(set, &folder, &dumps::request("base"), Limits::default()).await;
     for n in 1..4 {
         insert(&client, "a", n * 100..(n + 1) * 100).await;
@@ -528,8 +513,7 @@ async fn what_damaged_slices_held_is_recorded_again() {
     }
 
     let known = newest_of(&archive, &slices);
-    let mut recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&server, &folder.storage, Options { known, ..Options::default() }).await;
     insert(&client, "b", 0..10).await;
     let top = newest(&client).await;
     recorder.reached(top).await;
@@ -553,8 +537,7 @@ async fn damage_is_found_before_anything_is_written() {
     let (set, client) = (&pair.source, pair.from.clone());
     let folder = Folder::new();
     insert(&client, "a", 0..100).await;
-    let mut recorder = Recorder::start(&dumps::server(set).await, &folder.storage, Options::default());
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&dumps::server(set).await, &folder.storage, Options::default()).await;
     let manifest = dumps::dump_ok(set, &folder, &dumps::request("base"), Limits::default()).await;
     let mut top = newest(&client).await;
     for n in 1..4 {
@@ -609,8 +592,7 @@ async fn a_wrong_restore_is_marked_and_can_be_undone() {
     insert(&client, "a", 0..500).await;
     let index = mongodb::IndexModel::builder().keys(doc! {"pad": 1}).build();
     client.database("d").collection::<Document>("a").create_index(index).await.unwrap();
-    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&server, &folder.storage, Options::default()).await;
     let manifest = dumps::dump_ok(set, &folder, &dumps::request("base"), Limits::default()).await;
     insert(&client, "a", 500..1000).await;
     insert(&client, "b", 0..100).await;
@@ -662,8 +644,7 @@ async fn what_was_not_stored_to_its_end_is_removed_when_it_is_old() {
     let client = set.client().await.unwrap();
     let folder = Folder::new();
     let server = dumps::server(&set).await;
-    let mut recorder = Recorder::start(&server, &folder.storage, Options::default());
-    recorder.began().await;
+    let mut recorder = Recorder::begun(&server, &folder.storage, Options::default()).await;
     insert(&client, "a", 0..10).await;
     recorder.reached(newest(&client).await).await;
     let (_, heard) = recorder.stop().await;
@@ -693,7 +674,7 @@ async fn what_was_not_stored_to_its_end_is_removed_when_it_is_old() {
     recorder.stop().await.0.unwrap();
     assert!(old.exists() && new.exists());
 
-    let recorder = Recorder::start(&server, &folder.storage, Options { known, ..Options::default() });
+    let recorder = Recorder::begun(&server, &folder.storage, Options { known, ..Options::default() }).await;
     let gone = async {
         while old.exists() {
             tokio::time::sleep(Duration::from_millis(20)).await;

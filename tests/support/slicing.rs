@@ -122,6 +122,13 @@ impl Recorder {
         tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("nothing happens")
     }
 
+    /// The same, and waits until recording has begun.
+    pub async fn begun(server: &Server, storage: &Arc<dyn Storage>, options: Options) -> Self {
+        let mut recorder = Self::start(server, storage, options);
+        recorder.began().await;
+        recorder
+    }
+
     pub async fn began(&mut self) {
         self.wait_for("recording began", |heard| heard.archive.is_some()).await;
     }
