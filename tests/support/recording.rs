@@ -272,7 +272,18 @@ pub async fn other_forms(client: &Client) -> Recording {
     numbers.insert_one(doc! {"_id": 7, "n": 0}).await.unwrap();
     clustered.insert_many((0..8).map(|i| doc! {"_id": format!("gone {i}")})).await.unwrap();
     let mut recording = Recording::begin(client).await;
-    // A server that knows a number with a fraction already cannot say so.
+    // What a clustered collection of 6.0 cannot say that it has already.
+    let unspeakable: [Bson; 8] = [
+        "a\0b".into(),
+        f64::NAN.into(),
+        f64::INFINITY.into(),
+        1e300.into(),
+        5e-324.into(),
+        doc! {"a": [0.1]}.into(),
+        Bson::Decimal128("1E+6000".parse().unwrap()),
+        Bson::Decimal128("1E-6000".parse().unwrap()),
+    ];
+    clustered.insert_many(unspeakable.iter().map(|id| doc! {"_id": id, "n": 1})).await.unwrap();
     clustered.insert_one(doc! {"_id": 1.5, "n": 1}).await.unwrap();
     // Updates that find nothing, beside it: then every operation is applied by itself.
     clustered.update_many(doc! {"_id": {"$gte": "gone"}}, doc! {"$set": {"n": 1}}).await.unwrap();
