@@ -19,7 +19,7 @@ use mongokeep::engine::Limits;
 use mongokeep::engine::logical::Stored;
 use mongokeep::engine::pitr::read_header;
 use mongokeep::error::ErrorKind;
-use mongokeep::mongo::Server;
+use mongokeep::mongo::{Server, topology};
 use mongokeep::sandbox::{Member, ReplicaSet, ReplicaSetOptions};
 use mongokeep::storage::{Key, PutMode, Storage, read_all};
 use support::compare;
@@ -28,6 +28,7 @@ use support::hooked::{Hook, NoSweep, hooked};
 use support::pair::{Pair, request};
 use support::recording::newest;
 use support::slicing::{self, Options, Recorder};
+use tokio_util::sync::CancellationToken;
 
 mod support;
 
@@ -226,6 +227,50 @@ async fn a_member_far_behind_what_is_stored_is_passed_over() {
     outcome.unwrap();
     assert_ne!(third.member.unwrap(), hidden);
     assert!(second.slices.iter().chain(&third.slices).all(|s| s.gap.is_none()));
+}
+
+/// The oplog of a member that was made anew begins with that moment; others have what was before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_member_lacks_is_read_from_another() {
+    let hidden = Member { priority: 0.0, hidden: true };
+    let options =
+        ReplicaSetOptions { members: vec![Member::default(), Member::default(), hidden], ..Default::default() };
+    let mut set = ReplicaSet::start(&support::mongod().await, options).await.unwrap();
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    let server = dumps::server(&set).await;
+    let mut recorder = Recorder::begun(&server, &folder.storage, Options::default()).await;
+    insert(&client, "a", 0..100).await;
+    recorder.reached(newest(&client).await).await;
+    let (_, first) = recorder.stop().await;
+    let hidden = set.addresses().remove(2);
+    assert_eq!(first.member.unwrap(), hidden);
+
+    insert(&client, "a", 100..200).await;
+    let data = set.server(2).unwrap().dbpath().to_owned();
+    set.stop_member(2).await.unwrap();
+    std::fs::remove_dir_all(&data).unwrap();
+    set.start_member(2).await.unwrap();
+    set.wait_until_ready().await.unwrap();
+    let last = first.slices.last().unwrap().last.ts;
+    let end = mongodb::bson::Timestamp { time: last.t, increment: last.i };
+    let oplog = set.direct_client(2).await.unwrap().database("local").collection::<Document>("oplog.rs");
+    let oldest = oplog.find_one(doc! {}).sort(doc! {"$natural": 1}).await.unwrap().unwrap();
+    assert!(oldest.get_timestamp("ts").unwrap() > end, "it has all that was recorded");
+    // Until the others know that it can be read again, it is passed over anyway.
+    let cancel = CancellationToken::new();
+    while topology::replica_set(&server, &cancel).await.unwrap().candidates(last)[0].host != hidden {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let known = newest_of(&first.archive.unwrap(), &first.slices);
+    let mut recorder = Recorder::begun(&server, &folder.storage, Options { known, ..Options::default() }).await;
+    insert(&client, "b", 0..100).await;
+    recorder.reached(newest(&client).await).await;
+    let (outcome, second) = recorder.stop().await;
+    outcome.unwrap();
+    assert_ne!(second.member.unwrap(), hidden);
+    assert!(second.slices.iter().all(|s| s.gap.is_none()));
+    each_entry_once(&folder.storage, &client, [first.slices, second.slices].concat()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

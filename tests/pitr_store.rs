@@ -521,36 +521,73 @@ fn finish(store: &Store, job: Box<Job>, schedule: &str, t: u32) -> String {
     name
 }
 
-fn going(store: &Store) -> Vec<u32> {
+/// Where the slices end that would be chosen: asked of a copy, because to be asked for is to be on the way out.
+fn going(stand: &tempfile::TempDir) -> Vec<u32> {
+    let (home, copy) = (Home::below(stand.path()), tempfile::tempdir().unwrap());
+    let file = copy.path().join("store");
+    let original = rusqlite::Connection::open(home.store_file()).unwrap();
+    original.execute("VACUUM INTO ?1", [file.to_str().unwrap()]).unwrap();
+    ends(&Store::open(&file, &home.key_file(), Access::Write).unwrap())
+}
+
+fn ends(store: &Store) -> Vec<u32> {
     let keys = store.slices_going("a", 100, &[]).unwrap().map(|g| g.keys).unwrap_or_default();
     keys.iter().map(|key| key.rsplit('_').next().unwrap()[..10].parse().unwrap()).collect()
 }
 
+/// What is being deleted is counted on by nobody, whatever becomes of it.
+#[test]
+fn what_goes_is_not_planned_with() {
+    let Stand { store, client, _dir } = stand();
+    let one = Retention { count: 1, ..Retention::default() };
+    store.add_schedule(&Schedule { retention: one, ..schedule("line", "a") }).unwrap();
+    let slices: Vec<Slice> = (0..4).map(|n| slice(100 + 10 * n, 110 + 10 * n)).collect();
+    store.add_slices("a", &archive("t"), &slices).unwrap();
+    base(&store, "by-hand", 105);
+    let early = || client.resolve_moment(&moment("108,1")).map(|replay| replay.base.backup);
+    made(&store, "line", 125);
+    assert_eq!(early().unwrap(), "by-hand");
+    assert_eq!(ends(&store), [110, 120]);
+    let refused = early().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::NotFound, "{refused}");
+    assert_eq!(store.archive_rows("a").unwrap()[0].covered, [Coverage { after: at(120), last: at(140) }]);
+    assert_eq!(store.slices("a", &archive("t"), at(100).ts, at(140).ts).unwrap().len(), 2);
+    assert_eq!(store.operations("a", &archive("t"), 100, 120, 1).unwrap(), [0]);
+    // They stay chosen, and counted as what goes, until they are gone.
+    assert_eq!(ends(&store), [110, 120]);
+    assert_eq!(client.retention_plan("line").unwrap().oplog.unwrap().slices, 2);
+    store.forget_slices("t", &[slices[1].key.clone()]).unwrap();
+    assert_eq!(ends(&store), [110]);
+    store.slices_left_alone("t", &[slices[0].key.clone()]).unwrap();
+    assert_eq!(ends(&store), [0_u32; 0]);
+    assert_eq!(early().unwrap(), "by-hand", "another home's stays, and is of use to this one, too");
+}
+
 #[test]
 fn the_window_of_a_schedule_begins_at_the_oldest_base_it_keeps() {
-    let Stand { store, client, _dir } = stand();
+    let Stand { store, client, _dir: dir } = stand();
     let two = Retention { count: 2, ..Retention::default() };
     store.add_schedule(&Schedule { retention: two, ..schedule("line", "a") }).unwrap();
     let slices: Vec<Slice> = (0..8).map(|n| slice(100 + 10 * n, 110 + 10 * n)).collect();
     store.add_slices("a", &archive("t"), &slices).unwrap();
-    assert_eq!(going(&store), [0_u32; 0], "there is no base, which may be on its way");
+    assert_eq!(going(&dir), [0_u32; 0], "there is no base, which may be on its way");
     base(&store, "by-hand", 115);
     let first = made(&store, "line", 125);
     // Fewer bases than it is to keep: the oldest of any kind counts.
-    assert_eq!(going(&store), [110]);
+    assert_eq!(going(&dir), [110]);
     let oplog = client.retention_plan("line").unwrap().oplog.unwrap();
     assert_eq!((oplog.slices, oplog.size_bytes, oplog.from_ts), (1, 100, Some(at(115).ts)));
     made(&store, "line", 140);
-    assert_eq!(going(&store), [110, 120]);
+    assert_eq!(going(&dir), [110, 120]);
     store.pin_backup("by-hand", true).unwrap();
-    assert_eq!(going(&store), [110, 120], "what is pinned does not prolong the window");
+    assert_eq!(going(&dir), [110, 120], "what is pinned does not prolong the window");
     made(&store, "line", 155);
-    assert_eq!(going(&store), [110, 120, 130, 140]);
+    assert_eq!(going(&dir), [110, 120, 130, 140]);
     // A schedule that is off keeps its window; a longer memory of another one wins.
     store.enable_schedule("line", false).unwrap();
-    assert_eq!(going(&store).len(), 4);
+    assert_eq!(going(&dir).len(), 4);
     store.add_schedule(&Schedule { enabled: false, ..schedule("all", "a") }).unwrap();
-    assert_eq!(going(&store), [0_u32; 0]);
+    assert_eq!(going(&dir), [0_u32; 0]);
     assert_eq!(client.retention_plan("all").unwrap().oplog.unwrap().from_ts, None);
     store.remove_schedule("all").unwrap();
     // A restore that waits for its turn keeps what it is going to read.
@@ -561,24 +598,24 @@ fn the_window_of_a_schedule_begins_at_the_oldest_base_it_keeps() {
         "users_of": [], "warnings": [],
     }));
     let job = store.enqueue_restore(&request, &plan.unwrap()).unwrap();
-    assert_eq!(going(&store), [110, 120]);
+    assert_eq!(going(&dir), [110, 120]);
     store.cancel_job(job.id).unwrap();
     // What turned out to be another home's is not asked for again.
     store.slices_left_alone("t", &[slices[0].key.clone()]).unwrap();
-    assert_eq!(going(&store), [120, 130, 140]);
+    assert_eq!(going(&dir), [120, 130, 140]);
     // Without a schedule: what no base leads to.
     store.remove_schedule("line").unwrap();
-    assert_eq!(going(&store), [0_u32; 0]);
+    assert_eq!(going(&dir), [0_u32; 0]);
     for backup in store.backups().unwrap() {
         store.backup_missing(&backup.name, "gone").unwrap();
     }
-    assert_eq!(going(&store).len(), 7);
+    assert_eq!(going(&dir).len(), 7);
 }
 
 /// The base that a restore asks for takes no run's place, so that what was before can still be restored.
 #[test]
 fn a_base_that_a_restore_asked_for_does_not_shorten_the_window() {
-    let Stand { store, client, _dir } = stand();
+    let Stand { store, client, _dir: dir } = stand();
     let one = Retention { count: 1, ..Retention::default() };
     store.add_schedule(&Schedule { retention: one, ..schedule("line", "a") }).unwrap();
     store.add_slices("a", &archive("t"), &[slice(100, 110), slice(110, 120), slice(120, 130)]).unwrap();
@@ -590,11 +627,11 @@ fn a_base_that_a_restore_asked_for_does_not_shorten_the_window() {
     let second = finish(&store, job, "line", 135);
     let kept = |plan: RetentionPlan| plan.backups.into_iter().filter(|b| b.keep).map(|b| b.name).collect::<Vec<_>>();
     assert_eq!(kept(client.retention_plan("line").unwrap()), [second.clone(), first]);
-    assert_eq!(going(&store), [0_u32; 0]);
+    assert_eq!(going(&dir), [0_u32; 0]);
     store.add_slices("a", &archive("t"), &[slice(140, 150)]).unwrap();
     let third = made(&store, "line", 145);
     assert_eq!(kept(client.retention_plan("line").unwrap()), [third]);
-    assert_eq!(going(&store), [110, 120, 130, 140]);
+    assert_eq!(going(&dir), [110, 120, 130, 140]);
 }
 
 #[test]
@@ -640,7 +677,7 @@ fn a_base_that_is_deleted_takes_moments_with_it() {
 
 #[test]
 fn a_new_base_queues_what_retention_has_to_do() {
-    let Stand { store, _dir, .. } = stand();
+    let Stand { store, _dir: dir, .. } = stand();
     let one = Retention { count: 1, ..Retention::default() };
     store.add_schedule(&Schedule { retention: one, ..schedule("line", "a") }).unwrap();
     store.add_slices("a", &archive("t"), &[slice(100, 110), slice(110, 120)]).unwrap();
@@ -653,5 +690,5 @@ fn a_new_base_queues_what_retention_has_to_do() {
     store.add_schedule(&Schedule { retention: one, ..schedule("again", "a") }).unwrap();
     store.cancel_job(jobs[0].id).unwrap();
     made(&store, "again", 140);
-    assert_eq!(going(&store), [110]);
+    assert_eq!(going(&dir), [110]);
 }

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{Hello, Server};
 use crate::domain::service::ServiceInfo;
+use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -235,14 +236,8 @@ pub async fn reader_of(
         if cancel.is_cancelled() {
             return Err(Error::cancelled());
         }
-        match server.direct(&candidate.host).await {
-            Ok(direct) if direct.hello().set_name.as_ref() != Some(&set.name) => {
-                warn(format!("{} answers, but does not belong to replica set {}", candidate.host, set.name));
-            }
-            Ok(direct) if direct.hello().is_secondary || direct.hello().is_writable_primary => {
-                return Ok(Reader { server: direct, member: candidate.clone(), set: set.clone() });
-            }
-            Ok(_) => failed = Some(not_readable(server, &candidate.host)),
+        match read_from(server, &set, candidate).await {
+            Ok(reader) => return Ok(reader),
             Err(e) => {
                 warn(format!("{} is not read: {e}", candidate.host));
                 failed = Some(e);
@@ -255,8 +250,24 @@ pub async fn reader_of(
     }))
 }
 
+/// Connects to one of the members of `set`, to which `server` leads.
+///
+/// Errors: what the connection says; `Conflict` for a member of another replica set, `Transient` for one that holds no data
+/// that can be read now.
+pub async fn read_from(server: &Server, set: &ReplicaSet, member: &Member) -> Result<Reader> {
+    let direct = server.direct(&member.host).await?;
+    if direct.hello().set_name.as_ref() != Some(&set.name) {
+        let (host, name) = (escape(&member.host), escape(&set.name));
+        return Err(Error::new(ErrorKind::Conflict, format!("{host} does not belong to replica set {name}")));
+    }
+    if !direct.hello().is_secondary && !direct.hello().is_writable_primary {
+        return Err(not_readable(server, &member.host));
+    }
+    Ok(Reader { server: direct, member: member.clone(), set: set.clone() })
+}
+
 fn not_readable(server: &Server, host: &str) -> Error {
-    let host = crate::domain::text::escape(host);
+    let host = escape(host);
     Error::new(
         ErrorKind::Transient,
         format!("service {}: {host} is neither primary nor secondary now", server.service()),

@@ -1,10 +1,13 @@
 //! Which slices retention takes from the catalogue.
 //!
-//! As with backups, the rules are looked at anew before anything goes, and only what this home wrote goes.
+//! As with backups, the rules are looked at anew before anything goes, and only what this home wrote goes. What is chosen
+//! stops being counted on in that very transaction, so that no restore is planned over what is being deleted.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use std::collections::BTreeSet;
 
-use super::slices::{Damaged, bases, covered, read_archive};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::slices::{Damaged, bases, cover_again, covered, read_archive};
 use super::{Store, now, retention};
 use crate::domain::pitr::{Archive, Keeps, Useless, useless, window};
 use crate::domain::retention::PlannedOplog;
@@ -27,28 +30,23 @@ struct Judged {
     window: Option<Timestamp>,
 }
 
-/// `?1` the archive, `?2..?5` where what is of no use begins and ends.
-const GOING: &str = "archive = ?1 AND own IS NOT 0 AND (after_t, after_i) >= (?2, ?3) AND after_t <= ?4
+/// Chosen now: `?1` the archive, `?2..?5` where what is of no use begins and ends.
+const CHOSEN: &str = "archive = ?1 AND NOT going AND own IS NOT 0 AND (after_t, after_i) >= (?2, ?3) AND after_t <= ?4
     AND (last_t, last_i) <= (?4, ?5)";
 
 impl Store {
-    /// The next slices of a service that go, at most `limit` of them, from none of the archives `but`. Those that turn out
-    /// to be another home's are to be told by [`Store::slices_left_alone`].
+    /// The next slices of a service that go, at most `limit` of them, from none of the archives `but`: those that were chosen
+    /// before and are not gone yet, or else more. They are to be told by [`Store::forget_slices`] or
+    /// [`Store::slices_left_alone`].
     pub fn slices_going(&self, service: &str, limit: usize, but: &[Archive]) -> Result<Option<SlicesGoing>> {
-        self.read(|c| {
-            for judged in judged(c, service)?.into_iter().filter(|j| !but.contains(&j.archive)) {
-                let mut keys: Vec<String> = Vec::new();
-                for Useless { from, to } in &judged.useless {
-                    let mut statement = c.prepare_cached(&format!(
-                        "SELECT name FROM slices WHERE {GOING} ORDER BY after_t, after_i LIMIT ?6"
-                    ))?;
-                    let left = i64::try_from(limit.saturating_sub(keys.len())).unwrap_or(i64::MAX);
-                    let rows = statement.query_map(params![judged.id, from.t, from.i, to.t, to.i, left], |r| {
-                        Ok(format!("{}/{}", judged.prefix, r.get::<_, String>(0)?))
-                    })?;
-                    keys.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+        self.write(|t| {
+            for judged in judged(t, service)?.into_iter().filter(|j| !but.contains(&j.archive)) {
+                let mut names = chosen_before(t, judged.id, limit)?;
+                if names.is_empty() {
+                    names = choose(t, &judged, limit)?;
                 }
-                if !keys.is_empty() {
+                if !names.is_empty() {
+                    let keys = names.iter().map(|name| format!("{}/{name}", judged.prefix)).collect();
                     return Ok(Some(SlicesGoing { archive: judged.archive, keys }));
                 }
             }
@@ -56,33 +54,78 @@ impl Store {
         })
     }
 
-    /// Slices that another home wrote, or that cannot be read: they are not asked for again.
+    /// Slices that another home wrote, or that cannot be read: they stay, and are not asked for again.
     pub fn slices_left_alone(&self, storage: &str, keys: &[String]) -> Result<()> {
         if keys.is_empty() {
             return Ok(());
         }
         self.write(|t| {
+            let mut touched = BTreeSet::new();
             let mut statement = t.prepare_cached(
-                "UPDATE slices SET own = 0 WHERE archive IN (SELECT id FROM archives WHERE storage = ?1 AND prefix = ?2)
-                     AND name = ?3",
+                "UPDATE slices SET own = 0, going = 0
+                 WHERE archive IN (SELECT id FROM archives WHERE storage = ?1 AND prefix = ?2) AND name = ?3
+                 RETURNING archive",
             )?;
             for key in keys {
                 let (prefix, name) = super::slices::split(key)?;
-                statement.execute([storage, prefix, name])?;
+                for archive in statement.query_map([storage, prefix, name], |r| r.get::<_, i64>(0))? {
+                    touched.insert(archive?);
+                }
             }
-            Ok(())
+            drop(statement);
+            touched.into_iter().try_for_each(|archive| cover_again(t, archive))
         })
     }
+}
+
+fn chosen_before(t: &Transaction<'_>, archive: i64, limit: usize) -> Result<Vec<String>> {
+    let mut statement =
+        t.prepare_cached("SELECT name FROM slices WHERE archive = ?1 AND going ORDER BY after_t, after_i LIMIT ?2")?;
+    let rows = statement.query_map(params![archive, sql_limit(limit)], |r| r.get(0))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+fn choose(t: &Transaction<'_>, judged: &Judged, limit: usize) -> Result<Vec<String>> {
+    let mut names: Vec<String> = Vec::new();
+    for Useless { from, to } in &judged.useless {
+        let mut statement =
+            t.prepare_cached(&format!("SELECT name FROM slices WHERE {CHOSEN} ORDER BY after_t, after_i LIMIT ?6"))?;
+        let left = sql_limit(limit.saturating_sub(names.len()));
+        let rows = statement.query_map(params![judged.id, from.t, from.i, to.t, to.i, left], |r| r.get(0))?;
+        names.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+    }
+    let mut statement = t.prepare_cached("UPDATE slices SET going = 1 WHERE archive = ?1 AND name = ?2")?;
+    for name in &names {
+        statement.execute(params![judged.id, name])?;
+    }
+    if !names.is_empty() {
+        cover_again(t, judged.id)?;
+    }
+    Ok(names)
+}
+
+fn sql_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// How many slices of an archive go, and their bytes.
+fn count(c: &Connection, judged: &Judged) -> Result<(u64, u64)> {
+    let pair = |r: &rusqlite::Row<'_>| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64));
+    let counted = "SELECT count(*), coalesce(sum(size_bytes), 0) FROM slices WHERE";
+    let (mut slices, mut bytes) = c.query_row(&format!("{counted} archive = ?1 AND going"), [judged.id], pair)?;
+    for Useless { from, to } in &judged.useless {
+        let range = params![judged.id, from.t, from.i, to.t, to.i];
+        let more = c.query_row(&format!("{counted} {CHOSEN}"), range, pair)?;
+        (slices, bytes) = (slices + more.0, bytes + more.1);
+    }
+    Ok((slices, bytes))
 }
 
 /// Whether any slice of a service goes.
 pub fn any(c: &Connection, service: &str) -> Result<bool> {
     for judged in judged(c, service)? {
-        for Useless { from, to } in &judged.useless {
-            let sql = format!("SELECT EXISTS (SELECT 1 FROM slices WHERE {GOING})");
-            if c.query_row(&sql, params![judged.id, from.t, from.i, to.t, to.i], |r| r.get(0))? {
-                return Ok(true);
-            }
+        if count(c, &judged)?.0 > 0 {
+            return Ok(true);
         }
     }
     Ok(false)
@@ -104,13 +147,9 @@ pub fn planned(c: &Connection, schedule: &str) -> Result<Option<PlannedOplog>> {
             continue;
         }
         let plan = plan.get_or_insert(PlannedOplog { slices: 0, size_bytes: 0, from: None, from_ts: None });
-        for Useless { from, to } in &judged.useless {
-            let sql = format!("SELECT count(*), coalesce(sum(size_bytes), 0) FROM slices WHERE {GOING}");
-            let (slices, bytes): (i64, i64) =
-                c.query_row(&sql, params![judged.id, from.t, from.i, to.t, to.i], |r| Ok((r.get(0)?, r.get(1)?)))?;
-            plan.slices += slices as u64;
-            plan.size_bytes += bytes as u64;
-        }
+        let (slices, bytes) = count(c, &judged)?;
+        plan.slices += slices;
+        plan.size_bytes += bytes;
         plan.from_ts = plan.from_ts.max(judged.window);
         plan.from = plan.from_ts.map(Timestamp::to_datetime);
     }

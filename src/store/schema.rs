@@ -278,6 +278,11 @@ const STEPS: &[M<'_>] = &[
         "-- a base that a gap or a restore asked for: no run of its schedule, though named after it
      ALTER TABLE jobs ADD COLUMN asked_for INTEGER NOT NULL DEFAULT 0;",
     ),
+    M::up(
+        "-- retention deletes its object, or has: no restore may count on it any more
+     ALTER TABLE slices ADD COLUMN going INTEGER NOT NULL DEFAULT 0;
+     CREATE INDEX slices_that_go ON slices (archive) WHERE going;",
+    ),
 ];
 
 /// All migrations, oldest first.

@@ -4,6 +4,8 @@
 //! window is), so what is asked often is kept beside them: what they cover, put together, and how many they are. It
 //! changes in the transaction that changes them.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{Store, from_json, millis, time, to_json};
@@ -100,7 +102,7 @@ impl Store {
         self.read(|c| {
             let Some(Found { id, longest }) = find(c, service, archive)? else { return Ok(Vec::new()) };
             let mut statement = c.prepare_cached(&format!(
-                "SELECT {POSITIONS}, {COLUMNS} WHERE s.archive = ?1 AND s.after_t >= ?2 AND (s.after_t, s.after_i) < (?3, ?4)
+                "SELECT {POSITIONS}, {COLUMNS} WHERE s.archive = ?1 AND NOT s.going AND s.after_t >= ?2 AND (s.after_t, s.after_i) < (?3, ?4)
                      AND (s.last_t, s.last_i) >= (?5, ?6) ORDER BY s.after_t, s.after_i, s.last_t, s.last_i"
             ))?;
             let rows = statement.query(params![id, i64::from(from.t) - longest, to.t, to.i, from.t, from.i])?;
@@ -114,7 +116,7 @@ impl Store {
             let Some(Found { id, longest }) = find(c, service, archive)? else { return Ok(None) };
             let Some(last) = covered(c, id)?.iter().map(|piece| piece.last).max() else { return Ok(None) };
             let mut statement = c.prepare_cached(&format!(
-                "SELECT {POSITIONS}, {COLUMNS} WHERE s.archive = ?1 AND s.after_t >= ?2
+                "SELECT {POSITIONS}, {COLUMNS} WHERE s.archive = ?1 AND NOT s.going AND s.after_t >= ?2
                      AND s.last_t = ?3 AND s.last_i = ?4 AND s.last_term = ?5 ORDER BY s.after_t, s.after_i LIMIT 1"
             ))?;
             let mut rows =
@@ -166,20 +168,23 @@ impl Store {
             return Ok(());
         }
         self.write(|t| {
-            let mut touched = std::collections::BTreeSet::new();
+            // Those that were going do not count among what is covered already.
+            let mut touched = BTreeMap::new();
             for key in keys {
                 let (prefix, name) = split(key)?;
                 let mut statement = t.prepare_cached(
                     "DELETE FROM slices WHERE name = ?3 AND archive IN
-                         (SELECT id FROM archives WHERE storage = ?1 AND prefix = ?2) RETURNING archive",
+                         (SELECT id FROM archives WHERE storage = ?1 AND prefix = ?2) RETURNING archive, NOT going",
                 )?;
-                let rows = statement.query_map(params![storage, prefix, name], |r| r.get::<_, i64>(0))?;
-                for archive in rows {
-                    touched.insert(archive?);
+                let rows = statement
+                    .query_map(params![storage, prefix, name], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, bool>(1)?)))?;
+                for row in rows {
+                    let (archive, counted) = row?;
+                    *touched.entry(archive).or_insert(false) |= counted;
                 }
             }
-            for id in touched {
-                if t.execute("DELETE FROM archives WHERE id = ?1 AND slices = 0", [id])? == 0 {
+            for (id, counted) in touched {
+                if t.execute("DELETE FROM archives WHERE id = ?1 AND slices = 0", [id])? == 0 && counted {
                     cover_again(t, id)?;
                 }
             }
@@ -202,7 +207,8 @@ impl Store {
             let Some(Found { id, longest }) = find(c, service, archive)? else { return Ok(()) };
             let mut statement = c.prepare_cached(
                 "SELECT id, after_t, after_i, last_t, last_i, operations FROM slices
-                 WHERE archive = ?1 AND after_t >= ?2 AND after_t < ?3 AND last_t >= ?4 ORDER BY after_t, after_i",
+                 WHERE archive = ?1 AND NOT going AND after_t >= ?2 AND after_t < ?3 AND last_t >= ?4
+                 ORDER BY after_t, after_i",
             )?;
             let mut rows = statement.query(params![id, i64::from(from) - longest, to, from])?;
             let mut counted = Timestamp::MIN;
@@ -389,10 +395,11 @@ fn set_coverage(t: &Transaction<'_>, archive: i64, pieces: &[Coverage]) -> Resul
     Ok(())
 }
 
-/// What the slices that are left cover. They come in order, so that few pieces are held at any time.
-fn cover_again(t: &Transaction<'_>, archive: i64) -> Result<()> {
+/// Notes what the slices that are left cover. They come in order, so that few pieces are held at any time.
+pub fn cover_again(t: &Transaction<'_>, archive: i64) -> Result<()> {
     let mut statement = t.prepare_cached(&format!(
-        "SELECT {POSITIONS} FROM slices s WHERE s.archive = ?1 ORDER BY s.after_t, s.after_i, s.last_t, s.last_i"
+        "SELECT {POSITIONS} FROM slices s WHERE s.archive = ?1 AND NOT s.going
+         ORDER BY s.after_t, s.after_i, s.last_t, s.last_i"
     ))?;
     let mut rows = statement.query([archive])?;
     let mut found: Vec<Coverage> = Vec::new();
@@ -407,7 +414,7 @@ fn cover_again(t: &Transaction<'_>, archive: i64) -> Result<()> {
 /// What the slices tell that is worth seeing.
 fn news(c: &Connection, archive: i64) -> Result<(Vec<Gap>, Vec<Mark>)> {
     let mut statement = c.prepare_cached(
-        "SELECT gap, marks FROM slices WHERE archive = ?1 AND (gap IS NOT NULL OR marks IS NOT NULL)
+        "SELECT gap, marks FROM slices WHERE archive = ?1 AND NOT going AND (gap IS NOT NULL OR marks IS NOT NULL)
          ORDER BY after_t, after_i",
     )?;
     let (mut gaps, mut marks) = (Vec::new(), Vec::new());

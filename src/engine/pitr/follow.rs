@@ -105,7 +105,8 @@ pub async fn follow(
     }
     let folder = slice::folder(&archive)?;
     let lease = Lease::take(&*storage, &folder, &request.home_id, &host_name(), &request.service).await?;
-    let outcome = record(cancel, &storage, &reader, &archive, request, &lease, &events).await;
+    let source = Source { service: server, reader };
+    let outcome = record(cancel, &storage, source, &archive, request, &lease, &events).await;
     if !matches!(&outcome, Err(e) if e.kind() == ErrorKind::Conflict) {
         // One that cannot be given back ends by itself.
         let _ = tokio::time::timeout(STOP_LIMIT, lease.release(&*storage)).await;
@@ -140,10 +141,16 @@ pub async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<()> {
     events.send(event).await.map_err(|_| Error::cancelled())
 }
 
+/// A replica set, and the member of it that is read.
+struct Source<'a> {
+    service: &'a Server,
+    reader: Reader,
+}
+
 async fn record(
     cancel: &CancellationToken,
     storage: &Arc<dyn Storage>,
-    reader: &Reader,
+    mut source: Source<'_>,
     archive: &Archive,
     request: &Following,
     lease: &Lease,
@@ -158,7 +165,7 @@ async fn record(
     let known = request.known_of(archive);
     let begin = async {
         let newest = stored::newest(&**storage, archive, known, stored::NAMES, events).await?;
-        start(cancel, reader, archive, newest, known, request.base).await
+        start(cancel, &mut source, archive, newest, known, request.base).await
     };
     // Slices that nobody knew may be many, and the lease ends meanwhile.
     let start = tokio::select! {
@@ -167,6 +174,7 @@ async fn record(
         error = &mut lost => return Err(error),
         start = begin => start?,
     };
+    let reader = source.reader;
     let version = topology::facts(&reader.server, cancel).await?.version;
     tell(events, Event::Began { archive: archive.clone(), member: reader.member.host.clone() }).await?;
     let origin = Origin {
@@ -219,10 +227,11 @@ async fn renew(lease: &Lease, storage: &dyn Storage) -> Error {
     }
 }
 
-/// Where to go on: after `newest`, which the storage has. What it had, and has no longer, is told as a gap.
+/// Where to go on: after `newest`, which the storage has. What it had, and has no longer, is told as a gap. Where the member
+/// that is read lacks something, another one that has it is read in its place.
 async fn start(
     cancel: &CancellationToken,
-    reader: &Reader,
+    source: &mut Source<'_>,
     archive: &Archive,
     newest: Option<OpTime>,
     known: Option<&Slice>,
@@ -236,14 +245,20 @@ async fn start(
     let Some(newest) = newest else {
         // From where they ended, if it can be: should they come back, then nothing is missing.
         let prefer = base.into_iter().chain(gone.as_ref().map(|(last, _)| *last)).collect();
-        let mut start = resume::first(&reader.server, cancel, prefer).await?;
+        let mut start = resume::first(&source.reader.server, cancel, prefer).await?;
         let to_ts = start.after.ts;
         start.gap = gone.map(|(last, reason)| Gap { from_ts: last.min(to_ts), to_ts, reason });
         return Ok(start);
     };
     let began = Instant::now();
     loop {
-        if let Some(mut start) = resume::after(&reader.server, cancel, newest).await? {
+        if let Some(mut start) = resume::after(&source.reader.server, cancel, newest).await? {
+            if start.gap.is_some()
+                && let Some(other) = resume::elsewhere(source.service, cancel, &source.reader, newest).await
+            {
+                source.reader = other;
+                return Ok(Start { after: newest, gap: None });
+            }
             // Without one, all that they held is recorded again.
             if let (Some(gap), Some((_, reason))) = (&mut start.gap, gone) {
                 gap.reason = format!("{}; {reason}", gap.reason);
@@ -251,7 +266,7 @@ async fn start(
             return Ok(start);
         }
         if began.elapsed() > BEHIND_LIMIT {
-            let (host, ts) = (escape(&reader.member.host), newest.ts);
+            let (host, ts) = (escape(&source.reader.member.host), newest.ts);
             return Err(Error::new(
                 ErrorKind::Transient,
                 format!("{host} is behind what is recorded already (oplog position {ts})"),

@@ -7,6 +7,7 @@ use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::logical::op_time;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::topology::Reader;
 use crate::mongo::{Server, oplog_source, topology};
 
 /// Where recording begins.
@@ -53,6 +54,23 @@ pub async fn after(server: &Server, cancel: &CancellationToken, last: OpTime) ->
     let Start { after, .. } = at(server, cancel, majority).await?;
     let gap = Gap { from_ts: last.ts, to_ts: after.ts, reason };
     Ok(Some(Start { after, gap: Some(gap) }))
+}
+
+/// A member other than the one of `reader` that still has the entry `last`, `service` being all of them. Each keeps as much
+/// of the oplog as it has room for: one that was made anew begins with the moment when it was.
+pub async fn elsewhere(service: &Server, cancel: &CancellationToken, reader: &Reader, last: OpTime) -> Option<Reader> {
+    if service.is_direct() {
+        return None;
+    }
+    for member in reader.set.candidates(last.ts).into_iter().filter(|m| m.host != reader.member.host) {
+        // One that cannot be asked does not have it, as far as anybody knows.
+        let Ok(other) = topology::read_from(service, &reader.set, member).await else { continue };
+        let Ok(Some(entry)) = oplog_source::entry_at(&other.server, cancel, last.ts).await else { continue };
+        if position(entry.as_bytes()).is_ok_and(|here| here == last) {
+            return Some(other);
+        }
+    }
+    None
 }
 
 /// Where to begin when nothing is stored: at the earliest of the moments `prefer` that the oplog still has, else now.
