@@ -242,19 +242,28 @@ async fn a_capped_collection_whose_bounds_change() {
     let bound = async |name: &str, max: i32| {
         db.run_command(doc! {"collMod": name, "cappedMax": max}).await.unwrap();
     };
-    for name in ["shrunk", "grown", "both", "read_late"] {
-        db.run_command(doc! {"create": name, "capped": true, "size": 8192, "max": 6}).await.unwrap();
+    let before = ["narrow", "narrow_in_bytes", "wide_again"];
+    for name in ["shrunk", "grown", "both", "read_late"].iter().chain(&before) {
+        db.run_command(doc! {"create": *name, "capped": true, "size": 8192, "max": 6}).await.unwrap();
         put(name, 0..8).await;
     }
+    // Before anything is recorded: more than they may hold is there, until the next insert.
+    bound("narrow", 2).await;
+    let large = doc! {"_id": "large", "p": "x".repeat(4000)};
+    db.collection::<Document>("narrow_in_bytes").insert_one(large).await.unwrap();
+    db.run_command(doc! {"collMod": "narrow_in_bytes", "cappedSize": 4096}).await.unwrap();
+    bound("wide_again", 2).await;
     let mut recording = Recording::begin(&pair.from).await;
     // Before it is read: in its definition, and in the oplog as well.
     bound("read_late", 3).await;
     put("read_late", 8..10).await;
     bound("read_late", 10).await;
     put("read_late", 10..14).await;
-    for name in ["shrunk", "grown", "both", "read_late"] {
+    for name in ["shrunk", "grown", "both", "read_late"].iter().chain(&before) {
         recording.read("d", name).await;
     }
+    bound("wide_again", 9).await;
+    put("wide_again", 8..10).await;
     // All are kept until the next insert.
     bound("shrunk", 2).await;
     put("grown", 8..12).await;

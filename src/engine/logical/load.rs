@@ -8,6 +8,7 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use tokio::sync::OnceCell;
 
 use super::plan::{Item, What};
+use super::replay::resize;
 use super::standing::{Stage, Standing};
 use super::stored::Stored;
 use super::write::{SCRIPTS, Writes};
@@ -50,6 +51,28 @@ impl<'a> Filling<'a> {
     fn is_capped(&self) -> bool {
         matches!(&self.item.what, What::Collection { collection, .. } if collection.is_capped())
     }
+
+    /// Of a capped collection: the bounds it is created with, which keep everything that is loaded, though it was more than
+    /// the collection could hold, and all that it held while it was recorded, up to `recorded_until`.
+    fn bounds(&self, recorded_until: Timestamp) -> Option<Bounds> {
+        let What::Collection { collection, .. } = &self.item.what else { return None };
+        let wide = match collection.source {
+            Some(_) => collection.widest_bounds(recorded_until),
+            None => collection.bounds.clone(),
+        };
+        let documents = self.parts.iter().map(|p| p.documents).sum();
+        let bytes = self.parts.iter().map(|p| p.uncompressed).sum();
+        collection.is_capped().then(|| wide.keeping(documents, bytes))
+    }
+}
+
+/// Gives a capped collection, now that it is loaded, the bounds it had when its documents were read.
+pub(super) async fn rebound(writes: &Writes, stored: &Stored, filling: &Filling<'_>) -> Result<()> {
+    let What::Collection { collection, .. } = &filling.item.what else { return Ok(()) };
+    let Some(created) = filling.bounds(stored.manifest.consistent_at_ts) else { return Ok(()) };
+    let Some(entry) = collection.source.and_then(|n| stored.manifest.collections.get(n)) else { return Ok(()) };
+    let then = collection.bounds_at(entry.read_from_ts);
+    if then == created { Ok(()) } else { resize(writes, &filling.item.to, &then).await }
 }
 
 /// Fills all collections. Gives, for each capped collection, the bytes of the last document loaded.
@@ -110,8 +133,8 @@ pub(super) fn connections(ctx: &Context) -> usize {
 
 /// Drops what is replaced and creates the collection, empty.
 ///
-/// A capped collection whose bounds changed gets such as keep everything that is loaded, or those it was created with: the
-/// replay sets them as they were at each moment.
+/// A capped collection gets such bounds as keep everything that is loaded; see [`rebound`]. The replay sets them as they were
+/// at each moment.
 async fn create(writes: &Writes, filling: &Filling<'_>, recorded_until: Timestamp, standing: &Standing) -> Result<()> {
     let to = &filling.item.to;
     let What::Collection { collection, .. } = &filling.item.what else { return Ok(()) };
@@ -124,10 +147,8 @@ async fn create(writes: &Writes, filling: &Filling<'_>, recorded_until: Timestam
     }
     let mut command = doc! {"create": to.collection.as_str()};
     let (mut options, converted) = collection.for_create();
-    match collection.source {
-        _ if collection.resized.is_empty() => {}
-        Some(_) => collection.widest_bounds(recorded_until).set(&mut options),
-        None => collection.bounds.set(&mut options),
+    if let Some(bounds) = filling.bounds(recorded_until) {
+        bounds.set(&mut options);
     }
     for (key, value) in &options {
         // Nothing may expire while the restore still needs it.

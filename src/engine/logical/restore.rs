@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::confirmed::check_confirmed;
 use super::indexes;
-use super::load::{Filling, load};
+use super::load::{Filling, load, rebound};
 use super::plan::{Draft, Item, What, draft};
-use super::replay::{Destination, Destinations, Loaded, inserted_until, replay, resize};
+use super::replay::{Destination, Destinations, Loaded, inserted_until, replay};
 use super::standing::{Replayed, Stage, Standing};
 use super::stored::Stored;
 use super::users::Users;
@@ -115,8 +115,8 @@ async fn execute(
     let destinations = destinations(stored, &collections);
     let last = last_inserted(&collections, &last);
     let destinations = inserted_until(ctx, stored, destinations, last).await?;
-    for item in &collections {
-        rebound(writes, stored, item).await?;
+    for filling in &fillings {
+        rebound(writes, stored, filling).await?;
     }
     let operations = replay(ctx, stored, writes, destinations, standing).await?;
     standing.set_replayed(Replayed::All(until));
@@ -185,16 +185,6 @@ fn destinations(stored: &Stored, collections: &[&Item]) -> Destinations {
         found.by_uuid.insert(*uuid, destination);
     }
     found
-}
-
-/// Gives a capped collection, now that it is loaded, the bounds it had when its documents were read.
-async fn rebound(writes: &Writes, stored: &Stored, item: &Item) -> Result<()> {
-    let What::Collection { collection, .. } = &item.what else { return Ok(()) };
-    let Some(entry) = collection.source.and_then(|n| stored.manifest.collections.get(n)) else { return Ok(()) };
-    if collection.resized.is_empty() {
-        return Ok(());
-    }
-    resize(writes, &item.to, &collection.bounds_at(entry.read_from_ts)).await
 }
 
 /// The last document loaded into each capped collection.

@@ -32,7 +32,7 @@ use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::error::{self, Error, ErrorKind, Result};
-use crate::mongo::oplog::catalogue::Collection;
+use crate::mongo::oplog::catalogue::{Bounds, Collection};
 use crate::mongo::oplog::entry::Uuid;
 use crate::storage::Storage;
 
@@ -167,6 +167,13 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
             report
                 .left_out
                 .push(LeftOut { what, why: "mongorestore cannot create a clustered collection with one".into() });
+        }
+        let held = entry.map_or((0, 0), |e| (e.documents, e.parts.iter().map(|p| p.uncompressed).sum()));
+        if collection.is_capped() && !Bounds::of(&options).hold(held.0, held.1) {
+            let what = format!("the oldest documents of {}", escape(&ns.to_string()));
+            let why =
+                "its bounds were made narrower, and mongorestore pushes out at once what the next insert would have";
+            report.left_out.push(LeftOut { what, why: why.into() });
         }
         let mut metadata = doc! {"options": options, "indexes": indexes(&collection.indexes)};
         if !collection.timeseries {

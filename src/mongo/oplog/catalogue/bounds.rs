@@ -54,6 +54,23 @@ impl Bounds {
         Self { size: larger(self.size, &other.size), max }
     }
 
+    /// Whether so many documents of so many bytes in all are within them. They need not be: bounds that are made narrower push
+    /// nothing out before the next insert.
+    pub fn hold(&self, documents: u64, bytes: u64) -> bool {
+        self.clone().keeping(documents, bytes) == *self
+    }
+
+    /// These, or wider ones that hold so much.
+    #[must_use]
+    pub fn keeping(self, documents: u64, bytes: u64) -> Self {
+        let value = |b: &Bson| number(b).unwrap_or(0.0);
+        let max = self.max.filter(|max| value(max) <= 0.0 || value(max) >= documents as f64);
+        let size = self.size.map(|size| {
+            if value(&size) >= bytes as f64 { size } else { Bson::Int64(i64::try_from(bytes).unwrap_or(i64::MAX)) }
+        });
+        Self { size, max }
+    }
+
     /// Puts them into the options of `create`.
     pub fn set(&self, options: &mut Document) {
         for (key, value) in [("size", &self.size), ("max", &self.max)] {
@@ -89,5 +106,13 @@ mod tests {
         assert_eq!(bounds(10, Some(3)).after(&resize), bounds(10, Some(9)));
         assert_eq!(bounds(10, None).collmod(), doc! {"cappedSize": 10i64});
         assert_eq!(Bounds::of_collmod(&doc! {"collMod": "c", "index": {}}), None);
+    }
+
+    #[test]
+    fn what_is_there_may_be_more_than_the_bounds() {
+        assert!(bounds(10, Some(3)).hold(3, 10) && bounds(10, None).hold(9, 10) && bounds(10, Some(0)).hold(9, 10));
+        assert!(!bounds(10, Some(3)).hold(4, 10) && !bounds(10, Some(3)).hold(3, 11));
+        assert_eq!(bounds(10, Some(3)).keeping(4, 10), bounds(10, None));
+        assert_eq!(bounds(10, Some(3)).keeping(3, 11), bounds(11, Some(3)));
     }
 }
