@@ -2,6 +2,7 @@
 //! away, a second recorder, and damage to what was stored.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use mongokeep::engine::pitr::read_header;
 use mongokeep::error::ErrorKind;
 use mongokeep::mongo::{Server, topology};
 use mongokeep::sandbox::{Member, ReplicaSet, ReplicaSetOptions};
+use mongokeep::storage::filesystem::Filesystem;
 use mongokeep::storage::{Key, PutMode, Storage, read_all};
 use support::compare;
 use support::dumps::{self, Folder};
@@ -483,6 +485,56 @@ async fn the_oplog_waits_while_the_storage_is_away() {
     outcome.unwrap();
     assert!(heard.said.iter().any(|s| s == "back"), "{:?}", heard.said);
     assert_eq!(pitr::coverage(&heard.slices).len(), 1);
+}
+
+/// A folder that is moved away is waited for. With another one in its place recording begins again, there: the disk may
+/// have been changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_is_moved_away_is_not_written_to() {
+    let set = support::replica_set().await;
+    let client = set.client().await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (here, away) = (dir.path().join("vault"), dir.path().join("vault.old"));
+    std::fs::create_dir(&here).unwrap();
+    let storage: Arc<dyn Storage> = Arc::new(Filesystem::unheld(&here));
+    let server = dumps::server(&set).await;
+    let mut recorder = Recorder::begun(&server, &storage, Options::default()).await;
+    insert(&client, "a", 0..100).await;
+    recorder.reached(newest(&client).await).await;
+
+    std::fs::rename(&here, &away).unwrap();
+    let held = open_below(&away);
+    assert!(held.is_empty(), "it keeps a disk from being unmounted: {held:?}");
+    insert(&client, "a", 100..200).await;
+    let missing = |said: &[String]| said.iter().any(|s| s.contains("does not exist"));
+    recorder.wait_for("it says that the folder is missing", |heard| missing(&heard.said)).await;
+    std::fs::rename(&away, &here).unwrap();
+    recorder.reached(newest(&client).await).await;
+
+    std::fs::rename(&here, &away).unwrap();
+    std::fs::create_dir(&here).unwrap();
+    insert(&client, "a", 200..300).await;
+    let (outcome, first) = recorder.ended().await;
+    let error = outcome.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+    assert!(error.to_string().contains("no longer in storage store"), "{error}");
+    let old: Arc<dyn Storage> = Arc::new(Filesystem::new(&away));
+    each_entry_once(&old, &client, first.slices.clone()).await;
+
+    let known = newest_of(&first.archive.unwrap(), &first.slices);
+    let mut recorder = Recorder::begun(&server, &storage, Options { known, ..Options::default() }).await;
+    recorder.reached(newest(&client).await).await;
+    let (outcome, second) = recorder.stop().await;
+    outcome.unwrap();
+    assert!(second.slices[0].gap.as_ref().is_some_and(|gap| gap.reason.contains("no longer in storage")));
+    // Of what the oplog still has, nothing is missing.
+    assert_eq!(pitr::coverage(&[first.slices, second.slices].concat()).len(), 1);
+}
+
+/// What this process holds open in `folder`.
+fn open_below(folder: &Path) -> Vec<std::path::PathBuf> {
+    let all = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    all.filter_map(|entry| std::fs::read_link(entry.path()).ok()).filter(|path| path.starts_with(folder)).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -286,6 +286,46 @@ fn slices_that_are_gone_are_told_without_a_stretch_of_no_length() {
     assert_eq!(store.base_needed("a").unwrap(), Some(at(100).ts));
 }
 
+/// Slices that a sync does not find are a gap as any other, where they are missed.
+#[test]
+fn slices_that_a_sync_does_not_find_are_told_and_need_a_base() {
+    let Stand { store, _dir, .. } = stand();
+    let slices: Vec<Slice> = (0..5).map(|n| slice(100 + 10 * n, 110 + 10 * n)).collect();
+    let overlapping = slice(105, 125);
+    store.add_slices("a", &archive("t"), &slices).unwrap();
+    store.add_slices("a", &archive("t"), std::slice::from_ref(&overlapping)).unwrap();
+    let forget = |slices: &[Slice]| {
+        let keys: Vec<String> = slices.iter().map(|s| s.key.clone()).collect();
+        store.forget_slices("t", &keys).unwrap();
+    };
+    forget(&slices[..1]);
+    assert_eq!(told(&store), [], "nobody records it");
+    store.add_schedule(&schedule("line", "a")).unwrap();
+    forget(&slices[1..2]);
+    assert_eq!((told(&store), store.base_needed("a").unwrap()), (vec![], None), "the other one holds it too");
+    forget(&slices[3..4]);
+    let texts: Vec<_> = told(&store).into_iter().map(|n| n.text).collect();
+    assert_eq!(
+        texts,
+        [
+            "a: no moment from 1970-01-01 00:02:10 UTC to 1970-01-01 00:02:20 UTC can be restored: slices that were recorded \
+          are no longer in storage t"
+        ]
+    );
+    assert_eq!(store.base_needed("a").unwrap(), Some(at(140).ts));
+    assert!(matches!(ask(&store, "a", Utc::now()), NeededBase::Queued(_)));
+    // What retention deletes is missed by nobody.
+    base(&store, "late", 145);
+    assert!(matches!(ask(&store, "a", Utc::now()), NeededBase::Met));
+    told(&store);
+    store.remove_schedule("line").unwrap();
+    let going = store.slices_going("a", 100, &[]).unwrap().unwrap().keys;
+    assert_eq!(going.len(), 2);
+    store.add_schedule(&schedule("line", "a")).unwrap();
+    store.forget_slices("t", &going).unwrap();
+    assert_eq!((told(&store), store.base_needed("a").unwrap()), (vec![], None));
+}
+
 /// What somebody is told, in order; nothing waits any more afterwards.
 fn told(store: &Store) -> Vec<Notice> {
     let mut out = Vec::new();

@@ -106,7 +106,7 @@ fn gather(store: &Store, at: DateTime<Utc>) -> Result<Gathered> {
     services.sort();
     services.dedup();
     let recorded = services.into_iter().map(|service| {
-        let running = store.slicer_state(&service)?.is_some_and(|s| s.running);
+        let running = store.slicer_state(&service)?.is_some_and(|s| s.running && s.error.is_none());
         Ok(Recorded { lines: store.lines(&service)?, service, running })
     });
     Ok(Gathered { at, recorded: recorded.collect::<Result<_>>()?, backups: store.newest_backups()? })
@@ -133,7 +133,7 @@ fn text(gathered: &Gathered) -> String {
     let sum = |number: fn(&Line) -> u64| move |r: &Recorded| Some(r.lines.iter().map(number).sum::<u64>() as f64);
     metric(
         "mongokeep_pitr_recording",
-        "Whether the oplog of the service is being recorded: 1 or 0.",
+        "Whether the oplog of the service is being recorded and stored: 1 or 0.",
         of_services(&|r| Some(f64::from(u8::from(r.running)))),
     );
     metric(

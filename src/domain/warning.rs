@@ -123,6 +123,10 @@ pub fn recording(service: &str, state: Option<&SlicerState>, lag: Option<Duratio
             let lag = text::duration(lag.as_secs());
             Recording::Wrong(Event::PitrLag, format!("{service}: recording its oplog is {lag} behind{why}"))
         }
+        // Nothing was ever stored, and nothing can be.
+        None if lag.is_none() && !why.is_empty() => {
+            Recording::Wrong(Event::PitrLag, format!("{service}: nothing of its oplog is recorded yet{why}"))
+        }
         None => Recording::Well,
     }
 }
@@ -151,6 +155,7 @@ mod tests {
         assert_eq!(look(Some(&running), 360).0, "well");
         assert_eq!(look(Some(&running), 0).0, "well", "nothing is stored yet");
         assert_eq!(look(Some(&away), 100).0, "well", "the oplog waits");
+        assert_eq!(look(Some(&away), 0), wrong("pitr_lag", "a: nothing of its oplog is recorded yet: no route"));
         assert_eq!(look(Some(&running), 720), wrong("pitr_lag", "a: recording its oplog is 12 min behind"));
         assert_eq!(look(Some(&away), 720), wrong("pitr_lag", "a: recording its oplog is 12 min behind: no route"));
         assert_eq!(look(Some(&stopped), 9), wrong("pitr_stopped", "a: its oplog is not recorded: no route"));

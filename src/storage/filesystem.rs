@@ -48,6 +48,11 @@ impl Filesystem {
     pub fn new(path: &Path) -> Self {
         Self { root: Arc::new(Root::new(path)) }
     }
+
+    /// One for what goes on for ever: each call goes to what is at `path` then, and nothing is held open in between.
+    pub fn unheld(path: &Path) -> Self {
+        Self { root: Arc::new(Root::unheld(path)) }
+    }
 }
 
 #[async_trait]

@@ -26,7 +26,7 @@ pub mod writer;
 
 pub use crate::domain::key::Key;
 pub use probe::test;
-pub use registry::open;
+pub use registry::{open, open_unheld};
 pub use writer::{ObjectWriter, Written, read_all};
 
 /// One object of a storage.

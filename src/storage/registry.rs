@@ -16,3 +16,12 @@ pub async fn open(config: &StorageConfig) -> Result<Arc<dyn Storage>> {
         StorageConfig::S3(s3) => Arc::new(S3::new(s3).await?),
     })
 }
+
+/// The same for what goes on for ever: nothing is held open between calls, so that a disk may be unmounted, and each goes
+/// to what is there then.
+pub async fn open_unheld(config: &StorageConfig) -> Result<Arc<dyn Storage>> {
+    match config {
+        StorageConfig::Filesystem { path } => Ok(Arc::new(Filesystem::unheld(Path::new(path)))),
+        StorageConfig::S3(_) => open(config).await,
+    }
+}

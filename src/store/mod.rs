@@ -33,6 +33,7 @@ mod services;
 mod slicers;
 mod slices;
 mod storages;
+mod vanished;
 
 pub use crate::domain::due::{Decision, Verdict};
 pub use backups::{BackupFacts, BackupLength, NewestBackup};

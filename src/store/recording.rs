@@ -37,17 +37,7 @@ impl Store {
                 return Ok(false);
             }
             if let Some(gap) = &slice.gap {
-                need(t, service, gap.to_ts)?;
-                let (from, to) = (gap.from_ts.to_datetime(), gap.to_ts.to_datetime());
-                let form = "%Y-%m-%d %H:%M:%S UTC";
-                let (from, to) = (from.format(form), to.format(form));
-                let text = if gap.from_ts == gap.to_ts {
-                    // No change is missing, but what led up to it.
-                    format!("{service}: moments before {to} may be lost: {}", gap.reason)
-                } else {
-                    format!("{service}: no moment from {from} to {to} can be restored: {}", gap.reason)
-                };
-                outbox::begin(t, Event::PitrGap, service, &text)?;
+                lost(t, service, gap.from_ts, gap.to_ts, &gap.reason)?;
             }
             if let Some(mark) = slice.marks.iter().rev().find(|m| m.kind == MarkKind::RestoreEnded) {
                 need(t, service, mark.ts)?;
@@ -126,6 +116,20 @@ fn needed(c: &Connection, service: &str) -> Result<Option<Needed>> {
         })
     });
     Ok(needed.optional()?)
+}
+
+/// Moments from `from` to `to` are lost: somebody is told, and what follows needs a base.
+pub fn lost(t: &Transaction<'_>, service: &str, from: Timestamp, to: Timestamp, reason: &str) -> Result<()> {
+    need(t, service, to)?;
+    let form = "%Y-%m-%d %H:%M:%S UTC";
+    let (begin, end) = (from.to_datetime().format(form), to.to_datetime().format(form));
+    let text = if from == to {
+        // No change is missing, but what led up to it.
+        format!("{service}: moments before {end} may be lost: {reason}")
+    } else {
+        format!("{service}: no moment from {begin} to {end} can be restored: {reason}")
+    };
+    outbox::begin(t, Event::PitrGap, service, &text)
 }
 
 /// A later need takes the place of an earlier one; it is asked for no sooner, so that gap after gap is no base after base.

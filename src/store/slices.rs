@@ -4,8 +4,6 @@
 //! window is), so what is asked often is kept beside them: what they cover, put together, and how many they are. It
 //! changes in the transaction that changes them.
 
-use std::collections::BTreeMap;
-
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{Store, from_json, millis, time, to_json};
@@ -159,36 +157,6 @@ impl Store {
                 c.prepare_cached("SELECT DISTINCT prefix FROM archives WHERE storage = ?1 ORDER BY prefix")?;
             let rows = statement.query_map([storage], |r| r.get(0))?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
-        })
-    }
-
-    /// Slices that are no longer in `storage`.
-    pub fn forget_slices(&self, storage: &str, keys: &[String]) -> Result<()> {
-        if keys.is_empty() {
-            return Ok(());
-        }
-        self.write(|t| {
-            // Those that were going do not count among what is covered already.
-            let mut touched = BTreeMap::new();
-            for key in keys {
-                let (prefix, name) = split(key)?;
-                let mut statement = t.prepare_cached(
-                    "DELETE FROM slices WHERE name = ?3 AND archive IN
-                         (SELECT id FROM archives WHERE storage = ?1 AND prefix = ?2) RETURNING archive, NOT going",
-                )?;
-                let rows = statement
-                    .query_map(params![storage, prefix, name], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, bool>(1)?)))?;
-                for row in rows {
-                    let (archive, counted) = row?;
-                    *touched.entry(archive).or_insert(false) |= counted;
-                }
-            }
-            for (id, counted) in touched {
-                if t.execute("DELETE FROM archives WHERE id = ?1 AND slices = 0", [id])? == 0 && counted {
-                    cover_again(t, id)?;
-                }
-            }
-            Ok(())
         })
     }
 
@@ -432,7 +400,7 @@ fn news(c: &Connection, archive: i64) -> Result<(Vec<Gap>, Vec<Mark>)> {
     Ok((gaps, marks))
 }
 
-fn piece(row: &Row<'_>) -> Result<Coverage> {
+pub fn piece(row: &Row<'_>) -> Result<Coverage> {
     let at = |i: usize| -> Result<OpTime> {
         Ok(OpTime { ts: Timestamp::new(row.get(i)?, row.get(i + 1)?), term: row.get(i + 2)? })
     };

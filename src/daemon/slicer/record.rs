@@ -145,7 +145,7 @@ impl Slicer {
             folder::prepare(&store, &location)
         })
         .await?;
-        let storage = storage::open(&self.order.storage.config).await?;
+        let storage = storage::open_unheld(&self.order.storage.config).await?;
         let storage: Arc<dyn Storage> = Arc::new(Throttled::new(storage, self.limiter.clone()));
         // Not the slicer's own token: what it holds when it is stopped is still stored.
         Ok(Arc::new(Retrying::new(storage, Backoff::default(), CancellationToken::new())))

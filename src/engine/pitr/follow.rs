@@ -309,6 +309,8 @@ impl Recording<'_> {
                 biased;
                 () = cancel.cancelled() => return Ok(()),
                 error = &mut lost => return Err(error),
+                // Why is known to the one that stored.
+                () = self.cuts.closed() => return Err(Error::cancelled()),
                 place = cuts.reserve(), if due => place.map_err(|_| Error::cancelled())?.send(self.cut()?),
                 () = tokio::time::sleep_until(self.due.unwrap_or(now)), if self.due.is_some() && !due => {}
                 () = tokio::time::sleep_until(ask), if now < ask => {}

@@ -1,4 +1,7 @@
 //! Storing finished slices, one after another, for as long as it takes.
+//!
+//! Each begins where the one before it ends. A slice is no use where that one is not: another disk is mounted over the
+//! folder, or somebody emptied it. So it is looked at first.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +17,9 @@ use crate::artifact::layout::FORMAT_VERSION;
 use crate::artifact::slice::{self, Header};
 use crate::domain::key::Key;
 use crate::domain::pitr::Archive;
+use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{ObjectWriter, Storage};
+use crate::storage::{ObjectInfo, ObjectWriter, Storage};
 
 /// Pauses between tries while the storage is away.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -43,20 +47,23 @@ impl Keeper {
     /// Stores what comes until nothing more does, or `give_up`. In their order: a slice is never stored before the one
     /// that it follows.
     ///
-    /// Errors: `Cancelled` when nobody listens to the events any more; anything else is a bug, for a storage that is away
-    /// is waited for. What is not stored is read again the next time.
+    /// Errors: `Cancelled` when nobody listens to the events any more; `Interrupted` when the slice before the next one is
+    /// gone from the storage; anything else is a bug, for a storage that is away is waited for. What is not stored is read
+    /// again the next time.
     pub async fn run(self, mut cuts: mpsc::Receiver<Cut>, give_up: CancellationToken) -> Result<()> {
+        let mut before = None;
         while let Some(cut) = cuts.recv().await {
             tokio::select! {
                 biased;
                 () = give_up.cancelled() => break,
-                stored = self.keep(cut) => stored?,
+                stored = self.keep(cut, before.as_ref()) => before = Some(stored?),
             }
         }
         Ok(())
     }
 
-    async fn keep(&self, cut: Cut) -> Result<()> {
+    /// Stores the slice that follows `before`.
+    async fn keep(&self, cut: Cut, before: Option<&ObjectInfo>) -> Result<ObjectInfo> {
         let finished = tokio::task::spawn_blocking(move || {
             let (contents, data) = cut.0.finish()?;
             let blake3 = blake3::hash(&data).to_hex().to_string();
@@ -68,8 +75,10 @@ impl Keeper {
         let header = self.header(contents, data.len() as u64, blake3);
         let frame = header.to_frame()?;
         let slice = header.slice(&key, frame.len() as u64);
-        self.put(&key, frame, data).await?;
-        self.tell(Event::Stored { archive: self.origin.archive.clone(), slice: Box::new(slice) }).await
+        let size = slice.size;
+        self.put(&key, frame, data, before).await?;
+        self.tell(Event::Stored { archive: self.origin.archive.clone(), slice: Box::new(slice) }).await?;
+        Ok(ObjectInfo { key, size })
     }
 
     fn header(&self, contents: Contents, data_size: u64, blake3: String) -> Header {
@@ -99,11 +108,21 @@ impl Keeper {
     }
 
     /// Tries until it is stored.
-    async fn put(&self, key: &Key, frame: Bytes, data: Bytes) -> Result<()> {
+    async fn put(&self, key: &Key, frame: Bytes, data: Bytes, before: Option<&ObjectInfo>) -> Result<()> {
         let mut pause = FIRST_PAUSE;
         let mut away = false;
         loop {
-            match self.try_put(key, frame.clone(), data.clone()).await {
+            let tried = match self.is_there(before).await {
+                Ok(true) => self.try_put(key, frame.clone(), data.clone()).await,
+                Ok(false) => {
+                    let storage = escape(&self.origin.archive.storage);
+                    let what = format!("what was recorded a moment ago is no longer in storage {storage}");
+                    return Err(Error::new(ErrorKind::Interrupted, what)
+                        .hint("was its folder emptied, or another disk mounted there? Recording begins again with what is there"));
+                }
+                Err(e) => Err(e),
+            };
+            match tried {
                 Ok(()) if away => return self.tell(Event::StorageBack).await,
                 Ok(()) => return Ok(()),
                 Err(e) => {
@@ -114,6 +133,11 @@ impl Keeper {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    async fn is_there(&self, before: Option<&ObjectInfo>) -> Result<bool> {
+        let Some(before) = before else { return Ok(true) };
+        Ok(self.storage.stat(&before.key).await?.as_ref() == Some(before))
     }
 
     async fn try_put(&self, key: &Key, frame: Bytes, data: Bytes) -> Result<()> {

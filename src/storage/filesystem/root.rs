@@ -2,8 +2,9 @@
 //!
 //! Every object is reached from the root's own handle, one folder at a time, and a symbolic link on the way is an
 //! error: a link planted below the root must never redirect a write or a delete. The root itself may be a link, for
-//! a person chose it. The handle is kept, so that a disk that is unmounted under a running job, or a folder that
-//! is replaced, does not make the rest of the job go somewhere else.
+//! a person chose it. A job keeps the handle, so that a disk that is unmounted under it, or a folder that is replaced,
+//! does not make the rest of it go somewhere else. What never ends must not: it would keep the disk from being unmounted,
+//! and go on for ever where nobody looks any more.
 
 use std::fs::File;
 use std::io;
@@ -26,13 +27,19 @@ const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLO
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
-    handle: OnceLock<OwnedFd>,
+    /// `None`: opened anew for each call.
+    handle: Option<OnceLock<OwnedFd>>,
 }
 
 impl Root {
     /// Touches nothing yet: the folder is opened by the first call that needs it.
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), handle: OnceLock::new() }
+        Self { path: path.to_owned(), handle: Some(OnceLock::new()) }
+    }
+
+    /// The same, of which nothing is held open between calls.
+    pub(super) fn unheld(path: &Path) -> Self {
+        Self { path: path.to_owned(), handle: None }
     }
 
     /// The path, safe to show.
@@ -40,14 +47,22 @@ impl Root {
         text::escape(&self.path.to_string_lossy())
     }
 
-    /// The root's handle. A root that does not exist is an error and is never created: it may be the mount point of
+    /// A handle of the root. A root that does not exist is an error and is never created: it may be the mount point of
     /// a disk that is not there, and filling the disk below it would look like a backup.
-    pub(super) fn handle(&self) -> Result<&OwnedFd> {
-        if let Some(handle) = self.handle.get() {
-            return Ok(handle);
-        }
-        let handle = rustix::fs::open(&self.path, FOLDER, Mode::empty()).map_err(|errno| self.refuse(errno))?;
-        Ok(self.handle.get_or_init(|| handle))
+    fn open(&self) -> Result<OwnedFd> {
+        let Some(kept) = &self.handle else { return self.open_path() };
+        let handle = match kept.get() {
+            Some(handle) => handle,
+            None => {
+                let handle = self.open_path()?;
+                kept.get_or_init(|| handle)
+            }
+        };
+        rustix::io::fcntl_dupfd_cloexec(handle, 0).map_err(|errno| self.refuse(errno))
+    }
+
+    fn open_path(&self) -> Result<OwnedFd> {
+        rustix::fs::open(&self.path, FOLDER, Mode::empty()).map_err(|errno| self.refuse(errno))
     }
 
     fn refuse(&self, errno: Errno) -> Error {
@@ -66,13 +81,13 @@ impl Root {
     pub(super) fn parent(&self, key: &Key) -> Result<Option<OwnedFd>> {
         match key.as_str().rsplit_once('/') {
             Some((folder, _)) => self.folder(folder),
-            None => self.duplicate().map(Some),
+            None => self.open().map(Some),
         }
     }
 
     /// The folder `path` below the root, or `None` when there is none.
     pub(super) fn folder(&self, path: &str) -> Result<Option<OwnedFd>> {
-        let mut at = self.duplicate()?;
+        let mut at = self.open()?;
         for name in path.split('/') {
             at = match open_folder(&at, name) {
                 Ok(folder) => folder,
@@ -85,7 +100,7 @@ impl Root {
 
     /// The folder that holds `key`, created with its parents, each of them durably.
     pub(super) fn create_parent(&self, key: &Key) -> Result<OwnedFd> {
-        let Some((path, _)) = key.as_str().rsplit_once('/') else { return self.duplicate() };
+        let Some((path, _)) = key.as_str().rsplit_once('/') else { return self.open() };
         // Whoever empties a folder on the way may remove it between two steps; then the way begins again.
         for _ in 0..100 {
             if let Some(folder) = self.try_create(path)? {
@@ -99,7 +114,7 @@ impl Root {
 
     /// `None`: a folder on the way has just been removed.
     fn try_create(&self, path: &str) -> Result<Option<OwnedFd>> {
-        let mut at = self.duplicate()?;
+        let mut at = self.open()?;
         for name in path.split('/') {
             at = match open_or_create(&at, name) {
                 Ok(folder) => folder,
@@ -117,7 +132,7 @@ impl Root {
             path = folder;
             let (above, name) = match folder.rsplit_once('/') {
                 Some((above, name)) => (self.folder(above), name),
-                None => (self.duplicate().map(Some), folder),
+                None => (self.open().map(Some), folder),
             };
             let above = match above {
                 Ok(Some(above)) => above,
@@ -131,10 +146,6 @@ impl Root {
                 Err(_) => return,
             }
         }
-    }
-
-    fn duplicate(&self) -> Result<OwnedFd> {
-        rustix::io::fcntl_dupfd_cloexec(self.handle()?, 0).map_err(|errno| self.refuse(errno))
     }
 
     fn blocked(&self, at: &OwnedFd, name: &str, path: &str, errno: Errno) -> Error {
@@ -154,7 +165,7 @@ impl Root {
 
     /// Bytes that this user can still write.
     pub(super) fn free(&self) -> Result<u64> {
-        let stat = rustix::fs::fstatvfs(self.handle()?)
+        let stat = rustix::fs::fstatvfs(self.open()?)
             .map_err(|errno| error::io(format!("asking for the free space of {}", self.shown()), errno.into()))?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
