@@ -50,6 +50,13 @@ async fn plans_and_what_they_refuse() {
     }
     let before = compare::state(&pair.to).await;
 
+    // One that contradicts itself would leave something out without a word.
+    let mut twice = manifest.clone();
+    twice.collections[1].uuid = twice.collections[0].uuid.clone();
+    let error = pair.plan(&twice, &request()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains("UUID of another collection"), "{error}");
+
     // Names are those at the end.
     let mut request = request();
     request.include = vec!["shop.o*".parse().unwrap(), "shop.new".parse().unwrap(), "shop.ts".parse().unwrap()];

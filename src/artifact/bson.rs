@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use mongodb::bson::{Document, RawDocument};
+
 /// The largest document read from a part or an oplog. The server's own limit is 16 MiB for a document and a little
 /// more for an oplog entry around one; anything larger than this is damage, not data.
 pub const MAX_DOCUMENT: usize = 48 << 20;
@@ -237,6 +239,21 @@ fn check_at(doc: &[u8], base: usize, depth: usize) -> Result<(), Malformed> {
     Ok(())
 }
 
+/// Decodes a document that anybody may have made: the decoder itself would follow any depth, to the end of the stack.
+pub fn decode(doc: &[u8]) -> Result<Document, Undecodable> {
+    check(doc).map_err(Undecodable::Malformed)?;
+    RawDocument::from_bytes(doc).and_then(Document::try_from).map_err(|e| Undecodable::Value(Box::new(e)))
+}
+
+/// Why a document cannot be decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum Undecodable {
+    #[error("{0}")]
+    Malformed(Malformed),
+    #[error("{0}")]
+    Value(Box<mongodb::bson::error::Error>),
+}
+
 /// The first field called `key`, as the server reads one. Damage before it ends the search with `None`.
 pub fn get<'a>(doc: &'a [u8], key: &str) -> Option<Element<'a>> {
     elements(doc).ok()?.map_while(Result::ok).find(|e| e.key == key.as_bytes())
@@ -370,6 +387,25 @@ mod tests {
             again.element(element);
         }
         assert_eq!(again.finish(), doc);
+    }
+
+    /// Deep enough for the decoder to leave the stack.
+    #[test]
+    fn what_is_too_deep_is_not_decoded() {
+        let mut doc = Writer::default().finish();
+        for _ in 0..20_000 {
+            let mut above = Vec::with_capacity(doc.len() + 8);
+            above.extend(((doc.len() + 8) as i32).to_le_bytes());
+            above.extend([tag::DOCUMENT, b'a', 0]);
+            above.extend(&doc);
+            above.push(0);
+            doc = above;
+        }
+        assert!(matches!(decode(&doc), Err(Undecodable::Malformed(_))));
+        assert_eq!(
+            decode(&mongodb::bson::doc! {"a": {"b": 1}}.to_vec().unwrap()).unwrap(),
+            mongodb::bson::doc! {"a": {"b": 1}}
+        );
     }
 
     #[test]

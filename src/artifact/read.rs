@@ -75,7 +75,9 @@ impl Default for ReadOptions {
 
 /// The documents of one stored object, in batches.
 pub struct Documents {
-    batches: mpsc::Receiver<Result<Batch>>,
+    /// `None` is the end; a channel that only closes says nothing of it.
+    batches: mpsc::Receiver<Result<Option<Batch>>>,
+    ended: bool,
 }
 
 impl Documents {
@@ -96,21 +98,28 @@ impl Documents {
         let (chunks, source) = mpsc::channel(CHUNKS_AHEAD);
         let (sink, batches) = mpsc::channel(1);
         let object = Object { key: key.clone(), place: storage.place(), entry: entry.clone() };
-        let range = (offset > 0).then(|| offset..offset + entry.size);
+        let range = (offset > 0).then(|| offset..offset.saturating_add(entry.size));
         tokio::spawn(feed(storage, key, range, chunks));
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = cut(&object, source, options, &sink) {
-                // A receiver that is gone wants no error either.
-                let _ = sink.blocking_send(Err(error));
-            }
+            let end = cut(&object, source, options, &sink).map(|()| None);
+            // A receiver that is gone wants no end either.
+            let _ = sink.blocking_send(end);
         });
-        Self { batches }
+        Self { batches, ended: false }
     }
 
     /// The next batch; `None` after the last, when the object was exactly what the manifest says.
-    /// Errors: `Corrupt` (naming the object), or what the storage reported.
+    /// Errors: `Corrupt` (naming the object), what the storage reported, or `Internal` when reading died. Nothing comes after.
     pub async fn next(&mut self) -> Option<Result<Batch>> {
-        self.batches.recv().await
+        if self.ended {
+            return None;
+        }
+        let next = match self.batches.recv().await {
+            Some(next) => next.transpose(),
+            None => Some(Err(Error::new(ErrorKind::Internal, "reading a stored object died"))),
+        };
+        self.ended = !matches!(next, Some(Ok(_)));
+        next
     }
 }
 
@@ -253,15 +262,17 @@ fn cut(
     object: &Object,
     source: mpsc::Receiver<Result<Bytes>>,
     options: ReadOptions,
-    sink: &mpsc::Sender<Result<Batch>>,
+    sink: &mpsc::Sender<Result<Option<Batch>>>,
 ) -> Result<()> {
     let source = Hashing { source, chunk: Bytes::new(), hasher: blake3::Hasher::new(), size: 0, error: None };
     let mut input = Decompress::new(&object.key, source).map_err(|e| object.corrupt(e))?;
-    let (mut documents, mut bytes) = (0u64, 0u64);
+    let (mut documents, mut bytes, mut is_more) = (0u64, 0u64, false);
     let ended = cut_batches(object, &mut input, options, |batch| {
         documents += batch.len() as u64;
         bytes += batch.bytes.len() as u64;
-        sink.blocking_send(Ok(batch)).is_ok()
+        // Not to its end, which may be far: a little can hold very much.
+        is_more = documents > object.entry.documents || bytes > object.entry.uncompressed;
+        !is_more && sink.blocking_send(Ok(Some(batch))).is_ok()
     });
     if let Some(error) = input.source().error.take() {
         return Err(match error.kind() {
@@ -271,8 +282,11 @@ fn cut(
             _ => error.context(format!("reading {}", object.key)),
         });
     }
-    if !ended? {
+    if !ended? && !is_more {
         return Ok(());
+    }
+    if is_more {
+        return Err(object.corrupt("it holds more than was written"));
     }
     // Whatever follows the last frame belongs to the object's checksum too.
     let mut source = input.into_source();
@@ -540,5 +554,30 @@ mod tests {
         let plain = documents(&[1, 2]).concat();
         let error = block_on(all(plain.clone(), 9, "a.bson", &entry(&plain, &plain, 3), 100)).unwrap_err();
         assert!(error.full().contains("2 documents"), "{error}");
+    }
+
+    /// A few bytes can hold very much: no more of it is taken than was written.
+    #[test]
+    fn what_holds_more_than_was_written_is_not_read_to_its_end() {
+        let plain = documents(&[10; 1000]).concat();
+        let stored = compress(&plain, ".zst");
+        let options = ReadOptions { batch_bytes: 100, ..ReadOptions::default() };
+        let few = entry(&stored, &plain[..300], 10);
+        let (documents, error) = block_on(async {
+            let storage = Arc::new(One(stored.clone().into(), 9));
+            let mut reader = Documents::open(storage, Key::new("a.bson.zst").unwrap(), &few, options);
+            let mut count = 0;
+            loop {
+                match reader.next().await.unwrap() {
+                    Ok(batch) => count += batch.len(),
+                    Err(e) => {
+                        assert!(reader.next().await.is_none());
+                        break (count, e);
+                    }
+                }
+            }
+        });
+        assert!(documents <= 10, "{documents}");
+        assert!(error.full().contains("more than was written"), "{error}");
     }
 }

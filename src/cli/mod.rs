@@ -13,6 +13,8 @@ use std::time::Duration;
 use clap::ArgMatches;
 use clap::error::ErrorKind as Usage;
 
+use crate::domain::field::FieldKind;
+use crate::domain::fields::SETTING_FIELDS;
 use crate::error::{Error, ErrorKind, Result};
 
 mod args;
@@ -62,6 +64,7 @@ fn run(matches: &ArgMatches, args: &[OsString]) -> Result<u8> {
         if tree::is_daemon_run(matches) { std::thread::available_parallelism().map_or(2, usize::from) } else { 2 };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.max(2))
+        .max_blocking_threads(blocking_threads())
         .enable_all()
         .build()
         .map_err(|e| crate::error::io("starting", e))?;
@@ -69,6 +72,17 @@ fn run(matches: &ArgMatches, args: &[OsString]) -> Result<u8> {
     // A blocking call that still waits for the daemon must not keep an interrupted command alive.
     runtime.shutdown_background();
     result
+}
+
+/// Threads that may block, started when they are needed. Every job holds one, and one for each collection it reads or writes
+/// and for the oplog beside them, for as long as they take: were there no more, what these wait for could never run.
+fn blocking_threads() -> usize {
+    const OTHERS: usize = 512;
+    let most = |key: &str| match SETTING_FIELDS.iter().find(|field| field.key == key).map(|field| field.kind) {
+        Some(FieldKind::Integer(_, most)) => usize::try_from(most).unwrap_or(usize::MAX),
+        _ => 1,
+    };
+    OTHERS + most("jobs.concurrency").saturating_mul(most("backup.parallel_collections").saturating_add(2))
 }
 
 async fn dispatch(context: Context, matches: ArgMatches) -> Result<u8> {

@@ -77,7 +77,8 @@ pub async fn capture(
     let mut tracker = Tracker::default();
     let mut count = 0;
     let mut last: Option<Timestamp> = None;
-    let mut asked_at = None;
+    // Since when nothing has come, though the end is known.
+    let mut waits_since = None;
     loop {
         let goal = *end.borrow();
         if let (Some(goal), Some(last)) = (goal, last)
@@ -86,7 +87,7 @@ pub async fn capture(
             break;
         }
         if goal.is_some() {
-            let since = *asked_at.get_or_insert_with(tokio::time::Instant::now);
+            let since = *waits_since.get_or_insert_with(tokio::time::Instant::now);
             if since.elapsed() > MAJORITY_LIMIT {
                 return Err(no_majority(&server));
             }
@@ -107,6 +108,7 @@ pub async fn capture(
                 format!("service {}: the server closed the cursor on its oplog", server.service()),
             ));
         };
+        let before = count;
         reply.visit(&mut |entry| {
             let ts = position(entry)?;
             match last {
@@ -127,6 +129,10 @@ pub async fn capture(
             let _ = ready.send(());
         }
         writer.write(reply).await?;
+        // However long a slow storage took to take it.
+        if count > before {
+            waits_since = None;
+        }
     }
     drop(entries);
     let mut parts = writer.finish().await?;

@@ -87,6 +87,7 @@ pub(super) async fn draft(
             format!("{} is not a logical backup made by mongokeep itself", escape(&manifest.name)),
         ));
     }
+    stored.check_manifest()?;
     let mut warnings = Vec::new();
     let facts = topology::facts(target, cancel).await?;
     compatible(manifest, &facts, target.service(), &mut warnings)?;

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::doc;
 use tokio::sync::mpsc;
 
 use super::changes::Go;
@@ -223,7 +223,7 @@ impl Sorter {
             }
             _ => return Ok(()),
         };
-        let o = mongodb::bson::RawDocument::from_bytes(op.o).and_then(Document::try_from);
+        let o = bson::decode(op.o);
         let Some(bounds) = o.ok().filter(|o| o.contains_key("collMod")).and_then(|o| Bounds::of_collmod(&o)) else {
             return Ok(());
         };

@@ -4,6 +4,8 @@
 //! loses a MaxKey. `$expr` compares over all types, and uses the index. The bounds are only a matter of balance: any
 //! bounds give every document exactly once, because the ranges follow one total order without gaps.
 
+use std::time::Duration;
+
 use mongodb::bson::{Document, doc};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +17,9 @@ use crate::mongo::Server;
 
 /// More ranges than this make the parts small without making anything faster.
 const MAX_RANGES: u64 = 512;
+
+/// How long the server may look for samples: random reads of a cold disk take long.
+const SAMPLING_LIMIT: Duration = Duration::from_secs(60);
 
 /// Samples for each bound: enough that ranges differ by tens of percent, not by factors.
 const SAMPLES: u64 = 20;
@@ -96,10 +101,11 @@ pub async fn ranges(
         doc! {"$project": {"_id": 1}},
         doc! {"$sort": {"_id": 1}},
     ];
-    let ask = doc! {"aggregate": &stored.collection, "pipeline": pipeline, "cursor": {}};
+    let limit = SAMPLING_LIMIT.as_millis() as i64;
+    let ask = doc! {"aggregate": &stored.collection, "pipeline": pipeline, "cursor": {}, "maxTimeMS": limit};
     let sample = match server.collect(cancel, &stored.db, ask).await {
         Ok(sample) => sample,
-        // Renamed, dropped or refused meanwhile: reading it whole is always right.
+        // Renamed, dropped, refused, or on a disk too slow for it: reading it whole is always right.
         Err(e) if !e.is_retryable() && e.kind() != crate::error::ErrorKind::Cancelled => {
             return Ok(vec![IdRange::default()]);
         }

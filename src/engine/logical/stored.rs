@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::changes::{Go, Later};
 use super::users;
+use crate::artifact::contradictions::contradictions;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
 use crate::artifact::read::{Documents, ReadOptions, read_small};
@@ -48,6 +49,13 @@ impl Stored {
     pub async fn open(storage: Arc<dyn Storage>, root: &BackupRoot) -> Result<Self> {
         let manifest = read_manifest(storage.as_ref(), root).await?;
         Ok(Self::below(storage, root.clone(), manifest))
+    }
+
+    /// Errors: `Corrupt` when the manifest contradicts itself, so that nothing is left out or read twice for it.
+    pub(super) fn check_manifest(&self) -> Result<()> {
+        let Some(what) = contradictions(&self.manifest, &self.root).into_iter().next() else { return Ok(()) };
+        Err(Error::new(ErrorKind::Corrupt, format!("the manifest of {} contradicts itself: {what}", self.root.key()))
+            .hint("use another backup; `backup verify` lists all that is wrong"))
     }
 
     /// With the slices that lead to a later moment.

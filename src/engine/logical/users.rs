@@ -6,12 +6,13 @@
 
 use std::collections::BTreeMap;
 
-use mongodb::bson::{Bson, Document, RawDocument, doc};
+use mongodb::bson::{Bson, Document, doc};
 
 use super::changes::Go;
 use super::plan::{ROLES, USERS};
 use super::stored::Stored;
 use super::write::Writes;
+use crate::artifact::bson;
 use crate::artifact::read::ReadOptions;
 use crate::domain::namespace::Namespace;
 use crate::domain::timestamp::Timestamp;
@@ -32,7 +33,8 @@ fn unreadable(e: mongodb::bson::error::Error) -> Error {
 }
 
 fn decode(bytes: &[u8]) -> Result<Document> {
-    RawDocument::from_bytes(bytes).and_then(Document::try_from).map_err(unreadable)
+    bson::decode(bytes)
+        .map_err(|e| Error::new(ErrorKind::Corrupt, "a user or role of the backup cannot be read").source(e))
 }
 
 /// Which of the two an operation changes.

@@ -20,7 +20,6 @@ use super::replay::{self, Destination, Destinations, Loaded};
 use super::stored::{Stored, Survey, is_restorable};
 use super::users::Users;
 use crate::artifact::bson;
-use crate::artifact::contradictions::contradictions;
 use crate::artifact::layout::{self, BackupRoot};
 use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::read::ReadOptions;
@@ -131,13 +130,7 @@ async fn open(
         let name = escape(&manifest.name);
         return Err(Error::new(ErrorKind::Unsupported, format!("{name} is not a logical backup made by mongokeep")));
     }
-    if let Some(what) = contradictions(manifest, root).first() {
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            format!("the manifest of {} contradicts itself: {what}", root.key()),
-        )
-        .hint("use another backup; `backup verify` lists all that is wrong"));
-    }
+    stored.check_manifest()?;
     let survey = stored.survey(&ctx.cancel, manifest.consistent_at_ts).await?;
     let mut report = ExportReport { left_out: manifest.left_out.clone(), ..ExportReport::default() };
     let mut items = items(&stored, &survey, &mut report)?;

@@ -10,10 +10,11 @@
 
 use std::collections::BTreeMap;
 
-use mongodb::bson::{Bson, Document, RawDocument};
+use mongodb::bson::{Bson, Document};
 
 use super::diff;
 use super::entry::{Op, OpKind, Uuid, is_bookkeeping, is_ignored_command, unknown};
+use crate::artifact::bson;
 use crate::domain::namespace::Namespace;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
@@ -391,8 +392,7 @@ const KNOWN_COMMANDS: [&str; 10] = [
 ];
 
 fn decode(bytes: &[u8]) -> Result<Document> {
-    RawDocument::from_bytes(bytes)
-        .and_then(Document::try_from)
+    bson::decode(bytes)
         .map_err(|e| Error::new(ErrorKind::Corrupt, "a definition in the oplog cannot be read").source(e))
 }
 
