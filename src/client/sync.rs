@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use tracing::debug;
 
 use super::{Client, SyncReport, SyncedSlices, sync_slices};
+use crate::artifact::contradictions::impossible;
 use crate::artifact::layout::BackupRoot;
 use crate::daemon::facts;
 use crate::domain::backup::BackupState;
@@ -112,6 +113,15 @@ impl Client {
                 escape(&manifest.name),
                 escape(&manifest.folder)
             ));
+            return Ok(());
+        }
+        // The catalogue counts with these: one such manifest would take the lists of all backups with it.
+        if let Some(what) = impossible(&manifest).first() {
+            let why = format!("its manifest cannot be true: {what}");
+            if known.is_some() {
+                self.store.backup_missing(&found.name, &why)?;
+            }
+            report.unreadable.push(format!("{place}: {why}"));
             return Ok(());
         }
         match self.store.import_backup(storage_name, &facts::of(&manifest)) {
