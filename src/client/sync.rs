@@ -20,8 +20,9 @@ use crate::storage::{self, Storage};
 
 /// Folders nested deeper are not looked into: a bucket may hold other things besides backups.
 const MAX_DEPTH: usize = 12;
-/// Listings made at most, for the same reason.
-const MAX_LISTINGS: usize = 200_000;
+/// Folders looked into at most, those that are still to be looked into and those of backups included; for the same
+/// reason.
+const MAX_FOLDERS: usize = 200_000;
 
 /// A folder that looks like a backup.
 struct Found {
@@ -162,7 +163,7 @@ async fn find(storage: &dyn Storage) -> Result<(Vec<Found>, Vec<Key>)> {
     let mut open: Vec<(String, bool, usize)> = vec![(String::new(), false, 0)];
     while let Some((folder, of_backups, depth)) = open.pop() {
         listings += 1;
-        if listings > MAX_LISTINGS {
+        if listings + open.len() + found.len() > MAX_FOLDERS {
             return Err(Error::new(ErrorKind::Failed, format!("{} holds too many folders", storage.place()))
                 .hint("give the storage a prefix of its own"));
         }
