@@ -254,6 +254,10 @@ fn each_channel_can_be_tried() {
     let told = home.ok(&["settings", "test-notification", "webhook"]);
     assert!(told["detail"].as_str().unwrap().contains("answered 204"), "{told}");
     assert_eq!(hook.events(), ["test"]);
+    for args in [&["settings", "get"][..], &["settings", "get", "notify.webhook_url"]] {
+        let shown = home.run(args).stdout;
+        assert!(shown.contains("http://127.0.0.1") && !shown.contains("T0KEN"), "{shown}");
+    }
     for answer in ["404 Not Found", "302 Found"] {
         let ran = try_it("webhook");
         assert_eq!(ran.code, 1);
@@ -265,8 +269,15 @@ fn each_channel_can_be_tried() {
     let ran = try_it("webhook");
     assert_eq!(ran.code, 2);
     assert!(ran.stderr.contains("can be read by others") && ran.stderr.contains("chmod 600"), "{}", ran.stderr);
-    // A secret is not sent in the open to another machine; nothing is contacted.
+    // A proxy of the environment would read the secret of what is not sent over TLS; this one is not there to be asked.
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let nobody = format!("http://{}", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let mut proxied = home.command(&["settings", "test-notification", "webhook"]);
+    proxied.env("HTTP_PROXY", &nobody).env("http_proxy", &nobody).env("ALL_PROXY", &nobody).env_remove("NO_PROXY");
+    let ran = proxied.output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert_eq!(hook.requests().last().unwrap().1["event"], "test");
+    // A secret is not sent in the open to another machine; nothing is contacted.
     set(&home, "notify.webhook_url", "http://192.0.2.1/hook");
     let ran = try_it("webhook");
     assert_eq!(ran.code, 2);

@@ -183,7 +183,7 @@ async fn a_prefix_ends_at_a_slash(stand: &Stand) {
 }
 
 async fn a_long_listing_is_complete(stand: &Stand) {
-    let names: Vec<String> = (0..1_050).map(|n| format!("many/{n:05}")).collect();
+    let names: Vec<String> = (0..1_050).map(|n| format!("many/{n:05}/x")).collect();
     futures_util::stream::iter(names.clone())
         .map(|at| {
             let storage = stand.shared();
@@ -204,12 +204,12 @@ async fn folders_are_listed_without_their_objects(stand: &Stand) {
     for at in ["p/backups/one/data/x", "p/backups/one/manifest.json", "p/backups/two/manifest.json", "p/backups/z"] {
         put(storage, at, "x").await;
     }
-    assert_eq!(storage.list_folders(Some(&key("p/backups"))).await.unwrap(), ["one", "two", "z"]);
+    assert_eq!(storage.list_folders(Some(&key("p/backups"))).await.unwrap(), ["one", "two"]);
     assert_eq!(storage.list_folders(None).await.unwrap(), ["p"]);
     assert_eq!(storage.list_folders(Some(&key("q"))).await.unwrap(), [""; 0]);
     let upload = storage.upload(&key("p/backups/unfinished/data/x")).await.unwrap();
     upload.part(0, Bytes::from_static(b"x")).await.unwrap();
-    assert_eq!(storage.list_folders(Some(&key("p/backups"))).await.unwrap(), ["one", "two", "z"]);
+    assert_eq!(storage.list_folders(Some(&key("p/backups"))).await.unwrap(), ["one", "two"]);
     upload.abort().await.unwrap();
 }
 

@@ -9,6 +9,7 @@ use mongokeep::client::{Client, Values};
 use mongokeep::config::Home;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::service::EngineKind;
+use mongokeep::domain::storage::TestStep;
 use mongokeep::error::ErrorKind;
 use mongokeep::store::{Access, Store};
 
@@ -207,4 +208,24 @@ fn everybody_sees_that_something_changed() {
     service(&one);
     assert_ne!(one.data_version().unwrap(), a);
     assert_ne!(two.data_version().unwrap(), b);
+}
+
+/// The store is busy until something else on the same thread lets go of it.
+#[tokio::test]
+async fn a_busy_store_holds_up_nothing_else() {
+    let (dir, home) = home();
+    let client = Client::open(&home, false).unwrap();
+    let path = dir.path().join("storage");
+    client.add_storage(&values(&[("name", "t"), ("type", "filesystem"), ("path", path.to_str().unwrap())])).unwrap();
+    let file = rusqlite::Connection::open(home.store_file()).unwrap();
+    file.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (told, mut steps) = tokio::sync::mpsc::unbounded_channel();
+    let step = |step: &TestStep| told.send(step.id.clone()).unwrap();
+    let released = async {
+        while steps.recv().await.unwrap() != "delete" {}
+        file.execute_batch("COMMIT").unwrap();
+    };
+    let (tested, ()) = tokio::join!(client.test_storage("t", &step), released);
+    assert!(tested.unwrap().iter().all(|step| step.ok));
+    assert!(client.storage("t").unwrap().last_test_at.is_some());
 }

@@ -164,10 +164,12 @@ async fn what_does_not_belong_is_noted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_backup_with_right_checksums_is_found() {
     type Change = fn(&mut Artifact);
-    let changes: [(&str, Change); 11] = [
+    let changes: [(&str, Change); 13] = [
         ("2 oplog entries are lost", |a| drop(a.manifest.oplog.pop())),
         ("a collection has another count", |a| a.manifest.collections[0].documents += 1),
         ("the total is another", |a| a.manifest.documents += 10),
+        ("the size is another", |a| a.manifest.size_bytes += 1),
+        ("it ends after all oplogs", |a| a.manifest.finished_at = "+262142-12-31T00:00:00Z".parse().unwrap()),
         ("an object is named twice", |a| {
             let part = a.manifest.collections[0].parts[0].clone();
             a.manifest.collections[0].parts[1] = part;

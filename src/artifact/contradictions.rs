@@ -5,14 +5,50 @@
 
 use std::collections::HashSet;
 
+use chrono::{DateTime, Utc};
+
 use super::layout::BackupRoot;
 use super::manifest::{Manifest, ObjectEntry};
 use crate::domain::restore::CollectionKind;
 use crate::domain::text::escape;
 
+/// No backup has so many bytes or documents; with more, sums over a few backups would leave 64 bits.
+const MOST: u64 = 1 << 61;
+
+/// What no backup can be like: numbers and times that whoever counts with them need not expect; empty when there is
+/// nothing of that kind. Cheaper than [`contradictions`], and enough for a catalogue, which looks at nothing else.
+pub fn impossible(manifest: &Manifest) -> Vec<String> {
+    let mut found = Vec::new();
+    let stored = stored_bytes(manifest);
+    if stored != manifest.size_bytes {
+        found.push(format!("it has {} bytes in the storage, its objects have {stored}", manifest.size_bytes));
+    }
+    let numbers = [("bytes", manifest.size_bytes), ("bytes of BSON", manifest.uncompressed_bytes)];
+    for (what, number) in numbers.into_iter().chain([("documents", manifest.documents)]) {
+        if number > MOST {
+            found.push(format!("it has {number} {what}, which is more than there can be"));
+        }
+    }
+    // The times that a position of the oplog can stand for.
+    let possible =
+        DateTime::UNIX_EPOCH..=DateTime::from_timestamp(i64::from(u32::MAX), 0).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    for (what, at) in [("begun", manifest.started_at), ("finished", manifest.finished_at)] {
+        if !possible.contains(&at) {
+            found.push(format!("it was {what} at {}, which cannot be", at.to_rfc3339()));
+        }
+    }
+    found
+}
+
+/// Bytes of all objects a manifest names.
+fn stored_bytes(manifest: &Manifest) -> u64 {
+    let of_collections = manifest.collections.iter().flat_map(|c| c.parts.iter().chain([&c.metadata]));
+    of_collections.chain(&manifest.oplog).fold(0, |sum, object| object.size.saturating_add(sum))
+}
+
 /// Everything in `manifest`, found below `root`, that cannot be true; empty when all agrees.
 pub fn contradictions(manifest: &Manifest, root: &BackupRoot) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut found = impossible(manifest);
     if BackupRoot::new(&manifest.folder, &manifest.name).ok().as_ref() != Some(root) {
         found.push(format!(
             "it belongs to the backup {} in folder {:?}",

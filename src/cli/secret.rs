@@ -22,7 +22,16 @@ pub fn read(flag: &str, path: &str) -> Result<String> {
     } else {
         File::open(path).and_then(|file| file.take(LIMIT + 1).read_to_end(&mut bytes))
     };
-    let name = if path == "-" { "standard input" } else { path };
+    let name = match path {
+        "-" => "standard input",
+        // What is no file may be the secret itself, typed where the name of its file belongs.
+        _ if std::fs::symlink_metadata(path).is_err() => {
+            let why = result.err().map_or_else(String::new, |e| format!(": {e}"));
+            return Err(Error::invalid(flag, format!("there is no file of that name{why}"))
+                .hint("it takes the path of a file that holds the secret, or - for standard input"));
+        }
+        _ => path,
+    };
     result.map_err(|e| Error::invalid(flag, format!("{name}: {e}")))?;
     if bytes.len() as u64 > LIMIT {
         return Err(Error::invalid(flag, format!("{name} holds more than {} kB", LIMIT >> 10)));
@@ -35,6 +44,16 @@ pub fn read(flag: &str, path: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_in_the_place_of_a_path_is_not_repeated() {
+        let long = "hunter2".repeat(100);
+        for typed in ["hunter2/K7MDENG", "/hunter2", long.as_str()] {
+            let error = read("secret-access-key-file", typed).unwrap_err();
+            assert!(error.full().starts_with("secret-access-key-file: there is no file"), "{error}");
+            assert!(!format!("{error:?}{}", error.full()).contains("hunter2"), "{error:?}");
+        }
+    }
 
     #[test]
     fn files_lose_their_last_line_end_and_errors_name_the_flag() {

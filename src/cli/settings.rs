@@ -59,15 +59,17 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
                     .hint("run it again without --read-only"));
             }
             Settings::set(&context.home, &key, &text)?;
+            let text = shown(&key, &text);
             out.result(&object(&key, &text), || format!("{key} = {}\n", escape(&text)))?;
         }
         _ => match one(sub, "key") {
             Some(key) => {
-                let text = settings(context)?.get(&key)?;
+                let text = shown(&key, &settings(context)?.get(&key)?);
                 out.result(&object(&key, &text), || format!("{}\n", escape(&text)))?;
             }
             None => {
-                let all = settings(context)?.all();
+                let mut all = settings(context)?.all();
+                all.iter_mut().for_each(|(key, text)| *text = shown(key, text));
                 let values: Vec<Value> = all.iter().map(|(key, text)| object(key, text)).collect();
                 out.list(&values, || table(&all), "no settings")?;
             }
@@ -82,6 +84,11 @@ fn settings(context: &Context) -> Result<Settings> {
         context.out.warn(warning);
     }
     Ok(settings)
+}
+
+/// A value without what is secret of it: what is printed ends up in logs and in the history of a terminal.
+fn shown(key: &str, text: &str) -> String {
+    SETTING_FIELDS.iter().find(|f| f.key == key).map_or_else(|| text.to_owned(), |f| (f.shown)(text))
 }
 
 fn object(key: &str, text: &str) -> Value {
@@ -112,6 +119,19 @@ fn table(all: &[(String, String)]) -> Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_the_address_of_a_webhook_the_host_is_shown() {
+        for (url, expected) in [
+            ("https://hooks.example.com/services/T0KEN", "https://hooks.example.com/..."),
+            ("http://127.0.0.1:9?key=T0KEN", "http://127.0.0.1:9/..."),
+            ("https://hooks.example.com/", "https://hooks.example.com/"),
+            ("", ""),
+        ] {
+            assert_eq!(shown("notify.webhook_url", url), expected);
+        }
+        assert_eq!(shown("notify.command", "/usr/bin/alert --x"), "/usr/bin/alert --x");
+    }
 
     #[test]
     fn json_values_have_their_types() {

@@ -50,7 +50,8 @@ impl Client {
 
     /// Reads the manifest from the storage.
     pub async fn manifest(&self, backup: &str) -> Result<Manifest> {
-        let backup = self.readable(backup)?;
+        let name = backup.to_owned();
+        let backup = self.beside(move |client| client.readable(&name)).await?;
         let (_, manifest) = self.opened(&backup).await?;
         Ok(manifest)
     }
@@ -152,7 +153,7 @@ impl Client {
     }
 
     pub(super) async fn opened(&self, backup: &Backup) -> Result<(Arc<dyn Storage>, Manifest)> {
-        let location = self.store.storage(&backup.storage)?;
+        let location = self.location(&backup.storage).await?;
         let storage = storage::open(&location.config).await?;
         let manifest = stored::read_manifest(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
         Ok((storage, manifest))

@@ -249,6 +249,14 @@ impl Client {
         Settings::set(&self.home, key, value)
     }
 
+    /// Runs a call on the store, or on a disk, beside the runtime: the store may be held by another process for seconds,
+    /// and a disk that is away may never answer.
+    async fn beside<T: Send + 'static>(&self, call: impl FnOnce(&Self) -> Result<T> + Send + 'static) -> Result<T> {
+        let client = self.clone();
+        let called = tokio::task::spawn_blocking(move || call(&client)).await;
+        called.map_err(|e| Error::new(ErrorKind::Internal, "a call on the store broke off").source(e))?
+    }
+
     fn status_of(&self, holder: &lock::Holder) -> Result<DaemonStatus> {
         Ok(DaemonStatus {
             running: true,

@@ -11,9 +11,10 @@ use crate::config::Settings;
 use crate::domain::backup::{Backup, BackupRequest, BackupType, Model};
 use crate::domain::job::Job;
 use crate::domain::namespace::Selection;
-use crate::domain::pitr::{PlannedReplay, expected_seconds};
+use crate::domain::pitr::{PlannedReplay, Slice, expected_seconds};
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::retry::RetryPolicy;
+use crate::domain::secret::Secret;
 use crate::engine::logical::{ExportReport, Later, Stored};
 use crate::engine::{Context, Limits, Meter, logical};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,27 +23,44 @@ use crate::mongo::connect::CHECK_TIMEOUT;
 use crate::storage;
 use crate::storage::retry::{Backoff, Retrying};
 
+/// What the store says about a restore that is to be planned.
+struct Known {
+    moment: Option<ResolvedMoment>,
+    backup: Backup,
+    safety_backup: Option<BackupRequest>,
+    target: Secret,
+}
+
 impl Client {
     /// Looks at backup and target and says what a restore would do; writes nothing.
     pub async fn plan_restore(&self, request: &RestoreRequest) -> Result<RestorePlan> {
-        let moment = request.point_in_time.as_ref().map(|moment| self.resolve_moment(moment)).transpose()?;
-        let backup = self.readable(moment.as_ref().map_or(&request.backup, |m| &m.base.backup))?;
-        let safety_backup =
-            if request.safety_backup { Some(Box::new(self.safety_backup(request, &backup)?)) } else { None };
-        let target = self.store.service(&request.to)?;
+        // Whoever no longer waits for the plan wants nothing read for it any more.
+        let cancel = CancellationToken::new();
+        let _ends = cancel.clone().drop_guard();
+        let wanted = request.clone();
+        let Known { moment, backup, safety_backup, target } =
+            self.beside(move |client| client.known_of(&wanted)).await?;
         let (storage, manifest) = self.opened(&backup).await?;
-        let server = Server::connect(&request.to, &target.uri, CHECK_TIMEOUT).await?;
+        let server = Server::connect(&request.to, &target, CHECK_TIMEOUT).await?;
         let mut stored = Stored::new(storage, manifest)?;
         let mut point_in_time = None;
         if let (Some(wanted), Some(moment)) = (&request.point_in_time, moment) {
             point_in_time = Some(planned(&wanted.service, &moment, &backup));
-            let location = self.store.storage(&moment.archive.storage)?;
+            let location = self.location(&moment.archive.storage).await?;
             let ResolvedMoment { archive, slices, until, .. } = moment;
             let storage = storage::open(&location.config).await?;
             stored = stored.followed_by(Later { storage, archive, slices, until })?;
         }
-        let plan = logical::plan(&CancellationToken::new(), &stored, &server, request).await?;
-        Ok(RestorePlan { safety_backup, point_in_time, ..plan })
+        let plan = logical::plan(&cancel, &stored, &server, request).await?;
+        Ok(RestorePlan { safety_backup: safety_backup.map(Box::new), point_in_time, ..plan })
+    }
+
+    fn known_of(&self, request: &RestoreRequest) -> Result<Known> {
+        let moment = request.point_in_time.as_ref().map(|moment| self.resolve_moment(moment)).transpose()?;
+        let backup = self.readable(moment.as_ref().map_or(&request.backup, |m| &m.base.backup))?;
+        let safety_backup = if request.safety_backup { Some(self.safety_backup(request, &backup)?) } else { None };
+        let target = self.store.service(&request.to)?.uri;
+        Ok(Known { moment, backup, safety_backup, target })
     }
 
     /// A whole backup of the target, beside the one that is restored.
@@ -82,10 +100,14 @@ impl Client {
         meter: Arc<Meter>,
         cancel: CancellationToken,
     ) -> Result<ExportReport> {
-        let backup = self.readable(name)?;
-        let location = self.store.storage(&backup.storage)?;
+        let wanted = name.to_owned();
+        let known = self.beside(move |client| {
+            let backup = client.readable(&wanted)?;
+            let location = client.store.storage(&backup.storage)?;
+            Ok((backup, location, Settings::load(&client.home)?))
+        });
+        let (backup, location, settings) = known.await?;
         let root = BackupRoot::new(&backup.folder, &backup.name)?;
-        let settings = Settings::load(&self.home)?;
         let limits = Limits { parallel_collections: settings.parallel_collections(), ..Limits::default() };
         let _ends = cancel.clone().drop_guard();
         let ctx = Context { cancel: cancel.clone(), meter, limits };
@@ -103,7 +125,8 @@ impl Client {
 }
 
 fn planned(service: &str, moment: &ResolvedMoment, base: &Backup) -> PlannedReplay {
-    let entries = moment.slices.iter().map(|s| s.entries).sum();
+    let sum = |of: fn(&Slice) -> u64| moment.slices.iter().map(of).fold(0, u64::saturating_add);
+    let entries = sum(|s| s.entries);
     PlannedReplay {
         service: service.to_owned(),
         archive: moment.archive.clone(),
@@ -112,7 +135,7 @@ fn planned(service: &str, moment: &ResolvedMoment, base: &Backup) -> PlannedRepl
         base: moment.base.clone(),
         slices: moment.slices.len() as u64,
         entries,
-        bytes: moment.slices.iter().map(|s| s.size).sum(),
+        bytes: sum(|s| s.size),
         expected_seconds: expected_seconds(base.uncompressed_bytes.unwrap_or(0), entries),
     }
 }

@@ -6,7 +6,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Client, ServiceView, Values, text};
 use crate::config::Settings;
-use crate::daemon::folder;
 use crate::domain::fields::{self, SERVICE_FIELDS};
 use crate::domain::secret::Secret;
 use crate::domain::service::{CheckItem, CheckReport, CheckState, EngineKind, ServiceInfo};
@@ -64,8 +63,9 @@ impl Client {
 
     /// Runs the prerequisites; 10 s at most for each connection.
     pub async fn check_service(&self, name: &str) -> Result<CheckReport> {
-        let service = self.store.service(name)?;
-        let settings = Settings::load(&self.home)?;
+        let wanted = name.to_owned();
+        let known = self.beside(move |client| Ok((client.store.service(&wanted)?, Settings::load(&client.home)?)));
+        let (service, settings) = known.await?;
         let mut items = vec![management(&settings)];
         items.extend(check::run(name, &service.uri, &CancellationToken::new()).await);
         // Where it stands in the list is part of how the screen reads: the label after the replica set.
@@ -78,14 +78,15 @@ impl Client {
 
     /// What the server is; 10 s at most.
     pub async fn service_info(&self, name: &str) -> Result<ServiceInfo> {
-        let service = self.store.service(name)?;
+        let wanted = name.to_owned();
+        let service = self.beside(move |client| client.store.service(&wanted)).await?;
         let server = Server::connect(name, &service.uri, CHECK_TIMEOUT).await?;
         topology::info(&server, &CancellationToken::new()).await
     }
 
     /// One storage that can be written is enough; with several, the others are named.
     async fn check_storages(&self) -> Result<CheckItem> {
-        let rows = self.store.storages()?;
+        let rows = self.beside(|client| client.store.storages()).await?;
         if rows.is_empty() {
             return Ok(item(
                 "storage",
@@ -120,10 +121,8 @@ impl Client {
     }
 
     async fn writable(&self, name: &str) -> std::result::Result<(), String> {
-        let location = self.store.storage(name).map_err(|e| e.full())?;
-        if !self.is_read_only() {
-            folder::prepare(&self.store, &location).map_err(|e| e.full())?;
-        }
+        let location = self.location(name).await.map_err(|e| e.full())?;
+        self.prepare_folder(&location).await.map_err(|e| e.full())?;
         let storage = storage::open(&location.config).await.map_err(|e| e.full())?;
         let steps = storage::test(storage.as_ref(), &|_| {}).await;
         match steps.iter().find(|s| !s.ok) {

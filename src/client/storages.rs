@@ -2,15 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Client, StorageView, Values, flag, text};
 use crate::daemon::folder;
 use crate::domain::fields::{self, STORAGE_FIELDS, storage_fields};
 use crate::domain::secret::Secret;
-use crate::domain::storage::{S3Config, StorageConfig, TestStep};
-use crate::error::{Error, Result, io};
+use crate::domain::storage::{S3Config, StorageConfig, StorageLocation, TestStep};
+use crate::domain::text::escape;
+use crate::error::{Error, ErrorKind, Result, io};
 use crate::storage;
 use crate::store::StorageRow;
+
+/// How long a disk may take to say whether a folder is there.
+const FOLDER_LIMIT: Duration = Duration::from_secs(5);
 
 impl Client {
     pub fn storages(&self) -> Result<Vec<StorageView>> {
@@ -62,22 +67,39 @@ impl Client {
 
     /// Writes, reads, lists and deletes a probe; `on_step` is called as each step ends.
     pub async fn test_storage(&self, name: &str, on_step: &(dyn Fn(&TestStep) + Send + Sync)) -> Result<Vec<TestStep>> {
-        let location = self.store.storage(name)?;
-        if !self.is_read_only() {
-            folder::prepare(&self.store, &location)?;
-        }
+        let location = self.location(name).await?;
+        self.prepare_folder(&location).await?;
         let storage = storage::open(&location.config).await?;
         let steps = storage::test(storage.as_ref(), on_step).await;
         if !self.is_read_only() {
             let failed = steps.iter().find(|s| !s.ok).map(|s| format!("{}: {}", s.id, s.detail));
-            self.store.storage_tested(name, failed.as_deref())?;
+            self.beside(move |client| client.store.storage_tested(&location.name, failed.as_deref())).await?;
         }
         Ok(steps)
     }
 
+    pub(super) async fn location(&self, name: &str) -> Result<StorageLocation> {
+        let name = name.to_owned();
+        self.beside(move |client| client.store.storage(&name)).await
+    }
+
+    /// Makes the folder of a storage that was never used, where this client may.
+    pub(super) async fn prepare_folder(&self, location: &StorageLocation) -> Result<()> {
+        if self.is_read_only() {
+            return Ok(());
+        }
+        let wanted = location.clone();
+        let prepared = self.beside(move |client| folder::prepare(&client.store, &wanted));
+        tokio::time::timeout(FOLDER_LIMIT, prepared).await.unwrap_or_else(|_| {
+            let seconds = FOLDER_LIMIT.as_secs();
+            let what = format!("the folder of storage {} does not answer within {seconds} s", escape(&location.name));
+            Err(Error::new(ErrorKind::Unreachable, what).hint("see whether its disk is mounted and its server runs"))
+        })
+    }
+
     /// Free bytes where the storage can tell; for the form.
     pub async fn storage_free_space(&self, name: &str) -> Result<Option<u64>> {
-        let location = self.store.storage(name)?;
+        let location = self.location(name).await?;
         storage::open(&location.config).await?.free_space().await
     }
 }

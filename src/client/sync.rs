@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use tracing::debug;
 
 use super::{Client, SyncReport, SyncedSlices, sync_slices};
+use crate::artifact::contradictions::impossible;
 use crate::artifact::layout::BackupRoot;
 use crate::daemon::facts;
 use crate::domain::backup::BackupState;
@@ -19,8 +20,9 @@ use crate::storage::{self, Storage};
 
 /// Folders nested deeper are not looked into: a bucket may hold other things besides backups.
 const MAX_DEPTH: usize = 12;
-/// Listings made at most, for the same reason.
-const MAX_LISTINGS: usize = 200_000;
+/// Folders looked into at most, those that are still to be looked into and those of backups included; for the same
+/// reason.
+const MAX_FOLDERS: usize = 200_000;
 
 /// A folder that looks like a backup.
 struct Found {
@@ -33,7 +35,7 @@ impl Client {
     /// Finds the backups of a storage that the catalogue does not know, and those it knows that are gone.
     pub async fn sync_storage(&self, name: &str) -> Result<SyncReport> {
         self.must_write()?;
-        let location = self.store.storage(name)?;
+        let location = self.location(name).await?;
         let storage = storage::open(&location.config).await?;
         let mut report = SyncReport {
             storage: name.to_owned(),
@@ -50,13 +52,19 @@ impl Client {
             seen.insert((found.folder.clone(), found.name.clone()));
             self.sync_one(storage.as_ref(), name, found, &mut report).await?;
         }
-        for backup in self.store.backups()? {
-            let known = backup.storage == name && backup.state == BackupState::Succeeded;
-            if known && !seen.contains(&(backup.folder.clone(), backup.name.clone())) {
-                self.store.backup_missing(&backup.name, "it is no longer in the storage")?;
-                report.missing.push(backup.name);
+        let place = name.to_owned();
+        let forgotten = self.beside(move |client| {
+            let mut missing = Vec::new();
+            for backup in client.store.backups()? {
+                let known = backup.storage == place && backup.state == BackupState::Succeeded;
+                if known && !seen.contains(&(backup.folder.clone(), backup.name.clone())) {
+                    client.store.backup_missing(&backup.name, "it is no longer in the storage")?;
+                    missing.push(backup.name);
+                }
             }
-        }
+            Ok(missing)
+        });
+        report.missing = forgotten.await?;
         self.sync_slices(storage.as_ref(), name, &archives, &mut report).await?;
         Ok(report)
     }
@@ -71,7 +79,8 @@ impl Client {
         let place =
             if found.folder.is_empty() { found.name.clone() } else { format!("{}/{}", found.folder, found.name) };
         let root = BackupRoot::new(&found.folder, &found.name)?;
-        let known = match self.store.backup(&found.name) {
+        let name = found.name.clone();
+        let known = match self.beside(move |client| client.store.backup(&name)).await {
             Ok(backup) => Some(backup),
             Err(e) if e.kind() == ErrorKind::NotFound => None,
             Err(e) => return Err(e),
@@ -87,10 +96,14 @@ impl Client {
                 None => "no manifest".to_owned(),
             };
             let service = attempt.map_or_else(|| "unknown".to_owned(), |a| a.service);
-            self.store.import_incomplete(storage_name, &found.folder, &found.name, &service, &escape(&why))?;
-            if known.is_some() {
-                self.store.backup_missing(&found.name, "its manifest is gone")?;
-            }
+            let (place_name, folder, name, shown) =
+                (storage_name.to_owned(), found.folder.clone(), found.name.clone(), escape(&why));
+            let is_known = known.is_some();
+            let noted = self.beside(move |client| {
+                client.store.import_incomplete(&place_name, &folder, &name, &service, &shown)?;
+                if is_known { client.store.backup_missing(&name, "its manifest is gone") } else { Ok(()) }
+            });
+            noted.await?;
             report.incomplete.push(format!("{place}: {}", escape(&why)));
             return Ok(());
         }
@@ -98,13 +111,7 @@ impl Client {
             Ok(manifest) => manifest,
             // What cannot be reached now may be sound: nothing is concluded from it.
             Err(e) if e.is_retryable() => return Err(e),
-            Err(e) => {
-                if known.is_some() {
-                    self.store.backup_missing(&found.name, &e.full())?;
-                }
-                report.unreadable.push(format!("{place}: {}", e.full()));
-                return Ok(());
-            }
+            Err(e) => return self.unreadable(found, known.is_some(), &place, e.full(), report).await,
         };
         if manifest.name != found.name || manifest.folder != found.folder {
             report.unreadable.push(format!(
@@ -114,13 +121,36 @@ impl Client {
             ));
             return Ok(());
         }
-        match self.store.import_backup(storage_name, &facts::of(&manifest)) {
+        // The catalogue counts with these: one such manifest would take the lists of all backups with it.
+        if let Some(what) = impossible(&manifest).first() {
+            let why = format!("its manifest cannot be true: {what}");
+            return self.unreadable(found, known.is_some(), &place, why, report).await;
+        }
+        let (place_name, facts) = (storage_name.to_owned(), facts::of(&manifest));
+        match self.beside(move |client| client.store.import_backup(&place_name, &facts)).await {
             Ok(true) => report.added.push(found.name.clone()),
             Ok(false) => report.unchanged += 1,
             Err(e) if e.kind() == ErrorKind::Conflict => report.unreadable.push(format!("{place}: {}", e.full())),
             Err(e) => return Err(e),
         }
         Ok(())
+    }
+
+    /// Notes a manifest that is of no use, and that the backup is not good any more if it was.
+    async fn unreadable(
+        &self,
+        found: &Found,
+        known: bool,
+        place: &str,
+        why: String,
+        report: &mut SyncReport,
+    ) -> Result<()> {
+        report.unreadable.push(format!("{place}: {why}"));
+        if !known {
+            return Ok(());
+        }
+        let name = found.name.clone();
+        self.beside(move |client| client.store.backup_missing(&name, &why)).await
     }
 }
 
@@ -133,7 +163,7 @@ async fn find(storage: &dyn Storage) -> Result<(Vec<Found>, Vec<Key>)> {
     let mut open: Vec<(String, bool, usize)> = vec![(String::new(), false, 0)];
     while let Some((folder, of_backups, depth)) = open.pop() {
         listings += 1;
-        if listings > MAX_LISTINGS {
+        if listings + open.len() + found.len() > MAX_FOLDERS {
             return Err(Error::new(ErrorKind::Failed, format!("{} holds too many folders", storage.place()))
                 .hint("give the storage a prefix of its own"));
         }

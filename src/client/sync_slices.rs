@@ -17,7 +17,6 @@ use crate::domain::text::escape;
 use crate::engine::pitr::read_header;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ObjectInfo, Storage};
-use crate::store::Store;
 
 /// Slices whose descriptions are read at once.
 const AT_ONCE: usize = 16;
@@ -51,10 +50,11 @@ impl Client {
         for folder in archives {
             self.sync_archive(storage, name, folder, report).await?;
         }
-        for folder in self.store.archive_folders(name)? {
+        let place = name.to_owned();
+        for folder in self.beside(move |client| client.store.archive_folders(&place)).await? {
             if archives.iter().all(|found| found.as_str() != folder) {
-                let mut known = Known::new(&self.store, name, &folder);
-                while let Some(key) = known.next()? {
+                let mut known = Known::new(self, name, &folder);
+                while let Some(key) = known.next().await? {
                     known.missing(storage, key).await?;
                 }
                 report.slices.missing += known.end(storage).await?;
@@ -70,8 +70,8 @@ impl Client {
         folder: &Key,
         report: &mut SyncReport,
     ) -> Result<()> {
-        let mut known = Known::new(&self.store, name, folder.as_str());
-        let mut waiting = known.next()?;
+        let mut known = Known::new(self, name, folder.as_str());
+        let mut waiting = known.next().await?;
         let mut new = Vec::new();
         let mut listing = storage.list(Some(folder)).await?;
         while let Some(object) = listing.try_next().await? {
@@ -80,11 +80,11 @@ impl Client {
             }
             while let Some(key) = waiting.take_if(|key| key.as_str() < object.key.as_str()) {
                 known.missing(storage, key).await?;
-                waiting = known.next()?;
+                waiting = known.next().await?;
             }
             if waiting.as_deref() == Some(object.key.as_str()) {
                 report.slices.unchanged += 1;
-                waiting = known.next()?;
+                waiting = known.next().await?;
                 continue;
             }
             new.push(object);
@@ -94,7 +94,7 @@ impl Client {
         }
         while let Some(key) = waiting {
             known.missing(storage, key).await?;
-            waiting = known.next()?;
+            waiting = known.next().await?;
         }
         report.slices.missing += known.end(storage).await?;
         self.read_slices(storage, name, new, report).await
@@ -117,9 +117,14 @@ impl Client {
                 Read::Gone => {}
             }
         }
-        for ((service, archive), slices) in found {
-            report.slices.added += self.store.add_slices(&service, &archive, &slices)?;
-        }
+        let noted = self.beside(move |client| {
+            let mut added = 0;
+            for ((service, archive), slices) in found {
+                added += client.store.add_slices(&service, &archive, &slices)?;
+            }
+            Ok(added)
+        });
+        report.slices.added += noted.await?;
         Ok(())
     }
 }
@@ -157,7 +162,7 @@ fn below(key: &Key) -> &str {
 
 /// The slices of one folder as the catalogue knows them, in order, a batch at a time.
 struct Known<'a> {
-    store: &'a Store,
+    client: &'a Client,
     place: &'a str,
     folder: &'a str,
     batch: Peekable<IntoIter<String>>,
@@ -167,9 +172,9 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
-    fn new(store: &'a Store, place: &'a str, folder: &'a str) -> Self {
+    fn new(client: &'a Client, place: &'a str, folder: &'a str) -> Self {
         Self {
-            store,
+            client,
             place,
             folder,
             batch: Vec::new().into_iter().peekable(),
@@ -179,9 +184,10 @@ impl<'a> Known<'a> {
         }
     }
 
-    fn next(&mut self) -> Result<Option<String>> {
+    async fn next(&mut self) -> Result<Option<String>> {
         if self.batch.peek().is_none() {
-            let more = self.store.slice_keys(self.place, self.folder, self.last.as_deref(), BATCH)?;
+            let (place, folder, last) = (self.place.to_owned(), self.folder.to_owned(), self.last.clone());
+            let more = self.client.beside(move |c| c.store.slice_keys(&place, &folder, last.as_deref(), BATCH)).await?;
             self.batch = more.into_iter().peekable();
         }
         let next = self.batch.next();
@@ -206,9 +212,9 @@ impl<'a> Known<'a> {
         while let Some(key) = looks.try_next().await? {
             gone.extend(key);
         }
-        self.store.forget_slices(self.place, &gone)?;
         self.missing += gone.len() as u64;
-        Ok(())
+        let place = self.place.to_owned();
+        self.client.beside(move |client| client.store.forget_slices(&place, &gone)).await
     }
 
     /// How many were missing.

@@ -17,6 +17,9 @@ use crate::mongo::Server;
 use crate::storage::Storage;
 use crate::store::{AttemptRecord, BackupFacts, Claimed};
 
+/// The longest an attempt that failed looks at what it left. The next one does it again, as does a delete.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+
 /// How long a server is looked for before the attempt fails.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
@@ -34,7 +37,7 @@ pub async fn run(
     let (store, name) = (env.store.clone(), request.service.clone());
     let service = blocking(move || store.service(&name)).await?;
     let (location, storage) = open_storage(env, ctx, &request.storage).await?;
-    prepare_folder(env, &location).await?;
+    prepare_folder(env, ctx, &location).await?;
     let root = BackupRoot::new(&request.folder, &request.name)?;
 
     let (store, name, present) = (env.store.clone(), request.name.clone(), claimed.attempt_id.clone());
@@ -71,8 +74,15 @@ pub async fn run(
                 attempt: claimed.job.attempt,
                 attempt_id: claimed.attempt_id.clone(),
             };
-            if let Err(e) = settle(env, storage.as_ref(), &root, &[record]).await {
-                ctx.meter.warn(format!("what this attempt wrote is removed before the next one: {e}"));
+            let left = [record];
+            let settled = tokio::time::timeout(SETTLE_LIMIT, settle(env, storage.as_ref(), &root, &left)).await;
+            let why = match settled {
+                Ok(Ok(_)) => None,
+                Ok(Err(e)) => Some(e.to_string()),
+                Err(_) => Some(format!("{} did not answer within {} s", storage.place(), SETTLE_LIMIT.as_secs())),
+            };
+            if let Some(why) = why {
+                ctx.meter.warn(format!("what this attempt wrote is removed before the next one: {why}"));
             }
             Err(error)
         }

@@ -68,7 +68,14 @@ pub async fn files(env: &Env, ctx: &Context, backup: &Backup, owner: &Owner<'_>)
             unfinished(ctx, storage.as_ref(), &root, owner).await
         }
     };
-    outcome.await.map_err(|e| if e.hint_text().is_none() { e.hint(hint) } else { e })
+    outcome.await.map_err(|e| match e.hint_text() {
+        // A person who ended it is told that it ended, also where the storage gave no answer any more.
+        _ if ctx.cancel.is_cancelled() && e.is_retryable() => {
+            Error::cancelled().hint(format!("{e}; delete it again to remove the rest"))
+        }
+        None => e.hint(hint),
+        Some(_) => e,
+    })
 }
 
 fn allowed(owner: &Owner<'_>, storage: &dyn Storage, root: &BackupRoot, attempt_id: &str) -> Result<()> {
@@ -91,7 +98,7 @@ async fn whole(ctx: &Context, storage: &dyn Storage, root: &BackupRoot, manifest
         objects.into_iter().map(|o| Ok((root.key().join(&o.path)?, o.size))).collect::<Result<_>>()?;
     let total = objects.len() as u64 + 2;
     let before = ctx.meter.snapshot();
-    ctx.meter.set_totals(before.bytes_done + manifest.size_bytes, before.objects_done + total, 0);
+    ctx.meter.set_totals(before.bytes_done.saturating_add(manifest.size_bytes), before.objects_done + total, 0);
     ctx.meter.set_phase(format!("delete {}", manifest.name));
     if ctx.cancel.is_cancelled() {
         return Err(Error::cancelled());

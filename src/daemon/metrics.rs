@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,11 +21,12 @@ use super::runner::Env;
 use crate::config::Settings;
 use crate::domain::pitr;
 use crate::error::{Error, Result, io};
-use crate::store::{Line, NewestBackup, Store};
+use crate::store::{Line, NewestBackup, Store, random_id};
 
 /// The collector is rarely asked more often.
 const EVERY: Duration = Duration::from_secs(10);
 const END_LIMIT: Duration = Duration::from_secs(2);
+const READABLE: u32 = 0o644;
 
 /// The file, while the daemon runs.
 pub struct Metrics {
@@ -61,7 +62,7 @@ async fn run(env: Env, stop: CancellationToken) {
                 let _ = fs::remove_file(before);
             }
             let text = text(&gather(&env.store, Utc::now())?);
-            replace(&path, &text).map_err(|e| io(format!("writing metrics into {}", path.display()), e))?;
+            replace(&path, &text)?;
             Ok(path)
         });
         match written.await {
@@ -203,19 +204,32 @@ fn labels(pairs: &[(&str, &str)]) -> String {
     format!("{{{}}}", pairs.join(","))
 }
 
-/// Not synced: after a power cut there is a new one.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    // The collector reads whatever ends in .prom.
-    let temporary = path.with_extension(format!("prom.{}", std::process::id()));
-    let write = || {
-        let mut file = fs::File::create(&temporary)?;
-        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+/// Not synced: after a power cut there is a new one. The folder is often the collector's, where others may write: the
+/// temporary file has a name that nobody can have taken before, and what is there, a link most of all, is not opened.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let failed = |e| io(format!("writing metrics into {}", path.display()), e);
+    let temporary = temporary(path, &random_id()?);
+    let mut file = create(&temporary).map_err(failed)?;
+    let mut write = || {
+        // Whatever the umask is: the collector is another user.
+        file.set_permissions(fs::Permissions::from_mode(READABLE))?;
         file.write_all(text.as_bytes())?;
         fs::rename(&temporary, path)
     };
-    write().inspect_err(|_| {
+    write().map_err(|e| {
         let _ = fs::remove_file(&temporary);
+        failed(e)
     })
+}
+
+/// The collector reads whatever ends in .prom, so this does not.
+fn temporary(path: &Path, id: &str) -> PathBuf {
+    path.with_extension(format!("prom.{id}"))
+}
+
+/// Errors: there is something of that name, be it a link that leads nowhere.
+fn create(path: &Path) -> std::io::Result<fs::File> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(READABLE).open(path)
 }
 
 #[cfg(test)]
@@ -225,6 +239,27 @@ mod tests {
     #[test]
     fn labels_are_escaped() {
         assert_eq!(labels(&[("a", "x\"y\\z\n"), ("b", "")]), r#"{a="x\"y\\z\n",b=""}"#);
+    }
+
+    #[test]
+    fn what_others_put_in_the_folder_is_not_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (theirs, path) = (dir.path().join("theirs"), dir.path().join("mongokeep.prom"));
+        fs::write(&theirs, "untouched").unwrap();
+        let planted = temporary(&path, "guessed");
+        std::os::unix::fs::symlink(&theirs, &planted).unwrap();
+        assert_eq!(create(&planted).unwrap_err().kind(), std::io::ErrorKind::AlreadyExists);
+        std::os::unix::fs::symlink(&theirs, &path).unwrap();
+        for text in ["one 1\n", "two 2\n"] {
+            replace(&path, text).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+        assert_eq!(fs::read_to_string(&theirs).unwrap(), "untouched");
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        assert!(metadata.is_file() && metadata.permissions().mode() & 0o777 == READABLE, "{metadata:?}");
+        // Nothing is left beside it.
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+        assert!(replace(&dir.path().join("none/x.prom"), "").is_err());
     }
 
     #[test]

@@ -18,9 +18,21 @@ const WINDOW: Duration = Duration::from_secs(5);
 /// Lines that may wait for the store; more in a quarter of a second help nobody.
 const BACKLOG: usize = 4096;
 
+/// The log of a job for lines of which none may be missing: unlike a meter's, they wait until there is room.
+#[derive(Clone)]
+pub struct Log(mpsc::Sender<(LogLevel, String)>);
+
+impl Log {
+    pub async fn warn(&self, line: impl Into<String>) {
+        // Nobody listens any more only when the daemon is about to fall.
+        let _ = self.0.send((LogLevel::Warn, line.into())).await;
+    }
+}
+
 /// Samples a meter for one attempt until it is stopped.
 pub struct Sampler {
     pub meter: Arc<Meter>,
+    pub log: Log,
     stop: oneshot::Sender<()>,
     task: tokio::task::JoinHandle<()>,
 }
@@ -28,13 +40,14 @@ pub struct Sampler {
 impl Sampler {
     pub fn start(store: Store, job: i64, attempt: u32) -> Self {
         let (sender, receiver) = mpsc::channel(BACKLOG);
+        let log = Log(sender.clone());
         let meter = Arc::new(Meter::new(move |level, line| {
             // Full: the line is dropped rather than the work held up.
             let _ = sender.try_send((level, line));
         }));
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(sample(store, job, attempt, Arc::clone(&meter), receiver, stopped));
-        Self { meter, stop, task }
+        Self { meter, log, stop, task }
     }
 
     /// Writes what is left, and returns when it is in the store.
@@ -91,5 +104,53 @@ async fn sample(
         if let Err(e) = written.await {
             warn!(job, "progress could not be stored: {e}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Home;
+    use crate::domain::backup::{BackupRequest, BackupType, Compression, Model};
+    use crate::domain::namespace::Selection;
+    use crate::domain::retry::RetryPolicy;
+    use crate::domain::secret::Secret;
+    use crate::domain::service::EngineKind;
+    use crate::domain::storage::StorageConfig;
+    use crate::store::Access;
+
+    #[tokio::test]
+    async fn no_line_is_missing_of_what_must_be_told_in_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::below(dir.path());
+        home.create().unwrap();
+        let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
+        store.add_service("a", &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native).unwrap();
+        store.add_storage("t", &StorageConfig::Filesystem { path: "/nonexistent".into() }).unwrap();
+        let request = BackupRequest {
+            name: "one".into(),
+            service: "a".into(),
+            storage: "t".into(),
+            folder: "a".into(),
+            model: Model::Logical,
+            backup_type: BackupType::Full,
+            selection: Selection::default(),
+            compression: Compression::default(),
+            retry: RetryPolicy::default(),
+            schedule: None,
+        };
+        let job = store.enqueue_backup(&request).unwrap().id;
+        let before = store.job_log(job, 0, usize::MAX).unwrap().len();
+        let sampler = Sampler::start(store.clone(), job, 1);
+        sampler.meter.info("read all");
+        let lines = 2 * BACKLOG + 10;
+        for n in 0..lines {
+            sampler.log.warn(format!("object {n} is damaged")).await;
+        }
+        sampler.stop().await;
+        let told: Vec<String> =
+            store.job_log(job, 0, usize::MAX).unwrap().into_iter().skip(before).map(|l| l.message).collect();
+        let expected = (0..lines).map(|n| format!("object {n} is damaged"));
+        assert_eq!(told, ["read all".to_owned()].into_iter().chain(expected).collect::<Vec<_>>());
     }
 }

@@ -2,6 +2,7 @@
 
 use super::backup::CONNECT_LIMIT;
 use super::blocking;
+use super::progress::Log;
 use super::runner::Env;
 use super::task::open_storage;
 use crate::artifact::layout::BackupRoot;
@@ -17,6 +18,7 @@ use crate::store::Claimed;
 pub async fn run(
     env: &Env,
     ctx: &Context,
+    log: &Log,
     claimed: &Claimed,
     request: &RestoreRequest,
     plan: &RestorePlan,
@@ -58,7 +60,7 @@ pub async fn run(
         report.namespaces, report.documents, report.operations
     ));
     for left in &report.left_out {
-        ctx.meter.warn(format!("left out: {}: {}", left.what, left.why));
+        log.warn(format!("left out: {}: {}", left.what, left.why)).await;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use super::progress::Sampler;
+use super::progress::{Log, Sampler};
 use super::runner::Env;
 use super::{backup, blocking, delete, restore, retention, verify};
 use crate::config::Settings;
@@ -31,8 +31,8 @@ pub async fn run(env: &Env, claimed: Claimed, cancel: CancellationToken) {
     // On a thread of its own: a panic ends this attempt and not the daemon, and what an engine does between two awaits
     // does not hold the others up.
     let (own, handle) = (env.clone(), tokio::runtime::Handle::current());
-    let (what, token, meter) = (claimed, cancel, Arc::clone(&sampler.meter));
-    let work = tokio::task::spawn_blocking(move || handle.block_on(work(own, what, token, meter)));
+    let (what, token, meter, log) = (claimed, cancel, Arc::clone(&sampler.meter), sampler.log.clone());
+    let work = tokio::task::spawn_blocking(move || handle.block_on(work(own, what, token, meter, log)));
     let result = match work.await {
         Ok(result) => result,
         Err(e) => Err(Error::new(ErrorKind::Internal, "the attempt ended by a bug in mongokeep").source(e)),
@@ -47,6 +47,7 @@ async fn work(
     claimed: Claimed,
     cancel: CancellationToken,
     meter: Arc<Meter>,
+    log: Log,
 ) -> Result<Option<Box<BackupFacts>>> {
     let home = env.home.clone();
     let settings = blocking(move || Settings::load(&home)).await?;
@@ -59,9 +60,11 @@ async fn work(
     let ctx = Context { cancel, meter, limits };
     match &claimed.request {
         JobRequest::Backup(request) => backup::run(&env, &ctx, &claimed, request, &settings).await.map(Some),
-        JobRequest::Restore { request, plan } => restore::run(&env, &ctx, &claimed, request, plan).await.map(|()| None),
+        JobRequest::Restore { request, plan } => {
+            restore::run(&env, &ctx, &log, &claimed, request, plan).await.map(|()| None)
+        }
         JobRequest::Delete { backup, keep_files } => delete::run(&env, &ctx, backup, *keep_files).await.map(|()| None),
-        JobRequest::Verify { backup } => verify::run(&env, &ctx, backup).await.map(|()| None),
+        JobRequest::Verify { backup } => verify::run(&env, &ctx, &log, backup).await.map(|()| None),
         JobRequest::Retention { schedule } => retention::run(&env, &ctx, claimed.job.id, schedule).await.map(|()| None),
     }
 }
@@ -130,8 +133,9 @@ pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(Stora
     Ok((location, storage))
 }
 
-/// See [`super::folder::prepare`].
-pub async fn prepare_folder(env: &Env, location: &StorageLocation) -> Result<()> {
+/// See [`super::folder::prepare`]. A disk that does not answer keeps a job that is cancelled no longer.
+pub async fn prepare_folder(env: &Env, ctx: &Context, location: &StorageLocation) -> Result<()> {
     let (store, location) = (env.store.clone(), location.clone());
-    blocking(move || super::folder::prepare(&store, &location)).await
+    let prepared = blocking(move || super::folder::prepare(&store, &location));
+    ctx.cancel.run_until_cancelled(prepared).await.unwrap_or_else(|| Err(Error::cancelled()))
 }

@@ -1,6 +1,7 @@
 //! A verify job: every object read back.
 
 use super::blocking;
+use super::progress::Log;
 use super::runner::Env;
 use super::task::open_storage;
 use crate::artifact::layout::BackupRoot;
@@ -11,7 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Problems named in the job's error; all of them are in its log.
 const NAMED: usize = 3;
 
-pub async fn run(env: &Env, ctx: &Context, name: &str) -> Result<()> {
+pub async fn run(env: &Env, ctx: &Context, log: &Log, name: &str) -> Result<()> {
     let (store, wanted) = (env.store.clone(), name.to_owned());
     let backup = blocking(move || store.backup(&wanted)).await?;
     let (_, storage) = open_storage(env, ctx, &backup.storage).await?;
@@ -24,7 +25,7 @@ pub async fn run(env: &Env, ctx: &Context, name: &str) -> Result<()> {
         None
     } else {
         for problem in &report.problems {
-            ctx.meter.warn(format!("{}: {}", problem.object, problem.what));
+            log.warn(format!("{}: {}", problem.object, problem.what)).await;
         }
         let named: Vec<String> =
             report.problems.iter().take(NAMED).map(|p| format!("{}: {}", p.object, p.what)).collect();

@@ -41,12 +41,14 @@ pub struct Field {
     pub advanced: bool,
     /// Checks one non-empty value; the error is a sentence that does not name the field.
     pub check: fn(&str) -> Result<(), String>,
+    /// What is shown of a value; all of it, where no part of it is a secret.
+    pub shown: fn(&str) -> String,
 }
 
 impl Field {
     /// A required text field; change what differs with struct update or the builder methods.
     pub const fn new(key: &'static str, label: &'static str, kind: FieldKind, help: &'static str) -> Self {
-        Self { key, label, help, kind, required: false, default: "", advanced: false, check: any }
+        Self { key, label, help, kind, required: false, default: "", advanced: false, check: any, shown: str::to_owned }
     }
 
     pub const fn required(mut self) -> Self {
@@ -66,6 +68,11 @@ impl Field {
 
     pub const fn check(mut self, check: fn(&str) -> Result<(), String>) -> Self {
         self.check = check;
+        self
+    }
+
+    pub const fn shown(mut self, shown: fn(&str) -> String) -> Self {
+        self.shown = shown;
         self
     }
 

@@ -13,8 +13,8 @@ use super::{command_line, retry, uri};
 use crate::error::{Error, ErrorKind, Result};
 use rules::{
     absolute_rule, bucket_rule, compression_rule, cron_rule, endpoint_rule, engine_rule, events_rule, folder_rule,
-    hours_rule, interval_rule, metrics_rule, model_rule, name_rule, path_rule, pattern_rule, plain_rule, rename_rule,
-    stale_rule, start_rule, storage_type_rule, timezone_rule, webhook_rule, when_rule,
+    host_of, hours_rule, interval_rule, metrics_rule, model_rule, name_rule, path_rule, pattern_rule, plain_rule,
+    rename_rule, stale_rule, start_rule, storage_type_rule, timezone_rule, webhook_rule, when_rule,
 };
 
 /// A MongoDB deployment.
@@ -332,7 +332,8 @@ pub const SETTING_FIELDS: &[Field] = &[
     )
     .check(command_line::check),
     Field::new("notify.webhook_url", "Webhook", FieldKind::Text, "https://... that each notice is posted to as JSON")
-        .check(webhook_rule),
+        .check(webhook_rule)
+        .shown(host_of),
     Field::new(
         "notify.webhook_secret_file",
         "Webhook secret file",

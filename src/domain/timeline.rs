@@ -11,6 +11,8 @@ use super::cron::Cron;
 use super::hours::ProductionHours;
 use super::schedule::Schedule;
 
+/// A run that is said to take longer is taken to take so long: nothing further away is looked at.
+const LONGEST_SECONDS: u64 = 30 * 24 * 3600;
 /// How long a run whose length is not known is taken to be when overlaps are looked for.
 pub const ASSUMED_SECONDS: u64 = 600;
 /// More runs of one schedule are not listed.
@@ -106,21 +108,20 @@ impl Calendar {
     }
 
     fn length(&self) -> TimeDelta {
-        let seconds = self.seconds.unwrap_or(ASSUMED_SECONDS).max(1);
-        TimeDelta::try_seconds(i64::try_from(seconds).unwrap_or(i64::MAX)).unwrap_or(TimeDelta::days(365))
+        length(self.seconds.unwrap_or(ASSUMED_SECONDS).max(1))
     }
 
     fn run(&self, at: DateTime<Utc>, all: &[Calendar]) -> PlannedRun {
-        let end = at + self.length();
+        let end = later(at, self.length());
         let meets = |other: &&Calendar| {
             other.service == self.service
                 && other.schedule != self.schedule
-                && other.next_after(at - other.length()).is_some_and(|begin| begin < end)
+                && other.next_after(earlier(at, other.length())).is_some_and(|begin| begin < end)
         };
         let mut overlaps: Vec<String> = all.iter().filter(meets).map(|other| other.schedule.clone()).collect();
         // Only what is known to be longer than its pause is said to be.
         if self.seconds.is_some() {
-            let previous = self.next_after(at - self.length()).is_some_and(|begin| begin < at);
+            let previous = self.next_after(earlier(at, self.length())).is_some_and(|begin| begin < at);
             if previous || self.next_after(at).is_some_and(|next| next < end) {
                 overlaps.push(self.schedule.clone());
             }
@@ -131,13 +132,10 @@ impl Calendar {
             at,
             seconds: self.seconds,
             overlaps,
-            in_production_hours: self.hours.as_ref().is_some_and(|hours| {
-                hours.touch(
-                    self.zone,
-                    at,
-                    at + TimeDelta::seconds(i64::try_from(self.seconds.unwrap_or(0)).unwrap_or(0)),
-                )
-            }),
+            in_production_hours: self
+                .hours
+                .as_ref()
+                .is_some_and(|hours| hours.touch(self.zone, at, later(at, length(self.seconds.unwrap_or(0))))),
         }
     }
 
@@ -204,7 +202,20 @@ pub fn nearest_free_slot(target: &Calendar, all: &[Calendar], from: DateTime<Utc
 
 /// So that what is at this moment comes after it.
 fn before(at: DateTime<Utc>) -> DateTime<Utc> {
-    at - TimeDelta::milliseconds(1)
+    earlier(at, TimeDelta::milliseconds(1))
+}
+
+fn length(seconds: u64) -> TimeDelta {
+    i64::try_from(seconds.min(LONGEST_SECONDS)).ok().and_then(TimeDelta::try_seconds).unwrap_or_default()
+}
+
+/// Never past what a date can be.
+fn later(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
+    at.checked_add_signed(by).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+fn earlier(at: DateTime<Utc>, by: TimeDelta) -> DateTime<Utc> {
+    at.checked_sub_signed(by).unwrap_or(DateTime::<Utc>::MIN_UTC)
 }
 
 #[cfg(test)]
@@ -266,6 +277,16 @@ mod tests {
         assert_eq!(met(&day(&long), "x")[5], ["x"]);
         assert!(met(&day(&[calendar("x", "a", "*/5 * * * *", None)]), "x").concat().is_empty());
         assert_eq!((expected_seconds(&[]), expected_seconds(&[9, 1, 5])), (None, Some(5)));
+    }
+
+    #[test]
+    fn lengths_of_any_size_are_planned_with() {
+        let mut endless = calendar("endless", "a", "0 2 * * *", Some(u64::MAX));
+        endless.hours = Some(ProductionHours::parse("08:00-12:00").unwrap());
+        let all = [endless, calendar("nightly", "a", "0 3 * * *", None)];
+        let plan = timeline(&all, at("2026-11-20T00:00:00Z"), at("2026-11-20T12:00:00Z"));
+        assert_eq!(met(&plan, "endless"), [["nightly", "endless"]]);
+        assert!(plan.runs[0].in_production_hours);
     }
 
     #[test]

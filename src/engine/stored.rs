@@ -2,7 +2,7 @@
 
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{Attempt, Manifest};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{self, Storage};
 
 /// A manifest of a million collections is smaller than this.
@@ -15,7 +15,10 @@ const ATTEMPT_LIMIT: usize = 1 << 20;
 pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<Manifest> {
     let key = root.manifest()?;
     let bytes = storage::read_all(storage, &key, MANIFEST_LIMIT).await?;
-    Manifest::from_bytes(&format!("{}/{key}", storage.place()), &bytes)
+    let place = format!("{}/{key}", storage.place());
+    // A large one takes seconds to check and to parse, in which nothing else would go on.
+    let parsed = tokio::task::spawn_blocking(move || Manifest::from_bytes(&place, &bytes)).await;
+    parsed.map_err(|e| Error::new(ErrorKind::Internal, "reading a manifest broke off").source(e))?
 }
 
 /// Who began to write below `root`, when it says so.

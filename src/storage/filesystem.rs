@@ -19,9 +19,10 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 
-use super::{Key, ObjectInfo, PutMode, Storage, Upload, random_name};
+use super::{Key, MOST_FOLDERS, ObjectInfo, PutMode, Storage, Upload, random_name, too_many_folders};
 use crate::error::{self, Error, ErrorKind, Result};
 
 mod root;
@@ -71,12 +72,15 @@ impl Storage for Filesystem {
         let handle = wanted.handle();
         blocking(move || {
             let draft = Draft::create(root, key)?;
-            draft
+            let put = draft
                 .file
                 .write_all_at(&body, 0)
                 .map_err(|e| draft.failure("writing", e))
                 .and_then(|()| draft.sync())
-                .and_then(|()| draft.publish(&handle, mode))
+                .and_then(|()| draft.publish(&handle, mode));
+            put.inspect_err(|_| {
+                let _ = draft.discard();
+            })
         })
         .await
     }
@@ -148,7 +152,9 @@ impl Storage for Filesystem {
         let (root, prefix) = (Arc::clone(&self.root), prefix.cloned());
         blocking(move || {
             let Some((folder, path)) = open_prefix(&root, prefix.as_ref())? else { return Ok(Vec::new()) };
-            walk::names(&folder, &path).map_err(|e| error::io(format!("listing {}", root.shown()), e))
+            walk::folders(&folder, &path, MOST_FOLDERS)
+                .map_err(|e| error::io(format!("listing {}", root.shown()), e))?
+                .ok_or_else(|| too_many_folders(&format!("{}/{path}", root.shown())))
         })
         .await
     }
@@ -186,7 +192,7 @@ impl Storage for Filesystem {
 struct Draft {
     root: Arc<Root>,
     key: Key,
-    folder: OwnedFd,
+    folder: Arc<OwnedFd>,
     temporary: String,
     file: File,
     /// It has become an object, or is removed.
@@ -212,7 +218,7 @@ impl Draft {
             match created {
                 Ok(Some((folder, file))) => {
                     let settled = AtomicBool::new(false);
-                    return Ok(Self { root, key, folder, temporary, file, settled });
+                    return Ok(Self { root, key, folder: Arc::new(folder), temporary, file, settled });
                 }
                 Ok(None) => {}
                 Err(e) => {
@@ -284,21 +290,37 @@ impl Draft {
     }
 
     fn discard(&self) -> Result<()> {
-        match rustix::fs::unlinkat(&self.folder, &self.temporary, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(self.failure("removing", errno.into())),
-        }
+        unlink(&self.folder, &self.temporary).map_err(|e| self.failure("removing", e))?;
         self.settled.store(true, Ordering::Relaxed);
         self.root.remove_empty_parents(&self.key);
         Ok(())
     }
 }
 
+fn unlink(folder: &OwnedFd, name: &str) -> std::io::Result<()> {
+    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
 impl Drop for Draft {
+    /// Never waits for the disk: where it is dropped, others wait for the thread.
     fn drop(&mut self) {
-        if !self.settled.load(Ordering::Relaxed) {
-            // What cannot be removed now is left to `sweep`.
-            let _ = self.discard();
+        if self.settled.load(Ordering::Relaxed) {
+            return;
+        }
+        let (root, key) = (Arc::clone(&self.root), self.key.clone());
+        let (folder, temporary) = (Arc::clone(&self.folder), std::mem::take(&mut self.temporary));
+        // What cannot be removed now is left to `sweep`.
+        let discard = move || {
+            if unlink(&folder, &temporary).is_ok() {
+                root.remove_empty_parents(&key);
+            }
+        };
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(discard)),
+            Err(_) => discard(),
         }
     }
 }
@@ -324,8 +346,18 @@ impl Wanted {
 }
 
 impl Drop for Wanted {
+    /// Waits for a file that is being given its name right now: it must not appear after whoever gave up the call has
+    /// removed all there was. Only the one who gives up waits; the thread's other work goes on elsewhere.
     fn drop(&mut self) {
-        *lock(&self.0.0) = false;
+        if let Ok(mut wanted) = self.0.0.try_lock() {
+            *wanted = false;
+            return;
+        }
+        let give_up = || *lock(&self.0.0) = false;
+        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(give_up),
+            _ => give_up(),
+        }
     }
 }
 

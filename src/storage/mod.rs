@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 pub mod filesystem;
 pub mod probe;
@@ -28,6 +28,9 @@ pub use crate::domain::key::Key;
 pub use probe::test;
 pub use registry::{open, open_unheld};
 pub use writer::{ObjectWriter, Written, read_all};
+
+/// Folders below one that are listed. More are no backups but what somebody else keeps there, and would fill memory.
+pub const MOST_FOLDERS: usize = 200_000;
 
 /// One object of a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,8 +80,8 @@ pub trait Storage: Send + Sync {
     /// the keys' bytes. Temporary files of unfinished uploads are not objects, nor are names that are no [`Key`].
     async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>>;
 
-    /// The names directly below `prefix`: objects, and folders that hold an object, without recursion, in order. For
-    /// finding backups without listing their parts.
+    /// The names of the folders directly below `prefix` that hold an object, without recursion, in order. For finding
+    /// backups without listing their parts. Errors: there are more than [`MOST_FOLDERS`].
     async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>>;
 
     /// Removes an object, durably; one that does not exist is no error.
@@ -111,11 +114,15 @@ pub trait Upload: Send + Sync {
     async fn abort(&self) -> Result<()>;
 }
 
+fn too_many_folders(place: &str) -> Error {
+    Error::new(ErrorKind::Failed, format!("{place} holds more than {MOST_FOLDERS} folders"))
+        .hint("give the storage a prefix or folder of its own")
+}
+
 /// A name nobody else has chosen: 128 random bits in hex.
 fn random_name() -> Result<String> {
     let mut bytes = [0u8; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| {
-        crate::error::Error::new(crate::error::ErrorKind::Failed, "the operating system gave no random bytes")
-    })?;
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| Error::new(ErrorKind::Failed, "the operating system gave no random bytes"))?;
     Ok(bytes.iter().map(|b| format!("{b:02x}")).collect())
 }

@@ -28,6 +28,8 @@ pub struct Backoff {
     pub longest: Duration,
     /// No attempt begins after this much time.
     pub total: Duration,
+    /// After a cancel nobody can give up a call any more, so that each gets this long for its answer.
+    pub after_cancel: Duration,
 }
 
 impl Default for Backoff {
@@ -38,6 +40,7 @@ impl Default for Backoff {
             first: Duration::from_millis(250),
             longest: Duration::from_secs(8),
             total: Duration::from_secs(120),
+            after_cancel: Duration::from_secs(30),
         }
     }
 }
@@ -59,6 +62,7 @@ impl Backoff {
 ///
 /// When `cancel` fires during a call, the call is given up and fails with `Cancelled`, except calls that clean up
 /// (`delete`, `sweep`, `abort`). After that, calls still work, once each: a cancelled job has to remove what it left.
+/// They have [`Backoff::after_cancel`] for it, so that a storage that does not answer keeps no cancelled job from ending.
 #[derive(Clone)]
 pub struct Retrying {
     inner: Arc<dyn Storage>,
@@ -69,6 +73,7 @@ pub struct Retrying {
 struct Repeat {
     backoff: Backoff,
     cancel: CancellationToken,
+    place: Arc<str>,
 }
 
 /// Whether a cancel gives up a call that is running.
@@ -80,7 +85,8 @@ enum OnCancel {
 
 impl Retrying {
     pub fn new(inner: Arc<dyn Storage>, backoff: Backoff, cancel: CancellationToken) -> Self {
-        Self { inner, repeat: Repeat { backoff, cancel } }
+        let place = inner.place().into();
+        Self { inner, repeat: Repeat { backoff, cancel, place } }
     }
 
     /// Whether `key` holds exactly `body`.
@@ -110,12 +116,20 @@ impl Repeat {
     }
 
     async fn once<T>(&self, on_cancel: OnCancel, call: impl Future<Output = Result<T>>) -> Result<T> {
-        if on_cancel == OnCancel::Complete || self.cancel.is_cancelled() {
-            return call.await;
-        }
-        match self.cancel.run_until_cancelled(call).await {
-            Some(result) => result,
-            None => Err(Error::cancelled()),
+        let cleans_up = on_cancel == OnCancel::Complete || self.cancel.is_cancelled();
+        let given_up = async {
+            self.cancel.cancelled().await;
+            if !cleans_up {
+                return Error::cancelled();
+            }
+            tokio::time::sleep(self.backoff.after_cancel).await;
+            let seconds = self.backoff.after_cancel.as_secs();
+            Error::new(ErrorKind::Transient, format!("{} did not answer within {seconds} s of the cancel", self.place))
+        };
+        tokio::select! {
+            biased;
+            error = given_up => Err(error),
+            result = call => result,
         }
     }
 
@@ -356,6 +370,84 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A server that holds the connection and says nothing.
+    struct Silent;
+
+    #[async_trait]
+    impl Storage for Silent {
+        fn place(&self) -> String {
+            "silent".into()
+        }
+
+        fn part_size(&self) -> usize {
+            1
+        }
+
+        async fn put(&self, _: &Key, _: Bytes, _: PutMode) -> Result<()> {
+            std::future::pending().await
+        }
+
+        async fn upload(&self, _: &Key) -> Result<Box<dyn Upload>> {
+            std::future::pending().await
+        }
+
+        async fn get(&self, _: &Key, _: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>> {
+            Ok(stream::pending().boxed())
+        }
+
+        async fn stat(&self, _: &Key) -> Result<Option<ObjectInfo>> {
+            std::future::pending().await
+        }
+
+        async fn list(&self, _: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
+            Ok(stream::pending().boxed())
+        }
+
+        async fn list_folders(&self, _: Option<&Key>) -> Result<Vec<String>> {
+            std::future::pending().await
+        }
+
+        async fn delete(&self, _: &Key) -> Result<()> {
+            std::future::pending().await
+        }
+
+        async fn sweep_older(&self, _: &Key, _: Duration) -> Result<u64> {
+            std::future::pending().await
+        }
+
+        async fn free_space(&self) -> Result<Option<u64>> {
+            std::future::pending().await
+        }
+    }
+
+    /// How a call ends that began before the cancel, and one that began after it.
+    #[tokio::test]
+    async fn a_cancelled_job_waits_for_no_answer_for_ever() {
+        let key = Key::new("a").unwrap();
+        let backoff = Backoff { after_cancel: Duration::from_millis(20), ..Backoff::default() };
+        let cancel = CancellationToken::new();
+        let storage = Retrying::new(Arc::new(Silent), backoff, cancel.clone());
+        let kind = |e: Error| e.kind();
+        let cancelled = async { cancel.cancel() };
+        let all = async { tokio::join!(storage.stat(&key), storage.delete(&key), storage.sweep(&key), cancelled) };
+        let (looked, deleted, swept, ()) = tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+        assert_eq!(looked.map_err(kind), Err(ErrorKind::Cancelled));
+        assert_eq!(deleted.map_err(kind), Err(ErrorKind::Transient));
+        assert_eq!(swept.map_err(kind), Err(ErrorKind::Transient));
+        let all = async {
+            tokio::join!(
+                storage.stat(&key),
+                storage.delete(&key),
+                async { storage.list(None).await?.next().await.transpose() },
+                read_all(&storage, &key, 10),
+            )
+        };
+        let (looked, deleted, listed, read) = tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+        assert!(deleted.as_ref().is_err_and(|e| e.to_string().contains("silent did not answer")), "{deleted:?}");
+        let kinds = [looked.map(drop).map_err(kind), listed.map(drop).map_err(kind), read.map(drop).map_err(kind)];
+        assert_eq!(kinds, [Err(ErrorKind::Transient); 3]);
+    }
 
     #[test]
     fn waits_grow_to_a_bound_and_end() {

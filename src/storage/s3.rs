@@ -310,7 +310,7 @@ impl Storage for S3 {
     }
 
     async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
-        listing::names(&self.0, prefix).await
+        listing::folders(&self.0, prefix).await
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {

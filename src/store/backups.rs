@@ -3,7 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::{Store, from_word, millis, now, time, word};
+use super::{Store, from_word, integer, millis, now, time, word};
 use crate::domain::backup::{Backup, BackupRequest, BackupState, BackupType, Compression, Model};
 use crate::domain::service::EngineKind;
 use crate::domain::text::escape;
@@ -55,6 +55,8 @@ pub struct NewestBackup {
 
 /// Older backups say nothing about how long one takes today.
 const LENGTHS: i64 = 2000;
+/// Seconds a backup takes at most. What a manifest tells beyond that is no length to plan with.
+const LONGEST: i64 = 30 * 24 * 3600;
 
 const COLUMNS: &str = "SELECT name, service, cluster, storage, folder, engine, model, type, schedule, state, pinned,
     consistent_t, consistent_i, size_bytes, uncompressed_bytes, documents, started_at, finished_at, server_version, fcv,
@@ -73,10 +75,10 @@ impl Store {
     pub fn backup_lengths(&self) -> Result<Vec<BackupLength>> {
         self.read(|c| {
             let mut statement = c.prepare_cached(
-                "SELECT service, schedule, (finished_at - started_at) / 1000 FROM backups
+                "SELECT service, schedule, min((finished_at - started_at) / 1000, ?2) FROM backups
                  WHERE state = 'succeeded' AND finished_at >= started_at ORDER BY started_at DESC LIMIT ?1",
             )?;
-            let rows = statement.query_map([LENGTHS], |r| {
+            let rows = statement.query_map([LENGTHS, LONGEST], |r| {
                 Ok(BackupLength { service: r.get(0)?, schedule: r.get(1)?, seconds: r.get::<_, i64>(2)? as u64 })
             })?;
             Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -297,9 +299,9 @@ pub fn set_facts(t: &Transaction<'_>, facts: &BackupFacts) -> Result<()> {
             facts.cluster,
             facts.consistent_at_ts.t,
             facts.consistent_at_ts.i,
-            facts.size_bytes as i64,
-            facts.uncompressed_bytes as i64,
-            facts.documents as i64,
+            integer(facts.size_bytes),
+            integer(facts.uncompressed_bytes),
+            integer(facts.documents),
             millis(facts.started_at),
             millis(facts.finished_at),
             facts.server_version,

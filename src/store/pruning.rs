@@ -111,12 +111,12 @@ fn sql_limit(limit: usize) -> i64 {
 /// How many slices of an archive go, and their bytes.
 fn count(c: &Connection, judged: &Judged) -> Result<(u64, u64)> {
     let pair = |r: &rusqlite::Row<'_>| Ok((r.get::<_, i64>(0)? as u64, r.get::<_, i64>(1)? as u64));
-    let counted = "SELECT count(*), coalesce(sum(size_bytes), 0) FROM slices WHERE";
+    let counted = "SELECT count(*), CAST(total(size_bytes) AS INTEGER) FROM slices WHERE";
     let (mut slices, mut bytes) = c.query_row(&format!("{counted} archive = ?1 AND going"), [judged.id], pair)?;
     for Useless { from, to } in &judged.useless {
         let range = params![judged.id, from.t, from.i, to.t, to.i];
         let more = c.query_row(&format!("{counted} {CHOSEN}"), range, pair)?;
-        (slices, bytes) = (slices + more.0, bytes + more.1);
+        (slices, bytes) = (slices.saturating_add(more.0), bytes.saturating_add(more.1));
     }
     Ok((slices, bytes))
 }
@@ -148,8 +148,8 @@ pub fn planned(c: &Connection, schedule: &str) -> Result<Option<PlannedOplog>> {
         }
         let plan = plan.get_or_insert(PlannedOplog { slices: 0, size_bytes: 0, from: None, from_ts: None });
         let (slices, bytes) = count(c, &judged)?;
-        plan.slices += slices;
-        plan.size_bytes += bytes;
+        plan.slices = plan.slices.saturating_add(slices);
+        plan.size_bytes = plan.size_bytes.saturating_add(bytes);
         plan.from_ts = plan.from_ts.max(judged.window);
         plan.from = plan.from_ts.map(Timestamp::to_datetime);
     }

@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::{Store, from_json, millis, time, to_json};
+use super::{Store, from_json, integer, millis, time, to_json};
 use crate::domain::key::Key;
 use crate::domain::pitr::{self, Archive, Base, Coverage, Gap, Mark, OpTime, Slice};
 use crate::domain::timestamp::Timestamp;
@@ -187,12 +187,14 @@ impl Store {
                     continue;
                 }
                 match bucket(after.t).filter(|first| bucket(last.t) == Some(*first)) {
-                    Some(whole) if after >= counted => sums[whole] += row.get::<_, i64>(5)? as u64,
+                    Some(whole) if after >= counted => {
+                        sums[whole] = sums[whole].saturating_add(row.get::<_, i64>(5)? as u64)
+                    }
                     _ => {
                         let beyond = if after < counted { counted.t.saturating_add(1) } else { 0 };
                         for (second, count) in counts(c, row.get(0)?)? {
                             if let Some(bucket) = bucket(second).filter(|_| second >= beyond) {
-                                sums[bucket] += u64::from(count);
+                                sums[bucket] = sums[bucket].saturating_add(u64::from(count));
                             }
                         }
                     }
@@ -306,11 +308,11 @@ fn insert(t: &Transaction<'_>, archive: i64, prefix: &str, slice: &Slice) -> Res
             slice.last.ts.t,
             slice.last.ts.i,
             slice.last.term,
-            slice.entries as i64,
-            slice.operations as i64,
-            slice.size as i64,
-            slice.uncompressed as i64,
-            slice.data_offset as i64,
+            integer(slice.entries),
+            integer(slice.operations),
+            integer(slice.size),
+            integer(slice.uncompressed),
+            integer(slice.data_offset),
             slice.blake3,
             millis(slice.written_at),
             gap,

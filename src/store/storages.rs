@@ -33,9 +33,10 @@ struct Secrets {
     session_token: Option<Secret>,
 }
 
+/// `total`, because `sum` fails where it leaves 64 bits, and nothing could be read of a storage any more.
 const COLUMNS: &str = "SELECT name, config, secrets IS NOT NULL, created_at,
     (SELECT count(*) FROM backups b WHERE b.storage = storages.name),
-    (SELECT coalesce(sum(size_bytes), 0) FROM backups b WHERE b.storage = storages.name AND b.state = 'succeeded'),
+    (SELECT CAST(total(size_bytes) AS INTEGER) FROM backups b WHERE b.storage = storages.name AND b.state = 'succeeded'),
     tested_at, test_error, (SELECT count(*) FROM schedules s WHERE s.storage = storages.name) FROM storages";
 
 impl Store {

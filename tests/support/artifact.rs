@@ -209,8 +209,8 @@ impl Artifact {
     /// Sums up, and writes attempt and manifest.
     pub async fn finish(&mut self) {
         let manifest = &mut self.manifest;
-        let parts = || manifest.collections.iter().flat_map(|c| &c.parts).chain(&manifest.oplog);
-        manifest.size_bytes = parts().map(|p| p.size).sum();
+        let of_collections = manifest.collections.iter().flat_map(|c| c.parts.iter().chain([&c.metadata]));
+        manifest.size_bytes = of_collections.chain(&manifest.oplog).map(|o| o.size).sum();
         let parts = || manifest.collections.iter().flat_map(|c| &c.parts);
         (manifest.documents, manifest.uncompressed_bytes) =
             (parts().map(|p| p.documents).sum(), parts().map(|p| p.uncompressed).sum());

@@ -201,7 +201,12 @@ impl Recording {
             compression: self.compression,
             documents: entries.iter().map(|e| e.documents).sum(),
             uncompressed_bytes: entries.iter().map(|e| e.bytes).sum(),
-            size_bytes: 0,
+            size_bytes: entries
+                .iter()
+                .flat_map(|e| e.parts.iter().chain([&e.metadata]))
+                .chain(&parts)
+                .map(|o| o.size)
+                .sum(),
             collections: entries,
             oplog_entries: log.len() as u64,
             oplog: parts,

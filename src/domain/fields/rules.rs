@@ -81,6 +81,15 @@ pub fn webhook_rule(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Of an address whose path is often a key: `https://host:port/...`.
+pub fn host_of(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return String::new() };
+    match rest.split_once(['/', '?', '#']) {
+        Some((host, below)) if !below.is_empty() => format!("{scheme}://{host}/..."),
+        _ => url.to_owned(),
+    }
+}
+
 pub fn events_rule(text: &str) -> Result<(), String> {
     notification::parse_events(text).map(drop)
 }

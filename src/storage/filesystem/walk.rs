@@ -81,27 +81,25 @@ pub(super) fn objects(folder: &OwnedFd, prefix: &str, emit: &mut dyn FnMut(Objec
     Ok(Step::Go)
 }
 
-/// The names of the objects in `folder` and of the folders that hold an object.
-pub(super) fn names(folder: &OwnedFd, prefix: &str) -> io::Result<Vec<String>> {
+/// The names of the folders in `folder` that hold an object; `None` when there are more than `most`.
+pub(super) fn folders(folder: &OwnedFd, prefix: &str, most: usize) -> io::Result<Option<Vec<String>>> {
     let mut found = Vec::new();
     for name in entries(folder)? {
-        let Some(below) = name.strip_suffix('/') else {
-            if !name.starts_with(TEMPORARY) && Key::new(join(prefix, &name)).is_ok() {
-                found.push(name);
-            }
-            continue;
-        };
+        let Some(below) = name.strip_suffix('/') else { continue };
         let inner = match open_folder(folder, below) {
             Ok(inner) => inner,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
             Err(errno) => return Err(errno.into()),
         };
         if objects(&inner, &join(prefix, below), &mut |_| Step::Stop)? == Step::Stop {
+            if found.len() == most {
+                return Ok(None);
+            }
             found.push(below.to_owned());
         }
     }
     found.sort_unstable();
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// The keys of the temporary files below `folder` that were not written to for `age`.

@@ -8,7 +8,7 @@ use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::DateTime;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
-use super::super::{Key, ObjectInfo};
+use super::super::{Key, MOST_FOLDERS, ObjectInfo, too_many_folders};
 use super::Inner;
 use super::failure::answer;
 use crate::error::{Error, ErrorKind, Result};
@@ -75,21 +75,22 @@ pub(super) async fn objects(
     Ok(pages.try_flatten().boxed())
 }
 
-/// The names directly below `prefix`.
-pub(super) async fn names(inner: &Inner, prefix: Option<&Key>) -> Result<Vec<String>> {
+/// The names of the folders directly below `prefix`; memory: these, and not the objects beside them.
+pub(super) async fn folders(inner: &Inner, prefix: Option<&Key>) -> Result<Vec<String>> {
     let below = inner.below(prefix);
     let mut names = BTreeSet::new();
     let mut token = None;
     loop {
         let page = inner.page(&below, true, token).await?;
-        let folders = page.common_prefixes().iter().filter_map(|p| p.prefix()?.strip_suffix('/'));
-        let objects = page.contents().iter().filter_map(|o| o.key());
-        for full in folders.chain(objects) {
+        for full in page.common_prefixes().iter().filter_map(|p| p.prefix()?.strip_suffix('/')) {
             if let Some(name) = full.strip_prefix(&below)
                 && Key::new(name).is_ok()
             {
                 names.insert(name.to_owned());
             }
+        }
+        if names.len() > MOST_FOLDERS {
+            return Err(too_many_folders(&format!("s3://{}/{below}", inner.bucket)));
         }
         token = next_token(&page)?;
         if token.is_none() {
