@@ -20,6 +20,7 @@ use crate::error::Result;
 use crate::storage::throttle::Limiter;
 use crate::store::SlicingWanted;
 
+mod missing;
 mod record;
 
 /// How often it is asked whether something changed: the store at once, the settings with it.

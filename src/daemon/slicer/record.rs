@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 use super::super::backup::CONNECT_LIMIT;
 use super::super::runner::Env;
 use super::super::{blocking, folder};
-use super::Order;
+use super::{Order, missing};
 use crate::config::Settings;
 use crate::domain::pitr::{Archive, Slice, SlicerState};
 use crate::domain::timestamp::Timestamp;
@@ -101,6 +101,7 @@ impl Slicer {
             slice_length: self.slice_length.clone(),
         };
         let (sender, mut events) = mpsc::channel(EVENTS);
+        let missing = missing::look(self.env.clone(), storage.clone(), request.known.clone());
         let following = follow(stop, storage, &server, &request, sender);
         let hearing = async {
             let mut due = tokio::time::interval(BASE_LOOK);
@@ -115,8 +116,10 @@ impl Slicer {
                 }
             }
         };
-        let (outcome, ()) = tokio::join!(following, hearing);
-        outcome
+        tokio::select! {
+            (outcome, ()) = async { tokio::join!(following, hearing) } => outcome,
+            never = missing => match never {},
+        }
     }
 
     async fn known(&self) -> Result<Known> {

@@ -8,6 +8,7 @@ mod build;
 mod follow;
 mod keep;
 pub mod lease;
+pub mod reconcile;
 mod resume;
 mod stored;
 

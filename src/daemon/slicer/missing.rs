@@ -1,0 +1,75 @@
+//! Slices that somebody removes while their service is recorded: looked for when recording begins, and once a day.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tracing::warn;
+
+use super::super::blocking;
+use super::super::runner::Env;
+use crate::artifact::slice;
+use crate::domain::key::Key;
+use crate::domain::pitr::{Archive, Slice};
+use crate::engine::pitr::reconcile::{Catalogue, reconcile};
+use crate::error::Result;
+use crate::storage::{ObjectInfo, Storage};
+
+const EVERY: Duration = Duration::from_secs(24 * 3600);
+/// After a look that failed.
+const AGAIN: Duration = Duration::from_secs(600);
+/// Slices that are read from the catalogue in one go.
+const BATCH: usize = 1000;
+
+/// Looks for ever, beside each archive knowing its newest slice. What is missing leaves the catalogue, which tells it and
+/// asks for a base.
+pub async fn look(env: Env, storage: Arc<dyn Storage>, archives: Vec<(Archive, Slice)>) -> Infallible {
+    loop {
+        let mut pause = EVERY;
+        for (archive, newest) in &archives {
+            if let Err(e) = look_at(&env, &*storage, archive, newest).await {
+                warn!("slices of {} are not looked for: {e}", archive.folder);
+                pause = AGAIN;
+            }
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+async fn look_at(env: &Env, storage: &dyn Storage, archive: &Archive, newest: &Slice) -> Result<()> {
+    // Without that one it is another disk that is mounted there, which is no reason to forget what the right one holds.
+    if storage.stat(&Key::new(&*newest.key)?).await?.is_none() {
+        return Ok(());
+    }
+    let folder = slice::folder(archive)?;
+    let mut known = Known { env, archive, folder: folder.as_str().to_owned() };
+    reconcile(storage, &folder, &mut known).await.map(drop)
+}
+
+struct Known<'a> {
+    env: &'a Env,
+    archive: &'a Archive,
+    folder: String,
+}
+
+#[async_trait]
+impl Catalogue for Known<'_> {
+    async fn keys(&mut self, after: Option<&str>) -> Result<Vec<String>> {
+        let store = self.env.store.clone();
+        let (place, folder, after) = (self.archive.storage.clone(), self.folder.clone(), after.map(str::to_owned));
+        blocking(move || store.slice_keys(&place, &folder, after.as_deref(), BATCH)).await
+    }
+
+    async fn missing(&mut self, keys: Vec<String>) -> Result<()> {
+        let (count, storage) = (keys.len(), &self.archive.storage);
+        warn!(storage, "{count} slices are no longer there, such as {}", keys.first().map_or("", String::as_str));
+        let (store, place) = (self.env.store.clone(), self.archive.storage.clone());
+        blocking(move || store.forget_slices(&place, &keys)).await
+    }
+
+    /// The recorder finds those that are newer than what is known; the others are for `storage sync`.
+    async fn found(&mut self, _: Vec<ObjectInfo>) -> Result<()> {
+        Ok(())
+    }
+}
