@@ -62,7 +62,7 @@ async fn what_no_backup_can_be_like_is_named_and_left_out() {
     stand.altered("big", |m| m.size_bytes = i64::MAX as u64).await;
     stand
         .altered("bigger", |m| {
-            m.size_bytes = i64::MAX as u64 + m.size_bytes;
+            m.size_bytes += i64::MAX as u64;
             m.oplog[0].size += i64::MAX as u64;
         })
         .await;

@@ -142,7 +142,8 @@ impl Header {
             last: self.last,
             entries: self.entries,
             operations: self.operations,
-            size: frame + self.data_size,
+            // What a header says may be anything; the size of the object shows it.
+            size: frame.saturating_add(self.data_size),
             uncompressed: self.uncompressed,
             data_offset: frame,
             blake3: self.blake3.clone(),
@@ -222,6 +223,8 @@ mod tests {
         assert_eq!(Header::from_frame("x", &newer).unwrap_err().kind(), ErrorKind::Unsupported);
         let backwards = Header { last: header().after, ..header() }.to_frame().unwrap();
         assert_eq!(Header::from_frame("x", &backwards).unwrap_err().kind(), ErrorKind::Corrupt);
+        let endless = Header { data_size: u64::MAX, ..header() };
+        assert_eq!(endless.slice(&Key::new("a").unwrap(), 100).size, u64::MAX);
     }
 
     /// What stock tools see: the description is skipped.

@@ -200,9 +200,9 @@ fn dropped(table: &mut Table, plan: &RestorePlan) {
 fn summary(plan: &RestorePlan) -> String {
     let of = |action| plan.namespaces.iter().filter(move |n| n.action == action);
     let (replaced, created) = (of(PlannedAction::Replace).count(), of(PlannedAction::Create).count());
-    let documents: u64 = plan.namespaces.iter().filter_map(|n| n.documents).sum();
+    let documents = plan.namespaces.iter().filter_map(|n| n.documents).fold(0, u64::saturating_add);
     let of_base = if plan.point_in_time.is_some() { " in the base" } else { "" };
-    let lost: u64 = of(PlannedAction::Replace).filter_map(|n| n.replaces_documents).sum();
+    let lost = of(PlannedAction::Replace).filter_map(|n| n.replaces_documents).fold(0, u64::saturating_add);
     let mut parts =
         vec![format!("{} documents{of_base}", count(documents)), format!("creates {}", count(created as u64))];
     if replaced > 0 {

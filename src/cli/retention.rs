@@ -36,7 +36,7 @@ fn text(context: &Context, plan: &RetentionPlan) -> String {
             backup.reasons.join(", "),
         ]);
     }
-    let freed: u64 = plan.going().filter_map(|b| b.size_bytes).sum();
+    let freed = plan.going().filter_map(|b| b.size_bytes).fold(0, u64::saturating_add);
     let end = match plan.going().count() {
         0 => "nothing goes\n".to_owned(),
         count => format!("{count} would go after the next run, {} become free\n", bytes(freed)),

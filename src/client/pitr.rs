@@ -105,7 +105,7 @@ impl Client {
             waiting_base,
             marks,
             slices: lines.iter().map(|l| l.row.slices).sum(),
-            size_bytes: lines.iter().map(|l| l.row.size_bytes).sum(),
+            size_bytes: lines.iter().map(|l| l.row.size_bytes).fold(0, u64::saturating_add),
             service,
         })
     }

@@ -131,7 +131,9 @@ fn text(gathered: &Gathered) -> String {
         let sample = |r: &Recorded| Some((labels(&[("service", &r.service)]), number(r)?));
         gathered.recorded.iter().filter_map(sample).collect::<Vec<_>>()
     };
-    let sum = |number: fn(&Line) -> u64| move |r: &Recorded| Some(r.lines.iter().map(number).sum::<u64>() as f64);
+    let sum = |number: fn(&Line) -> u64| {
+        move |r: &Recorded| Some(r.lines.iter().map(number).fold(0, u64::saturating_add) as f64)
+    };
     metric(
         "mongokeep_pitr_recording",
         "Whether the oplog of the service is being recorded and stored: 1 or 0.",

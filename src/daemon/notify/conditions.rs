@@ -86,11 +86,32 @@ fn full_disks(store: &Store, settings: &Notify) -> Result<Wrong> {
         let StorageConfig::Filesystem { path } = &row.config else { continue };
         // A folder that is not there is a matter of its own, which every job that needs it tells.
         let Ok(stat) = rustix::fs::statvfs(path.as_str()) else { continue };
-        let (free, total) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
-        let Some(percent) = (total.saturating_sub(free) * 100).checked_div(total) else { continue };
+        let Some(percent) = percent_full(stat.f_blocks, stat.f_bavail) else { continue };
         if percent >= settings.storage_full_percent {
             full.push((row.name.clone(), format!("storage {}: its disk is {percent} % full", row.name)));
         }
     }
     Ok(full)
+}
+
+/// How full a disk is, of so many blocks in all. Whatever a filesystem tells, the largest numbers there are included;
+/// `None` for one that has no end.
+fn percent_full(blocks: u64, free: u64) -> Option<u64> {
+    let used = u128::from(blocks.saturating_sub(free));
+    u64::try_from((used * 100).checked_div(u128::from(blocks))?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_of_any_size_is_so_and_so_full() {
+        for (blocks, free, percent) in
+            [(1000, 100, Some(90)), (1000, 2000, Some(0)), (u64::MAX, 0, Some(100)), (u64::MAX, u64::MAX / 2, Some(50))]
+        {
+            assert_eq!(percent_full(blocks, free), percent, "{blocks} {free}");
+        }
+        assert_eq!(percent_full(0, 0), None);
+    }
 }
