@@ -112,10 +112,13 @@ impl Client {
         if backup.pinned {
             warnings.push(format!("it is pinned, and is not deleted before mongokeep backup unpin {name}"));
         }
-        if backup.state == BackupState::Succeeded {
-            let good = |b: &&Backup| b.service == backup.service && b.state == BackupState::Succeeded && b.name != name;
-            if self.store.backups()?.iter().filter(good).count() == 0 {
+        if backup.is_good() {
+            let mut others = self.store.backups()?;
+            others.retain(|b| b.service == backup.service && b.is_good() && b.name != name);
+            if others.is_empty() {
                 warnings.push(format!("it is the only good backup of {}", backup.service));
+            } else if !backup.is_partial() && others.iter().all(Backup::is_partial) {
+                warnings.push(format!("it is the only good backup that holds all of {}", backup.service));
             }
         }
         warnings.extend(self.lost_with(&backup)?);

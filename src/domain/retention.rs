@@ -77,6 +77,8 @@ pub struct GoodBackup {
     pub asked_for: bool,
     /// A verification found it so. It takes no good one's place, and is nobody's last.
     pub damaged: bool,
+    /// Nothing was left out by choice. `None`: it is of a version that did not note it, so it may hold everything.
+    pub whole: Option<bool>,
     /// The unfinished job that reads it.
     pub used_by: Option<i64>,
 }
@@ -127,11 +129,11 @@ impl RetentionPlan {
 /// What stays of the backups that `schedule` made, and why. `good` holds every good backup of the services concerned.
 pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: DateTime<Utc>, zone: Tz) -> RetentionPlan {
     let newest_first = |a: &&GoodBackup, b: &&GoodBackup| (b.at, b.started, &b.name).cmp(&(a.at, a.started, &a.name));
-    let mut last_good: BTreeMap<&str, &GoodBackup> = BTreeMap::new();
     let mut all: Vec<&GoodBackup> = good.iter().collect();
     all.sort_by(newest_first);
+    let mut last: BTreeMap<&str, Last<'_>> = BTreeMap::new();
     for backup in all.iter().filter(|b| b.of_home && !b.damaged) {
-        last_good.entry(&backup.service).or_insert(backup);
+        last.entry(&backup.service).or_default().see(backup);
     }
     let own: Vec<&GoodBackup> = all.into_iter().filter(|b| b.of_schedule).collect();
     let mut reasons: Vec<Vec<String>> = vec![Vec::new(); own.len()];
@@ -175,9 +177,7 @@ pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: Date
         if backup.pinned {
             reasons.push("pinned".into());
         }
-        if last_good.get(backup.service.as_str()).is_some_and(|last| last.name == backup.name) {
-            reasons.push(format!("the last good backup of {}", backup.service));
-        }
+        reasons.extend(last.get(backup.service.as_str()).and_then(|last| last.why(backup, schedule)));
         if let Some(job) = backup.used_by.filter(|_| reasons.is_empty()) {
             reasons.push(format!("in use by job {job}, goes later"));
         }
@@ -189,6 +189,46 @@ pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: Date
         PlannedBackup { name, service, at: backup.at, size_bytes: backup.size_bytes, keep, reasons }
     });
     RetentionPlan { schedule: schedule.to_owned(), retention, at: now, backups: backups.collect(), oplog: None }
+}
+
+/// The last good backups of a service, by name, that no rule lets go.
+///
+/// The last whole one never does: one that was limited to some collections, or to none by a typing error, replaces
+/// nothing. Of those that are newer than it, or of a service that has no whole one, the last that may be whole stays,
+/// and the last of the schedule: a schedule may be limited on purpose, and then that is all there is.
+#[derive(Default)]
+struct Last<'a> {
+    whole: Option<&'a str>,
+    perhaps: Option<&'a str>,
+    of_schedule: Option<&'a str>,
+}
+
+impl<'a> Last<'a> {
+    /// The good backups of the service come newest first.
+    fn see(&mut self, backup: &'a GoodBackup) {
+        if self.whole.is_some() {
+            return;
+        }
+        match backup.whole {
+            Some(true) => self.whole = Some(&backup.name),
+            None => _ = self.perhaps.get_or_insert(&backup.name),
+            Some(false) => {}
+        }
+        if backup.of_schedule {
+            self.of_schedule.get_or_insert(&backup.name);
+        }
+    }
+
+    fn why(&self, backup: &GoodBackup, schedule: &str) -> Option<String> {
+        let name = Some(backup.name.as_str());
+        if self.whole == name || self.perhaps == name {
+            Some(format!("the last good backup of {}", backup.service))
+        } else if self.of_schedule == name {
+            Some(format!("the last good backup that {schedule} made of {}", backup.service))
+        } else {
+            None
+        }
+    }
 }
 
 /// Keeps the newest `count` runs, and the bases besides them that are not older.
@@ -241,6 +281,7 @@ mod tests {
             of_schedule: true,
             asked_for: false,
             damaged: false,
+            whole: Some(true),
             used_by: None,
         }
     }
@@ -364,10 +405,38 @@ mod tests {
         assert_eq!(super::plan("s", within, &good, at(NOW), Tz::UTC).going().count(), 0);
     }
 
+    #[test]
+    fn what_is_not_whole_is_no_last_one_in_place_of_what_is() {
+        let some = |name, when| GoodBackup { whole: Some(false), ..backup(name, when) };
+        let unknown = |name, when| GoodBackup { whole: None, ..backup(name, when) };
+        let by_hand = |backup| GoodBackup { of_schedule: false, ..backup };
+        let within = Retention { keep_within: 60, ..Retention::default() };
+        let going = |good: &[GoodBackup]| -> Vec<String> {
+            super::plan("s", within, good, at(NOW), Tz::UTC).going().map(|b| b.name.clone()).collect()
+        };
+        let (old, whole) = (backup("old", "2026-11-17T00:00:00Z"), backup("whole", "2026-11-18T00:00:00Z"));
+        let typo = by_hand(some("typo", "2026-11-21T00:00:00Z"));
+        assert_eq!(going(&[old.clone(), whole.clone(), typo.clone()]), ["old"]);
+        // A schedule that is limited on purpose keeps its last one until a whole one is newer.
+        let (a, b) = (some("a", "2026-11-19T00:00:00Z"), some("b", "2026-11-20T00:00:00Z"));
+        assert_eq!(going(&[a.clone(), b.clone(), typo.clone()]), ["a"]);
+        let limited = [old.clone(), whole.clone(), a.clone(), b.clone(), typo.clone()];
+        let plan = super::plan("s", within, &limited, at(NOW), Tz::UTC);
+        assert_eq!(reasons(&plan, "whole"), ["the last good backup of orders-rs"]);
+        assert_eq!(reasons(&plan, "b"), ["the last good backup that s made of orders-rs"]);
+        assert_eq!(plan.going().map(|b| b.name.as_str()).collect::<Vec<_>>(), ["old", "a"]);
+        assert_eq!(going(&[a.clone(), b.clone(), by_hand(backup("later", "2026-11-21T00:00:00Z"))]), ["a", "b"]);
+        // One of which nobody knows may be the only one that holds everything, and may not be: both stay.
+        let early = unknown("early", "2026-11-18T12:00:00Z");
+        assert_eq!(going(&[old.clone(), whole.clone(), early.clone(), b]), ["old"]);
+        assert_eq!(going(&[unknown("earlier", "2026-11-16T00:00:00Z"), whole]), ["earlier"]);
+    }
+
     fn history() -> impl Strategy<Value = Vec<GoodBackup>> {
-        let one = (0_i64..4_000_000, any::<bool>(), 0..10_u8, 0..10_u8);
+        let one = (0_i64..4_000_000, any::<bool>(), 0..10_u8, 0..10_u8, any::<Option<bool>>());
         proptest::collection::vec(one, 0..60).prop_map(|all| {
-            let backup = |(i, (minutes, service, pinned, other)): (usize, (i64, bool, u8, u8))| GoodBackup {
+            type Drawn = (usize, (i64, bool, u8, u8, Option<bool>));
+            let backup = |(i, (minutes, service, pinned, other, whole)): Drawn| GoodBackup {
                 name: format!("b{i}"),
                 service: if service { "a" } else { "b" }.into(),
                 // Some are consistent at the same moment.
@@ -379,6 +448,7 @@ mod tests {
                 of_schedule: other > 1,
                 asked_for: other == 3,
                 damaged: other == 4,
+                whole,
                 used_by: (other == 2).then_some(5),
             };
             all.into_iter().enumerate().map(backup).collect()
@@ -417,8 +487,9 @@ mod tests {
             let plan = plan("s", rules, &good, at("2027-08-01T00:00:00Z"), zone);
             let going: BTreeSet<_> = plan.going().map(|b| b.name.clone()).collect();
             for service in ["a", "b"] {
-                if let Some(last) = newest(good.iter().filter(|b| b.of_home && !b.damaged && b.service == service)) {
-                    prop_assert!(!going.contains(&last.name));
+                let of_service = || good.iter().filter(|b| b.of_home && !b.damaged && b.service == service);
+                for last in [newest(of_service()), newest(of_service().filter(|b| b.whole == Some(true)))] {
+                    prop_assert!(last.is_none_or(|last| !going.contains(&last.name)));
                 }
             }
             for backup in &good {

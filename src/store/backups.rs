@@ -58,7 +58,7 @@ const LENGTHS: i64 = 2000;
 
 const COLUMNS: &str = "SELECT name, service, cluster, storage, folder, engine, model, type, schedule, state, pinned,
     consistent_t, consistent_i, size_bytes, uncompressed_bytes, documents, started_at, finished_at, server_version, fcv,
-    compression, error, verified_at, verify_error FROM backups";
+    compression, error, verified_at, verify_error, whole FROM backups";
 
 impl Store {
     /// Newest first.
@@ -83,14 +83,18 @@ impl Store {
         })
     }
 
-    /// One for each service and schedule that has a good one, in the order of their names.
+    /// One for each service and schedule that has a good one, in the order of their names. Where there are whole ones,
+    /// it is one of these: by hand a few collections are backed up, too.
     pub fn newest_backups(&self) -> Result<Vec<NewestBackup>> {
         self.read(|c| {
             // SQLite takes the other columns from the row that has the maximum.
             let mut statement = c.prepare_cached(
-                "SELECT service, schedule, started_at, max(finished_at), size_bytes FROM backups
-                 WHERE state = 'succeeded' AND finished_at IS NOT NULL GROUP BY service, schedule
-                 ORDER BY service, schedule",
+                "SELECT service, schedule, started_at, max(finished_at), size_bytes FROM backups b
+                 WHERE state = 'succeeded' AND finished_at IS NOT NULL AND verify_error IS NULL
+                     AND (whole IS NOT 0 OR NOT EXISTS (SELECT 1 FROM backups o
+                         WHERE o.service = b.service AND o.schedule IS b.schedule AND o.state = 'succeeded'
+                             AND o.finished_at IS NOT NULL AND o.verify_error IS NULL AND o.whole IS NOT 0))
+                 GROUP BY service, schedule ORDER BY service, schedule",
             )?;
             let rows = statement.query_map([], |r| {
                 Ok(NewestBackup {
@@ -109,6 +113,16 @@ impl Store {
     pub fn backups_in_deletion(&self) -> Result<Vec<Backup>> {
         self.read(|c| {
             let mut statement = c.prepare_cached(&format!("{COLUMNS} WHERE state = 'deleting' ORDER BY name"))?;
+            super::all(statement.query([])?, read)
+        })
+    }
+
+    /// Those that a verification found damaged.
+    pub fn backups_damaged(&self) -> Result<Vec<Backup>> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached(&format!(
+                "{COLUMNS} WHERE state = 'succeeded' AND verify_error IS NOT NULL ORDER BY started_at DESC, name"
+            ))?;
             super::all(statement.query([])?, read)
         })
     }
@@ -346,5 +360,6 @@ fn read(row: &Row<'_>) -> Result<Backup> {
         error: row.get(21)?,
         verified_at: row.get::<_, Option<i64>>(22)?.map(time),
         verify_error: row.get(23)?,
+        whole: row.get(24)?,
     })
 }

@@ -213,7 +213,7 @@ fn good(c: &Connection, schedule: &str) -> Result<Vec<GoodBackup>> {
              b.started_at,
              coalesce((SELECT j.asked_for FROM jobs j WHERE j.backup = b.name AND j.kind = 'backup'
                  AND j.state = 'succeeded' ORDER BY j.id DESC LIMIT 1), 0),
-             b.verify_error IS NOT NULL
+             b.verify_error IS NOT NULL, b.whole
          FROM backups b WHERE b.state = 'succeeded'
              AND b.service IN (SELECT service FROM backups WHERE schedule = ?1 AND state = 'succeeded')",
     )?;
@@ -230,6 +230,7 @@ fn good(c: &Connection, schedule: &str) -> Result<Vec<GoodBackup>> {
             started: time(r.get(8)?),
             asked_for: r.get(9)?,
             damaged: r.get(10)?,
+            whole: r.get(11)?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
