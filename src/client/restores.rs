@@ -42,7 +42,15 @@ impl Client {
             stored = stored.followed_by(Later { storage, archive, slices, until })?;
         }
         let plan = logical::plan(&CancellationToken::new(), &stored, &server, request).await?;
-        Ok(RestorePlan { safety_backup, point_in_time, ..plan })
+        let warnings = RestorePlan::damage(&backup).into_iter().chain(plan.warnings).collect();
+        Ok(RestorePlan { safety_backup, point_in_time, warnings, ..plan })
+    }
+
+    /// Whether the plan of `request` would be carried out if it were confirmed.
+    ///
+    /// Errors: `Conflict` when it would replace something from a backup that was found damaged.
+    pub fn may_restore(&self, request: &RestoreRequest, plan: &RestorePlan) -> Result<()> {
+        plan.check_source(&self.readable(request.backup_of(plan))?)
     }
 
     /// A whole backup of the target, beside the one that is restored.
@@ -69,7 +77,7 @@ impl Client {
         if plan.safety_backup.is_some() {
             self.must_be_enabled()?;
         }
-        self.readable(request.backup_of(plan))?;
+        self.may_restore(request, plan)?;
         self.queue(|| self.store.enqueue_restore(request, plan))
     }
 
