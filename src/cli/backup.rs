@@ -9,6 +9,7 @@ use clap::{Arg, ArgMatches, Command};
 use serde_json::json;
 
 use super::args::{flags, given, needed, one, positional, switch, values};
+use super::contents::Shown;
 use super::context::{Context, blocking};
 use super::plan;
 use super::table::{Column, Pairs, Table};
@@ -42,7 +43,7 @@ pub fn command() -> Command {
                 .arg(only("service", "SERVICE", "of this service only"))
                 .arg(only("storage", "STORAGE", "in this storage only")),
         )
-        .subcommand(Command::new("show").about("Show a backup").arg(name()))
+        .subcommand(Command::new("show").about("Show a backup and what it holds").arg(name()))
         .subcommand(Command::new("pin").about("Keep a backup from being deleted").arg(name()))
         .subcommand(Command::new("unpin").about("Let a backup be deleted again").arg(name()))
         .subcommand(
@@ -77,8 +78,10 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         }
         "list" => list(context, sub)?,
         "show" => {
-            let backup = context.client()?.backup(&needed(sub, "name")?)?;
-            out.object(&backup, || pairs(context, &backup))?;
+            let client = context.client()?;
+            let backup = client.backup(&needed(sub, "name")?)?;
+            let shown = Shown::read(context, &client, &backup).await;
+            out.result(&shown, || pairs(context, &backup).render() + &shown.text(context))?;
         }
         "pin" | "unpin" => {
             let backup = context.client()?.pin_backup(&needed(sub, "name")?, verb == "pin")?;
@@ -223,7 +226,7 @@ pub fn table(context: &Context, backups: &[Backup]) -> Table {
             b.name.clone(),
             b.service.clone(),
             b.storage.clone(),
-            state(b).into(),
+            if b.is_partial() { format!("{}, partial", state(b)) } else { state(b).into() },
             context.out.minute(b.consistent_at),
             b.size_bytes.map_or_else(String::new, bytes),
             b.documents.map_or_else(String::new, count),
@@ -259,6 +262,7 @@ fn pairs(context: &Context, b: &Backup) -> Pairs {
             },
         )
         .some("schedule", b.schedule.clone())
+        .some("holds", b.whole.map(|whole| if whole { "everything" } else { "only what was chosen" }.to_owned()))
         .add("pinned", if b.pinned { "yes" } else { "no" })
         .add("consistent at", b.consistent_at.map_or_else(String::new, |at| out.time(at)))
         .some("oplog position", position)
