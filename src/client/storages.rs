@@ -63,11 +63,22 @@ impl Client {
     /// Writes, reads, lists and deletes a probe; `on_step` is called as each step ends.
     pub async fn test_storage(&self, name: &str, on_step: &(dyn Fn(&TestStep) + Send + Sync)) -> Result<Vec<TestStep>> {
         let location = self.store.storage(name)?;
-        if !self.is_read_only() {
-            folder::prepare(&self.store, &location)?;
-        }
-        let storage = storage::open(&location.config).await?;
-        let steps = storage::test(storage.as_ref(), on_step).await;
+        let opened = async {
+            if !self.is_read_only() {
+                folder::prepare(&self.store, &location)?;
+            }
+            storage::open(&location.config).await
+        };
+        let steps = match opened.await {
+            Ok(storage) => storage::test(storage.as_ref(), on_step).await,
+            // What cannot even be opened has failed the test, and is told as that.
+            Err(e) => {
+                let detail = e.hint_text().map_or_else(|| e.full(), |hint| format!("{} ({hint})", e.full()));
+                let step = TestStep { id: "open".into(), ok: false, detail, seconds: 0.0 };
+                on_step(&step);
+                vec![step]
+            }
+        };
         if !self.is_read_only() {
             let failed = steps.iter().find(|s| !s.ok).map(|s| format!("{}: {}", s.id, s.detail));
             self.store.storage_tested(name, failed.as_deref())?;

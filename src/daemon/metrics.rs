@@ -20,7 +20,7 @@ use super::blocking;
 use super::runner::Env;
 use crate::config::Settings;
 use crate::domain::pitr;
-use crate::error::{Error, Result, io};
+use crate::error::{Error, Result, own_io};
 use crate::store::{Line, NewestBackup, Store};
 
 /// The collector is rarely asked more often.
@@ -61,7 +61,7 @@ async fn run(env: Env, stop: CancellationToken) {
                 let _ = fs::remove_file(before);
             }
             let text = text(&gather(&env.store, Utc::now())?);
-            replace(&path, &text).map_err(|e| io(format!("writing metrics into {}", path.display()), e))?;
+            replace(&path, &text).map_err(|e| own_io(format!("writing metrics into {}", path.display()), e))?;
             Ok(path)
         });
         match written.await {
