@@ -87,6 +87,9 @@ async fn back_up_verify_restore_export_delete() {
     let verified = home.json("backup verify first");
     assert_eq!((&verified["kind"], &verified["state"]), (&"verify".into(), &"succeeded".into()));
 
+    let read = &verified["progress"];
+    assert_eq!(read["documents_done"], read["documents_total"], "{verified}");
+
     restore(&home, &set).await;
 
     let folder = home.dir().join("exported");

@@ -432,11 +432,14 @@ fn a_storage_that_is_away_is_no_wrong_name() {
     assert_eq!(tested.code, 1, "{}", tested.stderr);
     let steps = tested.json()["steps"].clone();
     assert_eq!((&steps[0]["id"], &steps[0]["ok"]), (&"open".into(), &false.into()), "{steps}");
+    home.good("storage add plain --path /proc/nothing");
     let away = home.dir().join("away");
     add("gone", away.to_str().unwrap());
     let sync = run(&home, "storage sync gone");
     assert_eq!(sync.code, 5, "{}", sync.stderr);
     assert_eq!(run(&home, "storage sync nothing").code, 3);
+    let service = run(&home, "service show nothing");
+    assert!(service.stderr.contains("mongokeep service add nothing --uri-file F"), "{}", service.stderr);
     let program = std::process::Command::new(env!("CARGO_BIN_EXE_mongokeep"))
         .args(["--home", "/proc/nothing", "backup", "list"])
         .output()

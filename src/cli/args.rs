@@ -15,6 +15,12 @@ pub fn flags(fields: &[Field]) -> Vec<Arg> {
     fields.iter().flat_map(flag).collect()
 }
 
+/// The same for a command that changes what is there: what is not given stays, so there is no default.
+pub fn edit_flags(fields: &[Field]) -> Vec<Arg> {
+    let without_default = |field: &Field| Field { default: "", ..*field };
+    fields.iter().map(without_default).flat_map(|field| flag(&field)).collect()
+}
+
 /// The positional argument that a command takes for the field `name` (or an ID).
 pub fn positional(id: &'static str, shown: &'static str, help: &'static str) -> Arg {
     Arg::new(id).value_name(shown).help(help).required(true).value_parser(NonEmptyStringValueParser::new())
@@ -153,6 +159,13 @@ mod tests {
         let got = collected(S3_FIELDS, &["--path-style", "--insecure-skip-tls-verify=false"]);
         assert_eq!((&*got["path_style"][0], &*got["insecure_skip_tls_verify"][0]), ("true", "false"));
         assert_eq!(collected(SERVICE_FIELDS, &["--uri", "mongodb://h"])["uri"], ["mongodb://h"]);
+    }
+
+    #[test]
+    fn only_what_is_added_has_defaults() {
+        let help = |args: Vec<Arg>| Command::new("x").args(args).render_long_help().to_string();
+        assert!(help(flags(SERVICE_FIELDS)).contains("[default: native]"));
+        assert!(!help(edit_flags(SERVICE_FIELDS)).contains("[default"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use clap::{ArgMatches, Command};
 use serde::Serialize;
 use serde_json::json;
 
-use super::args::{flags, needed, positional, values};
+use super::args::{edit_flags, flags, needed, positional, values};
 use super::context::Context;
 use super::table::{Column, Pairs, Table};
 use super::tree::group;
@@ -25,7 +25,9 @@ pub fn command() -> Command {
         .subcommand(Command::new("add").about("Add a service; contacts nothing").arg(name()).args(flags(&fields)))
         .subcommand(Command::new("list").about("List the services"))
         .subcommand(Command::new("show").about("Show a service, without its secrets").arg(name()))
-        .subcommand(Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(flags(&fields)))
+        .subcommand(
+            Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(edit_flags(&fields)),
+        )
         .subcommand(Command::new("remove").about("Forget a service; its backups stay").arg(name()))
         .subcommand(Command::new("check").about("Run the prerequisites of backup and restore").arg(name()))
 }

@@ -102,6 +102,8 @@ impl Client {
         let work = tokio::task::spawn_blocking(move || {
             handle.block_on(async move {
                 let storage = storage::open(&location.config).await?;
+                // A folder that is not there is told at once, to a person who waits.
+                storage.free_space().await?;
                 let storage = Arc::new(Retrying::new(storage, Backoff::default(), cancel));
                 logical::export(&ctx, storage, &root, &to).await
             })

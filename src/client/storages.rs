@@ -24,6 +24,10 @@ impl Client {
     /// Checks the syntax and contacts nothing.
     pub fn add_storage(&self, values: &Values) -> Result<StorageView> {
         self.must_write()?;
+        let mut values = values.clone();
+        let default = STORAGE_FIELDS.iter().find(|f| f.key == "type").map_or("", |f| f.default);
+        values.entry("type".to_owned()).or_insert_with(|| vec![default.to_owned()]);
+        let values = &values;
         let kind = text(values, "type").ok_or_else(|| Error::invalid("type", "is needed"))?;
         fields::check(&[STORAGE_FIELDS, storage_fields(kind)], values, false)?;
         let name = text(values, "name").ok_or_else(|| Error::invalid("name", "is needed"))?;

@@ -60,7 +60,7 @@ impl FromStr for Pattern {
             None => (text, None),
         };
         if db.is_empty() || collection.is_some_and(str::is_empty) {
-            return Err(format!("{:?} is not DATABASE or DATABASE.COLLECTION", super::text::escape(text)));
+            return Err(format!("{} is not DATABASE or DATABASE.COLLECTION", super::text::quoted(text)));
         }
         Ok(Self { db: compile(db), collection: collection.map(compile), text: text.to_owned() })
     }
@@ -172,7 +172,7 @@ impl FromStr for Rename {
 /// (<https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions>).
 fn check_target(db: &str, collection: Option<&str>) -> Result<(), String> {
     if db.len() > 63 || db.chars().any(|c| "/\\. \"$*<>:|?\0".contains(c)) {
-        return Err(format!("{:?} cannot be the name of a database", super::text::escape(db)));
+        return Err(format!("{} cannot be the name of a database", super::text::quoted(db)));
     }
     if ["admin", "local", "config"].contains(&db) {
         return Err(format!("nothing is renamed into {db}"));

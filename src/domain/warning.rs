@@ -80,7 +80,7 @@ pub fn parse_stale_services(text: &str) -> Result<BTreeMap<String, u64>, String>
             let hours = hours
                 .trim()
                 .parse::<u32>()
-                .map_err(|_| format!("{:?} is not a number of hours", text::escape(hours.trim())))?;
+                .map_err(|_| format!("{} is not a number of hours", text::quoted(hours.trim())))?;
             Ok((name.trim().to_owned(), u64::from(hours)))
         })
         .collect()

@@ -16,7 +16,7 @@ use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobRequest, JobState, LogLevel};
 use crate::domain::retention::{GoodBackup, Retention, RetentionPlan, plan};
 use crate::domain::retry::{RetryMode, RetryPolicy};
-use crate::domain::text::escape;
+use crate::domain::text::{escape, quoted};
 use crate::error::{Error, Result};
 
 /// What could not be deleted is tried again by itself: soon enough to be of use, and not so often that a storage
@@ -178,7 +178,7 @@ fn rules(c: &Connection, schedule: &str) -> Result<Option<Rules>> {
         })
         .optional()?;
     let Some((retention, zone, service, storage)) = row else { return Ok(None) };
-    let zone = zone.parse().map_err(|_| super::damaged(format!("time zone {:?}", escape(&zone))))?;
+    let zone = zone.parse().map_err(|_| super::damaged(format!("time zone {}", quoted(&zone))))?;
     Ok(Some(Rules { retention: from_json(&retention)?, zone, service, storage }))
 }
 

@@ -128,7 +128,10 @@ impl Store {
 }
 
 fn missing(name: &str) -> Error {
-    Error::not_found("service", escape(name)).hint("mongokeep service list shows what there is")
+    // Backups and a recorded oplog may name a service that this home does not have: a sync found them.
+    let name = escape(name);
+    Error::not_found("service", &name)
+        .hint(format!("mongokeep service list shows what there is; mongokeep service add {name} --uri-file F adds it"))
 }
 
 fn secret_row(name: &str) -> String {
