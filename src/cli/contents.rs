@@ -9,46 +9,59 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::table::{Column, Table};
-use crate::artifact::manifest::Manifest;
-use crate::client::Client;
+use crate::client::{Client, Contents, Held};
 use crate::domain::backup::{Backup, BackupState};
-use crate::domain::namespace::{Namespace, Selection};
+use crate::domain::namespace::Selection;
 use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::text::{bytes, count, escape};
+use crate::error::Result;
 
 /// How long a storage may take to say what a backup holds; the rest of what is shown does not depend on it.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// A backup as it is listed.
+#[derive(Serialize)]
+pub struct Listed<'a> {
+    #[serde(flatten)]
+    pub backup: &'a Backup,
+    /// Nothing was left out by choice; `None`: not known.
+    pub whole: Option<bool>,
+}
+
+impl<'a> Listed<'a> {
+    pub fn all(client: &Client, backups: &'a [Backup]) -> Result<Vec<Self>> {
+        let known = client.known_whole()?;
+        let listed = |backup: &'a Backup| Self { backup, whole: known.get(&backup.name).copied() };
+        Ok(backups.iter().map(listed).collect())
+    }
+
+    pub fn one(client: &Client, backup: &'a Backup) -> Result<Self> {
+        Ok(Self { backup, whole: client.known_whole()?.get(&backup.name).copied() })
+    }
+}
 
 /// The object that `backup show` prints. What the manifest says is null when it cannot be read.
 #[derive(Serialize)]
 pub struct Shown<'a> {
     #[serde(flatten)]
-    pub backup: &'a Backup,
+    pub listed: Listed<'a>,
     selection: Option<Selection>,
     namespaces: Option<Vec<Held>>,
     left_out: Option<Vec<LeftOut>>,
 }
 
-/// A collection, view or time series, under the name it had when it was read.
-#[derive(Serialize)]
-struct Held {
-    namespace: Namespace,
-    kind: CollectionKind,
-    documents: u64,
-    /// Bytes of BSON.
-    bytes: u64,
-}
-
 impl<'a> Shown<'a> {
     /// Reads the manifest, and says so when that is not possible.
-    pub async fn read(context: &Context, client: &Client, backup: &'a Backup) -> Self {
-        let mut shown = Self { backup, selection: None, namespaces: None, left_out: None };
+    pub async fn read(context: &Context, client: &Client, listed: Listed<'a>) -> Self {
+        let backup = listed.backup;
+        let mut shown = Self { listed, selection: None, namespaces: None, left_out: None };
         if backup.state != BackupState::Succeeded {
             return shown;
         }
-        let why = match tokio::time::timeout(LIMIT, client.manifest(&backup.name)).await {
-            Ok(Ok(manifest)) => {
-                shown.fill(manifest);
+        let why = match tokio::time::timeout(LIMIT, client.contents(&backup.name)).await {
+            Ok(Ok(Contents { selection, namespaces, left_out })) => {
+                (shown.selection, shown.namespaces, shown.left_out) =
+                    (Some(selection), Some(namespaces), Some(left_out));
                 return shown;
             }
             Ok(Err(e)) => e.full(),
@@ -56,20 +69,6 @@ impl<'a> Shown<'a> {
         };
         context.out.warn(&format!("what it holds cannot be shown: {why}"));
         shown
-    }
-
-    fn fill(&mut self, manifest: Manifest) {
-        let held = |c: crate::artifact::manifest::CollectionEntry| Held {
-            namespace: c.namespace,
-            kind: c.kind,
-            documents: c.documents,
-            bytes: c.bytes,
-        };
-        let mut all: Vec<Held> = manifest.collections.into_iter().map(held).collect();
-        all.sort_by(|a, b| a.namespace.cmp(&b.namespace));
-        self.selection = Some(manifest.selection);
-        self.namespaces = Some(all);
-        self.left_out = Some(manifest.left_out);
     }
 
     /// What follows the pairs of a backup.

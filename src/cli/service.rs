@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::args::{edit_flags, flags, needed, positional, values};
+use super::contents::Listed;
 use super::context::Context;
 use super::table::{Column, Pairs, Table};
 use super::tree::group;
@@ -99,13 +100,14 @@ fn show(context: &Context, name: &str) -> Result<()> {
     let page = Page { service: &view, schedules: &schedules, pitr };
     let mut backups = client.backups()?;
     backups.retain(|b| b.service == name);
+    let listed = Listed::all(&client, &backups)?;
     let out = &context.out;
     out.result(&page, || {
         let recoverable = page.pitr.as_ref().map(|status| super::pitr::recoverable(out, status));
         let mut text = pairs(context, &view).some("recoverable", recoverable).render();
         for (title, table, none) in [
             ("Schedules", schedule::table(context, &schedules), "none; mongokeep schedule add makes one"),
-            ("Backups", backup::table(context, &backups), "none; mongokeep backup create makes one"),
+            ("Backups", backup::table(context, &listed), "none; mongokeep backup create makes one"),
         ] {
             let rows = if table.is_empty() { format!("{none}\n") } else { out.table(&table) };
             text.push_str(&format!("\n{title}\n{rows}"));

@@ -157,20 +157,12 @@ pub struct Backup {
     /// When `backup verify` last read it back, and what was wrong (`None`: nothing).
     pub verified_at: Option<DateTime<Utc>>,
     pub verify_error: Option<String>,
-    /// Nothing was left out by choice; `None`: not known.
-    #[serde(default)]
-    pub whole: Option<bool>,
 }
 
 impl Backup {
     /// It succeeded, and no verification found it damaged.
     pub fn is_good(&self) -> bool {
         self.state == BackupState::Succeeded && self.verify_error.is_none()
-    }
-
-    /// It is known to hold only what was chosen.
-    pub fn is_partial(&self) -> bool {
-        self.whole == Some(false)
     }
 }
 

@@ -1,6 +1,8 @@
 //! The catalogue of backups. A cache of what the storages hold: a row says `succeeded` only after the manifest was
 //! written, and can be made again from the manifest.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{Store, from_word, millis, now, time, word};
@@ -58,7 +60,7 @@ const LENGTHS: i64 = 2000;
 
 const COLUMNS: &str = "SELECT name, service, cluster, storage, folder, engine, model, type, schedule, state, pinned,
     consistent_t, consistent_i, size_bytes, uncompressed_bytes, documents, started_at, finished_at, server_version, fcv,
-    compression, error, verified_at, verify_error, whole FROM backups";
+    compression, error, verified_at, verify_error FROM backups";
 
 impl Store {
     /// Newest first.
@@ -114,6 +116,15 @@ impl Store {
         self.read(|c| {
             let mut statement = c.prepare_cached(&format!("{COLUMNS} WHERE state = 'deleting' ORDER BY name"))?;
             super::all(statement.query([])?, read)
+        })
+    }
+
+    /// Of which backups it is known whether something was left out by choice, by name: `true` for one that is whole.
+    pub fn known_whole(&self) -> Result<BTreeMap<String, bool>> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached("SELECT name, whole FROM backups WHERE whole IS NOT NULL")?;
+            let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
         })
     }
 
@@ -360,6 +371,5 @@ fn read(row: &Row<'_>) -> Result<Backup> {
         error: row.get(21)?,
         verified_at: row.get::<_, Option<i64>>(22)?.map(time),
         verify_error: row.get(23)?,
-        whole: row.get(24)?,
     })
 }
