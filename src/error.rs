@@ -199,6 +199,17 @@ pub fn io(what: impl fmt::Display, error: std::io::Error) -> Error {
     Error::new(kind, what.to_string()).source(error)
 }
 
+/// The same where the path is not what a person asked for by name (a folder of the home, of a storage): that something
+/// above it is missing is a failure, not a wrong name.
+pub fn own_io(what: impl fmt::Display, error: std::io::Error) -> Error {
+    let missing = error.kind() == std::io::ErrorKind::NotFound;
+    let mut error = io(what, error);
+    if missing {
+        error.0.kind = ErrorKind::Failed;
+    }
+    error
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,7 +57,7 @@ async fn back_up_verify_restore_export_delete() {
     }
     assert_eq!(run(&home, "backup create --service live --storage t --name first").code, 4, "the name is taken");
 
-    let backup = home.json("backup show first");
+    let mut backup = home.json("backup show first");
     for key in
         "name service cluster storage folder engine model type schedule state pinned consistent_at consistent_at_ts \
                 size_bytes uncompressed_bytes documents started_at finished_at server_version fcv compression error"
@@ -68,6 +68,15 @@ async fn back_up_verify_restore_export_delete() {
     assert_eq!((&backup["state"], &backup["folder"]), (&"succeeded".into(), &"prod".into()));
     assert!(backup["documents"].as_u64().unwrap() > DOCUMENTS, "{backup}");
     assert!(backup["consistent_at_ts"]["t"].is_u64() && backup["consistent_at"].as_str().unwrap().ends_with('Z'));
+    // What it holds is in its manifest, which a list does not read.
+    let held = backup.as_object_mut().unwrap();
+    assert_eq!(held.remove("selection"), Some(serde_json::json!({})));
+    assert_eq!(held.remove("left_out"), Some(serde_json::json!([])));
+    let namespaces = held.remove("namespaces").unwrap();
+    let orders =
+        namespaces.as_array().unwrap().iter().find(|n| n["namespace"]["collection"] == "orders").unwrap().clone();
+    assert_eq!((&orders["documents"], &orders["kind"]), (&DOCUMENTS.into(), &"collection".into()), "{namespaces}");
+    assert_eq!(backup["whole"], true);
     assert_eq!(home.json("backup list --service live --storage t"), Value::Array(vec![backup]));
     assert_eq!(home.json("backup list --service a"), Value::Array(vec![]));
     assert!(home.good("backup list").contains("first"));
@@ -77,6 +86,9 @@ async fn back_up_verify_restore_export_delete() {
     assert_eq!(home.json("backup unpin first")["pinned"], false);
     let verified = home.json("backup verify first");
     assert_eq!((&verified["kind"], &verified["state"]), (&"verify".into(), &"succeeded".into()));
+
+    let read = &verified["progress"];
+    assert_eq!(read["documents_done"], read["documents_total"], "{verified}");
 
     restore(&home, &set).await;
 

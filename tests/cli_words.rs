@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
-use support::command::Home;
+use support::command::{Home, run};
 
 const SECRET: &str = "hunter2";
 
@@ -421,4 +421,28 @@ fn files(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
         }
     }
     found
+}
+
+#[test]
+fn a_storage_that_is_away_is_no_wrong_name() {
+    let home = Home::ready();
+    let add = |name: &str, path: &str| home.good(&format!("storage add {name} --type filesystem --path {path}"));
+    add("nowhere", "/proc/nothing");
+    let tested = run(&home, "storage test nowhere -o json");
+    assert_eq!(tested.code, 1, "{}", tested.stderr);
+    let steps = tested.json()["steps"].clone();
+    assert_eq!((&steps[0]["id"], &steps[0]["ok"]), (&"open".into(), &false.into()), "{steps}");
+    home.good("storage add plain --path /proc/nothing");
+    let away = home.dir().join("away");
+    add("gone", away.to_str().unwrap());
+    let sync = run(&home, "storage sync gone");
+    assert_eq!(sync.code, 5, "{}", sync.stderr);
+    assert_eq!(run(&home, "storage sync nothing").code, 3);
+    let service = run(&home, "service show nothing");
+    assert!(service.stderr.contains("mongokeep service add nothing --uri-file F"), "{}", service.stderr);
+    let program = std::process::Command::new(env!("CARGO_BIN_EXE_mongokeep"))
+        .args(["--home", "/proc/nothing", "backup", "list"])
+        .output()
+        .unwrap();
+    assert_eq!(program.status.code(), Some(1), "{program:?}");
 }

@@ -147,6 +147,8 @@ async fn a_daemon_that_is_stopped_hands_its_job_back() {
     until("it moves", || home.job(id)["progress"]["bytes_done"].as_u64().unwrap() > 0);
     home.ok(&["daemon", "stop"]);
     assert_eq!(home.daemon_pid(), None);
+    let shown = home.run(&["job", "show", &id.to_string()]);
+    assert!(shown.stderr.contains("no daemon runs"), "{}", shown.stderr);
     let job = home.job(id);
     // Nobody cancelled it, and nothing failed: the next daemon goes on at once.
     assert_eq!((&job["state"], &job["error"]), (&json!("queued"), &json!(null)), "{job}");

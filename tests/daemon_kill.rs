@@ -104,6 +104,9 @@ async fn a_restore_killed_at_any_moment_is_not_tried_again_by_itself() {
             let error = job["error"].as_str().unwrap();
             let told = error.contains("the target src is incomplete") || error.contains("before this restore wrote");
             assert!(told, "{job}");
+            let hint = job["hint"].as_str().unwrap();
+            let again = format!("mongokeep restore one --to src --rename {rename}");
+            assert!(hint.contains(&again) || hint.contains("mongokeep job retry"), "{job}");
         }
         // The backup and its source are as they were.
         assert_eq!(home.ok(&["backup", "show", "one"])["state"], "succeeded");

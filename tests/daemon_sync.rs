@@ -109,6 +109,14 @@ async fn a_disk_that_is_not_mounted_changes_nothing() {
     fs::rename(home.storage(), &away).unwrap();
     assert_eq!(home.run(&named("three")).code, 1);
     assert!(!home.storage().exists());
+
+    // A disk that was gone for a moment is what trying again is for.
+    let auto = ["--retry", "auto", "--retries", "10", "--retry-interval", "1s"];
+    let create = ["backup", "create", "--service", "src", "--storage", "local", "--name", "four"];
+    let id = home.ok(&[&create[..], &auto[..]].concat())["id"].as_i64().unwrap();
+    until("it waits for the disk", || home.job(id)["state"] == "waiting_retry");
+    fs::rename(&away, home.storage()).unwrap();
+    until("it is made", || home.job(id)["state"] == "succeeded");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -86,6 +86,11 @@ async fn plans_and_what_they_refuse() {
         (vec!["logs"], vec!["shop.orders=shop.x"], ErrorKind::Invalid),
         (vec![], vec!["shop.orders=shop.users"], ErrorKind::Invalid),
         (vec![], vec!["logs=shop", "shop.new=shop.x"], ErrorKind::Invalid),
+        (vec![], vec!["logs=a", "logs=b"], ErrorKind::Invalid),
+        // The target has `shop` and `copy`.
+        (vec!["logs"], vec!["logs=Shop"], ErrorKind::Invalid),
+        (vec!["logs"], vec!["logs=COPY"], ErrorKind::Invalid),
+        (vec![], vec!["shop=other", "logs=Other"], ErrorKind::Invalid),
     ] {
         let mut request = support::pair::request();
         request.include = include.iter().map(|p| p.parse().unwrap()).collect();

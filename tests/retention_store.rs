@@ -18,6 +18,7 @@ use mongokeep::domain::secret::Secret;
 use mongokeep::domain::service::EngineKind;
 use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
+use mongokeep::domain::warning::WarningKind;
 use mongokeep::error::{Error, ErrorKind};
 use mongokeep::store::{Access, BackupFacts, Outcome, Store};
 use support::schedule::daily;
@@ -87,6 +88,16 @@ impl Stand {
 
     /// A good backup that a person asked for.
     fn by_hand(&self, name: &str) {
+        self.by_hand_of(name, true);
+    }
+
+    fn by_hand_of(&self, name: &str, whole: bool) {
+        let job = self.begin_by_hand(name);
+        let facts = BackupFacts { whole, ..facts(name, None, self.next_day()) };
+        self.store.finish(job, &Outcome::Succeeded(Some(Box::new(facts)))).unwrap();
+    }
+
+    fn begin_by_hand(&self, name: &str) -> i64 {
         let request = BackupRequest {
             name: name.into(),
             service: "a".into(),
@@ -101,8 +112,15 @@ impl Stand {
         };
         let job = self.store.enqueue_backup(&request).unwrap();
         self.store.claim(9).unwrap().unwrap();
-        let facts = facts(name, None, self.next_day());
-        self.store.finish(job.id, &Outcome::Succeeded(Some(Box::new(facts)))).unwrap();
+        job.id
+    }
+
+    fn last_good(&self) -> Option<DateTime<Utc>> {
+        self.store.service_row("a").unwrap().last_good_backup_at
+    }
+
+    fn at(&self, name: &str) -> Option<DateTime<Utc>> {
+        self.store.backup(name).unwrap().consistent_at
     }
 
     fn retention_jobs(&self) -> Vec<Job> {
@@ -253,4 +271,64 @@ fn only_what_this_schedule_of_this_home_made_goes() {
     let again = Schedule { created_at: Utc::now() + TimeDelta::seconds(1), ..schedule("nightly", 1) };
     stand.store.add_schedule(&again).unwrap();
     assert_eq!(stand.store.retention_plan("nightly").unwrap().backups, []);
+}
+
+#[test]
+fn neither_a_limited_nor_a_damaged_backup_passes_for_the_last_good_one() {
+    let stand = stand(1);
+    stand.by_hand_of("some", false);
+    assert_eq!(stand.last_good(), stand.at("some"), "where there is no whole one, it is better than none");
+    let within = Schedule {
+        retention: Retention { keep_within: 1, ..Retention::default() },
+        ..stand.store.schedule("nightly").unwrap()
+    };
+    stand
+        .store
+        .edit_schedule("nightly", |s| {
+            *s = within;
+            Ok(())
+        })
+        .unwrap();
+    let whole = stand.good_run();
+    stand.by_hand_of("typo", false);
+    assert_eq!(stand.last_good(), stand.at(&whole));
+    let plan = stand.store.retention_plan("nightly").unwrap();
+    assert_eq!(plan.backups[0].reasons, ["the last good backup of a"]);
+    let newest = |schedule: Option<&str>| {
+        let all = stand.store.newest_backups().unwrap();
+        all.into_iter().find(|b| b.schedule.as_deref() == schedule).map(|b| b.finished_at)
+    };
+    assert_eq!(newest(None), stand.store.backup("typo").unwrap().finished_at);
+    stand.by_hand("all");
+    let all = stand.store.backup("all").unwrap().finished_at;
+    stand.by_hand_of("some-more", false);
+    assert_eq!((newest(None), stand.last_good()), (all, stand.at("all")));
+
+    stand.store.backup_verified("all", Some("a byte is wrong")).unwrap();
+    assert_eq!(stand.last_good(), stand.at(&whole));
+    assert_eq!(newest(None), stand.store.backup("some-more").unwrap().finished_at);
+    stand.store.backup_verified(&whole, Some("a byte is wrong")).unwrap();
+    assert_eq!(newest(Some("nightly")), None);
+    assert_eq!(stand.last_good(), stand.at("some-more"));
+}
+
+#[test]
+fn what_is_damaged_and_what_failed_last_is_among_what_is_wrong() {
+    let stand = stand(1);
+    let client = mongokeep::client::Client::open(&Home::below(stand._dir.path()), true).unwrap();
+    let wrong = || -> Vec<(WarningKind, String)> {
+        let warnings = client.warnings().unwrap().into_iter().map(|w| (w.kind, w.text));
+        warnings.filter(|(kind, _)| matches!(kind, WarningKind::Damaged | WarningKind::BackupFailed)).collect()
+    };
+    stand.by_hand("good");
+    assert_eq!(wrong(), []);
+    stand.store.backup_verified("good", Some("a byte is wrong")).unwrap();
+    assert_eq!(wrong(), [(WarningKind::Damaged, "backup good of a is damaged: a byte is wrong".to_owned())]);
+    stand.store.backup_verified("good", None).unwrap();
+    let failed = stand.begin_by_hand("bad");
+    stand.store.finish(failed, &Outcome::Failed(Error::new(ErrorKind::Failed, "no route"))).unwrap();
+    let text = format!("a: the last backup failed (job {failed}): no route");
+    assert_eq!(wrong(), [(WarningKind::BackupFailed, text)]);
+    stand.by_hand("better");
+    assert_eq!(wrong(), []);
 }

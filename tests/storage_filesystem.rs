@@ -68,7 +68,7 @@ async fn a_missing_root_is_refused_and_not_created() {
     ];
     for error in errors {
         let error = error.unwrap();
-        assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+        assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
         assert!(error.to_string().contains(root.to_str().unwrap()), "{error:?}");
         let hint = error.hint_text().unwrap();
         assert!(hint.contains("mkdir") && hint.contains("mount"), "{hint}");

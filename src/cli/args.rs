@@ -15,6 +15,12 @@ pub fn flags(fields: &[Field]) -> Vec<Arg> {
     fields.iter().flat_map(flag).collect()
 }
 
+/// The same for a command that changes what is there: what is not given stays, so there is no default.
+pub fn edit_flags(fields: &[Field]) -> Vec<Arg> {
+    let without_default = |field: &Field| Field { default: "", ..*field };
+    fields.iter().map(without_default).flat_map(|field| flag(&field)).collect()
+}
+
 /// The positional argument that a command takes for the field `name` (or an ID).
 pub fn positional(id: &'static str, shown: &'static str, help: &'static str) -> Arg {
     Arg::new(id).value_name(shown).help(help).required(true).value_parser(NonEmptyStringValueParser::new())
@@ -79,6 +85,11 @@ pub fn values(matches: &ArgMatches, fields: &[Field], adding: bool, out: &Out) -
             FieldKind::Secret => secret_of(matches, field, adding, out)?.into_iter().collect(),
             _ => many(matches, field.key),
         };
+        // The variable of a script that was not set would otherwise choose everything. In an edit it alone empties the list.
+        let may_be_empty = field.kind != FieldKind::List || (!adding && texts.len() == 1);
+        if !may_be_empty && texts.iter().any(String::is_empty) {
+            return Err(Error::invalid(&field.flag(), "is empty"));
+        }
         if !texts.is_empty() {
             values.insert(field.key.to_owned(), texts);
         }
@@ -148,6 +159,24 @@ mod tests {
         let got = collected(S3_FIELDS, &["--path-style", "--insecure-skip-tls-verify=false"]);
         assert_eq!((&*got["path_style"][0], &*got["insecure_skip_tls_verify"][0]), ("true", "false"));
         assert_eq!(collected(SERVICE_FIELDS, &["--uri", "mongodb://h"])["uri"], ["mongodb://h"]);
+    }
+
+    #[test]
+    fn only_what_is_added_has_defaults() {
+        let help = |args: Vec<Arg>| Command::new("x").args(args).render_long_help().to_string();
+        assert!(help(flags(SERVICE_FIELDS)).contains("[default: native]"));
+        assert!(!help(edit_flags(SERVICE_FIELDS)).contains("[default"));
+    }
+
+    #[test]
+    fn a_pattern_that_is_empty_does_not_choose_everything() {
+        let given = |args: &[&str], adding| {
+            let command = Command::new("x").no_binary_name(true).args(flags(BACKUP_FIELDS));
+            values(&command.try_get_matches_from(args).unwrap(), BACKUP_FIELDS, adding, &Out::silent())
+        };
+        assert_eq!(given(&["--include", ""], true).unwrap_err().full(), "include: is empty");
+        assert!(given(&["--exclude", "", "--exclude", "a"], false).is_err());
+        assert_eq!(given(&["--include", ""], false).unwrap()["include"], [""], "an edit takes the list away");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use clap::{Arg, ArgMatches, Command};
 use serde_json::json;
 
 use super::args::{flags, given, needed, one, positional, switch, values};
+use super::contents::{Listed, Shown};
 use super::context::{Context, blocking};
 use super::plan;
 use super::table::{Column, Pairs, Table};
@@ -42,7 +43,7 @@ pub fn command() -> Command {
                 .arg(only("service", "SERVICE", "of this service only"))
                 .arg(only("storage", "STORAGE", "in this storage only")),
         )
-        .subcommand(Command::new("show").about("Show a backup").arg(name()))
+        .subcommand(Command::new("show").about("Show a backup and what it holds").arg(name()))
         .subcommand(Command::new("pin").about("Keep a backup from being deleted").arg(name()))
         .subcommand(Command::new("unpin").about("Let a backup be deleted again").arg(name()))
         .subcommand(
@@ -77,12 +78,16 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         }
         "list" => list(context, sub)?,
         "show" => {
-            let backup = context.client()?.backup(&needed(sub, "name")?)?;
-            out.object(&backup, || pairs(context, &backup))?;
+            let client = context.client()?;
+            let backup = client.backup(&needed(sub, "name")?)?;
+            let shown = Shown::read(context, &client, Listed::one(&client, &backup)?).await;
+            out.result(&shown, || pairs(context, &shown.listed).render() + &shown.text(context))?;
         }
         "pin" | "unpin" => {
-            let backup = context.client()?.pin_backup(&needed(sub, "name")?, verb == "pin")?;
-            out.object(&backup, || pairs(context, &backup))?;
+            let client = context.client()?;
+            let backup = client.pin_backup(&needed(sub, "name")?, verb == "pin")?;
+            let listed = Listed::one(&client, &backup)?;
+            out.object(&listed, || pairs(context, &listed))?;
         }
         "verify" => {
             let (client, name) = (context.client()?, needed(sub, "name")?);
@@ -116,7 +121,8 @@ fn list(context: &Context, sub: &ArgMatches) -> Result<()> {
         }
     }
     let empty = "no backup yet; make one: mongokeep backup create --service SERVICE --storage STORAGE --wait";
-    context.out.list(&backups, || table(context, &backups), empty)
+    let listed = Listed::all(&client, &backups)?;
+    context.out.list(&listed, || table(context, &listed), empty)
 }
 
 async fn delete(context: &Context, sub: &ArgMatches) -> Result<u8> {
@@ -207,7 +213,7 @@ fn state(b: &Backup) -> &'static str {
 }
 
 /// The backups as a table; also on the page of a service.
-pub fn table(context: &Context, backups: &[Backup]) -> Table {
+pub fn table(context: &Context, backups: &[Listed<'_>]) -> Table {
     let mut table = Table::new([
         Column::new("NAME"),
         Column::long("SERVICE"),
@@ -218,12 +224,12 @@ pub fn table(context: &Context, backups: &[Backup]) -> Table {
         Column::right("DOCUMENTS"),
         Column::new("PINNED"),
     ]);
-    for b in backups {
+    for Listed { backup: b, whole } in backups {
         table.row([
             b.name.clone(),
             b.service.clone(),
             b.storage.clone(),
-            state(b).into(),
+            if *whole == Some(false) { format!("{}, partial", state(b)) } else { state(b).into() },
             context.out.minute(b.consistent_at),
             b.size_bytes.map_or_else(String::new, bytes),
             b.documents.map_or_else(String::new, count),
@@ -233,8 +239,8 @@ pub fn table(context: &Context, backups: &[Backup]) -> Table {
     table
 }
 
-fn pairs(context: &Context, b: &Backup) -> Pairs {
-    let out = &context.out;
+fn pairs(context: &Context, listed: &Listed<'_>) -> Pairs {
+    let (out, b) = (&context.out, listed.backup);
     let took = b.finished_at.map(|end| duration(u64::try_from((end - b.started_at).num_seconds()).unwrap_or(0)));
     let position = b.consistent_at_ts.map(|ts| ts.to_string());
     Pairs::new()
@@ -259,6 +265,7 @@ fn pairs(context: &Context, b: &Backup) -> Pairs {
             },
         )
         .some("schedule", b.schedule.clone())
+        .some("holds", listed.whole.map(|whole| if whole { "everything" } else { "only what was chosen" }.to_owned()))
         .add("pinned", if b.pinned { "yes" } else { "no" })
         .add("consistent at", b.consistent_at.map_or_else(String::new, |at| out.time(at)))
         .some("oplog position", position)

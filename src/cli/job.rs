@@ -46,7 +46,14 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
             let jobs: Vec<Job> = client.jobs()?.into_iter().map(counted).collect();
             out.list(&jobs, || table(context, &jobs), "no job yet; mongokeep backup create queues one")?;
         }
-        "show" => print(context, client.job(id()?)?)?,
+        "show" => {
+            let job = client.job(id()?)?;
+            let stands_still = !job.state.is_finished() && !client.daemon_runs()?;
+            print(context, job)?;
+            if stands_still {
+                out.warn("no daemon runs, so it does not go on; mongokeep daemon run starts one");
+            }
+        }
         "log" => return log(context, &client, id()?, given(sub, "follow")).await,
         "cancel" => {
             let job = client.cancel_job(id()?)?;

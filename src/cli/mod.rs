@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 mod args;
 mod backup;
+mod contents;
 mod context;
 mod daemon;
 mod job;

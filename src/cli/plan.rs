@@ -7,8 +7,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::context::Context;
 use super::table::{Column, Table};
 use crate::client::DeletePlan;
+use crate::domain::command_line::quoted;
 use crate::domain::pitr::PlannedReplay;
-use crate::domain::restore::{CollectionKind, PlannedAction, RestorePlan};
+use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, RestorePlan};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::error::{Error, ErrorKind};
 
@@ -43,16 +44,6 @@ fn confirmed(typed: &[String]) -> String {
     let at = typed.iter().position(|word| word == "--").map_or(words.len(), |at| at + 1);
     words.insert(at, "--yes".to_owned());
     words.join(" ")
-}
-
-/// A word as a shell reads it back.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }
 
 pub fn delete(plan: &DeletePlan) -> String {
@@ -185,10 +176,21 @@ fn table(plan: &RestorePlan) -> Table {
             "stay as they are".into(),
         ]);
     }
-    for left in &plan.left_out {
-        table.row(["leave out".into(), left.what.clone(), String::new(), String::new(), left.why.clone()]);
+    let (not_asked_for, others): (Vec<&LeftOut>, Vec<&LeftOut>) =
+        plan.left_out.iter().partition(|left| left.is_not_included());
+    match not_asked_for.as_slice() {
+        [] => {}
+        [one] => leave_out(&mut table, one.what.clone(), one.why.clone()),
+        many => leave_out(&mut table, some(many.len() as u64, "collection"), many[0].why.clone()),
+    }
+    for left in others {
+        leave_out(&mut table, left.what.clone(), left.why.clone());
     }
     table
+}
+
+fn leave_out(table: &mut Table, what: String, why: String) {
+    table.row(["leave out".into(), what, String::new(), String::new(), why]);
 }
 
 fn dropped(table: &mut Table, plan: &RestorePlan) {

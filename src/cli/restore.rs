@@ -36,6 +36,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         if given(matches, "dry-run") {
             return Ok(0);
         }
+        client.may_restore(&request, &plan)?;
         return Err(plan::not_confirmed(&plan::settled(&context.typed, &plan), "nothing was restored"));
     }
     for warning in &plan.warnings {

@@ -6,7 +6,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 
-use super::args::{flags, given, needed, one, positional, switch, values};
+use super::args::{edit_flags, flags, given, needed, one, positional, switch, values};
 use super::context::{Context, blocking};
 use super::job;
 use super::service::nothing_to_change;
@@ -40,7 +40,9 @@ pub fn command() -> Command {
         )
         .subcommand(Command::new("list").about("List the schedules"))
         .subcommand(Command::new("show").about("Show a schedule").arg(name()))
-        .subcommand(Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(flags(&fields)))
+        .subcommand(
+            Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(edit_flags(&fields)),
+        )
         .subcommand(Command::new("remove").about("Forget a schedule; its backups stay").arg(name()))
         .subcommand(Command::new("enable").about("Switch a schedule on; runs of the past are not made").arg(name()))
         .subcommand(Command::new("disable").about("Switch a schedule off").arg(name()))

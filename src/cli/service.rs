@@ -4,7 +4,8 @@ use clap::{ArgMatches, Command};
 use serde::Serialize;
 use serde_json::json;
 
-use super::args::{flags, needed, positional, values};
+use super::args::{edit_flags, flags, needed, positional, values};
+use super::contents::Listed;
 use super::context::Context;
 use super::table::{Column, Pairs, Table};
 use super::tree::group;
@@ -25,7 +26,9 @@ pub fn command() -> Command {
         .subcommand(Command::new("add").about("Add a service; contacts nothing").arg(name()).args(flags(&fields)))
         .subcommand(Command::new("list").about("List the services"))
         .subcommand(Command::new("show").about("Show a service, without its secrets").arg(name()))
-        .subcommand(Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(flags(&fields)))
+        .subcommand(
+            Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(edit_flags(&fields)),
+        )
         .subcommand(Command::new("remove").about("Forget a service; its backups stay").arg(name()))
         .subcommand(Command::new("check").about("Run the prerequisites of backup and restore").arg(name()))
 }
@@ -97,13 +100,14 @@ fn show(context: &Context, name: &str) -> Result<()> {
     let page = Page { service: &view, schedules: &schedules, pitr };
     let mut backups = client.backups()?;
     backups.retain(|b| b.service == name);
+    let listed = Listed::all(&client, &backups)?;
     let out = &context.out;
     out.result(&page, || {
         let recoverable = page.pitr.as_ref().map(|status| super::pitr::recoverable(out, status));
         let mut text = pairs(context, &view).some("recoverable", recoverable).render();
         for (title, table, none) in [
             ("Schedules", schedule::table(context, &schedules), "none; mongokeep schedule add makes one"),
-            ("Backups", backup::table(context, &backups), "none; mongokeep backup create makes one"),
+            ("Backups", backup::table(context, &listed), "none; mongokeep backup create makes one"),
         ] {
             let rows = if table.is_empty() { format!("{none}\n") } else { out.table(&table) };
             text.push_str(&format!("\n{title}\n{rows}"));

@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
-use super::args::{flags, needed, positional, values};
+use super::args::{edit_flags, flags, needed, positional, values};
 use super::context::Context;
 use super::service::nothing_to_change;
 use super::table::{Column, Pairs, Table};
@@ -22,7 +22,9 @@ pub fn command() -> Command {
         .subcommand(Command::new("add").about("Add a storage; contacts nothing").arg(name()).args(flags(&fields)))
         .subcommand(Command::new("list").about("List the storages"))
         .subcommand(Command::new("show").about("Show a storage, without its secrets").arg(name()))
-        .subcommand(Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(flags(&fields)))
+        .subcommand(
+            Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(edit_flags(&fields)),
+        )
         .subcommand(Command::new("remove").about("Forget a storage; what it holds stays").arg(name()))
         .subcommand(Command::new("test").about("Write, read, list and delete a probe").arg(name()))
         .subcommand(Command::new("sync").about("Find the backups that are in it").arg(name()))

@@ -51,7 +51,9 @@ fn global() -> Vec<Arg> {
             .hide_possible_values(true)
             .value_parser(PossibleValuesParser::new(["table", "json"])),
         global("read-only", "change nothing").action(ArgAction::SetTrue),
-        global("quiet", "no progress, no hints").short('q').action(ArgAction::SetTrue),
+        global("quiet", "no progress and no remarks; warnings, errors and what to do about them stay")
+            .short('q')
+            .action(ArgAction::SetTrue),
         global("verbose", "say more on stderr; twice: even more").short('v').action(ArgAction::Count),
     ]
 }

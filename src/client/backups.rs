@@ -1,5 +1,6 @@
 //! Backups: asked for, looked at, verified, deleted, exported.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::Local;
@@ -21,6 +22,11 @@ impl Client {
     /// Newest first.
     pub fn backups(&self) -> Result<Vec<Backup>> {
         self.store.backups()
+    }
+
+    /// Of which backups it is known whether they hold everything, by name.
+    pub fn known_whole(&self) -> Result<BTreeMap<String, bool>> {
+        self.store.known_whole()
     }
 
     pub fn backup(&self, name: &str) -> Result<Backup> {
@@ -113,10 +119,15 @@ impl Client {
         if backup.pinned {
             warnings.push(format!("it is pinned, and is not deleted before mongokeep backup unpin {name}"));
         }
-        if backup.state == BackupState::Succeeded {
-            let good = |b: &&Backup| b.service == backup.service && b.state == BackupState::Succeeded && b.name != name;
-            if self.store.backups()?.iter().filter(good).count() == 0 {
+        if backup.is_good() {
+            let whole = self.store.known_whole()?;
+            let is_partial = |b: &Backup| whole.get(&b.name) == Some(&false);
+            let mut others = self.store.backups()?;
+            others.retain(|b| b.service == backup.service && b.is_good() && b.name != name);
+            if others.is_empty() {
                 warnings.push(format!("it is the only good backup of {}", backup.service));
+            } else if !is_partial(&backup) && others.iter().all(is_partial) {
+                warnings.push(format!("it is the only good backup that holds all of {}", backup.service));
             }
         }
         warnings.extend(self.lost_with(&backup)?);

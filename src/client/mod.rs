@@ -19,6 +19,7 @@ use crate::error::{Error, ErrorKind, Result, io};
 use crate::store::{Access, SchemaState, Store};
 
 mod backups;
+mod contents;
 mod notifications;
 mod pitr;
 mod restores;
@@ -30,6 +31,7 @@ mod sync;
 mod sync_slices;
 mod timeline;
 
+pub use contents::{Contents, Held};
 pub use notifications::Told;
 pub use pitr::ResolvedMoment;
 

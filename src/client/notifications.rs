@@ -9,7 +9,7 @@ use super::Client;
 use crate::config::Settings;
 use crate::daemon::{lock, notify};
 use crate::domain::backup::BackupState;
-use crate::domain::job::JobState;
+use crate::domain::job::{Job, JobState};
 use crate::domain::notification::{Channel, Event};
 use crate::domain::schedule::Schedule;
 use crate::domain::text;
@@ -57,8 +57,26 @@ impl Client {
         for service in self.store.services()? {
             out.extend(stale(&service.name, service.last_good_backup_at, service.created_at, &after, now));
         }
+        for backup in self.store.backups_damaged()? {
+            let why = backup.verify_error.unwrap_or_default();
+            let text = format!("backup {} of {} is damaged: {why}", backup.name, backup.service);
+            out.push(Warning {
+                service: Some(backup.service),
+                storage: Some(backup.storage),
+                schedule: backup.schedule,
+                backup: Some(backup.name),
+                ..Warning::new(WarningKind::Damaged, text)
+            });
+        }
         for schedule in &on {
             out.extend(of_schedule(schedule));
+        }
+        for job in self.store.last_backup_jobs()? {
+            // Of a run of one that is on, the schedule tells.
+            let told = job.schedule.as_ref().is_some_and(|name| on.iter().any(|s| s.name == *name));
+            if job.state == JobState::Failed && !told {
+                out.push(backup_failed(job));
+            }
         }
         for backup in self.store.backups_in_deletion()? {
             let Some(error) = backup.error.filter(|_| backup.state == BackupState::Deleting) else { continue };
@@ -96,6 +114,18 @@ fn lasting(condition: Condition) -> Option<Warning> {
         _ => return None,
     };
     Some(Warning { service: Some(condition.subject), ..Warning::new(kind, condition.text) })
+}
+
+fn backup_failed(job: Job) -> Warning {
+    let why = job.error.map_or_else(String::new, |error| format!(": {error}"));
+    let text = format!("{}: the last backup failed (job {}){why}", job.service.as_deref().unwrap_or_default(), job.id);
+    Warning {
+        service: job.service,
+        storage: job.storage,
+        schedule: job.schedule,
+        backup: job.backup,
+        ..Warning::new(WarningKind::BackupFailed, text)
+    }
 }
 
 fn of_schedule(schedule: &Schedule) -> Option<Warning> {

@@ -52,7 +52,15 @@ impl Client {
             stored = stored.followed_by(Later { storage, archive, slices, until })?;
         }
         let plan = logical::plan(&cancel, &stored, &server, request).await?;
-        Ok(RestorePlan { safety_backup: safety_backup.map(Box::new), point_in_time, ..plan })
+        let warnings = RestorePlan::damage(&backup).into_iter().chain(plan.warnings).collect();
+        Ok(RestorePlan { safety_backup: safety_backup.map(Box::new), point_in_time, warnings, ..plan })
+    }
+
+    /// Whether the plan of `request` would be carried out if it were confirmed.
+    ///
+    /// Errors: `Conflict` when it would replace something from a backup that was found damaged.
+    pub fn may_restore(&self, request: &RestoreRequest, plan: &RestorePlan) -> Result<()> {
+        plan.check_source(&self.readable(request.backup_of(plan))?)
     }
 
     fn known_of(&self, request: &RestoreRequest) -> Result<Known> {
@@ -87,7 +95,7 @@ impl Client {
         if plan.safety_backup.is_some() {
             self.must_be_enabled()?;
         }
-        self.readable(request.backup_of(plan))?;
+        self.may_restore(request, plan)?;
         self.queue(|| self.store.enqueue_restore(request, plan))
     }
 
@@ -116,6 +124,8 @@ impl Client {
         let work = tokio::task::spawn_blocking(move || {
             handle.block_on(async move {
                 let storage = storage::open(&location.config).await?;
+                // A folder that is not there is told at once, to a person who waits.
+                storage.free_space().await?;
                 let storage = Arc::new(Retrying::new(storage, Backoff::default(), cancel));
                 logical::export(&ctx, storage, &root, &to).await
             })

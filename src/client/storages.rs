@@ -29,6 +29,10 @@ impl Client {
     /// Checks the syntax and contacts nothing.
     pub fn add_storage(&self, values: &Values) -> Result<StorageView> {
         self.must_write()?;
+        let mut values = values.clone();
+        let default = STORAGE_FIELDS.iter().find(|f| f.key == "type").map_or("", |f| f.default);
+        values.entry("type".to_owned()).or_insert_with(|| vec![default.to_owned()]);
+        let values = &values;
         let kind = text(values, "type").ok_or_else(|| Error::invalid("type", "is needed"))?;
         fields::check(&[STORAGE_FIELDS, storage_fields(kind)], values, false)?;
         let name = text(values, "name").ok_or_else(|| Error::invalid("name", "is needed"))?;
@@ -68,9 +72,20 @@ impl Client {
     /// Writes, reads, lists and deletes a probe; `on_step` is called as each step ends.
     pub async fn test_storage(&self, name: &str, on_step: &(dyn Fn(&TestStep) + Send + Sync)) -> Result<Vec<TestStep>> {
         let location = self.location(name).await?;
-        self.prepare_folder(&location).await?;
-        let storage = storage::open(&location.config).await?;
-        let steps = storage::test(storage.as_ref(), on_step).await;
+        let opened = async {
+            self.prepare_folder(&location).await?;
+            storage::open(&location.config).await
+        };
+        let steps = match opened.await {
+            Ok(storage) => storage::test(storage.as_ref(), on_step).await,
+            // What cannot even be opened has failed the test, and is told as that.
+            Err(e) => {
+                let detail = e.hint_text().map_or_else(|| e.full(), |hint| format!("{} ({hint})", e.full()));
+                let step = TestStep { id: "open".into(), ok: false, detail, seconds: 0.0 };
+                on_step(&step);
+                vec![step]
+            }
+        };
         if !self.is_read_only() {
             let failed = steps.iter().find(|s| !s.ok).map(|s| format!("{}: {}", s.id, s.detail));
             self.beside(move |client| client.store.storage_tested(&location.name, failed.as_deref())).await?;

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, ErrorKind, Result, io};
+use crate::error::{Error, ErrorKind, Result, own_io};
 
 mod filesystem;
 mod settings;
@@ -37,7 +37,7 @@ impl Home {
             if dir.as_os_str().is_empty() {
                 return Err(Error::invalid("home", "is empty"));
             }
-            let dir = std::path::absolute(dir).map_err(|e| io(format!("home {}", dir.display()), e))?;
+            let dir = std::path::absolute(dir).map_err(|e| own_io(format!("home {}", dir.display()), e))?;
             return Ok(Self::below(&dir));
         }
         let dirs = directories::ProjectDirs::from("", "", "mongokeep").ok_or_else(|| {
@@ -60,12 +60,12 @@ impl Home {
     pub fn create(&self) -> Result<()> {
         for dir in [&self.config, &self.data, &self.state] {
             create_private(dir).map_err(|e| {
-                io(format!("creating {}", dir.display()), e).hint("give a folder you may write to with --home DIR")
+                own_io(format!("creating {}", dir.display()), e).hint("give a folder you may write to with --home DIR")
             })?;
         }
         self.check_filesystem()?;
         for dir in [&self.config, &self.data, &self.state] {
-            let metadata = fs::metadata(dir).map_err(|e| io(dir.display(), e))?;
+            let metadata = fs::metadata(dir).map_err(|e| own_io(dir.display(), e))?;
             if metadata.permissions().mode() & 0o077 != 0 {
                 // A folder that somebody else made, or that an old umask left open. Not ours to change: only warn-worthy
                 // when it cannot be closed, because the files inside are closed on their own.

@@ -21,7 +21,7 @@ use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::notification::{Event, parse_events};
 use crate::domain::text::escape;
 use crate::domain::warning::{StaleAfter, parse_stale_services};
-use crate::error::{Error, ErrorKind, Result, io};
+use crate::error::{Error, ErrorKind, Result, own_io};
 
 /// The settings as they are in the file, checked.
 #[derive(Debug, Clone, Default)]
@@ -55,7 +55,7 @@ impl Settings {
         match fs::read_to_string(&path) {
             Ok(text) => Self::parse(&path, &text),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
-            Err(e) => Err(io(format!("reading {}", path.display()), e)),
+            Err(e) => Err(own_io(format!("reading {}", path.display()), e)),
         }
     }
 
@@ -190,13 +190,13 @@ impl Settings {
         field.validate(value).map_err(|why| Error::invalid(key, why))?;
         home.create()?;
         // Two commands at once must not lose each other's change. The lock ends with the handle.
-        let folder = fs::File::open(&home.config).map_err(|e| io(home.config.display(), e))?;
-        folder.lock().map_err(|e| io(format!("locking {}", home.config.display()), e))?;
+        let folder = fs::File::open(&home.config).map_err(|e| own_io(home.config.display(), e))?;
+        folder.lock().map_err(|e| own_io(format!("locking {}", home.config.display()), e))?;
         let path = target(&home.settings_file());
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(io(format!("reading {}", path.display()), e)),
+            Err(e) => return Err(own_io(format!("reading {}", path.display()), e)),
         };
         let mut document: DocumentMut = text.parse().map_err(|e: toml_edit::TomlError| {
             Error::new(ErrorKind::Invalid, format!("{}: not TOML: {}", path.display(), escape(e.message().trim())))
@@ -280,7 +280,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     write().map_err(|e| {
         let _ = fs::remove_file(&temporary);
-        io(format!("writing {}", path.display()), e)
+        own_io(format!("writing {}", path.display()), e)
     })
 }
 

@@ -36,8 +36,8 @@ pub async fn run(
     }
     let (store, name) = (env.store.clone(), request.service.clone());
     let service = blocking(move || store.service(&name)).await?;
-    let (location, storage) = open_storage(env, ctx, &request.storage).await?;
-    prepare_folder(env, ctx, &location).await?;
+    prepare_folder(env, ctx, &request.storage).await?;
+    let (_, storage) = open_storage(env, ctx, &request.storage).await?;
     let root = BackupRoot::new(&request.folder, &request.name)?;
 
     let (store, name, present) = (env.store.clone(), request.name.clone(), claimed.attempt_id.clone());

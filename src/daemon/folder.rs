@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::domain::job::{Job, JobKind, JobState};
 use crate::domain::storage::{StorageConfig, StorageLocation};
-use crate::error::{Result, io};
+use crate::error::{Result, own_io};
 use crate::store::Store;
 
 /// Makes the folder of a storage that was never used. Once it holds backups, a folder that is missing is a disk that is
@@ -15,7 +15,7 @@ pub fn prepare(store: &Store, location: &StorageLocation) -> Result<()> {
         return Ok(());
     }
     crate::config::create_private(Path::new(path))
-        .map_err(|e| io(format!("creating the folder {path} of storage {}", location.name), e))
+        .map_err(|e| own_io(format!("creating the folder {path} of storage {}", location.name), e))
 }
 
 /// Whether the folder has been there before: a test passed, or a backup was made, even one that is deleted by now.

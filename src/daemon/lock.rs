@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Home;
-use crate::error::{Error, ErrorKind, Result, io};
+use crate::error::{Error, ErrorKind, Result, own_io};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -51,7 +51,7 @@ impl DaemonLock {
             .truncate(false)
             .mode(0o600)
             .open(&path)
-            .map_err(|e| io(path.display(), e))?;
+            .map_err(|e| own_io(path.display(), e))?;
         let began = Instant::now();
         loop {
             match file.try_lock() {
@@ -66,7 +66,7 @@ impl DaemonLock {
                     return Err(Error::new(ErrorKind::Conflict, format!("another daemon{who} runs for this home"))
                         .hint("mongokeep daemon stop ends it"));
                 }
-                Err(TryLockError::Error(e)) => return Err(io(format!("locking {}", path.display()), e)),
+                Err(TryLockError::Error(e)) => return Err(own_io(format!("locking {}", path.display()), e)),
             }
         }
         let holder = Holder {
@@ -94,7 +94,7 @@ impl DaemonLock {
             self.file.seek(SeekFrom::Start(0))?;
             self.file.write_all(text.as_bytes())
         };
-        write().map_err(|e| io("writing the daemon's lock", e))
+        write().map_err(|e| own_io("writing the daemon's lock", e))
     }
 }
 
@@ -116,14 +116,14 @@ pub fn holder(home: &Home) -> Result<Option<Holder>> {
     let mut file = match File::open(&path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(io(path.display(), e)),
+        Err(e) => return Err(own_io(path.display(), e)),
     };
     let began = Instant::now();
     loop {
         match file.try_lock_shared() {
             Ok(()) => return Ok(None),
             Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(e)) => return Err(io(format!("looking at {}", path.display()), e)),
+            Err(TryLockError::Error(e)) => return Err(own_io(format!("looking at {}", path.display()), e)),
         }
         if let Some(holder) = read(&mut file) {
             return Ok(Some(holder));

@@ -20,7 +20,7 @@ use super::blocking;
 use super::runner::Env;
 use crate::config::Settings;
 use crate::domain::pitr;
-use crate::error::{Error, Result, io};
+use crate::error::{Error, Result, own_io};
 use crate::store::{Line, NewestBackup, Store, random_id};
 
 /// The collector is rarely asked more often.
@@ -209,7 +209,7 @@ fn labels(pairs: &[(&str, &str)]) -> String {
 /// Not synced: after a power cut there is a new one. The folder is often the collector's, where others may write: the
 /// temporary file has a name that nobody can have taken before, and what is there, a link most of all, is not opened.
 fn replace(path: &Path, text: &str) -> Result<()> {
-    let failed = |e| io(format!("writing metrics into {}", path.display()), e);
+    let failed = |e| own_io(format!("writing metrics into {}", path.display()), e);
     let temporary = temporary(path, &random_id()?);
     let mut file = create(&temporary).map_err(failed)?;
     let mut write = || {

@@ -13,7 +13,7 @@ use super::{blocking, facts, retention};
 use crate::artifact::layout::BackupRoot;
 use crate::domain::backup::BackupRequest;
 use crate::domain::job::JobRequest;
-use crate::domain::restore::{PlannedAction, RestorePlan};
+use crate::domain::restore::{PlannedAction, RestorePlan, RestoreRequest};
 use crate::engine::{Context, Limits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{AttemptRecord, BackupFacts, Claimed};
@@ -27,7 +27,7 @@ pub async fn recover(env: &Env, claimed: Claimed, cancel: CancellationToken) {
     let ctx = Context { cancel, meter: std::sync::Arc::clone(&sampler.meter), limits: Limits::default() };
     let result = match &claimed.request {
         JobRequest::Backup(request) => backup(env, &ctx, &claimed, request).await.map(Some),
-        JobRequest::Restore { plan, .. } => Err(restore(&claimed, plan)),
+        JobRequest::Restore { request, plan } => Err(restore(&claimed, request, plan)),
         JobRequest::Delete { backup, .. } => {
             Err(died(id).hint(format!("mongokeep job retry {id} deletes the rest of {backup}")))
         }
@@ -77,7 +77,7 @@ async fn backup(env: &Env, ctx: &Context, claimed: &Claimed, request: &BackupReq
 }
 
 /// Says what the target may look like now.
-fn restore(claimed: &Claimed, plan: &RestorePlan) -> Error {
+fn restore(claimed: &Claimed, request: &RestoreRequest, plan: &RestorePlan) -> Error {
     let target = &plan.to_service;
     if !claimed.wrote {
         return Error::new(ErrorKind::Interrupted, "the daemon died before this restore wrote anything")
@@ -92,5 +92,5 @@ fn restore(claimed: &Claimed, plan: &RestorePlan) -> Error {
             plan.namespaces.len()
         ),
     )
-    .hint(format!("restore again: mongokeep restore {} --to {target}", plan.origin()))
+    .hint(format!("restore again: {}", request.command(plan)))
 }

@@ -8,7 +8,7 @@ use super::task::open_storage;
 use crate::artifact::layout::BackupRoot;
 use crate::domain::backup::BackupState;
 use crate::domain::pitr::{self, PlannedReplay};
-use crate::domain::restore::{RestorePlan, RestoreRequest};
+use crate::domain::restore::{LeftOut, RestorePlan, RestoreRequest};
 use crate::engine::logical::{Later, Stored, restore};
 use crate::engine::{Context, stored};
 use crate::error::{Error, ErrorKind, Result};
@@ -25,6 +25,7 @@ pub async fn run(
 ) -> Result<()> {
     let (store, name) = (env.store.clone(), request.backup_of(plan).to_owned());
     let backup = blocking(move || store.backup(&name)).await?;
+    plan.check_source(&backup)?;
     if let Some(first) = &plan.safety_backup {
         must_be_good(env, &first.name).await?;
     }
@@ -59,7 +60,12 @@ pub async fn run(
         "restored {} namespaces: {} documents loaded, {} operations of the oplog applied",
         report.namespaces, report.documents, report.operations
     ));
-    for left in &report.left_out {
+    let (not_asked_for, others): (Vec<&LeftOut>, Vec<&LeftOut>) =
+        report.left_out.iter().partition(|left| left.is_not_included());
+    if !not_asked_for.is_empty() {
+        ctx.meter.info(format!("{} collections of the backup were not included", not_asked_for.len()));
+    }
+    for left in others {
         log.warn(format!("left out: {}: {}", left.what, left.why)).await;
     }
     Ok(())

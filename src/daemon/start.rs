@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::lock::{self, Holder, Stage};
 use super::log;
 use crate::config::Home;
-use crate::error::{Error, ErrorKind, Result, io};
+use crate::error::{Error, ErrorKind, Result, own_io};
 
 /// A machine under load may need a while to start a process and migrate a store.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -92,7 +92,7 @@ fn spawn(home: &Home, program: &Path) -> Result<mpsc::Receiver<String>> {
         .stdout(Stdio::null())
         .stderr(Stdio::from(log));
     let mut child = command.spawn().map_err(|e| {
-        io(format!("starting the daemon ({})", program.display()), e).hint("run mongokeep daemon run by yourself")
+        own_io(format!("starting the daemon ({})", program.display()), e).hint("run mongokeep daemon run by yourself")
     })?;
     let (sender, receiver) = mpsc::sync_channel(1);
     std::thread::spawn(move || {
@@ -106,7 +106,7 @@ fn open_log(path: &PathBuf) -> Result<fs::File> {
     if fs::metadata(path).is_ok_and(|m| m.len() > log::LIMIT) {
         let _ = fs::rename(path, log::earlier(path));
     }
-    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|e| io(path.display(), e))
+    fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|e| own_io(path.display(), e))
 }
 
 /// Asks the daemon to end and returns when it is gone. `false`: there was none.

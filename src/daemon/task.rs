@@ -122,10 +122,14 @@ pub async fn finish(env: &Env, id: i64, outcome: Outcome) {
 }
 
 /// The storage called `name`, with calls repeated, and writes held back to the limit a person set.
+///
+/// Errors: `Unreachable` at once for a folder that is not there. Its disk is not back within seconds, so that each call
+/// should wait for it; the retry of the job may.
 pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(StorageLocation, Arc<dyn Storage>)> {
     let (store, wanted) = (env.store.clone(), name.to_owned());
     let location = blocking(move || store.storage(&wanted)).await?;
     let mut storage = storage::open(&location.config).await?;
+    storage.free_space().await?;
     if let Some(limit) = ctx.limits.bandwidth_limit {
         storage = Arc::new(Throttled::new(storage, Limiter::new(Some(limit))));
     }
@@ -134,8 +138,8 @@ pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(Stora
 }
 
 /// See [`super::folder::prepare`]. A disk that does not answer keeps a job that is cancelled no longer.
-pub async fn prepare_folder(env: &Env, ctx: &Context, location: &StorageLocation) -> Result<()> {
-    let (store, location) = (env.store.clone(), location.clone());
-    let prepared = blocking(move || super::folder::prepare(&store, &location));
+pub async fn prepare_folder(env: &Env, ctx: &Context, storage: &str) -> Result<()> {
+    let (store, name) = (env.store.clone(), storage.to_owned());
+    let prepared = blocking(move || super::folder::prepare(&store, &store.storage(&name)?));
     ctx.cancel.run_until_cancelled(prepared).await.unwrap_or_else(|| Err(Error::cancelled()))
 }

@@ -159,6 +159,13 @@ pub struct Backup {
     pub verify_error: Option<String>,
 }
 
+impl Backup {
+    /// It succeeded, and no verification found it damaged.
+    pub fn is_good(&self) -> bool {
+        self.state == BackupState::Succeeded && self.verify_error.is_none()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,6 +23,16 @@ pub fn words(text: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
+/// A word as a shell reads it back.
+pub fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
 /// Checks the command of a setting: a program by its absolute path, and its arguments.
 pub fn check(text: &str) -> Result<(), String> {
     if text.chars().any(char::is_control) {

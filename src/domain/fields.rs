@@ -38,7 +38,7 @@ pub const SERVICE_FIELDS: &[Field] = &[
         "production_hours",
         "Production hours",
         FieldKind::Text,
-        "HH:MM-HH:MM in which a full backup is unwelcome; empty: the setting production_hours",
+        "08:00-18:00 or Mon-Fri 08:00-18:00, in which a full backup is unwelcome; empty: the setting production_hours",
     )
     .advanced()
     .check(hours_rule),
@@ -54,14 +54,10 @@ pub const STORAGE_FIELDS: &[Field] = &[
 ];
 
 /// A folder of the machine the daemon runs on.
-pub const FILESYSTEM_FIELDS: &[Field] = &[Field::new(
-    "path",
-    "Path",
-    FieldKind::Path,
-    "an absolute path on the machine of the daemon; created when it is missing",
-)
-.required()
-.check(path_rule)];
+pub const FILESYSTEM_FIELDS: &[Field] =
+    &[Field::new("path", "Path", FieldKind::Path, "a folder on the machine of the daemon; created when it is missing")
+        .required()
+        .check(path_rule)];
 
 /// Amazon S3, and every server that speaks its protocol.
 pub const S3_FIELDS: &[Field] = &[

@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 use super::local_time;
-use super::text::escape;
+use super::text::quoted;
 
 /// `08:00-18:00`, `Mon-Fri 08:00-18:00`, `22:00-02:00` (over midnight), several separated by commas.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl Window {
 }
 
 fn window(text: &str) -> Result<Window, String> {
-    let wrong = || format!("{:?} is not written 08:00-18:00 or Mon-Fri 08:00-18:00", escape(text));
+    let wrong = || format!("{} is not written 08:00-18:00 or Mon-Fri 08:00-18:00", quoted(text));
     let (days, hours) = match text.split_once(' ') {
         Some((days, hours)) => (self::days(days).ok_or_else(wrong)?, hours.trim()),
         None => ([true; 7], text),
@@ -65,7 +65,7 @@ fn window(text: &str) -> Result<Window, String> {
     let (from, until) = hours.split_once('-').ok_or_else(wrong)?;
     let (from, until) = (minutes(from).ok_or_else(wrong)?, minutes(until).ok_or_else(wrong)?);
     if from == until || from == 24 * 60 {
-        return Err(format!("{:?} is empty; a whole day is written 00:00-24:00", escape(text)));
+        return Err(format!("{} is empty; a whole day is written 00:00-24:00", quoted(text)));
     }
     Ok(Window { days, from, until })
 }

@@ -18,8 +18,8 @@ impl Key {
             || text.chars().any(char::is_control)
             || text.split('/').any(|part| part.is_empty() || part == "." || part == ".." || part.len() > 255);
         if bad {
-            let shown = crate::domain::text::escape(&text);
-            return Err(Error::new(ErrorKind::Invalid, format!("{shown:?} is not an object key")));
+            let shown = crate::domain::text::quoted(&text);
+            return Err(Error::new(ErrorKind::Invalid, format!("{shown} is not an object key")));
         }
         Ok(Self(text))
     }

@@ -9,7 +9,7 @@ pub fn check(field: &str, name: &str) -> Result<()> {
     if head && name.len() <= 100 && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
         return Ok(());
     }
-    Err(Error::invalid(field, format!("{:?} is not a name", super::text::escape(name)))
+    Err(Error::invalid(field, format!("{} is not a name", super::text::quoted(name)))
         .hint("a name begins with a letter or digit and holds up to 100 letters, digits, dots, dashes and underscores"))
 }
 

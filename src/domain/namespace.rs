@@ -60,7 +60,7 @@ impl FromStr for Pattern {
             None => (text, None),
         };
         if db.is_empty() || collection.is_some_and(str::is_empty) {
-            return Err(format!("{:?} is not DATABASE or DATABASE.COLLECTION", super::text::escape(text)));
+            return Err(format!("{} is not DATABASE or DATABASE.COLLECTION", super::text::quoted(text)));
         }
         Ok(Self { db: compile(db), collection: collection.map(compile), text: text.to_owned() })
     }
@@ -172,7 +172,7 @@ impl FromStr for Rename {
 /// (<https://www.mongodb.com/docs/manual/reference/limits/#naming-restrictions>).
 fn check_target(db: &str, collection: Option<&str>) -> Result<(), String> {
     if db.len() > 63 || db.chars().any(|c| "/\\. \"$*<>:|?\0".contains(c)) {
-        return Err(format!("{:?} cannot be the name of a database", super::text::escape(db)));
+        return Err(format!("{} cannot be the name of a database", super::text::quoted(db)));
     }
     if ["admin", "local", "config"].contains(&db) {
         return Err(format!("nothing is renamed into {db}"));
@@ -202,6 +202,19 @@ impl<'de> Deserialize<'de> for Rename {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// Two renames of one source: the second of them would be dropped in silence.
+pub fn contradicting(renames: &[Rename]) -> Option<(&Rename, &Rename)> {
+    let same_source = |a: &Rename, b: &Rename| match (a, b) {
+        (Rename::Database { from: a, .. }, Rename::Database { from: b, .. }) => a == b,
+        (Rename::Collection { from: a, .. }, Rename::Collection { from: b, .. }) => a == b,
+        _ => false,
+    };
+    renames.iter().enumerate().find_map(|(i, rename)| {
+        let other = renames[..i].iter().find(|other| same_source(other, rename) && *other != rename)?;
+        Some((other, rename))
+    })
 }
 
 /// Where `ns` goes under `renames`: a rename of the namespace wins over one of its database; else unchanged.
@@ -252,6 +265,10 @@ mod tests {
         assert_eq!(renamed(&renames, &ns("a.z")), ns("b.z"));
         assert_eq!(renamed(&renames, &ns("a.x")), ns("c.y"));
         assert_eq!(renamed(&renames, &ns("q.x")), ns("q.x"));
+        assert_eq!(contradicting(&renames), None, "one of a database and one of a collection");
+        let twice = ["q=r", "a=b", "a=c"].map(|text| text.parse().unwrap());
+        assert_eq!(contradicting(&twice), Some((&twice[1], &twice[2])));
+        assert_eq!(contradicting(&["a.x=b.x", "a.x=b.x", "a.y=b.x"].map(|text| text.parse().unwrap())), None);
         for bad in ["a", "a=b.c", "a.b=c", "a=b c", "a=admin", "=b", "a.b=c.system.users"] {
             assert!(bad.parse::<Rename>().is_err(), "{bad}");
         }

@@ -79,7 +79,7 @@ pub fn parse_events(text: &str) -> Result<BTreeSet<Event>, String> {
         .map(|word| {
             EVENTS.into_iter().find(|event| event.word() == word).ok_or_else(|| {
                 let all: Vec<_> = EVENTS.iter().map(|event| event.word()).collect();
-                format!("{:?} is none of {}", super::text::escape(word), all.join(", "))
+                format!("{} is none of {}", super::text::quoted(word), all.join(", "))
             })
         })
         .collect()

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::backup::BackupRequest;
+use super::backup::{Backup, BackupRequest};
+use super::command_line::quoted;
 use super::namespace::{Namespace, Pattern, Rename};
 use super::pitr::{PlannedReplay, PointInTime};
 use super::timestamp::Timestamp;
+use crate::error::{Error, ErrorKind, Result};
 
 /// What `restore` asks for. Kept with the job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +100,34 @@ pub struct LeftOut {
     pub why: String,
 }
 
+/// Why something that nobody asked for is left out.
+const NOT_INCLUDED: &str = "not included";
+
+impl LeftOut {
+    /// The person chose, and this was not among it.
+    pub fn not_included(what: String) -> Self {
+        Self { what, why: NOT_INCLUDED.into() }
+    }
+
+    /// There may be thousands of these: where people read, they are counted rather than named.
+    pub fn is_not_included(&self) -> bool {
+        self.why == NOT_INCLUDED
+    }
+}
+
 impl RestoreRequest {
+    /// The command that asks for the same again and shows the plan: with every selection, because without one it would
+    /// replace more than was meant. A safety backup is not asked for again: it was made, and another one would hold what
+    /// a first attempt left.
+    pub fn command(&self, plan: &RestorePlan) -> String {
+        let mut words = vec![format!("mongokeep restore {} --to {}", plan.origin(), quoted(&self.to))];
+        words.extend(self.include.iter().map(|p| format!("--include {}", quoted(&p.to_string()))));
+        words.extend(self.rename.iter().map(|r| format!("--rename {}", quoted(&r.to_string()))));
+        let flags = [(self.exact, "--exact"), (self.no_ttl, "--no-ttl"), (self.users_and_roles, "--users-and-roles")];
+        words.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.to_owned()));
+        words.join(" ")
+    }
+
     /// The backup that is restored by `plan`, the plan of this request.
     pub fn backup_of<'a>(&'a self, plan: &'a RestorePlan) -> &'a str {
         if self.point_in_time.is_some() { &plan.backup } else { &self.backup }
@@ -114,10 +143,54 @@ impl RestorePlan {
         }
     }
 
+    /// What a person is told before anything else when `source`, the backup that this restores, was found damaged.
+    pub fn damage(source: &Backup) -> Option<String> {
+        let why = source.verify_error.as_ref()?;
+        Some(format!("backup {} is DAMAGED, so restoring it will fail or leave something out: {why}", source.name))
+    }
+
+    /// Refuses to give what is there for what a damaged backup may not bring back.
+    ///
+    /// Errors: `Conflict` when `source`, the backup that this restores, was found damaged and something would be lost.
+    pub fn check_source(&self, source: &Backup) -> Result<()> {
+        let Some(damage) = Self::damage(source).filter(|_| self.overwrites()) else { return Ok(()) };
+        let hint = format!(
+            "nothing of {0} is replaced from it; restore it beside what is there (--rename DB=NEW), or into an empty \
+             service. If its storage was mended: mongokeep backup verify {1}",
+            self.to_service, source.name
+        );
+        Err(Error::new(ErrorKind::Conflict, damage).hint(hint))
+    }
+
     /// Whether something that exists is replaced or dropped, so that it must be confirmed by typing.
     pub fn overwrites(&self) -> bool {
         !self.dropped.is_empty()
             || self.users_and_roles
             || self.namespaces.iter().any(|n| n.action == PlannedAction::Replace)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_is_asked_for_again() {
+        let request: RestoreRequest = serde_json::from_value(serde_json::json!({
+            "backup": "b", "to": "prod", "include": ["big", "a.*"], "rename": ["big=it's", "a.x=a.y"],
+            "exact": true, "no_ttl": true, "users_and_roles": true, "safety_backup": true,
+        }))
+        .unwrap();
+        let plan: RestorePlan = serde_json::from_value(serde_json::json!({
+            "backup": "b", "from_service": "s", "to_service": "prod", "consistent_at_ts": null, "target_version": "6.0.5",
+            "target_fcv": "6.0", "namespaces": [], "dropped": [], "untouched": [], "left_out": [],
+            "users_and_roles": true, "users_of": [], "warnings": [],
+        }))
+        .unwrap();
+        assert_eq!(
+            request.command(&plan),
+            "mongokeep restore b --to prod --include big --include 'a.*' --rename 'big=it'\\''s' --rename a.x=a.y --exact \
+             --no-ttl --users-and-roles"
+        );
     }
 }

@@ -54,7 +54,7 @@ impl RetryPolicy {
 
 /// Reads `2s`, `15m`, `8h`, `3d`; a bare number is refused, because nobody agrees on its unit.
 pub fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
-    let wrong = || format!("{:?} is not a duration; write 2s, 15m, 8h or 3d", super::text::escape(text));
+    let wrong = || format!("{} is not a duration; write 2s, 15m, 8h or 3d", super::text::quoted(text));
     let text_ = text.trim();
     let unit = text_.chars().last().ok_or_else(wrong)?;
     let seconds = match unit {

@@ -26,6 +26,11 @@ pub fn escape(text: &str) -> String {
     out
 }
 
+/// `text` between quotes, escaped once: what a person typed, in a sentence about it.
+pub fn quoted(text: &str) -> String {
+    format!("\"{}\"", escape(text))
+}
+
 /// Whether [`escape`] writes `c` differently.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()
@@ -75,6 +80,13 @@ pub fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_quoted_is_escaped_once() {
+        assert_eq!(quoted("a\nb\u{1b}[31m"), "\"a\\nb\\u{1b}[31m\"");
+        let said = "a\nb".parse::<crate::domain::pitr::When>().unwrap_err();
+        assert!(said.starts_with("\"a\\nb\" is neither"), "{said}");
+    }
 
     #[test]
     fn control_characters_are_escaped_and_nothing_else() {

@@ -149,7 +149,7 @@ impl Calendar {
 ///
 /// Errors: a sentence.
 pub fn zone(name: &str) -> Result<Tz, String> {
-    name.parse().map_err(|_| format!("{:?} is not a time zone", super::text::escape(name)))
+    name.parse().map_err(|_| format!("{} is not a time zone", super::text::quoted(name)))
 }
 
 /// What a run is expected to last after those that took so many seconds: their median.

@@ -15,8 +15,12 @@ use super::text;
 pub enum WarningKind {
     /// A service has had no good backup for too long.
     Stale,
+    /// A verification found a backup damaged.
+    Damaged,
     /// The last run of a schedule failed.
     RunFailed,
+    /// The last backup of a service failed, and no schedule that is on made it.
+    BackupFailed,
     /// The last run of a schedule was missed or skipped.
     RunMissed,
     /// A schedule should have run, and nothing has happened.
@@ -76,7 +80,7 @@ pub fn parse_stale_services(text: &str) -> Result<BTreeMap<String, u64>, String>
             let hours = hours
                 .trim()
                 .parse::<u32>()
-                .map_err(|_| format!("{:?} is not a number of hours", text::escape(hours.trim())))?;
+                .map_err(|_| format!("{} is not a number of hours", text::quoted(hours.trim())))?;
             Ok((name.trim().to_owned(), u64::from(hours)))
         })
         .collect()

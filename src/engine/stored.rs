@@ -14,7 +14,13 @@ const ATTEMPT_LIMIT: usize = 1 << 20;
 /// Errors: `NotFound` when there is none, so that there is no backup; `Corrupt` and `Unsupported` when it cannot be used.
 pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<Manifest> {
     let key = root.manifest()?;
-    let bytes = storage::read_all(storage, &key, MANIFEST_LIMIT).await?;
+    let bytes = storage::read_all(storage, &key, MANIFEST_LIMIT).await.map_err(|e| match e.kind() {
+        ErrorKind::NotFound => e.hint(
+            "without its manifest it is no backup: is its disk mounted, or was it deleted? mongokeep storage sync STORAGE \
+             says what is still there",
+        ),
+        _ => e,
+    })?;
     let place = format!("{}/{key}", storage.place());
     // A large one takes seconds to check and to parse, in which nothing else would go on.
     let parsed = tokio::task::spawn_blocking(move || Manifest::from_bytes(&place, &bytes)).await;

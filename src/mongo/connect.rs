@@ -92,8 +92,8 @@ impl Server {
     /// A connection to the member `address` (`host:port`) alone, with the same credentials and TLS.
     pub async fn direct(&self, address: &str) -> Result<Self> {
         let parsed = ServerAddress::parse(address).map_err(|_| {
-            let shown = crate::domain::text::escape(address);
-            Error::new(ErrorKind::Invalid, format!("{shown:?} is not the address of a member"))
+            let shown = crate::domain::text::quoted(address);
+            Error::new(ErrorKind::Invalid, format!("{shown} is not the address of a member"))
         })?;
         let mut options = self.inner.options.clone();
         options.hosts = vec![parsed];

@@ -154,6 +154,11 @@ fn short(error: &DriverError) -> String {
 
 /// The driver describes its whole view of the deployment; this is the part a person can act on.
 fn selection_cause(message: &str) -> String {
+    // It does not know a single member, and none of them has failed yet: nothing came back at all.
+    let heard = ["Error: ", "Type: Rs", "Type: Standalone", "Type: Mongos"].iter().any(|word| message.contains(word));
+    if message.contains("Address: ") && !heard {
+        return "no answer".to_owned();
+    }
     for (needle, cause) in [
         ("Connection refused", "connection refused"),
         ("failed to lookup address", "the host name is not known here"),
@@ -184,6 +189,8 @@ fn selection_hint(cause: &str) -> &'static str {
     } else if cause.contains("host name") {
         "members are contacted under the names in rs.conf(); where those are not known here, add directConnection=true \
          to read the member that the connection string names"
+    } else if cause == "no answer" {
+        "nothing at this address answers: check the host, and that no firewall drops what this machine sends"
     } else {
         "check host and port, that mongod is running and listens there (bindIp), and that no firewall is between"
     }
@@ -230,6 +237,24 @@ fn quotes_a_secret(uri: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_that_does_not_answer_is_no_set_without_a_primary() {
+        let servers = |servers: &str| {
+            let cause = selection_cause(&format!(
+                "Server selection timeout: No available servers. Topology: {{ Type: ReplicaSetNoPrimary, Set Name: rs, \
+                 Servers: [ {servers} ] }}"
+            ));
+            (cause.clone(), selection_hint(&cause))
+        };
+        let (cause, hint) = servers("{ Address: 10.9.8.7:27017, Type: Unknown }");
+        assert!(cause == "no answer" && hint.contains("firewall") && !hint.contains("rs.status"), "{cause}: {hint}");
+        for known in ["{ Address: a:27017, Type: RsSecondary, Average RTT: 1ms }", ""] {
+            assert!(servers(known).0.starts_with("the replica set has no primary"), "{known}");
+        }
+        let refused = "{ Address: a:27017, Type: Unknown, Error: Kind: I/O error: Connection refused (os error 111) }";
+        assert_eq!(servers(refused).0, "connection refused");
+    }
 
     #[tokio::test]
     async fn a_wrong_connection_string_never_shows_its_password() {

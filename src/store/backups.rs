@@ -1,6 +1,8 @@
 //! The catalogue of backups. A cache of what the storages hold: a row says `succeeded` only after the manifest was
 //! written, and can be made again from the manifest.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{Store, from_word, integer, millis, now, time, word};
@@ -85,14 +87,18 @@ impl Store {
         })
     }
 
-    /// One for each service and schedule that has a good one, in the order of their names.
+    /// One for each service and schedule that has a good one, in the order of their names. Where there are whole ones,
+    /// it is one of these: by hand a few collections are backed up, too.
     pub fn newest_backups(&self) -> Result<Vec<NewestBackup>> {
         self.read(|c| {
             // SQLite takes the other columns from the row that has the maximum.
             let mut statement = c.prepare_cached(
-                "SELECT service, schedule, started_at, max(finished_at), size_bytes FROM backups
-                 WHERE state = 'succeeded' AND finished_at IS NOT NULL GROUP BY service, schedule
-                 ORDER BY service, schedule",
+                "SELECT service, schedule, started_at, max(finished_at), size_bytes FROM backups b
+                 WHERE state = 'succeeded' AND finished_at IS NOT NULL AND verify_error IS NULL
+                     AND (whole IS NOT 0 OR NOT EXISTS (SELECT 1 FROM backups o
+                         WHERE o.service = b.service AND o.schedule IS b.schedule AND o.state = 'succeeded'
+                             AND o.finished_at IS NOT NULL AND o.verify_error IS NULL AND o.whole IS NOT 0))
+                 GROUP BY service, schedule ORDER BY service, schedule",
             )?;
             let rows = statement.query_map([], |r| {
                 Ok(NewestBackup {
@@ -111,6 +117,25 @@ impl Store {
     pub fn backups_in_deletion(&self) -> Result<Vec<Backup>> {
         self.read(|c| {
             let mut statement = c.prepare_cached(&format!("{COLUMNS} WHERE state = 'deleting' ORDER BY name"))?;
+            super::all(statement.query([])?, read)
+        })
+    }
+
+    /// Of which backups it is known whether something was left out by choice, by name: `true` for one that is whole.
+    pub fn known_whole(&self) -> Result<BTreeMap<String, bool>> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached("SELECT name, whole FROM backups WHERE whole IS NOT NULL")?;
+            let rows = statement.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?;
+            Ok(rows.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    /// Those that a verification found damaged.
+    pub fn backups_damaged(&self) -> Result<Vec<Backup>> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached(&format!(
+                "{COLUMNS} WHERE state = 'succeeded' AND verify_error IS NOT NULL ORDER BY started_at DESC, name"
+            ))?;
             super::all(statement.query([])?, read)
         })
     }

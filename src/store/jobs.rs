@@ -123,6 +123,19 @@ impl Store {
         })
     }
 
+    /// Of each service the backup job that succeeded or failed last, but for one whose failed backup was removed since:
+    /// somebody has seen that.
+    pub fn last_backup_jobs(&self) -> Result<Vec<Job>> {
+        self.read(|c| {
+            let mut statement = c.prepare_cached(&format!(
+                "{COLUMNS} WHERE id IN (SELECT max(j.id) FROM jobs j JOIN services s ON s.name = j.service
+                     WHERE j.kind = 'backup' AND j.state IN ('succeeded', 'failed') GROUP BY j.service)
+                 AND EXISTS (SELECT 1 FROM backups b WHERE b.name = jobs.backup) ORDER BY service"
+            ))?;
+            super::all(statement.query([])?, read)
+        })
+    }
+
     pub fn job(&self, id: i64) -> Result<Job> {
         self.read(|c| get(c, id))
     }

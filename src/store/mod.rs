@@ -180,8 +180,8 @@ fn word<T: Serialize>(value: &T) -> Result<String> {
 }
 
 fn from_word<T: DeserializeOwned>(word: String) -> Result<T> {
-    let shown = crate::domain::text::escape(&word);
-    serde_json::from_value(serde_json::Value::String(word)).map_err(|_| damaged(format!("unknown word {shown:?}")))
+    let shown = crate::domain::text::quoted(&word);
+    serde_json::from_value(serde_json::Value::String(word)).map_err(|_| damaged(format!("unknown word {shown}")))
 }
 
 fn to_json<T: Serialize>(value: &T) -> Result<String> {

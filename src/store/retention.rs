@@ -16,7 +16,7 @@ use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobRequest, JobState, LogLevel};
 use crate::domain::retention::{GoodBackup, Retention, RetentionPlan, plan};
 use crate::domain::retry::{RetryMode, RetryPolicy};
-use crate::domain::text::escape;
+use crate::domain::text::{escape, quoted};
 use crate::error::{Error, Result};
 
 /// What could not be deleted is tried again by itself: soon enough to be of use, and not so often that a storage
@@ -178,7 +178,7 @@ fn rules(c: &Connection, schedule: &str) -> Result<Option<Rules>> {
         })
         .optional()?;
     let Some((retention, zone, service, storage)) = row else { return Ok(None) };
-    let zone = zone.parse().map_err(|_| super::damaged(format!("time zone {:?}", escape(&zone))))?;
+    let zone = zone.parse().map_err(|_| super::damaged(format!("time zone {}", quoted(&zone))))?;
     Ok(Some(Rules { retention: from_json(&retention)?, zone, service, storage }))
 }
 
@@ -213,7 +213,7 @@ fn good(c: &Connection, schedule: &str) -> Result<Vec<GoodBackup>> {
              b.started_at,
              coalesce((SELECT j.asked_for FROM jobs j WHERE j.backup = b.name AND j.kind = 'backup'
                  AND j.state = 'succeeded' ORDER BY j.id DESC LIMIT 1), 0),
-             b.verify_error IS NOT NULL
+             b.verify_error IS NOT NULL, b.whole
          FROM backups b WHERE b.state = 'succeeded'
              AND b.service IN (SELECT service FROM backups WHERE schedule = ?1 AND state = 'succeeded')",
     )?;
@@ -230,6 +230,7 @@ fn good(c: &Connection, schedule: &str) -> Result<Vec<GoodBackup>> {
             started: time(r.get(8)?),
             asked_for: r.get(9)?,
             damaged: r.get(10)?,
+            whole: r.get(11)?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

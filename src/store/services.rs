@@ -23,9 +23,12 @@ pub struct ServiceRow {
     pub production_hours: Option<String>,
 }
 
+/// The last good backup is one that no verification found damaged. Of a service that has whole ones, only they count: one
+/// of some collections says nothing about the others. One of which it is not known (NULL) may be whole.
 const COLUMNS: &str = "SELECT name, uri_shown, cluster, engine, created_at,
     (SELECT max(coalesce(consistent_t * 1000, finished_at, started_at)) FROM backups b
-     WHERE b.service = services.name AND b.state = 'succeeded'),
+     WHERE b.service = services.name AND b.state = 'succeeded' AND b.verify_error IS NULL
+     GROUP BY b.whole IS NOT 0 ORDER BY b.whole IS NOT 0 DESC LIMIT 1),
     (SELECT count(*) FROM backups b WHERE b.service = services.name), production_hours FROM services";
 
 impl Store {
@@ -125,7 +128,10 @@ impl Store {
 }
 
 fn missing(name: &str) -> Error {
-    Error::not_found("service", escape(name)).hint("mongokeep service list shows what there is")
+    // Backups and a recorded oplog may name a service that this home does not have: a sync found them.
+    let name = escape(name);
+    Error::not_found("service", &name)
+        .hint(format!("mongokeep service list shows what there is; mongokeep service add {name} --uri-file F adds it"))
 }
 
 fn secret_row(name: &str) -> String {

@@ -1,15 +1,15 @@
 //! What the text of a field may be. Each rule says what is wrong in words that can follow the name of the field.
 
 use super::NOT_BUILT;
-use crate::domain::text::escape;
+use crate::domain::text::quoted;
 use crate::domain::{backup, cron, hours, name, namespace, notification, pitr, retry, warning};
 
 pub fn name_rule(text: &str) -> Result<(), String> {
     name::check("name", text).map_err(|_| {
         format!(
-            "{:?} is not a name; a name begins with a letter or digit and holds up to 100 letters, digits, dots, \
+            "{} is not a name; a name begins with a letter or digit and holds up to 100 letters, digits, dots, \
              dashes and underscores",
-            escape(text)
+            quoted(text)
         )
     })
 }
@@ -37,7 +37,7 @@ pub fn cron_rule(text: &str) -> Result<(), String> {
 pub fn start_rule(text: &str) -> Result<(), String> {
     chrono::DateTime::parse_from_rfc3339(text)
         .map(drop)
-        .map_err(|_| format!("{:?} is not a time such as 2026-11-21T02:00:00Z", escape(text)))
+        .map_err(|_| format!("{} is not a time such as 2026-11-21T02:00:00Z", quoted(text)))
 }
 
 pub fn storage_type_rule(text: &str) -> Result<(), String> {
@@ -141,5 +141,5 @@ pub fn timezone_rule(text: &str) -> Result<(), String> {
     if text == "local" || text.parse::<chrono_tz::Tz>().is_ok() {
         return Ok(());
     }
-    Err(format!("{:?} is not local, UTC, or a name such as Europe/Paris", escape(text)))
+    Err(format!("{} is not local, UTC, or a name such as Europe/Paris", quoted(text)))
 }

@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, Timelike};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Range;
-use crate::domain::text::escape;
+use crate::domain::text::{escape, quoted};
 use crate::domain::timestamp::Timestamp;
 
 /// An RFC 3339 time, an oplog position `T,I`, or `latest`.
@@ -30,10 +30,16 @@ impl FromStr for When {
         if text.contains(',') {
             return text.parse().map(Self::Position);
         }
-        let time = DateTime::parse_from_rfc3339(text).map_err(|_| {
+        // As this program shows a time to people, too: with spaces around the time of day.
+        let written = match text.split_whitespace().collect::<Vec<_>>().as_slice() {
+            [date, time] => format!("{date}T{time}"),
+            [date, time, offset] => format!("{date}T{time}{offset}"),
+            _ => text.to_owned(),
+        };
+        let time = DateTime::parse_from_rfc3339(&written).map_err(|_| {
             format!(
-                "{:?} is neither a time such as 2026-11-21T14:02:03Z, nor an oplog position T,I, nor latest",
-                escape(text)
+                "{} is neither a time such as 2026-11-21T14:02:03Z, nor an oplog position T,I, nor latest",
+                quoted(text)
             )
         })?;
         if time.nanosecond() != 0 {
@@ -122,7 +128,19 @@ mod tests {
             assert_eq!(when.to_string(), text);
         }
         assert_eq!("2026-09-21T16:13:20+02:00".parse::<When>().unwrap(), When::Second(1_790_000_000));
-        for bad in ["", "now", "2026-09-21", "2026-09-21T14:13:20.5Z", "1,2,3", "1969-12-31T23:59:59Z"] {
+        for shown in ["2026-09-21 16:13:20 +02:00", "2026-09-21 14:13:20Z", "2026-09-21 14:13:20 +00:00"] {
+            assert_eq!(shown.parse::<When>().unwrap(), When::Second(1_790_000_000), "{shown}");
+        }
+        for bad in [
+            "2026-09-21 14:13:20",
+            "2026-09-21 14:13:20 +00:00 x",
+            "",
+            "now",
+            "2026-09-21",
+            "2026-09-21T14:13:20.5Z",
+            "1,2,3",
+            "1969-12-31T23:59:59Z",
+        ] {
             assert!(bad.parse::<When>().is_err(), "{bad}");
         }
     }

@@ -12,8 +12,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// Errors: `Conflict`, naming what changed.
 pub(super) fn check_confirmed(confirmed: &RestorePlan, now: &RestorePlan) -> Result<()> {
     let conflict = |what: String| {
-        Err(Error::new(ErrorKind::Conflict, format!("the target is no longer as the plan shows: {what}"))
-            .hint("look at the new plan and confirm it; nothing was written"))
+        Err(Error::new(ErrorKind::Conflict, format!("the target is no longer as the plan shows: {what}")))
     };
     if confirmed.to_service != now.to_service || confirmed.backup != now.backup {
         return conflict("it is a plan for something else".into());

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::stored::{Stored, Survey, is_restorable};
 use crate::artifact::manifest::Manifest;
 use crate::domain::backup::Model;
-use crate::domain::namespace::{Namespace, Rename, renamed};
+use crate::domain::namespace::{Namespace, Rename, contradicting, renamed};
 use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, PlannedNamespace, RestorePlan, RestoreRequest};
 use crate::domain::service::EngineKind;
 use crate::domain::text::escape;
@@ -98,8 +98,10 @@ pub(super) async fn draft(
     let survey = stored.survey(cancel, until).await?;
     let mut left_out = manifest.left_out.clone();
     let items = items(&survey, request, &mut left_out)?;
-    check_selection(&survey, request)?;
+    check_selection(&manifest.name, &survey, request)?;
     check_collisions(&items)?;
+
+    check_case(&items, &databases(cancel, target).await?)?;
 
     let mut existing = BTreeMap::new();
     for db in items.iter().map(|(item, _)| &item.to.db).collect::<BTreeSet<_>>() {
@@ -205,21 +207,19 @@ fn items(survey: &Survey, request: &RestoreRequest, left_out: &mut Vec<LeftOut>)
         if is_authorization {
             continue;
         }
-        let why = if !is_restorable(&from) {
-            "belongs to the server itself"
+        if !is_restorable(&from) {
+            left_out.push(LeftOut { what: from.to_string(), why: "belongs to the server itself".into() });
         } else if !included(request, &from) {
-            "not included"
+            left_out.push(LeftOut::not_included(from.to_string()));
         } else {
             items.push((Item { to: renamed(&request.rename, &from), what }, from));
-            continue;
-        };
-        left_out.push(LeftOut { what: from.to_string(), why: why.into() });
+        }
     }
     Ok(items)
 }
 
 /// A pattern or rename that means nothing is a typing error, and silence about it would look like success.
-fn check_selection(survey: &Survey, request: &RestoreRequest) -> Result<()> {
+fn check_selection(backup: &str, survey: &Survey, request: &RestoreRequest) -> Result<()> {
     let names: Vec<&Namespace> =
         survey.catalogue.collections().map(|(_, c)| &c.namespace).chain(survey.catalogue.views().keys()).collect();
     if let Some(pattern) = request.include.iter().find(|p| !names.iter().any(|ns| p.matches(ns))) {
@@ -227,7 +227,14 @@ fn check_selection(survey: &Survey, request: &RestoreRequest) -> Result<()> {
             ErrorKind::NotFound,
             format!("--include {}: the backup holds no such collection", escape(&pattern.to_string())),
         )
-        .hint("names are those at the end of the backup; `backup show` lists them"));
+        .hint(format!(
+            "names are those at the end of the backup; mongokeep backup show {} lists those at its beginning",
+            escape(backup)
+        )));
+    }
+    if let Some((one, other)) = contradicting(&request.rename) {
+        let (one, other) = (escape(&one.to_string()), escape(&other.to_string()));
+        return Err(Error::invalid("rename", format!("{one} and {other} are of the same source")));
     }
     let means_something = |rename: &Rename| match rename {
         Rename::Database { from, .. } => names.iter().any(|ns| ns.db == *from && included(request, ns)),
@@ -265,6 +272,33 @@ fn check_collisions(items: &[(Item, Namespace)]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A server has no two databases whose names differ only in case, and says so when the second of them is created: too
+/// late (code 13297).
+fn check_case(items: &[(Item, Namespace)], present: &[String]) -> Result<()> {
+    let wanted: BTreeSet<&str> = items.iter().map(|(item, _)| item.to.db.as_str()).collect();
+    for db in &wanted {
+        let same = |other: &str| other != *db && other.eq_ignore_ascii_case(db);
+        let there = present.iter().map(String::as_str).find(|other| same(other));
+        let (other, where_) = match (there, wanted.iter().find(|other| same(other))) {
+            (Some(other), _) => (other, "is in the target"),
+            (None, Some(other)) => (*other, "is to be restored too"),
+            (None, None) => continue,
+        };
+        let (db, other) = (escape(db), escape(other));
+        let why = format!("{db} and {other}, which {where_}, differ only in case; a server has one of them at most");
+        return Err(Error::invalid("rename", why));
+    }
+    Ok(())
+}
+
+/// The names of the target's databases.
+async fn databases(cancel: &CancellationToken, target: &Server) -> Result<Vec<String>> {
+    let reply = target.command(cancel, "admin", doc! {"listDatabases": 1, "nameOnly": true}).await?;
+    let found = reply.get_array("databases").map(Vec::as_slice).unwrap_or_default();
+    let name = |entry: &mongodb::bson::Bson| Some(entry.as_document()?.get_str("name").ok()?.to_owned());
+    Ok(found.iter().filter_map(name).collect())
 }
 
 /// What a database of the target holds, without what belongs to the server or stands behind a time series or view.

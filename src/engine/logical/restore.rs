@@ -57,7 +57,9 @@ pub async fn restore(
     }
     ctx.meter.set_phase("compare backup and target");
     let draft = draft(&ctx.cancel, stored, target, request).await?;
-    check_confirmed(confirmed, &draft.plan)?;
+    check_confirmed(confirmed, &draft.plan).map_err(|e| {
+        e.hint(format!("nothing was written; look at the new plan and confirm it: {}", request.command(confirmed)))
+    })?;
     for warning in &draft.plan.warnings {
         ctx.meter.warn(warning.clone());
     }

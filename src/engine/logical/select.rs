@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::artifact::bson;
-use crate::domain::namespace::{Namespace, Selection};
+use crate::domain::namespace::{Namespace, Pattern, Selection};
 use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
@@ -43,7 +43,8 @@ const CONFIG_KEPT: [&str; 7] = ["chunks", "collections", "databases", "settings"
 
 /// Sorts what `listCollections` gave.
 ///
-/// Errors: `Unsupported` for a time series that is stored in a way this version cannot read.
+/// Errors: `NotFound` when nothing that is there was chosen; `Unsupported` for a time series that is stored in a way this
+/// version cannot read.
 pub fn select(listed: Vec<Listed>, selection: &Selection) -> Result<(Vec<Source>, Vec<LeftOut>)> {
     let mut buckets: BTreeMap<Namespace, Listed> = BTreeMap::new();
     let mut others = Vec::new();
@@ -59,8 +60,13 @@ pub fn select(listed: Vec<Listed>, selection: &Selection) -> Result<(Vec<Source>
     let mut left_out = Vec::new();
     let mut excluded = vec![0_u64; selection.exclude.len()];
     let mut seen = BTreeSet::new();
+    let mut without_match: Vec<&Pattern> = selection.include.iter().collect();
     for entry in others {
-        match fate(&entry.ns) {
+        let fate = fate(&entry.ns);
+        if !matches!(fate, Fate::Internal) {
+            without_match.retain(|pattern| !pattern.matches(&entry.ns));
+        }
+        match fate {
             Fate::Internal => continue,
             Fate::LeftOut(why) => {
                 left_out.push(LeftOut { what: escape(&entry.ns.to_string()), why: why.into() });
@@ -118,10 +124,21 @@ pub fn select(listed: Vec<Listed>, selection: &Selection) -> Result<(Vec<Source>
         let what = escape(&format!("{}.{BUCKETS}{}", ns.db, ns.collection));
         left_out.push(LeftOut { what, why: "buckets of a time series that does not exist".into() });
     }
-    if !selection.include.is_empty() {
-        let include: Vec<String> = selection.include.iter().map(ToString::to_string).collect();
+    let include: Vec<String> = selection.include.iter().map(ToString::to_string).collect();
+    if sources.is_empty() && (!include.is_empty() || excluded.iter().any(|count| *count > 0)) {
+        let chosen = match include.is_empty() {
+            true => "everything there is was excluded".to_owned(),
+            false => format!("there is nothing that --include {} chooses", escape(&include.join(", "))),
+        };
+        return Err(Error::new(ErrorKind::NotFound, format!("{chosen}; a backup of nothing is none"))
+            .hint("choose by names as the server has them: DATABASE or DATABASE.COLLECTION, * for any characters"));
+    }
+    for pattern in without_match {
+        left_out.push(LeftOut { what: escape(&pattern.to_string()), why: NO_MATCH.into() });
+    }
+    if !include.is_empty() {
         let what = format!("everything but {}", escape(&include.join(", ")));
-        left_out.push(LeftOut { what, why: "not included".into() });
+        left_out.push(LeftOut { what, why: "not included in the backup".into() });
     }
     for (pattern, count) in selection.exclude.iter().zip(excluded).filter(|(_, count)| *count > 0) {
         let what = format!("{} ({count} collections)", escape(&pattern.to_string()));
@@ -129,6 +146,9 @@ pub fn select(listed: Vec<Listed>, selection: &Selection) -> Result<(Vec<Source>
     }
     Ok((sources, left_out))
 }
+
+/// Why a pattern of the selection is among what is left out.
+pub const NO_MATCH: &str = "nothing is called so";
 
 enum Fate {
     Kept,
@@ -268,6 +288,19 @@ mod tests {
         let (sources, left_out) = select(all(), &include).unwrap();
         assert_eq!(names(&sources), ["a.x", "b.x"]);
         assert_eq!(left_out[0].what, "everything but *.x");
+        let typo = Selection { include: vec!["a.x".parse().unwrap(), "shpo".parse().unwrap()], exclude: vec![] };
+        let (sources, left_out) = select(all(), &typo).unwrap();
+        assert_eq!(names(&sources), ["a.x"]);
+        assert_eq!((left_out[0].what.as_str(), left_out[0].why.as_str()), ("shpo", NO_MATCH));
+        for nothing in [
+            Selection { include: vec!["shpo".parse().unwrap()], exclude: vec![] },
+            Selection { include: vec!["a".parse().unwrap()], exclude: vec!["a.*".parse().unwrap()] },
+            Selection { include: vec![], exclude: vec!["*".parse().unwrap()] },
+        ] {
+            assert_eq!(select(all(), &nothing).unwrap_err().kind(), ErrorKind::NotFound, "{nothing:?}");
+        }
+        // A server that holds nothing yet may be backed up.
+        assert_eq!(select(vec![], &Selection::default()).unwrap().0, []);
     }
 
     #[test]

@@ -211,7 +211,12 @@ impl<'a> Work<'a> {
                 ctx.meter.object_done();
             }
             Self::Part(object) => {
-                if let Err(e) = read(ctx, stored, object, &mut outcome.documents, |_| Ok(())).await {
+                // Entries of the oplog are none of the documents that the manifest counts.
+                let counted = |batch: &Batch| {
+                    ctx.meter.add_documents(batch.len() as u64);
+                    Ok(())
+                };
+                if let Err(e) = read(ctx, stored, object, &mut outcome.documents, counted).await {
                     outcome.problem(stored, object, e)?;
                 }
             }
@@ -252,7 +257,6 @@ async fn read(
                 match batch {
                     Ok(batch) => {
                         *documents += batch.len() as u64;
-                        ctx.meter.add_documents(batch.len() as u64);
                         plain += batch.bytes().len() as u64;
                         let share =
                             u128::from(object.size) * u128::from(plain) / u128::from(object.uncompressed.max(1));

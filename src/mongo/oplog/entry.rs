@@ -2,7 +2,7 @@
 
 use crate::artifact::bson::{self, Element, tag};
 use crate::domain::namespace::Namespace;
-use crate::domain::text::escape;
+use crate::domain::text::quoted;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -104,7 +104,7 @@ impl<'a> Fields<'a> {
             Some("c") => OpKind::Command,
             // Keys of the server's own containers and global indexes, which it builds again by itself.
             Some("n" | "ci" | "cd" | "cu" | "xi" | "xd" | "km") => OpKind::Noop,
-            other => return Err(unknown(&format!("operation of type {:?}", escape(other.unwrap_or(""))))),
+            other => return Err(unknown(&format!("operation of type {}", quoted(other.unwrap_or(""))))),
         };
         let ns = self.ns.unwrap_or("");
         let o = match (self.o, kind) {

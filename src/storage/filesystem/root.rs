@@ -68,7 +68,8 @@ impl Root {
     fn refuse(&self, errno: Errno) -> Error {
         let shown = self.shown();
         match errno {
-            Errno::NOENT => Error::new(ErrorKind::NotFound, format!("the storage folder {shown} does not exist"))
+            // Not a wrong name: the storage is away, and may be back when its disk is.
+            Errno::NOENT => Error::new(ErrorKind::Unreachable, format!("the storage folder {shown} does not exist"))
                 .hint(format!("mount the disk it is on, or create it: mkdir -m 700 -p {}", quote(&shown))),
             Errno::NOTDIR => Error::new(ErrorKind::Invalid, format!("{shown} is not a folder"))
                 .hint("give the storage the path of a folder"),

@@ -63,7 +63,11 @@ impl Run<'_> {
         let (meter, stop, member) = (&self.ctx.meter, &self.stop, &reader.server);
         meter.set_phase("listing collections");
         let listed = namespaces::list(member, stop).await?;
-        let (sources, left_out) = select::select(listed, &self.request.selection)?;
+        let (sources, left_out) = select::select(listed, &self.request.selection)
+            .map_err(|e| e.context(format!("service {}", self.request.service)))?;
+        for pattern in left_out.iter().filter(|left| left.why == select::NO_MATCH) {
+            meter.warn(format!("--include {}: {}", pattern.what, pattern.why));
+        }
         let sized: Vec<(Source, Size)> = futures_util::stream::iter(sources)
             .map(|source| async move {
                 let size = match source.kind {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::fs::File;
 
-use crate::domain::text::{self, escape};
+use crate::domain::text::{self, escape, quoted};
 use crate::error::{self, Error, ErrorKind, Result};
 
 pub(super) struct Target {
@@ -73,7 +73,7 @@ impl Target {
     /// Errors: `Invalid` for a name that no server takes and that could lead out of the target.
     pub async fn database(&self, db: &str) -> Result<PathBuf> {
         if db.is_empty() || db.len() > 64 || db.contains(['/', '\\', '.', '\0']) {
-            return Err(Error::new(ErrorKind::Invalid, format!("{:?} cannot be a database", escape(db))));
+            return Err(Error::new(ErrorKind::Invalid, format!("{} cannot be a database", quoted(db))));
         }
         let folder = self.root.join(db);
         let known = self.list().iter().any(|c| matches!(c, Created::Folder(f) if *f == folder));

@@ -1,0 +1,106 @@
+//! What a backup holds: its selection, its collections, and what is not in it.
+//!
+//! The catalogue does not know; the manifest in the storage does. A storage that is away takes only this part of what is
+//! shown with it.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::context::Context;
+use super::table::{Column, Table};
+use crate::client::{Client, Contents, Held};
+use crate::domain::backup::{Backup, BackupState};
+use crate::domain::namespace::Selection;
+use crate::domain::restore::{CollectionKind, LeftOut};
+use crate::domain::text::{bytes, count, escape};
+use crate::error::Result;
+
+/// How long a storage may take to say what a backup holds; the rest of what is shown does not depend on it.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A backup as it is listed.
+#[derive(Serialize)]
+pub struct Listed<'a> {
+    #[serde(flatten)]
+    pub backup: &'a Backup,
+    /// Nothing was left out by choice; `None`: not known.
+    pub whole: Option<bool>,
+}
+
+impl<'a> Listed<'a> {
+    pub fn all(client: &Client, backups: &'a [Backup]) -> Result<Vec<Self>> {
+        let known = client.known_whole()?;
+        let listed = |backup: &'a Backup| Self { backup, whole: known.get(&backup.name).copied() };
+        Ok(backups.iter().map(listed).collect())
+    }
+
+    pub fn one(client: &Client, backup: &'a Backup) -> Result<Self> {
+        Ok(Self { backup, whole: client.known_whole()?.get(&backup.name).copied() })
+    }
+}
+
+/// The object that `backup show` prints. What the manifest says is null when it cannot be read.
+#[derive(Serialize)]
+pub struct Shown<'a> {
+    #[serde(flatten)]
+    pub listed: Listed<'a>,
+    selection: Option<Selection>,
+    namespaces: Option<Vec<Held>>,
+    left_out: Option<Vec<LeftOut>>,
+}
+
+impl<'a> Shown<'a> {
+    /// Reads the manifest, and says so when that is not possible.
+    pub async fn read(context: &Context, client: &Client, listed: Listed<'a>) -> Self {
+        let backup = listed.backup;
+        let mut shown = Self { listed, selection: None, namespaces: None, left_out: None };
+        if backup.state != BackupState::Succeeded {
+            return shown;
+        }
+        let why = match tokio::time::timeout(LIMIT, client.contents(&backup.name)).await {
+            Ok(Ok(Contents { selection, namespaces, left_out })) => {
+                (shown.selection, shown.namespaces, shown.left_out) =
+                    (Some(selection), Some(namespaces), Some(left_out));
+                return shown;
+            }
+            Ok(Err(e)) => e.full(),
+            Err(_) => format!("storage {} does not answer", backup.storage),
+        };
+        context.out.warn(&format!("what it holds cannot be shown: {why}"));
+        shown
+    }
+
+    /// What follows the pairs of a backup.
+    pub fn text(&self, context: &Context) -> String {
+        let mut text = String::new();
+        if let Some(selection) = self.selection.as_ref().filter(|s| !s.is_everything()) {
+            for (word, patterns) in [("only", &selection.include), ("without", &selection.exclude)] {
+                for pattern in patterns {
+                    text.push_str(&format!("{word} {}\n", escape(&pattern.to_string())));
+                }
+            }
+        }
+        for left in self.left_out.iter().flatten() {
+            text.push_str(&format!("left out: {}: {}\n", escape(&left.what), escape(&left.why)));
+        }
+        let mut table = Table::new([
+            Column::new("NAMESPACE"),
+            Column::right("DOCUMENTS"),
+            Column::right("BSON"),
+            Column::new("NOTE"),
+        ]);
+        for held in self.namespaces.iter().flatten() {
+            let (documents, size, note) = match held.kind {
+                CollectionKind::View => (String::new(), String::new(), "view"),
+                CollectionKind::Timeseries => (count(held.documents), bytes(held.bytes), "time series"),
+                CollectionKind::Collection => (count(held.documents), bytes(held.bytes), ""),
+            };
+            table.row([held.namespace.to_string(), documents, size, note.to_owned()]);
+        }
+        if !table.is_empty() {
+            text.push_str(&context.out.table(&table));
+        }
+        if text.is_empty() { text } else { format!("\n{text}") }
+    }
+}
