@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
-use mongokeep::client::DeletePlan;
 use mongokeep::domain::backup::{BackupState, BackupType};
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::action::{Action, Group};
@@ -232,24 +231,35 @@ fn e07_the_palette_finds_every_action() {
 fn e08_destructive_dialogs_begin_on_cancel() {
     let mut model = start();
     assert_eq!(keys(&mut model, "j d"), [Effect::PlanDelete("nightly-20261120".into())]);
-    let plan = |keep_files| DeletePlan {
-        backup: "nightly-20261120".into(),
-        storage: "s3-eu".into(),
-        keep_files,
-        bytes: 505_000_000,
-        warnings: Vec::new(),
-    };
     let planned = |m: &mut Model| {
-        let result = Ok(Box::new((plan(true), plan(false))));
+        let result = Ok(delete_plans("nightly-20261120"));
         reply(m, Reply::DeletePlanned { backup: "nightly-20261120".into(), result });
     };
     planned(&mut model);
     assert_eq!(press(&mut model, "Enter"), [], "Enter alone changes nothing");
+    press(&mut model, "d");
     planned(&mut model);
     let delete = |keep_files| Effect::Delete { backup: "nightly-20261120".into(), keep_files };
     assert_eq!(keys(&mut model, "Right Enter"), [delete(true)]);
+    press(&mut model, "d");
     planned(&mut model);
     assert_eq!(keys(&mut model, "Right Right Enter"), [delete(false)]);
+    // Neither a step too many nor another chord leads from Cancel to what deletes.
+    for away in ["Left", "Up", "h", "k", "Shift-Tab", "Ctrl-L", "Ctrl-J", "Alt-l", "Right Left Left"] {
+        press(&mut model, "d");
+        planned(&mut model);
+        assert_eq!(keys(&mut model, &format!("{away} Enter")), [], "{away}");
+        assert_eq!(layers(&model), 0, "{away}");
+    }
+    // A key that came first was not meant for the question, nor are those that follow.
+    for first in ["j", "n", "?"] {
+        let mut model = start();
+        keys(&mut model, "j d");
+        press(&mut model, first);
+        let before = layers(&model);
+        planned(&mut model);
+        assert_eq!(layers(&model), before, "{first}");
+    }
     for (open, what) in [("g c", "cancel"), ("2 d", "schedule"), ("3 d", "storage"), ("4 d", "service")] {
         let mut model = start();
         keys(&mut model, open);

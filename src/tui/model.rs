@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use super::keymap::Keymap;
 pub use super::layer::{Button, Confirm, Layer, Palette, Report, Review, Target, Then};
 use super::list::List;
-use super::msg::{Problem, Snapshot};
+use super::msg::{Effect, Problem, Snapshot};
 use super::theme::Theme;
 use super::timeline::TimelinePane;
 use crate::artifact::manifest::Manifest;
@@ -236,6 +236,9 @@ pub struct Model {
     pub filtering: bool,
     pub sort: Sort,
     pub layers: Vec<Layer>,
+    /// What was asked for by the last key, if its answer opens a box. A key or click that comes before the answer was
+    /// meant for what is on the screen now, and would reach the box.
+    pub(super) asking: Option<Effect>,
 
     pub messages: VecDeque<Message>,
     /// Messages a person has not seen as a page yet.
@@ -288,6 +291,7 @@ impl Model {
             filtering: false,
             sort: Sort { key: SortKey::Age, reversed: false },
             layers: Vec::new(),
+            asking: None,
             messages: VecDeque::new(),
             unread_errors: 0,
             frame: 0,
@@ -472,6 +476,11 @@ impl Model {
     /// Jobs that the daemon has to do something about.
     pub fn unfinished(&self) -> impl Iterator<Item = &Job> {
         self.data.jobs.iter().filter(|j| !j.state.is_finished())
+    }
+
+    /// Whether nothing was pressed since `effect` was asked for, so that its answer may open a box.
+    pub(super) fn still_asks(&mut self, effect: &Effect) -> bool {
+        self.asking.take_if(|asked| asked == effect).is_some()
     }
 
     /// Puts a message into the list and on the screen for a while.

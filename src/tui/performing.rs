@@ -183,6 +183,9 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             what: format!("job {id} is not retried"),
             result: blocking(move || client.retry_job(id)).await,
         },
+        Effect::JobRequest(id) => {
+            Reply::JobRequested { id, result: blocking(move || client.job_request(id)).await.map(Box::new) }
+        }
         Effect::SetSetting(key, value) => {
             let name = key.clone();
             Reply::SettingSaved { key, result: blocking(move || client.set_setting(&name, &value)).await }

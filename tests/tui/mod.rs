@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use mongokeep::client::{DaemonStatus, ServiceView, StorageView};
+use mongokeep::client::{DaemonStatus, DeletePlan, ServiceView, StorageView};
 use mongokeep::domain::backup::{Backup, BackupState, BackupType, Compression, Model as DataModel};
 use mongokeep::domain::cron::Cron;
 use mongokeep::domain::fields::SETTING_FIELDS;
@@ -504,6 +504,9 @@ pub fn key(chord: &str) -> KeyEvent {
     if chord.ctrl {
         modifiers |= KeyModifiers::CONTROL;
     }
+    if chord.alt {
+        modifiers |= KeyModifiers::ALT;
+    }
     KeyEvent::new(chord.code, modifiers)
 }
 
@@ -566,6 +569,19 @@ pub fn retention_plan() -> RetentionPlan {
         ],
         oplog: None,
     }
+}
+
+/// How `backup` would be deleted, record only and with its files, in the sentences of the client.
+pub fn delete_plans(backup: &str) -> Box<(DeletePlan, DeletePlan)> {
+    let plan = |keep_files: bool| {
+        let mut warnings = vec!["it is the only good backup of orders-rs".to_owned()];
+        if keep_files {
+            warnings.push("its files stay; mongokeep storage sync finds it again".to_owned());
+        }
+        let bytes = if keep_files { 0 } else { 505_000_000 };
+        DeletePlan { backup: backup.into(), storage: "s3-eu".into(), keep_files, bytes, warnings }
+    };
+    Box::new((plan(true), plan(false)))
 }
 
 pub type Planned = (

@@ -3,10 +3,12 @@
 //! Both are one form, so that what was chosen about the target stays when a person changes their mind about the source.
 
 use super::{refresh_choices, row};
+use crate::domain::backup::BackupState;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::RESTORE_FIELDS;
 use crate::domain::pitr::PointInTime;
 use crate::domain::restore::RestoreRequest;
+use crate::domain::text::escape;
 use crate::tui::form::{Choice, Form, Item, Purpose, Row, Source};
 use crate::tui::model::Model;
 use crate::tui::moment::{self, MomentPane};
@@ -69,6 +71,49 @@ pub fn restore_service(model: &Model, service: &str) -> Form {
     form.focus = form.row_at(TIMELINE).unwrap_or(Item::Submit);
     write_time(model, &mut form);
     form
+}
+
+/// The restore of a job once more: its request in a form, to be planned and confirmed anew.
+///
+/// Errors: why what was to be restored cannot be restored any more.
+pub fn restore_again(model: &Model, request: &RestoreRequest) -> Result<Form, String> {
+    let mut form = match &request.point_in_time {
+        Some(moment) => {
+            let service = &moment.service;
+            let Some(status) = model.pitr(service) else {
+                return Err(format!("nothing keeps the changes of {} any more", escape(service)));
+            };
+            let mut form = restore_service(model, service);
+            if let Some(pane) = &mut form.moment {
+                pane.go_near(moment.when, None, &status.ranges);
+            }
+            write_time(model, &mut form);
+            form
+        }
+        None => {
+            let backup = &request.backup;
+            let is_good = model.backup(backup).is_some_and(|b| b.state == BackupState::Succeeded);
+            let form = restore_backup(model, backup).filter(|_| is_good);
+            form.ok_or_else(|| format!("there is no good backup {} any more", escape(backup)))?
+        }
+    };
+    let list = |parts: Vec<String>| parts.join(", ");
+    let truth = |truth: bool| truth.to_string();
+    for (key, value) in [
+        ("to", request.to.clone()),
+        ("include", list(request.include.iter().map(ToString::to_string).collect())),
+        ("rename", list(request.rename.iter().map(ToString::to_string).collect())),
+        ("exact", truth(request.exact)),
+        ("no_ttl", truth(request.no_ttl)),
+        ("users_and_roles", truth(request.users_and_roles)),
+        ("safety_backup", truth(request.safety_backup)),
+    ] {
+        if let Some(row) = form.row_mut(key) {
+            row.set(value);
+        }
+    }
+    refresh_choices(model, &mut form);
+    Ok(form)
 }
 
 fn form(source: Source, service: &str) -> Form {

@@ -1,6 +1,6 @@
 //! What each action does to the model.
 
-use super::{asked, schedules};
+use super::{asked, jobs, schedules};
 use crate::tui::action::Action;
 use crate::tui::form::Form;
 use crate::tui::forms;
@@ -101,8 +101,8 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             None => Vec::new(),
         },
         Action::CopyRemedy => model.first_remedy().map(|r| Effect::Copy(r.to_owned())).into_iter().collect(),
-        Action::CancelJob => cancel(model),
-        Action::RetryJob | Action::RetryRun => model.target_job().map(|j| Effect::RetryJob(j.id)).into_iter().collect(),
+        Action::CancelJob => jobs::cancel(model),
+        Action::RetryJob | Action::RetryRun => jobs::retry(model),
         _ => match model.target() {
             Some(target) => act_on(model, action, target),
             None => Vec::new(),
@@ -181,21 +181,6 @@ pub(super) fn ask(model: &mut Model, title: String, lines: Vec<String>, label: &
         buttons: vec![
             Button { label: "Cancel".into(), then: Then::Nothing },
             Button { label: label.into(), then: Then::Do(effect) },
-        ],
-        focus: 0,
-    }));
-    Vec::new()
-}
-
-fn cancel(model: &mut Model) -> Vec<Effect> {
-    let Some(job) = model.target_job() else { return Vec::new() };
-    let (id, title) = (job.id, view::job_title(job));
-    model.layers.push(Layer::Confirm(Confirm {
-        title: format!("Cancel {title}?"),
-        lines: vec!["What it has written to the storage so far is removed.".to_owned()],
-        buttons: vec![
-            Button { label: "Let it run".into(), then: Then::Nothing },
-            Button { label: "Cancel the job".into(), then: Then::Do(Effect::CancelJob(id)) },
         ],
         focus: 0,
     }));

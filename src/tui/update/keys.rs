@@ -231,13 +231,16 @@ fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
 
 fn confirm_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     let Some(Layer::Confirm(confirm)) = model.layers.last_mut() else { return Vec::new() };
-    let count = confirm.buttons.len().max(1);
+    let last = confirm.buttons.len().saturating_sub(1);
     match chord.code {
+        // Ctrl-L asks for another picture, not for another button.
+        _ if chord.ctrl || chord.alt => {}
+        // It does not go round: a step too many must not lead from the harmless button to the worst one.
         KeyCode::Left | KeyCode::BackTab | KeyCode::Up | KeyCode::Char('h' | 'k') => {
-            confirm.focus = (confirm.focus + count - 1) % count;
+            confirm.focus = confirm.focus.saturating_sub(1);
         }
         KeyCode::Right | KeyCode::Tab | KeyCode::Down | KeyCode::Char('l' | 'j') => {
-            confirm.focus = (confirm.focus + 1) % count;
+            confirm.focus = (confirm.focus + 1).min(last);
         }
         KeyCode::Esc => return back(model),
         KeyCode::Enter => {

@@ -1,7 +1,7 @@
 //! The one function that changes the model: `(Model, Msg) -> Vec<Effect>`, without I/O.
 
 use chrono::{DateTime, Timelike, Utc};
-use crossterm::event::KeyEventKind;
+use crossterm::event::{KeyEventKind, MouseEventKind};
 
 use super::form::Purpose;
 use super::model::{LOG_LINES, Layer, Level, Load, Model, Sort};
@@ -9,6 +9,7 @@ use super::msg::{Effect, Msg, Snapshot};
 use super::{forms, moment, view};
 
 mod act;
+mod jobs;
 mod keys;
 mod reply;
 mod schedules;
@@ -17,6 +18,9 @@ pub use act::act;
 
 /// Takes in what happened and says what is to be done.
 pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
+    if is_input(&msg) {
+        model.asking = None;
+    }
     let mut effects = match msg {
         Msg::Clock(now) => {
             clock(model, now);
@@ -79,6 +83,16 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
     effects.extend(model.ask_free_slot());
     model.dirty = true;
     effects
+}
+
+/// Whether somebody did something, to what is on the screen now.
+fn is_input(msg: &Msg) -> bool {
+    match msg {
+        Msg::Key(key) => key.kind != KeyEventKind::Release,
+        Msg::Paste(_) => true,
+        Msg::Mouse(event) => matches!(event.kind, MouseEventKind::Down(_)),
+        _ => false,
+    }
 }
 
 /// Keeps windows inside what there is, after anything may have changed either.
@@ -218,6 +232,7 @@ fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
             Effect::TestStorage(name) => {
                 model.tests.insert(name.clone(), Default::default());
             }
+            Effect::PlanDelete(_) | Effect::JobRequest(_) => model.asking = Some(effect.clone()),
             _ => {}
         }
     }

@@ -96,7 +96,11 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
             model.manifests.insert(backup, loaded(result.map(|m| *m)));
         }
         Reply::DeletePlanned { backup, result: Ok(plans) } => {
-            model.layers.push(Layer::Confirm(delete_question(&backup, &plans.0, &plans.1)));
+            if model.still_asks(&Effect::PlanDelete(backup.clone())) {
+                model.layers.push(Layer::Confirm(delete_question(&backup, &plans.0, &plans.1)));
+            } else {
+                model.tell(Level::Info, format!("{backup} is not deleted: another key came first"), None);
+            }
         }
         Reply::DeletePlanned { backup, result: Err(problem) } => {
             model.tell_problem(&format!("{backup} cannot be deleted"), &problem);
@@ -150,6 +154,10 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
         Reply::Warnings(Err(_)) => {}
         Reply::NotificationTested { channel, result } => {
             model.told.insert(channel.word(), loaded(result));
+        }
+        Reply::JobRequested { id, result } => {
+            let effects = super::jobs::requested(model, id, result);
+            return asked(model, effects);
         }
         Reply::JobCancelled { id, result: Ok(()) } => {
             model.tell(Level::Info, format!("job {id} is asked to stop"), None);
@@ -283,14 +291,21 @@ fn setting_saved(model: &mut Model, key: &str, result: Result<(), Problem>) {
 
 /// The plan of a delete as a question. Nothing goes before a person has left Cancel.
 fn delete_question(backup: &str, record: &DeletePlan, files: &DeletePlan) -> Confirm {
+    // What is true of one of the two only stands with that one.
+    let only = |of: &DeletePlan, other: &DeletePlan| -> String {
+        of.warnings.iter().filter(|w| !other.warnings.contains(w)).map(|w| format!("; {}", escape(w))).collect()
+    };
     let mut lines = vec![
         format!("It is in the storage {}.", escape(&files.storage)),
-        format!("Record and files: {} become free, and the backup is gone for good.", bytes(files.bytes)),
-        "Record only: it leaves this list, and a sync of the storage finds it again.".to_owned(),
+        format!(
+            "Record and files: {} become free, and the backup is gone for good{}.",
+            bytes(files.bytes),
+            only(files, record)
+        ),
+        format!("Record only: it leaves this list{}.", only(record, files)),
     ];
-    let mut warnings: Vec<&String> = files.warnings.iter().collect();
-    warnings.extend(record.warnings.iter().filter(|w| !files.warnings.contains(w)));
-    lines.extend(warnings.into_iter().map(|w| format!("! {}", escape(w))));
+    let both = files.warnings.iter().filter(|w| record.warnings.contains(w));
+    lines.extend(both.map(|w| format!("! {}", escape(w))));
     let delete = |keep_files| Then::Do(Effect::Delete { backup: backup.to_owned(), keep_files });
     Confirm {
         title: format!("Delete {backup}?"),
