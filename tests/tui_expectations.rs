@@ -142,6 +142,13 @@ fn e03_screens_by_number_tab_and_mouse() {
     assert_eq!(model.list(Tab::Backups).key.as_deref(), Some("before-migration"));
     click(&mut model, 5, row);
     assert!(matches!(model.layers[..], [Layer::Details { .. }]), "a second click opens");
+    // Two clicks that are far apart only select; so does the first click on the row that was selected before.
+    keys(&mut model, "Esc g");
+    let row = shown(&model).lines().position(|l| l.contains("▸ nightly-20261121")).unwrap() as u16;
+    click(&mut model, 5, row);
+    update(&mut model, Msg::Clock(now() + chrono::TimeDelta::seconds(1)));
+    click(&mut model, 5, row);
+    assert_eq!(layers(&model), 0);
 }
 
 #[test]

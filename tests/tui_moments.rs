@@ -882,3 +882,47 @@ fn an_edit_to_point_in_time_takes_everything() {
     let [Effect::EditSchedule(_, values)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((&values["include"], &values["exclude"]), (&vec![String::new()], &vec![String::new()]));
 }
+
+#[test]
+fn recording_ends_only_after_a_question() {
+    let question = "Changes of orders-rs are no longer kept from now on";
+    let to_nightly = |model: &mut Model| {
+        press(model, "2");
+        while model.list(Tab::Schedules).key.as_deref() != Some("nightly-orders") {
+            press(model, "j");
+        }
+    };
+    let off = Effect::SwitchSchedule("nightly-orders".into(), false);
+    let mut model = with_pitr(Look::default(), SMALL);
+    to_nightly(&mut model);
+    assert_eq!(press(&mut model, "Space"), []);
+    assert!(words(&model).contains(question), "{}", shown(&model));
+    assert_eq!(press(&mut model, "Enter"), [], "the question begins on Cancel");
+    assert_eq!(keys(&mut model, "Space Right Enter"), std::slice::from_ref(&off));
+    press(&mut model, "d");
+    assert!(words(&model).contains(question), "{}", shown(&model));
+    press(&mut model, "Esc");
+    // Backup management as a whole, by key and by click.
+    let setting = Effect::SetSetting("backup.enabled".into(), "false".into());
+    for key in ["Enter", "e", "Space"] {
+        let mut model = with_pitr(Look::default(), SMALL);
+        keys(&mut model, "4 l");
+        assert_eq!(press(&mut model, key), [], "{key}");
+        assert!(words(&model).contains(question), "{key}: {}", shown(&model));
+        assert_eq!(keys(&mut model, "Right Enter"), std::slice::from_ref(&setting), "{key}");
+    }
+    // Where nothing ends, nothing is asked: another schedule records it too, it is off, or nothing is recorded.
+    look_again(&mut model, |s| {
+        for schedule in s.schedules.iter_mut().filter(|s| s.service == "orders-rs" && s.enabled) {
+            schedule.backup_type = BackupType::Pitr;
+        }
+    });
+    assert_eq!(press(&mut model, "Space"), [off]);
+    look_again(&mut model, |s| {
+        for schedule in &mut s.schedules {
+            schedule.enabled = false;
+        }
+    });
+    assert_eq!(press(&mut model, "Space"), [Effect::SwitchSchedule("nightly-orders".into(), true)]);
+    assert_eq!(keys(&mut model, "4 l Enter"), [setting]);
+}

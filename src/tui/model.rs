@@ -239,6 +239,8 @@ pub struct Model {
     /// What was asked for by the last key, if its answer opens a box. A key or click that comes before the answer was
     /// meant for what is on the screen now, and would reach the box.
     pub(super) asking: Option<Effect>,
+    /// The row that was clicked last, and when: a second click soon after opens it.
+    pub(super) clicked: Option<(Tab, usize, DateTime<Utc>)>,
 
     pub messages: VecDeque<Message>,
     /// Messages a person has not seen as a page yet.
@@ -292,6 +294,7 @@ impl Model {
             sort: Sort { key: SortKey::Age, reversed: false },
             layers: Vec::new(),
             asking: None,
+            clicked: None,
             messages: VecDeque::new(),
             unread_errors: 0,
             frame: 0,

@@ -4,6 +4,7 @@ use super::{asked, jobs, schedules};
 use crate::tui::action::Action;
 use crate::tui::form::Form;
 use crate::tui::forms;
+use crate::tui::missed::recording_ends;
 use crate::tui::model::{
     Button, Confirm, Layer, Level, Load, Model, Palette, Report, Screen, SortKey, Tab, Target, Then,
 };
@@ -267,6 +268,13 @@ fn edit_setting(model: &mut Model) -> Vec<Effect> {
         (_, "false") => Some("true"),
         _ => None,
     };
+    let recorded = model.to_be_recorded();
+    if key == "backup.enabled" && next == Some("false") && !recorded.is_empty() {
+        let lines =
+            vec!["Nothing starts a backup any more, by hand or by schedule.".to_owned(), recording_ends(recorded)];
+        let effect = Effect::SetSetting(key, "false".to_owned());
+        return ask(model, "Turn backup management off?".into(), lines, "Turn off", effect);
+    }
     match next {
         Some(next) => vec![Effect::SetSetting(key, next.to_owned())],
         None => {

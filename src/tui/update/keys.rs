@@ -1,5 +1,6 @@
 //! What a key, a paste or a click means where the cursor is.
 
+use chrono::TimeDelta;
 use crossterm::event::{KeyCode, MouseButton, MouseEvent, MouseEventKind};
 use tui_input::{Input, InputRequest};
 
@@ -12,6 +13,9 @@ use crate::tui::keymap::Chord;
 use crate::tui::model::{Button, Confirm, Layer, Level, Model, Tab, Then};
 use crate::tui::msg::Effect;
 use crate::tui::{moment, palette, view};
+
+/// Two clicks on a row within this time open it; one alone only selects.
+const DOUBLE_CLICK: TimeDelta = TimeDelta::milliseconds(500);
 
 /// Gives the key to the nearest thing that takes it: a text field, a dialog, the page, the list, everything.
 pub(super) fn key(model: &mut Model, chord: Chord) -> Vec<Effect> {
@@ -348,10 +352,12 @@ pub(super) fn mouse(model: &mut Model, event: MouseEvent) -> Vec<Effect> {
                 Some(view::Hit::Tab(tab)) => model.tabs[model.screen as usize] = tab,
                 Some(view::Hit::Row(row)) => {
                     let tab: Tab = model.tab();
-                    let again = model.list(tab).selected == row;
+                    let before = model.clicked.replace((tab, row, model.now));
+                    let again = before.is_some_and(|(t, r, at)| (t, r) == (tab, row) && model.now - at <= DOUBLE_CLICK);
                     model.list_mut(tab).moved = true;
                     model.select(row);
                     if again {
+                        model.clicked = None;
                         return open(model);
                     }
                 }

@@ -9,6 +9,7 @@ use crate::domain::text::escape;
 use crate::tui::action::Action;
 use crate::tui::form::Purpose;
 use crate::tui::forms;
+use crate::tui::missed::recording_ends;
 use crate::tui::model::{Layer, Level, Load, Model, Screen, Tab, Target};
 use crate::tui::msg::{Effect, Reply};
 use crate::tui::view;
@@ -45,16 +46,24 @@ pub(super) fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             push_form(model, Some(form));
             effects
         }
+        Action::SwitchSchedule if model.is_recorded_by_this_alone(&schedule) => {
+            let title = format!("Switch the schedule {} off?", escape(&name));
+            let lines = vec!["It makes no more backups.".to_owned(), recording_ends([schedule.service.as_str()])];
+            ask(model, title, lines, "Switch off", Effect::SwitchSchedule(name, false))
+        }
         Action::SwitchSchedule => vec![Effect::SwitchSchedule(name, !schedule.enabled)],
         Action::RunSchedule => vec![Effect::RunSchedule(name)],
         Action::CopySchedule => vec![Effect::CopySchedule(name)],
         Action::CopyScheduleName => vec![Effect::Copy(name)],
         Action::RemoveSchedule => {
             let title = format!("Delete the schedule {}?", escape(&name));
-            let lines = vec![
+            let mut lines = vec![
                 "It makes no more backups.".to_owned(),
                 format!("{} stay, and nothing removes them by itself any more.", its_backups(model, &schedule)),
             ];
+            if model.is_recorded_by_this_alone(&schedule) {
+                lines.push(recording_ends([schedule.service.as_str()]));
+            }
             ask(model, title, lines, "Delete", Effect::RemoveSchedule(name))
         }
         _ => Vec::new(),
