@@ -702,6 +702,52 @@ fn a_service_or_storage_can_be_added_from_within_the_form() {
 }
 
 #[test]
+fn what_was_picked_is_never_replaced() {
+    let of = |model: &Model, key: &str| match model.layers.last() {
+        Some(Layer::Form(form)) => {
+            let row = form.row(key).unwrap();
+            (row.value().to_owned(), row.error.clone())
+        }
+        other => panic!("no form on top: {other:?}"),
+    };
+    let look = |model: &mut Model, change: &dyn Fn(&mut Snapshot)| {
+        let mut snapshot = full_snapshot();
+        change(&mut snapshot);
+        update(model, Msg::Snapshot(Box::new(snapshot)));
+    };
+    // "Add one" stays while jobs make progress.
+    let mut model = start();
+    keys(&mut model, "n Tab Tab Tab Tab Right");
+    assert!(shown(&model).contains("+ add a storage, Enter"), "{}", shown(&model));
+    look(&mut model, &|_| {});
+    assert!(shown(&model).contains("+ add a storage, Enter"), "{}", shown(&model));
+    press(&mut model, "Enter");
+    assert_eq!(layers(&model), 2, "a form above the form");
+    // The target is removed by somebody else, and comes back.
+    let mut model = start();
+    keys(&mut model, "j r");
+    assert_eq!(of(&model, "to"), ("orders-rs".into(), None));
+    look(&mut model, &|s| s.services.retain(|s| s.name != "orders-rs"));
+    let gone = "orders-rs is gone: pick another".to_owned();
+    assert_eq!(of(&model, "to"), ("orders-rs".into(), Some(gone)));
+    assert_eq!(press(&mut model, "Ctrl-S"), []);
+    assert!(shown(&model).contains("orders-rs is gone"), "{}", shown(&model));
+    look(&mut model, &|_| {});
+    assert_eq!(of(&model, "to"), ("orders-rs".into(), None));
+    assert!(matches!(&press(&mut model, "Ctrl-S")[..], [Effect::PlanRestore(r)] if r.to == "orders-rs"));
+    // A backup of a service that this machine does not know: nothing is chosen for anybody.
+    let mut model = start();
+    look(&mut model, &|s| Arc::make_mut(&mut s.backups)[1].service = "elsewhere".into());
+    keys(&mut model, "j r");
+    assert_eq!(of(&model, "to").0, "");
+    assert!(shown(&model).contains("pick a service"), "{}", shown(&model));
+    assert_eq!(press(&mut model, "Ctrl-S"), []);
+    assert_eq!(of(&model, "to").1.as_deref(), Some("is needed"));
+    press(&mut model, "Right");
+    assert!(matches!(&press(&mut model, "Ctrl-S")[..], [Effect::PlanRestore(r)] if r.to == "orders-rs"));
+}
+
+#[test]
 fn errors_of_the_client_stand_at_their_field() {
     let mut model = start();
     keys(&mut model, "n Tab Tab Tab Tab Tab Tab");

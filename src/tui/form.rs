@@ -8,9 +8,13 @@ use super::moment::MomentPane;
 use super::preview::Preview;
 use crate::client::Values;
 use crate::domain::field::{Field, FieldKind};
+use crate::domain::text::escape;
 
 /// Stands in the list of services or storages for "make a new one now".
 pub const ADD: &str = "+";
+
+/// What is said of a picked name that stands for nothing any more.
+const GONE: &str = " is gone: pick another";
 
 /// What a form is for; decides its title, its button and what submitting does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,10 +116,37 @@ impl Row {
         )
     }
 
+    /// Rows that offer services or storages, and to add one.
+    pub fn picks_a_name(&self) -> bool {
+        matches!(self.field.kind, FieldKind::Service | FieldKind::Storage)
+    }
+
+    /// Why the name that is picked cannot be taken: there is no such thing any more.
+    fn gone(&self) -> Option<String> {
+        let is_gone = self.picks_a_name()
+            && !["", ADD].contains(&self.value())
+            && self.choices.iter().all(|c| c.value != self.value());
+        is_gone.then(|| format!("{}{GONE}", escape(self.value())))
+    }
+
+    /// Says at the row that what is picked is gone, until it is there again.
+    pub fn note_what_is_gone(&mut self) {
+        if !self.picks_a_name() {
+            return;
+        }
+        match self.gone() {
+            Some(gone) => self.error = Some(gone),
+            None if self.error.as_ref().is_some_and(|e| e.ends_with(GONE)) => self.error = None,
+            None => {}
+        }
+    }
+
     fn validate(&mut self) {
         let text = self.value().trim();
         self.error = if self.value() == ADD && self.is_choice() {
             Some("none yet: press Enter to add one".into())
+        } else if let Some(gone) = self.gone() {
+            Some(gone)
         } else {
             match self.field.kind {
                 FieldKind::List => split(text)

@@ -40,7 +40,7 @@ const TARGET: [&str; 7] = ["to", "include", "rename", "exact", "no_ttl", "users_
 /// To restore a backup, or a moment of the service it belongs to.
 pub fn restore_backup(model: &Model, backup: &str) -> Option<Form> {
     let service = model.backup(backup)?.service.clone();
-    let mut form = form(Source::Backup(backup.to_owned()), &service);
+    let mut form = form(model, Source::Backup(backup.to_owned()), &service);
     if let Some(row) = form.row_mut(BACKUP) {
         row.set(backup);
         row.disabled = Some(String::new());
@@ -60,7 +60,7 @@ pub fn restore_backup(model: &Model, backup: &str) -> Option<Form> {
 
 /// To restore a moment of a service.
 pub fn restore_service(model: &Model, service: &str) -> Form {
-    let mut form = form(Source::Service(service.to_owned()), service);
+    let mut form = form(model, Source::Service(service.to_owned()), service);
     form.rows.retain(|r| r.field.key != BACKUP);
     if let Some(row) = form.row_mut(WHAT) {
         row.set(MOMENT);
@@ -116,7 +116,7 @@ pub fn restore_again(model: &Model, request: &RestoreRequest) -> Result<Form, St
     Ok(form)
 }
 
-fn form(source: Source, service: &str) -> Form {
+fn form(model: &Model, source: Source, service: &str) -> Form {
     let mut what = row(WHAT_FIELD);
     for (choice, label) in what.choices.iter_mut().zip(["this backup", "point in time"]) {
         choice.label = Some(label);
@@ -128,7 +128,9 @@ fn form(source: Source, service: &str) -> Form {
     rows.push(Row { only_if: Some((WHAT, MOMENT)), ..row(TIME_FIELD) });
     rows.extend(TARGET.iter().filter_map(|key| field(key)).map(|f| row(*f)));
     let mut form = Form::new(Purpose::Restore(source), rows);
-    if let Some(row) = form.row_mut("to") {
+    // A backup that a sync has found may be of a service that this machine does not know: then a person picks.
+    let is_known = model.data.services.iter().any(|s| s.name == service);
+    if let Some(row) = form.row_mut("to").filter(|_| is_known) {
         row.set(service);
     }
     form.moment = Some(Box::new(MomentPane::new(service)));

@@ -286,7 +286,11 @@ fn choice_spans(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Spa
     // What has names that are not known beforehand is shown one at a time.
     if matches!(row.field.kind, FieldKind::Service | FieldKind::Storage | FieldKind::Backup) {
         let what = if row.field.kind == FieldKind::Storage { "storage" } else { "service" };
-        let text = if row.value() == ADD { format!("+ add a {what}, Enter") } else { escape(row.value()) };
+        let text = match row.value() {
+            ADD => format!("+ add a {what}, Enter"),
+            "" => format!("pick a {what}"),
+            name => escape(name),
+        };
         let text = fit(&text, 28);
         let many = row.choices.len() > 1 && row.disabled.is_none();
         let (before, after) = if many && focused { ("← ", " →") } else { ("", "") };

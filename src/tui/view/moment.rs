@@ -14,7 +14,7 @@ use super::text::{fit, wrap};
 use crate::domain::pitr::{MarkKind, RecoverableRange, Status, When};
 use crate::domain::text::{count, duration, escape};
 use crate::domain::timestamp::Timestamp;
-use crate::tui::form::Form;
+use crate::tui::form::{ADD, Form};
 use crate::tui::model::Model;
 use crate::tui::moment::{self, MomentPane, Note, Odd, View};
 
@@ -346,7 +346,7 @@ pub fn sentence(model: &Model, form: &Form) -> Option<String> {
     };
     let (service, to, include) = (&pane.service, form.text("to"), form.text("include").trim());
     let what = if include.is_empty() { escape(service) } else { format!("{} of {}", escape(include), escape(service)) };
-    let into = if to == service.as_str() { String::new() } else { format!(", into {}", escape(to)) };
+    let into = if [service.as_str(), "", ADD].contains(&to) { String::new() } else { format!(", into {}", escape(to)) };
     Some(format!("Restores {what} as it was at {moment}{into}."))
 }
 
