@@ -197,6 +197,10 @@ pub struct Form {
     pub advanced_open: bool,
     /// Waiting for the answer to what was submitted.
     pub submitting: bool,
+    /// Under which number it was submitted the last time.
+    pub ticket: u64,
+    /// The row of the form below that this one was opened from, to make what is picked there.
+    pub asked_by: Option<&'static str>,
     /// What the submission came back with.
     pub error: Option<super::msg::Problem>,
     /// What the schedule in it would do.
@@ -227,6 +231,8 @@ impl Form {
             focus: Item::Cancel,
             advanced_open: false,
             submitting: false,
+            ticket: 0,
+            asked_by: None,
             error: None,
             preview: None,
             moment: None,

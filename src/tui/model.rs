@@ -179,6 +179,8 @@ pub struct Message {
     pub level: Level,
     pub text: String,
     pub hint: Option<String>,
+    /// Shown in the corner for a while; what stands elsewhere on the screen is for the list alone.
+    pub toast: bool,
 }
 
 /// How the screen is drawn, decided once at the start.
@@ -239,6 +241,8 @@ pub struct Model {
     /// What was asked for by the last key, if its answer opens a box. A key or click that comes before the answer was
     /// meant for what is on the screen now, and would reach the box.
     pub(super) asking: Option<Effect>,
+    /// How many times something was submitted.
+    tickets: u64,
     /// The row that was clicked last, and when: a second click soon after opens it.
     pub(super) clicked: Option<(Tab, usize, DateTime<Utc>)>,
 
@@ -294,6 +298,7 @@ impl Model {
             sort: Sort { key: SortKey::Age, reversed: false },
             layers: Vec::new(),
             asking: None,
+            tickets: 0,
             clicked: None,
             messages: VecDeque::new(),
             unread_errors: 0,
@@ -481,6 +486,12 @@ impl Model {
         self.data.jobs.iter().filter(|j| !j.state.is_finished())
     }
 
+    /// The number of the next submission.
+    pub(super) fn next_ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
+    }
+
     /// Whether nothing was pressed since `effect` was asked for, so that its answer may open a box.
     pub(super) fn still_asks(&mut self, effect: &Effect) -> bool {
         self.asking.take_if(|asked| asked == effect).is_some()
@@ -488,24 +499,36 @@ impl Model {
 
     /// Puts a message into the list and on the screen for a while.
     pub fn tell(&mut self, level: Level, text: impl Into<String>, hint: Option<String>) {
-        if level == Level::Error {
-            self.unread_errors += 1;
-        }
-        self.messages.push_back(Message { at: self.now, level, text: text.into(), hint });
-        if self.messages.len() > MESSAGES {
-            self.messages.pop_front();
-        }
+        self.keep(Message { at: self.now, level, text: text.into(), hint, toast: true });
     }
 
     pub fn tell_problem(&mut self, what: &str, problem: &Problem) {
         self.tell(Level::Error, format!("{what}: {}", problem.message), problem.hint.clone());
     }
 
+    /// Puts what stands in a form or box into the list, which keeps it when that is closed.
+    pub fn keep_problem(&mut self, what: &str, problem: &Problem) {
+        let text = format!("{what}: {}", problem.message);
+        self.keep(Message { at: self.now, level: Level::Error, text, hint: problem.hint.clone(), toast: false });
+    }
+
+    fn keep(&mut self, message: Message) {
+        if message.level == Level::Error {
+            self.unread_errors += 1;
+        }
+        self.messages.push_back(message);
+        if self.messages.len() > MESSAGES {
+            self.messages.pop_front();
+        }
+    }
+
     /// Messages that are still shown as toasts, oldest first.
     pub fn toasts(&self) -> impl Iterator<Item = &Message> {
         let since = self.now - chrono::TimeDelta::seconds(TOAST_SECONDS);
-        let fresh = self.messages.iter().rev().take_while(|m| m.at > since).take(3).count();
-        self.messages.iter().skip(self.messages.len() - fresh)
+        let fresh = self.messages.iter().rev().take_while(move |m| m.at > since);
+        let mut newest: Vec<&Message> = fresh.filter(|m| m.toast).take(3).collect();
+        newest.reverse();
+        newest.into_iter()
     }
 
     /// Whether something on the screen moves by itself.

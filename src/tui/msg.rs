@@ -206,6 +206,11 @@ pub enum Reply {
         text: String,
         result: Result<(), String>,
     },
+    /// The answer to what was submitted under this number.
+    Submitted {
+        ticket: u64,
+        reply: Box<Reply>,
+    },
 }
 
 /// What `update` wants done; the driver does it and answers with a [`Reply`].
@@ -273,4 +278,9 @@ pub enum Effect {
     /// Asks what a job was queued to do: to repeat it is asked for, or planned and confirmed, anew.
     JobRequest(i64),
     SetSetting(String, String),
+    /// What a form or a plan was submitted for; only the one that waits under this number takes the answer.
+    Submitted {
+        ticket: u64,
+        effect: Box<Effect>,
+    },
 }

@@ -13,7 +13,7 @@ pub use create::{
     BY_SCHEDULE, ON_DEMAND, WHEN, When, create, edit_schedule, is_pitr, is_schedule, schedule_values, take_free_slot,
 };
 pub use restore::{
-    MOMENT, TIME, TIMELINE, WHAT, answers, is_to_a_moment, on_timeline, restore_again, restore_backup, restore_request,
+    MOMENT, TIME, TIMELINE, WHAT, is_to_a_moment, on_timeline, restore_again, restore_backup, restore_request,
     restore_service, write_time,
 };
 

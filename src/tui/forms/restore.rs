@@ -175,16 +175,6 @@ pub fn write_time(model: &Model, form: &mut Form) {
     }
 }
 
-/// Whether an answer to `request` is for a form with this purpose.
-pub fn answers(purpose: &Purpose, request: &RestoreRequest) -> bool {
-    let moment_of = request.point_in_time.as_ref().map(|p| p.service.as_str());
-    match purpose {
-        Purpose::Restore(Source::Backup(backup)) => request.backup == *backup || moment_of.is_some(),
-        Purpose::Restore(Source::Service(service)) => moment_of == Some(service.as_str()),
-        _ => false,
-    }
-}
-
 /// The request that a filled restore form stands for.
 ///
 /// Errors: what cannot be read as a pattern or rename (the field's own check has said so before), and a service of

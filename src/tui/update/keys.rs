@@ -124,11 +124,9 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
             focus: 0,
         }));
     }
-    match add {
-        Some("storage") => push_form(model, Some(forms::add_storage())),
-        Some(_) => push_form(model, Some(forms::add_service())),
-        None => asked(model, effects),
-    }
+    let Some(key) = add else { return asked(model, effects) };
+    let form = if key == "storage" { forms::add_storage() } else { forms::add_service() };
+    push_form(model, Some(form::Form { asked_by: Some(key), ..form }))
 }
 
 /// What a key does on a timeline; `None`: it is none of its keys.
@@ -178,9 +176,9 @@ pub(super) fn settle_moment(model: &mut Model) -> Vec<Effect> {
     effects
 }
 
-fn submit(model: &Model, form: &mut form::Form) -> Vec<Effect> {
+fn submit(model: &mut Model, form: &mut form::Form) -> Vec<Effect> {
     let values = forms::schedule_values(form);
-    form.submitting = true;
+    (form.submitting, form.ticket) = (true, model.next_ticket());
     let effect = match &form.purpose {
         Purpose::AddService => Effect::AddService(values),
         Purpose::EditService(name) => Effect::EditService(name.clone(), values),
@@ -202,11 +200,12 @@ fn submit(model: &Model, form: &mut form::Form) -> Vec<Effect> {
             }
         },
     };
-    vec![effect]
+    vec![Effect::Submitted { ticket: form.ticket, effect: Box::new(effect) }]
 }
 
 fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     let page = usize::from(model.size.1 / 2).max(1);
+    let ticket = model.next_ticket();
     let Some(Layer::Review(review)) = model.layers.last_mut() else { return Vec::new() };
     match (chord.code, chord.ctrl) {
         (KeyCode::Esc, _) => return back(model),
@@ -216,9 +215,9 @@ fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         (KeyCode::PageUp, _) => review.scroll = review.scroll.saturating_sub(page),
         (KeyCode::PageDown, _) => review.scroll += page,
         (KeyCode::Enter, _) if review.is_confirmed() => {
-            review.submitting = true;
-            review.error = None;
-            return vec![Effect::Restore(Box::new(review.request.clone()), Box::new(review.plan.clone()))];
+            (review.submitting, review.ticket, review.error) = (true, ticket, None);
+            let effect = Effect::Restore(Box::new(review.request.clone()), Box::new(review.plan.clone()));
+            return vec![Effect::Submitted { ticket, effect: Box::new(effect) }];
         }
         (KeyCode::Enter, _) => {
             let name = review.plan.to_service.clone();

@@ -13,6 +13,7 @@ mod jobs;
 mod keys;
 mod reply;
 mod schedules;
+mod submitted;
 
 pub use act::act;
 
@@ -161,13 +162,7 @@ fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
     }
     model.choose_theme();
     model.refresh_rows();
-    let mut layers = std::mem::take(&mut model.layers);
-    for layer in &mut layers {
-        if let Layer::Form(form) = layer {
-            forms::refresh_choices(model, form);
-        }
-    }
-    model.layers = layers;
+    refresh_forms(model);
     if same { Vec::new() } else { schedules::plan_again(model) }
 }
 
@@ -239,16 +234,21 @@ fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
     effects
 }
 
-/// Where the topmost form for a purpose lies: pages and boxes may have been opened above it since it asked.
-fn form_at(model: &Model, is: impl Fn(&Purpose) -> bool) -> Option<usize> {
-    model.layers.iter().rposition(|l| matches!(l, Layer::Form(form) if is(&form.purpose)))
+/// The topmost form for a purpose, wherever it lies: pages and boxes may have been opened above it since it asked.
+fn form_for(model: &mut Model, is: impl Fn(&Purpose) -> bool) -> Option<&mut super::form::Form> {
+    model.layers.iter_mut().rev().find_map(|layer| match layer {
+        Layer::Form(form) if is(&form.purpose) => Some(&mut **form),
+        _ => None,
+    })
 }
 
-/// The topmost form for a purpose, wherever it lies.
-fn form_for(model: &mut Model, is: impl Fn(&Purpose) -> bool) -> Option<&mut super::form::Form> {
-    let at = form_at(model, is)?;
-    match model.layers.get_mut(at) {
-        Some(Layer::Form(form)) => Some(form),
-        _ => None,
+/// Puts what exists now into the rows of all open forms.
+fn refresh_forms(model: &mut Model) {
+    let mut layers = std::mem::take(&mut model.layers);
+    for layer in &mut layers {
+        if let Layer::Form(form) = layer {
+            forms::refresh_choices(model, form);
+        }
     }
+    model.layers = layers;
 }

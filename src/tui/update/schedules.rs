@@ -2,7 +2,8 @@
 
 use super::act::{ask, push_form};
 use super::form_for;
-use super::reply::{close_form, fail_form, loaded};
+use super::reply::{close_page, loaded};
+use super::submitted::{Ticket, close_form, fail_form};
 use crate::domain::backup::BackupType;
 use crate::domain::schedule::Schedule;
 use crate::domain::text::escape;
@@ -85,10 +86,10 @@ fn is_schedule_form(purpose: &Purpose) -> bool {
 }
 
 /// Takes in an answer about schedules.
-pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
+pub(super) fn reply(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
     match reply {
         Reply::ScheduleSaved { edited, result: Ok(schedule) } => {
-            close_form(model, is_schedule_form);
+            close_form(model, ticket);
             let what = if edited { "is saved" } else { "is created" };
             let text = format!("schedule {} {what}: {}", schedule.name, next_words(model, &schedule));
             model.tell(Level::Good, text, None);
@@ -99,7 +100,7 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
             }
         }
         Reply::ScheduleSaved { result: Err(problem), .. } => {
-            fail_form(model, is_schedule_form, "the schedule was not saved", problem);
+            fail_form(model, ticket, "the schedule was not saved", problem);
         }
         Reply::ScheduleSwitched { name, result: Ok(schedule) } => {
             let state = if schedule.enabled { "on" } else { "off" };
@@ -126,9 +127,7 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
             model.tell(Level::Good, format!("schedule {name} is deleted, its backups stay"), None);
             model.data.schedules.retain(|s| s.name != name);
             model.retention.remove(&name);
-            if matches!(model.layers.last(), Some(Layer::Details { target: Target::Schedule(of), .. }) if *of == name) {
-                model.layers.pop();
-            }
+            close_page(model, &Target::Schedule(name));
             changed(model);
         }
         Reply::ScheduleRemoved { name, result: Err(problem) } => {

@@ -1,0 +1,186 @@
+//! Forms and the answers to what they submit: which form takes an answer, and what becomes of the others.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod tui;
+
+use mongokeep::domain::job::{Job, JobKind, JobState};
+use mongokeep::error::ErrorKind;
+use mongokeep::tui::form::{Form, Purpose};
+use mongokeep::tui::model::{Layer, Level, Look, Model};
+use mongokeep::tui::msg::{Effect, Msg, Problem, Reply};
+use mongokeep::tui::update::update;
+use tui::*;
+
+const SIZE: (u16, u16) = (80, 24);
+
+fn start() -> Model {
+    with_pitr(Look::default(), SIZE)
+}
+
+fn form(model: &Model) -> &Form {
+    match model.layers.last() {
+        Some(Layer::Form(form)) => form,
+        other => panic!("no form on top: {other:?}"),
+    }
+}
+
+fn problem(message: &str) -> Problem {
+    Problem { kind: ErrorKind::Conflict, message: message.into(), hint: Some("look at the storage".into()) }
+}
+
+fn queued(kind: JobKind) -> Reply {
+    Reply::Queued { what: "it was not queued".into(), result: Ok(job(60, kind, "x", JobState::Queued, 0)) }
+}
+
+fn to_row(model: &mut Model, key: &str) {
+    for _ in 0..40 {
+        if form(model).focused().is_some_and(|r| r.field.key == key) {
+            return;
+        }
+        press(model, "Tab");
+    }
+    panic!("{key} cannot be reached");
+}
+
+#[test]
+fn the_answer_to_a_key_closes_no_form() {
+    let answers: [fn() -> Reply; 5] = [
+        || queued(JobKind::Backup),
+        || queued(JobKind::Restore),
+        || Reply::ScheduleSaved { edited: false, result: Ok(Box::new(schedule("s", "orders-rs", "0 2 * * *"))) },
+        || Reply::ServiceSaved(Ok(service("third", None))),
+        || Reply::StorageSaved(Ok(storage("third", "filesystem", "/x"))),
+    ];
+    for open in ["n", "2 n", "2 j e", "3 n", "4 n", "j r", "4 r", "4 l j Enter"] {
+        for submitted in [false, true] {
+            for answer in answers {
+                let mut model = start();
+                keys(&mut model, open);
+                if submitted {
+                    press(&mut model, "Ctrl-S");
+                }
+                let (purpose, waits) = (form(&model).purpose.clone(), form(&model).submitting);
+                reply_to_key(&mut model, answer());
+                assert_eq!((&form(&model).purpose, form(&model).submitting), (&purpose, waits), "{open}");
+            }
+        }
+    }
+    // Nor does it fail one, or take a plan away.
+    let mut model = start();
+    keys(&mut model, "j r Ctrl-S");
+    let (request, result) = planned();
+    reply(&mut model, Reply::RestorePlanned { request, result });
+    type_text(&mut model, "orders");
+    reply_to_key(&mut model, queued(JobKind::Restore));
+    reply_to_key(&mut model, Reply::Queued { what: "x is not verified".into(), result: Err(problem("it is in use")) });
+    assert!(matches!(&model.layers[..], [Layer::Form(_), Layer::Review(r)] if r.error.is_none()));
+    type_text(&mut model, "-rs");
+    press(&mut model, "Enter");
+    reply(&mut model, queued(JobKind::Restore));
+    assert!(model.layers.is_empty(), "its own answer does");
+}
+
+#[test]
+fn a_late_answer_is_not_for_a_form_that_was_opened_since() {
+    let mut model = start();
+    keys(&mut model, "j r");
+    press(&mut model, "Ctrl-S");
+    let first = ticket(&model).unwrap();
+    keys(&mut model, "Esc r");
+    to_row(&mut model, "include");
+    type_text(&mut model, "shop.orders");
+    press(&mut model, "Ctrl-S");
+    let second = ticket(&model).unwrap();
+    assert_ne!(first, second);
+    let (request, result) = planned();
+    reply_to(&mut model, first, Reply::RestorePlanned { request, result });
+    assert!(form(&model).submitting, "that was the plan of everything");
+    let (request, _) = planned();
+    reply_to(&mut model, first, Reply::RestorePlanned { request, result: Err(problem("too late")) });
+    assert!(form(&model).submitting && form(&model).error.is_none());
+    let (request, result) = planned();
+    reply_to(&mut model, second, Reply::RestorePlanned { request, result });
+    assert!(matches!(model.layers.last(), Some(Layer::Review(_))));
+    // A form that was closed takes no answer, and its failure is not lost.
+    let mut model = start();
+    keys(&mut model, "n Ctrl-S");
+    let closed = ticket(&model).unwrap();
+    keys(&mut model, "Esc n Ctrl-S");
+    let what = || "the backup was not queued".to_owned();
+    reply_to(&mut model, closed, Reply::Queued { what: what(), result: Err(problem("no room")) });
+    assert!(form(&model).submitting && shown(&model).contains("the backup was not queued: no room"));
+    reply_to(&mut model, closed, queued(JobKind::Backup));
+    assert_eq!(form(&model).purpose, Purpose::Create);
+    let present = ticket(&model).unwrap();
+    reply_to(&mut model, present, queued(JobKind::Backup));
+    assert!(model.layers.is_empty());
+}
+
+#[test]
+fn what_was_added_is_picked_where_it_was_asked_for() {
+    let mut model = start();
+    keys(&mut model, "j r");
+    to_row(&mut model, "to");
+    while form(&model).text("to") != "+" {
+        press(&mut model, "Right");
+    }
+    press(&mut model, "Enter");
+    assert_eq!(form(&model).purpose, Purpose::AddService);
+    type_text(&mut model, "staging");
+    press(&mut model, "Tab");
+    type_text(&mut model, "mongodb://staging.example.net/?replicaSet=rs0");
+    press(&mut model, "Ctrl-S");
+    reply(&mut model, Reply::ServiceSaved(Ok(service("staging", None))));
+    assert_eq!(form(&model).text("to"), "staging");
+    let effects = press(&mut model, "Ctrl-S");
+    assert!(matches!(&effects[..], [Effect::PlanRestore(r)] if r.to == "staging"), "{effects:?}");
+    // One that was added elsewhere is offered, and picked by nobody.
+    let mut model = start();
+    keys(&mut model, "n");
+    reply_to_key(&mut model, Reply::ServiceSaved(Ok(service("another", None))));
+    assert_eq!(form(&model).text("service"), "orders-rs");
+    assert!(form(&model).row("service").unwrap().choices.iter().any(|c| c.value == "another"));
+}
+
+#[test]
+fn only_the_page_of_what_is_gone_is_closed() {
+    let mut model = start();
+    keys(&mut model, "3 j Enter");
+    reply_to_key(&mut model, Reply::StorageRemoved { name: "archive".into(), result: Ok(()) });
+    assert!(matches!(&model.layers[..], [Layer::Details { .. }]), "the page of another storage");
+    press(&mut model, "?");
+    reply_to_key(&mut model, Reply::StorageRemoved { name: "s3-eu".into(), result: Ok(()) });
+    assert!(matches!(&model.layers[..], [Layer::Help { .. }]), "its own, below help");
+    let mut model = start();
+    keys(&mut model, "2 j j Enter");
+    reply_to_key(&mut model, Reply::ScheduleRemoved { name: "hourly-users".into(), result: Ok(()) });
+    assert_eq!(model.layers.len(), 1);
+    reply_to_key(&mut model, Reply::ScheduleRemoved { name: "nightly-orders".into(), result: Ok(()) });
+    assert_eq!(model.layers.len(), 0);
+}
+
+#[test]
+fn what_stands_in_a_form_is_kept_and_hides_no_toast() {
+    let mut model = start();
+    model.tell(Level::Good, "something else is done", None);
+    keys(&mut model, "n Ctrl-S");
+    let what = "the backup was not queued".to_owned();
+    reply(&mut model, Reply::Queued { what, result: Err(problem("no room")) });
+    let toasts: Vec<&str> = model.toasts().map(|t| t.text.as_str()).collect();
+    assert_eq!(toasts, ["something else is done"]);
+    let kept = model.messages.back().unwrap();
+    assert_eq!((kept.at, kept.text.as_str()), (now(), "the backup was not queued: no room"));
+    assert_eq!(kept.hint.as_deref(), Some("look at the storage"));
+    assert_eq!(model.unread_errors, 1);
+    for _ in 0..600 {
+        press(&mut model, "Ctrl-S");
+        let what = "the backup was not queued".to_owned();
+        reply(&mut model, Reply::Queued { what, result: Err(problem("no room")) });
+    }
+    assert_eq!(model.messages.len(), 500);
+    let at: Job = job(60, JobKind::Backup, "x", JobState::Queued, 0);
+    reply(&mut model, Reply::Queued { what: String::new(), result: Ok(at) });
+    update(&mut model, Msg::Clock(now()));
+    assert_eq!(model.toasts().last().unwrap().text, "backup x is queued as job 60");
+}
