@@ -184,3 +184,101 @@ fn what_stands_in_a_form_is_kept_and_hides_no_toast() {
     update(&mut model, Msg::Clock(now()));
     assert_eq!(model.toasts().last().unwrap().text, "backup x is queued as job 60");
 }
+
+/// The inside of the box of a plan, without borders and line breaks.
+fn boxed(model: &Model) -> String {
+    let inside = |line: &str| line.split('│').max_by_key(|part| part.len()).unwrap_or_default().trim().to_owned();
+    shown(model).lines().map(inside).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn help_above_a_form_leaves_it_alone() {
+    for open in ["n", "j r", "4 r", "4 l j Enter", "j r Ctrl-S"] {
+        for key in ["1", "2", "3", "4", "Tab", "Shift-Tab", "S", "m", "q", "n", "Enter", "Ctrl-P", "h", "l", "o", "e"] {
+            let mut model = start();
+            keys(&mut model, open);
+            if open == "j r Ctrl-S" {
+                let (request, result) = planned();
+                reply(&mut model, Reply::RestorePlanned { request, result });
+                // A plan takes F1 for nothing; help stays from the form when the plan comes late.
+                model.layers.push(Layer::Help { filter: Default::default(), filtering: false, scroll: 0 });
+            } else {
+                press(&mut model, "F1");
+            }
+            let (screen, tab, before) = (model.screen, model.tab(), model.layers.len());
+            assert_eq!(press(&mut model, key), [], "{open}, {key}");
+            assert_eq!((model.screen, model.tab(), model.layers.len()), (screen, tab, before), "{open}, {key}");
+            assert!(matches!(model.layers.last(), Some(Layer::Help { .. })) && !model.quitting);
+        }
+        // It scrolls, filters and closes.
+        let mut model = start();
+        keys(&mut model, "n");
+        type_text(&mut model, "x");
+        keys(&mut model, "F1 j j");
+        assert!(matches!(model.layers.last(), Some(Layer::Help { scroll: 2, .. })));
+        press(&mut model, "/");
+        type_text(&mut model, "palette");
+        assert!(shown(&model).contains("palette"));
+        keys(&mut model, "Esc F1");
+        assert_eq!(model.layers.len(), 1);
+        keys(&mut model, "F1 Esc");
+        assert_eq!(model.layers.len(), 1);
+    }
+    // A click on the top line, and the wheel.
+    use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+    let mut model = start();
+    keys(&mut model, "n F1");
+    let column = shown(&model).lines().next().unwrap().find("Schedules").unwrap() as u16;
+    for kind in [MouseEventKind::Down(MouseButton::Left), MouseEventKind::ScrollDown] {
+        update(&mut model, Msg::Mouse(MouseEvent { kind, column, row: 0, modifiers: KeyModifiers::NONE }));
+    }
+    assert!(matches!(&model.layers[..], [Layer::Form(_), Layer::Help { scroll: 1, .. }]), "{:?}", model.layers);
+}
+
+#[test]
+fn why_a_restore_was_not_queued_is_whole_and_kept() {
+    let mut model = start();
+    keys(&mut model, "j r Ctrl-S");
+    let (request, result) = planned();
+    reply(&mut model, Reply::RestorePlanned { request, result });
+    type_text(&mut model, "orders-rs");
+    press(&mut model, "Enter");
+    let why = "the target orders-rs is being restored by job 58, which has not ended yet, and a second restore of the \
+               same namespaces would undo what that one has written";
+    let hint = "wait for job 58, or cancel it with mongokeep job cancel 58, and look at what it has left behind first";
+    let result = Err(Problem { kind: ErrorKind::Conflict, message: why.into(), hint: Some(hint.into()) });
+    reply(&mut model, Reply::Queued { what: "the restore was not queued".into(), result });
+    let text = boxed(&model);
+    for part in [why, hint, "Type orders-rs to confirm"] {
+        assert!(text.contains(part), "{part}\n{}", shown(&model));
+    }
+    keys(&mut model, "Esc");
+    assert!(model.toasts().next().is_none(), "it stood in the box");
+    let kept = model.messages.back().unwrap();
+    assert_eq!(
+        (kept.text.as_str(), kept.hint.as_deref()),
+        (&*format!("the restore was not queued: {why}"), Some(hint))
+    );
+}
+
+#[test]
+fn a_name_of_a_hundred_characters_can_be_read_and_typed() {
+    let long = "a-service-with-a-name-".repeat(5)[..100].to_owned();
+    for overwrites in [true, false] {
+        let mut model = start();
+        keys(&mut model, "j r Ctrl-S");
+        let (request, result) = planned();
+        let mut plan = result.unwrap();
+        plan.to_service.clone_from(&long);
+        if !overwrites {
+            plan.namespaces.clear();
+        }
+        reply(&mut model, Reply::RestorePlanned { request, result: Ok(plan) });
+        let text = boxed(&model).replace(' ', "");
+        assert!(text.contains(&format!("Type{long}toconfirm:")), "{}", shown(&model));
+        assert_eq!(text.contains(&format!("Datain{long}willbereplaced.")), overwrites);
+        type_text(&mut model, &long);
+        assert!(shown(&model).contains(&long[60..]), "the end of what is typed:\n{}", shown(&model));
+        assert!(matches!(&press(&mut model, "Enter")[..], [Effect::Restore(..)]));
+    }
+}

@@ -486,6 +486,11 @@ impl Model {
         self.data.jobs.iter().filter(|j| !j.state.is_finished())
     }
 
+    /// Whether a form or another box is open, maybe below a page.
+    pub fn has_box(&self) -> bool {
+        self.layers.iter().any(|l| !l.is_page())
+    }
+
     /// The number of the next submission.
     pub(super) fn next_ticket(&mut self) -> u64 {
         self.tickets += 1;

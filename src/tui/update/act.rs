@@ -293,6 +293,10 @@ fn sorted(model: &mut Model) -> Vec<Effect> {
 }
 
 fn screen(model: &mut Model, to: Screen) -> Vec<Effect> {
+    // What was typed goes by Esc alone, which asks.
+    if model.has_box() {
+        return Vec::new();
+    }
     model.layers.clear();
     model.filtering = false;
     model.screen = to;

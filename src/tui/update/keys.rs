@@ -41,6 +41,9 @@ pub(super) fn key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     if model.filtering {
         return filter_key(model, chord);
     }
+    if model.has_box() {
+        return key_above_a_box(model, chord);
+    }
     match model.keymap.resolve(chord, &model.groups()) {
         Some(action) if model.is_hidden(action) && model.look.read_only => {
             model.tell(Level::Warn, "this session is read-only", None);
@@ -48,6 +51,29 @@ pub(super) fn key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         }
         Some(action) => act(model, action),
         None => Vec::new(),
+    }
+}
+
+/// What a key does to a page that was opened above a form or box: it scrolls and closes the page. No other key may take
+/// away what lies below.
+fn key_above_a_box(model: &mut Model, chord: Chord) -> Vec<Effect> {
+    match model.keymap.resolve(chord, &[Group::List, Group::Global]) {
+        Some(
+            action @ (Action::Up
+            | Action::Down
+            | Action::Top
+            | Action::Bottom
+            | Action::PageUp
+            | Action::PageDown
+            | Action::HalfUp
+            | Action::HalfDown
+            | Action::Filter
+            | Action::Redraw
+            | Action::Back),
+        ) => act(model, action),
+        // What has opened the help closes it.
+        Some(Action::Help) => back(model),
+        _ => Vec::new(),
     }
 }
 
@@ -338,6 +364,7 @@ pub(super) fn mouse(model: &mut Model, event: MouseEvent) -> Vec<Effect> {
         return Vec::new();
     }
     match event.kind {
+        MouseEventKind::Down(_) if model.has_box() => Vec::new(),
         MouseEventKind::ScrollUp => go(model, Action::Up),
         MouseEventKind::ScrollDown => go(model, Action::Down),
         MouseEventKind::Down(MouseButton::Left) => {

@@ -8,7 +8,7 @@ use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
 use super::pages::check_sign;
-use super::text::{fit, spinner, wrap};
+use super::text::{fit, skip_columns, spinner, take_columns, wrap};
 use super::{moment, place_cursor, popup, preview};
 use crate::domain::field::FieldKind;
 use crate::domain::fields::NOT_BUILT;
@@ -257,27 +257,6 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
 fn zone_words(model: &Model, form: &Form) -> String {
     let Some(pane) = &form.moment else { return String::new() };
     format!("in {}", pane.zone(model.zone, model.local_zone).name())
-}
-
-fn skip_columns(text: &str, columns: usize) -> String {
-    let mut used = 0;
-    text.chars()
-        .skip_while(|c| {
-            let skip = used < columns;
-            used += unicode_width::UnicodeWidthChar::width(*c).unwrap_or(0);
-            skip
-        })
-        .collect()
-}
-
-fn take_columns(text: &str, columns: usize) -> String {
-    let mut used = 0;
-    text.chars()
-        .take_while(|c| {
-            used += unicode_width::UnicodeWidthChar::width(*c).unwrap_or(0);
-            used <= columns
-        })
-        .collect()
 }
 
 fn choice_spans(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Span<'static>> {
