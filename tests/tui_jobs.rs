@@ -143,3 +143,16 @@ fn cancelling_says_what_is_left_behind() {
         assert_eq!(keys(&mut model, "Right Enter"), [Effect::CancelJob(53)]);
     }
 }
+
+#[test]
+fn only_the_last_logs_and_manifests_are_kept() {
+    let mut model = with_job(job(53, JobKind::Verify, "nightly-20261120", JobState::Failed, 3));
+    update(&mut model, log_lines(53));
+    for id in 100..140 {
+        update(&mut model, log_lines(id));
+        reply(&mut model, Reply::Manifest { backup: format!("b{id}"), result: Ok(Box::new(manifest())) });
+    }
+    assert_eq!((model.logs.len(), model.manifests.len()), (8, 8));
+    assert!(model.logs.contains_key(&139) && model.manifests.contains_key("b139"));
+    assert!(model.logs.contains_key(&53), "that of the job on the screen stays");
+}

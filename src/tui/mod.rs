@@ -9,6 +9,7 @@ mod availability;
 mod driver;
 pub mod form;
 pub mod forms;
+mod kept;
 pub mod keymap;
 pub mod layer;
 pub mod list;

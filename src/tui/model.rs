@@ -263,6 +263,9 @@ pub struct Model {
     pub timeline: TimelinePane,
     pub free_space: BTreeMap<String, Option<u64>>,
     pub logs: HashMap<i64, VecDeque<LogLine>>,
+    /// Which logs and manifests came last.
+    pub(super) log_order: VecDeque<i64>,
+    pub(super) manifest_order: VecDeque<String>,
 
     /// Something changed that the next frame shows.
     pub dirty: bool,
@@ -313,6 +316,8 @@ impl Model {
             timeline: TimelinePane::default(),
             free_space: BTreeMap::new(),
             logs: HashMap::new(),
+            log_order: VecDeque::new(),
+            manifest_order: VecDeque::new(),
             dirty: true,
             quitting: false,
         };

@@ -4,7 +4,7 @@ use chrono::{DateTime, Timelike, Utc};
 use crossterm::event::{KeyEventKind, MouseEventKind};
 
 use super::form::Purpose;
-use super::model::{LOG_LINES, Layer, Level, Load, Model, Sort};
+use super::model::{Layer, Level, Load, Model, Sort};
 use super::msg::{Effect, Msg, Snapshot};
 use super::{forms, moment, view};
 
@@ -63,12 +63,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             Vec::new()
         }
         Msg::Log { job, lines } => {
-            let log = model.logs.entry(job).or_default();
-            let last = log.back().map_or(i64::MIN, |l| l.seq);
-            log.extend(lines.into_iter().filter(|l| l.seq > last));
-            while log.len() > LOG_LINES {
-                log.pop_front();
-            }
+            model.take_log(job, lines);
             Vec::new()
         }
         Msg::TestStep { storage, step } => {

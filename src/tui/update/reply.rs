@@ -100,7 +100,7 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         Reply::NameSuggested { result: Err(_), .. } => {}
         Reply::Queued { what, result } => submitted::queued(model, ticket, &what, result),
         Reply::Manifest { backup, result } => {
-            model.manifests.insert(backup, loaded(result.map(|m| *m)));
+            model.take_manifest(backup, loaded(result.map(|m| *m)));
         }
         Reply::DeletePlanned { backup, result: Ok(plans) } => {
             if model.still_asks(&Effect::PlanDelete(backup.clone())) {
