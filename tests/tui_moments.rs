@@ -663,21 +663,47 @@ fn lag_and_trouble_are_words() {
         s.pitr[0].ranges.remove(0);
     });
     assert!(late.contains("recoverable 11 h → now (lag 3 min)"), "{late}");
-    assert!(strip(&|s| s.pitr[0].lag_seconds = Some(7_500)).contains("→ 2 h 05 ago"));
+    assert!(late.starts_with(" ✓ "), "{late}");
+    let behind = strip(&|s| s.pitr[0].lag_seconds = Some(7_500));
+    assert!(behind.contains("→ 2 h 05 ago") && behind.starts_with(" ! "), "{behind}");
     let stopped = strip(&|s| {
         s.pitr[0].running = false;
         s.pitr[0].error = Some("access denied".into());
     });
-    assert!(stopped.contains("not recorded: access denied"), "{stopped}");
+    // What can still be restored is worth more than the whole reason.
+    assert!(stopped.contains("recoverable 44 h → now (not recorded…"), "{stopped}");
     assert!(stopped.starts_with(" ! "), "{stopped}");
-    assert!(strip(&|s| s.pitr[0].ranges.clear()).contains("no base yet"));
+    let none = strip(&|s| s.pitr[0].ranges.clear());
+    assert!(none.contains("no base yet") && none.starts_with(" ! "), "{none}");
     // A base is there, and the oplog is not stored beyond it.
     let waits = strip(&|s| {
         s.pitr[0].ranges.clear();
         s.pitr[0].waiting_base = s.pitr[0].bases.last().cloned();
         assert!(s.pitr[0].waiting_base.is_some());
     });
-    assert!(waits.contains("recoverable after the next slice"), "{waits}");
+    assert!(waits.contains("recoverable after the next slice") && waits.starts_with(" ✓ "), "{waits}");
+    let unwanted = strip(&|s| {
+        (s.pitr[0].lag_seconds, s.pitr[0].running) = (Some(90_000), false);
+        s.pitr[0].schedules.clear();
+    });
+    assert!(unwanted.starts_with(" ✓ "), "nobody wants it recorded: {unwanted}");
+}
+
+#[test]
+fn a_recording_becomes_late_by_time_alone_and_is_not_hidden() {
+    let mut model = with_pitr(Look::default(), SMALL);
+    // Newer backups of the others stand above it as long as nothing is wrong.
+    look_again(&mut model, |s| {
+        s.jobs = Default::default();
+        s.services.extend((0..3).map(|i| service(&format!("other-{i}"), Some(5_000))));
+        s.services.retain(|s| s.name != "users-rs");
+    });
+    let first = |model: &Model| model.strip[0].service.clone();
+    assert_ne!(first(&model), "orders-rs");
+    assert!(!shown(&model).contains("! orders-rs"));
+    update(&mut model, Msg::Clock(now() + TimeDelta::minutes(15)));
+    assert_eq!(first(&model), "orders-rs");
+    assert!(model.dirty && shown(&model).contains("! orders-rs"), "{}", shown(&model));
 }
 
 #[test]

@@ -20,6 +20,7 @@ pub mod msg;
 pub mod palette;
 mod performing;
 pub mod preview;
+mod recording;
 pub mod rows;
 pub mod strip;
 mod terminal;

@@ -127,6 +127,10 @@ fn clock(model: &mut Model, now: DateTime<Utc>) {
     if animated {
         model.frame = model.frame.wrapping_add(1);
     }
+    if new_minute && !model.data.pitr.is_empty() {
+        // Time alone makes a recording late.
+        model.strip = super::strip::rows(model);
+    }
     model.dirty |= new_minute || animated || counted || toasts != model.toasts().count();
 }
 
