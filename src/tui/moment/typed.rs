@@ -1,6 +1,6 @@
 //! A moment as text: typed in the zone of the screen or with one of its own, and written so that it reads the same.
 
-use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, Offset, Utc};
 use chrono_tz::Tz;
 
 use super::walk::position;
@@ -12,8 +12,8 @@ use crate::domain::timestamp::Timestamp;
 /// What is odd about a local time that was typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Odd {
-    /// The clock was set back: it came twice, and the first one is taken.
-    Twice,
+    /// The clock was set back: it came twice, and the first one is taken. The offsets of both, in seconds.
+    Twice { first: i32, second: i32 },
     /// The clock was set forward over it.
     Never,
 }
@@ -33,7 +33,10 @@ pub fn parse(text: &str, zone: Tz) -> Result<(When, Option<Odd>), String> {
         }
         let (at, odd) = match when(zone, local) {
             Wall::Once(at) => (at, None),
-            Wall::Twice(first, _) => (first, Some(Odd::Twice)),
+            Wall::Twice(first, second) => {
+                let offset = |at: DateTime<Utc>| at.with_timezone(&zone).offset().fix().local_minus_utc();
+                (first, Some(Odd::Twice { first: offset(first), second: offset(second) }))
+            }
             Wall::Never(next) => (next, Some(Odd::Never)),
         };
         return Ok((When::Second(u32::try_from(at.timestamp()).map_err(|_| outside())?), odd));
@@ -100,7 +103,12 @@ mod tests {
             assert_eq!(second(text), ("2026-11-21T14:02:03+00:00".to_owned(), None), "{text}");
         }
         assert_eq!(second("2026-11-21 15:02").0, "2026-11-21T14:02:00+00:00");
-        assert_eq!(second("2026-10-25 02:30:00"), ("2026-10-25T00:30:00+00:00".to_owned(), Some(Odd::Twice)));
+        let twice = Some(Odd::Twice { first: 7_200, second: 3_600 });
+        assert_eq!(second("2026-10-25 02:30:00"), ("2026-10-25T00:30:00+00:00".to_owned(), twice));
+        let in_new_york = parse("2026-11-01 01:30:00", Tz::America__New_York).unwrap().1;
+        assert_eq!(in_new_york, Some(Odd::Twice { first: -14_400, second: -18_000 }));
+        let half_an_hour = parse("2026-04-05 01:45:00", Tz::Australia__Lord_Howe).unwrap().1;
+        assert_eq!(half_an_hour, Some(Odd::Twice { first: 39_600, second: 37_800 }));
         assert_eq!(second("2026-03-29 02:30:00"), ("2026-03-29T01:00:00+00:00".to_owned(), Some(Odd::Never)));
         assert_eq!(parse("latest", PARIS).unwrap().0, When::Latest);
         assert_eq!(parse("17,3", PARIS).unwrap().0, When::Position(Timestamp::new(17, 3)));
