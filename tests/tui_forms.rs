@@ -282,3 +282,44 @@ fn a_name_of_a_hundred_characters_can_be_read_and_typed() {
         assert!(matches!(&press(&mut model, "Enter")[..], [Effect::Restore(..)]));
     }
 }
+
+#[test]
+fn a_chord_is_no_letter_and_a_window_too_small_takes_no_paste() {
+    let mut model = start();
+    keys(&mut model, "4 n o r d Alt-f Alt-b Ctrl-L Ctrl-Alt-x");
+    assert_eq!(form(&model).text("name"), "ord");
+    update(&mut model, Msg::Resize(50, 10));
+    update(&mut model, Msg::Paste("ers".into()));
+    press(&mut model, "x");
+    update(&mut model, Msg::Resize(80, 24));
+    assert_eq!(form(&model).text("name"), "ord");
+    update(&mut model, Msg::Paste("ers".into()));
+    assert_eq!(form(&model).text("name"), "orders");
+    // A redraw picks nothing, and a chord filters nothing.
+    let mut model = start();
+    keys(&mut model, "j r");
+    to_row(&mut model, "to");
+    keys(&mut model, "Ctrl-L Ctrl-H Alt-l");
+    assert_eq!(form(&model).text("to"), "orders-rs");
+    keys(&mut model, "Esc / Alt-q");
+    assert!(model.list(model.tab()).filter.text().is_empty());
+}
+
+#[test]
+fn the_zone_stands_beside_times_that_are_read_in_it() {
+    let mut model = start();
+    keys(&mut model, "4 r");
+    to_row(&mut model, "_time");
+    for (text, is_read_in_it) in [
+        ("2026-11-21 14:41:07", true),
+        ("2026-11-21T14:41", true),
+        ("2026-11-21T13:41:07Z", false),
+        ("2026-11-21 14:41:07+01:00", false),
+        ("latest", false),
+        ("2026-11-2", true),
+    ] {
+        keys(&mut model, "Ctrl-U Ctrl-K");
+        type_text(&mut model, text);
+        assert_eq!(shown(&model).contains("in Europe/Paris"), is_read_in_it, "{text}\n{}", shown(&model));
+    }
+}

@@ -8,7 +8,9 @@ use chrono_tz::Tz;
 use super::keymap::Keymap;
 pub use super::layer::{Button, Confirm, Layer, Palette, Report, Review, Target, Then};
 use super::list::List;
+pub use super::messages::{Level, Message, TOAST_SECONDS};
 use super::msg::{Effect, Problem, Snapshot};
+pub use super::screens::{Screen, Sort, SortKey, Tab};
 use super::theme::Theme;
 use super::timeline::TimelinePane;
 use crate::artifact::manifest::Manifest;
@@ -21,140 +23,8 @@ use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckReport, ServiceInfo};
 use crate::domain::storage::TestStep;
 
-/// How long a toast stays.
-pub const TOAST_SECONDS: i64 = 6;
 /// How many lines of a job's log are kept for the screen.
 pub const LOG_LINES: usize = 2_000;
-/// How many messages the message list keeps.
-const MESSAGES: usize = 500;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Screen {
-    Backups,
-    Schedules,
-    Storage,
-    Settings,
-}
-
-impl Screen {
-    pub const ALL: [Self; 4] = [Self::Backups, Self::Schedules, Self::Storage, Self::Settings];
-
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Backups => "Backups",
-            Self::Schedules => "Schedules",
-            Self::Storage => "Storage",
-            Self::Settings => "Settings",
-        }
-    }
-}
-
-/// The lists and pages behind the tabs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Tab {
-    Backups,
-    Restores,
-    Jobs,
-    Schedules,
-    Storages,
-    Services,
-    General,
-    Notifications,
-    Appearance,
-    Keys,
-    About,
-}
-
-impl Tab {
-    pub const ALL: [Self; 11] = [
-        Self::Backups,
-        Self::Restores,
-        Self::Jobs,
-        Self::Schedules,
-        Self::Storages,
-        Self::Services,
-        Self::General,
-        Self::Notifications,
-        Self::Appearance,
-        Self::Keys,
-        Self::About,
-    ];
-
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Backups => "All backups",
-            Self::Restores => "Restores",
-            Self::Jobs => "Jobs",
-            Self::Schedules => "Schedules",
-            Self::Storages => "Storage locations",
-            Self::Services => "Services",
-            Self::General => "General",
-            Self::Notifications => "Notifications",
-            Self::Appearance => "Appearance",
-            Self::Keys => "Keys",
-            Self::About => "About",
-        }
-    }
-
-    /// The tabs of a screen.
-    pub fn of(screen: Screen) -> &'static [Self] {
-        match screen {
-            Screen::Backups => &[Self::Backups, Self::Restores, Self::Jobs],
-            Screen::Schedules => &[Self::Schedules],
-            Screen::Storage => &[Self::Storages],
-            Screen::Settings => {
-                &[Self::Services, Self::General, Self::Notifications, Self::Appearance, Self::Keys, Self::About]
-            }
-        }
-    }
-
-    /// Whether rows can be selected in it.
-    pub fn is_list(self) -> bool {
-        self != Self::About
-    }
-}
-
-/// The columns that backups and jobs can be sorted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SortKey {
-    Age,
-    Name,
-    Service,
-    State,
-    Size,
-}
-
-impl SortKey {
-    pub const ALL: [Self; 5] = [Self::Age, Self::Name, Self::Service, Self::State, Self::Size];
-
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Age => "age",
-            Self::Name => "name",
-            Self::Service => "service",
-            Self::State => "state",
-            Self::Size => "size",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sort {
-    pub key: SortKey,
-    pub reversed: bool,
-}
-
-impl Sort {
-    /// As it is kept in the settings: `age`, `-size`.
-    pub fn text(self) -> String {
-        format!("{}{}", if self.reversed { "-" } else { "" }, self.key.word())
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        let (word, reversed) = text.strip_prefix('-').map_or((text, false), |rest| (rest, true));
-        SortKey::ALL.into_iter().find(|k| k.word() == word).map(|key| Self { key, reversed })
-    }
-}
 
 /// Something that is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -162,25 +32,6 @@ pub enum Load<T> {
     Waiting,
     Ready(T),
     Failed(Problem),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    Info,
-    Good,
-    Warn,
-    Error,
-}
-
-/// One entry of the message list; the newest is a toast for a while.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    pub at: DateTime<Utc>,
-    pub level: Level,
-    pub text: String,
-    pub hint: Option<String>,
-    /// Shown in the corner for a while; what stands elsewhere on the screen is for the list alone.
-    pub toast: bool,
 }
 
 /// How the screen is drawn, decided once at the start.
@@ -505,40 +356,6 @@ impl Model {
     /// Whether nothing was pressed since `effect` was asked for, so that its answer may open a box.
     pub(super) fn still_asks(&mut self, effect: &Effect) -> bool {
         self.asking.take_if(|asked| asked == effect).is_some()
-    }
-
-    /// Puts a message into the list and on the screen for a while.
-    pub fn tell(&mut self, level: Level, text: impl Into<String>, hint: Option<String>) {
-        self.keep(Message { at: self.now, level, text: text.into(), hint, toast: true });
-    }
-
-    pub fn tell_problem(&mut self, what: &str, problem: &Problem) {
-        self.tell(Level::Error, format!("{what}: {}", problem.message), problem.hint.clone());
-    }
-
-    /// Puts what stands in a form or box into the list, which keeps it when that is closed.
-    pub fn keep_problem(&mut self, what: &str, problem: &Problem) {
-        let text = format!("{what}: {}", problem.message);
-        self.keep(Message { at: self.now, level: Level::Error, text, hint: problem.hint.clone(), toast: false });
-    }
-
-    fn keep(&mut self, message: Message) {
-        if message.level == Level::Error {
-            self.unread_errors += 1;
-        }
-        self.messages.push_back(message);
-        if self.messages.len() > MESSAGES {
-            self.messages.pop_front();
-        }
-    }
-
-    /// Messages that are still shown as toasts, oldest first.
-    pub fn toasts(&self) -> impl Iterator<Item = &Message> {
-        let since = self.now - chrono::TimeDelta::seconds(TOAST_SECONDS);
-        let fresh = self.messages.iter().rev().take_while(move |m| m.at > since);
-        let mut newest: Vec<&Message> = fresh.filter(|m| m.toast).take(3).collect();
-        newest.reverse();
-        newest.into_iter()
     }
 
     /// Whether something on the screen moves by itself.

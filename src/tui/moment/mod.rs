@@ -8,7 +8,7 @@ mod typed;
 mod walk;
 mod zoom;
 
-pub use typed::{Odd, check, exact_text, exactly, parse, write};
+pub use typed::{Odd, check, exact_text, exactly, is_local, parse, write};
 pub use walk::{Note, base, gap, joined, second, touched};
 pub use zoom::{View, words as step_words};
 

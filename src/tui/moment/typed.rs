@@ -23,10 +23,20 @@ const FORMS: [&str; 4] = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H
 /// The years that 32 bits of seconds since 1970 reach into.
 const YEARS: std::ops::RangeInclusive<i32> = 1970..=2106;
 
+fn local(text: &str) -> Option<NaiveDateTime> {
+    FORMS.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok())
+}
+
+/// Whether it depends on the zone what the text means: not with an offset, nor for a position. What is no time yet may
+/// become one that does.
+pub fn is_local(text: &str) -> bool {
+    local(text.trim()).is_some() || parse(text, Tz::UTC).is_err()
+}
+
 /// Reads `2026-11-21 14:02:03` in `zone`, the same with an offset or `Z`, an oplog position `T,I`, or `latest`.
 pub fn parse(text: &str, zone: Tz) -> Result<(When, Option<Odd>), String> {
     let text = text.trim();
-    if let Some(local) = FORMS.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok()) {
+    if let Some(local) = local(text) {
         let outside = || format!("{} is outside the times that an oplog can have", escape(text));
         if !YEARS.contains(&local.year()) {
             return Err(outside());
@@ -112,6 +122,16 @@ mod tests {
         assert_eq!(second("2026-03-29 02:30:00"), ("2026-03-29T01:00:00+00:00".to_owned(), Some(Odd::Never)));
         assert_eq!(parse("latest", PARIS).unwrap().0, When::Latest);
         assert_eq!(parse("17,3", PARIS).unwrap().0, When::Position(Timestamp::new(17, 3)));
+    }
+
+    #[test]
+    fn a_time_with_an_offset_depends_on_no_zone() {
+        for text in ["2026-11-21 15:02:03", " 2026-11-21T15:02 ", "2026-11", "", "soon"] {
+            assert!(is_local(text), "{text}");
+        }
+        for text in ["2026-11-21 15:02:03Z", "2026-11-21T15:02:03+01:00", "17,3", "latest"] {
+            assert!(!is_local(text), "{text}");
+        }
     }
 
     #[test]

@@ -77,8 +77,11 @@ fn key_above_a_box(model: &mut Model, chord: Chord) -> Vec<Effect> {
     }
 }
 
-/// A paste is text for the field with the cursor, and nothing anywhere else.
+/// A paste is text for the field with the cursor, and nothing anywhere else; nor where no field can be seen.
 pub(super) fn paste(model: &mut Model, text: &str) -> Vec<Effect> {
+    if view::is_too_small(model.size) {
+        return Vec::new();
+    }
     let insert = |input: &mut Input| {
         for c in text.trim_end_matches(['\r', '\n']).chars().filter(|c| !c.is_control()) {
             input.handle(InputRequest::InsertChar(c));
@@ -249,8 +252,8 @@ fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
             let name = review.plan.to_service.clone();
             model.tell(Level::Warn, format!("type {name} to confirm the restore, or Esc to go back"), None);
         }
-        (code, ctrl) => {
-            if let Some(request) = form::edit(code, ctrl) {
+        _ => {
+            if let Some(request) = form::edit(chord) {
                 review.typed.handle(request);
             }
         }
@@ -304,8 +307,8 @@ fn palette_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
                 return palette::run(model, action);
             }
         }
-        (code, ctrl) => {
-            if let Some(request) = form::edit(code, ctrl) {
+        _ => {
+            if let Some(request) = form::edit(chord) {
                 palette.input.handle(request);
                 palette.selected = 0;
             }
@@ -323,8 +326,8 @@ fn help_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
             *filtering = false;
         }
         KeyCode::Enter => *filtering = false,
-        code => {
-            if let Some(request) = form::edit(code, chord.ctrl) {
+        _ => {
+            if let Some(request) = form::edit(chord) {
                 filter.handle(request);
                 *scroll = 0;
             }
@@ -346,7 +349,7 @@ fn filter_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         }
         KeyCode::Up => return go(model, Action::Up),
         KeyCode::Down => return go(model, Action::Down),
-        code => match form::edit(code, chord.ctrl) {
+        _ => match form::edit(chord) {
             Some(request) => {
                 model.list_mut(tab).filter.input.handle(request);
             }

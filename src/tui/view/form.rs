@@ -17,6 +17,7 @@ use crate::domain::text::{bytes, escape};
 use crate::tui::form::{ADD, Form, Item, Purpose, Row, Source};
 use crate::tui::forms::{TIME, TIMELINE, is_pitr, is_schedule, is_to_a_moment};
 use crate::tui::model::{Load, Model};
+use crate::tui::moment as tui_moment;
 
 /// Columns of the labels: as many as the longest that is shown needs.
 fn label_width(form: &Form) -> usize {
@@ -224,7 +225,8 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
         (TIME, _) => zone_words(model, form),
         _ => row.disabled.as_ref().filter(|why| !why.is_empty()).map_or_else(|| note(model, row), |w| format!("← {w}")),
     };
-    let field_width = if note.is_empty() { room.min(56) } else { room.min(30) };
+    // That of a time stays as it is while the zone beside it comes and goes.
+    let field_width = if note.is_empty() && row.field.key != TIME { room.min(56) } else { room.min(30) };
     let shown = match row.field.kind {
         // As many signs as were typed, up to a few: the length of a password is nobody's business.
         FieldKind::Secret if !row.value().is_empty() => "•".repeat(row.value().chars().count().min(24)),
@@ -253,9 +255,11 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
     (Line::from(spans), (row.disabled.is_none()).then_some(cursor))
 }
 
-/// `Europe/Paris, z: UTC`: the zone in which a time is shown and read.
+/// `in Europe/Paris`: the zone in which a time is read that names none itself.
 fn zone_words(model: &Model, form: &Form) -> String {
-    let Some(pane) = &form.moment else { return String::new() };
+    let Some(pane) = form.moment.as_ref().filter(|_| tui_moment::is_local(form.text(TIME))) else {
+        return String::new();
+    };
     format!("in {}", pane.zone(model.zone, model.local_zone).name())
 }
 

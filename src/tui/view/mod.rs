@@ -20,9 +20,11 @@ mod preview;
 mod recoverable;
 mod schedules;
 mod service;
+mod strip;
 mod table;
 mod text;
 mod timeline;
+mod toasts;
 
 pub use areas::{Areas, Hit, hit, is_too_small};
 pub use boxes::review_overflow;
@@ -48,7 +50,7 @@ pub fn draw(frame: &mut Frame, model: &Model) {
         let areas = Areas::at(model, at_size);
         chrome::draw(frame, model, &areas);
         layers(frame, model, &areas, Rect { height: area.height - 2, ..area });
-        chrome::toasts(frame, model, &areas);
+        toasts::draw(frame, model, &areas);
     }
     if model.look.ascii {
         ascii::reduce(frame.buffer_mut(), model.frame);

@@ -33,6 +33,13 @@ pub fn fit(text: &str, width: usize) -> String {
     out
 }
 
+/// `text` in exactly `width` columns: cut, or padded at its end.
+pub fn cell(text: &str, width: usize) -> String {
+    let text = fit(text, width);
+    let pad = " ".repeat(width.saturating_sub(text.width()));
+    text + &pad
+}
+
 /// `text` without its first columns.
 pub fn skip_columns(text: &str, columns: usize) -> String {
     let mut used = 0;
@@ -135,7 +142,7 @@ pub fn when(model: &Model, at: DateTime<Utc>) -> String {
 
 /// The same with seconds and the zone, for details.
 pub fn when_exactly(model: &Model, at: DateTime<Utc>) -> String {
-    at.with_timezone(&model.zone).format("%d %b %Y %H:%M:%S %Z").to_string()
+    crate::tui::moment::exactly(at, model.zone)
 }
 
 /// The present picture of the spinner; a still sign without motion.
