@@ -62,6 +62,7 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
     });
     let Some(reach) = reach(model, status) else {
         let text = match (stopped, status.waiting_base.is_some()) {
+            (Some(stopped), _) if status.error.is_some() => stopped,
             (Some(stopped), _) => format!("no base yet, {stopped}"),
             (None, true) => "recoverable after the next slice".to_owned(),
             (None, false) => "no base yet".to_owned(),
