@@ -939,7 +939,16 @@ fn recording_ends_only_after_a_question() {
     press(&mut model, "d");
     assert!(words(&model).contains(question), "{}", shown(&model));
     press(&mut model, "Esc");
-    // Backup management as a whole, by key and by click.
+    // An edit that makes full backups of it.
+    let effects = press(&mut model, "e");
+    look_ahead(&mut model, effects);
+    assert!(!words(&model).contains(question), "{}", shown(&model));
+    to_row(&mut model, "type");
+    press(&mut model, "Left");
+    assert_eq!(form(&model).text("type"), "full");
+    assert!(words(&model).contains(question), "{}", shown(&model));
+    keys(&mut model, "Esc Right Enter");
+    // Backup management as a whole.
     let setting = Effect::SetSetting("backup.enabled".into(), "false".into());
     for key in ["Enter", "e", "Space"] {
         let mut model = with_pitr(Look::default(), SMALL);

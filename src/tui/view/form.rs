@@ -16,6 +16,7 @@ use crate::domain::service::CheckState;
 use crate::domain::text::{bytes, escape};
 use crate::tui::form::{ADD, Form, Item, Purpose, Row, Source};
 use crate::tui::forms::{TIME, TIMELINE, is_pitr, is_schedule, is_to_a_moment};
+use crate::tui::missed::recording_ends;
 use crate::tui::model::{Load, Model};
 use crate::tui::moment as tui_moment;
 
@@ -363,6 +364,10 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
     if let Some(preview) = &form.preview {
         lines.extend(preview::warnings(model, preview, width));
     }
+    if let Some(service) = ends_recording(model, form) {
+        let text = format!("! {}", recording_ends([service]));
+        lines.extend(wrap(&text, width).into_iter().map(|part| Line::styled(part, theme.warn)));
+    }
     if let Some(problem) = &form.error {
         for part in wrap(&format!("✗ {}", escape(&problem.message)), width).into_iter().take(3) {
             lines.push(Line::styled(part, theme.error));
@@ -382,6 +387,13 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
         }
     }
     lines
+}
+
+/// The service that is no longer recorded once this edit of a schedule is saved.
+fn ends_recording<'a>(model: &'a Model, form: &Form) -> Option<&'a str> {
+    let Purpose::EditSchedule(name) = &form.purpose else { return None };
+    let schedule = model.schedule(name).filter(|s| model.is_recorded_by_this_alone(s))?;
+    (!is_pitr(form) || form.text("service") != schedule.service).then_some(schedule.service.as_str())
 }
 
 /// The live check of the chosen service: the sum, and what is wrong with its remedy.
