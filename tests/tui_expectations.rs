@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
-use mongokeep::client::DeletePlan;
 use mongokeep::domain::backup::{BackupState, BackupType};
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::action::{Action, Group};
@@ -143,6 +142,13 @@ fn e03_screens_by_number_tab_and_mouse() {
     assert_eq!(model.list(Tab::Backups).key.as_deref(), Some("before-migration"));
     click(&mut model, 5, row);
     assert!(matches!(model.layers[..], [Layer::Details { .. }]), "a second click opens");
+    // Two clicks that are far apart only select; so does the first click on the row that was selected before.
+    keys(&mut model, "Esc g");
+    let row = shown(&model).lines().position(|l| l.contains("▸ nightly-20261121")).unwrap() as u16;
+    click(&mut model, 5, row);
+    update(&mut model, Msg::Clock(now() + chrono::TimeDelta::seconds(1)));
+    click(&mut model, 5, row);
+    assert_eq!(layers(&model), 0);
 }
 
 #[test]
@@ -232,24 +238,35 @@ fn e07_the_palette_finds_every_action() {
 fn e08_destructive_dialogs_begin_on_cancel() {
     let mut model = start();
     assert_eq!(keys(&mut model, "j d"), [Effect::PlanDelete("nightly-20261120".into())]);
-    let plan = |keep_files| DeletePlan {
-        backup: "nightly-20261120".into(),
-        storage: "s3-eu".into(),
-        keep_files,
-        bytes: 505_000_000,
-        warnings: Vec::new(),
-    };
     let planned = |m: &mut Model| {
-        let result = Ok(Box::new((plan(true), plan(false))));
+        let result = Ok(delete_plans("nightly-20261120"));
         reply(m, Reply::DeletePlanned { backup: "nightly-20261120".into(), result });
     };
     planned(&mut model);
     assert_eq!(press(&mut model, "Enter"), [], "Enter alone changes nothing");
+    press(&mut model, "d");
     planned(&mut model);
     let delete = |keep_files| Effect::Delete { backup: "nightly-20261120".into(), keep_files };
     assert_eq!(keys(&mut model, "Right Enter"), [delete(true)]);
+    press(&mut model, "d");
     planned(&mut model);
     assert_eq!(keys(&mut model, "Right Right Enter"), [delete(false)]);
+    // Neither a step too many nor another chord leads from Cancel to what deletes.
+    for away in ["Left", "Up", "h", "k", "Shift-Tab", "Ctrl-L", "Ctrl-J", "Alt-l", "Right Left Left"] {
+        press(&mut model, "d");
+        planned(&mut model);
+        assert_eq!(keys(&mut model, &format!("{away} Enter")), [], "{away}");
+        assert_eq!(layers(&model), 0, "{away}");
+    }
+    // A key that came first was not meant for the question, nor are those that follow.
+    for first in ["j", "n", "?"] {
+        let mut model = start();
+        keys(&mut model, "j d");
+        press(&mut model, first);
+        let before = layers(&model);
+        planned(&mut model);
+        assert_eq!(layers(&model), before, "{first}");
+    }
     for (open, what) in [("g c", "cancel"), ("2 d", "schedule"), ("3 d", "storage"), ("4 d", "service")] {
         let mut model = start();
         keys(&mut model, open);
@@ -682,6 +699,52 @@ fn a_service_or_storage_can_be_added_from_within_the_form() {
     reply(&mut model, Reply::StorageSaved(Ok(storage("s3-us", "filesystem", "/x"))));
     let Some(Layer::Form(form)) = model.layers.last() else { panic!("the form is gone") };
     assert_eq!(form.text("storage"), "s3-us", "what was added is picked");
+}
+
+#[test]
+fn what_was_picked_is_never_replaced() {
+    let of = |model: &Model, key: &str| match model.layers.last() {
+        Some(Layer::Form(form)) => {
+            let row = form.row(key).unwrap();
+            (row.value().to_owned(), row.error.clone())
+        }
+        other => panic!("no form on top: {other:?}"),
+    };
+    let look = |model: &mut Model, change: &dyn Fn(&mut Snapshot)| {
+        let mut snapshot = full_snapshot();
+        change(&mut snapshot);
+        update(model, Msg::Snapshot(Box::new(snapshot)));
+    };
+    // "Add one" stays while jobs make progress.
+    let mut model = start();
+    keys(&mut model, "n Tab Tab Tab Tab Right");
+    assert!(shown(&model).contains("+ add a storage, Enter"), "{}", shown(&model));
+    look(&mut model, &|_| {});
+    assert!(shown(&model).contains("+ add a storage, Enter"), "{}", shown(&model));
+    press(&mut model, "Enter");
+    assert_eq!(layers(&model), 2, "a form above the form");
+    // The target is removed by somebody else, and comes back.
+    let mut model = start();
+    keys(&mut model, "j r");
+    assert_eq!(of(&model, "to"), ("orders-rs".into(), None));
+    look(&mut model, &|s| s.services.retain(|s| s.name != "orders-rs"));
+    let gone = "orders-rs is gone: pick another".to_owned();
+    assert_eq!(of(&model, "to"), ("orders-rs".into(), Some(gone)));
+    assert_eq!(press(&mut model, "Ctrl-S"), []);
+    assert!(shown(&model).contains("orders-rs is gone"), "{}", shown(&model));
+    look(&mut model, &|_| {});
+    assert_eq!(of(&model, "to"), ("orders-rs".into(), None));
+    assert!(matches!(&press(&mut model, "Ctrl-S")[..], [Effect::PlanRestore(r)] if r.to == "orders-rs"));
+    // A backup of a service that this machine does not know: nothing is chosen for anybody.
+    let mut model = start();
+    look(&mut model, &|s| Arc::make_mut(&mut s.backups)[1].service = "elsewhere".into());
+    keys(&mut model, "j r");
+    assert_eq!(of(&model, "to").0, "");
+    assert!(shown(&model).contains("pick a service"), "{}", shown(&model));
+    assert_eq!(press(&mut model, "Ctrl-S"), []);
+    assert_eq!(of(&model, "to").1.as_deref(), Some("is needed"));
+    press(&mut model, "Right");
+    assert!(matches!(&press(&mut model, "Ctrl-S")[..], [Effect::PlanRestore(r)] if r.to == "orders-rs"));
 }
 
 #[test]

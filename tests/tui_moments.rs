@@ -105,7 +105,7 @@ fn the_timeline_shows_what_there_is() {
         keys_counted(m, "4 r");
         type_time(m, "2026-01-01 00:00:00");
     });
-    both("timeline_typed_too_early", |m| {
+    both("timeline_typed_too_late", |m| {
         keys_counted(m, "4 r");
         type_time(m, "2026-11-21 15:30:00");
     });
@@ -601,7 +601,11 @@ fn any_size_and_long_names_are_drawn() {
             }
         }
         update(&mut model, Msg::Resize(80, 24));
-        assert!(shown(&model).contains('…') || look.ascii);
+        // The name of the base is cut, and what stands behind it is not pushed out.
+        let base = format!("base {}", &long[..31]);
+        let text = words(&model);
+        let (_, rest) = text.split_once(&base).unwrap_or_else(|| panic!("{base} is not in\n{}", shown(&model)));
+        assert!(!rest.starts_with(&long[31..32]) && rest.contains(" of 21 Nov 03:03:30"), "{}", shown(&model));
     }
 }
 
@@ -611,7 +615,14 @@ fn the_cursor_is_seen_without_colours() {
     let mut model = on_timeline(look, SMALL);
     let text = shown(&model);
     assert!(text.lines().filter(|l| l.contains('^')).count() >= 2, "in the overview, and below the bars:\n{text}");
-    assert!(text.contains('%') && text.contains('*') && text.contains('R'), "gap, base and restore:\n{text}");
+    // Nothing but signs stands in a lane; in the overview it lies between two times.
+    let lane = |text: &str| -> String {
+        let line = text.lines().find(|l| l.contains("Timeline")).unwrap_or_default();
+        line.chars().skip_while(|c| *c != '*').take_while(|c| *c != '2').collect()
+    };
+    let all = lane(&text);
+    assert!(all.contains('%') && all.contains('*') && all.contains('R'), "gap, base and restore: {all}\n{text}");
+    assert!(all.contains('^'), "{all}");
     keys_counted(&mut model, "< <");
     assert_ne!(shown(&model), text);
 }
@@ -663,21 +674,47 @@ fn lag_and_trouble_are_words() {
         s.pitr[0].ranges.remove(0);
     });
     assert!(late.contains("recoverable 11 h → now (lag 3 min)"), "{late}");
-    assert!(strip(&|s| s.pitr[0].lag_seconds = Some(7_500)).contains("→ 2 h 05 ago"));
+    assert!(late.starts_with(" ✓ "), "{late}");
+    let behind = strip(&|s| s.pitr[0].lag_seconds = Some(7_500));
+    assert!(behind.contains("→ 2 h 05 ago") && behind.starts_with(" ! "), "{behind}");
     let stopped = strip(&|s| {
         s.pitr[0].running = false;
         s.pitr[0].error = Some("access denied".into());
     });
-    assert!(stopped.contains("not recorded: access denied"), "{stopped}");
+    // What can still be restored is worth more than the whole reason.
+    assert!(stopped.contains("recoverable 44 h → now (not recorded…"), "{stopped}");
     assert!(stopped.starts_with(" ! "), "{stopped}");
-    assert!(strip(&|s| s.pitr[0].ranges.clear()).contains("no base yet"));
+    let none = strip(&|s| s.pitr[0].ranges.clear());
+    assert!(none.contains("no base yet") && none.starts_with(" ! "), "{none}");
     // A base is there, and the oplog is not stored beyond it.
     let waits = strip(&|s| {
         s.pitr[0].ranges.clear();
         s.pitr[0].waiting_base = s.pitr[0].bases.last().cloned();
         assert!(s.pitr[0].waiting_base.is_some());
     });
-    assert!(waits.contains("recoverable after the next slice"), "{waits}");
+    assert!(waits.contains("recoverable after the next slice") && waits.starts_with(" ✓ "), "{waits}");
+    let unwanted = strip(&|s| {
+        (s.pitr[0].lag_seconds, s.pitr[0].running) = (Some(90_000), false);
+        s.pitr[0].schedules.clear();
+    });
+    assert!(unwanted.starts_with(" ✓ "), "nobody wants it recorded: {unwanted}");
+}
+
+#[test]
+fn a_recording_becomes_late_by_time_alone_and_is_not_hidden() {
+    let mut model = with_pitr(Look::default(), SMALL);
+    // Newer backups of the others stand above it as long as nothing is wrong.
+    look_again(&mut model, |s| {
+        s.jobs = Default::default();
+        s.services.extend((0..3).map(|i| service(&format!("other-{i}"), Some(5_000))));
+        s.services.retain(|s| s.name != "users-rs");
+    });
+    let first = |model: &Model| model.strip[0].service.clone();
+    assert_ne!(first(&model), "orders-rs");
+    assert!(!shown(&model).contains("! orders-rs"));
+    update(&mut model, Msg::Clock(now() + TimeDelta::minutes(15)));
+    assert_eq!(first(&model), "orders-rs");
+    assert!(model.dirty && shown(&model).contains("! orders-rs"), "{}", shown(&model));
 }
 
 #[test]
@@ -881,4 +918,100 @@ fn an_edit_to_point_in_time_takes_everything() {
     let effects = press(&mut model, "Ctrl-S");
     let [Effect::EditSchedule(_, values)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((&values["include"], &values["exclude"]), (&vec![String::new()], &vec![String::new()]));
+}
+
+#[test]
+fn recording_ends_only_after_a_question() {
+    let question = "Changes of orders-rs are no longer kept from now on";
+    let to_nightly = |model: &mut Model| {
+        press(model, "2");
+        while model.list(Tab::Schedules).key.as_deref() != Some("nightly-orders") {
+            press(model, "j");
+        }
+    };
+    let off = Effect::SwitchSchedule("nightly-orders".into(), false);
+    let mut model = with_pitr(Look::default(), SMALL);
+    to_nightly(&mut model);
+    assert_eq!(press(&mut model, "Space"), []);
+    assert!(words(&model).contains(question), "{}", shown(&model));
+    assert_eq!(press(&mut model, "Enter"), [], "the question begins on Cancel");
+    assert_eq!(keys(&mut model, "Space Right Enter"), std::slice::from_ref(&off));
+    press(&mut model, "d");
+    assert!(words(&model).contains(question), "{}", shown(&model));
+    press(&mut model, "Esc");
+    // An edit that makes full backups of it.
+    let effects = press(&mut model, "e");
+    look_ahead(&mut model, effects);
+    assert!(!words(&model).contains(question), "{}", shown(&model));
+    to_row(&mut model, "type");
+    press(&mut model, "Left");
+    assert_eq!(form(&model).text("type"), "full");
+    assert!(words(&model).contains(question), "{}", shown(&model));
+    keys(&mut model, "Esc Right Enter");
+    // Backup management as a whole.
+    let setting = Effect::SetSetting("backup.enabled".into(), "false".into());
+    for key in ["Enter", "e", "Space"] {
+        let mut model = with_pitr(Look::default(), SMALL);
+        keys(&mut model, "4 l");
+        assert_eq!(press(&mut model, key), [], "{key}");
+        assert!(words(&model).contains(question), "{key}: {}", shown(&model));
+        assert_eq!(keys(&mut model, "Right Enter"), std::slice::from_ref(&setting), "{key}");
+    }
+    // Where nothing ends, nothing is asked: another schedule records it too, it is off, or nothing is recorded.
+    look_again(&mut model, |s| {
+        for schedule in s.schedules.iter_mut().filter(|s| s.service == "orders-rs" && s.enabled) {
+            schedule.backup_type = BackupType::Pitr;
+        }
+    });
+    assert_eq!(press(&mut model, "Space"), [off]);
+    look_again(&mut model, |s| {
+        for schedule in &mut s.schedules {
+            schedule.enabled = false;
+        }
+    });
+    assert_eq!(press(&mut model, "Space"), [Effect::SwitchSchedule("nightly-orders".into(), true)]);
+    assert_eq!(keys(&mut model, "4 l Enter"), [setting]);
+}
+
+#[test]
+fn what_is_waited_for_is_said_beside_other_notes() {
+    let mut model = with_pitr(Look::default(), LARGE);
+    let quiet = |model: &mut Model, effects: Vec<Effect>, here: &dyn Fn() -> Result<Vec<u64>, Problem>| {
+        for effect in effects {
+            if let Effect::Operations { service, from, to, buckets } = effect {
+                let result = if buckets == 1 { here() } else { Ok(vec![0; buckets]) };
+                reply(model, Reply::Operations { service, from, to, buckets, result });
+            }
+        }
+    };
+    let effects = keys(&mut model, "4 r");
+    quiet(&mut model, effects, &|| Err(gone("the slice\u{1b} is gone")));
+    assert!(words(&model).contains("operations in this second: not counted: the slice"), "{}", shown(&model));
+    assert!(!shown(&model).contains("not counted yet"));
+    to_row(&mut model, "_time");
+    keys(&mut model, "Ctrl-U Ctrl-K");
+    let effects = type_text(&mut model, "2026-11-21 15:03:00");
+    quiet(&mut model, effects, &|| Ok(vec![0]));
+    let waits = "! 21 Nov 2026 15:03:00 CET is not stored yet";
+    assert!(words(&model).contains(waits), "{}", shown(&model));
+    keys(&mut model, "Shift-Tab p");
+    let text = words(&model);
+    assert!(text.contains(waits) && text.contains("! no operation in what is drawn here"), "{}", shown(&model));
+}
+
+#[test]
+fn an_hour_that_came_twice_is_told_with_its_own_offsets() {
+    let mut model = with_pitr(Look::default(), LARGE);
+    look_again(&mut model, |s| {
+        s.settings.iter_mut().find(|(k, _)| k == "ui.timezone").unwrap().1 = "America/New_York".into();
+        s.pitr[0].ranges[0].from = "2026-10-30T00:00:00Z".parse().unwrap();
+        s.pitr[0].ranges[0].from_ts = Timestamp::new(second("2026-10-30T00:00:00Z"), 1);
+    });
+    keys_counted(&mut model, "4 r");
+    type_time(&mut model, "2026-11-01 01:30:00");
+    let said = "the clock showed that time twice; this is the first, -04:00: with -05:00 behind it, it is the second";
+    assert!(words(&model).contains(said), "{}", shown(&model));
+    type_time(&mut model, "2026-11-01 01:30:00-05:00");
+    assert_eq!(at(&model), When::Second(second("2026-11-01T06:30:00Z")));
+    assert!(!words(&model).contains("twice"));
 }

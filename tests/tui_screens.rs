@@ -5,7 +5,7 @@
 mod tui;
 
 use insta::assert_snapshot;
-use mongokeep::client::DeletePlan;
+use mongokeep::domain::job::{JobKind, JobState};
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::model::{Look, Model};
 use mongokeep::tui::msg::{Msg, Problem, Reply};
@@ -164,17 +164,16 @@ fn forms() {
 fn dialogs() {
     both("delete", |m| {
         keys(m, "j d");
-        let plan = |keep_files| DeletePlan {
-            backup: "nightly-20261120".into(),
-            storage: "s3-eu".into(),
-            keep_files,
-            bytes: 505_000_000,
-            warnings: vec!["it is the newest good backup of orders-rs".into()],
-        };
-        let result = Ok(Box::new((plan(true), plan(false))));
+        let result = Ok(delete_plans("nightly-20261120"));
         reply(m, Reply::DeletePlanned { backup: "nightly-20261120".into(), result });
     });
     both("cancel", |m| drop(keys(m, "c")));
+    both("cancel_restore", |m| {
+        let mut snapshot = full_snapshot();
+        snapshot.jobs = vec![job(53, JobKind::Restore, "nightly-20261120", JobState::Running, 3)].into();
+        update(m, Msg::Snapshot(Box::new(snapshot)));
+        keys(m, "l c");
+    });
     both("plan", |m| {
         keys(m, "j r Ctrl-S");
         let (request, result) = planned();

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::config::{Home, Settings};
 use crate::daemon::{lock, start};
-use crate::domain::job::{Job, LogLine};
+use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::service::EngineKind;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result, io};
@@ -183,6 +183,11 @@ impl Client {
 
     pub fn job(&self, id: i64) -> Result<Job> {
         self.store.job(id)
+    }
+
+    /// What a job was queued to do: whoever repeats it can ask anew for what has to be confirmed.
+    pub fn job_request(&self, id: i64) -> Result<JobRequest> {
+        self.store.job_request(id)
     }
 
     /// Lines with `seq > after`, at most `limit`.

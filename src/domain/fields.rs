@@ -271,8 +271,13 @@ pub const MOMENT_FIELDS: &[Field] = &[
 
 /// The dotted keys of `config.toml`.
 pub const SETTING_FIELDS: &[Field] = &[
-    Field::new("backup.enabled", "Backup management", FieldKind::Bool, "with false nothing starts a backup")
-        .default("true"),
+    Field::new(
+        "backup.enabled",
+        "Backup management",
+        FieldKind::Bool,
+        "with false nothing starts a backup, and no changes are kept for point in time",
+    )
+    .default("true"),
     Field::new("backup.compression", "Compression", FieldKind::Text, "zstd[:1-19], gzip[:1-9] or none")
         .default("zstd:2")
         .check(compression_rule),

@@ -140,6 +140,11 @@ impl Store {
         self.read(|c| get(c, id))
     }
 
+    /// What a job was queued to do.
+    pub fn job_request(&self, id: i64) -> Result<JobRequest> {
+        self.read(|c| request(c, id))
+    }
+
     /// How many jobs a daemon is running.
     pub fn jobs_running(&self) -> Result<u64> {
         self.read(|c| {

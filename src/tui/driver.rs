@@ -14,12 +14,13 @@ use futures_util::StreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use super::model::{Look, Model, TOAST_SECONDS};
+use super::model::{LOG_LINES, Look, Model, TOAST_SECONDS};
 use super::msg::{Effect, Msg, Snapshot};
 use super::performing::{self, blocking};
 use super::terminal::{self, Screen};
 use super::{Options, view};
 use crate::client::Client;
+use crate::domain::job::LogLine;
 use crate::error::{Result, io as io_error};
 
 /// How often the store is looked at while jobs run, and while none does.
@@ -35,6 +36,8 @@ const SERVICES: Duration = Duration::from_secs(60);
 const WARNINGS: Duration = Duration::from_secs(60);
 /// One picture of a spinner.
 const FRAME: Duration = Duration::from_millis(120);
+/// How many lines of a log are read at a time.
+const LOG_PAGE: usize = 1_000;
 /// Messages that wait for the screen; a worker that finds no room waits.
 const QUEUE: usize = 256;
 
@@ -310,7 +313,8 @@ async fn read_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: wat
             let after = log_of.filter(|l| l.0 == id).map_or(shown, |l| l.1.max(shown));
             if changed || log_of.map(|l| l.0) != Some(id) {
                 let of = client.clone();
-                if let Ok(lines) = blocking(move || of.job_log(id, after, 1_000)).await {
+                let read = move || last_lines(after, |after| of.job_log(id, after, LOG_PAGE));
+                if let Ok(lines) = blocking(read).await {
                     log_of = Some((id, lines.last().map_or(after, |l| l.seq)));
                     if !lines.is_empty() && messages.send(Msg::Log { job: id, lines }).await.is_err() {
                         return;
@@ -322,6 +326,25 @@ async fn read_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: wat
         tokio::select! {
             () = tokio::time::sleep(interval.max(pause)) => {}
             changed = wanted.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// What follows line `after` of a log, as far as the screen keeps it: the end of a long one is what matters, and of one
+/// that has ended nothing more is ever read.
+fn last_lines(after: i64, mut page: impl FnMut(i64) -> Result<Vec<LogLine>>) -> Result<Vec<LogLine>> {
+    let mut lines = VecDeque::new();
+    let mut after = after;
+    loop {
+        let next = page(after)?;
+        let is_last = next.len() < LOG_PAGE;
+        after = next.last().map_or(after, |line| line.seq);
+        lines.extend(next);
+        while lines.len() > LOG_LINES {
+            lines.pop_front();
+        }
+        if is_last {
+            return Ok(lines.into());
         }
     }
 }
@@ -377,6 +400,33 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::job::LogLevel;
+
+    #[test]
+    fn a_long_log_is_read_to_its_end() {
+        let line = |seq: i64| LogLine {
+            seq,
+            at: DateTime::UNIX_EPOCH,
+            attempt: 1,
+            level: LogLevel::Info,
+            message: String::new(),
+        };
+        for (length, after, first) in [
+            (0, 0, None),
+            (7, 0, Some(1)),
+            (7, 3, Some(4)),
+            (1_000, 0, Some(1)),
+            (1_500, 0, Some(1)),
+            (9_000, 10, Some(7_001)),
+        ] {
+            let page = |after: i64| Ok((after + 1..=length).take(LOG_PAGE).map(line).collect());
+            let lines = last_lines(after, page).unwrap();
+            assert_eq!(lines.first().map(|l| l.seq), first, "{length} after {after}");
+            assert_eq!(lines.last().map(|l| l.seq), first.map(|_| length), "{length} after {after}");
+        }
+        let broken = |_| Err(crate::error::Error::new(crate::error::ErrorKind::Internal, "no"));
+        assert!(last_lines(0, broken).is_err());
+    }
 
     #[test]
     fn the_locale_decides_about_signs() {

@@ -2,15 +2,14 @@
 //!
 //! A form knows nothing of screens or of what is done with its values.
 
-use tui_input::{Input, InputRequest};
+use tui_input::InputRequest;
 
+use super::keymap::Chord;
 use super::moment::MomentPane;
 use super::preview::Preview;
+pub use super::row::{ADD, Choice, Row};
 use crate::client::Values;
-use crate::domain::field::{Field, FieldKind};
-
-/// Stands in the list of services or storages for "make a new one now".
-pub const ADD: &str = "+";
+use crate::domain::field::FieldKind;
 
 /// What a form is for; decides its title, its button and what submitting does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,120 +34,6 @@ pub enum Source {
     Service(String),
 }
 
-/// One of the words of a choice row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
-    pub value: String,
-    /// What stands on the screen, when that is not the value.
-    pub label: Option<&'static str>,
-    /// Why it cannot be taken.
-    pub disabled: Option<String>,
-}
-
-impl Choice {
-    pub fn new(value: impl Into<String>) -> Self {
-        Self { value: value.into(), label: None, disabled: None }
-    }
-
-    pub fn disabled(value: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { disabled: Some(why.into()), ..Self::new(value) }
-    }
-
-    pub fn words(&self) -> &str {
-        self.label.unwrap_or(&self.value)
-    }
-}
-
-/// A row: the field, and what is in it.
-#[derive(Debug, Clone)]
-pub struct Row {
-    pub field: Field,
-    pub input: Input,
-    pub error: Option<String>,
-    /// Why the row cannot apply at all.
-    pub disabled: Option<String>,
-    pub choices: Vec<Choice>,
-    /// Shown and submitted only while the row with this key has this value.
-    pub only_if: Option<(&'static str, &'static str)>,
-    /// A person changed it; defaults that depend on other rows leave it alone then.
-    pub touched: bool,
-}
-
-impl Row {
-    pub fn new(field: Field) -> Self {
-        let choices = match field.kind {
-            FieldKind::Choice(words) => words.iter().map(|w| Choice::new(*w)).collect(),
-            FieldKind::Bool => ["false", "true"].map(Choice::new).into(),
-            _ => Vec::new(),
-        };
-        let default = match (field.kind, field.default) {
-            (FieldKind::Bool, "") => "false",
-            (_, default) => default,
-        };
-        Self {
-            field,
-            input: Input::new(default.to_owned()),
-            error: None,
-            disabled: None,
-            choices,
-            only_if: None,
-            touched: false,
-        }
-    }
-
-    pub fn value(&self) -> &str {
-        self.input.value()
-    }
-
-    pub fn set(&mut self, value: impl Into<String>) {
-        self.input = Input::new(value.into());
-    }
-
-    /// Rows that are picked from a list, not typed.
-    pub fn is_choice(&self) -> bool {
-        matches!(
-            self.field.kind,
-            FieldKind::Choice(_) | FieldKind::Bool | FieldKind::Service | FieldKind::Storage | FieldKind::Backup
-        )
-    }
-
-    fn validate(&mut self) {
-        let text = self.value().trim();
-        self.error = if self.value() == ADD && self.is_choice() {
-            Some("none yet: press Enter to add one".into())
-        } else {
-            match self.field.kind {
-                FieldKind::List => split(text)
-                    .iter()
-                    .find_map(|t| (self.field.check)(t).err())
-                    .or_else(|| (self.field.required && text.is_empty()).then(|| "is needed".to_owned())),
-                _ => self.field.validate(text).err(),
-            }
-        };
-    }
-
-    /// Moves to the next word that can be taken.
-    fn cycle(&mut self, forward: bool) {
-        let count = self.choices.len();
-        if count == 0 {
-            return;
-        }
-        let at = self.choices.iter().position(|c| c.value == self.value());
-        let mut next = at.unwrap_or(if forward { count - 1 } else { 0 });
-        for _ in 0..count {
-            next = if forward { (next + 1) % count } else { (next + count - 1) % count };
-            if self.choices[next].disabled.is_none() {
-                let value = self.choices[next].value.clone();
-                if value != self.value() {
-                    self.set(value);
-                    self.touched = true;
-                }
-                return;
-            }
-        }
-    }
-}
-
 /// Where the cursor can stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Item {
@@ -166,6 +51,10 @@ pub struct Form {
     pub advanced_open: bool,
     /// Waiting for the answer to what was submitted.
     pub submitting: bool,
+    /// Under which number it was submitted the last time.
+    pub ticket: u64,
+    /// The row of the form below that this one was opened from, to make what is picked there.
+    pub asked_by: Option<&'static str>,
     /// What the submission came back with.
     pub error: Option<super::msg::Problem>,
     /// What the schedule in it would do.
@@ -196,6 +85,8 @@ impl Form {
             focus: Item::Cancel,
             advanced_open: false,
             submitting: false,
+            ticket: 0,
+            asked_by: None,
             error: None,
             preview: None,
             moment: None,
@@ -357,7 +248,7 @@ impl Form {
     }
 
     /// What a key does here.
-    pub fn key(&mut self, chord: super::keymap::Chord) -> Outcome {
+    pub fn key(&mut self, chord: Chord) -> Outcome {
         use crossterm::event::KeyCode;
         if chord.code == KeyCode::Esc {
             return Outcome::Close;
@@ -374,10 +265,10 @@ impl Form {
             (KeyCode::Left | KeyCode::Right, false) if matches!(self.focus, Item::Cancel | Item::Submit) => {
                 self.focus = if self.focus == Item::Cancel { Item::Submit } else { Item::Cancel };
             }
-            (code, ctrl) => {
+            (code, _) => {
                 return match self.focus {
-                    Item::Row(i) if self.rows[i].is_choice() => self.pick(i, code),
-                    Item::Row(i) => self.type_into(i, code, ctrl),
+                    Item::Row(i) if self.rows[i].is_choice() => self.pick(i, chord),
+                    Item::Row(i) => self.type_into(i, chord),
                     Item::Advanced if matches!(code, KeyCode::Char(' ') | KeyCode::Right | KeyCode::Left) => {
                         self.advanced_open = !self.advanced_open;
                         Outcome::Nothing
@@ -416,11 +307,14 @@ impl Form {
         if self.validate() { Outcome::Submit } else { Outcome::Nothing }
     }
 
-    fn pick(&mut self, i: usize, code: crossterm::event::KeyCode) -> Outcome {
+    fn pick(&mut self, i: usize, chord: Chord) -> Outcome {
         use crossterm::event::KeyCode;
+        if chord.ctrl || chord.alt {
+            return Outcome::Nothing;
+        }
         let row = &mut self.rows[i];
         let before = row.value().to_owned();
-        match code {
+        match chord.code {
             KeyCode::Right | KeyCode::Char(' ' | 'l') => row.cycle(true),
             KeyCode::Left | KeyCode::Char('h') => row.cycle(false),
             _ => {}
@@ -432,9 +326,9 @@ impl Form {
         Outcome::Changed(row.field.key)
     }
 
-    fn type_into(&mut self, i: usize, code: crossterm::event::KeyCode, ctrl: bool) -> Outcome {
+    fn type_into(&mut self, i: usize, chord: Chord) -> Outcome {
         let row = &mut self.rows[i];
-        let Some(request) = edit(code, ctrl) else { return Outcome::Nothing };
+        let Some(request) = edit(chord) else { return Outcome::Nothing };
         let before = row.value().to_owned();
         row.input.handle(request);
         if row.value() == before {
@@ -447,9 +341,13 @@ impl Form {
 }
 
 /// The editing keys of every text field.
-pub fn edit(code: crossterm::event::KeyCode, ctrl: bool) -> Option<InputRequest> {
+pub fn edit(chord: Chord) -> Option<InputRequest> {
     use crossterm::event::KeyCode;
-    Some(match (code, ctrl) {
+    // Not its letter: whoever presses Alt-f means a word, and gets neither.
+    if chord.alt {
+        return None;
+    }
+    Some(match (chord.code, chord.ctrl) {
         (KeyCode::Char('a'), true) | (KeyCode::Home, _) => InputRequest::GoToStart,
         (KeyCode::Char('e'), true) | (KeyCode::End, _) => InputRequest::GoToEnd,
         (KeyCode::Char('u'), true) => InputRequest::DeleteFromStart,

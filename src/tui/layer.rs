@@ -50,6 +50,8 @@ pub struct Review {
     pub typed: Input,
     pub scroll: usize,
     pub submitting: bool,
+    /// Under which number it was confirmed the last time.
+    pub ticket: u64,
     pub error: Option<Problem>,
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::model::Model;
 use crate::domain::backup::BackupType;
+use crate::domain::schedule::Schedule;
 use crate::domain::text::escape;
 
 impl Model {
@@ -31,11 +32,25 @@ impl Model {
     }
 
     /// The services whose changes a schedule keeps.
-    fn to_be_recorded(&self) -> BTreeSet<&str> {
+    pub(super) fn to_be_recorded(&self) -> BTreeSet<&str> {
         if !self.backups_enabled() {
             return BTreeSet::new();
         }
         let recording = self.data.schedules.iter().filter(|s| s.enabled && s.backup_type == BackupType::Pitr);
         recording.map(|s| s.service.as_str()).collect()
     }
+
+    /// Whether a service is no longer recorded without this schedule.
+    pub(super) fn is_recorded_by_this_alone(&self, schedule: &Schedule) -> bool {
+        let others = self.data.schedules.iter().filter(|s| s.name != schedule.name && s.service == schedule.service);
+        let records = |s: &Schedule| s.enabled && s.backup_type == BackupType::Pitr;
+        self.backups_enabled() && records(schedule) && !others.into_iter().any(records)
+    }
+}
+
+/// What follows when nothing records these services any more.
+pub(super) fn recording_ends<'a>(services: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<String> = services.into_iter().map(escape).collect();
+    let names = names.join(", ");
+    format!("Changes of {names} are no longer kept from now on: a gap begins in what can be restored.")
 }

@@ -8,7 +8,9 @@ use chrono_tz::Tz;
 use super::keymap::Keymap;
 pub use super::layer::{Button, Confirm, Layer, Palette, Report, Review, Target, Then};
 use super::list::List;
-use super::msg::{Problem, Snapshot};
+pub use super::messages::{Level, Message, TOAST_SECONDS};
+use super::msg::{Effect, Problem, Snapshot};
+pub use super::screens::{Screen, Sort, SortKey, Tab};
 use super::theme::Theme;
 use super::timeline::TimelinePane;
 use crate::artifact::manifest::Manifest;
@@ -21,140 +23,8 @@ use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckReport, ServiceInfo};
 use crate::domain::storage::TestStep;
 
-/// How long a toast stays.
-pub const TOAST_SECONDS: i64 = 6;
 /// How many lines of a job's log are kept for the screen.
 pub const LOG_LINES: usize = 2_000;
-/// How many messages the message list keeps.
-const MESSAGES: usize = 500;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Screen {
-    Backups,
-    Schedules,
-    Storage,
-    Settings,
-}
-
-impl Screen {
-    pub const ALL: [Self; 4] = [Self::Backups, Self::Schedules, Self::Storage, Self::Settings];
-
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Backups => "Backups",
-            Self::Schedules => "Schedules",
-            Self::Storage => "Storage",
-            Self::Settings => "Settings",
-        }
-    }
-}
-
-/// The lists and pages behind the tabs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Tab {
-    Backups,
-    Restores,
-    Jobs,
-    Schedules,
-    Storages,
-    Services,
-    General,
-    Notifications,
-    Appearance,
-    Keys,
-    About,
-}
-
-impl Tab {
-    pub const ALL: [Self; 11] = [
-        Self::Backups,
-        Self::Restores,
-        Self::Jobs,
-        Self::Schedules,
-        Self::Storages,
-        Self::Services,
-        Self::General,
-        Self::Notifications,
-        Self::Appearance,
-        Self::Keys,
-        Self::About,
-    ];
-
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Backups => "All backups",
-            Self::Restores => "Restores",
-            Self::Jobs => "Jobs",
-            Self::Schedules => "Schedules",
-            Self::Storages => "Storage locations",
-            Self::Services => "Services",
-            Self::General => "General",
-            Self::Notifications => "Notifications",
-            Self::Appearance => "Appearance",
-            Self::Keys => "Keys",
-            Self::About => "About",
-        }
-    }
-
-    /// The tabs of a screen.
-    pub fn of(screen: Screen) -> &'static [Self] {
-        match screen {
-            Screen::Backups => &[Self::Backups, Self::Restores, Self::Jobs],
-            Screen::Schedules => &[Self::Schedules],
-            Screen::Storage => &[Self::Storages],
-            Screen::Settings => {
-                &[Self::Services, Self::General, Self::Notifications, Self::Appearance, Self::Keys, Self::About]
-            }
-        }
-    }
-
-    /// Whether rows can be selected in it.
-    pub fn is_list(self) -> bool {
-        self != Self::About
-    }
-}
-
-/// The columns that backups and jobs can be sorted by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SortKey {
-    Age,
-    Name,
-    Service,
-    State,
-    Size,
-}
-
-impl SortKey {
-    pub const ALL: [Self; 5] = [Self::Age, Self::Name, Self::Service, Self::State, Self::Size];
-
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Age => "age",
-            Self::Name => "name",
-            Self::Service => "service",
-            Self::State => "state",
-            Self::Size => "size",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sort {
-    pub key: SortKey,
-    pub reversed: bool,
-}
-
-impl Sort {
-    /// As it is kept in the settings: `age`, `-size`.
-    pub fn text(self) -> String {
-        format!("{}{}", if self.reversed { "-" } else { "" }, self.key.word())
-    }
-
-    pub fn parse(text: &str) -> Option<Self> {
-        let (word, reversed) = text.strip_prefix('-').map_or((text, false), |rest| (rest, true));
-        SortKey::ALL.into_iter().find(|k| k.word() == word).map(|key| Self { key, reversed })
-    }
-}
 
 /// Something that is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -162,23 +32,6 @@ pub enum Load<T> {
     Waiting,
     Ready(T),
     Failed(Problem),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
-    Info,
-    Good,
-    Warn,
-    Error,
-}
-
-/// One entry of the message list; the newest is a toast for a while.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    pub at: DateTime<Utc>,
-    pub level: Level,
-    pub text: String,
-    pub hint: Option<String>,
 }
 
 /// How the screen is drawn, decided once at the start.
@@ -236,6 +89,13 @@ pub struct Model {
     pub filtering: bool,
     pub sort: Sort,
     pub layers: Vec<Layer>,
+    /// What was asked for by the last key, if its answer opens a box. A key or click that comes before the answer was
+    /// meant for what is on the screen now, and would reach the box.
+    pub(super) asking: Option<Effect>,
+    /// How many times something was submitted.
+    tickets: u64,
+    /// The row that was clicked last, and when: a second click soon after opens it.
+    pub(super) clicked: Option<(Tab, usize, DateTime<Utc>)>,
 
     pub messages: VecDeque<Message>,
     /// Messages a person has not seen as a page yet.
@@ -254,6 +114,9 @@ pub struct Model {
     pub timeline: TimelinePane,
     pub free_space: BTreeMap<String, Option<u64>>,
     pub logs: HashMap<i64, VecDeque<LogLine>>,
+    /// Which logs and manifests came last.
+    pub(super) log_order: VecDeque<i64>,
+    pub(super) manifest_order: VecDeque<String>,
 
     /// Something changed that the next frame shows.
     pub dirty: bool,
@@ -288,6 +151,9 @@ impl Model {
             filtering: false,
             sort: Sort { key: SortKey::Age, reversed: false },
             layers: Vec::new(),
+            asking: None,
+            tickets: 0,
+            clicked: None,
             messages: VecDeque::new(),
             unread_errors: 0,
             frame: 0,
@@ -301,6 +167,8 @@ impl Model {
             timeline: TimelinePane::default(),
             free_space: BTreeMap::new(),
             logs: HashMap::new(),
+            log_order: VecDeque::new(),
+            manifest_order: VecDeque::new(),
             dirty: true,
             quitting: false,
         };
@@ -474,26 +342,20 @@ impl Model {
         self.data.jobs.iter().filter(|j| !j.state.is_finished())
     }
 
-    /// Puts a message into the list and on the screen for a while.
-    pub fn tell(&mut self, level: Level, text: impl Into<String>, hint: Option<String>) {
-        if level == Level::Error {
-            self.unread_errors += 1;
-        }
-        self.messages.push_back(Message { at: self.now, level, text: text.into(), hint });
-        if self.messages.len() > MESSAGES {
-            self.messages.pop_front();
-        }
+    /// Whether a form or another box is open, maybe below a page.
+    pub fn has_box(&self) -> bool {
+        self.layers.iter().any(|l| !l.is_page())
     }
 
-    pub fn tell_problem(&mut self, what: &str, problem: &Problem) {
-        self.tell(Level::Error, format!("{what}: {}", problem.message), problem.hint.clone());
+    /// The number of the next submission.
+    pub(super) fn next_ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets
     }
 
-    /// Messages that are still shown as toasts, oldest first.
-    pub fn toasts(&self) -> impl Iterator<Item = &Message> {
-        let since = self.now - chrono::TimeDelta::seconds(TOAST_SECONDS);
-        let fresh = self.messages.iter().rev().take_while(|m| m.at > since).take(3).count();
-        self.messages.iter().skip(self.messages.len() - fresh)
+    /// Whether nothing was pressed since `effect` was asked for, so that its answer may open a box.
+    pub(super) fn still_asks(&mut self, effect: &Effect) -> bool {
+        self.asking.take_if(|asked| asked == effect).is_some()
     }
 
     /// Whether something on the screen moves by itself.

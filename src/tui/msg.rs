@@ -8,7 +8,7 @@ use crossterm::event::{KeyEvent, MouseEvent};
 use crate::artifact::manifest::Manifest;
 use crate::client::{DaemonStatus, DeletePlan, ServiceView, StorageView, SyncReport, Told, Values};
 use crate::domain::backup::Backup;
-use crate::domain::job::{Job, LogLine};
+use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::notification::Channel;
 use crate::domain::pitr::Status;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
@@ -189,6 +189,11 @@ pub enum Reply {
         channel: Channel,
         result: Result<Told, Problem>,
     },
+    /// What a job that is to be repeated was queued to do.
+    JobRequested {
+        id: i64,
+        result: Result<Box<JobRequest>, Problem>,
+    },
     JobCancelled {
         id: i64,
         result: Result<(), Problem>,
@@ -200,6 +205,11 @@ pub enum Reply {
     Copied {
         text: String,
         result: Result<(), String>,
+    },
+    /// The answer to what was submitted under this number.
+    Submitted {
+        ticket: u64,
+        reply: Box<Reply>,
     },
 }
 
@@ -265,5 +275,12 @@ pub enum Effect {
     TestNotification(Channel),
     CancelJob(i64),
     RetryJob(i64),
+    /// Asks what a job was queued to do: to repeat it is asked for, or planned and confirmed, anew.
+    JobRequest(i64),
     SetSetting(String, String),
+    /// What a form or a plan was submitted for; only the one that waits under this number takes the answer.
+    Submitted {
+        ticket: u64,
+        effect: Box<Effect>,
+    },
 }

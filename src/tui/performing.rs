@@ -9,7 +9,15 @@ use crate::error::{Error, ErrorKind, Result};
 /// Starts `effect`; the answer arrives on `messages`. Effects of the terminal itself are not for here.
 pub fn start(client: Client, effect: Effect, messages: Sender<Msg>) {
     tokio::spawn(async move {
-        if let Some(msg) = perform(client, effect, &messages).await {
+        let (ticket, effect) = match effect {
+            Effect::Submitted { ticket, effect } => (Some(ticket), *effect),
+            effect => (None, effect),
+        };
+        let msg = match (perform(client, effect, &messages).await, ticket) {
+            (Some(Msg::Reply(reply)), Some(ticket)) => Some(Msg::Reply(Box::new(Reply::Submitted { ticket, reply }))),
+            (msg, _) => msg,
+        };
+        if let Some(msg) = msg {
             // The screen may be gone by now; what was done stays done.
             let _ = messages.send(msg).await;
         }
@@ -26,7 +34,7 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send
 
 async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Option<Msg> {
     let reply = match effect {
-        Effect::Quit | Effect::Suspend | Effect::Redraw | Effect::Copy(_) => return None,
+        Effect::Quit | Effect::Suspend | Effect::Redraw | Effect::Copy(_) | Effect::Submitted { .. } => return None,
         Effect::EnsureDaemon => {
             return Some(match blocking(move || client.ensure_daemon()).await {
                 Ok(status) => Msg::Daemon(status),
@@ -183,6 +191,9 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             what: format!("job {id} is not retried"),
             result: blocking(move || client.retry_job(id)).await,
         },
+        Effect::JobRequest(id) => {
+            Reply::JobRequested { id, result: blocking(move || client.job_request(id)).await.map(Box::new) }
+        }
         Effect::SetSetting(key, value) => {
             let name = key.clone();
             Reply::SettingSaved { key, result: blocking(move || client.set_setting(&name, &value)).await }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use super::model::Model;
+use super::recording;
 use crate::domain::backup::BackupState;
 
 /// How many of its last backups a service's spark line shows.
@@ -17,8 +18,8 @@ pub struct StripRow {
     pub last_good: Option<DateTime<Utc>>,
     /// The newest backup that ended did not end well.
     pub last_failed: bool,
-    /// A schedule wants its oplog recorded, and nothing records it.
-    pub not_recorded: bool,
+    /// Its changes are not recorded as a schedule wants it.
+    pub trouble: bool,
     /// Sizes of the last backups, oldest first; `None` for one that failed.
     pub sizes: Vec<Option<u64>>,
 }
@@ -26,11 +27,11 @@ pub struct StripRow {
 impl StripRow {
     /// Such services come first, with a sign of their own.
     pub fn needs_somebody(&self) -> bool {
-        self.last_failed || self.last_good.is_none() || self.not_recorded
+        self.last_failed || self.last_good.is_none() || self.trouble
     }
 }
 
-/// One row for each service. Runs when data change: it looks at every backup once.
+/// One row for each service. Runs when data change, and once a minute: it looks at every backup once.
 pub fn rows(model: &Model) -> Vec<StripRow> {
     let mut rows: Vec<StripRow> = model
         .data
@@ -40,7 +41,7 @@ pub fn rows(model: &Model) -> Vec<StripRow> {
             service: s.name.clone(),
             last_good: s.last_good_backup_at,
             last_failed: false,
-            not_recorded: false,
+            trouble: false,
             sizes: Vec::new(),
         })
         .collect();
@@ -63,9 +64,9 @@ pub fn rows(model: &Model) -> Vec<StripRow> {
     for row in &mut rows {
         row.sizes.reverse();
     }
-    for status in model.data.pitr.iter().filter(|s| s.is_stopped()) {
+    for status in model.data.pitr.iter().filter(|s| recording::trouble(model, s).is_some()) {
         if let Some(row) = at.get(status.service.as_str()).and_then(|i| rows.get_mut(*i)) {
-            row.not_recorded = true;
+            row.trouble = true;
         }
     }
     rows.sort_by_key(|r| (!r.needs_somebody(), r.last_good));

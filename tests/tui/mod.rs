@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use mongokeep::client::{DaemonStatus, ServiceView, StorageView};
+use mongokeep::client::{DaemonStatus, DeletePlan, ServiceView, StorageView};
 use mongokeep::domain::backup::{Backup, BackupState, BackupType, Compression, Model as DataModel};
 use mongokeep::domain::cron::Cron;
 use mongokeep::domain::fields::SETTING_FIELDS;
@@ -21,7 +21,7 @@ use mongokeep::domain::service::{CheckItem, CheckReport, CheckState, EngineKind,
 use mongokeep::domain::timeline::{FreeSlot, PlannedRun, Timeline};
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::tui::keymap::Chord;
-use mongokeep::tui::model::{Look, Model};
+use mongokeep::tui::model::{Layer, Look, Model};
 use mongokeep::tui::msg::{Effect, Msg, Reply, Snapshot};
 use mongokeep::tui::update::update;
 use mongokeep::tui::view;
@@ -504,12 +504,24 @@ pub fn key(chord: &str) -> KeyEvent {
     if chord.ctrl {
         modifiers |= KeyModifiers::CONTROL;
     }
+    if chord.alt {
+        modifiers |= KeyModifiers::ALT;
+    }
     KeyEvent::new(chord.code, modifiers)
+}
+
+/// What was asked for, without the number that a submission carries.
+pub fn plain(effects: Vec<Effect>) -> Vec<Effect> {
+    let inner = |effect| match effect {
+        Effect::Submitted { effect, .. } => *effect,
+        effect => effect,
+    };
+    effects.into_iter().map(inner).collect()
 }
 
 /// Presses one key.
 pub fn press(model: &mut Model, chord: &str) -> Vec<Effect> {
-    update(model, Msg::Key(key(chord)))
+    plain(update(model, Msg::Key(key(chord))))
 }
 
 /// Presses keys, one after the other, separated by spaces.
@@ -519,11 +531,44 @@ pub fn keys(model: &mut Model, chords: &str) -> Vec<Effect> {
 
 /// Types text, letter by letter.
 pub fn type_text(model: &mut Model, text: &str) -> Vec<Effect> {
-    text.chars().flat_map(|c| update(model, Msg::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE)))).collect()
+    let typed = |c| Msg::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE));
+    plain(text.chars().flat_map(|c| update(model, typed(c))).collect())
 }
 
+/// The number under which the topmost form or plan waits for an answer.
+pub fn ticket(model: &Model) -> Option<u64> {
+    model.layers.iter().rev().find_map(|layer| match layer {
+        Layer::Form(form) if form.submitting => Some(form.ticket),
+        Layer::Review(review) if review.submitting => Some(review.ticket),
+        _ => None,
+    })
+}
+
+/// An answer; one that may be about a submission is about the one that waits for it.
 pub fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
-    update(model, Msg::Reply(Box::new(reply)))
+    let may_be_waited_for = matches!(
+        reply,
+        Reply::ServiceSaved(_)
+            | Reply::StorageSaved(_)
+            | Reply::ScheduleSaved { .. }
+            | Reply::SettingSaved { .. }
+            | Reply::RestorePlanned { .. }
+            | Reply::Queued { .. }
+    );
+    match ticket(model).filter(|_| may_be_waited_for) {
+        Some(ticket) => reply_to(model, ticket, reply),
+        None => reply_to_key(model, reply),
+    }
+}
+
+/// An answer to what was submitted under a number.
+pub fn reply_to(model: &mut Model, ticket: u64, reply: Reply) -> Vec<Effect> {
+    reply_to_key(model, Reply::Submitted { ticket, reply: Box::new(reply) })
+}
+
+/// An answer to a key in a list, or on a page.
+pub fn reply_to_key(model: &mut Model, reply: Reply) -> Vec<Effect> {
+    plain(update(model, Msg::Reply(Box::new(reply))))
 }
 
 /// The screen as text, without spaces at the ends of lines.
@@ -566,6 +611,19 @@ pub fn retention_plan() -> RetentionPlan {
         ],
         oplog: None,
     }
+}
+
+/// How `backup` would be deleted, record only and with its files, in the sentences of the client.
+pub fn delete_plans(backup: &str) -> Box<(DeletePlan, DeletePlan)> {
+    let plan = |keep_files: bool| {
+        let mut warnings = vec!["it is the only good backup of orders-rs".to_owned()];
+        if keep_files {
+            warnings.push("its files stay; mongokeep storage sync finds it again".to_owned());
+        }
+        let bytes = if keep_files { 0 } else { 505_000_000 };
+        DeletePlan { backup: backup.into(), storage: "s3-eu".into(), keep_files, bytes, warnings }
+    };
+    Box::new((plan(true), plan(false)))
 }
 
 pub type Planned = (

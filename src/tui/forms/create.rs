@@ -5,7 +5,7 @@
 
 use chrono::SecondsFormat;
 
-use super::{refresh_choices, row};
+use super::{pick_first, refresh_choices, row};
 use crate::client::Values;
 use crate::domain::backup::{BackupType, Model as DataModel};
 use crate::domain::field::{Field, FieldKind};
@@ -61,6 +61,7 @@ pub fn is_schedule(form: &Form) -> bool {
 pub fn create(model: &Model, service: Option<&str>, when: When) -> (Form, Vec<Effect>) {
     let mut form = Form::new(Purpose::Create, all_rows());
     refresh_choices(model, &mut form);
+    pick_first(&mut form);
     if let Some(row) = form.row_mut(WHEN) {
         if !model.backups_enabled() {
             row.choices[0] = Choice::disabled(ON_DEMAND, "backup management is off");
@@ -101,6 +102,7 @@ pub fn edit_schedule(model: &Model, schedule: &Schedule) -> (Form, Vec<Effect>) 
         if let Some(value) = present(schedule, row.field.key) {
             row.set(value);
         }
+        row.note_what_is_gone();
         match row.field.key {
             WHEN => row.disabled = Some(String::new()),
             // Its backups are called after it.

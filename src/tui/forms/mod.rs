@@ -13,7 +13,7 @@ pub use create::{
     BY_SCHEDULE, ON_DEMAND, WHEN, When, create, edit_schedule, is_pitr, is_schedule, schedule_values, take_free_slot,
 };
 pub use restore::{
-    MOMENT, TIME, TIMELINE, WHAT, answers, is_to_a_moment, on_timeline, restore_backup, restore_request,
+    MOMENT, TIME, TIMELINE, WHAT, is_to_a_moment, on_timeline, restore_again, restore_backup, restore_request,
     restore_service, write_time,
 };
 
@@ -81,7 +81,8 @@ pub fn setting(model: &Model, key: &str) -> Option<Form> {
     Some(Form::new(Purpose::Setting(key.to_owned()), vec![row]))
 }
 
-/// Puts the services and storages that exist now into the rows that offer them. What was picked stays picked.
+/// Puts the services and storages that exist now into the rows that offer them. What was picked stays picked; what is
+/// gone by now is said at its row, and nothing else is picked in its place.
 pub fn refresh_choices(model: &Model, form: &mut Form) {
     for row in &mut form.rows {
         let names: Vec<String> = match row.field.kind {
@@ -89,10 +90,17 @@ pub fn refresh_choices(model: &Model, form: &mut Form) {
             FieldKind::Storage => model.data.storages.iter().map(|s| s.name.clone()).collect(),
             _ => continue,
         };
-        row.choices = names.iter().map(Choice::new).chain([Choice::new(ADD)]).collect();
-        if !names.iter().any(|n| n == row.value()) {
-            row.set(names.first().map_or(ADD, String::as_str));
-        }
+        row.choices = names.into_iter().map(Choice::new).chain([Choice::new(ADD)]).collect();
+        row.note_what_is_gone();
+    }
+}
+
+/// Picks the first service and storage in a form for something new, or to add one where there is none.
+fn pick_first(form: &mut Form) {
+    let empty = |row: &&mut Row| row.value().is_empty() && row.picks_a_name();
+    for row in form.rows.iter_mut().filter(empty) {
+        let first = row.choices.first().map_or(ADD, |c| c.value.as_str()).to_owned();
+        row.set(first);
     }
 }
 

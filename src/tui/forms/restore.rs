@@ -3,10 +3,12 @@
 //! Both are one form, so that what was chosen about the target stays when a person changes their mind about the source.
 
 use super::{refresh_choices, row};
+use crate::domain::backup::BackupState;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::RESTORE_FIELDS;
 use crate::domain::pitr::PointInTime;
 use crate::domain::restore::RestoreRequest;
+use crate::domain::text::escape;
 use crate::tui::form::{Choice, Form, Item, Purpose, Row, Source};
 use crate::tui::model::Model;
 use crate::tui::moment::{self, MomentPane};
@@ -38,7 +40,7 @@ const TARGET: [&str; 7] = ["to", "include", "rename", "exact", "no_ttl", "users_
 /// To restore a backup, or a moment of the service it belongs to.
 pub fn restore_backup(model: &Model, backup: &str) -> Option<Form> {
     let service = model.backup(backup)?.service.clone();
-    let mut form = form(Source::Backup(backup.to_owned()), &service);
+    let mut form = form(model, Source::Backup(backup.to_owned()), &service);
     if let Some(row) = form.row_mut(BACKUP) {
         row.set(backup);
         row.disabled = Some(String::new());
@@ -58,7 +60,7 @@ pub fn restore_backup(model: &Model, backup: &str) -> Option<Form> {
 
 /// To restore a moment of a service.
 pub fn restore_service(model: &Model, service: &str) -> Form {
-    let mut form = form(Source::Service(service.to_owned()), service);
+    let mut form = form(model, Source::Service(service.to_owned()), service);
     form.rows.retain(|r| r.field.key != BACKUP);
     if let Some(row) = form.row_mut(WHAT) {
         row.set(MOMENT);
@@ -71,7 +73,50 @@ pub fn restore_service(model: &Model, service: &str) -> Form {
     form
 }
 
-fn form(source: Source, service: &str) -> Form {
+/// The restore of a job once more: its request in a form, to be planned and confirmed anew.
+///
+/// Errors: why what was to be restored cannot be restored any more.
+pub fn restore_again(model: &Model, request: &RestoreRequest) -> Result<Form, String> {
+    let mut form = match &request.point_in_time {
+        Some(moment) => {
+            let service = &moment.service;
+            let Some(status) = model.pitr(service) else {
+                return Err(format!("nothing keeps the changes of {} any more", escape(service)));
+            };
+            let mut form = restore_service(model, service);
+            if let Some(pane) = &mut form.moment {
+                pane.go_near(moment.when, None, &status.ranges);
+            }
+            write_time(model, &mut form);
+            form
+        }
+        None => {
+            let backup = &request.backup;
+            let is_good = model.backup(backup).is_some_and(|b| b.state == BackupState::Succeeded);
+            let form = restore_backup(model, backup).filter(|_| is_good);
+            form.ok_or_else(|| format!("there is no good backup {} any more", escape(backup)))?
+        }
+    };
+    let list = |parts: Vec<String>| parts.join(", ");
+    let truth = |truth: bool| truth.to_string();
+    for (key, value) in [
+        ("to", request.to.clone()),
+        ("include", list(request.include.iter().map(ToString::to_string).collect())),
+        ("rename", list(request.rename.iter().map(ToString::to_string).collect())),
+        ("exact", truth(request.exact)),
+        ("no_ttl", truth(request.no_ttl)),
+        ("users_and_roles", truth(request.users_and_roles)),
+        ("safety_backup", truth(request.safety_backup)),
+    ] {
+        if let Some(row) = form.row_mut(key) {
+            row.set(value);
+        }
+    }
+    refresh_choices(model, &mut form);
+    Ok(form)
+}
+
+fn form(model: &Model, source: Source, service: &str) -> Form {
     let mut what = row(WHAT_FIELD);
     for (choice, label) in what.choices.iter_mut().zip(["this backup", "point in time"]) {
         choice.label = Some(label);
@@ -83,7 +128,9 @@ fn form(source: Source, service: &str) -> Form {
     rows.push(Row { only_if: Some((WHAT, MOMENT)), ..row(TIME_FIELD) });
     rows.extend(TARGET.iter().filter_map(|key| field(key)).map(|f| row(*f)));
     let mut form = Form::new(Purpose::Restore(source), rows);
-    if let Some(row) = form.row_mut("to") {
+    // A backup that a sync has found may be of a service that this machine does not know: then a person picks.
+    let is_known = model.data.services.iter().any(|s| s.name == service);
+    if let Some(row) = form.row_mut("to").filter(|_| is_known) {
         row.set(service);
     }
     form.moment = Some(Box::new(MomentPane::new(service)));
@@ -125,16 +172,6 @@ pub fn write_time(model: &Model, form: &mut Form) {
     let text = moment::write(pane.at, pane.zone(model.zone, model.local_zone));
     if let Some(row) = form.row_mut(TIME).filter(|r| !typing && r.error.is_none() && r.value() != text) {
         row.set(text);
-    }
-}
-
-/// Whether an answer to `request` is for a form with this purpose.
-pub fn answers(purpose: &Purpose, request: &RestoreRequest) -> bool {
-    let moment_of = request.point_in_time.as_ref().map(|p| p.service.as_str());
-    match purpose {
-        Purpose::Restore(Source::Backup(backup)) => request.backup == *backup || moment_of.is_some(),
-        Purpose::Restore(Source::Service(service)) => moment_of == Some(service.as_str()),
-        _ => false,
     }
 }
 

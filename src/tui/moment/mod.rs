@@ -8,7 +8,7 @@ mod typed;
 mod walk;
 mod zoom;
 
-pub use typed::{Odd, check, exact_text, exactly, parse, write};
+pub use typed::{Odd, check, exact_text, exactly, is_local, parse, write};
 pub use walk::{Note, base, gap, joined, second, touched};
 pub use zoom::{View, words as step_words};
 
@@ -132,9 +132,9 @@ impl MomentPane {
     }
 
     /// How many operations lie in the second of the cursor.
-    pub fn operations(&self, ranges: &[RecoverableRange]) -> Option<u64> {
+    pub fn operations(&self, ranges: &[RecoverableRange]) -> Option<Result<u64, &Problem>> {
         let (key, result) = self.here.known.as_ref()?;
-        (key.0 == second(ranges, self.at)).then(|| result.as_ref().ok().copied())?
+        (key.0 == second(ranges, self.at)).then(|| result.as_ref().copied())
     }
 
     /// Does what a key of the timeline asks for.
@@ -180,8 +180,9 @@ impl MomentPane {
     }
 
     /// What was asked for and is not stored yet; until it is, the cursor stands at the last position that is.
-    pub fn awaited(&self) -> Option<When> {
-        (self.note == Some(Note::Newest) && self.at != self.wanted).then_some(self.wanted)
+    pub fn awaited(&self, ranges: &[RecoverableRange]) -> Option<When> {
+        let is_ahead = matches!(walk::clamp(ranges, self.wanted), Some((_, Some(Note::Newest))));
+        (is_ahead && self.at != self.wanted).then_some(self.wanted)
     }
 
     fn go(&mut self, to: Option<When>) {
@@ -258,7 +259,7 @@ mod tests {
         assert_eq!(pane.operations(&status(1).ranges), None, "that was about another second");
         assert_eq!(asked(&pane.settle(Some(&status(1)), 40)), [(19_950, 19_951, 1)]);
         pane.counted(19_950, 19_951, 1, Ok(vec![3]));
-        assert_eq!(pane.operations(&status(1).ranges), Some(3));
+        assert_eq!(pane.operations(&status(1).ranges), Some(Ok(3)));
         assert_eq!(pane.settle(Some(&status(1)), 40), []);
         let (from, to, buckets) = first[0];
         pane.counted(from, to, buckets, Ok(vec![1; 40]));
@@ -307,11 +308,16 @@ mod tests {
             for (t, i) in [(20_000, 1), (20_060, 9), (20_100, 5)] {
                 pane.settle(Some(&stored_to(t, i)), 40);
                 assert_eq!((pane.at, pane.note), (last(t, i), Some(Note::Newest)));
-                assert_eq!(pane.awaited(), Some(wanted));
+                let ranges = &stored_to(t, i).ranges;
+                assert_eq!(pane.awaited(ranges), Some(wanted));
+                // Another note says nothing about that.
+                pane.note = Some(Note::Quiet);
+                assert_eq!(pane.awaited(ranges), Some(wanted));
             }
             for t in [20_101, 20_160, 30_000] {
                 pane.settle(Some(&stored_to(t, 1)), 40);
-                assert_eq!((pane.at, pane.note, pane.awaited()), (wanted, None, None));
+                let ranges = &stored_to(t, 1).ranges;
+                assert_eq!((pane.at, pane.note, pane.awaited(ranges)), (wanted, None, None));
             }
         }
         // A key is a new wish; the newest change is followed by those only who asked for it.
@@ -319,10 +325,10 @@ mod tests {
         pane.go_near(When::Second(20_100), None, &status(1).ranges);
         pane.act(Action::SecondBack, &status(1));
         pane.settle(Some(&stored_to(30_000, 1)), 40);
-        assert_eq!((pane.at, pane.awaited()), (When::Second(19_999), None));
+        assert_eq!((pane.at, pane.awaited(&stored_to(30_000, 1).ranges)), (When::Second(19_999), None));
         pane.act(Action::NewestMoment, &status(1));
         pane.settle(Some(&stored_to(40_000, 1)), 40);
-        assert_eq!((pane.at, pane.awaited()), (When::Latest, None));
+        assert_eq!((pane.at, pane.awaited(&stored_to(40_000, 1).ranges)), (When::Latest, None));
     }
 
     #[test]

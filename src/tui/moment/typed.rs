@@ -1,6 +1,6 @@
 //! A moment as text: typed in the zone of the screen or with one of its own, and written so that it reads the same.
 
-use chrono::{DateTime, Datelike, NaiveDateTime, Utc};
+use chrono::{DateTime, Datelike, NaiveDateTime, Offset, Utc};
 use chrono_tz::Tz;
 
 use super::walk::position;
@@ -12,8 +12,8 @@ use crate::domain::timestamp::Timestamp;
 /// What is odd about a local time that was typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Odd {
-    /// The clock was set back: it came twice, and the first one is taken.
-    Twice,
+    /// The clock was set back: it came twice, and the first one is taken. The offsets of both, in seconds.
+    Twice { first: i32, second: i32 },
     /// The clock was set forward over it.
     Never,
 }
@@ -23,17 +23,30 @@ const FORMS: [&str; 4] = ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H
 /// The years that 32 bits of seconds since 1970 reach into.
 const YEARS: std::ops::RangeInclusive<i32> = 1970..=2106;
 
+fn local(text: &str) -> Option<NaiveDateTime> {
+    FORMS.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok())
+}
+
+/// Whether it depends on the zone what the text means: not with an offset, nor for a position. What is no time yet may
+/// become one that does.
+pub fn is_local(text: &str) -> bool {
+    local(text.trim()).is_some() || parse(text, Tz::UTC).is_err()
+}
+
 /// Reads `2026-11-21 14:02:03` in `zone`, the same with an offset or `Z`, an oplog position `T,I`, or `latest`.
 pub fn parse(text: &str, zone: Tz) -> Result<(When, Option<Odd>), String> {
     let text = text.trim();
-    if let Some(local) = FORMS.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok()) {
+    if let Some(local) = local(text) {
         let outside = || format!("{} is outside the times that an oplog can have", escape(text));
         if !YEARS.contains(&local.year()) {
             return Err(outside());
         }
         let (at, odd) = match when(zone, local) {
             Wall::Once(at) => (at, None),
-            Wall::Twice(first, _) => (first, Some(Odd::Twice)),
+            Wall::Twice(first, second) => {
+                let offset = |at: DateTime<Utc>| at.with_timezone(&zone).offset().fix().local_minus_utc();
+                (first, Some(Odd::Twice { first: offset(first), second: offset(second) }))
+            }
             Wall::Never(next) => (next, Some(Odd::Never)),
         };
         return Ok((When::Second(u32::try_from(at.timestamp()).map_err(|_| outside())?), odd));
@@ -100,10 +113,25 @@ mod tests {
             assert_eq!(second(text), ("2026-11-21T14:02:03+00:00".to_owned(), None), "{text}");
         }
         assert_eq!(second("2026-11-21 15:02").0, "2026-11-21T14:02:00+00:00");
-        assert_eq!(second("2026-10-25 02:30:00"), ("2026-10-25T00:30:00+00:00".to_owned(), Some(Odd::Twice)));
+        let twice = Some(Odd::Twice { first: 7_200, second: 3_600 });
+        assert_eq!(second("2026-10-25 02:30:00"), ("2026-10-25T00:30:00+00:00".to_owned(), twice));
+        let in_new_york = parse("2026-11-01 01:30:00", Tz::America__New_York).unwrap().1;
+        assert_eq!(in_new_york, Some(Odd::Twice { first: -14_400, second: -18_000 }));
+        let half_an_hour = parse("2026-04-05 01:45:00", Tz::Australia__Lord_Howe).unwrap().1;
+        assert_eq!(half_an_hour, Some(Odd::Twice { first: 39_600, second: 37_800 }));
         assert_eq!(second("2026-03-29 02:30:00"), ("2026-03-29T01:00:00+00:00".to_owned(), Some(Odd::Never)));
         assert_eq!(parse("latest", PARIS).unwrap().0, When::Latest);
         assert_eq!(parse("17,3", PARIS).unwrap().0, When::Position(Timestamp::new(17, 3)));
+    }
+
+    #[test]
+    fn a_time_with_an_offset_depends_on_no_zone() {
+        for text in ["2026-11-21 15:02:03", " 2026-11-21T15:02 ", "2026-11", "", "soon"] {
+            assert!(is_local(text), "{text}");
+        }
+        for text in ["2026-11-21 15:02:03Z", "2026-11-21T15:02:03+01:00", "17,3", "latest"] {
+            assert!(!is_local(text), "{text}");
+        }
     }
 
     #[test]

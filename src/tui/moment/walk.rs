@@ -41,7 +41,7 @@ pub(super) fn seconds(range: &RecoverableRange) -> (u32, u32) {
     (range.from_ts.t, range.to_ts.t.saturating_sub(1).max(range.from_ts.t))
 }
 
-fn ends(ranges: &[RecoverableRange]) -> Option<(&RecoverableRange, &RecoverableRange)> {
+fn outermost(ranges: &[RecoverableRange]) -> Option<(&RecoverableRange, &RecoverableRange)> {
     Some((ranges.first()?, ranges.last()?))
 }
 
@@ -77,7 +77,7 @@ pub fn holds(ranges: &[RecoverableRange], at: When) -> bool {
 /// What is not stored yet becomes the last position that is, never the newest change: that moves on, and would lead
 /// past what was wanted.
 pub fn clamp(ranges: &[RecoverableRange], wanted: When) -> Option<(When, Option<Note>)> {
-    let (first, last) = ends(ranges)?;
+    let (first, last) = outermost(ranges)?;
     if holds(ranges, wanted) {
         return Some((wanted, None));
     }
@@ -110,7 +110,7 @@ pub fn step(ranges: &[RecoverableRange], at: When, by: i64) -> (When, Option<Not
 }
 
 fn stepped(ranges: &[RecoverableRange], at: When, by: i64) -> (When, Option<Note>) {
-    let Some((first, last)) = ends(ranges) else { return (at, None) };
+    let Some((first, last)) = outermost(ranges) else { return (at, None) };
     let here = second(ranges, at);
     let there = i64::from(here).saturating_add(by).clamp(0, i64::from(u32::MAX)) as u32;
     if by == 0 || (by > 0 && at == When::Latest) {

@@ -1,9 +1,10 @@
 //! What each action does to the model.
 
-use super::{asked, schedules};
+use super::{asked, jobs, schedules};
 use crate::tui::action::Action;
 use crate::tui::form::Form;
 use crate::tui::forms;
+use crate::tui::missed::recording_ends;
 use crate::tui::model::{
     Button, Confirm, Layer, Level, Load, Model, Palette, Report, Screen, SortKey, Tab, Target, Then,
 };
@@ -101,8 +102,8 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             None => Vec::new(),
         },
         Action::CopyRemedy => model.first_remedy().map(|r| Effect::Copy(r.to_owned())).into_iter().collect(),
-        Action::CancelJob => cancel(model),
-        Action::RetryJob | Action::RetryRun => model.target_job().map(|j| Effect::RetryJob(j.id)).into_iter().collect(),
+        Action::CancelJob => jobs::cancel(model),
+        Action::RetryJob | Action::RetryRun => jobs::retry(model),
         _ => match model.target() {
             Some(target) => act_on(model, action, target),
             None => Vec::new(),
@@ -181,21 +182,6 @@ pub(super) fn ask(model: &mut Model, title: String, lines: Vec<String>, label: &
         buttons: vec![
             Button { label: "Cancel".into(), then: Then::Nothing },
             Button { label: label.into(), then: Then::Do(effect) },
-        ],
-        focus: 0,
-    }));
-    Vec::new()
-}
-
-fn cancel(model: &mut Model) -> Vec<Effect> {
-    let Some(job) = model.target_job() else { return Vec::new() };
-    let (id, title) = (job.id, view::job_title(job));
-    model.layers.push(Layer::Confirm(Confirm {
-        title: format!("Cancel {title}?"),
-        lines: vec!["What it has written to the storage so far is removed.".to_owned()],
-        buttons: vec![
-            Button { label: "Let it run".into(), then: Then::Nothing },
-            Button { label: "Cancel the job".into(), then: Then::Do(Effect::CancelJob(id)) },
         ],
         focus: 0,
     }));
@@ -282,6 +268,13 @@ fn edit_setting(model: &mut Model) -> Vec<Effect> {
         (_, "false") => Some("true"),
         _ => None,
     };
+    let recorded = model.to_be_recorded();
+    if key == "backup.enabled" && next == Some("false") && !recorded.is_empty() {
+        let lines =
+            vec!["Nothing starts a backup any more, by hand or by schedule.".to_owned(), recording_ends(recorded)];
+        let effect = Effect::SetSetting(key, "false".to_owned());
+        return ask(model, "Turn backup management off?".into(), lines, "Turn off", effect);
+    }
     match next {
         Some(next) => vec![Effect::SetSetting(key, next.to_owned())],
         None => {
@@ -300,6 +293,10 @@ fn sorted(model: &mut Model) -> Vec<Effect> {
 }
 
 fn screen(model: &mut Model, to: Screen) -> Vec<Effect> {
+    // What was typed goes by Esc alone, which asks.
+    if model.has_box() {
+        return Vec::new();
+    }
     model.layers.clear();
     model.filtering = false;
     model.screen = to;

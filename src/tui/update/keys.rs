@@ -1,5 +1,6 @@
 //! What a key, a paste or a click means where the cursor is.
 
+use chrono::TimeDelta;
 use crossterm::event::{KeyCode, MouseButton, MouseEvent, MouseEventKind};
 use tui_input::{Input, InputRequest};
 
@@ -12,6 +13,9 @@ use crate::tui::keymap::Chord;
 use crate::tui::model::{Button, Confirm, Layer, Level, Model, Tab, Then};
 use crate::tui::msg::Effect;
 use crate::tui::{moment, palette, view};
+
+/// Two clicks on a row within this time open it; one alone only selects.
+const DOUBLE_CLICK: TimeDelta = TimeDelta::milliseconds(500);
 
 /// Gives the key to the nearest thing that takes it: a text field, a dialog, the page, the list, everything.
 pub(super) fn key(model: &mut Model, chord: Chord) -> Vec<Effect> {
@@ -37,6 +41,9 @@ pub(super) fn key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     if model.filtering {
         return filter_key(model, chord);
     }
+    if model.has_box() {
+        return key_above_a_box(model, chord);
+    }
     match model.keymap.resolve(chord, &model.groups()) {
         Some(action) if model.is_hidden(action) && model.look.read_only => {
             model.tell(Level::Warn, "this session is read-only", None);
@@ -47,8 +54,34 @@ pub(super) fn key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     }
 }
 
-/// A paste is text for the field with the cursor, and nothing anywhere else.
+/// What a key does to a page that was opened above a form or box: it scrolls and closes the page. No other key may take
+/// away what lies below.
+fn key_above_a_box(model: &mut Model, chord: Chord) -> Vec<Effect> {
+    match model.keymap.resolve(chord, &[Group::List, Group::Global]) {
+        Some(
+            action @ (Action::Up
+            | Action::Down
+            | Action::Top
+            | Action::Bottom
+            | Action::PageUp
+            | Action::PageDown
+            | Action::HalfUp
+            | Action::HalfDown
+            | Action::Filter
+            | Action::Redraw
+            | Action::Back),
+        ) => act(model, action),
+        // What has opened the help closes it.
+        Some(Action::Help) => back(model),
+        _ => Vec::new(),
+    }
+}
+
+/// A paste is text for the field with the cursor, and nothing anywhere else; nor where no field can be seen.
 pub(super) fn paste(model: &mut Model, text: &str) -> Vec<Effect> {
+    if view::is_too_small(model.size) {
+        return Vec::new();
+    }
     let insert = |input: &mut Input| {
         for c in text.trim_end_matches(['\r', '\n']).chars().filter(|c| !c.is_control()) {
             input.handle(InputRequest::InsertChar(c));
@@ -120,11 +153,9 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
             focus: 0,
         }));
     }
-    match add {
-        Some("storage") => push_form(model, Some(forms::add_storage())),
-        Some(_) => push_form(model, Some(forms::add_service())),
-        None => asked(model, effects),
-    }
+    let Some(key) = add else { return asked(model, effects) };
+    let form = if key == "storage" { forms::add_storage() } else { forms::add_service() };
+    push_form(model, Some(form::Form { asked_by: Some(key), ..form }))
 }
 
 /// What a key does on a timeline; `None`: it is none of its keys.
@@ -174,9 +205,9 @@ pub(super) fn settle_moment(model: &mut Model) -> Vec<Effect> {
     effects
 }
 
-fn submit(model: &Model, form: &mut form::Form) -> Vec<Effect> {
+fn submit(model: &mut Model, form: &mut form::Form) -> Vec<Effect> {
     let values = forms::schedule_values(form);
-    form.submitting = true;
+    (form.submitting, form.ticket) = (true, model.next_ticket());
     let effect = match &form.purpose {
         Purpose::AddService => Effect::AddService(values),
         Purpose::EditService(name) => Effect::EditService(name.clone(), values),
@@ -198,11 +229,12 @@ fn submit(model: &Model, form: &mut form::Form) -> Vec<Effect> {
             }
         },
     };
-    vec![effect]
+    vec![Effect::Submitted { ticket: form.ticket, effect: Box::new(effect) }]
 }
 
 fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     let page = usize::from(model.size.1 / 2).max(1);
+    let ticket = model.next_ticket();
     let Some(Layer::Review(review)) = model.layers.last_mut() else { return Vec::new() };
     match (chord.code, chord.ctrl) {
         (KeyCode::Esc, _) => return back(model),
@@ -212,16 +244,16 @@ fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         (KeyCode::PageUp, _) => review.scroll = review.scroll.saturating_sub(page),
         (KeyCode::PageDown, _) => review.scroll += page,
         (KeyCode::Enter, _) if review.is_confirmed() => {
-            review.submitting = true;
-            review.error = None;
-            return vec![Effect::Restore(Box::new(review.request.clone()), Box::new(review.plan.clone()))];
+            (review.submitting, review.ticket, review.error) = (true, ticket, None);
+            let effect = Effect::Restore(Box::new(review.request.clone()), Box::new(review.plan.clone()));
+            return vec![Effect::Submitted { ticket, effect: Box::new(effect) }];
         }
         (KeyCode::Enter, _) => {
             let name = review.plan.to_service.clone();
             model.tell(Level::Warn, format!("type {name} to confirm the restore, or Esc to go back"), None);
         }
-        (code, ctrl) => {
-            if let Some(request) = form::edit(code, ctrl) {
+        _ => {
+            if let Some(request) = form::edit(chord) {
                 review.typed.handle(request);
             }
         }
@@ -231,13 +263,16 @@ fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
 
 fn confirm_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     let Some(Layer::Confirm(confirm)) = model.layers.last_mut() else { return Vec::new() };
-    let count = confirm.buttons.len().max(1);
+    let last = confirm.buttons.len().saturating_sub(1);
     match chord.code {
+        // Ctrl-L asks for another picture, not for another button.
+        _ if chord.ctrl || chord.alt => {}
+        // It does not go round: a step too many must not lead from the harmless button to the worst one.
         KeyCode::Left | KeyCode::BackTab | KeyCode::Up | KeyCode::Char('h' | 'k') => {
-            confirm.focus = (confirm.focus + count - 1) % count;
+            confirm.focus = confirm.focus.saturating_sub(1);
         }
         KeyCode::Right | KeyCode::Tab | KeyCode::Down | KeyCode::Char('l' | 'j') => {
-            confirm.focus = (confirm.focus + 1) % count;
+            confirm.focus = (confirm.focus + 1).min(last);
         }
         KeyCode::Esc => return back(model),
         KeyCode::Enter => {
@@ -272,8 +307,8 @@ fn palette_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
                 return palette::run(model, action);
             }
         }
-        (code, ctrl) => {
-            if let Some(request) = form::edit(code, ctrl) {
+        _ => {
+            if let Some(request) = form::edit(chord) {
                 palette.input.handle(request);
                 palette.selected = 0;
             }
@@ -291,8 +326,8 @@ fn help_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
             *filtering = false;
         }
         KeyCode::Enter => *filtering = false,
-        code => {
-            if let Some(request) = form::edit(code, chord.ctrl) {
+        _ => {
+            if let Some(request) = form::edit(chord) {
                 filter.handle(request);
                 *scroll = 0;
             }
@@ -314,7 +349,7 @@ fn filter_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         }
         KeyCode::Up => return go(model, Action::Up),
         KeyCode::Down => return go(model, Action::Down),
-        code => match form::edit(code, chord.ctrl) {
+        _ => match form::edit(chord) {
             Some(request) => {
                 model.list_mut(tab).filter.input.handle(request);
             }
@@ -332,6 +367,7 @@ pub(super) fn mouse(model: &mut Model, event: MouseEvent) -> Vec<Effect> {
         return Vec::new();
     }
     match event.kind {
+        MouseEventKind::Down(_) if model.has_box() => Vec::new(),
         MouseEventKind::ScrollUp => go(model, Action::Up),
         MouseEventKind::ScrollDown => go(model, Action::Down),
         MouseEventKind::Down(MouseButton::Left) => {
@@ -345,10 +381,12 @@ pub(super) fn mouse(model: &mut Model, event: MouseEvent) -> Vec<Effect> {
                 Some(view::Hit::Tab(tab)) => model.tabs[model.screen as usize] = tab,
                 Some(view::Hit::Row(row)) => {
                     let tab: Tab = model.tab();
-                    let again = model.list(tab).selected == row;
+                    let before = model.clicked.replace((tab, row, model.now));
+                    let again = before.is_some_and(|(t, r, at)| (t, r) == (tab, row) && model.now - at <= DOUBLE_CLICK);
                     model.list_mut(tab).moved = true;
                     model.select(row);
                     if again {
+                        model.clicked = None;
                         return open(model);
                     }
                 }

@@ -1,22 +1,27 @@
 //! The one function that changes the model: `(Model, Msg) -> Vec<Effect>`, without I/O.
 
 use chrono::{DateTime, Timelike, Utc};
-use crossterm::event::KeyEventKind;
+use crossterm::event::{KeyEventKind, MouseEventKind};
 
 use super::form::Purpose;
-use super::model::{LOG_LINES, Layer, Level, Load, Model, Sort};
+use super::model::{Layer, Level, Load, Model, Sort};
 use super::msg::{Effect, Msg, Snapshot};
 use super::{forms, moment, view};
 
 mod act;
+mod jobs;
 mod keys;
 mod reply;
 mod schedules;
+mod submitted;
 
 pub use act::act;
 
 /// Takes in what happened and says what is to be done.
 pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
+    if is_input(&msg) {
+        model.asking = None;
+    }
     let mut effects = match msg {
         Msg::Clock(now) => {
             clock(model, now);
@@ -58,12 +63,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             Vec::new()
         }
         Msg::Log { job, lines } => {
-            let log = model.logs.entry(job).or_default();
-            let last = log.back().map_or(i64::MIN, |l| l.seq);
-            log.extend(lines.into_iter().filter(|l| l.seq > last));
-            while log.len() > LOG_LINES {
-                log.pop_front();
-            }
+            model.take_log(job, lines);
             Vec::new()
         }
         Msg::TestStep { storage, step } => {
@@ -79,6 +79,16 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
     effects.extend(model.ask_free_slot());
     model.dirty = true;
     effects
+}
+
+/// Whether somebody did something, to what is on the screen now.
+fn is_input(msg: &Msg) -> bool {
+    match msg {
+        Msg::Key(key) => key.kind != KeyEventKind::Release,
+        Msg::Paste(_) => true,
+        Msg::Mouse(event) => matches!(event.kind, MouseEventKind::Down(_)),
+        _ => false,
+    }
 }
 
 /// Keeps windows inside what there is, after anything may have changed either.
@@ -117,6 +127,10 @@ fn clock(model: &mut Model, now: DateTime<Utc>) {
     if animated {
         model.frame = model.frame.wrapping_add(1);
     }
+    if new_minute && !model.data.pitr.is_empty() {
+        // Time alone makes a recording late.
+        model.strip = super::strip::rows(model);
+    }
     model.dirty |= new_minute || animated || counted || toasts != model.toasts().count();
 }
 
@@ -147,13 +161,7 @@ fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
     }
     model.choose_theme();
     model.refresh_rows();
-    let mut layers = std::mem::take(&mut model.layers);
-    for layer in &mut layers {
-        if let Layer::Form(form) = layer {
-            forms::refresh_choices(model, form);
-        }
-    }
-    model.layers = layers;
+    refresh_forms(model);
     if same { Vec::new() } else { schedules::plan_again(model) }
 }
 
@@ -218,22 +226,28 @@ fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
             Effect::TestStorage(name) => {
                 model.tests.insert(name.clone(), Default::default());
             }
+            Effect::PlanDelete(_) | Effect::JobRequest(_) => model.asking = Some(effect.clone()),
             _ => {}
         }
     }
     effects
 }
 
-/// Where the topmost form for a purpose lies: pages and boxes may have been opened above it since it asked.
-fn form_at(model: &Model, is: impl Fn(&Purpose) -> bool) -> Option<usize> {
-    model.layers.iter().rposition(|l| matches!(l, Layer::Form(form) if is(&form.purpose)))
+/// The topmost form for a purpose, wherever it lies: pages and boxes may have been opened above it since it asked.
+fn form_for(model: &mut Model, is: impl Fn(&Purpose) -> bool) -> Option<&mut super::form::Form> {
+    model.layers.iter_mut().rev().find_map(|layer| match layer {
+        Layer::Form(form) if is(&form.purpose) => Some(&mut **form),
+        _ => None,
+    })
 }
 
-/// The topmost form for a purpose, wherever it lies.
-fn form_for(model: &mut Model, is: impl Fn(&Purpose) -> bool) -> Option<&mut super::form::Form> {
-    let at = form_at(model, is)?;
-    match model.layers.get_mut(at) {
-        Some(Layer::Form(form)) => Some(form),
-        _ => None,
+/// Puts what exists now into the rows of all open forms.
+fn refresh_forms(model: &mut Model) {
+    let mut layers = std::mem::take(&mut model.layers);
+    for layer in &mut layers {
+        if let Layer::Form(form) = layer {
+            forms::refresh_choices(model, form);
+        }
     }
+    model.layers = layers;
 }

@@ -2,13 +2,15 @@
 
 use super::act::{ask, push_form};
 use super::form_for;
-use super::reply::{close_form, fail_form, loaded};
+use super::reply::{close_page, loaded};
+use super::submitted::{Ticket, close_form, fail_form};
 use crate::domain::backup::BackupType;
 use crate::domain::schedule::Schedule;
 use crate::domain::text::escape;
 use crate::tui::action::Action;
 use crate::tui::form::Purpose;
 use crate::tui::forms;
+use crate::tui::missed::recording_ends;
 use crate::tui::model::{Layer, Level, Load, Model, Screen, Tab, Target};
 use crate::tui::msg::{Effect, Reply};
 use crate::tui::view;
@@ -45,16 +47,24 @@ pub(super) fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             push_form(model, Some(form));
             effects
         }
+        Action::SwitchSchedule if model.is_recorded_by_this_alone(&schedule) => {
+            let title = format!("Switch the schedule {} off?", escape(&name));
+            let lines = vec!["It makes no more backups.".to_owned(), recording_ends([schedule.service.as_str()])];
+            ask(model, title, lines, "Switch off", Effect::SwitchSchedule(name, false))
+        }
         Action::SwitchSchedule => vec![Effect::SwitchSchedule(name, !schedule.enabled)],
         Action::RunSchedule => vec![Effect::RunSchedule(name)],
         Action::CopySchedule => vec![Effect::CopySchedule(name)],
         Action::CopyScheduleName => vec![Effect::Copy(name)],
         Action::RemoveSchedule => {
             let title = format!("Delete the schedule {}?", escape(&name));
-            let lines = vec![
+            let mut lines = vec![
                 "It makes no more backups.".to_owned(),
                 format!("{} stay, and nothing removes them by itself any more.", its_backups(model, &schedule)),
             ];
+            if model.is_recorded_by_this_alone(&schedule) {
+                lines.push(recording_ends([schedule.service.as_str()]));
+            }
             ask(model, title, lines, "Delete", Effect::RemoveSchedule(name))
         }
         _ => Vec::new(),
@@ -76,10 +86,10 @@ fn is_schedule_form(purpose: &Purpose) -> bool {
 }
 
 /// Takes in an answer about schedules.
-pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
+pub(super) fn reply(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
     match reply {
         Reply::ScheduleSaved { edited, result: Ok(schedule) } => {
-            close_form(model, is_schedule_form);
+            close_form(model, ticket);
             let what = if edited { "is saved" } else { "is created" };
             let text = format!("schedule {} {what}: {}", schedule.name, next_words(model, &schedule));
             model.tell(Level::Good, text, None);
@@ -90,7 +100,7 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
             }
         }
         Reply::ScheduleSaved { result: Err(problem), .. } => {
-            fail_form(model, is_schedule_form, "the schedule was not saved", problem);
+            fail_form(model, ticket, "the schedule was not saved", problem);
         }
         Reply::ScheduleSwitched { name, result: Ok(schedule) } => {
             let state = if schedule.enabled { "on" } else { "off" };
@@ -117,9 +127,7 @@ pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
             model.tell(Level::Good, format!("schedule {name} is deleted, its backups stay"), None);
             model.data.schedules.retain(|s| s.name != name);
             model.retention.remove(&name);
-            if matches!(model.layers.last(), Some(Layer::Details { target: Target::Schedule(of), .. }) if *of == name) {
-                model.layers.pop();
-            }
+            close_page(model, &Target::Schedule(name));
             changed(model);
         }
         Reply::ScheduleRemoved { name, result: Err(problem) } => {

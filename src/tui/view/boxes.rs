@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
-use super::text::{fit, spinner, wrap};
+use super::text::{fit, spinner, typed, wrap};
 use super::{place_cursor, popup};
 use crate::domain::restore::{CollectionKind, PlannedAction, PlannedNamespace, RestorePlan};
 use crate::domain::text::{bytes, count, duration, escape};
@@ -51,12 +51,32 @@ pub fn review_overflow(model: &Model) -> usize {
     let Some(Layer::Review(review)) = model.layers.last() else { return 0 };
     let area = Rect { x: 0, y: 0, width: model.size.0, height: model.size.1.saturating_sub(2) };
     let (width, height) = review_size(area);
-    let lines = plan_lines(model, &review.plan, usize::from(width.saturating_sub(4)));
-    lines.len().saturating_sub(usize::from(height.saturating_sub(2 + CONFIRMATION)))
+    let (width, height) = (usize::from(width.saturating_sub(4)), usize::from(height.saturating_sub(2)));
+    let room = height.saturating_sub(below_plan(model, review, width, height).len() + 3);
+    plan_lines(model, &review.plan, width).len().saturating_sub(room)
 }
 
-/// Lines below the plan: what to type, and what came of it.
-const CONFIRMATION: u16 = 5;
+/// What stands between the plan and the field, on at most half of the box: why it was not queued, and what to type.
+/// A name that is longer than a line goes on in the next one, since nobody can type what is cut.
+fn below_plan(model: &Model, review: &Review, width: usize, height: usize) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let mut question = Vec::new();
+    let name = escape(&review.plan.to_service);
+    if review.plan.overwrites() {
+        question.extend(wrap(&format!("Data in {name} will be replaced."), width));
+    }
+    question.extend(wrap(&format!("Type {name} to confirm:"), width));
+    let mut lines: Vec<Line> = Vec::new();
+    if let Some(problem) = &review.error {
+        let why = wrap(&format!("✗ {}", escape(&problem.message)), width);
+        lines.extend(why.into_iter().map(|part| Line::styled(part, theme.error)));
+        let hint = problem.hint.as_ref().map(|hint| wrap(&escape(hint), width)).unwrap_or_default();
+        lines.extend(hint.into_iter().map(|part| Line::styled(part, theme.warn)));
+    }
+    lines.truncate((height / 2).saturating_sub(question.len()));
+    lines.extend(question.into_iter().map(|part| Line::styled(part, theme.warn)));
+    lines
+}
 
 /// The plan of a restore, whole, and the field for the target's name.
 pub fn review(frame: &mut Frame, model: &Model, review: &Review, area: Rect) {
@@ -70,43 +90,33 @@ pub fn review(frame: &mut Frame, model: &Model, review: &Review, area: Rect) {
     };
     let inner = popup(frame, model, area, width, height, &title);
     let lines = plan_lines(model, &review.plan, usize::from(inner.width));
-    let plan_height = inner.height.saturating_sub(CONFIRMATION);
+    let below = below_plan(model, review, usize::from(inner.width), usize::from(inner.height));
+    // The rule above them, the field, and what Enter does.
+    let plan_height = inner.height.saturating_sub(below.len() as u16 + 3);
     let total = lines.len();
     let room = usize::from(plan_height);
     let from = review.scroll.min(total.saturating_sub(room));
-    let below = total.saturating_sub(from + room);
+    let more = total.saturating_sub(from + room);
     let shown: Vec<Line> = lines.into_iter().skip(from).take(room).collect();
     frame.render_widget(Paragraph::new(shown), Rect { height: plan_height, ..inner });
     let y = inner.y + plan_height;
-    let more = if below > 0 { format!("─ {below} more lines, Down ") } else { String::new() };
+    let more = if more > 0 { format!("─ {more} more lines, Down ") } else { String::new() };
     let rule = format!("{more}{}", "─".repeat(usize::from(inner.width).saturating_sub(more.width())));
-    let name = escape(&review.plan.to_service);
-    let question = if review.plan.overwrites() {
-        format!("Data in {name} will be replaced. Type {name} to confirm:")
-    } else {
-        format!("Type {name} to confirm:")
-    };
     let field_width = usize::from(inner.width).saturating_sub(2).min(50);
-    let typed = fit(review.typed.value(), field_width);
-    let field = format!("{typed:<field_width$}");
+    let (field, cursor) = typed(&review.typed, field_width);
     let last = if review.submitting {
         Line::styled(format!("{} queueing", spinner(model)), theme.running)
-    } else if let Some(problem) = &review.error {
-        Line::styled(fit(&format!("✗ {}", escape(&problem.message)), usize::from(inner.width)), theme.error)
     } else if review.is_confirmed() {
         Line::from(vec![Span::styled("✓ Enter", theme.ok), Span::raw(" starts the restore")])
     } else {
         Line::styled("nothing is written before that", theme.dim)
     };
-    let lines = vec![
-        Line::styled(rule, theme.border),
-        Line::styled(question, theme.warn),
-        Line::from(Span::styled(field, theme.input_focused)),
-        last,
-    ];
+    let field_y = y + 1 + below.len() as u16;
+    let mut lines = vec![Line::styled(rule, theme.border)];
+    lines.extend(below);
+    lines.extend([Line::from(Span::styled(field, theme.input_focused)), last]);
     frame.render_widget(Paragraph::new(lines), Rect { y, height: inner.bottom().saturating_sub(y), ..inner });
-    let cursor = review.typed.visual_cursor().min(field_width.saturating_sub(1)) as u16;
-    place_cursor(frame, inner.x + cursor, y + 2);
+    place_cursor(frame, inner.x + cursor, field_y);
 }
 
 /// How many there will be: of a moment only those of its base are known beforehand.
@@ -236,13 +246,9 @@ pub fn palette(frame: &mut Frame, model: &Model, palette: &Palette, area: Rect) 
     let height = 18.min(area.height.saturating_sub(4));
     let inner = popup(frame, model, area, width, height, "Commands");
     let field_width = usize::from(inner.width).saturating_sub(2);
-    let typed = fit(palette.input.value(), field_width);
-    let field = Line::from(vec![
-        Span::styled("> ", theme.key),
-        Span::styled(format!("{typed:<field_width$}"), theme.input_focused),
-    ]);
+    let (typed, cursor) = typed(&palette.input, field_width);
+    let field = Line::from(vec![Span::styled("> ", theme.key), Span::styled(typed, theme.input_focused)]);
     frame.render_widget(Paragraph::new(field), Rect { height: 1, ..inner });
-    let cursor = palette.input.visual_cursor().min(field_width.saturating_sub(1)) as u16;
     place_cursor(frame, inner.x + 2 + cursor, inner.y);
     let rows = Rect { y: inner.y + 1, height: inner.height.saturating_sub(1), ..inner };
     let room = usize::from(rows.height).max(1);

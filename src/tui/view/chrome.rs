@@ -1,21 +1,20 @@
-//! What stands around the lists: screens, strip, tabs, status, keys, toasts.
+//! What stands around the lists: screens, banner, tabs, status, keys.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Clear, Paragraph};
+use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
-use super::text::{ago, fit, spinner, wrap};
-use super::{Areas, breadcrumb, recoverable};
+use super::text::{ago, fit, spinner};
+use super::{Areas, breadcrumb, strip};
 use crate::domain::job::JobState;
-use crate::domain::text::{bytes, count, escape};
+use crate::domain::text::{count, escape};
 use crate::tui::action::Action;
 use crate::tui::form::Form;
 use crate::tui::forms;
-use crate::tui::model::{Layer, Level, Load, Model, Screen, Tab};
-use crate::tui::strip;
+use crate::tui::model::{Layer, Load, Model, Screen, Tab};
 
 pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
     header(frame, model, areas.header);
@@ -23,7 +22,7 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
         let text = fit(&text, usize::from(areas.banner.width).saturating_sub(2));
         frame.render_widget(Paragraph::new(format!(" {text}")).style(model.theme.banner), areas.banner);
     }
-    draw_strip(frame, model, areas.strip);
+    strip::draw(frame, model, areas.strip);
     if model.layers.iter().any(Layer::is_page) {
         let line = format!(" {}", breadcrumb(model).join(" › "));
         let line = Line::styled(fit(&line, usize::from(areas.tabs.width)), model.theme.title);
@@ -41,7 +40,7 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
     keys(frame, model, areas.keys);
 }
 
-fn rule(frame: &mut Frame, model: &Model, y: u16, width: u16) {
+pub(super) fn rule(frame: &mut Frame, model: &Model, y: u16, width: u16) {
     let line = Line::styled("─".repeat(usize::from(width)), model.theme.border);
     frame.render_widget(Paragraph::new(line), Rect { x: 0, y, width, height: 1 });
 }
@@ -138,73 +137,6 @@ pub fn banner_text(model: &Model) -> Option<String> {
         return Some("! nothing runs: backup management is off (Settings, General, backup.enabled)".into());
     }
     None
-}
-
-/// How many services the strip has room for.
-pub fn strip_rows(model: &Model, height: u16) -> u16 {
-    if model.screen != Screen::Backups || model.layers.iter().any(Layer::is_page) {
-        return 0;
-    }
-    let room = if height < 20 {
-        1
-    } else if height < 30 {
-        2
-    } else {
-        4
-    };
-    room.min(model.strip.len() as u16)
-}
-
-/// From this width on the strip shows everything it knows.
-const WIDE_STRIP: u16 = 120;
-/// Columns for what can be restored to any moment, there.
-const MOMENTS: usize = 47;
-
-fn draw_strip(frame: &mut Frame, model: &Model, area: Rect) {
-    if area.height == 0 {
-        return;
-    }
-    let theme = &model.theme;
-    let rows = usize::from(area.height - 1);
-    let hidden = model.strip.len().saturating_sub(rows);
-    for (i, row) in model.strip.iter().take(rows).enumerate() {
-        let (last, style) = match row.last_good {
-            Some(at) => (format!("last good {}", ago(model, at)), if row.last_failed { theme.warn } else { theme.ok }),
-            None => ("no good backup yet".to_owned(), theme.warn),
-        };
-        let sign = if row.needs_somebody() { ("! ", theme.warn) } else { ("✓ ", theme.ok) };
-        let more = if hidden > 0 && i + 1 == rows { format!("and {hidden} more") } else { String::new() };
-        let service = fit(&escape(&row.service), 18);
-        let mut spans = vec![
-            Span::raw(" "),
-            Span::styled(sign.0, sign.1),
-            Span::styled(format!("{service}{}", " ".repeat(19_usize.saturating_sub(service.width()))), theme.text),
-        ];
-        let status = model.pitr(&row.service);
-        // Where there is room for one of the two, what can be restored is worth more than how large the backups were.
-        let both = area.width >= WIDE_STRIP;
-        let (moments, sizes) = (status.is_some() || (both && !model.data.pitr.is_empty()), both || status.is_none());
-        let columns = if sizes { 24 } else { 20 };
-        spans.push(Span::styled(format!("{last:<columns$} "), style));
-        if moments {
-            let used: usize = spans.iter().map(|s| s.content.width()).sum();
-            let room = if both { MOMENTS } else { usize::from(area.width).saturating_sub(used + more.width()) };
-            let (text, style) = recoverable::line(model, status, room.saturating_sub(usize::from(!more.is_empty())));
-            let pad = " ".repeat(room.saturating_sub(text.width()));
-            spans.push(Span::styled(format!("{text}{pad}"), style));
-        }
-        if sizes {
-            let size = row.sizes.iter().rev().flatten().next().map(|n| bytes(*n)).unwrap_or_default();
-            let failed = if row.last_failed { "last failed" } else { "" };
-            spans.push(Span::styled(format!("{:<11}", strip::spark(&row.sizes)), theme.accent));
-            spans.push(Span::styled(format!("{size:>8}  "), theme.dim));
-            spans.push(Span::styled(format!("{failed}  "), theme.warn));
-        }
-        spans.push(Span::styled(more, theme.dim));
-        let line = Line::from(spans);
-        frame.render_widget(Paragraph::new(line), Rect { y: area.y + i as u16, height: 1, ..area });
-    }
-    rule(frame, model, area.bottom() - 1, area.width);
 }
 
 fn tab_texts(model: &Model) -> Vec<(u16, String, Tab)> {
@@ -446,41 +378,4 @@ fn moment_keys(model: &Model, form: &Form) -> Vec<(String, &'static str)> {
     };
     keys.extend([("F1".into(), "help"), ("Esc".into(), "close")]);
     keys
-}
-/// The latest messages, in the corner above the status line.
-pub fn toasts(frame: &mut Frame, model: &Model, areas: &Areas) {
-    if matches!(model.layers.last(), Some(Layer::Messages { .. })) {
-        return;
-    }
-    let theme = &model.theme;
-    let width = 56.min(areas.status.width.saturating_sub(4));
-    let mut bottom = areas.status.y.saturating_sub(1);
-    for message in model.toasts().collect::<Vec<_>>().into_iter().rev() {
-        let (sign, style) = match message.level {
-            Level::Info => ("•", theme.accent),
-            Level::Good => ("✓", theme.ok),
-            Level::Warn => ("!", theme.warn),
-            Level::Error => ("✗", theme.error),
-        };
-        let inner = usize::from(width).saturating_sub(6);
-        let mut lines: Vec<Line> = Vec::new();
-        for (i, part) in wrap(&escape(&message.text), inner).into_iter().take(4).enumerate() {
-            let sign = if i == 0 { Span::styled(sign, style) } else { Span::raw(" ") };
-            lines.push(Line::from(vec![sign, Span::raw(" "), Span::raw(part)]));
-        }
-        if let Some(hint) = &message.hint {
-            for part in wrap(&escape(hint), inner).into_iter().take(3) {
-                lines.push(Line::from(vec![Span::raw("  "), Span::styled(part, theme.dim)]));
-            }
-        }
-        let height = lines.len() as u16 + 2;
-        if bottom < areas.tabs.bottom() + height {
-            return;
-        }
-        let place = Rect { x: areas.status.right() - width - 2, y: bottom - height, width, height };
-        frame.render_widget(Clear, place);
-        let block = Block::bordered().border_style(style).padding(ratatui::widgets::Padding::horizontal(1));
-        frame.render_widget(Paragraph::new(lines).block(block), place);
-        bottom -= height;
-    }
 }

@@ -188,10 +188,8 @@ impl Page<'_> {
         self.heading(&format!("Collections ({})", count(manifest.collections.len() as u64)));
         let name_width = self.width.saturating_sub(28).clamp(12, 60);
         for entry in manifest.collections.iter().take(COLLECTIONS) {
-            let name = super::text::fit(&escape(&entry.namespace.to_string()), name_width);
-            let pad = name_width.saturating_sub(unicode_width::UnicodeWidthStr::width(name.as_str()));
             self.lines.push(Line::from(vec![
-                Span::raw(format!("{name}{}", " ".repeat(pad))),
+                Span::raw(super::text::cell(&escape(&entry.namespace.to_string()), name_width)),
                 Span::raw(format!("{:>15}", count(entry.documents))),
                 Span::styled(format!("{:>11}", bytes(entry.bytes)), model.theme.dim),
             ]));
@@ -338,9 +336,9 @@ impl Page<'_> {
         let name_width = self.width.saturating_sub(40).clamp(10, 40);
         for backup in found {
             let (state, style) = backup_state(model, backup);
-            let name = super::text::fit(&escape(&backup.name), name_width);
+            let name = super::text::cell(&escape(&backup.name), name_width);
             self.lines.push(Line::from(vec![
-                Span::raw(format!("{name:<name_width$}  ")),
+                Span::raw(format!("{name}  ")),
                 Span::styled(format!("{state:<13}"), style),
                 Span::raw(format!("{:>9}  ", backup.size_bytes.map_or("-".into(), bytes))),
                 Span::styled(when(model, backup.consistent_at.unwrap_or(backup.started_at)), model.theme.dim),

@@ -8,7 +8,7 @@ use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
 use super::pages::check_sign;
-use super::text::{fit, spinner, wrap};
+use super::text::{fit, skip_columns, spinner, take_columns, wrap};
 use super::{moment, place_cursor, popup, preview};
 use crate::domain::field::FieldKind;
 use crate::domain::fields::NOT_BUILT;
@@ -16,7 +16,9 @@ use crate::domain::service::CheckState;
 use crate::domain::text::{bytes, escape};
 use crate::tui::form::{ADD, Form, Item, Purpose, Row, Source};
 use crate::tui::forms::{TIME, TIMELINE, is_pitr, is_schedule, is_to_a_moment};
+use crate::tui::missed::recording_ends;
 use crate::tui::model::{Load, Model};
+use crate::tui::moment as tui_moment;
 
 /// Columns of the labels: as many as the longest that is shown needs.
 fn label_width(form: &Form) -> usize {
@@ -224,7 +226,8 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
         (TIME, _) => zone_words(model, form),
         _ => row.disabled.as_ref().filter(|why| !why.is_empty()).map_or_else(|| note(model, row), |w| format!("← {w}")),
     };
-    let field_width = if note.is_empty() { room.min(56) } else { room.min(30) };
+    // That of a time stays as it is while the zone beside it comes and goes.
+    let field_width = if note.is_empty() && row.field.key != TIME { room.min(56) } else { room.min(30) };
     let shown = match row.field.kind {
         // As many signs as were typed, up to a few: the length of a password is nobody's business.
         FieldKind::Secret if !row.value().is_empty() => "•".repeat(row.value().chars().count().min(24)),
@@ -253,31 +256,12 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
     (Line::from(spans), (row.disabled.is_none()).then_some(cursor))
 }
 
-/// `Europe/Paris, z: UTC`: the zone in which a time is shown and read.
+/// `in Europe/Paris`: the zone in which a time is read that names none itself.
 fn zone_words(model: &Model, form: &Form) -> String {
-    let Some(pane) = &form.moment else { return String::new() };
+    let Some(pane) = form.moment.as_ref().filter(|_| tui_moment::is_local(form.text(TIME))) else {
+        return String::new();
+    };
     format!("in {}", pane.zone(model.zone, model.local_zone).name())
-}
-
-fn skip_columns(text: &str, columns: usize) -> String {
-    let mut used = 0;
-    text.chars()
-        .skip_while(|c| {
-            let skip = used < columns;
-            used += unicode_width::UnicodeWidthChar::width(*c).unwrap_or(0);
-            skip
-        })
-        .collect()
-}
-
-fn take_columns(text: &str, columns: usize) -> String {
-    let mut used = 0;
-    text.chars()
-        .take_while(|c| {
-            used += unicode_width::UnicodeWidthChar::width(*c).unwrap_or(0);
-            used <= columns
-        })
-        .collect()
 }
 
 fn choice_spans(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Span<'static>> {
@@ -286,7 +270,11 @@ fn choice_spans(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Spa
     // What has names that are not known beforehand is shown one at a time.
     if matches!(row.field.kind, FieldKind::Service | FieldKind::Storage | FieldKind::Backup) {
         let what = if row.field.kind == FieldKind::Storage { "storage" } else { "service" };
-        let text = if row.value() == ADD { format!("+ add a {what}, Enter") } else { escape(row.value()) };
+        let text = match row.value() {
+            ADD => format!("+ add a {what}, Enter"),
+            "" => format!("pick a {what}"),
+            name => escape(name),
+        };
         let text = fit(&text, 28);
         let many = row.choices.len() > 1 && row.disabled.is_none();
         let (before, after) = if many && focused { ("← ", " →") } else { ("", "") };
@@ -376,6 +364,10 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
     if let Some(preview) = &form.preview {
         lines.extend(preview::warnings(model, preview, width));
     }
+    if let Some(service) = ends_recording(model, form) {
+        let text = format!("! {}", recording_ends([service]));
+        lines.extend(wrap(&text, width).into_iter().map(|part| Line::styled(part, theme.warn)));
+    }
     if let Some(problem) = &form.error {
         for part in wrap(&format!("✗ {}", escape(&problem.message)), width).into_iter().take(3) {
             lines.push(Line::styled(part, theme.error));
@@ -395,6 +387,13 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
         }
     }
     lines
+}
+
+/// The service that is no longer recorded once this edit of a schedule is saved.
+fn ends_recording<'a>(model: &'a Model, form: &Form) -> Option<&'a str> {
+    let Purpose::EditSchedule(name) = &form.purpose else { return None };
+    let schedule = model.schedule(name).filter(|s| model.is_recorded_by_this_alone(s))?;
+    (!is_pitr(form) || form.text("service") != schedule.service).then_some(schedule.service.as_str())
 }
 
 /// The live check of the chosen service: the sum, and what is wrong with its remedy.

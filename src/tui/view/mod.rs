@@ -20,9 +20,11 @@ mod preview;
 mod recoverable;
 mod schedules;
 mod service;
+mod strip;
 mod table;
 mod text;
 mod timeline;
+mod toasts;
 
 pub use areas::{Areas, Hit, hit, is_too_small};
 pub use boxes::review_overflow;
@@ -47,32 +49,35 @@ pub fn draw(frame: &mut Frame, model: &Model) {
     } else {
         let areas = Areas::at(model, at_size);
         chrome::draw(frame, model, &areas);
-        match model.layers.iter().rev().find(|l| l.is_page()) {
-            Some(layer) => pages::draw(frame, model, layer, areas.page),
-            None => lists::draw(frame, model, &areas),
-        }
-        // Boxes leave the lines with state and keys alone.
-        let area = Rect { height: area.height - 2, ..area };
-        for layer in &model.layers {
-            match layer {
-                Layer::Form(form) => form::draw(frame, model, form, area),
-                Layer::Review(review) => boxes::review(frame, model, review, area),
-                Layer::Confirm(confirm) => boxes::confirm(frame, model, confirm, area),
-                Layer::Palette(palette) => boxes::palette(frame, model, palette, area),
-                _ => {}
-            }
-        }
-        // Help asked for inside a form lies above it.
-        if let Some(layer @ Layer::Help { .. }) = model.layers.last()
-            && model.layers.iter().any(|l| !l.is_page())
-        {
-            frame.render_widget(Clear, areas.page);
-            pages::draw(frame, model, layer, areas.page);
-        }
-        chrome::toasts(frame, model, &areas);
+        layers(frame, model, &areas, Rect { height: area.height - 2, ..area });
+        toasts::draw(frame, model, &areas);
     }
     if model.look.ascii {
         ascii::reduce(frame.buffer_mut(), model.frame);
+    }
+}
+
+/// The page that is open, else the list, and the boxes; a page that was opened above a box lies above it.
+fn layers(frame: &mut Frame, model: &Model, areas: &Areas, area: Rect) {
+    let page = model.layers.iter().rposition(Layer::is_page);
+    let draw_page = |frame: &mut Frame| match page.and_then(|at| model.layers.get(at)) {
+        Some(layer) => pages::draw(frame, model, layer, areas.page),
+        None => lists::draw(frame, model, areas),
+    };
+    draw_page(frame);
+    // Boxes leave the lines with state and keys alone.
+    for (at, layer) in model.layers.iter().enumerate() {
+        match layer {
+            Layer::Form(form) => form::draw(frame, model, form, area),
+            Layer::Review(review) => boxes::review(frame, model, review, area),
+            Layer::Confirm(confirm) => boxes::confirm(frame, model, confirm, area),
+            Layer::Palette(palette) => boxes::palette(frame, model, palette, area),
+            _ if Some(at) == page && model.layers.iter().take(at).any(|l| !l.is_page()) => {
+                frame.render_widget(Clear, areas.page);
+                draw_page(frame);
+            }
+            _ => {}
+        }
     }
 }
 

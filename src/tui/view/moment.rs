@@ -14,7 +14,7 @@ use super::text::{fit, wrap};
 use crate::domain::pitr::{MarkKind, RecoverableRange, Status, When};
 use crate::domain::text::{count, duration, escape};
 use crate::domain::timestamp::Timestamp;
-use crate::tui::form::Form;
+use crate::tui::form::{ADD, Form};
 use crate::tui::model::Model;
 use crate::tui::moment::{self, MomentPane, Note, Odd, View};
 
@@ -258,9 +258,10 @@ fn facts(model: &Model, pane: &MomentPane, status: &Status, zone: Tz) -> Vec<(St
     let theme = &model.theme;
     let t = moment::second(&status.ranges, pane.at);
     let here = match pane.operations(&status.ranges) {
-        Some(0) => "no operation in this second".to_owned(),
-        Some(1) => "1 operation in this second".to_owned(),
-        Some(n) => format!("{} operations in this second", count(n)),
+        Some(Ok(0)) => "no operation in this second".to_owned(),
+        Some(Ok(1)) => "1 operation in this second".to_owned(),
+        Some(Ok(n)) => format!("{} operations in this second", count(n)),
+        Some(Err(problem)) => format!("operations in this second: not counted: {}", escape(&problem.message)),
         None => "operations in this second: not counted yet".to_owned(),
     };
     let here = match pane.at {
@@ -287,12 +288,15 @@ fn facts(model: &Model, pane: &MomentPane, status: &Status, zone: Tz) -> Vec<(St
         };
         out.push((format!("↺ {what} {}: {}", to_the_second(mark.ts.t, zone), escape(&mark.text)), theme.running));
     }
-    out.extend(note(pane, status, zone).map(|text| (format!("! {text}"), theme.warn)));
+    let notes = [awaited(pane, status, zone), note(pane, status, zone)];
+    out.extend(notes.into_iter().flatten().map(|text| (format!("! {text}"), theme.warn)));
     match pane.odd {
-        Some(Odd::Twice) => {
-            let text =
-                "! the clock showed that time twice; this is the first, an offset such as +01:00 names the other";
-            out.push((text.into(), theme.warn));
+        Some(Odd::Twice { first, second }) => {
+            let (first, second) = (offset(first), offset(second));
+            let text = format!(
+                "! the clock showed that time twice; this is the first, {first}: with {second} behind it, it is the second"
+            );
+            out.push((text, theme.warn));
         }
         Some(Odd::Never) => {
             out.push(("! the clock was set forward over that time; it goes on here".into(), theme.warn));
@@ -302,9 +306,23 @@ fn facts(model: &Model, pane: &MomentPane, status: &Status, zone: Tz) -> Vec<(St
     out
 }
 
+/// `+01:00`, from seconds east of UTC.
+fn offset(seconds: i32) -> String {
+    chrono::FixedOffset::east_opt(seconds).map_or_else(String::new, |offset| offset.to_string())
+}
+
 /// `21 Nov 14:02:03`: the year and the zone stand at the cursor.
 fn to_the_second(t: u32, zone: Tz) -> String {
     time(t).with_timezone(&zone).format("%d %b %H:%M:%S").to_string()
+}
+
+/// What was asked for and is not stored yet: the cursor goes there by itself.
+fn awaited(pane: &MomentPane, status: &Status, zone: Tz) -> Option<String> {
+    let wanted = match pane.awaited(&status.ranges)? {
+        When::Position(ts) => format!("position {ts}"),
+        wanted => moment::exactly(time(moment::second(&status.ranges, wanted)), zone),
+    };
+    Some(format!("{wanted} is not stored yet: the cursor stands at the last change that is, and follows up to there"))
 }
 
 fn note(pane: &MomentPane, status: &Status, zone: Tz) -> Option<String> {
@@ -313,18 +331,9 @@ fn note(pane: &MomentPane, status: &Status, zone: Tz) -> Option<String> {
     let touched = moment::touched(&status.ranges, pane.at).map(|(before, after)| Note::Gap { before, after });
     Some(match pane.note.or(touched)? {
         Note::Oldest => format!("nothing before {} can be restored: no older base", exact(first)),
-        Note::Newest => match pane.awaited() {
-            Some(wanted) => {
-                let wanted = match wanted {
-                    When::Position(ts) => format!("position {ts}"),
-                    wanted => moment::exactly(time(moment::second(&status.ranges, wanted)), zone),
-                };
-                format!(
-                    "{wanted} is not stored yet: the cursor stands at the last change that is, and follows up to there"
-                )
-            }
-            None => format!("nothing after {} is stored yet", exact(last)),
-        },
+        // It says more than that.
+        Note::Newest if pane.awaited(&status.ranges).is_some() => return None,
+        Note::Newest => format!("nothing after {} is stored yet", exact(last)),
         Note::Quiet => "no operation in what is drawn here; - shows more of the time".into(),
         Note::Gap { before, after } => {
             let why = moment::gap(status, before, after)
@@ -346,7 +355,7 @@ pub fn sentence(model: &Model, form: &Form) -> Option<String> {
     };
     let (service, to, include) = (&pane.service, form.text("to"), form.text("include").trim());
     let what = if include.is_empty() { escape(service) } else { format!("{} of {}", escape(include), escape(service)) };
-    let into = if to == service.as_str() { String::new() } else { format!(", into {}", escape(to)) };
+    let into = if [service.as_str(), "", ADD].contains(&to) { String::new() } else { format!(", into {}", escape(to)) };
     Some(format!("Restores {what} as it was at {moment}{into}."))
 }
 

@@ -15,23 +15,7 @@ use crate::domain::pitr::{MarkKind, Status};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::tui::action::Action;
 use crate::tui::model::Model;
-
-/// From this lag on it is not "now" any more ...
-const BEHIND: u64 = 600;
-/// ... where slices are so long that this lag is usual, from so much above their length on: a slice is late then.
-const LATE: u64 = 300;
-
-/// From how many seconds of lag on a service is behind.
-fn behind(model: &Model) -> u64 {
-    let slice = model.setting("pitr.slice_seconds").parse().unwrap_or(0_u64);
-    BEHIND.max(slice.saturating_add(LATE))
-}
-
-/// Seconds since the newest change that is stored, as of now.
-fn lag(model: &Model, status: &Status) -> Option<u64> {
-    let since = (model.now - model.data.read_at).num_seconds().max(0) as u64;
-    status.lag_seconds.map(|lag| lag.saturating_add(since))
-}
+use crate::tui::recording::{Trouble, behind, lag, trouble};
 
 /// `< 1 min`, `3 min`, `2 h 05`.
 fn minutes(seconds: u64) -> String {
@@ -42,13 +26,13 @@ fn minutes(seconds: u64) -> String {
     }
 }
 
-fn is_behind(model: &Model, status: &Status) -> bool {
-    lag(model, status).is_some_and(|s| s >= behind(model)) && !status.schedules.is_empty()
-}
-
 fn style(model: &Model, status: &Status) -> Style {
     let theme = &model.theme;
-    if status.is_stopped() || is_behind(model, status) || status.ranges.is_empty() { theme.warn } else { theme.ok }
+    match trouble(model, status) {
+        Some(_) => theme.warn,
+        None if status.ranges.is_empty() => theme.dim,
+        None => theme.ok,
+    }
 }
 
 /// How far back it goes: `6 d`.
@@ -66,33 +50,42 @@ fn gaps(status: &Status) -> Option<String> {
     (gaps > 0).then(|| format!("{gaps} gap{}", plural(gaps)))
 }
 
-/// One line about a service: `recoverable 6 d → now (lag < 1 min)`, with less of it where there is less room.
+/// One line about a service: `recoverable 6 d → now (lag < 1 min)`, with less of it where there is less room. What can
+/// still be restored comes before the reason why it is not recorded.
 pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Style) {
     let Some(status) = status else { return (fit("no point in time", room), model.theme.dim) };
     let style = style(model, status);
-    if let Some(error) = status.error.as_ref().filter(|_| status.is_stopped()) {
-        return (fit(&format!("not recorded: {}", escape(error)), room), style);
-    }
+    let trouble = trouble(model, status);
+    let stopped = (trouble == Some(Trouble::Stopped)).then(|| match &status.error {
+        Some(error) => format!("not recorded: {}", escape(error)),
+        None => "not recorded".to_owned(),
+    });
     let Some(reach) = reach(model, status) else {
-        let text = match (status.is_stopped(), status.waiting_base.is_some()) {
-            (true, _) => "no base yet, not recorded",
-            (false, true) => "recoverable after the next slice",
-            (false, false) => "no base yet",
+        let text = match (stopped, status.waiting_base.is_some()) {
+            (Some(stopped), _) if status.error.is_some() => stopped,
+            (Some(stopped), _) => format!("no base yet, {stopped}"),
+            (None, true) => "recoverable after the next slice".to_owned(),
+            (None, false) => "no base yet".to_owned(),
         };
-        return (fit(text, room), style);
+        return (fit(&text, room), style);
     };
     let lag = lag(model, status).unwrap_or(0);
     let is_now = lag < behind(model);
     let until = if is_now { "now".into() } else { format!("{} ago", minutes(lag)) };
+    let text = format!("recoverable {reach} → {until}");
+    if let Some(stopped) = stopped {
+        // Less than its first words says nothing; the sign before the service says that something is wrong.
+        let least = text.width() + " (not recorded…".width();
+        let text = if least <= room { format!("{text} ({stopped})") } else { text };
+        return (fit(&text, room), style);
+    }
     let mut notes: Vec<String> = gaps(status).into_iter().collect();
-    if status.is_stopped() {
-        notes.push("not recorded".into());
-    } else if is_now {
+    if is_now {
         notes.push(format!("lag {}", minutes(lag)));
     }
     loop {
         let all = if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) };
-        let text = format!("recoverable {reach} → {until}{all}");
+        let text = format!("{text}{all}");
         if text.width() <= room || notes.pop().is_none() {
             return (fit(&text, room), style);
         }
@@ -104,11 +97,15 @@ pub fn cell(model: &Model, status: Option<&Status>) -> (String, Style) {
     const ROOM: usize = 24;
     let Some(status) = status else { return ("-".into(), model.theme.dim) };
     let style = style(model, status);
-    if status.is_stopped() {
+    let trouble = trouble(model, status);
+    if trouble == Some(Trouble::Stopped) {
         return ("! not recorded".into(), style);
     }
-    let Some(reach) = reach(model, status) else { return ("! no base yet".into(), style) };
-    let is_behind = is_behind(model, status);
+    let Some(reach) = reach(model, status) else {
+        let text = if status.waiting_base.is_some() { "after the next slice" } else { "! no base yet" };
+        return (text.into(), style);
+    };
+    let is_behind = trouble == Some(Trouble::Behind);
     let sign = if is_behind { "! " } else { "" };
     let gaps = gaps(status).map_or(String::new(), |g| format!(", {g}"));
     let lag = format!(", lag {}", minutes(lag(model, status).unwrap_or(0)));

@@ -6,7 +6,7 @@ use ratatui::text::{Line, Span};
 use super::details::Page;
 use super::recoverable;
 use super::table::{Column, left, right};
-use super::text::{age, ago, countdown, fit, job_state, when, when_exactly};
+use super::text::{age, ago, cell, countdown, fit, job_state, when, when_exactly};
 use crate::domain::backup::{BackupType, Model as DataModel};
 use crate::domain::cron::Cron;
 use crate::domain::job::JobState;
@@ -385,11 +385,10 @@ impl Page<'_> {
         for backup in &plan.backups {
             let (sign, word, style) =
                 if backup.keep { ("✓", "stays", theme.ok) } else { ("✗", "goes", theme.warn) };
-            let name = fit(&escape(&backup.name), name_width);
-            let pad = " ".repeat(name_width.saturating_sub(unicode_width::UnicodeWidthStr::width(name.as_str())));
+            let name = cell(&escape(&backup.name), name_width);
             self.lines.push(Line::from(vec![
                 Span::styled(format!("{sign} {word:<5} "), style),
-                Span::raw(format!("{name}{pad}  ")),
+                Span::raw(format!("{name}  ")),
                 Span::raw(format!("{:>8}  ", backup.size_bytes.map_or("-".into(), bytes))),
                 Span::styled(when(model, backup.at), theme.dim),
             ]));
@@ -409,11 +408,7 @@ impl Page<'_> {
         let words = model.when.get(at).map_or("", String::as_str);
         let rest = self.width.saturating_sub(40);
         let (name_width, when_width) = (rest / 2, rest - rest / 2);
-        let cell = |text: &str, width: usize| {
-            let text = fit(text, width);
-            let pad = width.saturating_sub(unicode_width::UnicodeWidthStr::width(text.as_str()));
-            format!("{text}{}  ", " ".repeat(pad))
-        };
+        let cell = |text: &str, width: usize| format!("{}  ", cell(text, width));
         self.lines.push(Line::from(vec![
             Span::styled(cell(&switch, 5), switch_style),
             Span::raw(cell(&escape(&schedule.name), name_width)),

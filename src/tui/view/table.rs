@@ -87,9 +87,11 @@ where
 
 fn cell(column: Column, text: &str, width: u16) -> String {
     let width = usize::from(width);
+    if !column.right {
+        return super::text::cell(text, width);
+    }
     let text = fit(text, width);
-    let pad = " ".repeat(width.saturating_sub(text.width()));
-    if column.right { pad + &text } else { text + &pad }
+    " ".repeat(width.saturating_sub(text.width())) + &text
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use ratatui::style::Style;
 use ratatui::text::Span;
+use tui_input::Input;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::domain::backup::{Backup, BackupState};
@@ -30,6 +31,45 @@ pub fn fit(text: &str, width: usize) -> String {
         out.push('…');
     }
     out
+}
+
+/// `text` in exactly `width` columns: cut, or padded at its end.
+pub fn cell(text: &str, width: usize) -> String {
+    let text = fit(text, width);
+    let pad = " ".repeat(width.saturating_sub(text.width()));
+    text + &pad
+}
+
+/// `text` without its first columns.
+pub fn skip_columns(text: &str, columns: usize) -> String {
+    let mut used = 0;
+    text.chars()
+        .skip_while(|c| {
+            let skip = used < columns;
+            used += c.width().unwrap_or(0);
+            skip
+        })
+        .collect()
+}
+
+/// The first columns of `text`, without a sign for what is missing.
+pub fn take_columns(text: &str, columns: usize) -> String {
+    let mut used = 0;
+    text.chars()
+        .take_while(|c| {
+            used += c.width().unwrap_or(0);
+            used <= columns
+        })
+        .collect()
+}
+
+/// The part of a typed text around its cursor that fits into a field, padded, and the column of the cursor in it.
+pub fn typed(input: &Input, width: usize) -> (String, u16) {
+    let scroll = input.visual_scroll(width.saturating_sub(1));
+    let text = take_columns(&skip_columns(&escape(input.value()), scroll), width);
+    let pad = " ".repeat(width.saturating_sub(text.width()));
+    let cursor = input.visual_cursor().saturating_sub(scroll).min(width.saturating_sub(1));
+    (text + &pad, cursor as u16)
 }
 
 /// `text` in lines of at most `width` columns, broken between words where that is possible.
@@ -102,7 +142,7 @@ pub fn when(model: &Model, at: DateTime<Utc>) -> String {
 
 /// The same with seconds and the zone, for details.
 pub fn when_exactly(model: &Model, at: DateTime<Utc>) -> String {
-    at.with_timezone(&model.zone).format("%d %b %Y %H:%M:%S %Z").to_string()
+    crate::tui::moment::exactly(at, model.zone)
 }
 
 /// The present picture of the spinner; a still sign without motion.

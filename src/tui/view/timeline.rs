@@ -11,7 +11,7 @@ use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
 use super::Areas;
-use super::text::{fit, spinner, when};
+use super::text::{cell, fit, spinner, when};
 use crate::domain::text::{count, duration, escape};
 use crate::domain::timeline::{PlannedRun, Timeline};
 use crate::tui::action::Action;
@@ -204,11 +204,10 @@ fn lanes(frame: &mut Frame, model: &Model, heading: Rect, rows: Rect, offset: us
         let at = offset + usize::from(y);
         let Some(schedule) = list.rows.get(at).and_then(|i| model.data.schedules.get(*i as usize)) else { break };
         let selected = at == list.selected;
-        let name = fit(&escape(&schedule.name), name_width);
-        let pad = " ".repeat(name_width.saturating_sub(name.width()));
+        let name = cell(&escape(&schedule.name), name_width);
         let mut spans = vec![
             Span::styled(if selected { "▸ " } else { "  " }, theme.accent),
-            Span::styled(format!("{name}{pad}  "), if schedule.enabled { theme.text } else { theme.dim }),
+            Span::styled(format!("{name}  "), if schedule.enabled { theme.text } else { theme.dim }),
         ];
         let cells = lane(scale, &columns, runs.iter().filter(|r| r.schedule == schedule.name));
         if !schedule.enabled {

@@ -1,0 +1,154 @@
+//! A row of a form: the field, what is in it, what it offers, and what is wrong with it.
+
+use tui_input::Input;
+
+use super::form::split;
+use crate::domain::field::{Field, FieldKind};
+use crate::domain::text::escape;
+
+/// Stands in the list of services or storages for "make a new one now".
+pub const ADD: &str = "+";
+
+/// What is said of a picked name that stands for nothing any more.
+const GONE: &str = " is gone: pick another";
+
+/// One of the words of a choice row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    pub value: String,
+    /// What stands on the screen, when that is not the value.
+    pub label: Option<&'static str>,
+    /// Why it cannot be taken.
+    pub disabled: Option<String>,
+}
+
+impl Choice {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self { value: value.into(), label: None, disabled: None }
+    }
+
+    pub fn disabled(value: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { disabled: Some(why.into()), ..Self::new(value) }
+    }
+
+    pub fn words(&self) -> &str {
+        self.label.unwrap_or(&self.value)
+    }
+}
+
+/// A row: the field, and what is in it.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub field: Field,
+    pub input: Input,
+    pub error: Option<String>,
+    /// Why the row cannot apply at all.
+    pub disabled: Option<String>,
+    pub choices: Vec<Choice>,
+    /// Shown and submitted only while the row with this key has this value.
+    pub only_if: Option<(&'static str, &'static str)>,
+    /// A person changed it; defaults that depend on other rows leave it alone then.
+    pub touched: bool,
+}
+
+impl Row {
+    pub fn new(field: Field) -> Self {
+        let choices = match field.kind {
+            FieldKind::Choice(words) => words.iter().map(|w| Choice::new(*w)).collect(),
+            FieldKind::Bool => ["false", "true"].map(Choice::new).into(),
+            _ => Vec::new(),
+        };
+        let default = match (field.kind, field.default) {
+            (FieldKind::Bool, "") => "false",
+            (_, default) => default,
+        };
+        Self {
+            field,
+            input: Input::new(default.to_owned()),
+            error: None,
+            disabled: None,
+            choices,
+            only_if: None,
+            touched: false,
+        }
+    }
+
+    pub fn value(&self) -> &str {
+        self.input.value()
+    }
+
+    pub fn set(&mut self, value: impl Into<String>) {
+        self.input = Input::new(value.into());
+    }
+
+    /// Rows that are picked from a list, not typed.
+    pub fn is_choice(&self) -> bool {
+        matches!(
+            self.field.kind,
+            FieldKind::Choice(_) | FieldKind::Bool | FieldKind::Service | FieldKind::Storage | FieldKind::Backup
+        )
+    }
+
+    /// Rows that offer services or storages, and to add one.
+    pub fn picks_a_name(&self) -> bool {
+        matches!(self.field.kind, FieldKind::Service | FieldKind::Storage)
+    }
+
+    /// Why the name that is picked cannot be taken: there is no such thing any more.
+    fn gone(&self) -> Option<String> {
+        let is_gone = self.picks_a_name()
+            && !["", ADD].contains(&self.value())
+            && self.choices.iter().all(|c| c.value != self.value());
+        is_gone.then(|| format!("{}{GONE}", escape(self.value())))
+    }
+
+    /// Says at the row that what is picked is gone, until it is there again.
+    pub fn note_what_is_gone(&mut self) {
+        if !self.picks_a_name() {
+            return;
+        }
+        match self.gone() {
+            Some(gone) => self.error = Some(gone),
+            None if self.error.as_ref().is_some_and(|e| e.ends_with(GONE)) => self.error = None,
+            None => {}
+        }
+    }
+
+    pub(super) fn validate(&mut self) {
+        let text = self.value().trim();
+        self.error = if self.value() == ADD && self.is_choice() {
+            Some("none yet: press Enter to add one".into())
+        } else if let Some(gone) = self.gone() {
+            Some(gone)
+        } else {
+            match self.field.kind {
+                FieldKind::List => split(text)
+                    .iter()
+                    .find_map(|t| (self.field.check)(t).err())
+                    .or_else(|| (self.field.required && text.is_empty()).then(|| "is needed".to_owned())),
+                _ => self.field.validate(text).err(),
+            }
+        };
+    }
+
+    /// Moves to the next word that can be taken.
+    pub(super) fn cycle(&mut self, forward: bool) {
+        let count = self.choices.len();
+        if count == 0 {
+            return;
+        }
+        let at = self.choices.iter().position(|c| c.value == self.value());
+        let mut next = at.unwrap_or(if forward { count - 1 } else { 0 });
+        for _ in 0..count {
+            next = if forward { (next + 1) % count } else { (next + count - 1) % count };
+            if self.choices[next].disabled.is_none() {
+                let value = self.choices[next].value.clone();
+                if value != self.value() {
+                    self.set(value);
+                    self.touched = true;
+                }
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! To cancel a job, and to repeat one: what is said before, and what is asked anew.
+
+use super::act::push_form;
+use crate::domain::job::{Job, JobKind, JobRequest, JobState};
+use crate::domain::text::escape;
+use crate::tui::forms;
+use crate::tui::model::{Button, Confirm, Layer, Level, Model, Then};
+use crate::tui::msg::{Effect, Problem};
+use crate::tui::view;
+
+/// Asks whether to cancel the job of the row or page, with what is left of it then.
+pub(super) fn cancel(model: &mut Model) -> Vec<Effect> {
+    let Some(job) = model.target_job() else { return Vec::new() };
+    let (id, title, line) = (job.id, view::job_title(job), left_behind(job));
+    model.layers.push(Layer::Confirm(Confirm {
+        title: format!("Cancel {title}?"),
+        lines: vec![line],
+        buttons: vec![
+            Button { label: "Let it run".into(), then: Then::Nothing },
+            Button { label: "Cancel the job".into(), then: Then::Do(Effect::CancelJob(id)) },
+        ],
+        focus: 0,
+    }));
+    Vec::new()
+}
+
+/// What a job leaves behind that is cancelled now.
+fn left_behind(job: &Job) -> String {
+    let begun = job.started_at.is_some() || job.state == JobState::Running;
+    match job.kind {
+        JobKind::Backup => "What it has written to the storage so far is removed.".into(),
+        JobKind::Verify => "It only reads: nothing changes.".into(),
+        _ if !begun => "It has not begun: nothing changes.".into(),
+        JobKind::Restore => {
+            let target = escape(job.service.as_deref().unwrap_or("the target"));
+            format!(
+                "What it has written to {target} stays, and what it has replaced does not come back: what it was to \
+                 restore there may be missing, partial or complete. Nothing is rolled back."
+            )
+        }
+        JobKind::Delete => {
+            "What it has deleted is gone. A backup of which something was deleted cannot be restored any more.".into()
+        }
+        JobKind::Retention => "The backups it has deleted are gone; the others stay.".into(),
+    }
+}
+
+/// Repeats the job of the row or page. A restore is planned and confirmed anew, since it would replace what has been
+/// written to its target since; a delete is asked for anew.
+pub(super) fn retry(model: &Model) -> Vec<Effect> {
+    let Some(job) = model.target_job() else { return Vec::new() };
+    vec![match job.kind {
+        JobKind::Restore | JobKind::Delete => Effect::JobRequest(job.id),
+        JobKind::Backup | JobKind::Verify | JobKind::Retention => Effect::RetryJob(job.id),
+    }]
+}
+
+/// Asks anew for what a job was queued to do.
+pub(super) fn requested(model: &mut Model, id: i64, result: Result<Box<JobRequest>, Problem>) -> Vec<Effect> {
+    let what = format!("job {id} is not repeated");
+    let request = match result {
+        Ok(request) => request,
+        Err(problem) => {
+            model.tell_problem(&what, &problem);
+            return Vec::new();
+        }
+    };
+    if !model.still_asks(&Effect::JobRequest(id)) {
+        model.tell(Level::Info, format!("{what}: another key came first"), None);
+        return Vec::new();
+    }
+    match *request {
+        JobRequest::Restore { request, .. } => match forms::restore_again(model, &request) {
+            Ok(form) => push_form(model, Some(form)),
+            Err(why) => {
+                model.tell(Level::Warn, format!("{what}: {why}"), None);
+                Vec::new()
+            }
+        },
+        JobRequest::Delete { backup, keep_files } => {
+            let backup = escape(&backup);
+            let line = if keep_files {
+                "Only its record: its files stay, and a sync of the storage finds it again."
+            } else {
+                "Record and files: it is gone for good."
+            };
+            let title = format!("Delete {backup} after all?");
+            super::act::ask(model, title, vec![line.to_owned()], "Delete", Effect::RetryJob(id))
+        }
+        _ => vec![Effect::RetryJob(id)],
+    }
+}
