@@ -106,7 +106,10 @@ async fn a_restore_killed_at_any_moment_is_not_tried_again_by_itself() {
             assert!(told, "{job}");
             let hint = job["hint"].as_str().unwrap();
             let again = format!("mongokeep restore one --to src --rename {rename}");
-            assert!(hint.contains(&again) || hint.contains("mongokeep job retry"), "{job}");
+            assert!(hint.contains(&again), "{job}");
+            let refused = home.run(&["job", "retry", &id.to_string()]);
+            assert_eq!(refused.code, 4, "its plan is to be confirmed anew");
+            assert!(refused.stderr.contains(&again), "{}", refused.stderr);
         }
         // The backup and its source are as they were.
         assert_eq!(home.ok(&["backup", "show", "one"])["state"], "succeeded");

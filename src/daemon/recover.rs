@@ -81,7 +81,7 @@ fn restore(claimed: &Claimed, request: &RestoreRequest, plan: &RestorePlan) -> E
     let target = &plan.to_service;
     if !claimed.wrote {
         return Error::new(ErrorKind::Interrupted, "the daemon died before this restore wrote anything")
-            .hint(format!("mongokeep job retry {} tries again", claimed.job.id));
+            .hint(format!("restore again: {}", request.command(plan)));
     }
     let replaced = plan.namespaces.iter().filter(|n| n.action == PlannedAction::Replace).count();
     Error::new(

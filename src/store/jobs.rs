@@ -260,6 +260,11 @@ impl Store {
                         }
                     }
                 }
+                // Its plan was confirmed for what was there then.
+                JobRequest::Restore { request, plan } if job.state != JobState::WaitingRetry => {
+                    let what = format!("job {id} is a restore: look at its plan as it is now, and confirm that");
+                    return Err(Error::new(ErrorKind::Conflict, what).hint(request.command(&plan)));
+                }
                 JobRequest::Restore { request, plan } => {
                     must_exist(t, "service", &request.to)?;
                     good(t, request.backup_of(&plan))?;
