@@ -413,11 +413,13 @@ fn each_channel_can_be_tested_and_says_what_came_of_it() {
     for (key, value) in &mut snapshot.settings {
         match key.as_str() {
             "notify.command" => *value = "/usr/local/bin/tell".into(),
-            "notify.webhook_url" => *value = "https://hooks.example.net/x".into(),
+            "notify.webhook_url" => *value = "https://h.io/key".into(),
             _ => {}
         }
     }
     update(&mut model, Msg::Snapshot(Box::new(snapshot)));
+    let screen = shown(&model);
+    assert!(screen.contains("https://h.io/...") && !screen.contains("io/key"), "{screen}");
     assert_eq!(press(&mut model, "t"), [Effect::TestNotification(Channel::Command)]);
     assert!(shown(&model).contains("Settings › Notifications › test of the command"), "{}", shown(&model));
     let told = Told { channel: Channel::Command, detail: "it ended with 0".into(), seconds: 0.12 };

@@ -4,7 +4,7 @@
 //! <folder>/backups/<name>/attempt.json                                     first, created conditionally
 //!                         data/<db>/<collection>/00000.bson.zst ...        parts
 //!                         data/<db>/<collection>.metadata.json
-//!                         oplog/00000.bson.zst ...                         begin to end of the dump
+//!                         oplog/00001.bson.zst ...                         begin to end of the dump
 //!                         manifest.json                                    last; nothing without it is a backup
 //! ```
 //!

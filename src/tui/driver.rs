@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::model::{LOG_LINES, Look, Model, TOAST_SECONDS};
 use super::msg::{Effect, Msg, Snapshot};
-use super::performing::{self, blocking};
+use super::performing::{self, Planning, blocking};
 use super::terminal::{self, Screen};
 use super::{Options, view};
 use crate::client::Client;
@@ -68,6 +68,7 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
     let mut ask_services = Instant::now();
     let mut ask_warnings = Instant::now();
     let mut asked_for = 0;
+    let mut plans: Vec<Planning> = Vec::new();
     let mut events = EventStream::new();
     loop {
         let wake = next_wake(&model);
@@ -117,9 +118,10 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
                     let reply = super::msg::Reply::Copied { text, result };
                     todo.extend(super::update::update(&mut model, Msg::Reply(Box::new(reply))));
                 }
-                effect => performing::start(client.clone(), effect, messages.clone()),
+                effect => plans.extend(Planning::start(client.clone(), effect, messages.clone())),
             }
         }
+        plans.retain(|plan| plan.is_wanted(&model));
         if model.quitting {
             break;
         }

@@ -1,14 +1,17 @@
 //! Performs effects through the client. Each runs on its own task and answers with one message.
 
 use tokio::sync::mpsc::Sender;
+use tokio::task::AbortHandle;
 
+use super::model::Model;
 use super::msg::{Effect, Msg, Problem, Reply};
 use crate::client::Client;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Starts `effect`; the answer arrives on `messages`. Effects of the terminal itself are not for here.
-pub fn start(client: Client, effect: Effect, messages: Sender<Msg>) {
-    tokio::spawn(async move {
+/// Starts `effect`; the answer arrives on `messages`. Effects of the terminal itself are not for here. Gives what ends it:
+/// only for one that changes nothing.
+pub fn start(client: Client, effect: Effect, messages: Sender<Msg>) -> AbortHandle {
+    let task = tokio::spawn(async move {
         let (ticket, effect) = match effect {
             Effect::Submitted { ticket, effect } => (Some(ticket), *effect),
             effect => (None, effect),
@@ -22,6 +25,34 @@ pub fn start(client: Client, effect: Effect, messages: Sender<Msg>) {
             let _ = messages.send(msg).await;
         }
     });
+    task.abort_handle()
+}
+
+/// A plan that is being worked out, and the form that waits for it.
+pub struct Planning {
+    ticket: u64,
+    task: AbortHandle,
+}
+
+impl Planning {
+    /// Starts `effect`, and keeps hold of it when it is a plan.
+    pub fn start(client: Client, effect: Effect, messages: Sender<Msg>) -> Option<Self> {
+        let ticket = match &effect {
+            Effect::Submitted { ticket, effect } if matches!(**effect, Effect::PlanRestore(_)) => Some(*ticket),
+            _ => None,
+        };
+        let task = start(client, effect, messages);
+        ticket.map(|ticket| Self { ticket, task })
+    }
+
+    /// Ends it when its form no longer waits: a plan may read weeks of recorded oplog.
+    pub fn is_wanted(&self, model: &Model) -> bool {
+        let wanted = super::update::waits(model, self.ticket);
+        if !wanted {
+            self.task.abort();
+        }
+        wanted
+    }
 }
 
 /// Runs something that touches the store on a thread of its own.

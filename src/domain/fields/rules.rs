@@ -84,10 +84,9 @@ pub fn webhook_rule(text: &str) -> Result<(), String> {
 /// Of an address whose path is often a key: `https://host:port/...`.
 pub fn host_of(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return String::new() };
-    match rest.split_once(['/', '?', '#']) {
-        Some((host, below)) if !below.is_empty() => format!("{scheme}://{host}/..."),
-        _ => url.to_owned(),
-    }
+    let (place, below) = rest.split_once(['/', '?', '#']).unwrap_or((rest, ""));
+    let host = place.rsplit_once('@').map_or(place, |(_, host)| host);
+    if below.is_empty() && host == place { url.to_owned() } else { format!("{scheme}://{host}/...") }
 }
 
 pub fn events_rule(text: &str) -> Result<(), String> {

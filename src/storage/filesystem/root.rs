@@ -184,9 +184,14 @@ impl Root {
                 .hint("delete old backups, or ask for a larger quota"),
             Io::FileTooLarge => Error::new(ErrorKind::Failed, format!("{what}: larger than a file may be here"))
                 .hint("raise the file size limit (ulimit -f) or use another filesystem"),
-            Io::PermissionDenied | Io::ReadOnlyFilesystem => {
+            Io::PermissionDenied => {
                 error::io(what, e).hint("the user that runs mongokeep needs to read and write the storage folder")
             }
+            Io::ReadOnlyFilesystem => error::io(what, e).hint(
+                "its file system is mounted read-only, on purpose or after an error of the disk (dmesg says which)",
+            ),
+            Io::NotFound => error::own_io(what, e)
+                .hint("was the storage folder emptied while it was written to? Nothing else may delete there"),
             _ => error::io(what, e),
         }
     }

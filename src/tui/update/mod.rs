@@ -15,6 +15,8 @@ mod reply;
 mod schedules;
 mod submitted;
 
+pub use submitted::waits;
+
 pub use act::act;
 
 /// Takes in what happened and says what is to be done.

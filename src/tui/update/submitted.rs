@@ -21,6 +21,11 @@ fn form_at(model: &Model, ticket: Ticket) -> Option<usize> {
     model.layers.iter().rposition(waits)
 }
 
+/// Whether a form still waits for the answer to its submission.
+pub fn waits(model: &Model, ticket: u64) -> bool {
+    form_at(model, Some(ticket)).is_some()
+}
+
 fn review_at(model: &Model, ticket: Ticket) -> Option<usize> {
     let waits = |l: &Layer| matches!(l, Layer::Review(review) if review.submitting && ticket == Some(review.ticket));
     model.layers.iter().rposition(waits)

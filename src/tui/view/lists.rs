@@ -252,7 +252,8 @@ fn setting_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
     let theme = &model.theme;
     let Some((key, value)) = model.data.settings.get(at as usize) else { return Vec::new() };
     let field = SETTING_FIELDS.iter().find(|f| f.key == key);
-    let shown = if value.is_empty() { "(empty)".to_owned() } else { escape(value) };
+    let shown = field.map_or_else(|| value.clone(), |field| (field.shown)(value));
+    let shown = if value.is_empty() { "(empty)".to_owned() } else { escape(&shown) };
     let style = if field.is_some_and(|f| f.default == value) { theme.dim } else { theme.text };
     vec![(escape(key), theme.text), (shown, style), (field.map_or("", |f| f.help).into(), theme.dim)]
 }
