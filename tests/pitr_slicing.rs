@@ -250,7 +250,7 @@ async fn what_one_member_lacks_is_read_from_another() {
 
     insert(&client, "a", 100..200).await;
     let data = set.server(2).unwrap().dbpath().to_owned();
-    set.stop_member(2).await.unwrap();
+    set.kill_member(2).await.unwrap();
     std::fs::remove_dir_all(&data).unwrap();
     set.start_member(2).await.unwrap();
     set.wait_until_ready().await.unwrap();
