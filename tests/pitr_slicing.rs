@@ -668,6 +668,8 @@ async fn damage_is_found_before_anything_is_written() {
         let error = slicing::restore(&way(), &target, &request()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
         assert!(error.full().contains(last.file_name()), "{what}: {error}");
+        let before = path[path.len() - 2].last.ts;
+        assert!(error.hint_text().unwrap().contains(&format!("--time {before} ")), "{what}: {:?}", error.hint_text());
         assert!(compare::state(&pair.to).await.is_empty(), "{what}");
     }
     // A slice of another replica set of the same name is never replayed.

@@ -139,7 +139,7 @@ fn read_all(
             }
         };
         while let Some(batch) = runtime.block_on(next(&mut documents)) {
-            for entry in batch?.documents() {
+            for entry in batch.map_err(|e| unusable(e, &source, at))?.documents() {
                 if go == Go::On && joint.is_new(entry)? {
                     go = visit(entry)?;
                 }
@@ -148,6 +148,17 @@ fn read_all(
         at = if go == Go::On { joint.end()? } else { joint.at };
     }
     Ok(())
+}
+
+/// Says how far can be gone without the object that cannot be used, where it is a slice: up to `at`, and from a later base.
+fn unusable(error: Error, source: &Source, at: Option<OpTime>) -> Error {
+    match at.filter(|_| source.follows.is_some() && error.kind() == ErrorKind::Corrupt) {
+        Some(OpTime { ts, .. }) => error.hint(format!(
+            "what was recorded before it can be restored: --time {ts} (of {}). Moments after it need a base that is newer",
+            ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC")
+        )),
+        None => error,
+    }
 }
 
 /// The seam between two objects.
