@@ -142,6 +142,20 @@ async fn a_capped_collection_that_rolled_over_keeps_its_order() {
     recording.read_database("d").await;
     recording.promise_only_what_was_before_the_oplog();
     pair.round_trip(recording, "promised").await;
+
+    // Read while it rolled over, and nothing came since: more was read than it ever held.
+    run(&pair.from, "d", doc! {"create": "busy", "capped": true, "size": 20480, "max": 3}).await;
+    let put = async |ids: std::ops::Range<i32>| {
+        for n in ids {
+            insert(&pair.from, "d", "busy", vec![doc! {"_id": n}]).await;
+        }
+    };
+    put(0..3).await;
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read_database("d").await;
+    put(3..5).await;
+    recording.read_on("d", "busy").await;
+    pair.round_trip(recording, "busy").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

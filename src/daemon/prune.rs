@@ -35,6 +35,18 @@ enum End {
 pub async fn run(env: &Env, ctx: &Context, service: &str) -> Result<()> {
     let mut deleted = 0_u64;
     let (mut stuck, mut failed) = (Vec::new(), None);
+    let (store, of) = (env.store.clone(), service.to_owned());
+    for archive in blocking(move || store.archives_going(&of)).await? {
+        // What is chosen counts no more, so that nothing is chosen where nothing can be deleted.
+        match open_storage(env, ctx, &archive.storage).await {
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
+            Err(e) => {
+                failed.get_or_insert(e);
+                stuck.push(archive);
+            }
+        }
+    }
     loop {
         if ctx.cancel.is_cancelled() {
             return Err(Error::cancelled());

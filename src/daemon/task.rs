@@ -13,6 +13,7 @@ use super::{backup, blocking, delete, restore, retention, verify};
 use crate::config::Settings;
 use crate::domain::job::JobRequest;
 use crate::domain::storage::StorageLocation;
+use crate::domain::text;
 use crate::engine::{Context, Limits, Meter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::retry::{Backoff, Retrying};
@@ -23,6 +24,8 @@ use crate::store::{BackupFacts, Claimed, Outcome};
 /// The end of a job is written again and again until the store takes it: without it the job would run twice.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 const STORE_TRIES: u32 = 120;
+/// How long a folder may take to say that it is there.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs the attempt and writes how it ended. Never fails: a failure is an end too.
 pub async fn run(env: &Env, claimed: Claimed, cancel: CancellationToken) {
@@ -129,12 +132,27 @@ pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(Stora
     let (store, wanted) = (env.store.clone(), name.to_owned());
     let location = blocking(move || store.storage(&wanted)).await?;
     let mut storage = storage::open(&location.config).await?;
-    storage.free_space().await?;
+    answers(storage.as_ref(), &ctx.cancel).await?;
     if let Some(limit) = ctx.limits.bandwidth_limit {
         storage = Arc::new(Throttled::new(storage, Limiter::new(Some(limit))));
     }
     let storage = Arc::new(Retrying::new(storage, Backoff::default(), ctx.cancel.clone()));
     Ok((location, storage))
+}
+
+/// Asks a storage that is a folder whether it is there, and waits for no disk that hangs.
+///
+/// Errors: what it reports; `Unreachable` when it does not answer, `Cancelled`.
+pub async fn answers(storage: &dyn Storage, cancel: &CancellationToken) -> Result<()> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Error::cancelled()),
+        space = storage.free_space() => space.map(drop),
+        () = tokio::time::sleep(ANSWER_LIMIT) => {
+            let what = format!("the storage folder {} does not answer", text::escape(&storage.place()));
+            Err(Error::new(ErrorKind::Unreachable, what).hint("is it on a network file system whose server is away?"))
+        }
+    }
 }
 
 /// See [`super::folder::prepare`]. A disk that does not answer keeps a job that is cancelled no longer.

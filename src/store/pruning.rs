@@ -35,6 +35,19 @@ const CHOSEN: &str = "archive = ?1 AND NOT going AND own IS NOT 0 AND (after_t, 
     AND (last_t, last_i) <= (?4, ?5)";
 
 impl Store {
+    /// The archives of a service of which slices go.
+    pub fn archives_going(&self, service: &str) -> Result<Vec<Archive>> {
+        self.read(|c| {
+            let mut found = Vec::new();
+            for judged in judged(c, service)? {
+                if count(c, &judged)?.0 > 0 {
+                    found.push(judged.archive);
+                }
+            }
+            Ok(found)
+        })
+    }
+
     /// The next slices of a service that go, at most `limit` of them, from none of the archives `but`: those that were chosen
     /// before and are not gone yet, or else more. They are to be told by [`Store::forget_slices`] or
     /// [`Store::slices_left_alone`].

@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::{Store, from_json, integer, millis, time, to_json};
+use super::{SlicingWanted, Store, from_json, integer, millis, time, to_json};
 use crate::domain::key::Key;
 use crate::domain::pitr::{self, Archive, Base, Coverage, Gap, Mark, OpTime, Slice};
 use crate::domain::timestamp::Timestamp;
@@ -131,6 +131,20 @@ impl Store {
             slice.counts = from_blob(&blob.unwrap_or_default());
             Ok(Some(slice))
         })
+    }
+
+    /// The archives that `wanted` records into, each with its newest slice.
+    pub fn recorded_into(&self, wanted: &SlicingWanted) -> Result<Vec<(Archive, Slice)>> {
+        let mut found = Vec::new();
+        for archive in self.archives(&wanted.service)? {
+            if archive.storage == wanted.storage
+                && archive.folder == wanted.folder
+                && let Some(slice) = self.newest_slice(&wanted.service, &archive)?
+            {
+                found.push((archive, slice));
+            }
+        }
+        Ok(found)
     }
 
     /// The keys below `prefix` (the folder of an archive) that are known in `storage`, for any service: in order, those
@@ -297,7 +311,7 @@ fn insert(t: &Transaction<'_>, archive: i64, prefix: &str, slice: &Slice) -> Res
             "INSERT INTO slices (archive, name, after_t, after_i, after_term, last_t, last_i, last_term, entries,
                 operations, size_bytes, uncompressed_bytes, data_offset, blake3, written_at, gap, marks)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
-             ON CONFLICT (archive, name) DO NOTHING",
+             ON CONFLICT (archive, name) DO UPDATE SET going = 0 WHERE going",
         )?
         .execute(params![
             archive,
@@ -321,8 +335,10 @@ fn insert(t: &Transaction<'_>, archive: i64, prefix: &str, slice: &Slice) -> Res
     if added == 0 {
         return Ok(false);
     }
-    let id = t.last_insert_rowid();
-    t.prepare_cached("INSERT INTO slice_counts (slice, counts) VALUES (?1, ?2)")?
+    // One that was going is there, and counts again: somebody has just read it.
+    let id: i64 =
+        t.query_row("SELECT id FROM slices WHERE archive = ?1 AND name = ?2", params![archive, name], |r| r.get(0))?;
+    t.prepare_cached("INSERT OR IGNORE INTO slice_counts (slice, counts) VALUES (?1, ?2)")?
         .execute(params![id, to_blob(&slice.counts)])?;
     Ok(true)
 }

@@ -119,6 +119,19 @@ impl Recording {
         self.collections.push(Recorded { ns, kind, uuid, options, indexes, documents, read_from });
     }
 
+    /// Goes on reading a capped collection: what came since comes after what was read, which may have rolled out by now.
+    pub async fn read_on(&mut self, db: &str, name: &str) {
+        let ns = Namespace::new(db, name);
+        let recorded = self.collections.iter_mut().find(|c| c.ns == ns).unwrap();
+        let mut cursor = self.client.database(db).collection::<RawDocumentBuf>(name).find(doc! {}).await.unwrap();
+        while cursor.advance().await.unwrap() {
+            let document = cursor.current().as_bytes().to_vec();
+            if !recorded.documents.contains(&document) {
+                recorded.documents.push(document);
+            }
+        }
+    }
+
     /// Reads everything of a database.
     pub async fn read_database(&mut self, db: &str) {
         for name in self.client.database(db).list_collection_names().await.unwrap() {

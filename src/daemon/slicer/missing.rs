@@ -13,8 +13,9 @@ use crate::artifact::slice;
 use crate::domain::key::Key;
 use crate::domain::pitr::{Archive, Slice};
 use crate::engine::pitr::reconcile::{Catalogue, reconcile};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ObjectInfo, Storage};
+use crate::store::SlicingWanted;
 
 const EVERY: Duration = Duration::from_secs(24 * 3600);
 /// After a look that failed.
@@ -22,25 +23,37 @@ const AGAIN: Duration = Duration::from_secs(600);
 /// Slices that are read from the catalogue in one go.
 const BATCH: usize = 1000;
 
-/// Looks for ever, beside each archive knowing its newest slice. What is missing leaves the catalogue, which tells it and
-/// asks for a base.
-pub async fn look(env: Env, storage: Arc<dyn Storage>, archives: Vec<(Archive, Slice)>) -> Infallible {
+/// Looks for ever. What is missing leaves the catalogue, which tells it and asks for a base.
+pub async fn look(env: Env, storage: Arc<dyn Storage>, wanted: SlicingWanted) -> Infallible {
     loop {
-        let mut pause = EVERY;
-        for (archive, newest) in &archives {
-            if let Err(e) = look_at(&env, &*storage, archive, newest).await {
-                warn!("slices of {} are not looked for: {e}", archive.folder);
-                pause = AGAIN;
+        let pause = match look_at_all(&env, &*storage, &wanted).await {
+            Ok(()) => EVERY,
+            Err(e) => {
+                warn!(service = wanted.service, "slices that are missing are not looked for: {e}");
+                AGAIN
             }
-        }
+        };
         tokio::time::sleep(pause).await;
     }
 }
 
+async fn look_at_all(env: &Env, storage: &dyn Storage, wanted: &SlicingWanted) -> Result<()> {
+    let (store, of) = (env.store.clone(), wanted.clone());
+    for (archive, newest) in blocking(move || store.recorded_into(&of)).await? {
+        look_at(env, storage, &archive, &newest).await?;
+    }
+    Ok(())
+}
+
+/// Errors: `Interrupted` when the newest slice is gone.
 async fn look_at(env: &Env, storage: &dyn Storage, archive: &Archive, newest: &Slice) -> Result<()> {
-    // Without that one it is another disk that is mounted there, which is no reason to forget what the right one holds.
+    // Without that one it may be another disk that is mounted there, which is no reason to forget what the right one holds.
+    // The recorder finds it, and tells it.
     if storage.stat(&Key::new(&*newest.key)?).await?.is_none() {
-        return Ok(());
+        return Err(Error::new(
+            ErrorKind::Interrupted,
+            format!("{} is not in storage {}", newest.key, archive.storage),
+        ));
     }
     let folder = slice::folder(archive)?;
     let mut known = Known { env, archive, folder: folder.as_str().to_owned() };

@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::super::backup::CONNECT_LIMIT;
 use super::super::runner::Env;
+use super::super::task::answers;
 use super::super::{blocking, folder};
 use super::{Order, missing};
 use crate::config::Settings;
@@ -32,6 +33,15 @@ const LASTED: Duration = Duration::from_secs(60);
 const EVENTS: usize = 4;
 /// A slice that the store does not take is noted again after this. It is in the storage already.
 const STORE_PAUSE: Duration = Duration::from_secs(1);
+/// A slice is tried again for as long as it takes; within one try only what a moment mends is, so that it is soon told that
+/// the storage is away.
+const BACKOFF: Backoff = Backoff {
+    attempts: 4,
+    first: Duration::from_millis(250),
+    longest: Duration::from_secs(2),
+    total: Duration::from_secs(30),
+    after_cancel: Duration::from_secs(30),
+};
 /// How often it is looked whether a base that is needed was made, and asked for again if not.
 const BASE_LOOK: Duration = Duration::from_secs(5);
 
@@ -85,7 +95,7 @@ impl Slicer {
     async fn follow(&mut self, stop: &CancellationToken) -> Result<()> {
         let known = self.known().await?;
         self.stored = known.newest.iter().map(|(_, slice)| slice.last.ts).max();
-        let storage = self.storage().await?;
+        let storage = self.storage(stop).await?;
         let connecting = Server::connect(&self.order.wanted.service, &self.order.service.uri, CONNECT_LIMIT);
         let server = tokio::select! {
             server = connecting => server?,
@@ -101,7 +111,7 @@ impl Slicer {
             slice_length: self.slice_length.clone(),
         };
         let (sender, mut events) = mpsc::channel(EVENTS);
-        let missing = missing::look(self.env.clone(), storage.clone(), request.known.clone());
+        let missing = missing::look(self.env.clone(), storage.clone(), self.order.wanted.clone());
         let following = follow(stop, storage, &server, &request, sender);
         let hearing = async {
             let mut due = tokio::time::interval(BASE_LOOK);
@@ -125,22 +135,14 @@ impl Slicer {
     async fn known(&self) -> Result<Known> {
         let (store, wanted) = (self.env.store.clone(), self.order.wanted.clone());
         blocking(move || {
-            let mut newest = Vec::new();
-            for archive in store.archives(&wanted.service)? {
-                if archive.storage == wanted.storage
-                    && archive.folder == wanted.folder
-                    && let Some(slice) = store.newest_slice(&wanted.service, &archive)?
-                {
-                    newest.push((archive, slice));
-                }
-            }
+            let newest = store.recorded_into(&wanted)?;
             let base = store.bases(&wanted.service, None)?.last().map(|b| b.consistent_at_ts);
             Ok(Known { newest, base })
         })
         .await
     }
 
-    async fn storage(&self) -> Result<Arc<dyn Storage>> {
+    async fn storage(&self, stop: &CancellationToken) -> Result<Arc<dyn Storage>> {
         let (store, location) = (self.env.store.clone(), self.order.storage.clone());
         blocking(move || {
             // With its last test, which says whether the folder has been there before.
@@ -149,9 +151,10 @@ impl Slicer {
         })
         .await?;
         let storage = storage::open_unheld(&self.order.storage.config).await?;
+        answers(storage.as_ref(), stop).await?;
         let storage: Arc<dyn Storage> = Arc::new(Throttled::new(storage, self.limiter.clone()));
         // Not the slicer's own token: what it holds when it is stopped is still stored.
-        Ok(Arc::new(Retrying::new(storage, Backoff::default(), CancellationToken::new())))
+        Ok(Arc::new(Retrying::new(storage, BACKOFF, CancellationToken::new())))
     }
 
     async fn hear(&mut self, event: Event, stop: &CancellationToken) {

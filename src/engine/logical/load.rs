@@ -52,17 +52,18 @@ impl<'a> Filling<'a> {
         matches!(&self.item.what, What::Collection { collection, .. } if collection.is_capped())
     }
 
-    /// Of a capped collection: the bounds it is created with, which keep everything that is loaded, though it was more than
-    /// the collection could hold, and all that it held while it was recorded, up to `recorded_until`.
+    /// Of a capped collection: the bounds it is created with.
     fn bounds(&self, recorded_until: Timestamp) -> Option<Bounds> {
         let What::Collection { collection, .. } = &self.item.what else { return None };
-        let wide = match collection.source {
-            Some(_) => collection.widest_bounds(recorded_until),
-            None => collection.bounds.clone(),
-        };
+        if !collection.is_capped() {
+            return None;
+        }
         let documents = self.parts.iter().map(|p| p.documents).sum();
         let bytes = self.parts.iter().map(|p| p.uncompressed).sum();
-        collection.is_capped().then(|| wide.keeping(documents, bytes))
+        Some(match collection.source {
+            Some(_) => collection.bounds_to_load(documents, bytes, recorded_until),
+            None => collection.bounds.clone(),
+        })
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::select::Source;
 use crate::artifact::bson::{self, Writer, tag};
 use crate::domain::restore::CollectionKind;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::mongo::Server;
 
 /// More ranges than this make the parts small without making anything faster.
@@ -105,11 +105,10 @@ pub async fn ranges(
     let ask = doc! {"aggregate": &stored.collection, "pipeline": pipeline, "cursor": {}, "maxTimeMS": limit};
     let sample = match server.collect(cancel, &stored.db, ask).await {
         Ok(sample) => sample,
-        // Renamed, dropped, refused, or on a disk too slow for it: reading it whole is always right.
-        Err(e) if !e.is_retryable() && e.kind() != crate::error::ErrorKind::Cancelled => {
-            return Ok(vec![IdRange::default()]);
-        }
-        Err(e) => return Err(e),
+        Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
+        // Renamed, dropped, refused, or on a disk too slow for it: reading it whole is always right, and says what else is
+        // wrong.
+        Err(_) => return Ok(vec![IdRange::default()]),
     };
     let ids = sample.iter().filter_map(|d| Id::of(d.as_bytes())).collect();
     Ok(cut(ids, wanted as usize))

@@ -104,7 +104,12 @@ pub async fn follow(
         tell(&events, Event::Warning(warning)).await?;
     }
     let folder = slice::folder(&archive)?;
-    let lease = Lease::take(&*storage, &folder, &request.home_id, &host_name(), &request.service).await?;
+    let host = host_name();
+    let lease = tokio::select! {
+        biased;
+        () = cancel.cancelled() => return Err(Error::cancelled()),
+        lease = Lease::take(&*storage, &folder, &request.home_id, &host, &request.service) => lease?,
+    };
     let source = Source { service: server, reader };
     let outcome = record(cancel, &storage, source, &archive, request, &lease, &events).await;
     if !matches!(&outcome, Err(e) if e.kind() == ErrorKind::Conflict) {
@@ -253,11 +258,11 @@ async fn start(
     let began = Instant::now();
     loop {
         if let Some(mut start) = resume::after(&source.reader.server, cancel, newest).await? {
-            if start.gap.is_some()
+            if start.lacks
                 && let Some(other) = resume::elsewhere(source.service, cancel, &source.reader, newest).await
             {
                 source.reader = other;
-                return Ok(Start { after: newest, gap: None });
+                return Ok(Start { after: newest, gap: None, lacks: false });
             }
             // Without one, all that they held is recorded again.
             if let (Some(gap), Some((_, reason))) = (&mut start.gap, gone) {

@@ -10,6 +10,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::topology::Reader;
 use crate::mongo::{Server, oplog_source, topology};
 
+/// Seconds that another member may be behind the one that is read.
+const NEAR: u32 = 60;
+
 /// Where recording begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
@@ -17,6 +20,8 @@ pub struct Start {
     pub after: OpTime,
     /// Why something before it is missing.
     pub gap: Option<Gap>,
+    /// The member has no entry at the position to go on from; another one may.
+    pub lacks: bool,
 }
 
 /// Where to go on after the entry `last`, the newest that is stored. `None`: the member does not have it yet.
@@ -27,7 +32,7 @@ pub async fn after(server: &Server, cancel: &CancellationToken, last: OpTime) ->
     let entry = oplog_source::entry_at(server, cancel, last.ts).await?;
     let here = entry.map(|entry| position(entry.as_bytes())).transpose()?;
     if here == Some(last) {
-        return Ok(Some(Start { after: last, gap: None }));
+        return Ok(Some(Start { after: last, gap: None, lacks: false }));
     }
     if majority < last.ts {
         return Ok(None);
@@ -53,20 +58,24 @@ pub async fn after(server: &Server, cancel: &CancellationToken, last: OpTime) ->
     };
     let Start { after, .. } = at(server, cancel, majority).await?;
     let gap = Gap { from_ts: last.ts, to_ts: after.ts, reason };
-    Ok(Some(Start { after, gap: Some(gap) }))
+    Ok(Some(Start { after, gap: Some(gap), lacks: here.is_none() }))
 }
 
 /// A member other than the one of `reader` that still has the entry `last`, `service` being all of them. Each keeps as much
-/// of the oplog as it has room for: one that was made anew begins with the moment when it was.
+/// of the oplog as it has room for: one that was made anew begins with the moment when it was. None that is far behind: it may
+/// be cut off from the others.
 pub async fn elsewhere(service: &Server, cancel: &CancellationToken, reader: &Reader, last: OpTime) -> Option<Reader> {
     if service.is_direct() {
         return None;
     }
+    let majority = topology::op_times(&reader.server, cancel).await.ok()?.majority;
     for member in reader.set.candidates(last.ts).into_iter().filter(|m| m.host != reader.member.host) {
         // One that cannot be asked does not have it, as far as anybody knows.
         let Ok(other) = topology::read_from(service, &reader.set, member).await else { continue };
         let Ok(Some(entry)) = oplog_source::entry_at(&other.server, cancel, last.ts).await else { continue };
-        if position(entry.as_bytes()).is_ok_and(|here| here == last) {
+        let Ok(times) = topology::op_times(&other.server, cancel).await else { continue };
+        let is_near = times.majority.t.saturating_add(NEAR) >= majority.t;
+        if is_near && position(entry.as_bytes()).is_ok_and(|here| here == last) {
             return Some(other);
         }
     }
@@ -80,7 +89,7 @@ pub async fn first(server: &Server, cancel: &CancellationToken, mut prefer: Vec<
     prefer.sort_unstable();
     for ts in prefer.into_iter().filter(|ts| *ts <= majority) {
         if let Some(entry) = oplog_source::entry_at(server, cancel, ts).await? {
-            return Ok(Start { after: position(entry.as_bytes())?, gap: None });
+            return Ok(Start { after: position(entry.as_bytes())?, gap: None, lacks: false });
         }
     }
     at(server, cancel, majority).await
@@ -94,7 +103,7 @@ async fn at(server: &Server, cancel: &CancellationToken, majority: Timestamp) ->
             format!("service {}: the oplog has no entry at {majority}", escape(server.service())),
         )
     })?;
-    Ok(Start { after: position(entry.as_bytes())?, gap: None })
+    Ok(Start { after: position(entry.as_bytes())?, gap: None, lacks: false })
 }
 
 fn position(entry: &[u8]) -> Result<OpTime> {

@@ -161,8 +161,9 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
                 .left_out
                 .push(LeftOut { what, why: "mongorestore cannot create a clustered collection with one".into() });
         }
-        let held = entry.map_or((0, 0), |e| (e.documents, e.parts.iter().map(|p| p.uncompressed).sum()));
-        if collection.is_capped() && !Bounds::of(&options).hold(held.0, held.1) {
+        let (documents, bytes) = entry.map_or((0, 0), |e| (e.documents, e.parts.iter().map(|p| p.uncompressed).sum()));
+        let held = collection.bounds_to_load(documents, bytes, stored.manifest.consistent_at_ts);
+        if collection.is_capped() && collection.resized.is_empty() && held != Bounds::of(&options) {
             let what = format!("the oldest documents of {}", escape(&ns.to_string()));
             let why =
                 "its bounds were made narrower, and mongorestore pushes out at once what the next insert would have";

@@ -44,6 +44,8 @@ pub struct Collection {
     /// Of a capped collection: what it could hold when it was recorded or created, and every change of that since.
     pub bounds: Bounds,
     pub resized: Vec<Resize>,
+    /// Of a capped collection: the first insert into it that the oplog has.
+    pub first_insert: Option<Timestamp>,
     /// Which of the backup's collections it is; `None`: created within the range, so that the oplog holds it whole.
     pub source: Option<usize>,
 }
@@ -58,7 +60,7 @@ impl Collection {
         source: Option<usize>,
     ) -> Self {
         let bounds = Bounds::of(&options);
-        Self { namespace, timeseries, options, indexes, bounds, resized: Vec::new(), source }
+        Self { namespace, timeseries, options, indexes, bounds, resized: Vec::new(), first_insert: None, source }
     }
 
     /// Whether documents roll out of it, in the order in which they came. Out of a clustered one none do, whatever bounds a
@@ -89,6 +91,17 @@ impl Collection {
     pub fn widest_bounds(&self, ts: Timestamp) -> Bounds {
         let each = self.resized.iter().map(|r| r.ts).filter(|t| *t <= ts);
         each.fold(self.bounds.clone(), |widest, t| widest.widest(&self.bounds_at(t)))
+    }
+
+    /// Bounds to load `documents` of `bytes` with, read of a capped collection before `ts`.
+    ///
+    /// Bounds that are made narrower push nothing out before the next insert, so that there may be more than they hold: such
+    /// a collection needs wider ones. Where something was inserted, more was read than it ever held at once, for it rolled
+    /// over meanwhile; then its own bounds push out what they did there.
+    pub fn bounds_to_load(&self, documents: u64, bytes: u64, ts: Timestamp) -> Bounds {
+        let widest = self.widest_bounds(ts);
+        let stood_still = self.first_insert.is_none_or(|first| first > ts);
+        if stood_still || !self.resized.is_empty() { widest.keeping(documents, bytes) } else { widest }
     }
 
     /// Where its documents really are.
@@ -165,6 +178,13 @@ impl Catalogue {
                 }
                 let uuid = op.ui.ok_or_else(|| nonsense(op)).map_err(at)?;
                 self.know(ts, uuid, &ns);
+                if op.kind == OpKind::Insert
+                    && let Some(collection) = self.alive(&uuid)
+                    && collection.first_insert.is_none()
+                    && collection.is_capped()
+                {
+                    collection.first_insert = Some(ts);
+                }
                 Ok(())
             }
             OpKind::Command => self.command(ts, op).map_err(at),
