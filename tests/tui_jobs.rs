@@ -7,8 +7,9 @@ mod tui;
 use std::sync::Arc;
 
 use mongokeep::domain::job::{Job, JobKind, JobRequest, JobState};
-use mongokeep::domain::pitr::{PointInTime, When};
+use mongokeep::domain::pitr::{Base, PointInTime, When};
 use mongokeep::domain::restore::RestoreRequest;
+use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::form::Form;
 use mongokeep::tui::model::{Layer, Look, Model};
@@ -67,30 +68,105 @@ fn a_restore_is_planned_and_confirmed_anew() {
     assert_eq!(requested(&mut model, restore(request())), []);
     let effects = press(&mut model, "Ctrl-S");
     assert!(matches!(&effects[..], [Effect::PlanRestore(r)] if **r == request()), "{effects:?}");
-    // A moment, with the cursor where it was.
+    // What it was asked for is in rows that no Esc drops unasked.
     let mut model = with_job(cancelled(JobKind::Restore));
     press(&mut model, "R");
-    let mut moment = request();
-    moment.backup = String::new();
-    let when = When::Second(ago(60).timestamp() as u32);
-    moment.point_in_time = Some(PointInTime { service: "orders-rs".into(), when, base: None });
-    requested(&mut model, restore(moment.clone()));
+    requested(&mut model, restore(request()));
+    press(&mut model, "Esc");
+    assert!(shown(&model).contains("Throw away"), "{}", shown(&model));
+}
+
+/// Shows a base that was made meanwhile, and that so many more seconds are stored.
+fn stored(model: &mut Model, more: u32) {
+    let mut snapshot = pitr_snapshot();
+    let newer = Timestamp::new(ago(100).timestamp() as u32, 3);
+    let status = &mut snapshot.pitr[0];
+    status.bases.push(Base { backup: "newer".into(), consistent_at_ts: newer });
+    status.ranges[1].to_ts.t += more;
+    status.slices += u64::from(more);
+    snapshot.jobs = model.data.jobs.clone();
+    let effects = update(model, Msg::Snapshot(Box::new(snapshot)));
+    count_operations(model, effects);
+}
+
+/// A restore to the newest change of an hour ago, from a base that is not the newest before it any more.
+fn to_a_moment(until: Timestamp, model: &mut Model) -> (RestoreRequest, JobRequest) {
+    stored(model, 0);
+    let (_, plan) = planned_moment();
+    let mut plan = plan.unwrap();
+    plan.point_in_time.as_mut().unwrap().until = until;
+    let moment = |when, base| RestoreRequest {
+        backup: String::new(),
+        point_in_time: Some(PointInTime { service: "orders-rs".into(), when, base }),
+        ..request()
+    };
+    let wanted = moment(When::Position(until), Some("nightly-20261120".into()));
+    (wanted, JobRequest::Restore { request: moment(When::Latest, None), plan })
+}
+
+/// What is planned when this is restored again, after some more keys.
+fn planned_again(model: &mut Model, job: JobRequest, chords: &str) -> RestoreRequest {
+    press(model, "R");
+    let effects = requested(model, job);
+    count_operations(model, effects);
+    keys_counted(model, chords);
+    match &press(model, "Ctrl-S")[..] {
+        [Effect::PlanRestore(request)] => (**request).clone(),
+        other => panic!("{other:?}\n{}", shown(model)),
+    }
+}
+
+#[test]
+fn a_moment_is_restored_again_from_the_position_and_base_of_its_plan() {
+    let second = ago(60).timestamp() as u32;
+    let until = Timestamp::new(second, 7);
+    let mut model = with_job(cancelled(JobKind::Restore));
+    let (wanted, job) = to_a_moment(until, &mut model);
+    // What is asked of the rows besides changes nothing about it.
+    assert_eq!(planned_again(&mut model, job.clone(), "Tab Tab Tab"), wanted);
+    let text = shown(&model);
+    assert!(text.contains(&until.to_string()), "{text}");
+    assert!(text.contains("base nightly-20261120 of"), "the base that is planned is the one on the screen: {text}");
+    // More is stored by now, and the plan is shown and left: it is still the same.
+    stored(&mut model, 3_600);
+    let JobRequest::Restore { plan, .. } = &job else { panic!("{job:?}") };
+    reply(&mut model, Reply::RestorePlanned { request: Box::new(wanted.clone()), result: Ok(plan.clone()) });
+    press(&mut model, "Esc");
     let effects = press(&mut model, "Ctrl-S");
-    assert!(matches!(&effects[..], [Effect::PlanRestore(r)] if **r == moment), "{effects:?}");
+    assert!(matches!(&effects[..], [Effect::PlanRestore(r)] if **r == wanted), "{effects:?}");
+    // Another moment begins with the newest base before it, and the form says so.
+    let mut model = with_job(cancelled(JobKind::Restore));
+    let (_, job) = to_a_moment(until, &mut model);
+    let moment = planned_again(&mut model, job, "Right").point_in_time.unwrap();
+    assert_eq!((moment.when, moment.base), (When::Second(second + 1), None));
+    assert!(shown(&model).contains("base newer of"), "{}", shown(&model));
+    // The end of a second is that second, as it was typed.
+    let mut model = with_job(cancelled(JobKind::Restore));
+    let (mut wanted, job) = to_a_moment(Timestamp::new(second, u32::MAX), &mut model);
+    wanted.point_in_time.as_mut().unwrap().when = When::Second(second);
+    assert_eq!(planned_again(&mut model, job, "Tab Tab"), wanted);
+    assert!(!shown(&model).contains(&u32::MAX.to_string()), "{}", shown(&model));
 }
 
 #[test]
 fn what_cannot_be_restored_any_more_is_said() {
     let mut gone = request();
     gone.backup = "long-gone".into();
-    let mut nothing_kept = request();
-    nothing_kept.point_in_time = Some(PointInTime { service: "users-rs".into(), when: When::Latest, base: None });
-    for (request, why) in
-        [(gone, "there is no good backup long-gone any more"), (nothing_kept, "nothing keeps the changes of users-rs")]
-    {
+    let mut plan = planned_moment().1.unwrap();
+    let moment = *planned_moment().0;
+    let mut of = |service: &str, base: &str| {
+        let replay = plan.point_in_time.as_mut().unwrap();
+        (replay.service, replay.base.backup) = (service.into(), base.into());
+        JobRequest::Restore { request: moment.clone(), plan: plan.clone() }
+    };
+    for (job, why) in [
+        (restore(gone), "there is no good backup long-gone any more"),
+        (of("users-rs", "weekly-46"), "nothing keeps the changes of users-rs"),
+        (of("orders-rs", "long-gone"), "there is no good base long-gone any more"),
+    ] {
         let mut model = with_job(cancelled(JobKind::Restore));
         press(&mut model, "R");
-        assert_eq!(requested(&mut model, restore(request)), []);
+        assert_eq!(requested(&mut model, job), []);
         assert!(model.layers.is_empty());
         assert!(model.messages.back().unwrap().text.contains(why), "{:?}", model.messages);
     }

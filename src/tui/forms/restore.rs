@@ -6,9 +6,10 @@ use super::{refresh_choices, row};
 use crate::domain::backup::BackupState;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::RESTORE_FIELDS;
-use crate::domain::pitr::PointInTime;
-use crate::domain::restore::RestoreRequest;
+use crate::domain::pitr::{PlannedReplay, PointInTime, When};
+use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::text::escape;
+use crate::domain::timestamp::Timestamp;
 use crate::tui::form::{Choice, Form, Item, Purpose, Row, Source};
 use crate::tui::model::Model;
 use crate::tui::moment::{self, MomentPane};
@@ -75,21 +76,13 @@ pub fn restore_service(model: &Model, service: &str) -> Form {
 
 /// The restore of a job once more: its request in a form, to be planned and confirmed anew.
 ///
+/// A moment is taken from the plan: what was asked for as the newest change would lead to a newer one by now, with all
+/// that was to be undone, and the newest base may be another.
+///
 /// Errors: why what was to be restored cannot be restored any more.
-pub fn restore_again(model: &Model, request: &RestoreRequest) -> Result<Form, String> {
-    let mut form = match &request.point_in_time {
-        Some(moment) => {
-            let service = &moment.service;
-            let Some(status) = model.pitr(service) else {
-                return Err(format!("nothing keeps the changes of {} any more", escape(service)));
-            };
-            let mut form = restore_service(model, service);
-            if let Some(pane) = &mut form.moment {
-                pane.go_near(moment.when, None, &status.ranges);
-            }
-            write_time(model, &mut form);
-            form
-        }
+pub fn restore_again(model: &Model, request: &RestoreRequest, plan: &RestorePlan) -> Result<Form, String> {
+    let mut form = match &plan.point_in_time {
+        Some(replay) => moment_again(model, replay)?,
         None => {
             let backup = &request.backup;
             let is_good = model.backup(backup).is_some_and(|b| b.state == BackupState::Succeeded);
@@ -110,9 +103,35 @@ pub fn restore_again(model: &Model, request: &RestoreRequest) -> Result<Form, St
     ] {
         if let Some(row) = form.row_mut(key) {
             row.set(value);
+            // A person has chosen it once: it is not dropped without a question.
+            row.touched = true;
         }
     }
     refresh_choices(model, &mut form);
+    Ok(form)
+}
+
+/// The form with the cursor at exactly the position of a plan, and with its base.
+fn moment_again(model: &Model, replay: &PlannedReplay) -> Result<Form, String> {
+    let service = &replay.service;
+    let Some(status) = model.pitr(service) else {
+        return Err(format!("nothing keeps the changes of {} any more", escape(service)));
+    };
+    let base = &replay.base.backup;
+    if !status.bases.iter().any(|b| b.backup == *base) {
+        return Err(format!("there is no good base {} any more", escape(base)));
+    }
+    // The end of a second is that second, which a person can read.
+    let at = match replay.until {
+        Timestamp { t, i: u32::MAX } => When::Second(t),
+        position => When::Position(position),
+    };
+    let mut form = restore_service(model, service);
+    if let Some(pane) = &mut form.moment {
+        pane.go_near(at, None, &status.ranges);
+        pane.planned = Some((at, base.clone()));
+    }
+    write_time(model, &mut form);
     Ok(form)
 }
 
@@ -188,7 +207,10 @@ pub fn restore_request(model: &Model, form: &Form) -> Result<RestoreRequest, Str
         Some(pane) if model.pitr(&pane.service).is_none_or(|s| s.ranges.is_empty()) => {
             return Err(format!("no moment of {} can be restored yet", pane.service));
         }
-        Some(pane) => Some(PointInTime { service: pane.service.clone(), when: pane.at, base: None }),
+        Some(pane) => {
+            let base = pane.planned_base().map(str::to_owned);
+            Some(PointInTime { service: pane.service.clone(), when: pane.at, base })
+        }
         None => None,
     };
     let backup = match source {

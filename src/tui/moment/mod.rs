@@ -9,14 +9,14 @@ mod walk;
 mod zoom;
 
 pub use typed::{Odd, check, exact_text, exactly, is_local, parse, write};
-pub use walk::{Note, base, gap, joined, second, touched};
+pub use walk::{Note, gap, joined, second, touched};
 pub use zoom::{View, words as step_words};
 
 use chrono_tz::Tz;
 
 use super::action::Action;
 use super::msg::{Effect, Problem};
-use crate::domain::pitr::{RecoverableRange, Status, When};
+use crate::domain::pitr::{Base, RecoverableRange, Status, When};
 
 /// Seconds of one column at the beginning: an hour or two around the cursor.
 const FIRST_STEP: u32 = 60;
@@ -61,6 +61,9 @@ pub struct MomentPane {
     pub view: View,
     /// The cursor was moved by a person.
     pub moved: bool,
+    /// The moment of a restore that is repeated, and the base that its plan led from. They belong together: any other
+    /// moment begins with the newest base before it.
+    pub planned: Option<(When, String)>,
     /// Changes with what is stored: what was counted before may be more by now.
     stored: u64,
     bars: Asked<(View, u64), Vec<u64>>,
@@ -78,6 +81,7 @@ impl MomentPane {
             other_zone: false,
             view: View { step: FIRST_STEP, ..View::default() },
             moved: false,
+            planned: None,
             stored: 0,
             bars: Asked { known: None, under_way: None },
             here: Asked { known: None, under_way: None },
@@ -177,6 +181,19 @@ impl MomentPane {
         let (at, note) = walk::clamp(ranges, wanted).unwrap_or((wanted, None));
         self.stand(at, note);
         (self.wanted, self.odd) = (wanted, odd);
+    }
+
+    /// The base that a restore to where the cursor stands has to begin with; `None`: the newest before it.
+    pub fn planned_base(&self) -> Option<&str> {
+        self.planned.as_ref().filter(|(at, _)| *at == self.at).map(|(_, base)| base.as_str())
+    }
+
+    /// The base that a restore to where the cursor stands begins with.
+    pub fn base<'a>(&self, status: &'a Status) -> Option<&'a Base> {
+        match self.planned_base() {
+            Some(name) => status.bases.iter().find(|b| b.backup == name),
+            None => walk::base(status, self.at),
+        }
     }
 
     /// What was asked for and is not stored yet; until it is, the cursor stands at the last position that is.

@@ -70,7 +70,7 @@ pub(super) fn requested(model: &mut Model, id: i64, result: Result<Box<JobReques
         return Vec::new();
     }
     match *request {
-        JobRequest::Restore { request, .. } => match forms::restore_again(model, &request) {
+        JobRequest::Restore { request, plan } => match forms::restore_again(model, &request, &plan) {
             Ok(form) => push_form(model, Some(form)),
             Err(why) => {
                 model.tell(Level::Warn, format!("{what}: {why}"), None);

@@ -270,7 +270,7 @@ fn facts(model: &Model, pane: &MomentPane, status: &Status, zone: Tz) -> Vec<(St
         When::Latest => format!("the newest change, {here}"),
     };
     let mut out = vec![(here, theme.text)];
-    if let Some(base) = moment::base(status, pane.at) {
+    if let Some(base) = pane.base(status) {
         let at = base.consistent_at_ts;
         let before = match t.saturating_sub(at.t) {
             0 => "in this second".to_owned(),
