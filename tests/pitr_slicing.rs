@@ -29,7 +29,7 @@ use support::dumps::{self, Folder};
 use support::hooked::{Hook, NoSweep, hooked};
 use support::pair::{Pair, request};
 use support::recording::newest;
-use support::slicing::{self, Options, Recorder};
+use support::slicing::{self, Heard, Options, Recorder};
 use tokio_util::sync::CancellationToken;
 
 mod support;
@@ -183,9 +183,17 @@ async fn nothing_that_is_rolled_back_is_stored() {
     each_entry_once(&folder.storage, &client, [heard.slices, later.slices].concat()).await;
 }
 
-/// A hidden secondary is read before all others, unless it is far behind what is stored.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_member_far_behind_what_is_stored_is_passed_over() {
+/// A set whose last member is hidden, which is the one that was read.
+struct ReadOfHidden {
+    set: ReplicaSet,
+    client: Client,
+    folder: Folder,
+    server: Server,
+    hidden: String,
+    first: Heard,
+}
+
+async fn read_of_hidden() -> ReadOfHidden {
     let hidden = Member { priority: 0.0, hidden: true };
     let options =
         ReplicaSetOptions { members: vec![Member::default(), Member::default(), hidden], ..Default::default() };
@@ -198,7 +206,14 @@ async fn a_member_far_behind_what_is_stored_is_passed_over() {
     recorder.reached(newest(&client).await).await;
     let (_, first) = recorder.stop().await;
     let hidden = set.addresses().remove(2);
-    assert_eq!(first.member.unwrap(), hidden);
+    assert_eq!(first.member.as_ref(), Some(&hidden));
+    ReadOfHidden { set, client, folder, server, hidden, first }
+}
+
+/// A hidden secondary is read before all others, unless it is far behind what is stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_far_behind_what_is_stored_is_passed_over() {
+    let ReadOfHidden { set, client, folder, server, hidden, first } = read_of_hidden().await;
 
     let archive = first.archive.unwrap();
     let known = newest_of(&archive, &first.slices);
@@ -234,19 +249,7 @@ async fn a_member_far_behind_what_is_stored_is_passed_over() {
 /// The oplog of a member that was made anew begins with that moment; others have what was before it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_member_lacks_is_read_from_another() {
-    let hidden = Member { priority: 0.0, hidden: true };
-    let options =
-        ReplicaSetOptions { members: vec![Member::default(), Member::default(), hidden], ..Default::default() };
-    let mut set = ReplicaSet::start(&support::mongod().await, options).await.unwrap();
-    let client = set.client().await.unwrap();
-    let folder = Folder::new();
-    let server = dumps::server(&set).await;
-    let mut recorder = Recorder::begun(&server, &folder.storage, Options::default()).await;
-    insert(&client, "a", 0..100).await;
-    recorder.reached(newest(&client).await).await;
-    let (_, first) = recorder.stop().await;
-    let hidden = set.addresses().remove(2);
-    assert_eq!(first.member.unwrap(), hidden);
+    let ReadOfHidden { mut set, client, folder, server, hidden, first } = read_of_hidden().await;
 
     insert(&client, "a", 100..200).await;
     let data = set.server(2).unwrap().dbpath().to_owned();

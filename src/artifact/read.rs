@@ -282,11 +282,11 @@ fn cut(
             _ => error.context(format!("reading {}", object.key)),
         });
     }
-    if !ended? && !is_more {
-        return Ok(());
-    }
     if is_more {
         return Err(object.corrupt("it holds more than was written"));
+    }
+    if !ended? {
+        return Ok(());
     }
     // Whatever follows the last frame belongs to the object's checksum too.
     let mut source = input.into_source();

@@ -28,6 +28,8 @@ mod runner;
 pub mod scheduler;
 mod service_manager;
 mod slicer;
+#[cfg(test)]
+mod stand;
 pub mod start;
 mod task;
 mod verify;

@@ -109,24 +109,15 @@ async fn sample(
 
 #[cfg(test)]
 mod tests {
+    use super::super::stand;
     use super::*;
-    use crate::config::Home;
     use crate::domain::backup::{BackupRequest, BackupType, Compression, Model};
     use crate::domain::namespace::Selection;
     use crate::domain::retry::RetryPolicy;
-    use crate::domain::secret::Secret;
-    use crate::domain::service::EngineKind;
-    use crate::domain::storage::StorageConfig;
-    use crate::store::Access;
 
     #[tokio::test]
     async fn no_line_is_missing_of_what_must_be_told_in_full() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::below(dir.path());
-        home.create().unwrap();
-        let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
-        store.add_service("a", &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native).unwrap();
-        store.add_storage("t", &StorageConfig::Filesystem { path: "/nonexistent".into() }).unwrap();
+        let (_dir, store) = stand::store();
         let request = BackupRequest {
             name: "one".into(),
             service: "a".into(),

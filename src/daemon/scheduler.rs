@@ -201,14 +201,12 @@ fn grace(settings: &Settings) -> TimeDelta {
 mod tests {
     use std::path::Path;
 
+    use super::super::stand;
     use super::*;
     use crate::config::Home;
     use crate::domain::job::{Job, JobState};
     use crate::domain::schedule::Schedule;
-    use crate::domain::secret::Secret;
-    use crate::domain::service::EngineKind;
-    use crate::domain::storage::StorageConfig;
-    use crate::store::{Access, Outcome};
+    use crate::store::Outcome;
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
@@ -224,12 +222,7 @@ mod tests {
     impl Stand {
         /// With a schedule `n` that runs at 02:00 UTC, of which nothing before `begin` is due.
         fn new(begin: &str) -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let home = Home::below(dir.path());
-            home.create().unwrap();
-            let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
-            store.add_service("a", &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native).unwrap();
-            store.add_storage("t", &StorageConfig::Filesystem { path: "/nonexistent".into() }).unwrap();
+            let (dir, store) = stand::store();
             let schedule: Schedule = serde_json::from_value(serde_json::json!({
                 "name": "n", "service": "a", "storage": "t", "folder": "a", "type": "full", "model": "logical",
                 "compression": null, "cron": "0 2 * * *", "timezone": "UTC", "start": begin, "retention": {},
@@ -239,7 +232,7 @@ mod tests {
             .unwrap();
             store.add_schedule(&schedule).unwrap();
             // As if it had been added at that time.
-            let file = rusqlite::Connection::open(home.store_file()).unwrap();
+            let file = rusqlite::Connection::open(Home::below(dir.path()).store_file()).unwrap();
             file.execute("UPDATE schedules SET decided_until = ?1", [at(begin).timestamp_millis()]).unwrap();
             Self { _dir: dir, store, scheduler: Scheduler::new(at(begin)), in_recovery: HashSet::new() }
         }
