@@ -248,7 +248,7 @@ async fn metadata_is_what_the_server_says() {
         r#""hidden":true"#,
         r#""key":{"_id":"hashed"}"#,
         r#""expireAfterSeconds":{"$numberInt":"3600"}"#,
-        r#""collectionName":"orders","type":"collection"}"#,
+        r#""collectionName":"orders","type":"collection","mongokeep":{"options":""#,
     ] {
         assert!(orders.contains(expected), "{expected} is not in {orders}");
     }
@@ -256,7 +256,8 @@ async fn metadata_is_what_the_server_says() {
     assert!(orders.contains(&format!("\"uuid\":\"{}\"", entry(&manifest, "shop.orders").uuid.as_ref().unwrap())));
     let view = read("shop.cheap");
     assert!(view.starts_with(r#"{"options":{"viewOn":"orders","pipeline":[{"$match""#), "{view}");
-    assert!(view.ends_with(r#""indexes":[],"collectionName":"cheap","type":"view"}"#), "{view}");
+    assert!(view.contains(r#""indexes":[],"collectionName":"cheap","type":"view","mongokeep":"#), "{view}");
+    assert!(manifest.not_in_json.is_empty(), "{:?}", manifest.not_in_json);
     assert_eq!(entry(&manifest, "shop.cheap").kind, CollectionKind::View);
     let nothing = entry(&manifest, "empty.nothing");
     assert!(nothing.parts.is_empty() && nothing.documents == 0);

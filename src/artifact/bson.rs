@@ -62,10 +62,20 @@ pub struct Element<'a> {
 impl<'a> Element<'a> {
     /// The text of a string (or symbol, or code) value.
     pub fn str(&self) -> Option<&'a str> {
+        std::str::from_utf8(self.text()?).ok()
+    }
+
+    /// The bytes of a string: a server takes others than UTF-8 too.
+    pub fn text(&self) -> Option<&'a [u8]> {
         match self.tag {
-            tag::STRING => std::str::from_utf8(self.value.get(4..self.value.len().checked_sub(1)?)?).ok(),
+            tag::STRING => self.value.get(4..self.value.len().checked_sub(1)?),
             _ => None,
         }
+    }
+
+    /// The same with replacement characters for what is not UTF-8: to be shown, not to be used as a name.
+    pub fn lossy(&self) -> String {
+        String::from_utf8_lossy(self.text().unwrap_or_default()).into_owned()
     }
 
     /// The bytes of an embedded document.
@@ -84,6 +94,14 @@ impl<'a> Element<'a> {
             tag::INT64 => Some(i64::from_le_bytes(self.value.try_into().ok()?)),
             tag::DOUBLE => Some(f64::from_le_bytes(self.value.try_into().ok()?) as i64),
             _ => None,
+        }
+    }
+
+    /// A number of any numeric type but decimal.
+    pub fn number(&self) -> Option<f64> {
+        match self.tag {
+            tag::DOUBLE => Some(f64::from_le_bytes(self.value.try_into().ok()?)),
+            _ => self.i64().map(|n| n as f64),
         }
     }
 

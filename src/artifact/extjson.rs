@@ -12,6 +12,98 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::bson::{self, Element, Malformed, tag};
 
+/// The names by which Extended JSON marks a value's type: a field of that name is taken for one.
+const MARKS: [&str; 17] = [
+    "$numberInt",
+    "$numberLong",
+    "$numberDouble",
+    "$numberDecimal",
+    "$oid",
+    "$symbol",
+    "$binary",
+    "$uuid",
+    "$code",
+    "$scope",
+    "$timestamp",
+    "$regularExpression",
+    "$dbPointer",
+    "$date",
+    "$minKey",
+    "$maxKey",
+    "$undefined",
+];
+
+/// Why whoever reads `document` as Extended JSON does not get it back as it is; `None`: they do.
+///
+/// A field that stands twice is kept by `mongorestore`, and by whoever else does not decode into a map.
+pub fn unfaithful(document: &[u8]) -> Option<String> {
+    let mut twice = false;
+    if let Some(why) = unsayable(document, false, &mut twice) {
+        return Some(why);
+    }
+    let again = from_document(document).ok().and_then(|json| {
+        let map: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&json).ok()?;
+        mongodb::bson::Document::try_from(map).ok()?.to_vec().ok()
+    });
+    // The reader that is tried here decodes into a map.
+    match again {
+        Some(again) if twice || normal(&again, false) == normal(document, false) => None,
+        Some(_) => Some("it reads otherwise than it was written".into()),
+        None => Some("it cannot be read again".into()),
+    }
+}
+
+fn unsayable(document: &[u8], is_array: bool, twice: &mut bool) -> Option<String> {
+    let mut names = std::collections::HashSet::new();
+    for element in bson::elements(document).into_iter().flatten().map_while(Result::ok) {
+        let Ok(key) = std::str::from_utf8(element.key) else { return Some("the name of a field is not UTF-8".into()) };
+        if !is_array && MARKS.contains(&key) {
+            return Some(format!("a field is called {key}, like a type of Extended JSON"));
+        }
+        *twice |= !is_array && !names.insert(key);
+        let bytes = element.value;
+        let text = match element.tag {
+            tag::DOCUMENT | tag::ARRAY => {
+                if let Some(why) = unsayable(bytes, element.tag == tag::ARRAY, twice) {
+                    return Some(why);
+                }
+                continue;
+            }
+            tag::CODE_WITH_SCOPE => {
+                let code_length = bytes.get(4..).and_then(|b| first(b).ok()).map_or(0, u32::from_le_bytes) as usize;
+                let (code, scope) = bytes.split_at_checked(8 + code_length)?;
+                if let Some(why) = unsayable(scope, false, twice) {
+                    return Some(why);
+                }
+                code.get(8..)?
+            }
+            tag::STRING | tag::CODE | tag::SYMBOL => bytes.get(4..)?,
+            tag::DB_POINTER => bytes.get(4..bytes.len().checked_sub(12)?)?,
+            tag::REGEX => bytes,
+            _ => continue,
+        };
+        if std::str::from_utf8(text).is_err() {
+            return Some("a text is not UTF-8".into());
+        }
+    }
+    None
+}
+
+/// What is equal to a server: items of lists by their place, and one kind of "not a number".
+fn normal(document: &[u8], is_array: bool) -> Vec<u8> {
+    let mut out = bson::Writer::with_capacity(document.len());
+    for (n, e) in bson::elements(document).into_iter().flatten().map_while(Result::ok).enumerate() {
+        let place = n.to_string();
+        let key = if is_array { place.as_bytes() } else { e.key };
+        match e.tag {
+            tag::DOCUMENT | tag::ARRAY => out.raw(e.tag, key, &normal(e.value, e.tag == tag::ARRAY)),
+            tag::DOUBLE if e.number().is_some_and(f64::is_nan) => out.raw(e.tag, key, &f64::NAN.to_le_bytes()),
+            _ => out.raw(e.tag, key, e.value),
+        };
+    }
+    out.finish()
+}
+
 /// `document` as one JSON object.
 ///
 /// Text that is not UTF-8 is written with replacement characters: JSON cannot hold it.
@@ -209,6 +301,32 @@ mod tests {
         let json = from_document(&original.to_vec().unwrap()).unwrap();
         assert_eq!(json, expected);
         serde_json::from_str::<serde_json::Value>(&json).unwrap();
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_known() {
+        let mut words = bson::Writer::default();
+        words.raw(tag::STRING, b"a", b"\x02\0\0\0\xfe\0");
+        let mut twice = bson::Writer::default();
+        twice.i32("a", 1).i32("a", 2);
+        assert_eq!(unfaithful(&twice.finish()), None);
+        assert!(unfaithful(&words.finish()).unwrap().contains("UTF-8"));
+        for odd in [
+            doc! {"pipeline": [{"$project": {"x": {"$literal": {"$numberLong": "5"}}}}]},
+            doc! {"a": {"$gt": {"$numberInt": "5"}}},
+            doc! {"d": {"$date": "yesterday"}},
+            doc! {"$jsonSchema": {"properties": {"$oid": {"bsonType": "string"}}}},
+            doc! {"u": {"$uuid": "00112233-4455-6677-8899-aabbccddeeff"}},
+            doc! {"c": JavaScriptCodeWithScope { code: "g()".into(), scope: doc! {"$scope": 1_i32} }},
+        ] {
+            assert!(unfaithful(&odd.to_vec().unwrap()).is_some(), "{odd}");
+        }
+        for plain in [
+            doc! {"a": {"$regex": "^x", "$options": "i"}, "b": {"$type": "string"}, "n": -f64::NAN},
+            doc! {"$expr": {"$eq": ["$a", {"$literal": {"x": Decimal128::from_bytes([1; 16])}}]}, "-0": -0.0},
+        ] {
+            assert_eq!(unfaithful(&plain.to_vec().unwrap()), None, "{plain}");
+        }
     }
 
     #[test]

@@ -53,6 +53,10 @@ pub struct Manifest {
     /// Transactions open at `consistent_at_ts`: a plain restore discards them.
     pub open_transactions: Vec<OpenTransaction>,
     pub left_out: Vec<LeftOut>,
+    /// Parts of definitions that the Extended JSON of the metadata files cannot say, so that other tools do not find them
+    /// there. Our own restore reads the bytes beside it and has them all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_in_json: Vec<LeftOut>,
     /// Documents, bytes of BSON and bytes stored, of all collections and the oplog.
     pub documents: u64,
     pub uncompressed_bytes: u64,

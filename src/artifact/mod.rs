@@ -9,6 +9,7 @@ pub mod contradictions;
 pub mod extjson;
 pub mod layout;
 pub mod manifest;
+pub mod raw;
 pub mod read;
 pub mod seal;
 pub mod slice;

@@ -48,20 +48,21 @@ pub struct Shown<'a> {
     selection: Option<Selection>,
     namespaces: Option<Vec<Held>>,
     left_out: Option<Vec<LeftOut>>,
+    not_in_json: Option<Vec<LeftOut>>,
 }
 
 impl<'a> Shown<'a> {
     /// Reads the manifest, and says so when that is not possible.
     pub async fn read(context: &Context, client: &Client, listed: Listed<'a>) -> Self {
         let backup = listed.backup;
-        let mut shown = Self { listed, selection: None, namespaces: None, left_out: None };
+        let mut shown = Self { listed, selection: None, namespaces: None, left_out: None, not_in_json: None };
         if backup.state != BackupState::Succeeded {
             return shown;
         }
         let why = match tokio::time::timeout(LIMIT, client.contents(&backup.name)).await {
-            Ok(Ok(Contents { selection, namespaces, left_out })) => {
-                (shown.selection, shown.namespaces, shown.left_out) =
-                    (Some(selection), Some(namespaces), Some(left_out));
+            Ok(Ok(Contents { selection, namespaces, left_out, not_in_json })) => {
+                (shown.selection, shown.namespaces) = (Some(selection), Some(namespaces));
+                (shown.left_out, shown.not_in_json) = (Some(left_out), Some(not_in_json));
                 return shown;
             }
             Ok(Err(e)) => e.full(),
@@ -83,6 +84,13 @@ impl<'a> Shown<'a> {
         }
         for left in self.left_out.iter().flatten() {
             text.push_str(&format!("left out: {}: {}\n", escape(&left.what), escape(&left.why)));
+        }
+        for lacking in self.not_in_json.iter().flatten() {
+            text.push_str(&format!(
+                "only mongokeep restores the {}: {}\n",
+                escape(&lacking.what),
+                escape(&lacking.why)
+            ));
         }
         let mut table = Table::new([
             Column::new("NAMESPACE"),

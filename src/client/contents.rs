@@ -14,6 +14,8 @@ pub struct Contents {
     /// In the order of their names.
     pub namespaces: Vec<Held>,
     pub left_out: Vec<LeftOut>,
+    /// What of the definitions other tools do not find in the metadata files.
+    pub not_in_json: Vec<LeftOut>,
 }
 
 /// A collection, view or time series, under the name it had when it was read.
@@ -38,6 +40,7 @@ impl Client {
         });
         let mut namespaces: Vec<Held> = held.collect();
         namespaces.sort_by(|a, b| a.namespace.cmp(&b.namespace));
-        Ok(Contents { selection: manifest.selection, namespaces, left_out: manifest.left_out })
+        let (selection, left_out, not_in_json) = (manifest.selection, manifest.left_out, manifest.not_in_json);
+        Ok(Contents { selection, namespaces, left_out, not_in_json })
     }
 }

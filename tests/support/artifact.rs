@@ -105,6 +105,7 @@ impl Artifact {
             oplog_entries: 0,
             open_transactions: Vec::new(),
             left_out: Vec::new(),
+            not_in_json: Vec::new(),
             documents: 0,
             uncompressed_bytes: 0,
             size_bytes: 0,

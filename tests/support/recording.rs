@@ -225,6 +225,7 @@ impl Recording {
             oplog: parts,
             open_transactions: vec![],
             left_out: vec![],
+            not_in_json: vec![],
             checksum: String::new(),
         };
         let attempt = Attempt {

@@ -730,6 +730,7 @@ pub fn manifest() -> mongokeep::artifact::manifest::Manifest {
         oplog_entries: 12_044,
         open_transactions: Vec::new(),
         left_out: vec![LeftOut { what: "local".into(), why: "belongs to the member".into() }],
+        not_in_json: vec![],
         documents: 2_104_311,
         uncompressed_bytes: 1_449_000_000,
         size_bytes: 505_000_000,

@@ -22,7 +22,6 @@ use crate::artifact::manifest::{CollectionEntry, Manifest};
 use crate::artifact::write::PartOptions;
 use crate::domain::backup::{BackupType, Compression, Model};
 use crate::domain::namespace::Selection;
-use crate::domain::restore::LeftOut;
 use crate::domain::service::EngineKind;
 use crate::domain::text::{self, escape};
 use crate::engine::Context;
@@ -33,6 +32,8 @@ use crate::mongo::{Server, oplog_source};
 use crate::storage::{ObjectWriter, Storage};
 
 mod collections;
+
+use collections::ReadCollections;
 
 /// Replies of the server that are in memory at once, over all cursors of a backup.
 const REPLY_MEMORY: usize = 64 << 20;
@@ -178,19 +179,19 @@ impl Run<'_> {
         meter.info(format!("capturing the oplog from {begin}"));
 
         let reads = async {
-            let (collections, left_out) = self.read_collections(&reader, &budget, &options).await?;
+            let read = self.read_collections(&reader, &budget, &options).await?;
             // On a primary a document may be seen a moment before the position that says so moves.
             if reader.member.state == MemberState::Primary {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             meter.set_phase("waiting for a majority to confirm the last change");
             end.send_replace(Some(topology::op_times(member, stop).await?.applied));
-            Ok((collections, left_out))
+            Ok(read)
         };
         // Whichever fails stops the other.
         let (captured, read) =
             tokio::join!(async { outcome_of(capturing.join_next().await) }, stopping(stop.clone(), reads));
-        let (captured, (collections, left_out)) = match (captured, read) {
+        let (captured, read) = match (captured, read) {
             (Ok(captured), Ok(read)) => (captured, read),
             (captured, read) => {
                 let failed = explaining(captured.map(|_| ()), read.map(|_| ()));
@@ -208,7 +209,7 @@ impl Run<'_> {
             )
             .hint("another attempt reads a consistent state again"));
         }
-        let manifest = self.manifest(started_at, &reader, &facts.version, fcv, captured, collections, left_out);
+        let manifest = self.manifest(started_at, &reader, &facts.version, fcv, captured, read);
         self.write_manifest(&manifest).await?;
         Ok(manifest)
     }
@@ -231,9 +232,9 @@ impl Run<'_> {
         server_version: &str,
         fcv: String,
         captured: Captured,
-        collections: Vec<CollectionEntry>,
-        left_out: Vec<LeftOut>,
+        read: ReadCollections,
     ) -> Manifest {
+        let ReadCollections { entries: collections, left_out, not_in_json } = read;
         let request = self.request;
         let objects = || {
             let of_collection = |c: &CollectionEntry| c.parts.iter().chain([&c.metadata]).map(|o| o.size).sum::<u64>();
@@ -272,6 +273,7 @@ impl Run<'_> {
             oplog_entries: captured.entries,
             open_transactions: captured.open,
             left_out,
+            not_in_json,
             checksum: String::new(),
         }
     }
@@ -281,6 +283,9 @@ impl Run<'_> {
         meter.set_phase("writing the manifest");
         for omitted in &manifest.left_out {
             meter.info(format!("left out: {} ({})", omitted.what, omitted.why));
+        }
+        for lacking in &manifest.not_in_json {
+            meter.warn(format!("only mongokeep restores the {}: {}", lacking.what, lacking.why));
         }
         if !manifest.open_transactions.is_empty() {
             let open = manifest.open_transactions.len();

@@ -1,11 +1,13 @@
 //! Indexes, built when every document is in place: first those that only order, last those that let documents expire.
 
 use futures_util::{FutureExt, StreamExt, stream};
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::doc;
 
 use super::load::connections;
 use super::plan::{Item, What};
 use super::write::Writes;
+use crate::artifact::bson::{Writer, tag};
+use crate::artifact::raw::Raw;
 use crate::engine::Context;
 use crate::error::Result;
 use crate::mongo::oplog::catalogue::is_ttl;
@@ -20,24 +22,20 @@ pub(super) async fn build_ttl(ctx: &Context, writes: &Writes, items: &[Item]) ->
     each(ctx, writes, items, is_ttl).await?;
     for item in items {
         let What::Collection { collection, .. } = &item.what else { continue };
-        if let Some(seconds) = collection.options.get("expireAfterSeconds") {
-            let command = doc! {"collMod": item.to.collection.as_str(), "expireAfterSeconds": seconds.clone()};
+        if let Some(seconds) = collection.options.value("expireAfterSeconds") {
+            let command = doc! {"collMod": item.to.collection.as_str(), "expireAfterSeconds": seconds};
             writes.command(&item.to.db, &format!("setting the expiry of {}", item.to), command).await?;
         }
     }
     Ok(())
 }
 
-async fn each(ctx: &Context, writes: &Writes, items: &[Item], wanted: fn(&Document) -> bool) -> Result<()> {
+async fn each(ctx: &Context, writes: &Writes, items: &[Item], wanted: fn(&Raw) -> bool) -> Result<()> {
     let mut tasks = Vec::new();
     for item in items {
         let What::Collection { collection, .. } = &item.what else { continue };
-        let specs: Vec<Bson> = collection
-            .indexes
-            .iter()
-            .filter(|i| wanted(i))
-            .map(|i| Bson::Document(as_built(i, &collection.options)))
-            .collect();
+        let wanted = collection.indexes.iter().filter(|i| wanted(i));
+        let specs: Vec<Raw> = wanted.map(|i| as_built(i, &collection.options)).collect();
         if !specs.is_empty() {
             tasks.push(create(ctx, writes, item, specs).boxed());
         }
@@ -49,16 +47,21 @@ async fn each(ctx: &Context, writes: &Writes, items: &[Item], wanted: fn(&Docume
     Ok(())
 }
 
-async fn create(ctx: &Context, writes: &Writes, item: &Item, specs: Vec<Bson>) -> Result<()> {
+async fn create(ctx: &Context, writes: &Writes, item: &Item, specs: Vec<Raw>) -> Result<()> {
     ctx.meter.set_phase(format!("build indexes of {}", item.to));
     // One command scans the collection once for all of them.
-    let command = doc! {"createIndexes": item.to.collection.as_str(), "indexes": specs, "writeConcern": {"w": 1}};
-    writes.command(&item.to.db, &format!("building the indexes of {}", item.to), command).await?;
+    let mut command = Writer::default();
+    command.str("createIndexes", &item.to.collection).open(tag::ARRAY, "indexes");
+    for (n, spec) in specs.iter().enumerate() {
+        command.document(&n.to_string(), spec.as_bytes());
+    }
+    command.close().open(tag::DOCUMENT, "writeConcern").i32("w", 1).close();
+    writes.raw(&item.to.db, &format!("building the indexes of {}", item.to), command.finish()).await?;
     Ok(())
 }
 
 /// A specification as `createIndexes` takes it. An index without a collation would inherit that of its collection.
-fn as_built(spec: &Document, options: &Document) -> Document {
+fn as_built(spec: &Raw, options: &Raw) -> Raw {
     let mut spec = spec.clone();
     spec.remove("ns");
     if options.contains_key("collation") && !spec.contains_key("collation") {
@@ -73,15 +76,15 @@ mod tests {
 
     #[test]
     fn an_index_does_not_inherit_a_collation() {
-        let plain = doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "hidden": true, "ns": "x.y"};
-        let collated = doc! {"collation": {"locale": "de"}};
+        let plain = Raw::from(doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "hidden": true, "ns": "x.y"});
+        let collated = Raw::from(doc! {"collation": {"locale": "de"}});
         let built = as_built(&plain, &collated);
         assert_eq!(
             built,
             doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "hidden": true, "collation": {"locale": "simple"}}
         );
-        assert!(!as_built(&plain, &doc! {}).contains_key("collation"));
-        let own = doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "collation": {"locale": "fr"}};
+        assert!(!as_built(&plain, &Raw::default()).contains_key("collation"));
+        let own = Raw::from(doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "collation": {"locale": "fr"}});
         assert_eq!(as_built(&own, &collated), own);
     }
 }

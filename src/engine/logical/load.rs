@@ -146,18 +146,13 @@ async fn create(writes: &Writes, filling: &Filling<'_>, recorded_until: Timestam
             return Ok(());
         }
     }
-    let mut command = doc! {"create": to.collection.as_str()};
     let (mut options, converted) = collection.for_create();
     if let Some(bounds) = filling.bounds(recorded_until) {
         bounds.set(&mut options);
     }
-    for (key, value) in &options {
-        // Nothing may expire while the restore still needs it.
-        if key != "expireAfterSeconds" {
-            command.insert(key.clone(), value.clone());
-        }
-    }
-    writes.create(to, command, filling.replaces).await?;
+    // Nothing may expire while the restore still needs it.
+    options.remove("expireAfterSeconds");
+    writes.create(to, &options, filling.replaces).await?;
     let Some(Bounds { size, max }) = converted else { return Ok(()) };
     let capping = format!("capping {to}");
     writes.command(&to.db, &capping, doc! {"convertToCapped": to.collection.as_str(), "size": size}).await?;

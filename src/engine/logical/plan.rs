@@ -414,7 +414,7 @@ fn advise(
                 let ttl = collection.indexes.iter().filter(|i| is_ttl(i));
                 if request.no_ttl {
                     for index in ttl {
-                        let name = index.get_str("name").unwrap_or("?");
+                        let name = index.get("name").map_or_else(|| "?".to_owned(), |e| e.lossy());
                         left_out.push(LeftOut { what: format!("index {name} of {from}"), why: NO_TTL.into() });
                     }
                     if by_option {
@@ -430,7 +430,7 @@ fn advise(
                         "the view {} keeps reading from collections by name, now in {}",
                         from, item.to.db
                     ));
-                } else if let Ok(on) = view.options.get_str("viewOn") {
+                } else if let Some(on) = view.options.get_str("viewOn") {
                     let source = Namespace::new(&from.db, on);
                     if request.rename.iter().any(|r| matches!(r, Rename::Collection { from, .. } if *from == source)) {
                         warnings.push(format!(

@@ -15,6 +15,7 @@ use super::standing::{Replayed, Standing};
 use super::stored::Stored;
 use super::write::{Applied, Writes};
 use crate::artifact::bson;
+use crate::artifact::raw::Raw;
 use crate::domain::namespace::Namespace;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
@@ -223,7 +224,7 @@ impl Sorter {
             }
             _ => return Ok(()),
         };
-        let o = bson::decode(op.o);
+        let o = Raw::from_bytes(op.o.to_vec());
         let Some(bounds) = o.ok().filter(|o| o.contains_key("collMod")).and_then(|o| Bounds::of_collmod(&o)) else {
             return Ok(());
         };

@@ -202,12 +202,11 @@ fn last_inserted(collections: &[&Item], last: &[(Namespace, Vec<u8>)]) -> BTreeM
 
 async fn create_view(writes: &Writes, item: &Item, replaces: bool) -> Result<()> {
     let What::View(view) = &item.what else { return Ok(()) };
-    let mut command = doc! {"create": item.to.collection.as_str()};
-    for (key, value) in &view.options {
-        command.insert(key.clone(), value.clone());
+    let mut options = view.options.clone();
+    if !options.contains_key("pipeline") {
+        options.insert("pipeline", Bson::Array(Vec::new()));
     }
-    command.entry("pipeline".to_owned()).or_insert(Bson::Array(Vec::new()));
-    writes.create(&item.to, command, replaces).await
+    writes.create(&item.to, &options, replaces).await
 }
 
 /// Notes in the target's oplog that a restore begins or has ended, for whoever records that oplog, and waits until a

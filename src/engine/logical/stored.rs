@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use mongodb::bson::{Bson, Document};
 use tokio_util::sync::CancellationToken;
 
 use super::changes::{Go, Later};
+use super::metadata::Definition;
 use super::users;
 use crate::artifact::contradictions::contradictions;
 use crate::artifact::layout::BackupRoot;
@@ -164,38 +164,6 @@ pub struct Survey {
     pub users_changed: bool,
 }
 
-/// A `.metadata.json`: canonical Extended JSON, as `mongodump` writes it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Definition {
-    pub options: Document,
-    pub indexes: Vec<Document>,
-}
-
-impl Definition {
-    pub fn parse(bytes: &[u8]) -> std::result::Result<Self, String> {
-        let json: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_slice(bytes).map_err(|e| e.to_string())?;
-        let mut document = Document::try_from(json).map_err(|e| e.to_string())?;
-        let options = match document.remove("options") {
-            Some(Bson::Document(options)) => options,
-            None | Some(Bson::Null) => Document::new(),
-            Some(_) => return Err("its options are no document".into()),
-        };
-        let indexes = match document.remove("indexes") {
-            Some(Bson::Array(indexes)) => indexes,
-            None | Some(Bson::Null) => Vec::new(),
-            Some(_) => return Err("its indexes are no list".into()),
-        };
-        let mut specs = Vec::with_capacity(indexes.len());
-        for spec in indexes {
-            let Bson::Document(mut spec) = spec else { return Err("an index is no document".into()) };
-            spec.remove("ns");
-            specs.push(spec);
-        }
-        Ok(Self { options, indexes: specs })
-    }
-}
-
 fn add(catalogue: &mut Catalogue, source: usize, entry: &CollectionEntry, definition: Definition) -> Result<()> {
     if entry.kind == CollectionKind::View {
         catalogue.add_view(entry.namespace.clone(), definition.options, Some(source));
@@ -237,19 +205,6 @@ pub fn is_restorable(ns: &Namespace) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mongodb::bson::doc;
-
-    #[test]
-    fn definitions_keep_the_types_of_values() {
-        let text = r#"{"options":{"capped":true,"size":{"$numberLong":"4096"}},
-            "indexes":[{"v":{"$numberInt":"2"},"key":{"a":{"$numberDouble":"1.0"}},"name":"a_1","ns":"x.y"}],
-            "uuid":"00112233445566778899aabbccddeeff","collectionName":"y","type":"collection"}"#;
-        let definition = Definition::parse(text.as_bytes()).unwrap();
-        assert_eq!(definition.options, doc! {"capped": true, "size": 4096i64});
-        assert_eq!(definition.indexes, [doc! {"v": 2, "key": {"a": 1.0}, "name": "a_1"}]);
-        assert!(Definition::parse(b"{\"indexes\": 3}").is_err());
-        assert!(Definition::parse(b"{").is_err());
-    }
 
     #[test]
     fn uuids() {

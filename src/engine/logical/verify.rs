@@ -13,7 +13,8 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 
-use super::stored::{Definition, Stored};
+use super::metadata::Definition;
+use super::stored::Stored;
 use crate::artifact::contradictions::contradictions;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{Attempt, CollectionEntry, Manifest, ObjectEntry};

@@ -5,7 +5,8 @@ use std::time::Duration;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use tokio_util::sync::CancellationToken;
 
-use crate::artifact::bson;
+use crate::artifact::bson::{self, Writer};
+use crate::artifact::raw::Raw;
 use crate::domain::namespace::Namespace;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
@@ -73,8 +74,7 @@ impl Writes {
 
     /// Runs a command that is already BSON.
     pub async fn raw(&self, db: &str, doing: &str, command: Vec<u8>) -> Result<RawDocumentBuf> {
-        let command = RawDocumentBuf::from_bytes(command)
-            .map_err(|e| Error::new(ErrorKind::Internal, format!("{doing}: the command is no BSON")).source(e))?;
+        let command = raw_command(doing, command)?;
         let database = self.server.client().database(db);
         let reply = self.server.call(&self.cancel, None, doing, async move { database.run_raw_command(command).await });
         RawDocumentBuf::try_from(&reply.await?)
@@ -85,10 +85,16 @@ impl Writes {
     /// once: where one is to be replaced (`replaces`) that goes, too.
     ///
     /// Errors: `Conflict` when it is made again and again, or where nothing was to be replaced.
-    pub async fn create(&self, ns: &Namespace, command: Document, replaces: bool) -> Result<()> {
+    pub async fn create(&self, ns: &Namespace, options: &Raw, replaces: bool) -> Result<()> {
+        let mut command = Writer::with_capacity(options.as_bytes().len() + ns.collection.len() + 32);
+        command.str("create", &ns.collection);
+        for option in options.iter() {
+            command.element(&option);
+        }
+        let command = raw_command("creating a collection", command.finish())?;
         for _ in 0..CREATES {
             let (database, command) = (self.server.client().database(&ns.db), command.clone());
-            match run(&self.cancel, None, async move { database.run_command(command).await }).await? {
+            match run(&self.cancel, None, async move { database.run_raw_command(command).await }).await? {
                 Ok(_) => return Ok(()),
                 Err(e) if server_code(&e) == Some(NAMESPACE_EXISTS) => {}
                 Err(e) => return Err(self.server.error(&format!("creating {}", escape(&ns.to_string())), &e)),
@@ -177,8 +183,7 @@ impl Writes {
 
     /// The result of each operation that was tried, and why the server stopped.
     async fn try_ops(&self, command: Vec<u8>) -> Result<(Vec<bool>, Option<(Error, Option<i32>)>)> {
-        let command = RawDocumentBuf::from_bytes(command)
-            .map_err(|e| Error::new(ErrorKind::Internal, "applyOps: the command is no BSON").source(e))?;
+        let command = raw_command("applyOps", command)?;
         let database = self.server.client().database("admin");
         let outcome = run(&self.cancel, None, async move { database.run_raw_command(command).await }).await?;
         let (reply, error) = match outcome {
@@ -193,6 +198,11 @@ impl Writes {
         let ok = results.map(|r| r.iter().map(|b| b.as_bool().unwrap_or(false)).collect()).unwrap_or_default();
         Ok((ok, error))
     }
+}
+
+fn raw_command(doing: &str, command: Vec<u8>) -> Result<RawDocumentBuf> {
+    RawDocumentBuf::from_bytes(command)
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("{doing}: the command is no BSON")).source(e))
 }
 
 /// A batch of the operations of a command from number `from` on, of which `sent` is the record.

@@ -5,7 +5,9 @@
 use mongodb::bson::{Bson, Document};
 
 use super::entry::unknown;
-use crate::error::{Error, Result};
+use crate::artifact::bson;
+use crate::artifact::raw::Raw;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Applies the object of an update entry: a difference (`$v: 2`), modifiers (`$v: 1`) or a whole new document.
 ///
@@ -31,6 +33,34 @@ pub fn apply(target: &mut Document, change: &Document) -> Result<()> {
             _ => return Err(odd()),
         }
     }
+    Ok(())
+}
+
+/// The same on bytes: fields that the change does not name stay exactly as they are.
+pub fn apply_raw(target: &mut Raw, change: &Raw) -> Result<()> {
+    let broken = |e| Error::new(ErrorKind::Corrupt, "a definition in the oplog cannot be read").source(e);
+    let diff = change.get_document("diff");
+    let whole_fields = |diff: &Raw| diff.iter().all(|e| matches!(e.key, b"d" | b"u" | b"i") && e.document().is_some());
+    if let Some(diff) = diff.filter(whole_fields) {
+        for section in diff.iter() {
+            let Some(fields) = section.document() else { continue };
+            for field in bson::elements(fields).into_iter().flatten().map_while(|e| e.ok()) {
+                let Ok(name) = std::str::from_utf8(field.key) else { return Err(odd()) };
+                match section.key {
+                    b"d" => target.remove(name),
+                    _ => target.set_element(name, &field),
+                }
+            }
+        }
+        return Ok(());
+    }
+    let mut decoded = bson::decode(target.as_bytes()).map_err(broken)?;
+    // What lies deeper can only be changed in a form that decoding keeps.
+    if *target.as_bytes() != *Raw::from(&decoded).as_bytes() {
+        return Err(odd());
+    }
+    apply(&mut decoded, &bson::decode(change.as_bytes()).map_err(broken)?)?;
+    *target = decoded.into();
     Ok(())
 }
 

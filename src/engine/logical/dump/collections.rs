@@ -14,7 +14,7 @@ use crate::domain::backup::Compression;
 use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::text::{self, escape};
 use crate::domain::timestamp::Timestamp;
-use crate::engine::logical::metadata;
+use crate::engine::logical::metadata::{self, Description, Written};
 use crate::engine::logical::read::{self, Outcome, Reading};
 use crate::engine::logical::select::{self, Source};
 use crate::engine::logical::split::{self, IdRange};
@@ -39,10 +39,18 @@ struct Reads {
 
 #[derive(Default)]
 struct Found {
-    metadata: Option<ObjectEntry>,
+    metadata: Option<(ObjectEntry, Vec<LeftOut>)>,
     read_from_ts: Option<Timestamp>,
     /// By number of the range.
     parts: BTreeMap<usize, Vec<ObjectEntry>>,
+}
+
+/// What was read, and what of it is where.
+pub(super) struct ReadCollections {
+    pub entries: Vec<CollectionEntry>,
+    pub left_out: Vec<LeftOut>,
+    /// Of definitions: see [`Manifest::not_in_json`](crate::artifact::manifest::Manifest).
+    pub not_in_json: Vec<LeftOut>,
 }
 
 /// One range to read.
@@ -59,7 +67,7 @@ impl Run<'_> {
         reader: &Reader,
         budget: &Budget,
         options: &PartOptions,
-    ) -> Result<(Vec<CollectionEntry>, Vec<LeftOut>)> {
+    ) -> Result<ReadCollections> {
         let (meter, stop, member) = (&self.ctx.meter, &self.stop, &reader.server);
         meter.set_phase("listing collections");
         let listed = namespaces::list(member, stop).await?;
@@ -137,31 +145,32 @@ impl Run<'_> {
             first = explaining(first, done);
         }
         first?;
-        let mut entries = Vec::with_capacity(all.len());
+        let mut read = ReadCollections { entries: Vec::with_capacity(all.len()), left_out, not_in_json: Vec::new() };
         for reads in all {
-            if let Some(entry) = self.entry(&reads).await? {
-                entries.push(entry);
+            if let Some((entry, lacks)) = self.entry(&reads).await? {
+                read.entries.push(entry);
+                read.not_in_json.extend(lacks);
             }
         }
-        Ok((entries, left_out))
+        Ok(read)
     }
 
     /// What the manifest says about a collection; `None` for one that was dropped while it was read, of which nothing
     /// is kept.
-    async fn entry(&self, reads: &Reads) -> Result<Option<CollectionEntry>> {
+    async fn entry(&self, reads: &Reads) -> Result<Option<(CollectionEntry, Vec<LeftOut>)>> {
         let found = std::mem::take(&mut *reads.found.lock().unwrap_or_else(PoisonError::into_inner));
         let parts: Vec<ObjectEntry> = found.parts.into_values().flatten().collect();
         let source = &reads.source;
-        let metadata = match found.metadata {
+        let (metadata, lacks) = match found.metadata {
             Some(metadata) if !reads.gone.load(Ordering::Relaxed) => metadata,
             metadata => {
-                for object in parts.iter().chain(&metadata) {
+                for object in parts.iter().chain(metadata.as_ref().map(|(object, _)| object)) {
                     self.claim.remove(&self.root.key().join(&object.path)?).await?;
                 }
                 return Ok(None);
             }
         };
-        Ok(Some(CollectionEntry {
+        let entry = CollectionEntry {
             namespace: source.ns.clone(),
             kind: source.kind,
             uuid: source.uuid.map(metadata::hex),
@@ -171,7 +180,8 @@ impl Run<'_> {
             read_from_ts: found.read_from_ts.unwrap_or_default(),
             metadata,
             parts,
-        }))
+        };
+        Ok(Some((entry, lacks)))
     }
 
     /// Fails early where the storage is known to be far too small; warns where it may be.
@@ -236,7 +246,7 @@ async fn read_unit(reading: &Reading, unit: &Unit) -> Result<()> {
 }
 
 /// `None` when the collection no longer exists.
-async fn write_metadata(reading: &Reading, source: &Source) -> Result<Option<ObjectEntry>> {
+async fn write_metadata(reading: &Reading, source: &Source) -> Result<Option<(ObjectEntry, Vec<LeftOut>)>> {
     let (server, cancel, db) = (&reading.server, &reading.cancel, source.ns.db.as_str());
     let indexes = match (source.kind, source.uuid) {
         (CollectionKind::View, _) => Some(Vec::new()),
@@ -248,7 +258,14 @@ async fn write_metadata(reading: &Reading, source: &Source) -> Result<Option<Obj
         (CollectionKind::Collection, None) => Some(Vec::new()),
     };
     let Some(indexes) = indexes else { return Ok(None) };
-    let json = metadata::to_json(source, &indexes)?;
+    let description = Description {
+        ns: &source.ns,
+        kind: source.kind,
+        uuid: source.uuid,
+        options: &source.options,
+        indexes: indexes.iter().map(Vec::as_slice).collect(),
+    };
+    let Written { json, lacks } = description.with_bytes()?;
     let uncompressed = json.len() as u64;
     let key = reading.root.metadata(&source.ns)?;
     reading.claim.began(&key);
@@ -263,5 +280,6 @@ async fn write_metadata(reading: &Reading, source: &Source) -> Result<Option<Obj
         written = store => written?,
     };
     let path = key.below(reading.root.key()).unwrap_or(key.as_str()).to_owned();
-    Ok(Some(ObjectEntry { path, size: written.size, blake3: written.blake3, uncompressed, documents: 0 }))
+    let object = ObjectEntry { path, size: written.size, blake3: written.blake3, uncompressed, documents: 0 };
+    Ok(Some((object, lacks)))
 }

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
-use mongodb::bson::{Bson, Document, doc};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
+use super::metadata::Description;
 use super::plan::{ROLES, USERS};
 use super::replay::{self, Destination, Destinations, Loaded};
 use super::stored::{Stored, Survey, is_restorable};
@@ -22,10 +22,11 @@ use super::users::Users;
 use crate::artifact::bson;
 use crate::artifact::layout::{self, BackupRoot};
 use crate::artifact::manifest::ObjectEntry;
+use crate::artifact::raw::Raw;
 use crate::artifact::read::ReadOptions;
 use crate::domain::backup::Model;
 use crate::domain::namespace::Namespace;
-use crate::domain::restore::LeftOut;
+use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::service::EngineKind;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
@@ -153,7 +154,7 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
         let entry = collection.source.and_then(|n| stored.manifest.collections.get(n));
         report.collections += 1;
         report.documents += entry.map_or(0, |e| e.documents);
-        let kind = if collection.timeseries { "timeseries" } else { "collection" };
+        let kind = if collection.timeseries { CollectionKind::Timeseries } else { CollectionKind::Collection };
         let (options, lost) = collection.for_create();
         if lost.is_some() {
             let what = format!("the size of {}", escape(&ns.to_string()));
@@ -169,12 +170,17 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
                 "its bounds were made narrower, and mongorestore pushes out at once what the next insert would have";
             report.left_out.push(LeftOut { what, why: why.into() });
         }
-        let mut metadata = doc! {"options": options, "indexes": indexes(&collection.indexes)};
-        if !collection.timeseries {
-            metadata.insert("uuid", hex(uuid));
-        }
+        let description = Description {
+            ns: &ns,
+            kind,
+            uuid: Some(*uuid),
+            options: options.as_bytes(),
+            indexes: collection.indexes.iter().map(Raw::as_bytes).collect(),
+        };
+        let metadata = description.plain()?;
+        report.left_out.extend(metadata.lacks);
         items.push(Item {
-            metadata: json(metadata, &ns, kind),
+            metadata: metadata.json,
             ns,
             parts: entry.map(|e| e.parts.clone()).unwrap_or_default(),
             resolved: None,
@@ -183,10 +189,15 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
         });
     }
     for (ns, view) in survey.catalogue.views() {
+        let description = Description { kind: CollectionKind::View, ..plain(ns, view.options.as_bytes()) };
+        let metadata = description.plain()?;
+        if !metadata.lacks.is_empty() {
+            report.left_out.extend(metadata.lacks);
+            continue;
+        }
         report.views += 1;
-        let metadata = doc! {"options": view.options.clone(), "indexes": []};
         items.push(Item {
-            metadata: json(metadata, ns, "view"),
+            metadata: metadata.json,
             ns: ns.clone(),
             collection: None,
             parts: Vec::new(),
@@ -224,9 +235,9 @@ async fn authorization(ctx: &Context, stored: &Stored, report: &mut ExportReport
         }
         report.collections += 1;
         report.documents += count;
-        let collection = Collection::new(ns.clone(), false, Document::new(), Vec::new(), None);
+        let collection = Collection::new(ns.clone(), false, Raw::default(), Vec::new(), None);
         items.push(Item {
-            metadata: json(doc! {"options": {}, "indexes": []}, &ns, "collection"),
+            metadata: plain(&ns, Raw::default().as_bytes()).plain()?.json,
             ns,
             collection: Some((Uuid::default(), collection)),
             parts: Vec::new(),
@@ -241,19 +252,9 @@ fn is_authorization(ns: &Namespace) -> bool {
     ns.db == "admin" && (ns.collection == USERS || ns.collection == ROLES)
 }
 
-fn indexes(specs: &[Document]) -> Vec<Bson> {
-    specs.iter().cloned().map(Bson::Document).collect()
-}
-
-/// Canonical Extended JSON, with the fields and in the order of `mongodump`.
-fn json(mut metadata: Document, ns: &Namespace, kind: &str) -> Vec<u8> {
-    metadata.insert("collectionName", &ns.collection);
-    metadata.insert("type", kind);
-    Bson::Document(metadata).into_canonical_extjson().to_string().into_bytes()
-}
-
-fn hex(uuid: &Uuid) -> String {
-    uuid.iter().map(|b| format!("{b:02x}")).collect()
+/// Of a collection without indexes.
+fn plain<'a>(ns: &'a Namespace, options: &'a [u8]) -> Description<'a> {
+    Description { ns, kind: CollectionKind::Collection, uuid: None, options, indexes: Vec::new() }
 }
 
 async fn write(
@@ -370,8 +371,7 @@ async fn auth_schema(target: &Target, folder: &Path) -> Result<()> {
     let mut schema = bson::Writer::default();
     schema.str("_id", "authSchema").i32("currentVersion", 5);
     target.write(Some(folder), "system.version.bson", &schema.finish()).await?;
-    let metadata = doc! {"options": {}, "indexes": []};
-    let metadata = json(metadata, &Namespace::new("admin", "system.version"), "collection");
+    let metadata = plain(&Namespace::new("admin", "system.version"), Raw::default().as_bytes()).plain()?.json;
     target.write(Some(folder), "system.version.metadata.json", &metadata).await
 }
 

@@ -3,8 +3,9 @@
 //! Unlike any other option this one decides which documents there are: what an insert pushes out depends on the bounds
 //! at that moment. A restore therefore sets them again in their order.
 
-use mongodb::bson::{Bson, Document};
+use mongodb::bson::Bson;
 
+use crate::artifact::raw::Raw;
 use crate::domain::timestamp::Timestamp;
 use crate::mongo::topology::number;
 
@@ -24,13 +25,13 @@ pub struct Resize {
 }
 
 impl Bounds {
-    pub fn of(options: &Document) -> Self {
-        Self { size: options.get("size").cloned(), max: options.get("max").cloned() }
+    pub fn of(options: &Raw) -> Self {
+        Self { size: options.value("size"), max: options.value("max") }
     }
 
     /// What a `collMod` sets, if it is about bounds.
-    pub fn of_collmod(o: &Document) -> Option<Self> {
-        let to = Self { size: o.get("cappedSize").cloned(), max: o.get("cappedMax").cloned() };
+    pub fn of_collmod(o: &Raw) -> Option<Self> {
+        let to = Self { size: o.value("cappedSize"), max: o.value("cappedMax") };
         (to != Self::default()).then_some(to)
     }
 
@@ -66,7 +67,7 @@ impl Bounds {
     }
 
     /// Puts them into the options of `create`.
-    pub fn set(&self, options: &mut Document) {
+    pub fn set(&self, options: &mut Raw) {
         for (key, value) in [("size", &self.size), ("max", &self.max)] {
             match value {
                 Some(value) => options.insert(key, value.clone()),
@@ -76,7 +77,7 @@ impl Bounds {
     }
 
     /// The fields of a `collMod` that sets those that are given.
-    pub fn collmod(&self) -> Document {
+    pub fn collmod(&self) -> mongodb::bson::Document {
         let given = [("cappedSize", &self.size), ("cappedMax", &self.max)];
         given.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?))).collect()
     }
@@ -99,7 +100,7 @@ mod tests {
         let resize = Resize { ts: Timestamp::MIN, to: Bounds { size: None, max: Some(Bson::Int64(9)) } };
         assert_eq!(bounds(10, Some(3)).after(&resize), bounds(10, Some(9)));
         assert_eq!(bounds(10, None).collmod(), doc! {"cappedSize": 10i64});
-        assert_eq!(Bounds::of_collmod(&doc! {"collMod": "c", "index": {}}), None);
+        assert_eq!(Bounds::of_collmod(&doc! {"collMod": "c", "index": {}}.into()), None);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! `collMod`: changes of options and of single indexes.
 
-use mongodb::bson::{Bson, Document};
-
 use super::{Collection, normalise_options};
+use crate::artifact::bson::Element;
+use crate::artifact::raw::Raw;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::entry::unknown;
@@ -12,10 +12,12 @@ const GENERIC: [&str; 8] =
     ["collMod", "$db", "lsid", "writeConcern", "comment", "apiVersion", "isTimeseriesNamespace", "dryRun"];
 
 /// Sets what the command says. An index that is gone by the time the backup recorded the collection is left alone.
-pub(super) fn apply(collection: &mut Collection, o: &Document) -> Result<()> {
-    for (key, value) in o {
+pub(super) fn apply(collection: &mut Collection, o: &Raw) -> Result<()> {
+    for value in o.iter() {
+        let key = String::from_utf8_lossy(value.key);
+        let key = key.as_ref();
         let options = &mut collection.options;
-        match key.as_str() {
+        match key {
             "validator"
             | "validationLevel"
             | "validationAction"
@@ -23,26 +25,18 @@ pub(super) fn apply(collection: &mut Collection, o: &Document) -> Result<()> {
             | "recordPreImages" => {
                 // The validator of buckets is the server's own.
                 if !(collection.timeseries && key.starts_with("validat")) {
-                    options.insert(key.clone(), value.clone());
+                    options.set_element(key, &value);
                 }
             }
-            "expireAfterSeconds" => match value {
-                Bson::String(off) if off == "off" => {
-                    options.remove(key);
-                }
-                _ => {
-                    options.insert(key.clone(), value.clone());
-                }
+            "expireAfterSeconds" => match value.str() {
+                Some("off") => options.remove(key),
+                _ => options.set_element(key, &value),
             },
-            "cappedSize" => {
-                options.insert("size", value.clone());
-            }
-            "cappedMax" => {
-                options.insert("max", value.clone());
-            }
+            "cappedSize" => options.set_element("size", &value),
+            "cappedMax" => options.set_element("max", &value),
             "timeseries" => {
-                let change = value.as_document().ok_or_else(|| wrong(key))?;
-                let Ok(current) = options.get_document_mut("timeseries") else { continue };
+                let change = document(key, &value)?;
+                let Some(mut current) = options.get_document("timeseries") else { continue };
                 // Each of the two ways to say how long a bucket may be replaces the other.
                 if change.contains_key("granularity") {
                     current.remove("bucketMaxSpanSeconds");
@@ -50,17 +44,18 @@ pub(super) fn apply(collection: &mut Collection, o: &Document) -> Result<()> {
                 } else if change.contains_key("bucketMaxSpanSeconds") {
                     current.remove("granularity");
                 }
-                for (name, value) in change {
-                    current.insert(name.clone(), value.clone());
+                for value in change.iter() {
+                    current.set_element(&String::from_utf8_lossy(value.key), &value);
                 }
+                options.set_document(key, &current);
             }
-            "index" => index(collection, value.as_document().ok_or_else(|| wrong(key))?)?,
+            "index" => index(collection, &document(key, &value)?)?,
             key if GENERIC.contains(&key) => {}
             key => return Err(unknown(&format!("option {} of collMod", escape(key)))),
         }
     }
     let validation = ["validator", "validationLevel", "validationAction"];
-    if !collection.timeseries && o.keys().any(|key| validation.contains(&key.as_str())) {
+    if !collection.timeseries && o.keys().any(|key| validation.contains(&key)) {
         // The server then stores both in full (seen on 6.0.5), though the entry names only what was asked for.
         for (key, default) in [("validationLevel", "strict"), ("validationAction", "error")] {
             if !collection.options.contains_key(key) {
@@ -72,36 +67,31 @@ pub(super) fn apply(collection: &mut Collection, o: &Document) -> Result<()> {
     Ok(())
 }
 
-fn wrong(key: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, format!("collMod with another {} than a document", escape(key)))
+fn document(key: &str, value: &Element<'_>) -> Result<Raw> {
+    let found = value.document().and_then(|bytes| Raw::from_bytes(bytes.to_vec()).ok());
+    let wrong = || Error::new(ErrorKind::Corrupt, format!("collMod with another {} than a document", escape(key)));
+    found.ok_or_else(wrong)
 }
 
-fn index(collection: &mut Collection, change: &Document) -> Result<()> {
-    let name = change.get_str("name").ok();
-    let key = change.get_document("keyPattern").ok();
-    let found = collection.indexes.iter_mut().find(|i| match (name, key) {
-        (Some(name), _) => i.get_str("name").is_ok_and(|n| n == name),
-        (None, Some(key)) => i.get_document("key").is_ok_and(|k| k == key),
+fn index(collection: &mut Collection, change: &Raw) -> Result<()> {
+    let name = change.get_text("name");
+    let key = change.get_document("keyPattern");
+    let found = collection.indexes.iter_mut().find(|i| match (name, &key) {
+        (Some(name), _) => i.get_text("name") == Some(name),
+        (None, Some(key)) => i.get_document("key").as_ref() == Some(key),
         (None, None) => false,
     });
     let Some(spec) = found else { return Ok(()) };
-    for (key, value) in change {
-        match key.as_str() {
+    for value in change.iter() {
+        match String::from_utf8_lossy(value.key).as_ref() {
             "name" | "keyPattern" => {}
-            "expireAfterSeconds" => {
-                spec.insert(key.clone(), value.clone());
-            }
-            "hidden" | "prepareUnique" if value.as_bool() == Some(false) => {
-                spec.remove(key);
-            }
+            key @ ("hidden" | "prepareUnique") if !value.truthy() => spec.remove(key),
             "unique" => {
-                spec.insert(key.clone(), value.clone());
+                spec.set_element("unique", &value);
                 // Preparing ends where uniqueness begins.
                 spec.remove("prepareUnique");
             }
-            "hidden" | "prepareUnique" => {
-                spec.insert(key.clone(), value.clone());
-            }
+            key @ ("expireAfterSeconds" | "hidden" | "prepareUnique") => spec.set_element(key, &value),
             key => return Err(unknown(&format!("index option {} of collMod", escape(key)))),
         }
     }
@@ -140,11 +130,8 @@ mod tests {
         ];
         for (before, change, after) in cases {
             let mut collection = Collection::new(Namespace::new("shop", "orders"), false, before, Vec::new(), None);
-            apply(&mut collection, &change).unwrap();
-            let sorted = |d: &Document| {
-                d.iter().map(|(k, v)| (k.clone(), v.clone())).collect::<std::collections::BTreeMap<_, _>>()
-            };
-            assert_eq!(sorted(&collection.options), sorted(&after), "{change}");
+            apply(&mut collection, &change.clone().into()).unwrap();
+            assert_eq!(collection.options, after, "{change}");
         }
     }
 }

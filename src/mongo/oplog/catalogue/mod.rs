@@ -10,11 +10,10 @@
 
 use std::collections::BTreeMap;
 
-use mongodb::bson::{Bson, Document};
-
 use super::diff;
 use super::entry::{Op, OpKind, Uuid, is_bookkeeping, is_ignored_command, unknown};
-use crate::artifact::bson;
+use crate::artifact::bson::tag;
+use crate::artifact::raw::Raw;
 use crate::domain::namespace::Namespace;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
@@ -38,9 +37,9 @@ pub struct Collection {
     pub namespace: Namespace,
     pub timeseries: bool,
     /// As the `create` command takes them.
-    pub options: Document,
+    pub options: Raw,
     /// All but the one on `_id` that every collection has; of a time series, in terms of its fields.
-    pub indexes: Vec<Document>,
+    pub indexes: Vec<Raw>,
     /// Of a capped collection: what it could hold when it was recorded or created, and every change of that since.
     pub bounds: Bounds,
     pub resized: Vec<Resize>,
@@ -55,10 +54,11 @@ impl Collection {
     pub fn new(
         namespace: Namespace,
         timeseries: bool,
-        options: Document,
-        indexes: Vec<Document>,
+        options: impl Into<Raw>,
+        indexes: Vec<Raw>,
         source: Option<usize>,
     ) -> Self {
+        let options = options.into();
         let bounds = Bounds::of(&options);
         Self { namespace, timeseries, options, indexes, bounds, resized: Vec::new(), first_insert: None, source }
     }
@@ -71,7 +71,7 @@ impl Collection {
 
     /// The options that `create` takes, and the bounds that only `convertToCapped` can give afterwards: no `create` takes a
     /// size for a clustered collection (code 6049200).
-    pub fn for_create(&self) -> (Document, Option<Bounds>) {
+    pub fn for_create(&self) -> (Raw, Option<Bounds>) {
         let (mut options, bounds) = (self.options.clone(), Bounds::of(&self.options));
         if !options.contains_key("clusteredIndex") || bounds.size.is_none() {
             return (options, None);
@@ -117,7 +117,7 @@ impl Collection {
 #[derive(Debug, Clone, PartialEq)]
 pub struct View {
     /// `viewOn`, `pipeline` and perhaps `collation`.
-    pub options: Document,
+    pub options: Raw,
     pub source: Option<usize>,
 }
 
@@ -157,8 +157,8 @@ impl Catalogue {
         self.by_uuid.insert(uuid, State::Alive(Box::new(Collection { indexes, options, ..collection })));
     }
 
-    pub fn add_view(&mut self, namespace: Namespace, options: Document, source: Option<usize>) {
-        self.views.insert(namespace, View { options, source });
+    pub fn add_view(&mut self, namespace: Namespace, options: impl Into<Raw>, source: Option<usize>) {
+        self.views.insert(namespace, View { options: options.into(), source });
     }
 
     /// Follows one operation that takes effect at `ts`. Document changes only tell that a collection exists.
@@ -307,8 +307,9 @@ impl Catalogue {
                 index::set(collection, spec)
             }
             "commitIndexBuild" => {
-                for spec in o.get_array("indexes").map_err(|_| nonsense(op))? {
-                    index::set(collection, spec.as_document().ok_or_else(|| nonsense(op))?.clone())?;
+                let specs = o.get("indexes").and_then(|e| e.array()).ok_or_else(|| nonsense(op))?;
+                for spec in decode(specs)?.iter() {
+                    index::set(collection, decode(spec.document().ok_or_else(|| nonsense(op))?)?)?;
                 }
                 Ok(())
             }
@@ -316,7 +317,7 @@ impl Catalogue {
         }
     }
 
-    fn create(&mut self, uuid: Uuid, target: Namespace, mut options: Document) {
+    fn create(&mut self, uuid: Uuid, target: Namespace, mut options: Raw) {
         // Recorded after its creation: what was recorded is at least as new.
         if matches!(self.by_uuid.get(&uuid), Some(State::Alive(_))) {
             return;
@@ -335,14 +336,14 @@ impl Catalogue {
         self.by_uuid.insert(uuid, State::Alive(Box::new(created)));
     }
 
-    fn rename(&mut self, ts: Timestamp, uuid: Uuid, o: &Document) -> Result<()> {
+    fn rename(&mut self, ts: Timestamp, uuid: Uuid, o: &Raw) -> Result<()> {
         let wrong = || Error::new(ErrorKind::Corrupt, "a rename without a valid target");
-        let to = o.get_str("to").ok().and_then(Namespace::parse).ok_or_else(wrong)?;
+        let to = o.get_str("to").and_then(Namespace::parse).ok_or_else(wrong)?;
         match o.get("dropTarget") {
-            None | Some(Bson::Boolean(false)) => {}
-            Some(Bson::Binary(binary)) => {
-                let target: Uuid = binary.bytes.as_slice().try_into().map_err(|_| wrong())?;
-                self.by_uuid.insert(target, State::Dropped);
+            None => {}
+            Some(e) if e.tag == tag::BOOLEAN && !e.truthy() => {}
+            Some(e) if e.tag == tag::BINARY => {
+                self.by_uuid.insert(e.uuid().ok_or_else(wrong)?, State::Dropped);
             }
             // Servers before 4.2 did not say which collection was dropped.
             Some(_) => return Err(unknown("old form of a rename over another collection")),
@@ -376,7 +377,7 @@ impl Catalogue {
                         // Of a time series, or dropped later on.
                         None => return Ok(()),
                     };
-                    diff::apply(&mut old, &change)?;
+                    diff::apply_raw(&mut old, &change)?;
                     old
                 } else {
                     change
@@ -387,9 +388,9 @@ impl Catalogue {
         Ok(())
     }
 
-    fn set_view(&mut self, id: Namespace, mut options: Document) {
+    fn set_view(&mut self, id: Namespace, mut options: Raw) {
         // The view over the buckets is part of a time series.
-        if options.get_str("viewOn").is_ok_and(|on| on.starts_with(BUCKETS_PREFIX)) {
+        if options.get_str("viewOn").is_some_and(|on| on.starts_with(BUCKETS_PREFIX)) {
             return;
         }
         options.remove("_id");
@@ -411,8 +412,8 @@ const KNOWN_COMMANDS: [&str; 10] = [
     "deleteIndex",
 ];
 
-fn decode(bytes: &[u8]) -> Result<Document> {
-    bson::decode(bytes)
+fn decode(bytes: &[u8]) -> Result<Raw> {
+    Raw::from_bytes(bytes.to_vec())
         .map_err(|e| Error::new(ErrorKind::Corrupt, "a definition in the oplog cannot be read").source(e))
 }
 
@@ -422,17 +423,17 @@ fn nonsense(op: &Op<'_>) -> Error {
 }
 
 /// Options that say where or how a server keeps a collection, not what the collection is.
-fn normalise_options(options: &mut Document) {
+fn normalise_options(options: &mut Raw) {
     for key in ["temp", "uuid", "autoIndexId", "flags", "recordIdsReplicated"] {
         options.remove(key);
     }
-    if options.get_document("changeStreamPreAndPostImages").is_ok_and(|d| !d.get_bool("enabled").unwrap_or(false)) {
+    if options.get_document("changeStreamPreAndPostImages").is_some_and(|d| !d.get_bool("enabled").unwrap_or(false)) {
         options.remove("changeStreamPreAndPostImages");
     }
-    if options.get_bool("recordPreImages").is_ok_and(|on| !on) {
+    if options.get_bool("recordPreImages") == Some(false) {
         options.remove("recordPreImages");
     }
-    if options.get_document("validator").is_ok_and(Document::is_empty) {
+    if options.get_document("validator").is_some_and(|v| v.is_empty()) {
         options.remove("validator");
     }
 }

@@ -235,16 +235,20 @@ impl Server {
     }
 }
 
+fn decoded(raw: &Raw) -> Document {
+    crate::artifact::bson::decode(raw.as_bytes()).unwrap()
+}
+
 fn seen(catalogue: &Catalogue) -> (BTreeMap<Uuid, Truth>, BTreeMap<String, Document>) {
     let collections = catalogue
         .collections()
         .map(|(id, c)| {
-            let indexes = c.indexes.iter().map(|i| (i.get_str("name").unwrap().to_owned(), i.clone())).collect();
-            let validator = c.options.get_document("validator").ok().cloned();
+            let indexes = c.indexes.iter().map(|i| (i.get_str("name").unwrap().to_owned(), decoded(i))).collect();
+            let validator = c.options.get_document("validator").map(|v| decoded(&v));
             (*id, Truth { name: c.namespace.collection.clone(), validator, indexes })
         })
         .collect();
-    let views = catalogue.views().iter().map(|(ns, v)| (ns.to_string(), v.options.clone())).collect();
+    let views = catalogue.views().iter().map(|(ns, v)| (ns.to_string(), decoded(&v.options))).collect();
     (collections, views)
 }
 
@@ -275,7 +279,7 @@ proptest! {
             // Gone before it was read: such a collection is not in the backup.
             let Some(read) = states[read_at].collections.get(id) else { continue };
             let options = read.validator.clone().map_or(doc! {}, |v| doc! {"validator": v});
-            let indexes = read.indexes.values().cloned().collect();
+            let indexes = read.indexes.values().map(Into::into).collect();
             let recorded = Collection::new(Namespace::new("d", listed.name.clone()), false, options, indexes, Some(n));
             catalogue.add_collection(*id, recorded);
         }
@@ -338,13 +342,15 @@ fn what_nobody_knows_stops_it() {
 fn index_changes_keep_everything_else() {
     let mut catalogue = Catalogue::default();
     let mut collection = recorded("d.c");
-    collection.indexes = vec![
+    collection.indexes = [
         doc! {"v": 2, "key": {"_id": 1}, "name": "_id_"},
         doc! {"v": 2, "key": {"_id": "hashed"}, "name": "_id_hashed"},
         doc! {"v": 2, "key": {"t": 1}, "name": "ttl", "expireAfterSeconds": 60, "weights": {"x": 1}},
         doc! {"v": 2, "key": {"u": 1}, "name": "u", "prepareUnique": true},
         doc! {"v": 2, "key": {"_id": 1}, "name": "clustered", "unique": true, "clustered": true},
-    ];
+    ]
+    .map(Raw::from)
+    .into();
     catalogue.add_collection(uuid(1), collection);
     let log = [
         command("d", Some(uuid(1)), doc! {"collMod": "c", "index": {"name": "ttl", "expireAfterSeconds": 90i64}}),

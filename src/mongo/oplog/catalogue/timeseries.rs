@@ -3,70 +3,72 @@
 //! A time series `X` is a collection `system.buckets.X` and a view `X` over it. The oplog speaks of the buckets; people,
 //! `create`, `createIndexes` and `mongodump`'s metadata speak of `X`.
 
-use mongodb::bson::{Bson, Document};
-
+use crate::artifact::bson::{Element, Writer, tag};
+use crate::artifact::raw::Raw;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 
 pub const BUCKETS_PREFIX: &str = "system.buckets.";
 
 /// Options of `create system.buckets.X`, as `create X` takes them: the server adds validator and clustering itself.
-pub(super) fn from_bucket_options(options: &mut Document) {
+pub(super) fn from_bucket_options(options: &mut Raw) {
     options.remove("validator");
     options.remove("clusteredIndex");
 }
 
 /// An index on buckets, in terms of the time series' own fields.
-pub(super) fn from_bucket_index(options: &Document, mut spec: Document) -> Result<Document> {
+pub(super) fn from_bucket_index(options: &Raw, mut spec: Raw) -> Result<Raw> {
     // Where the translation is not one to one the server keeps what was asked for.
-    if let Ok(original) = spec.get_document("originalSpec") {
-        let mut original = original.clone();
+    if let Some(mut original) = spec.get_document("originalSpec") {
         if let Some(name) = spec.get("name") {
-            original.insert("name", name.clone());
+            original.set_element("name", &name);
         }
         for key in ["hidden", "expireAfterSeconds"] {
             match spec.get(key) {
-                Some(value) => original.insert(key, value.clone()),
+                Some(value) => original.set_element(key, &value),
                 None => original.remove(key),
-            };
+            }
         }
         return Ok(original);
     }
-    let key = spec.get_document("key").map_err(|_| untranslatable(&spec))?;
-    let series = options.get_document("timeseries").map_err(|_| untranslatable(&spec))?;
+    let key = spec.get_document("key").ok_or_else(|| untranslatable(&spec))?;
+    let series = options.get_document("timeseries").ok_or_else(|| untranslatable(&spec))?;
     let meta = series.get_str("metaField").unwrap_or("");
-    let mut translated = Document::new();
-    let mut fields = key.iter().peekable();
+    let mut translated = Writer::default();
+    let mut fields = key.iter().map(|e| (e.key, e));
     while let Some((field, direction)) = fields.next() {
-        if field == "meta" {
-            translated.insert(meta, direction.clone());
-        } else if let Some(below) = field.strip_prefix("meta.") {
-            translated.insert(format!("{meta}.{below}"), direction.clone());
-        } else if let Some(name) = field.strip_prefix("control.min.") {
+        let mut put = |name: &[u8]| {
+            translated.raw(direction.tag, name, direction.value);
+        };
+        if field == b"meta" {
+            put(meta.as_bytes());
+        } else if let Some(below) = field.strip_prefix(b"meta.") {
+            put(&[meta.as_bytes(), b".", below].concat());
+        } else if let Some(name) = field.strip_prefix(b"control.min.") {
             // Ascending: smallest first.
-            expect(&mut fields, &format!("control.max.{name}"), &spec)?;
-            translated.insert(name, direction.clone());
-        } else if let Some(name) = field.strip_prefix("control.max.") {
-            expect(&mut fields, &format!("control.min.{name}"), &spec)?;
-            translated.insert(name, direction.clone());
-        } else if field.starts_with("data.") && direction == &Bson::String("2dsphere_bucket".into()) {
-            translated.insert(&field["data.".len()..], "2dsphere");
+            expect(&mut fields, &[b"control.max.", name].concat(), &spec)?;
+            put(name);
+        } else if let Some(name) = field.strip_prefix(b"control.max.") {
+            expect(&mut fields, &[b"control.min.", name].concat(), &spec)?;
+            put(name);
+        } else if let (Some(name), Some("2dsphere_bucket")) = (field.strip_prefix(b"data."), direction.str()) {
+            translated.raw(tag::STRING, name, b"\x09\0\0\x002dsphere\0");
         } else {
             return Err(untranslatable(&spec));
         }
     }
-    spec.insert("key", translated);
+    spec.set_element("key", &Element { tag: tag::DOCUMENT, key: b"key", value: &translated.finish() });
     Ok(spec)
 }
 
-fn expect<'a>(fields: &mut impl Iterator<Item = (&'a String, &'a Bson)>, name: &str, spec: &Document) -> Result<()> {
+fn expect<'a>(fields: &mut impl Iterator<Item = (&'a [u8], Element<'a>)>, name: &[u8], spec: &Raw) -> Result<()> {
     match fields.next() {
         Some((field, _)) if field == name => Ok(()),
         _ => Err(untranslatable(spec)),
     }
 }
 
-fn untranslatable(spec: &Document) -> Error {
+fn untranslatable(spec: &Raw) -> Error {
     let name = escape(spec.get_str("name").unwrap_or("?"));
     Error::new(
         ErrorKind::Unsupported,
