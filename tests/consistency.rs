@@ -7,26 +7,13 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mongodb::bson::Timestamp;
-use mongokeep::artifact::manifest::Manifest;
-use mongokeep::domain::backup::{BackupType, Compression};
-use mongokeep::domain::namespace::Selection;
-use mongokeep::domain::restore::RestoreRequest;
-use mongokeep::domain::secret::Secret;
-use mongokeep::engine::logical::{self, DumpRequest};
-use mongokeep::engine::{Context, Limits, Meter};
-use mongokeep::mongo::Server;
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
-use mongokeep::storage::{Storage, filesystem::Filesystem};
-use support::hooked::{Slow, hooked};
 use support::oracle::{self, Base};
-use support::{compare, writers};
+use support::{compare, consistent, writers};
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
 
 /// Replica sets that are backed up at the same time.
 const LANES: u64 = 2;
@@ -110,7 +97,7 @@ async fn run_lane(seeds: Vec<u64>, duration: Duration) -> (Vec<String>, BTreeMap
         std::fs::create_dir(&folder).unwrap();
         let writers = writers::Writers::start(&client, seed, WRITERS);
         let start = Instant::now();
-        let dumped = dump(&set, &folder, seed, duration).await;
+        let dumped = consistent::slow_dump(&set, &folder, seed, duration).await;
         let took = start.elapsed();
         writers.stop().await.into_iter().for_each(|(name, n)| *done.entry(name).or_insert(0) += n);
         let manifest = match dumped {
@@ -127,85 +114,16 @@ async fn run_lane(seeds: Vec<u64>, duration: Duration) -> (Vec<String>, BTreeMap
             failures.extend(task.await.unwrap());
         }
         let (set, target) = (set.clone(), target.clone());
-        let check = move || Handle::current().block_on(check(&set, &target, base, folder, manifest, seed));
+        let check = async move {
+            let lines = consistent::differences(&set, &target, base, &folder, manifest).await;
+            std::fs::remove_dir_all(&folder).unwrap();
+            lines.into_iter().map(|line| format!("seed {seed}: {line}")).collect()
+        };
+        let check = move || Handle::current().block_on(check);
         checking = Some(tokio::task::spawn_blocking(check));
     }
     if let Some(task) = checking {
         failures.extend(task.await.unwrap());
     }
     (failures, done)
-}
-
-fn context(limits: Limits) -> Context {
-    Context { cancel: CancellationToken::new(), meter: Arc::new(Meter::silent()), limits }
-}
-
-async fn server(set: &ReplicaSet, name: &str) -> Server {
-    Server::connect(name, &Secret::new(set.uri()), Duration::from_secs(30)).await.unwrap()
-}
-
-async fn dump(set: &ReplicaSet, folder: &Path, seed: u64, duration: Duration) -> mongokeep::error::Result<Manifest> {
-    // About 150 writes to the storage, four at a time, each delayed by half of this on average.
-    let longest = duration.mul_f64(2.0 * 4.0 / 150.0);
-    let folder: Arc<dyn Storage> = Arc::new(Filesystem::new(folder));
-    let (storage, _) = hooked(&folder, Slow::new(seed, longest));
-    // Small enough that collections are split, and stored in several parts.
-    let limits = Limits { split_bytes: 1 << 20, part_bytes: 1 << 20, ..Limits::default() };
-    let request = DumpRequest {
-        name: format!("seed{seed}"),
-        attempt_id: format!("attempt{seed}"),
-        home_id: "test".into(),
-        service: "source".into(),
-        cluster: None,
-        folder: String::new(),
-        selection: Selection::default(),
-        compression: Compression::default(),
-        schedule: None,
-        backup_type: BackupType::Full,
-    };
-    logical::dump(&context(limits), storage, &server(set, "source").await, &request).await
-}
-
-/// Restores into the empty `target` and says what differs from the truth.
-async fn check(
-    set: &ReplicaSet,
-    target: &ReplicaSet,
-    base: Base,
-    folder: std::path::PathBuf,
-    manifest: Manifest,
-    seed: u64,
-) -> Vec<String> {
-    let live = set.direct_client(set.wait_for_primary().await.unwrap()).await.unwrap();
-    let at = Timestamp { time: manifest.consistent_at_ts.t, increment: manifest.consistent_at_ts.i };
-    let truth = base.recover(&live, at).await;
-    let expected = compare::state(&truth.client).await;
-    drop(truth);
-
-    let client = target.client().await.unwrap();
-    writers::clear(&client).await;
-    let storage: Arc<dyn Storage> = Arc::new(Filesystem::new(&folder));
-    let request = RestoreRequest {
-        backup: manifest.name.clone(),
-        point_in_time: None,
-        to: "target".into(),
-        include: Vec::new(),
-        rename: Vec::new(),
-        exact: false,
-        no_ttl: false,
-        users_and_roles: false,
-        safety_backup: false,
-    };
-    let server = server(target, "target").await;
-    let ctx = context(Limits::default());
-    let restored = async {
-        let stored = logical::Stored::new(storage, manifest)?;
-        let plan = logical::plan(&ctx.cancel, &stored, &server, &request).await?;
-        logical::restore(&ctx, &stored, &server, &request, &plan).await
-    };
-    if let Err(e) = restored.await {
-        return vec![format!("seed {seed}: the restore failed: {e}")];
-    }
-    let found = compare::state(&client).await;
-    std::fs::remove_dir_all(&folder).unwrap();
-    compare::differences(&expected, &found).into_iter().map(|line| format!("seed {seed}: {line}")).collect()
 }

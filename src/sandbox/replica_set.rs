@@ -8,7 +8,7 @@ use mongodb::options::ClientOptions;
 use super::{Mongod, Scratch, Server, ServerOptions, driver};
 use crate::error::{self, Error, ErrorKind, Result};
 
-const READY_LIMIT: Duration = Duration::from_secs(120);
+const READY_LIMIT: Duration = Duration::from_secs(240);
 const ROOT: &str = "root";
 const ROOT_PASSWORD: &str = "mongokeep";
 

@@ -12,7 +12,7 @@ use super::{Mongod, Scratch, driver};
 use crate::error::{self, Error, ErrorKind, Result};
 
 /// How long a server may take until it answers. Generous: a test machine may be busy.
-const START_LIMIT: Duration = Duration::from_secs(120);
+const START_LIMIT: Duration = Duration::from_secs(240);
 /// mongod's exit code when its port is taken.
 const EXIT_NET: i32 = 48;
 

@@ -3,6 +3,7 @@
 
 pub mod command;
 pub mod compare;
+pub mod consistent;
 pub mod dumps;
 pub mod hooked;
 pub mod oracle;
@@ -10,6 +11,7 @@ pub mod pair;
 pub mod recording;
 pub mod slicing;
 pub mod tools;
+pub mod versions;
 pub mod writers;
 
 use mongokeep::sandbox::{Mongod, ReplicaSet, ReplicaSetOptions, Step};
@@ -28,4 +30,11 @@ pub async fn mongod() -> Mongod {
 /// A replica set of one member, gone when dropped.
 pub async fn replica_set() -> ReplicaSet {
     ReplicaSet::start(&mongod().await, ReplicaSetOptions::default()).await.unwrap()
+}
+
+/// The release of a server, such as (6, 0).
+pub async fn release_of(client: &mongodb::Client) -> (u32, u32) {
+    let info = client.database("admin").run_command(mongodb::bson::doc! {"buildInfo": 1}).await.unwrap();
+    let mut numbers = info.get_str("version").unwrap().split('.').map(|n| n.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
 }

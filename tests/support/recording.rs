@@ -189,6 +189,8 @@ impl Recording {
             parts.push(store.put(key, &chunk.concat(), self.compression, chunk.len()).await);
         }
         let facts = self.client.database("admin").run_command(doc! {"buildInfo": 1}).await.unwrap();
+        let (major, minor) = super::release_of(&self.client).await;
+        let fcv = format!("{major}.{minor}");
         let manifest = Manifest {
             format_version: FORMAT_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").into(),
@@ -202,7 +204,7 @@ impl Recording {
             model: Model::Logical,
             backup_type: BackupType::Full,
             server_version: facts.get_str("version").unwrap().into(),
-            fcv: "6.0".into(),
+            fcv,
             replica_set: "rs".into(),
             replica_set_id: String::new(),
             member: String::new(),

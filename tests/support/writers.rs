@@ -22,8 +22,9 @@ const COLLECTIONS: [&str; 8] = ["orders", "items", "users", "a b", "nested.name"
 /// One with large documents, and names that are free at first: where renames and `$out` go, and collections are created.
 const OTHERS: [&str; 5] = ["large", "moved", "copy.of", "new one", "_under"];
 
-/// Fills the databases with what a dump must find at its start.
+/// Fills the databases with what a dump must find at its start, as far as this version knows it.
 pub async fn seed(client: &Client, seed: u64) {
+    let release = super::release_of(client).await;
     let mut rng = StdRng::seed_from_u64(seed);
     for name in DATABASES {
         let db = client.database(name);
@@ -38,16 +39,17 @@ pub async fn seed(client: &Client, seed: u64) {
             let data = Binary { subtype: BinarySubtype::Generic, bytes };
             db.collection::<Document>("large").insert_one(doc! {"_id": i, "data": data}).await.unwrap();
         }
-        let events = doc! {"create": "events", "timeseries": {"timeField": "at", "metaField": "sensor"}};
-        db.run_command(events).await.unwrap();
+        if release >= (5, 0) {
+            let events = doc! {"create": "events", "timeseries": {"timeField": "at", "metaField": "sensor"}};
+            db.run_command(events).await.unwrap();
+        }
         db.run_command(doc! {"create": "ring", "capped": true, "size": 200_000, "max": 500}).await.unwrap();
         let collation = doc! {"locale": "fr", "strength": 1};
         db.run_command(doc! {"create": "collated", "collation": collation}).await.unwrap();
-        db.run_command(
-            doc! {"create": "clustered", "clusteredIndex": {"key": {"_id": 1}, "unique": true, "name": "by id"}},
-        )
-        .await
-        .unwrap();
+        if release >= (5, 3) {
+            let key = doc! {"key": {"_id": 1}, "unique": true, "name": "by id"};
+            db.run_command(doc! {"create": "clustered", "clusteredIndex": key}).await.unwrap();
+        }
         db.run_command(doc! {"create": "cheap", "viewOn": "orders", "pipeline": [{"$match": {"n": {"$lt": 50}}}]})
             .await
             .unwrap();

@@ -238,15 +238,19 @@ impl Workload {
             }
         }
         let db = self.client.database(&self.databases[0]);
-        for command in [
-            doc! {"create": "ring", "capped": true, "size": 8192, "max": 20},
-            doc! {"create": "events", "timeseries": {"timeField": "at", "metaField": "sensor"}},
-            doc! {"create": "sorted", "collation": {"locale": "fr", "strength": 1}},
-            doc! {"create": "by id", "clusteredIndex": {"key": {"_id": 1}, "unique": true, "name": "by id"}},
-            doc! {"create": "view", "viewOn": "c0", "pipeline": [{"$match": {"n": {"$lt": 20}}}]},
-            doc! {"createIndexes": "c0", "indexes": [{"key": {"n": 1}, "name": "n"}]},
+        let release = super::support::release_of(&self.client).await;
+        let always = (0, 0);
+        for (since, command) in [
+            (always, doc! {"create": "ring", "capped": true, "size": 8192, "max": 20}),
+            ((5, 0), doc! {"create": "events", "timeseries": {"timeField": "at", "metaField": "sensor"}}),
+            (always, doc! {"create": "sorted", "collation": {"locale": "fr", "strength": 1}}),
+            ((5, 3), doc! {"create": "by id", "clusteredIndex": {"key": {"_id": 1}, "unique": true, "name": "by id"}}),
+            (always, doc! {"create": "view", "viewOn": "c0", "pipeline": [{"$match": {"n": {"$lt": 20}}}]}),
+            (always, doc! {"createIndexes": "c0", "indexes": [{"key": {"n": 1}, "name": "n"}]}),
         ] {
-            db.run_command(command).await.unwrap();
+            if release >= since {
+                db.run_command(command).await.unwrap();
+            }
         }
     }
 

@@ -1,0 +1,62 @@
+//! The core of what is promised, on every MongoDB version the tests know, and restores between them.
+//!
+//! `cargo test --test matrix -- 4.4.2` runs what concerns one version; a case is called `4.4.2::round_trip`, or
+//! `4.4.2->5.0.4::round_trip` where a backup of the first is restored into the second. A version that cannot be had is
+//! named in a line, and its cases end there; with `CI=true` they fail.
+//!
+//! To add a case: an `async fn(Ground)` in a module of its subject, and one line in [`cases`]. Its `Ground` is two
+//! running replica sets of one member each, without authentication, that hold nothing yet (the oplog does hold what
+//! earlier cases did). Cases that need other servers start them by themselves, with the `mongod` of the ground. Cases
+//! run one at a time. `MONGOKEEP_MONGOD_4_4_2` and so on name servers that need not be fetched.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../support/workload/mod.rs"]
+#[allow(dead_code)]
+mod workload;
+
+mod data;
+mod export;
+mod ground;
+mod moments;
+mod round_trip;
+mod under_writes;
+mod users;
+
+use ground::{Case, between, on};
+use support::versions::ALL;
+
+/// Every case of the matrix.
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    cases.extend(on(ALL, "round_trip", round_trip::same_version));
+    cases.extend(between(upwards(), "round_trip", round_trip::newer_version));
+    cases.extend(between(downwards(), "refused", round_trip::older_version));
+    let one_moment = under_writes::is_the_state_of_one_moment;
+    cases.extend(on(["6.0.5"], "a_backup_under_writes_is_the_state_of_one_moment", one_moment));
+    cases.extend(on(["6.0.5"], "moments_come_back", moments::come_back));
+    let kept = users::are_kept_with_the_built_in_roles;
+    cases.extend(on(["4.4.2", "6.0.5"], "users_are_kept_with_the_built_in_roles", kept));
+    cases.extend(on(["4.4.2"], "an_export_is_taken_by_mongorestore", export::is_taken_by_mongorestore));
+    cases
+}
+
+/// From each version into the next one, and from the oldest into the newest.
+fn upwards() -> Vec<(&'static str, &'static str)> {
+    let mut pairs: Vec<_> = ALL.windows(2).map(|pair| (pair[0], pair[1])).collect();
+    pairs.push((ALL[0], ALL[ALL.len() - 1]));
+    pairs
+}
+
+/// Into the release before.
+fn downwards() -> Vec<(&'static str, &'static str)> {
+    vec![("5.0.4", "4.4.2"), ("6.0.5", "5.0.4"), ("7.0.11", "6.0.27")]
+}
+
+fn main() {
+    let arguments = libtest_mimic::Arguments::from_args();
+    let conclusion = libtest_mimic::run(&arguments, ground::trials(cases()));
+    ground::strike();
+    conclusion.exit();
+}
