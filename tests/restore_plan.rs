@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use mongodb::bson::{Document, doc};
+use mongokeep::artifact::slice::{self, Header};
 use mongokeep::domain::namespace::Namespace;
+use mongokeep::domain::pitr::{Archive, OpTime};
 use mongokeep::domain::restore::{CollectionKind, PlannedAction, RestorePlan};
-use mongokeep::engine::logical::{Stored, restore};
+use mongokeep::engine::logical::{Later, Stored, plan, restore};
 use mongokeep::error::ErrorKind;
 use support::compare;
 use support::pair::{Pair, context, request};
@@ -211,4 +213,59 @@ async fn a_cancel_stops_within_two_seconds_and_says_where() {
     let expected = compare::state(&pair.from).await;
     pair.restore(&manifest, &request()).await.unwrap();
     compare::assert_same(&expected, &compare::state(&pair.to).await, "after a cancel");
+}
+
+/// The source was upgraded after its base was made: its oplog is then of a release that the target does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn slices_of_a_newer_release_are_refused() {
+    let pair = Pair::start().await;
+    put(&pair.from, "shop.orders", 3).await;
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read("shop", "orders").await;
+    let storage = folder(pair.dir.path()).await;
+    let manifest = recording.end(&storage, "base").await;
+    let archive = Archive {
+        storage: "t".into(),
+        folder: "test".into(),
+        replica_set: "rs".into(),
+        replica_set_id: manifest.replica_set_id.clone(),
+    };
+    let base = manifest.consistent_at_ts;
+    let at = |i| OpTime { ts: mongokeep::domain::timestamp::Timestamp::new(base.t + i, 1), term: 1 };
+    let header = |server_version: &str| Header {
+        format_version: 1,
+        tool_version: "1".into(),
+        service: "source".into(),
+        replica_set: archive.replica_set.clone(),
+        replica_set_id: archive.replica_set_id.clone(),
+        member: "h:1".into(),
+        server_version: server_version.into(),
+        home_id: "home".into(),
+        written_at: chrono::Utc::now(),
+        after: OpTime { ts: base, term: 1 },
+        first_ts: at(1).ts,
+        last: at(2),
+        entries: 1,
+        operations: 1,
+        uncompressed: 10,
+        data_size: 10,
+        blake3: "00".into(),
+        gap: None,
+        marks: Vec::new(),
+        counts: Vec::new(),
+    };
+    for (version, kind) in [("9.1.0", ErrorKind::Unsupported), ("6.0.5", ErrorKind::Corrupt)] {
+        let header = header(version);
+        let key = slice::key(&archive, header.first_ts, header.last.ts).unwrap();
+        let mut object = header.to_frame().unwrap().to_vec();
+        let slices = vec![header.slice(&key, object.len() as u64)];
+        object.extend([0; 10]);
+        storage.put(&key, object.into(), mongokeep::storage::PutMode::Overwrite).await.unwrap();
+        let later = Later { storage: storage.clone(), archive: archive.clone(), slices, until: at(2).ts };
+        let stored = pair.stored(&manifest).await.unwrap().followed_by(later).unwrap();
+        let planned = plan(&context().cancel, &stored, &pair.server().await.unwrap(), &request()).await;
+        let error = planned.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error:?}");
+        assert_eq!(error.to_string().contains("recorded on 9.1.0"), kind == ErrorKind::Unsupported, "{error}");
+    }
 }

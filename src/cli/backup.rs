@@ -187,6 +187,7 @@ async fn export(context: &Context, name: &str, to: &str) -> Result<u8> {
         "objects": report.collections + report.views,
         "oplog_entries": report.oplog_entries,
         "left_out": report.left_out,
+        "warnings": report.warnings,
         "command": report.command,
         "seconds": began.elapsed().as_secs_f64(),
     });

@@ -6,15 +6,48 @@ use mongodb::bson::doc;
 use super::load::connections;
 use super::plan::{Item, What};
 use super::write::Writes;
-use crate::artifact::bson::{Writer, tag};
+use crate::artifact::bson::{self, Writer, tag};
 use crate::artifact::raw::Raw;
 use crate::engine::Context;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
+use crate::mongo::namespaces;
 use crate::mongo::oplog::catalogue::is_ttl;
 
 /// Builds the indexes of all collections that no document expires by, several collections at once.
 pub(super) async fn build(ctx: &Context, writes: &Writes, items: &[Item]) -> Result<()> {
+    for item in items {
+        if let What::Collection { collection, .. } = &item.what
+            && collection.timeseries
+        {
+            drop_unasked(ctx, writes, item, &collection.indexes).await?;
+        }
+    }
     each(ctx, writes, items, |spec| !is_ttl(spec)).await
+}
+
+/// Servers since 6.3 give a new time series an index on its fields. One that the backup lacks goes: the backup may have one
+/// on the same fields under another name, which the server would not make beside it (code 85).
+async fn drop_unasked(ctx: &Context, writes: &Writes, item: &Item, wanted: &[Raw]) -> Result<()> {
+    let (db, name) = (item.to.db.as_str(), item.to.collection.as_str());
+    let found = namespaces::indexes(&writes.server, &ctx.cancel, db, name.into()).await?.unwrap_or_default();
+    for spec in found {
+        let Some(index) = bson::get(&spec, "name").and_then(|e| e.str()) else { continue };
+        if wanted.iter().any(|w| w.get_str("name") == Some(index)) {
+            continue;
+        }
+        let doing = format!("dropping index {index} of {}, which the backup lacks", item.to);
+        match writes.command(db, &doing, doc! {"dropIndexes": name, "index": index}).await {
+            Ok(_) => ctx
+                .meter
+                .info(format!("index {index} of {}, which the server made and the backup lacks, is dropped", item.to)),
+            // The role `restore` does not allow it; without an index of the same fields it does not matter.
+            Err(e) if e.kind() == ErrorKind::Denied => {
+                ctx.meter.warn(format!("index {index} of {} is one that the backup lacks; {e}", item.to));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// Builds the others, and sets the expiry of whole collections. From then on the target deletes what is too old.
@@ -64,7 +97,9 @@ async fn create(ctx: &Context, writes: &Writes, item: &Item, specs: Vec<Raw>) ->
 fn as_built(spec: &Raw, options: &Raw) -> Raw {
     let mut spec = spec.clone();
     spec.remove("ns");
-    if options.contains_key("collation") && !spec.contains_key("collation") {
+    // One of version 1 has none, and inherits none.
+    let old = spec.get("v").and_then(|e| e.number()).is_some_and(|v| v < 2.0);
+    if options.contains_key("collation") && !spec.contains_key("collation") && !old {
         spec.insert("collation", doc! {"locale": "simple"});
     }
     spec
@@ -84,6 +119,8 @@ mod tests {
             doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "hidden": true, "collation": {"locale": "simple"}}
         );
         assert!(!as_built(&plain, &Raw::default()).contains_key("collation"));
+        let old = Raw::from(doc! {"v": 1, "key": {"a": 1}, "name": "a_1"});
+        assert_eq!(as_built(&old, &collated), old);
         let own = Raw::from(doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "collation": {"locale": "fr"}});
         assert_eq!(as_built(&own, &collated), own);
     }

@@ -4,6 +4,7 @@
 mod attempt;
 mod capture;
 pub mod changes;
+mod compatibility;
 mod confirmed;
 pub mod dump;
 pub mod export;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use mongodb::bson::{Document, doc};
 use tokio_util::sync::CancellationToken;
 
+use super::compatibility::{Target, release};
 use super::stored::{Stored, Survey, is_restorable};
 use crate::artifact::manifest::Manifest;
 use crate::domain::backup::Model;
@@ -95,11 +96,13 @@ pub(super) async fn draft(
         return Err(Error::new(ErrorKind::Unsupported, format!("service {} is a sharded cluster", target.service()))
             .hint("restore into a replica set"));
     }
+    recorded_on(stored, cancel, &facts, target.service()).await?;
     let survey = stored.survey(cancel, until).await?;
     let mut left_out = manifest.left_out.clone();
-    let items = items(&survey, request, &mut left_out)?;
+    let mut items = items(&survey, request, &mut left_out)?;
     check_selection(&manifest.name, &survey, request)?;
     check_collisions(&items)?;
+    fit(&facts, &mut items, &mut left_out, &mut warnings)?;
 
     check_case(&items, &databases(cancel, target).await?)?;
 
@@ -154,12 +157,6 @@ pub(super) async fn draft(
     Ok(Draft { plan, survey, items: items.into_iter().map(|(item, _)| item).collect() })
 }
 
-/// The first two numbers of a version such as `6.0.5` or `6.0`.
-fn release(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.split(['.', '-']).map(|n| n.parse::<u32>().ok());
-    Some((numbers.next()??, numbers.next()??))
-}
-
 fn compatible(manifest: &Manifest, facts: &topology::Facts, service: &str, warnings: &mut Vec<String>) -> Result<()> {
     let older = |what: &str, target: &str, source: &str| {
         Error::new(
@@ -187,6 +184,42 @@ fn compatible(manifest: &Manifest, facts: &topology::Facts, service: &str, warni
             Ok(())
         }
     }
+}
+
+/// A replica set may be of a newer release since its base was made: what it recorded is then of that one.
+async fn recorded_on(
+    stored: &Stored,
+    cancel: &CancellationToken,
+    facts: &topology::Facts,
+    service: &str,
+) -> Result<()> {
+    let Some(version) = stored.recorded_on(cancel).await? else { return Ok(()) };
+    if release(&version) <= release(&facts.version) {
+        return Ok(());
+    }
+    let (service, version) = (escape(service), escape(&version));
+    let message =
+        format!("service {service} has MongoDB {}, the oplog of that moment was recorded on {version}", facts.version);
+    Err(Error::new(ErrorKind::Unsupported, message)
+        .hint("restore into a server of the same or a newer release, or to a moment before the source was upgraded"))
+}
+
+/// Makes every collection one that the target takes, and says what that changes.
+fn fit(
+    facts: &topology::Facts,
+    items: &mut [(Item, Namespace)],
+    left_out: &mut Vec<LeftOut>,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    let server = Target::server(&facts.version, facts.fcv.as_deref());
+    for (item, from) in items {
+        let What::Collection { collection, .. } = &mut item.what else { continue };
+        for change in server.fit(from, &item.to, collection)? {
+            warnings.push(format!("MongoDB {} does not take {}: {}", facts.version, change.what, change.why));
+            left_out.push(change);
+        }
+    }
+    Ok(())
 }
 
 fn included(request: &RestoreRequest, ns: &Namespace) -> bool {
@@ -456,15 +489,3 @@ fn advise(
 }
 
 const NO_TTL: &str = "documents would expire (--no-ttl)";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn releases_compare_as_numbers() {
-        assert!(release("10.0.1") > release("9.9.9"));
-        assert_eq!(release("6.0.5-rc1"), release("6.0"));
-        assert_eq!(release("x"), None);
-    }
-}

@@ -11,10 +11,12 @@ use crate::artifact::contradictions::contradictions;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
 use crate::artifact::read::{Documents, ReadOptions, read_small};
+use crate::domain::key::Key;
 use crate::domain::namespace::Namespace;
 use crate::domain::restore::CollectionKind;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
+use crate::engine::pitr::read_header;
 use crate::engine::stored::read_manifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::catalogue::{Catalogue, Collection};
@@ -80,6 +82,25 @@ impl Stored {
     /// The position that is restored: every change up to and including it.
     pub fn until(&self) -> Timestamp {
         self.later.as_ref().map_or(self.manifest.consistent_at_ts, |later| later.until)
+    }
+
+    /// The version of the server on which the last slice was recorded; `None` without slices. What is wrong with a slice
+    /// is said where it is read.
+    pub(super) async fn recorded_on(&self, cancel: &CancellationToken) -> Result<Option<String>> {
+        let Some((later, last)) = self.later.as_ref().and_then(|later| Some((later, later.slices.last()?))) else {
+            return Ok(None);
+        };
+        let key = Key::new(&*last.key)?;
+        let header = tokio::select! {
+            biased;
+            () = cancel.cancelled() => return Err(Error::cancelled()),
+            header = read_header(later.storage.as_ref(), &key, last.size) => header,
+        };
+        match header {
+            Ok((header, _)) => Ok(Some(header.server_version)),
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// To put the transactions of the stored oplog together.

@@ -14,6 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
+use super::compatibility;
 use super::metadata::Description;
 use super::plan::{ROLES, USERS};
 use super::replay::{self, Destination, Destinations, Loaded};
@@ -55,6 +56,9 @@ pub struct ExportReport {
     /// Bytes written.
     pub bytes: u64,
     pub left_out: Vec<LeftOut>,
+    /// What to know before restoring it: what newer servers do not take.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Restores it. Validators are bypassed, because documents older than a validator need not pass it.
     pub command: String,
 }
@@ -136,13 +140,15 @@ async fn open(
     let mut report = ExportReport { left_out: manifest.left_out.clone(), ..ExportReport::default() };
     let mut items = items(&stored, &survey, &mut report)?;
     items.extend(authorization(ctx, &stored, &mut report).await?);
+    report.warnings.iter().for_each(|warning| ctx.meter.warn(warning.clone()));
     Ok((stored, items, report))
 }
 
 fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<Vec<Item>> {
     let mut items = Vec::new();
+    let whoever = compatibility::Target::export(&stored.manifest.server_version);
     for (uuid, collection) in survey.catalogue.collections() {
-        let ns = collection.namespace.clone();
+        let (ns, mut collection) = (collection.namespace.clone(), collection.clone());
         if is_authorization(&ns) {
             continue;
         }
@@ -151,6 +157,8 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
             report.left_out.push(LeftOut { what: escape(&ns.to_string()), why });
             continue;
         }
+        report.left_out.extend(whoever.fit(&ns, &ns, &mut collection)?);
+        report.warnings.extend(whoever.later(&ns, &collection));
         let entry = collection.source.and_then(|n| stored.manifest.collections.get(n));
         report.collections += 1;
         report.documents += entry.map_or(0, |e| e.documents);
@@ -185,7 +193,7 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
             parts: entry.map(|e| e.parts.clone()).unwrap_or_default(),
             resolved: None,
             read_from: entry.map_or(Timestamp::MIN, |e| e.read_from_ts),
-            collection: Some((*uuid, collection.clone())),
+            collection: Some((*uuid, collection)),
         });
     }
     for (ns, view) in survey.catalogue.views() {
