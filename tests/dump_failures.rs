@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 mod support;
 use support::dumps::{Folder, context, dump_ok, fill, request, server, start, verify_ok};
-use support::hooked::{Gate, NoSweep, hooked};
+use support::hooked::{Gate, Liar, Lie, NoSweep, hooked};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_stops_within_two_seconds_and_leaves_nothing() {
@@ -59,6 +59,49 @@ async fn an_attempt_is_removed_without_the_right_to_look_for_uploads() {
     let (outcome, log) = running.done().await;
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Cancelled);
     assert_eq!(folder.files(), Vec::<String>::new(), "{log:#?}");
+}
+
+/// Gateways, and full disks behind them, have been seen to say "stored" and to keep something else. The folder is a storage
+/// like any other here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_keeps_something_else_fails_the_backup() {
+    let set = support::replica_set().await;
+    let client = set.client().await.unwrap();
+    fill(&client, "shop", "orders", 2).await;
+    client.database("shop").collection("small").insert_one(doc! {"_id": 1}).await.unwrap();
+    let small = "/small/00000.bson";
+    let cases = [
+        (small, Lie::Nothing, false, "is not there"),
+        (small, Lie::Less, false, "bytes"),
+        ("oplog/", Lie::Less, false, "bytes"),
+        ("small.metadata.json", Lie::Nothing, false, "is not there"),
+        ("manifest.json", Lie::Nothing, false, "is not there"),
+        ("manifest.json", Lie::Less, false, "bytes"),
+        ("manifest.json", Lie::Other, false, "other bytes"),
+        // As many bytes of something else are seen only by reading them.
+        (small, Lie::Other, true, "/small/00000.bson"),
+        ("/orders/00000.bson", Lie::Other, true, "/orders/00000.bson"),
+        ("small.metadata.json", Lie::Other, true, "small.metadata.json"),
+        ("oplog/", Lie::Other, true, "oplog/"),
+    ];
+    for (about, lie, read_back, says) in cases {
+        let folder = Folder::new();
+        let (lying, liar) = hooked(&folder.storage, Liar::new(about, lie, 1));
+        let limits = Limits { read_back, ..Limits::default() };
+        let (outcome, log) = start(&set.uri(), lying, request("lied"), limits).await.done().await;
+        assert!(liar.is_done(), "{about} {lie:?}: nothing of that name is written");
+        let error = outcome.expect_err(&format!("{about} {lie:?}: {log:#?}"));
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{about} {lie:?}: {error:?}");
+        assert!(error.full().contains(says), "{about} {lie:?}: {error}");
+        assert!(error.full().contains(folder.dir.path().to_str().unwrap()), "{about} {lie:?}: {error}");
+        assert!(error.hint_text().is_some_and(|h| h.contains("storage test")), "{error:?}");
+        assert_eq!(folder.files(), Vec::<String>::new(), "{about} {lie:?}: {log:#?}");
+    }
+    let folder = Folder::new();
+    let limits = Limits { read_back: true, ..Limits::default() };
+    let (outcome, log) = start(&set.uri(), Arc::clone(&folder.storage), request("honest"), limits).await.done().await;
+    verify_ok(&folder, &outcome.unwrap()).await;
+    assert!(log.iter().any(|line| line.starts_with("read back: ")), "{log:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,7 +26,7 @@ use mongokeep::storage::filesystem::Filesystem;
 use mongokeep::storage::{Key, PutMode, Storage, read_all};
 use support::compare;
 use support::dumps::{self, Folder};
-use support::hooked::{Hook, NoSweep, hooked};
+use support::hooked::{Hook, Liar, Lie, NoSweep, hooked};
 use support::pair::{Pair, request};
 use support::recording::newest;
 use support::slicing::{self, Heard, Options, Recorder};
@@ -488,6 +488,29 @@ async fn the_oplog_waits_while_the_storage_is_away() {
     outcome.unwrap();
     assert!(heard.said.iter().any(|s| s == "back"), "{:?}", heard.said);
     assert_eq!(pitr::coverage(&heard.slices).len(), 1);
+}
+
+/// A slice counts as stored when the storage has it, and is stored again until it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slice_that_the_storage_does_not_keep_is_stored_again() {
+    let set = support::replica_set().await;
+    let client = set.client().await.unwrap();
+    let server = dumps::server(&set).await;
+    for (lie, read_back, says) in
+        [(Lie::Nothing, false, "is not there"), (Lie::Less, false, "bytes"), (Lie::Other, true, "other bytes")]
+    {
+        let folder = Folder::new();
+        let (storage, liar) = hooked(&folder.storage, Liar::new(".bson", lie, 1));
+        let options = Options { read_back, ..Options::default() };
+        let mut recorder = Recorder::begun(&server, &storage, options).await;
+        insert(&client, &format!("of_{lie:?}"), 0..50).await;
+        recorder.wait_for("it says what is wrong", |heard| heard.said.iter().any(|s| s.contains(says))).await;
+        recorder.reached(newest(&client).await).await;
+        let (outcome, heard) = recorder.stop().await;
+        outcome.unwrap();
+        assert!(liar.is_done() && heard.said.contains(&"back".to_owned()), "{:?}", heard.said);
+        each_entry_once(&folder.storage, &client, heard.slices).await;
+    }
 }
 
 /// A folder that is moved away is waited for. With another one in its place recording begins again, there: the disk may

@@ -13,7 +13,7 @@ mod support {
 use daemon::{Home, fill, replica_set, until};
 use serde_json::Value;
 use support::proxy::{Fault, Proxy};
-use support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
+use support::s3::{ACCESS_KEY, BUCKET, Conditions, Headers, S3Server, SECRET_KEY};
 
 fn add_s3(home: &Home, name: &str, address: std::net::SocketAddr, bucket: &str, secret: &str) {
     let file = home.path().join("secret");
@@ -86,5 +86,100 @@ async fn what_waiting_does_not_mend_is_not_tried_again() {
         assert_eq!((&job["state"], &job["attempt"]), (&"failed".into(), &1.into()), "{job}");
         assert_eq!(job["next_attempt_at"], Value::Null);
         assert_eq!(attempts_with_errors(&home, id), [1]);
+    }
+}
+
+/// One round of tries, in which a person sees what is waited for. What was never written is not looked for in another one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_storage_is_waited_for_once_and_by_name() {
+    let set = replica_set().await;
+    fill(&set, "shop", 20).await;
+    let server = S3Server::start().await;
+    let proxy = Proxy::start(server.address, std::iter::repeat_n(Fault::Refuse, 100_000)).await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    add_s3(&home, "cloud", proxy.address, BUCKET, SECRET_KEY);
+    let began = std::time::Instant::now();
+    let ran = home.run(&["storage", "test", "cloud"]);
+    assert_eq!(ran.code, 1, "{}", ran.stdout);
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+
+    let before = proxy.connections();
+    let args = ["backup", "create", "--service", "src", "--storage", "cloud", "--name", "dead"];
+    let id = home.ok(&args)["id"].as_i64().unwrap();
+    until("the phase says what is waited for", || {
+        home.job(id)["phase"].as_str().is_some_and(|phase| phase.contains("waiting for storage cloud"))
+    });
+    let began = std::time::Instant::now();
+    while home.job(id)["state"] != "failed" {
+        assert!(began.elapsed().as_secs() < 150, "{}", home.job(id));
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    // Twelve tries, and one look at what was left.
+    let tries = proxy.connections() - before;
+    assert!((12..=14).contains(&tries), "{tries} connections");
+    let job = home.job(id);
+    assert!(job["error"].as_str().is_some_and(|e| e.contains("tried 12 times")), "{job}");
+    let log = home.ok(&["job", "log", &id.to_string()]);
+    let lines: Vec<&str> = log.as_array().unwrap().iter().map(|line| line["message"].as_str().unwrap()).collect();
+    let waits = lines.iter().filter(|line| line.contains("waiting for storage cloud: ")).count();
+    assert_eq!(waits, 1, "once, however often it is tried: {lines:#?}");
+}
+
+/// A listing that is late, or empty, is no proof: the manifest of a backup that is known is looked at itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_listing_takes_no_backup_away() {
+    let set = replica_set().await;
+    fill(&set, "shop", 20).await;
+    let server = S3Server::start().await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    add_s3(&home, "cloud", server.address, BUCKET, SECRET_KEY);
+    for name in ["one", "two"] {
+        home.ok(&["backup", "create", "--service", "src", "--storage", "cloud", "--name", name, "--wait"]);
+    }
+    server.hide_listings();
+    let report = home.ok(&["storage", "sync", "cloud"]);
+    assert_eq!((&report["missing"], &report["unchanged"]), (&serde_json::json!([]), &2.into()), "{report}");
+    assert_eq!(home.ok(&["backup", "show", "one"])["state"], "succeeded");
+    // One that is really gone is.
+    std::fs::remove_file(server.objects().join("src/backups/two/manifest.json")).unwrap();
+    let ran = home.run(&["storage", "sync", "cloud"]);
+    assert!(ran.code == 1 && ran.stdout.contains("\"missing\"") && ran.stdout.contains("two"), "{}", ran.stdout);
+    assert_eq!(home.ok(&["backup", "show", "one"])["state"], "succeeded");
+    assert_ne!(home.ok(&["backup", "show", "two"])["state"], "succeeded");
+}
+
+/// Found by the test of the storage, proposed there as a command, and then it works.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checksums_that_a_server_takes_are_found_and_proposed() {
+    let set = replica_set().await;
+    fill(&set, "shop", 20).await;
+    for (headers, word) in [(Headers::Refused, "md5"), (Headers::Md5, "md5")] {
+        let server = S3Server::answering(Conditions::Kept, headers, false).await;
+        let home = Home::new();
+        home.add_service("src", &set.uri());
+        add_s3(&home, "cloud", server.address, BUCKET, SECRET_KEY);
+        let ran = home.run(&["storage", "test", "cloud"]);
+        assert_eq!(ran.code, 1, "{}", ran.stdout);
+        let told: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let steps = told["steps"].as_array().unwrap();
+        let remedy = steps.last().unwrap()["remedy"].as_str().unwrap_or_else(|| panic!("{told}"));
+        assert_eq!(remedy, format!("mongokeep storage edit cloud --checksums {word}"));
+        assert!(home.ok(&["storage", "show", "cloud"])["last_test_error"].as_str().unwrap().contains(remedy));
+        let args: Vec<&str> = remedy.split(' ').skip(1).collect();
+        assert_eq!(home.ok(&args)["config"]["checksums"], word);
+        assert_eq!(home.ok(&["storage", "test", "cloud"])["ok"], true);
+        home.ok(&["backup", "create", "--service", "src", "--storage", "cloud", "--name", "one", "--wait"]);
+        home.ok(&["backup", "verify", "one"]);
+    }
+    let home = Home::new();
+    for (flag, value, says) in [
+        ("--checksums", "sha9", "checksums: must be one of auto, crc32, md5, none"),
+        ("--prefix", &"p/".repeat(151)[..301], "prefix: is longer than 300 bytes"),
+        ("--prefix", &"p".repeat(256), "prefix: has a part of more than 255 bytes"),
+    ] {
+        let ran = home.run(&["storage", "add", "x", "--type", "s3", "--bucket", "backups", flag, value]);
+        assert!(ran.code == 2 && ran.stderr.contains(says), "{}", ran.stderr);
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use mongokeep::domain::secret::Secret;
-use mongokeep::domain::storage::{S3Config, TestStep};
+use mongokeep::domain::storage::{Checksums, S3Config, TestStep};
 use mongokeep::error::{Error, ErrorKind};
 use mongokeep::storage::retry::{Backoff, Retrying};
 use mongokeep::storage::s3::S3;
@@ -20,7 +20,7 @@ mod support {
 }
 
 use support::proxy::{Fault, Proxy, refusal};
-use support::s3::{S3Server, SECRET_KEY};
+use support::s3::{Conditions, Headers, S3Server, SECRET_KEY};
 
 fn key(text: &str) -> Key {
     Key::new(text).unwrap()
@@ -232,6 +232,207 @@ async fn refusals_are_told_apart() {
     }
 }
 
+/// An answer of something that is not S3.
+fn page(status: &str) -> String {
+    let page = "<html><body>nginx</body></html>";
+    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}", page.len())
+}
+
+fn bare(status: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+}
+
+/// What stands between here and a server knows only a status. Most of what it says passes; a few do not.
+#[tokio::test]
+async fn answers_without_a_code_are_judged_by_what_they_mean() {
+    let server = S3Server::start().await;
+    let passing = [
+        "400 Bad Request",
+        "403 Forbidden",
+        "404 Not Found",
+        "408 Request Timeout",
+        "409 Conflict",
+        "421 Misdirected Request",
+        "425 Too Early",
+        "429 Too Many Requests",
+        "499 Client Closed Request",
+        "500 Internal Server Error",
+        "502 Bad Gateway",
+        "503 Service Unavailable",
+        "504 Gateway Timeout",
+        "520 Unknown",
+    ];
+    let body = noise(10);
+    for status in passing {
+        for answer in [page(status), bare(status)] {
+            let (proxy, storage) = through(&server, [Fault::Answer(answer.clone()), Fault::Answer(answer)]).await;
+            let error = failed(storage.put(&key("a"), body.clone(), PutMode::Overwrite)).await;
+            assert_eq!(error.kind(), ErrorKind::Transient, "{status}: {error:?}");
+            assert!(error.to_string().contains(&status[..3]) && error.hint_text().is_some(), "{status}: {error:?}");
+            retrying(storage).put(&key("a"), body.clone(), PutMode::Overwrite).await.unwrap();
+            assert!(proxy.is_spent(), "{status}");
+        }
+    }
+    for (status, kind) in [
+        ("401 Unauthorized", ErrorKind::Unauthenticated),
+        ("407 Proxy Authentication Required", ErrorKind::Unauthenticated),
+        ("405 Method Not Allowed", ErrorKind::Unsupported),
+        ("413 Content Too Large", ErrorKind::Failed),
+        ("507 Insufficient Storage", ErrorKind::StorageFull),
+    ] {
+        for answer in [page(status), bare(status)] {
+            let (proxy, storage) = through(&server, [Fault::Answer(answer)]).await;
+            let error = failed(retrying(storage).put(&key("a"), body.clone(), PutMode::Overwrite)).await;
+            assert_eq!(error.kind(), kind, "{status}: {error:?}");
+            assert!(error.hint_text().is_some(), "{status}: {error:?}");
+            assert_eq!(proxy.connections(), 1, "{status}");
+        }
+    }
+}
+
+/// A proxy without its server, or a bucket that is gone, is no missing object: a manifest that is there would be.
+#[tokio::test]
+async fn only_the_server_itself_says_that_an_object_is_missing() {
+    let server = S3Server::start().await;
+    open(&server.config()).await.put(&key("manifest"), noise(10), PutMode::Overwrite).await.unwrap();
+    let not_found = || Fault::Answer(page("404 Not Found"));
+    let (_proxy, storage) = through(&server, [not_found(), not_found()]).await;
+    let error = failed(storage.stat(&key("manifest"))).await;
+    assert_eq!(error.kind(), ErrorKind::Transient, "{error:?}");
+    assert!(storage.stat(&key("manifest")).await.unwrap().is_some());
+    let (_proxy, storage) = through(&server, [not_found()]).await;
+    assert!(storage.stat(&key("manifest")).await.unwrap().is_some(), "it is asked twice, and is there");
+    let gone = open(&S3Config { bucket: "nowhere".into(), ..server.config() }).await;
+    let error = failed(gone.stat(&key("manifest"))).await;
+    assert!(error.to_string().contains("there is no bucket nowhere"), "{error:?}");
+    assert!(storage.stat(&key("never")).await.unwrap().is_none());
+}
+
+/// A connection that is reset in the middle of an answer, whatever the answer is.
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_repeated() {
+    let server = S3Server::start().await;
+    let storage = open(&server.config()).await;
+    for n in 0..20 {
+        storage.put(&key(&format!("many/{n}")), noise(10), PutMode::Overwrite).await.unwrap();
+    }
+    for cut in [1, 40, 400, 900] {
+        let (proxy, storage) = through(&server, [Fault::CutAnswer(cut), Fault::CutAnswer(cut)]).await;
+        let error = match storage.list(None).await {
+            Ok(stream) => failed(stream.try_collect::<Vec<_>>()).await,
+            Err(e) => e,
+        };
+        assert!(error.is_retryable() && error.hint_text().is_some(), "{cut}: {error:?}");
+        let listed: Vec<_> = retrying(storage).list(None).await.unwrap().try_collect().await.unwrap();
+        assert_eq!(listed.len(), 20);
+        assert!(proxy.is_spent());
+    }
+}
+
+/// Every refusal tells what to do about it, whatever it is called.
+#[tokio::test]
+async fn every_failure_of_a_storage_has_a_hint() {
+    let server = S3Server::start().await;
+    let codes = [
+        "AccessDenied",
+        "BadDigest",
+        "EntityTooLarge",
+        "InternalError",
+        "InvalidArgument",
+        "InvalidBucketState",
+        "InvalidDigest",
+        "InvalidObjectState",
+        "InvalidPart",
+        "InvalidRequest",
+        "KeyTooLongError",
+        "MalformedXML",
+        "MethodNotAllowed",
+        "MissingContentLength",
+        "NoSuchKey",
+        "NoSuchUpload",
+        "NotImplemented",
+        "OperationAborted",
+        "PreconditionFailed",
+        "QuotaExceeded",
+        "SlowDown",
+        "SomethingNew",
+        "",
+    ];
+    for status in ["400 Bad Request", "404 Not Found", "409 Conflict", "412 Precondition Failed", "418 I'm a teapot"] {
+        for code in codes {
+            let (_proxy, storage) = through(&server, [Fault::Answer(refusal(status, code, ""))]).await;
+            let error = failed(storage.put(&key("a"), noise(10), PutMode::Overwrite)).await;
+            assert!(error.hint_text().is_some_and(|h| !h.is_empty()), "{status} {code}: {error:?}");
+        }
+    }
+    // What a backend says nothing to is told by its opener: here of a folder, whose errors are the system's.
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("file"), "x").unwrap();
+    let path = folder.path().join("file").to_str().unwrap().to_owned();
+    let storage =
+        mongokeep::storage::open(&mongokeep::domain::storage::StorageConfig::Filesystem { path }).await.unwrap();
+    let a = key("a");
+    for error in [
+        failed(storage.put(&a, noise(1), PutMode::Overwrite)).await,
+        failed(storage.get(&a, None)).await,
+        failed(storage.stat(&a)).await,
+        failed(storage.list(None)).await,
+        failed(storage.sweep(&a)).await,
+        failed(storage.free_space()).await,
+    ] {
+        assert!(error.hint_text().is_some_and(|h| !h.is_empty()), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_conflict_without_a_body_and_what_is_in_the_way_are_told_apart() {
+    let server = S3Server::start().await;
+    for (code, kind) in [
+        ("ConditionalRequestConflict", ErrorKind::Transient),
+        ("OperationAborted", ErrorKind::Transient),
+        ("InvalidBucketState", ErrorKind::Failed),
+    ] {
+        let (_proxy, storage) = through(&server, [Fault::Answer(refusal("409 Conflict", code, ""))]).await;
+        let error = failed(storage.put(&key("a"), noise(10), PutMode::Overwrite)).await;
+        assert_eq!(error.kind(), kind, "{code}: {error:?}");
+    }
+}
+
+/// In a versioned bucket a deletion leaves a marker, which some servers take for an object.
+#[tokio::test]
+async fn a_marker_of_a_deletion_does_not_take_a_name() {
+    let server = S3Server::with(Conditions::MarkersCount, false).await;
+    let storage = open(&server.config()).await;
+    storage.put(&key("attempt"), noise(10), PutMode::CreateNew).await.unwrap();
+    storage.delete(&key("attempt")).await.unwrap();
+    storage.put(&key("attempt"), noise(11), PutMode::CreateNew).await.unwrap();
+    let error = failed(storage.put(&key("attempt"), noise(12), PutMode::CreateNew)).await;
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error:?}");
+}
+
+/// Servers that refuse the headers of checksums, or want others, are met by a setting, which the failure points to.
+#[tokio::test]
+async fn checksums_are_what_the_server_takes() {
+    let cases =
+        [(Headers::Refused, Checksums::None, "not implemented"), (Headers::Md5, Checksums::Md5, "not implemented")];
+    for (headers, works, said) in cases {
+        let server = S3Server::answering(Conditions::Kept, headers, false).await;
+        for checksums in [Checksums::Auto, Checksums::Crc32, Checksums::Md5, Checksums::None] {
+            let config = S3Config { checksums, ..server.config() };
+            let storage = S3::new(&config).await.unwrap();
+            let steps = mongokeep::storage::test(&storage, &|_| {}).await;
+            // Content-MD5 is older than all of these headers, so that no server refuses it.
+            let taken = checksums == works || checksums == Checksums::Md5;
+            assert_eq!(steps.iter().all(|s| s.ok), taken, "{headers:?} {checksums:?}: {steps:?}");
+            if !taken && checksums != Checksums::None {
+                let detail = &steps.last().unwrap().detail;
+                assert!(detail.contains(said) && detail.contains("--checksums"), "{detail}");
+            }
+        }
+        assert_eq!(server.unfinished(), 0);
+    }
+}
+
 #[tokio::test]
 async fn another_server_than_s3_is_told() {
     let server = S3Server::start().await;
@@ -331,7 +532,7 @@ async fn a_certificate_is_checked() {
     {
         let storage = S3::new(&config).await.unwrap();
         let steps = mongokeep::storage::test(&storage, &|_| {}).await;
-        assert!(steps.len() == 4 && steps.iter().all(|s| s.ok), "{steps:?}");
+        assert!(steps.len() == 5 && steps.iter().all(|s| s.ok), "{steps:?}");
     }
 }
 
@@ -400,14 +601,18 @@ async fn keys_come_from_the_environment_when_none_are_given() {
     if let Ok(endpoint) = std::env::var(CHILD) {
         let config =
             S3Config { bucket: "backups".into(), endpoint: Some(endpoint), path_style: true, ..S3Config::default() };
-        let steps = mongokeep::storage::test(&S3::new(&config).await.unwrap(), &|_| {}).await;
+        let storage = match S3::new(&config).await {
+            Ok(storage) => storage,
+            Err(e) => return println!("open false {e}"),
+        };
+        let steps = mongokeep::storage::test(&storage, &|_| {}).await;
         for step in &steps {
             println!("{} {} {}", step.id, step.ok, step.detail);
         }
         return;
     }
     let server = S3Server::start().await;
-    let run = async |keys: &[(&str, &str)]| {
+    let run_at = async |server: &S3Server, keys: &[(&str, &str)]| {
         let output = tokio::process::Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "keys_come_from_the_environment_when_none_are_given", "--nocapture"])
             .env_clear()
@@ -421,8 +626,21 @@ async fn keys_come_from_the_environment_when_none_are_given() {
             .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
+    let run = async |keys: &[(&str, &str)]| run_at(&server, keys).await;
     let told = run(&[("AWS_ACCESS_KEY_ID", support::s3::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)]).await;
     assert!(told.contains("delete true"), "{told}");
     let told = run(&[]).await;
     assert!(told.contains("write false") && told.contains("AWS_ACCESS_KEY_ID"), "{told}");
+
+    // The variables that all tools of AWS know are heard too, and a word that is none of theirs is no default.
+    let keys = [("AWS_ACCESS_KEY_ID", support::s3::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
+    let strict = S3Server::answering(Conditions::Kept, Headers::Refused, false).await;
+    let both =
+        [("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"), ("AWS_RESPONSE_CHECKSUM_VALIDATION", "WHEN_REQUIRED")];
+    let told = run_at(&strict, &keys).await;
+    assert!(told.contains("write false") && told.contains("--checksums"), "{told}");
+    let told = run_at(&strict, &[&keys[..], &both[..]].concat()).await;
+    assert!(told.contains("parts true") && told.contains("delete true"), "{told}");
+    let told = run_at(&strict, &[&keys[..], &[("AWS_REQUEST_CHECKSUM_CALCULATION", "never")]].concat()).await;
+    assert!(told.contains("open false AWS_REQUEST_CHECKSUM_CALCULATION"), "{told}");
 }

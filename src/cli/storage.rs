@@ -26,7 +26,9 @@ pub fn command() -> Command {
             Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(edit_flags(&fields)),
         )
         .subcommand(Command::new("remove").about("Forget a storage; what it holds stays").arg(name()))
-        .subcommand(Command::new("test").about("Write, read, list and delete a probe").arg(name()))
+        .subcommand(
+            Command::new("test").about("Write, read, list and delete a probe, and upload one in parts").arg(name()),
+        )
         .subcommand(Command::new("sync").about("Find the backups that are in it").arg(name()))
 }
 
@@ -101,15 +103,17 @@ async fn test(context: &Context, name: &str) -> Result<u8> {
     out.result(&json!({"storage": name, "ok": ok, "steps": steps}), || {
         if ok { format!("storage {name} works\n") } else { format!("storage {name} does not work\n") }
     })?;
-    if let Some(step) = failed.filter(|_| !shown) {
-        out.warn(&format!("{}: {}", step.id, step.detail));
+    if !shown {
+        for step in steps.iter().filter(|s| !s.ok) {
+            out.warn(&format!("{}: {}", step.id, step.detail));
+        }
     }
     Ok(u8::from(!ok))
 }
 
 fn step_line(step: &TestStep) -> String {
     let detail = if step.detail.is_empty() { String::new() } else { format!("  {}", escape(&step.detail)) };
-    format!("{:8}{}  {:.1} s{detail}", escape(&step.id), if step.ok { "ok    " } else { "FAILED" }, step.seconds)
+    format!("{:10}{}  {:.1} s{detail}", escape(&step.id), if step.ok { "ok    " } else { "FAILED" }, step.seconds)
 }
 
 async fn sync(context: &Context, name: &str) -> Result<u8> {

@@ -73,7 +73,8 @@ pub fn is_daemon_run(matches: &ArgMatches) -> bool {
 
 /// A storage of a type that is not built has no flags yet; rather than an unknown flag, the type is what is wrong.
 pub fn storage_not_built(usage: &clap::Error, args: &[OsString]) -> Option<Error> {
-    if usage.kind() != Usage::UnknownArgument || usage.get(ContextKind::InvalidArg).is_none() {
+    let about_flags = matches!(usage.kind(), Usage::UnknownArgument | Usage::MissingRequiredArgument);
+    if !about_flags || usage.get(ContextKind::InvalidArg).is_none() {
         return None;
     }
     let args: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
@@ -179,7 +180,13 @@ mod tests {
         };
         let text = said("mongokeep storage add a --type azure --container c").unwrap();
         assert!(text.contains("azure are not built yet"), "{text}");
+        for line in
+            ["mongokeep storage add --type gcs --bucket b", "mongokeep storage add a --type=gcs --credentials-file f"]
+        {
+            assert!(said(line).unwrap().contains("gcs are not built yet"), "{line}");
+        }
         assert_eq!(said("mongokeep storage add a --type s3 --buckt c"), None);
+        assert_eq!(said("mongokeep storage add --type s3 --bucket c"), None);
         assert_eq!(said("mongokeep service add a --type azure"), None);
     }
 }

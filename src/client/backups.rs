@@ -77,6 +77,7 @@ impl Client {
             None => self.suggest_backup_name(&service.name)?,
         };
         let folder = text(values, "folder").or(service.cluster.as_deref()).unwrap_or(&service.name).to_owned();
+        storage.config.check_folder(&folder)?;
         let request = BackupRequest {
             folder,
             name,

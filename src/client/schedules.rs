@@ -146,7 +146,7 @@ impl Client {
             s.storage = storage.to_owned();
         }
         let service = self.store.service_row(&s.service)?;
-        self.store.storage_row(&s.storage)?;
+        let storage = self.store.storage_row(&s.storage)?;
         let followed = s.service != service_before
             && self.store.service_row(&service_before).is_ok_and(|before| s.folder == default_folder(&before));
         if let Some(folder) = text(values, "folder") {
@@ -154,6 +154,7 @@ impl Client {
         } else if given("folder") || s.folder.is_empty() || followed {
             s.folder = default_folder(&service).to_owned();
         }
+        storage.config.check_folder(&s.folder)?;
         self.calendar_of(&mut s, values)?;
         retention(&mut s.retention, values)?;
         s.retry = backups::retry(values, s.retry)?;

@@ -8,7 +8,7 @@ use super::{Client, StorageView, Values, flag, text};
 use crate::daemon::folder;
 use crate::domain::fields::{self, STORAGE_FIELDS, storage_fields};
 use crate::domain::secret::Secret;
-use crate::domain::storage::{S3Config, StorageConfig, StorageLocation, TestStep};
+use crate::domain::storage::{Checksums, S3Config, StorageConfig, StorageLocation, TestStep};
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result, io};
 use crate::storage;
@@ -77,17 +77,25 @@ impl Client {
             storage::open(&location.config).await
         };
         let steps = match opened.await {
-            Ok(storage) => storage::test(storage.as_ref(), on_step).await,
+            Ok(storage) => {
+                let (mut steps, failed) = storage::test_and_judge(storage.as_ref(), on_step).await;
+                if let Some(step) = other_checksums(&location, &steps, failed).await {
+                    on_step(&step);
+                    steps.push(step);
+                }
+                steps
+            }
             // What cannot even be opened has failed the test, and is told as that.
             Err(e) => {
                 let detail = e.hint_text().map_or_else(|| e.full(), |hint| format!("{} ({hint})", e.full()));
-                let step = TestStep { id: "open".into(), ok: false, detail, seconds: 0.0 };
+                let step = TestStep { id: "open".into(), ok: false, detail, seconds: 0.0, remedy: None };
                 on_step(&step);
                 vec![step]
             }
         };
         if !self.is_read_only() {
-            let failed = steps.iter().find(|s| !s.ok).map(|s| format!("{}: {}", s.id, s.detail));
+            let failed: Vec<_> = steps.iter().filter(|s| !s.ok).map(|s| format!("{}: {}", s.id, s.detail)).collect();
+            let failed = Some(failed.join("; ")).filter(|f| !f.is_empty());
             self.beside(move |client| client.store.storage_tested(&location.name, failed.as_deref())).await?;
         }
         Ok(steps)
@@ -117,6 +125,44 @@ impl Client {
         let location = self.location(name).await?;
         storage::open(&location.config).await?.free_space().await
     }
+}
+
+/// Where a server refused what was written or read, finds out whether it takes it with other checksums, and proposes those.
+/// `None` where that cannot be what is wrong, or no other choice works either.
+async fn other_checksums(
+    location: &StorageLocation,
+    steps: &[TestStep],
+    failed: Option<ErrorKind>,
+) -> Option<TestStep> {
+    let StorageConfig::S3(config) = &location.config else { return None };
+    let last = steps.last().filter(|step| ["write", "read", "parts"].contains(&step.id.as_str()))?;
+    let elsewhere = [ErrorKind::Unreachable, ErrorKind::Unauthenticated, ErrorKind::NotFound, ErrorKind::StorageFull];
+    if last.ok || failed.is_none_or(|kind| elsewhere.contains(&kind)) {
+        return None;
+    }
+    let began = std::time::Instant::now();
+    for checksums in [Checksums::Md5, Checksums::None, Checksums::Crc32] {
+        if checksums == config.checksums {
+            continue;
+        }
+        let other = StorageConfig::S3(S3Config { checksums, ..config.clone() });
+        let Ok(storage) = storage::open(&other).await else { continue };
+        if storage::probe::takes_both(storage.as_ref()).await.is_ok() {
+            let (word, name) = (checksums.word(), &location.name);
+            let remedy = format!("mongokeep storage edit {name} --checksums {word}");
+            return Some(TestStep {
+                id: "checksums".into(),
+                ok: false,
+                detail: format!(
+                    "the server takes objects with checksums {word}, and not with {}: {remedy}",
+                    config.checksums.word()
+                ),
+                seconds: began.elapsed().as_secs_f64(),
+                remedy: Some(remedy),
+            });
+        }
+    }
+    None
 }
 
 /// `config` with the fields that `values` has.
@@ -162,6 +208,12 @@ fn changed(mut config: StorageConfig, values: &Values) -> Result<StorageConfig> 
             }
             if given("insecure_skip_tls_verify") {
                 s3.insecure_skip_tls_verify = flag(values, "insecure_skip_tls_verify");
+            }
+            if given("checksums") {
+                s3.checksums = match text(values, "checksums") {
+                    Some(word) => word.parse().map_err(|why: String| Error::invalid("checksums", why))?,
+                    None => Checksums::default(),
+                };
             }
             if s3.bucket.is_empty() {
                 return Err(Error::invalid("bucket", "is needed"));

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tracing::debug;
 
 use super::{Client, SyncReport, SyncedSlices, sync_slices};
@@ -23,6 +24,9 @@ const MAX_DEPTH: usize = 12;
 /// Folders looked into at most, those that are still to be looked into and those of backups included; for the same
 /// reason.
 const MAX_FOLDERS: usize = 200_000;
+
+/// Manifests that are looked for at once.
+const LOOKS_AT_ONCE: usize = 16;
 
 /// A folder that looks like a backup.
 struct Found {
@@ -46,7 +50,8 @@ impl Client {
             unchanged: 0,
             slices: SyncedSlices::default(),
         };
-        let (found, archives) = find(storage.as_ref()).await?;
+        let (mut found, archives) = find(storage.as_ref()).await?;
+        found.extend(self.unlisted(storage.as_ref(), name, &found).await?);
         let mut seen = BTreeSet::new();
         for found in &found {
             seen.insert((found.folder.clone(), found.name.clone()));
@@ -67,6 +72,28 @@ impl Client {
         report.missing = forgotten.await?;
         self.sync_slices(storage.as_ref(), name, &archives, &mut report).await?;
         Ok(report)
+    }
+
+    /// The good backups of the catalogue that the listing does not have and whose manifest is there all the same: a listing
+    /// may be late or empty, and is no proof that something is gone.
+    async fn unlisted(&self, storage: &dyn Storage, storage_name: &str, found: &[Found]) -> Result<Vec<Found>> {
+        let listed: BTreeSet<(String, String)> = found.iter().map(|f| (f.folder.clone(), f.name.clone())).collect();
+        let place = storage_name.to_owned();
+        let unlisted = self.beside(move |client| {
+            let known = client.store.backups()?.into_iter().filter(|b| {
+                b.storage == place
+                    && b.state == BackupState::Succeeded
+                    && !listed.contains(&(b.folder.clone(), b.name.clone()))
+            });
+            Ok(known.map(|b| (b.folder, b.name)).collect::<Vec<_>>())
+        });
+        let looks = unlisted.await?.into_iter().map(|(folder, name)| async move {
+            let root = BackupRoot::new(&folder, &name)?;
+            let is_there = storage.stat(&root.manifest()?).await?.is_some();
+            Ok::<_, Error>(is_there.then_some(Found { folder, name, has_manifest: true }))
+        });
+        let there: Vec<Option<Found>> = stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await?;
+        Ok(there.into_iter().flatten().collect())
     }
 
     async fn sync_one(

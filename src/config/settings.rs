@@ -136,6 +136,11 @@ impl Settings {
         Some(self.number("backup.bandwidth_limit")).filter(|limit| *limit > 0)
     }
 
+    /// Whether all that was stored is read back before it counts.
+    pub fn read_back(&self) -> bool {
+        self.text("backup.read_back") == "true"
+    }
+
     pub fn split_bytes(&self) -> u64 {
         self.number("backup.split_bytes")
     }

@@ -18,7 +18,7 @@ use crate::storage::Storage;
 use crate::store::{AttemptRecord, BackupFacts, Claimed};
 
 /// The longest an attempt that failed looks at what it left. The next one does it again, as does a delete.
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a server is looked for before the attempt fails.
 pub const CONNECT_LIMIT: Duration = Duration::from_secs(20);
@@ -37,7 +37,8 @@ pub async fn run(
     let (store, name) = (env.store.clone(), request.service.clone());
     let service = blocking(move || store.service(&name)).await?;
     prepare_folder(env, ctx, &request.storage).await?;
-    let (_, storage) = open_storage(env, ctx, &request.storage).await?;
+    let (location, storage) = open_storage(env, ctx, &request.storage).await?;
+    location.config.check_folder(&request.folder)?;
     let root = BackupRoot::new(&request.folder, &request.name)?;
 
     let (store, name, present) = (env.store.clone(), request.name.clone(), claimed.attempt_id.clone());
@@ -68,14 +69,19 @@ pub async fn run(
     match dump(ctx, Arc::clone(&storage), &server, &dump_request).await {
         Ok(manifest) => Ok(Box::new(facts::of(&manifest))),
         Err(error) => {
-            // The engine has cleaned up behind itself; whether all of it worked is seen by trying once more.
+            // The engine has cleaned up behind itself; whether all of it worked is seen by trying once more. Once, for a
+            // storage that was waited for already is not waited for again.
             let record = AttemptRecord {
                 job: claimed.job.id,
                 attempt: claimed.job.attempt,
                 attempt_id: claimed.attempt_id.clone(),
             };
             let left = [record];
-            let settled = tokio::time::timeout(SETTLE_LIMIT, settle(env, storage.as_ref(), &root, &left)).await;
+            let settled = async {
+                let storage = crate::storage::open(&location.config).await?;
+                settle(env, storage.as_ref(), &root, &left).await
+            };
+            let settled = tokio::time::timeout(SETTLE_LIMIT, settled).await;
             let why = match settled {
                 Ok(Ok(_)) => None,
                 Ok(Err(e)) => Some(e.to_string()),

@@ -58,6 +58,7 @@ async fn work(
         parallel_collections: settings.parallel_collections(),
         split_bytes: settings.split_bytes(),
         bandwidth_limit: settings.bandwidth_limit(),
+        read_back: settings.read_back(),
         ..Limits::default()
     };
     let ctx = Context { cancel, meter, limits };
@@ -136,8 +137,18 @@ pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(Stora
     if let Some(limit) = ctx.limits.bandwidth_limit {
         storage = Arc::new(Throttled::new(storage, Limiter::new(Some(limit))));
     }
-    let storage = Arc::new(Retrying::new(storage, Backoff::default(), ctx.cancel.clone()));
-    Ok((location, storage))
+    let meter = Arc::clone(&ctx.meter);
+    let shown = format!("storage {}", text::escape(name));
+    let on_wait = Arc::new(move |why: Option<&Error>| {
+        let is_news = meter.set_waiting(why.map(|_| shown.clone()));
+        match why {
+            Some(e) if is_news => meter.warn(format!("waiting for {shown}: {e}")),
+            None if is_news => meter.info(format!("{shown} answers again")),
+            _ => {}
+        }
+    });
+    let storage = Retrying::new(storage, Backoff::default(), ctx.cancel.clone()).telling(on_wait);
+    Ok((location, Arc::new(storage)))
 }
 
 /// Asks a storage that is a folder whether it is there, and waits for no disk that hangs.

@@ -9,12 +9,13 @@ mod rules;
 use std::collections::BTreeMap;
 
 use super::field::{Field, FieldKind};
+use super::storage::Checksums;
 use super::{command_line, retry, uri};
 use crate::error::{Error, ErrorKind, Result};
 use rules::{
     absolute_rule, bucket_rule, compression_rule, cron_rule, endpoint_rule, engine_rule, events_rule, folder_rule,
     host_of, hours_rule, interval_rule, metrics_rule, model_rule, name_rule, path_rule, pattern_rule, plain_rule,
-    rename_rule, stale_rule, start_rule, storage_type_rule, timezone_rule, webhook_rule, when_rule,
+    prefix_rule, rename_rule, stale_rule, start_rule, storage_type_rule, timezone_rule, webhook_rule, when_rule,
 };
 
 /// A MongoDB deployment.
@@ -66,7 +67,7 @@ pub const S3_FIELDS: &[Field] = &[
     Field::new("endpoint", "Endpoint", FieldKind::Text, "https://host:port of an S3-compatible server; empty for AWS")
         .check(endpoint_rule),
     Field::new("prefix", "Prefix", FieldKind::Text, "everything is kept below this part of the bucket")
-        .check(folder_rule),
+        .check(prefix_rule),
     Field::new("path_style", "Path style", FieldKind::Bool, "the bucket in the path instead of the host name")
         .default("false"),
     Field::new(
@@ -95,6 +96,14 @@ pub const S3_FIELDS: &[Field] = &[
         "accept any certificate: anybody in between can read and change the backups",
     )
     .default("false")
+    .advanced(),
+    Field::new(
+        "checksums",
+        "Checksums",
+        FieldKind::Choice(Checksums::WORDS),
+        "sent with each body; md5 or none for servers that refuse crc32; auto: crc32, or as the AWS environment says",
+    )
+    .default("auto")
     .advanced(),
 ];
 
@@ -303,6 +312,13 @@ pub const SETTING_FIELDS: &[Field] = &[
     )
     .default("1073741824"),
     Field::new(
+        "backup.read_back",
+        "Read back",
+        FieldKind::Bool,
+        "read everything back from the storage before a backup, or a slice of the oplog, counts as stored",
+    )
+    .default("false"),
+    Field::new(
         "jobs.concurrency",
         "Jobs at once",
         FieldKind::Integer(1, 64),
@@ -406,6 +422,16 @@ pub const SETTING_FIELDS: &[Field] = &[
 /// Errors: `Invalid`, or `Unsupported` for what is not built yet; the message names the flag.
 pub fn check(fields: &[&[Field]], values: &BTreeMap<String, Vec<String>>, partial: bool) -> Result<()> {
     let all = || fields.iter().flat_map(|f| f.iter());
+    // What is not built has no fields yet: that is what is wrong, and not the fields that were given with it.
+    for field in all() {
+        for text in values.get(field.key).into_iter().flatten() {
+            if let Err(why) = field.validate(text)
+                && why.contains(NOT_BUILT)
+            {
+                return Err(invalid(field, why));
+            }
+        }
+    }
     for (key, texts) in values {
         let Some(field) = all().find(|f| f.key == key) else {
             return Err(Error::invalid(&key.replace('_', "-"), "does not apply here"));

@@ -33,10 +33,18 @@ pub struct Limits {
     pub part_bytes: u64,
     /// Stored bytes per second, over all uploads of a job.
     pub bandwidth_limit: Option<u64>,
+    /// Everything that was stored is read back before the manifest is written.
+    pub read_back: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { parallel_collections: 4, split_bytes: 1 << 30, part_bytes: 256 << 20, bandwidth_limit: None }
+        Self {
+            parallel_collections: 4,
+            split_bytes: 1 << 30,
+            part_bytes: 256 << 20,
+            bandwidth_limit: None,
+            read_back: false,
+        }
     }
 }

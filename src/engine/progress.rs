@@ -19,6 +19,7 @@ pub struct Meter {
     documents_done: AtomicU64,
     documents_total: AtomicU64,
     phase: Mutex<String>,
+    waiting: Mutex<Option<String>>,
     log: LogSink,
 }
 
@@ -33,6 +34,7 @@ impl Meter {
             documents_done: AtomicU64::new(0),
             documents_total: AtomicU64::new(0),
             phase: Mutex::new(String::new()),
+            waiting: Mutex::new(None),
             log: Box::new(log),
         }
     }
@@ -81,8 +83,22 @@ impl Meter {
         *self.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = phase.into();
     }
 
+    /// The phase, and what it waits for.
     pub fn phase(&self) -> String {
-        self.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        let phase = self.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        match &*self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            None => phase,
+            Some(what) if phase.is_empty() => format!("waiting for {what}"),
+            Some(what) => format!("{phase}: waiting for {what}"),
+        }
+    }
+
+    /// What is waited for (a storage that does not answer), or that nothing is any more. True when that is news.
+    pub fn set_waiting(&self, what: Option<String>) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let is_news = waiting.is_some() != what.is_some();
+        *waiting = what;
+        is_news
     }
 
     pub fn info(&self, message: impl Into<String>) {

@@ -17,6 +17,7 @@ use futures_util::stream::BoxStream;
 use crate::error::{Error, ErrorKind, Result};
 
 pub mod filesystem;
+pub mod hinted;
 pub mod probe;
 pub mod registry;
 pub mod retry;
@@ -25,7 +26,7 @@ pub mod throttle;
 pub mod writer;
 
 pub use crate::domain::key::Key;
-pub use probe::test;
+pub use probe::{test, test_and_judge};
 pub use registry::{open, open_unheld};
 pub use writer::{ObjectWriter, Written, read_all};
 

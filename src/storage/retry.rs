@@ -69,11 +69,15 @@ pub struct Retrying {
     repeat: Repeat,
 }
 
+/// Hears of the waits between two attempts: why the call failed, and `None` when a call got through again.
+pub type OnWait = Arc<dyn Fn(Option<&Error>) + Send + Sync>;
+
 #[derive(Clone)]
 struct Repeat {
     backoff: Backoff,
     cancel: CancellationToken,
     place: Arc<str>,
+    on_wait: OnWait,
 }
 
 /// Whether a cancel gives up a call that is running.
@@ -86,7 +90,14 @@ enum OnCancel {
 impl Retrying {
     pub fn new(inner: Arc<dyn Storage>, backoff: Backoff, cancel: CancellationToken) -> Self {
         let place = inner.place().into();
-        Self { inner, repeat: Repeat { backoff, cancel, place } }
+        Self { inner, repeat: Repeat { backoff, cancel, place, on_wait: Arc::new(|_| {}) } }
+    }
+
+    /// Calls `on_wait` as waits begin and end, so that a person sees what a job waits for. It must not block.
+    #[must_use]
+    pub fn telling(mut self, on_wait: OnWait) -> Self {
+        self.repeat.on_wait = on_wait;
+        self
     }
 
     /// Whether `key` holds exactly `body`.
@@ -109,7 +120,10 @@ impl Repeat {
         loop {
             let error = match self.once(on_cancel, call()).await {
                 Err(e) if may_pass(&e) => e,
-                other => return other,
+                other => {
+                    self.got_through(attempt);
+                    return other;
+                }
             };
             self.wait(&mut attempt, began, error).await?;
         }
@@ -133,6 +147,13 @@ impl Repeat {
         }
     }
 
+    /// After attempt `attempt` an answer came that is no reason to wait.
+    fn got_through(&self, attempt: u32) {
+        if attempt > 1 {
+            (self.on_wait)(None);
+        }
+    }
+
     /// Waits before the next attempt, or says that there is none.
     async fn wait(&self, attempt: &mut u32, began: Instant, error: Error) -> Result<()> {
         if self.cancel.is_cancelled() {
@@ -142,6 +163,7 @@ impl Repeat {
             return Err(if *attempt > 1 { error.context(format!("tried {attempt} times")) } else { error });
         };
         tracing::warn!(attempt, %error, "a storage call failed and is repeated");
+        (self.on_wait)(Some(&error));
         match self.cancel.run_until_cancelled(tokio::time::sleep(wait)).await {
             Some(()) => {
                 *attempt += 1;
@@ -219,6 +241,8 @@ impl Storage for Retrying {
             prefix: prefix.cloned(),
             stream: Some(stream),
             last: None,
+            catching_up: false,
+            is_ordered: true,
             attempt: 1,
             began: Instant::now(),
         };
@@ -290,6 +314,7 @@ impl Reading {
             match repeat.once(OnCancel::GiveUp, self.try_next()).await {
                 Ok(Some(chunk)) => {
                     self.at += chunk.len() as u64;
+                    repeat.got_through(self.attempt);
                     (self.attempt, self.began) = (1, Instant::now());
                     return Ok(Some(chunk));
                 }
@@ -326,12 +351,16 @@ impl Reading {
     }
 }
 
-/// A listing, begun again after a break: what was already seen is skipped, which the key order makes possible.
+/// A listing, begun again after a break: what was already seen is skipped, which the key order makes possible. A server
+/// that keeps another order (s3rver 3.7.1) loses nothing by that; after a break, its listing cannot be gone on with.
 struct Listing {
     storage: Retrying,
     prefix: Option<Key>,
     stream: Option<BoxStream<'static, Result<ObjectInfo>>>,
+    /// The greatest key so far.
     last: Option<Key>,
+    catching_up: bool,
+    is_ordered: bool,
     attempt: u32,
     began: Instant,
 }
@@ -341,14 +370,21 @@ impl Listing {
         loop {
             let repeat = self.storage.repeat.clone();
             match repeat.once(OnCancel::GiveUp, self.try_next()).await {
-                Ok(Some(object)) if self.last.as_ref().is_some_and(|last| object.key <= *last) => {}
+                Ok(Some(object)) if self.catching_up && self.last.as_ref().is_some_and(|l| object.key <= *l) => {}
                 Ok(Some(object)) => {
-                    self.last = Some(object.key.clone());
+                    self.catching_up = false;
+                    if self.last.as_ref().is_some_and(|last| object.key <= *last) {
+                        self.is_ordered = false;
+                    } else {
+                        self.last = Some(object.key.clone());
+                    }
+                    repeat.got_through(self.attempt);
                     (self.attempt, self.began) = (1, Instant::now());
                     return Ok(Some(object));
                 }
-                Err(e) if may_pass(&e) => {
+                Err(e) if may_pass(&e) && self.is_ordered => {
                     self.stream = None;
+                    self.catching_up = true;
                     repeat.wait(&mut self.attempt, self.began, e).await?;
                 }
                 other => return other,

@@ -13,7 +13,9 @@ use async_trait::async_trait;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, StalledStreamProtectionConfig};
+use aws_sdk_s3::config::{
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, StalledStreamProtectionConfig,
+};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
@@ -26,11 +28,13 @@ use crate::domain::storage::S3Config;
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
 
+mod checksum;
 mod connect;
 mod failure;
 mod listing;
 mod upload;
 
+use checksum::{Environment, Mode, Proof};
 use failure::{Names, answer};
 
 /// Bytes of a part. S3 takes 10,000 parts, the last of any size and the others of at least 5 MiB. Every object that is
@@ -39,6 +43,8 @@ pub const PART_SIZE: usize = MIN_PART_SIZE;
 const MIN_PART_SIZE: usize = 5 << 20;
 /// How long nothing at all may move in the middle of a body.
 const STALL: Duration = Duration::from_secs(30);
+/// How often an object is looked at that comes and goes while it is.
+const LOOKS: u32 = 3;
 const DEFAULT_REGION: &str = "us-east-1";
 
 /// A bucket, or what lies below a prefix of it.
@@ -54,6 +60,7 @@ struct Inner {
     place: String,
     names: Names,
     part_size: usize,
+    proof: Proof,
     /// The server has refused `If-None-Match`, so it is not sent any more.
     unconditional: AtomicBool,
 }
@@ -70,6 +77,7 @@ impl S3 {
             Key::new(prefix)
                 .map_err(|_| Error::invalid("prefix", format!("{:?} is no prefix", text::escape(prefix))))?;
         }
+        let mut environment = Environment::read()?;
         let endpoint = config.endpoint.as_deref().map(check_endpoint).transpose()?;
         let http_client = connect::http_client(config).await?;
         let region = region(config);
@@ -85,13 +93,21 @@ impl S3 {
                 if let Some(region) = &region {
                     loader = loader.region(Region::new(region.clone()));
                 }
-                (aws_sdk_s3::config::Builder::from(&loader.load().await), true)
+                let loaded = loader.load().await;
+                // The profile may say it where the environment does not.
+                environment.request = environment.request.or(loaded.request_checksum_calculation());
+                environment.response = environment.response.or(loaded.response_checksum_validation());
+                (aws_sdk_s3::config::Builder::from(&loaded), true)
             }
             (Some(_), None) => return Err(Error::invalid("secret-access-key", "is needed with an access key id")),
             (None, Some(_)) => return Err(Error::invalid("access-key-id", "is needed with a secret access key")),
         };
+        let Mode { proof, validation } = Mode::new(config.checksums, environment);
         let mut builder = builder
             .behavior_version(BehaviorVersion::latest())
+            // Each request says here what it carries.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(validation)
             .force_path_style(config.path_style)
             .http_client(http_client)
             .retry_config(RetryConfig::disabled())
@@ -129,6 +145,7 @@ impl S3 {
                 ambient,
             },
             part_size: PART_SIZE,
+            proof,
             unconditional: AtomicBool::new(false),
         })))
     }
@@ -146,6 +163,7 @@ impl S3 {
             place: inner.place.clone(),
             names: inner.names.clone(),
             part_size: bytes,
+            proof: inner.proof,
             unconditional: AtomicBool::new(inner.unconditional.load(Ordering::Relaxed)),
         })))
     }
@@ -182,31 +200,44 @@ impl Inner {
         format!("{doing} {}/{}", self.place, text::escape(key.as_str()))
     }
 
-    /// Looks at an object. A refusal of `HEAD` has no body that says why, so the same is asked with `GET`.
+    /// Looks at an object. An answer to `HEAD` has no body that says why, so the same is asked with `GET`: a bucket that
+    /// is gone, or a proxy without its server, is no missing object.
     async fn head(&self, key: &Key) -> Result<Option<HeadObjectOutput>> {
         let what = self.what("looking at", key);
-        let error = match self.client.head_object().bucket(&self.bucket).key(self.object(key)).send().await {
-            Ok(head) => return Ok(Some(head)),
-            Err(e) => e,
-        };
-        match answer(&error) {
-            Some(a) if a.status == 404 => Ok(None),
-            Some(a) if (400..500).contains(&a.status) || a.status == 301 => {
-                let get = self.client.get_object().bucket(&self.bucket).key(self.object(key)).range("bytes=0-0");
-                Err(match get.send().await {
-                    Err(why) => self.names.failure(&what, why),
-                    Ok(_) => self.names.failure(&what, error),
-                })
+        for _ in 0..LOOKS {
+            let error = match self.client.head_object().bucket(&self.bucket).key(self.object(key)).send().await {
+                Ok(head) => return Ok(Some(head)),
+                Err(e) => e,
+            };
+            let status = answer(&error).map_or(0, |a| a.status);
+            if !(400..500).contains(&status) && status != 301 {
+                return Err(self.names.failure(&what, error));
             }
-            _ => Err(self.names.failure(&what, error)),
+            let get = self.client.get_object().bucket(&self.bucket).key(self.object(key)).range("bytes=0-0");
+            match get.send().await {
+                Err(why) if answer(&why).is_some_and(|a| a.status == 404 && a.says_no_object()) => return Ok(None),
+                // An empty object has no first byte.
+                Err(why) if answer(&why).is_none_or(|a| a.status != 416) => return Err(self.names.failure(&what, why)),
+                // It was created in between.
+                _ if status == 404 => {}
+                _ => return Err(self.names.failure(&what, error)),
+            }
         }
+        let why = format!("{what}: the server says that it is there, and that it is not");
+        Err(Error::new(ErrorKind::Transient, why).hint("this may pass; see whether all parts of the server agree"))
     }
 
     /// Puts `body`; with `new`, on the condition that there is no such object.
-    async fn put(&self, key: &Key, body: Bytes, new: bool) -> Result<(), SdkError<PutError, HttpResponse>> {
+    /// The inner error is one of ours: the server took the body and says that it holds another.
+    async fn put(&self, key: &Key, body: Bytes, new: bool) -> Result<Result<()>, SdkError<PutError, HttpResponse>> {
+        let sums = self.proof.of(&body);
         let put = self.client.put_object().bucket(&self.bucket).key(self.object(key)).body(ByteStream::from(body));
+        let put = put.set_checksum_crc32(sums.crc32()).set_content_md5(sums.md5());
         let put = if new { put.if_none_match("*") } else { put };
-        put.send().await.map(drop)
+        let output = put.send().await?;
+        let told = output.checksum_crc32();
+        let differs = told.is_some_and(|told| sums.crc32().is_some_and(|sent| sent != told));
+        Ok(if differs { Err(checksum::differs(&self.what("writing", key), ErrorKind::Transient)) } else { Ok(()) })
     }
 
     /// Creates an object that must not exist. The look before it covers servers that ignore the condition, and
@@ -218,11 +249,19 @@ impl Inner {
         }
         if !self.unconditional.load(Ordering::Relaxed) {
             match self.put(key, body.clone(), true).await {
-                Err(e) if refuses_condition(&e) => self.unconditional.store(true, Ordering::Relaxed),
-                other => return other.map_err(|e| self.names.failure(&what, e)),
+                Ok(written) => return written,
+                // Only then was it the condition that it refused.
+                Err(e) if refuses_condition(&e) => {
+                    self.put(key, body, false).await.unwrap_or_else(|e| Err(self.names.failure(&what, e)))?;
+                    self.unconditional.store(true, Ordering::Relaxed);
+                    return Ok(());
+                }
+                // Some servers take the marker that a deletion left in a versioned bucket for an object.
+                Err(e) if exists_already(&e) && self.head(key).await?.is_none() => {}
+                Err(e) => return Err(self.names.failure(&what, e)),
             }
         }
-        self.put(key, body, false).await.map_err(|e| self.names.failure(&what, e))
+        self.put(key, body, false).await.unwrap_or_else(|e| Err(self.names.failure(&what, e)))
     }
 }
 
@@ -233,6 +272,10 @@ fn refuses_condition(error: &SdkError<PutError, HttpResponse>) -> bool {
         a.status == 501
             || (a.status == 400 && matches!(a.code, "InvalidArgument" | "InvalidRequest" | "NotImplemented"))
     })
+}
+
+fn exists_already(error: &SdkError<PutError, HttpResponse>) -> bool {
+    answer(error).is_some_and(|a| a.status == 412 || a.code == "PreconditionFailed")
 }
 
 #[async_trait]
@@ -250,7 +293,7 @@ impl Storage for S3 {
             PutMode::CreateNew => self.0.create(key, body).await,
             PutMode::Overwrite => {
                 let put = self.0.put(key, body, false).await;
-                put.map_err(|e| self.0.names.failure(&self.0.what("writing", key), e))
+                put.unwrap_or_else(|e| Err(self.0.names.failure(&self.0.what("writing", key), e)))
             }
         }
     }
@@ -284,7 +327,8 @@ impl Storage for S3 {
         let length = output.content_length().and_then(|n| u64::try_from(n).ok());
         let expected = match &range {
             Some(range) => {
-                if output.content_range().is_none() {
+                // Another one than was asked for, too: s3rver answers all of the object to a question for its first byte.
+                if output.content_range().is_none() || length.is_some_and(|n| n > range.end - range.start) {
                     return Err(Error::new(ErrorKind::Unsupported, format!("{what}: the server ignores ranges")));
                 }
                 if length.is_some_and(|n| n < range.end - range.start) {

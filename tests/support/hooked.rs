@@ -24,6 +24,11 @@ pub trait Hook: Send + Sync + 'static {
         Ok(())
     }
 
+    /// What the storage keeps of the object, or the part of one, that it says it has stored.
+    fn keep(&self, _key: &Key, body: Bytes) -> Option<Bytes> {
+        Some(body)
+    }
+
     /// Before unfinished uploads are looked for.
     fn sweep(&self) -> Result<()> {
         Ok(())
@@ -54,7 +59,10 @@ impl<H: Hook> Storage for Hooked<H> {
     async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()> {
         self.hook.write(key).await;
         self.hook.refuse()?;
-        self.inner.put(key, body, mode).await
+        match self.hook.keep(key, body) {
+            Some(body) => self.inner.put(key, body, mode).await,
+            None => Ok(()),
+        }
     }
 
     async fn upload(&self, key: &Key) -> Result<Box<dyn Upload>> {
@@ -104,7 +112,10 @@ impl<H: Hook> Upload for HookedUpload<H> {
     async fn part(&self, number: u32, body: Bytes) -> Result<()> {
         self.hook.write(&self.key).await;
         self.hook.refuse()?;
-        self.inner.part(number, body).await
+        match self.hook.keep(&self.key, body) {
+            Some(body) => self.inner.part(number, body).await,
+            None => Ok(()),
+        }
     }
 
     async fn finish(&self, parts: u32) -> Result<()> {
@@ -175,6 +186,54 @@ impl Hook for Gate {
                 arrived.insert(held.clone());
             });
             self.open.subscribe().wait_for(|open| *open).await.unwrap();
+        }
+    }
+}
+
+/// What a storage does that says "stored" and means something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lie {
+    Nothing,
+    /// Half of it.
+    Less,
+    /// As many bytes, and one is another.
+    Other,
+}
+
+/// Lies about the objects whose keys contain a text, as often as it is told to.
+pub struct Liar {
+    about: &'static str,
+    lie: Lie,
+    left: Mutex<usize>,
+}
+
+impl Liar {
+    pub fn new(about: &'static str, lie: Lie, times: usize) -> Self {
+        Self { about, lie, left: Mutex::new(times) }
+    }
+
+    /// It has lied as often as it should.
+    pub fn is_done(&self) -> bool {
+        *self.left.lock().unwrap() == 0
+    }
+}
+
+impl Hook for Liar {
+    fn keep(&self, key: &Key, body: Bytes) -> Option<Bytes> {
+        let mut left = self.left.lock().unwrap();
+        if *left == 0 || !key.as_str().contains(self.about) {
+            return Some(body);
+        }
+        *left -= 1;
+        match self.lie {
+            Lie::Nothing => None,
+            Lie::Less => Some(body.slice(..body.len() / 2)),
+            Lie::Other => {
+                let mut other = body.to_vec();
+                let middle = other.len() / 2;
+                other[middle] ^= 1;
+                Some(other.into())
+            }
         }
     }
 }

@@ -6,9 +6,10 @@
 // Every test program uses another part of this.
 #![allow(dead_code)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -38,6 +39,19 @@ pub enum Conditions {
     Ignored,
     /// As servers do that heard of it and have not built it.
     Refused,
+    /// As servers do that take the marker of a deletion for an object.
+    MarkersCount,
+}
+
+/// What the server says to the headers of checksums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Headers {
+    /// It takes them, and a multipart upload has to declare its own, as Amazon and versitygw want it.
+    Taken,
+    /// It refuses requests that have one, as servers do that do not know them.
+    Refused,
+    /// It wants Content-MD5 and knows no other, as older servers do for a bucket with Object Lock.
+    Md5,
 }
 
 /// Stops when dropped.
@@ -47,10 +61,12 @@ pub struct S3Server {
     pub certificate: Option<String>,
     folder: TempDir,
     uploads: Uploads,
+    listings_hidden: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
-type Uploads = Arc<Mutex<BTreeMap<(String, String), String>>>;
+/// Key and id of each unfinished upload, with its bucket and whether it declared a checksum.
+type Uploads = Arc<Mutex<BTreeMap<(String, String), (String, bool)>>>;
 
 impl S3Server {
     pub async fn start() -> Self {
@@ -58,15 +74,23 @@ impl S3Server {
     }
 
     pub async fn with(conditions: Conditions, tls: bool) -> Self {
+        Self::answering(conditions, Headers::Taken, tls).await
+    }
+
+    pub async fn answering(conditions: Conditions, headers: Headers, tls: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
         let uploads = Uploads::default();
+        let listings_hidden = Arc::new(AtomicBool::new(false));
         let mut builder = S3ServiceBuilder::new(Documented {
             inner: FileSystem::new(folder.path()).unwrap(),
             root: folder.path().to_owned(),
             conditions,
+            headers,
+            deleted: Mutex::default(),
             creating: tokio::sync::Mutex::new(()),
             uploads: Arc::clone(&uploads),
+            listings_hidden: Arc::clone(&listings_hidden),
         });
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = builder.build();
@@ -90,7 +114,7 @@ impl S3Server {
                 });
             }
         });
-        Self { address, certificate, folder, uploads, task }
+        Self { address, certificate, folder, uploads, listings_hidden, task }
     }
 
     /// How to reach it; change what differs.
@@ -110,6 +134,11 @@ impl S3Server {
     /// Uploads that were begun and neither finished nor aborted.
     pub fn unfinished(&self) -> usize {
         self.uploads.lock().unwrap().len()
+    }
+
+    /// From now on every listing is empty, as of a server whose index is behind.
+    pub fn hide_listings(&self) {
+        self.listings_hidden.store(true, Ordering::SeqCst);
     }
 
     /// The folder that holds the bucket's objects.
@@ -144,14 +173,18 @@ fn tls_acceptor() -> (Option<tokio_rustls::TlsAcceptor>, Option<String>) {
 /// s3s-fs with these differences taken away:
 /// it does not list multipart uploads; it answers `AccessDenied` for an upload it does not know; two conditional
 /// puts at the same moment both succeed; it takes a folder of the disk for an object; a multipart object keeps the
-/// checksums of the object it replaces; a bucket that is not there is a missing object or an internal error.
+/// checksums of the object it replaces; a bucket that is not there is a missing object or an internal error; an upload
+/// may carry checksums that it did not declare.
 struct Documented {
     inner: FileSystem,
     root: PathBuf,
     conditions: Conditions,
+    headers: Headers,
+    /// Keys that were deleted.
+    deleted: Mutex<BTreeSet<String>>,
     creating: tokio::sync::Mutex<()>,
-    /// Key and id of each unfinished upload, with its bucket.
     uploads: Uploads,
+    listings_hidden: Arc<AtomicBool>,
 }
 
 impl Documented {
@@ -160,12 +193,30 @@ impl Documented {
         if path.is_dir() { Ok(path) } else { Err(s3_error!(NoSuchBucket)) }
     }
 
-    fn known(&self, key: &str, id: &str) -> S3Result<()> {
-        if self.uploads.lock().unwrap().contains_key(&(key.to_owned(), id.to_owned())) {
-            Ok(())
-        } else {
-            Err(s3_error!(NoSuchUpload))
+    /// Whether the upload declared a checksum.
+    fn known(&self, key: &str, id: &str) -> S3Result<bool> {
+        let uploads = self.uploads.lock().unwrap();
+        let found = uploads.get(&(key.to_owned(), id.to_owned())).map(|(_, declared)| *declared);
+        found.ok_or_else(|| s3_error!(NoSuchUpload))
+    }
+}
+
+/// Whether the server takes the headers of a request, which has a body or not.
+fn allowed<T>(headers: Headers, req: &S3Request<T>, has_body: bool) -> S3Result<()> {
+    let has_checksum = || {
+        let mut names = req.headers.keys().map(|name| name.as_str());
+        names.any(|name| name.starts_with("x-amz-checksum-") || name == "x-amz-sdk-checksum-algorithm")
+    };
+    match headers {
+        Headers::Taken => Ok(()),
+        Headers::Refused | Headers::Md5 if has_checksum() => {
+            Err(s3_error!(NotImplemented, "A header you provided implies functionality that is not implemented."))
         }
+        Headers::Md5 if has_body && !req.headers.contains_key("content-md5") => Err(s3_error!(
+            InvalidRequest,
+            "Content-MD5 HTTP header is required for requests with Object Lock parameters"
+        )),
+        Headers::Refused | Headers::Md5 => Ok(()),
     }
 }
 
@@ -177,8 +228,16 @@ fn is_folder(bucket: &Path, key: &str) -> bool {
 impl S3 for Documented {
     async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         self.bucket(&req.input.bucket)?;
+        allowed(self.headers, &req, true)?;
+        let is_new = req.input.if_none_match.is_some();
+        if self.conditions == Conditions::MarkersCount
+            && is_new
+            && self.deleted.lock().unwrap().contains(&req.input.key)
+        {
+            return Err(s3_error!(PreconditionFailed));
+        }
         match self.conditions {
-            Conditions::Kept => {}
+            Conditions::Kept | Conditions::MarkersCount => {}
             Conditions::Ignored => req.input.if_none_match = None,
             Conditions::Refused if req.input.if_none_match.is_some() => return Err(s3_error!(NotImplemented)),
             Conditions::Refused => {}
@@ -191,6 +250,7 @@ impl S3 for Documented {
     }
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        allowed(self.headers, &req, false)?;
         if is_folder(&self.bucket(&req.input.bucket)?, &req.input.key) {
             return Err(s3_error!(NoSuchKey));
         }
@@ -205,6 +265,9 @@ impl S3 for Documented {
     }
 
     async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
+        if self.listings_hidden.load(Ordering::SeqCst) {
+            return Ok(S3Response::new(ListObjectsV2Output { is_truncated: Some(false), ..Default::default() }));
+        }
         self.inner.list_objects_v2(req).await
     }
 
@@ -212,6 +275,7 @@ impl S3 for Documented {
         if is_folder(&self.bucket(&req.input.bucket)?, &req.input.key) {
             return Ok(S3Response::new(DeleteObjectOutput::default()));
         }
+        self.deleted.lock().unwrap().insert(req.input.key.clone());
         self.inner.delete_object(req).await
     }
 
@@ -220,15 +284,18 @@ impl S3 for Documented {
         req: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         self.bucket(&req.input.bucket)?;
+        allowed(self.headers, &req, false)?;
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
+        let declared = req.input.checksum_algorithm.is_some();
         let created = self.inner.create_multipart_upload(req).await?;
         let id = created.output.upload_id.clone().unwrap();
-        self.uploads.lock().unwrap().insert((key, id), bucket);
+        self.uploads.lock().unwrap().insert((key, id), (bucket, declared));
         Ok(created)
     }
 
     async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
         self.known(&req.input.key, &req.input.upload_id)?;
+        allowed(self.headers, &req, true)?;
         self.inner.upload_part(req).await
     }
 
@@ -237,7 +304,12 @@ impl S3 for Documented {
         req: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
         let (bucket, key, id) = (req.input.bucket.clone(), req.input.key.clone(), req.input.upload_id.clone());
-        self.known(&key, &id)?;
+        let declared = self.known(&key, &id)?;
+        let parts = req.input.multipart_upload.as_ref().and_then(|upload| upload.parts.as_ref());
+        // Both must say the same: what is declared is carried, and nothing else is.
+        if parts.is_some_and(|parts| parts.iter().any(|part| part.checksum_crc32.is_some() != declared)) {
+            return Err(s3_error!(InvalidPart, "One or more of the specified parts could not be found"));
+        }
         let replaced = s3s_fs_internal_info(&self.root, &bucket, &key);
         let _ = std::fs::remove_file(replaced);
         let done = self.inner.complete_multipart_upload(req).await?;
@@ -265,7 +337,7 @@ impl S3 for Documented {
         let prefix = input.prefix.clone().unwrap_or_default();
         let after = input.key_marker.map(|key| (key, input.upload_id_marker.unwrap_or_default()));
         let all = self.uploads.lock().unwrap().clone();
-        let mut left = all.into_iter().filter(|((key, id), bucket)| {
+        let mut left = all.into_iter().filter(|((key, id), (bucket, _))| {
             *bucket == input.bucket
                 && key.starts_with(&prefix)
                 && after.as_ref().is_none_or(|after| (key, id) > (&after.0, &after.1))

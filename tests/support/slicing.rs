@@ -42,6 +42,7 @@ pub struct Options {
     pub home_id: String,
     pub folder: String,
     pub slice_length: Duration,
+    pub read_back: bool,
     pub known: Vec<(Archive, Slice)>,
     pub base: Option<Timestamp>,
 }
@@ -52,6 +53,7 @@ impl Default for Options {
             home_id: "home".into(),
             folder: "prod".into(),
             slice_length: Duration::from_millis(300),
+            read_back: false,
             known: Vec::new(),
             base: None,
         }
@@ -90,6 +92,7 @@ impl Recorder {
             known: options.known,
             base: options.base,
             slice_length: watch::channel(options.slice_length).1,
+            read_back: watch::channel(options.read_back).1,
         };
         let (server, storage, token) = (server.clone(), Arc::clone(storage), cancel.clone());
         let task = tokio::spawn(async move { follow(&token, storage, &server, &request, sender).await });

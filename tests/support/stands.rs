@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use mongokeep::domain::secret::Secret;
-use mongokeep::domain::storage::{S3Config, StorageConfig};
+use mongokeep::domain::storage::{Checksums, S3Config, StorageConfig};
 use mongokeep::storage::Storage;
 use mongokeep::storage::retry::{Backoff, Retrying};
 use mongokeep::storage::s3::S3;
@@ -12,13 +12,14 @@ use mongokeep::storage::throttle::{Limiter, Throttled};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use super::s3::{Conditions, S3Server};
+use super::s3::{Conditions, Headers, S3Server};
+use super::s3_servers::{Habits, Server};
 
 /// A storage that is empty, and what keeps it alive.
 pub struct Stand {
     storage: Arc<dyn Storage>,
     place: Place,
-    exclusive: bool,
+    pub habits: Habits,
 }
 
 enum Place {
@@ -33,15 +34,21 @@ impl Stand {
         let folder = tempfile::tempdir().unwrap();
         let config = StorageConfig::Filesystem { path: folder.path().to_str().unwrap().into() };
         let storage = mongokeep::storage::open(&config).await.unwrap();
-        Self { storage, place: Place::Folder(folder), exclusive: true }
+        Self { storage, place: Place::Folder(folder), habits: Habits::OF_S3 }
     }
 
     /// With a prefix, and the smallest parts that S3 takes.
     pub async fn s3() -> Self {
         if let Some(config) = elsewhere() {
-            return Self { storage: small_parts(&config).await, place: Place::Elsewhere, exclusive: true };
+            return Self { storage: small_parts(&config).await, place: Place::Elsewhere, habits: Habits::OF_S3 };
         }
         Self::served(Conditions::Kept, "some prefix/é+%").await
+    }
+
+    /// Below a prefix of its own at a server of somebody else.
+    pub async fn on(server: &Server, case: &str) -> Self {
+        let config = S3Config { prefix: format!("conformance/{case}"), ..server.config.clone() };
+        Self { storage: small_parts(&config).await, place: Place::Elsewhere, habits: server.habits() }
     }
 
     pub async fn filesystem_decorated() -> Self {
@@ -69,11 +76,33 @@ impl Stand {
         Self::served(Conditions::Refused, "").await
     }
 
+    /// The whole bucket of a server that takes the marker of a deletion for an object.
+    pub async fn s3_counting_markers() -> Self {
+        Self::served(Conditions::MarkersCount, "").await
+    }
+
+    /// The whole bucket of a server that refuses the headers of checksums.
+    pub async fn s3_refusing_checksums() -> Self {
+        Self::checked(Headers::Refused, Checksums::None).await
+    }
+
+    /// The whole bucket of a server that wants Content-MD5.
+    pub async fn s3_wanting_md5() -> Self {
+        Self::checked(Headers::Md5, Checksums::Md5).await
+    }
+
+    async fn checked(headers: Headers, checksums: Checksums) -> Self {
+        let server = S3Server::answering(Conditions::Kept, headers, false).await;
+        let config = S3Config { checksums, ..server.config() };
+        Self { storage: small_parts(&config).await, place: Place::Server(server), habits: Habits::OF_S3 }
+    }
+
     async fn served(conditions: Conditions, prefix: &str) -> Self {
         let server = S3Server::with(conditions, false).await;
         let config = S3Config { prefix: prefix.into(), ..server.config() };
-        let exclusive = conditions == Conditions::Kept;
-        Self { storage: small_parts(&config).await, place: Place::Server(server), exclusive }
+        let exclusive = matches!(conditions, Conditions::Kept | Conditions::MarkersCount);
+        let habits = Habits { exclusive, ..Habits::OF_S3 };
+        Self { storage: small_parts(&config).await, place: Place::Server(server), habits }
     }
 
     pub fn storage(&self) -> &dyn Storage {
@@ -82,11 +111,6 @@ impl Stand {
 
     pub fn shared(&self) -> Arc<dyn Storage> {
         Arc::clone(&self.storage)
-    }
-
-    /// Whether this storage can tell which of two writers was first.
-    pub fn creates_exclusively(&self) -> bool {
-        self.exclusive
     }
 
     /// Nothing at all is there, not even what the storage itself would hide.

@@ -69,6 +69,7 @@ struct Running {
     stop: CancellationToken,
     task: JoinHandle<()>,
     slice_length: watch::Sender<Duration>,
+    read_back: watch::Sender<bool>,
     limiter: Limiter,
 }
 
@@ -78,6 +79,7 @@ struct Pace {
     slice_length: Duration,
     /// Bytes per second.
     bandwidth: Option<u64>,
+    read_back: bool,
 }
 
 async fn supervise(env: Env, stop: CancellationToken) {
@@ -130,7 +132,11 @@ async fn look(env: &Env, seen: &mut Seen) -> Result<Option<Pace>> {
     let home = env.home.clone();
     // Those that cannot be read are no reason to lose a part of the oplog.
     let settings = blocking(move || Ok(Settings::load(&home).unwrap_or_default())).await?;
-    let pace = || Pace { slice_length: settings.slice_length(), bandwidth: settings.bandwidth_limit() };
+    let pace = || Pace {
+        slice_length: settings.slice_length(),
+        bandwidth: settings.bandwidth_limit(),
+        read_back: settings.read_back(),
+    };
     Ok(settings.backup_enabled().then(pace))
 }
 
@@ -164,6 +170,7 @@ async fn adjust(env: &Env, running: &mut HashMap<String, Running>, orders: &[Ord
             Some(slicer) => {
                 let length = pace.slice_length;
                 slicer.slice_length.send_if_modified(|l| std::mem::replace(l, length) != length);
+                slicer.read_back.send_replace(pace.read_back);
                 slicer.limiter.set(pace.bandwidth);
             }
             None => {
@@ -176,11 +183,12 @@ async fn adjust(env: &Env, running: &mut HashMap<String, Running>, orders: &[Ord
 
 fn begin(env: &Env, order: &Order, pace: Pace) -> Running {
     let (slice_length, lengths) = watch::channel(pace.slice_length);
+    let (read_back, reading_back) = watch::channel(pace.read_back);
     let limiter = Limiter::new(pace.bandwidth);
     let stop = CancellationToken::new();
     let (env, own, token, handle) = (env.clone(), order.clone(), stop.clone(), tokio::runtime::Handle::current());
     // On a thread of its own, as every job: what it does between two awaits does not hold the others up.
-    let recording = record::run(env, own, lengths, limiter.clone(), token);
+    let recording = record::run(env, own, lengths, reading_back, limiter.clone(), token);
     let task = tokio::task::spawn_blocking(move || handle.block_on(recording));
-    Running { order: order.clone(), stop, task, slice_length, limiter }
+    Running { order: order.clone(), stop, task, slice_length, read_back, limiter }
 }

@@ -49,10 +49,11 @@ pub async fn run(
     env: Env,
     order: Order,
     slice_length: watch::Receiver<Duration>,
+    read_back: watch::Receiver<bool>,
     limiter: Limiter,
     stop: CancellationToken,
 ) {
-    let mut slicer = Slicer { env, order, slice_length, limiter, stored: None, replica_set_id: None };
+    let mut slicer = Slicer { env, order, slice_length, read_back, limiter, stored: None, replica_set_id: None };
     let mut pause = FIRST_PAUSE;
     while !stop.is_cancelled() {
         let began = Instant::now();
@@ -79,6 +80,7 @@ struct Slicer {
     env: Env,
     order: Order,
     slice_length: watch::Receiver<Duration>,
+    read_back: watch::Receiver<bool>,
     limiter: Limiter,
     stored: Option<Timestamp>,
     /// Of the oplog that is followed.
@@ -109,6 +111,7 @@ impl Slicer {
             known: known.newest,
             base: known.base,
             slice_length: self.slice_length.clone(),
+            read_back: self.read_back.clone(),
         };
         let (sender, mut events) = mpsc::channel(EVENTS);
         let missing = missing::look(self.env.clone(), storage.clone(), self.order.wanted.clone());

@@ -1,6 +1,7 @@
 //! What the text of a field may be. Each rule says what is wrong in words that can follow the name of the field.
 
 use super::NOT_BUILT;
+use crate::domain::storage::MAX_PREFIX;
 use crate::domain::text::quoted;
 use crate::domain::{backup, cron, hours, name, namespace, notification, pitr, retry, warning};
 
@@ -16,6 +17,18 @@ pub fn name_rule(text: &str) -> Result<(), String> {
 
 pub fn folder_rule(text: &str) -> Result<(), String> {
     name::check_folder("", text).map_err(|e| e.full().trim_start_matches(": ").to_owned())
+}
+
+/// A part of a key: S3 bounds the length of the whole.
+pub fn prefix_rule(text: &str) -> Result<(), String> {
+    folder_rule(text)?;
+    if text.len() > MAX_PREFIX {
+        return Err(format!("is longer than {MAX_PREFIX} bytes, which leaves too little of a key for backups"));
+    }
+    if text.split('/').any(|part| part.len() > 255) {
+        return Err("has a part of more than 255 bytes".into());
+    }
+    Ok(())
 }
 
 pub fn engine_rule(text: &str) -> Result<(), String> {

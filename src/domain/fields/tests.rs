@@ -65,8 +65,23 @@ fn what_is_not_built_says_so() {
     assert!(error.full().contains("not built yet"), "{error}");
 }
 
+/// The fields of what is not built are not known, so that none of them is what is wrong.
+#[test]
+fn a_type_that_is_not_built_is_told_before_its_fields() {
+    for kind in ["azure", "gcs"] {
+        let given = values(&[("type", kind), ("bucket", "b"), ("container", "c"), ("name", "no name")]);
+        let error = check(&[STORAGE_FIELDS, storage_fields(kind)], &given, false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.full().starts_with("type: ") && error.full().contains(kind), "{error}");
+    }
+}
+
 #[test]
 fn storage_rules() {
+    assert!(prefix_rule("backups/mongodb").is_ok() && prefix_rule(&"p".repeat(255)).is_ok());
+    for bad in ["/x", "../x", &"p".repeat(256), &["p".repeat(200), "q".repeat(100)].join("/")] {
+        assert!(prefix_rule(bad).is_err(), "{bad}");
+    }
     for bad in ["ftp://x", "https://", "https://u:p@h", "h:9000"] {
         assert!(endpoint_rule(bad).is_err(), "{bad}");
     }

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::Utc;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::attempt::{Claim, Identity};
 use super::capture::{self, Captured, Destination};
+use super::verify;
 use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::{CollectionEntry, Manifest};
 use crate::artifact::write::PartOptions;
@@ -24,7 +26,7 @@ use crate::domain::backup::{BackupType, Compression, Model};
 use crate::domain::namespace::Selection;
 use crate::domain::service::EngineKind;
 use crate::domain::text::{self, escape};
-use crate::engine::Context;
+use crate::engine::{Context, Meter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::Budget;
 use crate::mongo::topology::{self, MemberState, Reader};
@@ -32,6 +34,7 @@ use crate::mongo::{Server, oplog_source};
 use crate::storage::{ObjectWriter, Storage};
 
 mod collections;
+mod kept;
 
 use collections::ReadCollections;
 
@@ -294,11 +297,14 @@ impl Run<'_> {
         if self.ctx.cancel.is_cancelled() {
             return Err(Error::cancelled());
         }
+        self.check_stored(manifest).await?;
         let key = self.root.manifest()?;
         self.claim.began(&key);
-        let mut writer = ObjectWriter::new(Arc::clone(&self.storage), key);
-        writer.write(manifest.to_bytes()?.into()).await?;
+        let bytes = Bytes::from(manifest.to_bytes()?);
+        let mut writer = ObjectWriter::new(Arc::clone(&self.storage), key.clone());
+        writer.write(bytes.clone()).await?;
         writer.finish().await?;
+        kept::check_bytes(&*self.storage, &key, &bytes).await?;
         meter.info(format!(
             "consistent at {}: {} collections, {} documents, {} of BSON in {}",
             manifest.consistent_at_ts,
@@ -307,6 +313,33 @@ impl Run<'_> {
             text::bytes(manifest.uncompressed_bytes),
             text::bytes(manifest.size_bytes),
         ));
+        Ok(())
+    }
+}
+
+/// What was stored is looked at before the manifest says that it is a backup.
+impl Run<'_> {
+    async fn check_stored(&self, manifest: &Manifest) -> Result<()> {
+        let meter = &self.ctx.meter;
+        meter.set_phase("comparing what was stored");
+        kept::check_sizes(&*self.storage, &self.root, manifest).await?;
+        if !self.ctx.limits.read_back {
+            return Ok(());
+        }
+        meter.set_phase("reading everything back");
+        // With a meter of its own: what is read back is not what was backed up.
+        let ctx = Context { meter: Arc::new(Meter::silent()), ..self.ctx.clone() };
+        let (storage, root, manifest) = (Arc::clone(&self.storage), self.root.clone(), manifest.clone());
+        // On a thread of its own: between two awaits it decompresses and looks at every document.
+        let handle = tokio::runtime::Handle::current();
+        let reading = move || handle.block_on(verify::read_back(&ctx, storage, &root, manifest));
+        let report = tokio::task::spawn_blocking(reading).await;
+        let report = report.map_err(|e| Error::new(ErrorKind::Internal, "reading back died").source(e))??;
+        if !report.is_good() {
+            return Err(kept::damaged(&self.storage.place(), &report.problems));
+        }
+        let (objects, bytes) = (text::count(report.objects), text::bytes(report.bytes));
+        meter.info(format!("read back: {objects} objects, {bytes}"));
         Ok(())
     }
 }

@@ -90,7 +90,32 @@ async fn run(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Res
     report.problems.extend(contradictions(&manifest, root).iter().map(|what| Problem::new(&key, what)));
     attempt(storage.as_ref(), root, &manifest, &mut report).await?;
     let stored = Stored::below(storage, root.clone(), manifest);
+    examine(ctx, &stored, &mut report).await?;
+    strays(&stored, &mut report).await?;
+    report.problems.sort();
+    Ok(report)
+}
 
+/// The same before the manifest is written, from which the objects are only then a backup.
+pub(super) async fn read_back(
+    ctx: &Context,
+    storage: Arc<dyn Storage>,
+    root: &BackupRoot,
+    manifest: Manifest,
+) -> Result<VerifyReport> {
+    let stored = Stored::below(storage, root.clone(), manifest);
+    let mut report = VerifyReport::default();
+    tokio::select! {
+        biased;
+        () = ctx.cancel.cancelled() => return Err(Error::cancelled()),
+        examined = examine(ctx, &stored, &mut report) => examined?,
+    }
+    report.problems.sort();
+    Ok(report)
+}
+
+/// Reads all that the manifest names.
+async fn examine(ctx: &Context, stored: &Stored, report: &mut VerifyReport) -> Result<()> {
     ctx.meter.set_phase("read data");
     let mut work: Vec<Work<'_>> = Vec::new();
     // The oplog is read in order, and so from the start: it is the longest piece of work that cannot be divided.
@@ -99,13 +124,13 @@ async fn run(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Res
         work.push(Work::Metadata(collection));
         work.extend(collection.parts.iter().map(Work::Part));
     }
-    let sizes = work.iter().flat_map(|w| w.objects(&stored)).map(|o| o.size);
+    let sizes = work.iter().flat_map(|w| w.objects(stored)).map(|o| o.size);
     let (objects, bytes) = sizes.fold((0, 0_u64), |(n, sum), size| (n + 1, sum.saturating_add(size)));
     ctx.meter.set_totals(bytes, objects, stored.manifest.documents);
     report.objects += objects;
     report.bytes = report.bytes.saturating_add(bytes);
     let readers = ctx.limits.parallel_collections.clamp(1, 8);
-    let mut outcomes = stream::iter(work.into_iter().map(|work| work.run(ctx, &stored))).buffer_unordered(readers);
+    let mut outcomes = stream::iter(work.into_iter().map(|work| work.run(ctx, stored))).buffer_unordered(readers);
     let mut replayable = true;
     while let Some(outcome) = outcomes.next().await {
         let outcome = outcome?;
@@ -118,11 +143,9 @@ async fn run(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Res
     // Of damaged definitions or entries nothing could be said that is not said yet.
     if replayable {
         ctx.meter.set_phase("follow the oplog");
-        follow(ctx, &stored, &mut report).await?;
+        follow(ctx, stored, report).await?;
     }
-    strays(&stored, &mut report).await?;
-    report.problems.sort();
-    Ok(report)
+    Ok(())
 }
 
 /// A failure that says something about the backup is given back; one that says nothing ends the check.

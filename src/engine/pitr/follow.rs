@@ -56,6 +56,8 @@ pub struct Following {
     pub base: Option<Timestamp>,
     /// A slice ends after so long at the latest. Read again for each.
     pub slice_length: watch::Receiver<Duration>,
+    /// Whether each slice is read back before it counts as stored. Read again for each.
+    pub read_back: watch::Receiver<bool>,
 }
 
 impl Following {
@@ -189,7 +191,8 @@ async fn record(
         server_version: version,
         home_id: request.home_id.clone(),
     };
-    let keeper = Keeper { storage: Arc::clone(storage), origin, events: events.clone() };
+    let keeper =
+        Keeper { storage: Arc::clone(storage), origin, events: events.clone(), read_back: request.read_back.clone() };
     // One slice is on its way to the storage, one waits, one grows.
     let (cuts, waiting) = mpsc::channel(1);
     let give_up = CancellationToken::new();

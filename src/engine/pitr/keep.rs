@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::Utc;
-use tokio::sync::mpsc;
+use futures_util::TryStreamExt;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::build::{Builder, Contents};
@@ -19,7 +20,7 @@ use crate::domain::key::Key;
 use crate::domain::pitr::Archive;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{ObjectInfo, ObjectWriter, Storage};
+use crate::storage::{ObjectInfo, ObjectWriter, Storage, Written};
 
 /// Pauses between tries while the storage is away.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -41,6 +42,8 @@ pub struct Keeper {
     pub storage: Arc<dyn Storage>,
     pub origin: Origin,
     pub events: mpsc::Sender<Event>,
+    /// Each slice is read back before it counts as stored.
+    pub read_back: watch::Receiver<bool>,
 }
 
 impl Keeper {
@@ -148,7 +151,38 @@ impl Keeper {
                 return Err(e);
             }
         }
-        object.finish().await.map(drop)
+        let written = object.finish().await?;
+        self.check_stored(key, &written).await
+    }
+
+    /// Looks at what the storage has of it: one that says "stored" and keeps less, or nothing, has not stored it.
+    async fn check_stored(&self, key: &Key, written: &Written) -> Result<()> {
+        let place = self.storage.place();
+        let wrong = |what: String| {
+            Error::new(ErrorKind::Corrupt, format!("{place}/{key} was stored, and now it {what}")).hint(
+                "the storage, or something in front of it, does not keep what it takes: look for a full disk behind it; \
+                 the slice is stored again until it stays",
+            )
+        };
+        match self.storage.stat(key).await? {
+            None => return Err(wrong("is not there".into())),
+            Some(found) if found.size != written.size => {
+                return Err(wrong(format!("has {} of {} bytes", found.size, written.size)));
+            }
+            Some(_) => {}
+        }
+        if !*self.read_back.borrow() {
+            return Ok(());
+        }
+        let mut hasher = blake3::Hasher::new();
+        let mut stream = self.storage.get(key, None).await?;
+        while let Some(chunk) = stream.try_next().await? {
+            hasher.update(&chunk);
+        }
+        if hasher.finalize().to_hex().as_str() != written.blake3 {
+            return Err(wrong("holds other bytes".into()));
+        }
+        Ok(())
     }
 
     async fn tell(&self, event: Event) -> Result<()> {
@@ -186,7 +220,12 @@ mod tests {
             home_id: "home".into(),
         };
         let (events, mut heard) = mpsc::channel(10);
-        let keeper = Keeper { storage: Arc::new(Filesystem::new(dir.path())), origin, events };
+        let keeper = Keeper {
+            storage: Arc::new(Filesystem::new(dir.path())),
+            origin,
+            events,
+            read_back: watch::channel(true).1,
+        };
         let mut builder = Builder::new(at(1_790_000_000), None).unwrap();
         let entry = doc! {"op": "i"}.to_vec().unwrap();
         for n in 1..=seconds {

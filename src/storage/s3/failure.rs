@@ -13,6 +13,10 @@ use chrono::{DateTime, Utc};
 use crate::domain::text;
 use crate::error::{Error, ErrorKind};
 
+/// What to do about a server that refuses a checksum, or wants another.
+const CHECKSUMS: &str = "it may refuse the checksums that are sent with each body, or want others: \
+                         mongokeep storage test STORAGE finds which --checksums it takes";
+
 /// The names a failure mentions.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
@@ -31,14 +35,41 @@ pub(super) struct Answer<'a> {
     pub(super) status: u16,
 }
 
+impl Answer<'_> {
+    /// The server says itself that there is no such object. Without its word a 404 may be that of something in between.
+    pub(super) fn says_no_object(&self) -> bool {
+        matches!(self.code, "NoSuchKey" | "NotFound" | "NoSuchVersion")
+    }
+
+    /// A state of the bucket or object that stays what it is.
+    fn is_final_conflict(&self) -> bool {
+        matches!(
+            self.code,
+            "BucketAlreadyExists"
+                | "BucketAlreadyOwnedByYou"
+                | "BucketNotEmpty"
+                | "InvalidBucketState"
+                | "InvalidObjectState"
+        )
+    }
+
+    /// It is about the headers that a checksum travels in, or wants one.
+    fn is_about_checksums(&self) -> bool {
+        let message = self.message.to_ascii_lowercase();
+        let by_code =
+            matches!(self.code, "InvalidDigest" | "BadDigest" | "XAmzContentChecksumMismatch" | "InvalidPart");
+        let asked = ["checksum", "content-md5", "a header you provided implies functionality"];
+        by_code || asked.iter().any(|word| message.contains(word))
+    }
+}
+
 /// The server's answer, when there was one.
 pub(super) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<Answer<'_>> {
     let SdkError::ServiceError(context) = error else { return None };
-    Some(Answer {
-        code: context.err().code().unwrap_or_default(),
-        message: context.err().message().unwrap_or_default(),
-        status: context.raw().status().as_u16(),
-    })
+    let message = context.err().message().unwrap_or_default();
+    // The SDK makes this one up for an answer of 404 that has no body.
+    let code = context.err().code().filter(|code| *code != "NotFound" || !message.is_empty());
+    Some(Answer { code: code.unwrap_or_default(), message, status: context.raw().status().as_u16() })
 }
 
 impl Names {
@@ -51,8 +82,9 @@ impl Names {
             let date = error.raw_response().and_then(|r| r.headers().get("date"));
             return self.refused(what, &answer, date);
         }
+        let broke_off = causes(&error).any(|e| e.is::<std::io::Error>());
         match error {
-            SdkError::ResponseError(context) => self.not_s3(what, context.raw().status().as_u16()),
+            SdkError::ResponseError(context) if !broke_off => self.without_code(what, context.raw().status().as_u16()),
             SdkError::TimeoutError(_) => self.no_answer(what),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => self.no_answer(what),
             error => self.broken(what, &error),
@@ -72,10 +104,37 @@ impl Names {
             .hint("check the endpoint, and the network between here and it")
     }
 
-    fn not_s3(&self, what: &str, status: u16) -> Error {
-        let kind = if status >= 500 { ErrorKind::Transient } else { ErrorKind::Failed };
-        let why = format!("{what}: {} answered with status {status}, but not as an S3 server does", self.server);
-        Error::new(kind, why).hint("check the endpoint: it must be the S3 API, not a web console or a proxy")
+    /// Every S3 server gives a code with a refusal. An answer without one comes from something in between (a proxy, a load
+    /// balancer, a web console), which knows only its status; most of these pass when the server is back.
+    fn without_code(&self, what: &str, status: u16) -> Error {
+        let server = &self.server;
+        let error = |kind, why: &str, hint: &str| Error::new(kind, format!("{what}: {server} {why}")).hint(hint);
+        let bare = format!("answered with status {status}, but not as an S3 server does");
+        match status {
+            401 | 407 => error(
+                ErrorKind::Unauthenticated,
+                &bare,
+                "check the credentials of the storage; a proxy in between may want some of its own",
+            ),
+            405 | 501 => error(ErrorKind::Unsupported, &bare, "check the endpoint: it must be the S3 API"),
+            411 | 413 | 414 | 431 => error(
+                ErrorKind::Failed,
+                &bare,
+                "a proxy in between limits the size of requests (nginx: client_max_body_size); it must pass bodies of 5 MiB",
+            ),
+            507 => error(ErrorKind::StorageFull, &bare, "delete old backups, or give the bucket more room"),
+            400..=499 | 500.. => error(
+                ErrorKind::Transient,
+                &bare,
+                "a proxy in between may have answered for a server that is away, which passes; if it stays, check the \
+                 endpoint: it must be the S3 API, not a web console or another site",
+            ),
+            _ => error(
+                ErrorKind::Failed,
+                &bare,
+                "check the endpoint: it must be the S3 API, not a web console or a proxy",
+            ),
+        }
     }
 
     fn no_answer(&self, what: &str) -> Error {
@@ -102,15 +161,24 @@ impl Names {
         let error = |kind, hint: String| Error::new(kind, format!("{what}: {said}")).hint(hint);
         let bucket = &self.bucket;
         match (answer.code, answer.status) {
-            ("", 200..=299) => self.not_s3(what, answer.status),
+            // A condition that is not met is an answer of its own; the region, a redirect.
+            ("", status) if !matches!(status, 301 | 307 | 412) => self.without_code(what, status),
             ("NoSuchBucket", _) => {
                 Error::new(ErrorKind::NotFound, format!("{what}: there is no bucket {bucket} at {}", self.server))
                     .hint("create the bucket, or correct the bucket's name, the endpoint or the region")
             }
-            ("NoSuchKey" | "NotFound", _) => {
+            ("NoSuchKey" | "NotFound" | "NoSuchVersion", _) => {
                 Error::new(ErrorKind::NotFound, format!("{what}: there is no such object"))
+                    .hint("it was deleted or never written; mongokeep storage sync STORAGE shows what is there")
             }
-            ("NoSuchUpload", _) => error(ErrorKind::NotFound, "the upload was ended by somebody else".into()),
+            ("NoSuchUpload", _) => error(
+                ErrorKind::NotFound,
+                "the upload was ended by somebody else, or by a rule of the bucket that ends unfinished uploads too soon"
+                    .into(),
+            ),
+            ("KeyTooLongError", _) => {
+                error(ErrorKind::Invalid, "give the storage a shorter prefix, or the backup a shorter folder".into())
+            }
             ("InvalidBucketName", _) => error(ErrorKind::Invalid, "correct the bucket's name".into()),
             ("ExpiredToken" | "TokenRefreshRequired", _) => {
                 error(ErrorKind::Unauthenticated, "the session token has expired; get a new one".into())
@@ -153,6 +221,12 @@ impl Names {
             ),
             ("PreconditionFailed", _) | (_, 412) => {
                 Error::new(ErrorKind::Conflict, format!("{what}: it exists already"))
+                    .hint("somebody else wrote it; mongokeep storage sync STORAGE shows what is there")
+            }
+            // Sent again, the same bytes are refused again.
+            ("InvalidDigest" | "InvalidPart", _) => error(ErrorKind::Failed, CHECKSUMS.into()),
+            ("NotImplemented" | "MethodNotAllowed", _) | (_, 501 | 405) if answer.is_about_checksums() => {
+                error(ErrorKind::Unsupported, CHECKSUMS.into())
             }
             ("NotImplemented" | "MethodNotAllowed", _) | (_, 501 | 405) => {
                 error(ErrorKind::Unsupported, format!("{} does not do this", self.server))
@@ -160,23 +234,45 @@ impl Names {
             ("QuotaExceeded" | "XMinioStorageFull" | "XMinioAdminBucketQuotaExceeded" | "InsufficientCapacity", _)
             | (_, 507) => error(ErrorKind::StorageFull, "delete old backups, or give the bucket more room".into()),
             (
+                // A body that arrived changed or cut off.
+                "BadDigest" | "IncompleteBody" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch",
+                _,
+            ) => error(ErrorKind::Transient, format!("the body was changed on its way; this may pass. If not: {CHECKSUMS}")),
+            (
                 "SlowDown"
+                | "SlowDownRead"
+                | "SlowDownWrite"
+                | "Busy"
+                | "ServerBusy"
                 | "Throttling"
                 | "ThrottlingException"
+                | "ThrottledException"
+                | "RequestThrottled"
+                | "RequestThrottledException"
+                | "RequestLimitExceeded"
+                | "BandwidthLimitExceeded"
+                | "LimitExceededException"
+                | "ProvisionedThroughputExceededException"
+                | "PriorRequestNotComplete"
+                | "TransactionInProgressException"
                 | "TooManyRequests"
+                | "TooManyRequestsException"
                 | "RequestTimeout"
+                | "RequestTimeoutException"
+                | "ClientDisconnected"
                 | "OperationAborted"
                 | "ConditionalRequestConflict"
-                | "BadDigest"
-                | "IncompleteBody"
-                | "XAmzContentSHA256Mismatch"
-                | "XAmzContentChecksumMismatch"
                 | "InternalError"
-                | "ServiceUnavailable",
+                | "ServiceUnavailable"
+                | "XMinioServerNotInitialized",
                 _,
             )
-            | (_, 408 | 429 | 500..) => {
+            | (_, 408 | 425 | 429 | 499 | 500..) => {
                 error(ErrorKind::Transient, "the server is overloaded or in trouble; this may pass".into())
+            }
+            // What is in the way now need not be there the next time.
+            (_, 409) if !answer.is_final_conflict() => {
+                error(ErrorKind::Transient, "another request to the same object is in the way; this may pass".into())
             }
             ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | (_, 403) => error(
                 ErrorKind::Denied,
@@ -185,8 +281,13 @@ impl Names {
                      s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on its objects"
                 ),
             ),
-            (_, 404) => Error::new(ErrorKind::NotFound, format!("{what}: there is no such object or bucket")),
-            _ => Error::new(ErrorKind::Failed, format!("{what}: {said}")),
+            (_, 404) => Error::new(ErrorKind::NotFound, format!("{what}: {said}"))
+                .hint("check the bucket and the endpoint of the storage"),
+            _ if answer.is_about_checksums() => error(ErrorKind::Failed, CHECKSUMS.into()),
+            _ => error(
+                ErrorKind::Failed,
+                "this does not pass by waiting; mongokeep storage test STORAGE shows which step the server refuses".into(),
+            ),
         }
     }
 }

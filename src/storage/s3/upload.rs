@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::super::{Key, Upload, random_name};
 use super::Inner;
+use super::checksum::{self, PartSum};
 use super::failure::answer;
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
@@ -29,9 +30,16 @@ pub(super) struct S3Upload {
 
 #[derive(Default)]
 struct State {
-    /// What S3 wants to hear again at the end, by part number from 0, with the part's length.
-    parts: BTreeMap<u32, (CompletedPart, usize)>,
+    /// By number from 0.
+    parts: BTreeMap<u32, Part>,
     finished: bool,
+}
+
+struct Part {
+    /// What S3 wants to hear again at the end.
+    completed: CompletedPart,
+    length: usize,
+    sum: Option<PartSum>,
 }
 
 impl S3Upload {
@@ -39,6 +47,7 @@ impl S3Upload {
         let mark = random_name()?;
         let what = inner.what("beginning an upload of", key);
         let create = inner.client.create_multipart_upload().bucket(&inner.bucket).key(inner.object(key));
+        let create = create.set_checksum_algorithm(inner.proof.algorithm());
         let output = create.metadata(MARK, &mark).send().await.map_err(|e| inner.names.failure(&what, e))?;
         let Some(id) = output.upload_id().map(str::to_owned) else {
             return Err(Error::new(ErrorKind::Failed, format!("{what}: the server gave it no id")));
@@ -50,16 +59,17 @@ impl S3Upload {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All of `0..parts`, in order; all but the last full.
-    fn completed(&self, parts: u32) -> Result<Vec<CompletedPart>> {
+    /// All of `0..parts`, in order, and their checksums where they have some; all parts but the last are full.
+    fn completed(&self, parts: u32) -> Result<(Vec<CompletedPart>, Option<Vec<PartSum>>)> {
         let state = self.state();
         let whole = state.parts.keys().copied().eq(0..parts)
-            && state.parts.range(..parts.saturating_sub(1)).all(|(_, (_, length))| *length == self.inner.part_size);
+            && state.parts.range(..parts.saturating_sub(1)).all(|(_, part)| part.length == self.inner.part_size);
         if !whole {
             let what = self.inner.what("finishing", &self.key);
             return Err(Error::new(ErrorKind::Internal, format!("{what}: parts are missing")));
         }
-        Ok(state.parts.values().map(|(part, _)| part.clone()).collect())
+        let completed = state.parts.values().map(|part| part.completed.clone()).collect();
+        Ok((completed, state.parts.values().map(|part| part.sum).collect()))
     }
 
     /// Whether the object that is there came from this upload: the answer to an earlier `finish` may have been lost.
@@ -79,6 +89,7 @@ impl Upload for S3Upload {
             return Err(Error::new(ErrorKind::Unsupported, format!("{}: an object has at most {most}", what())));
         }
         let length = body.len();
+        let sums = inner.proof.of(&body);
         // S3 counts from 1, and 10,000 fits.
         let s3_number = (number + 1) as i32;
         let output = inner
@@ -88,16 +99,21 @@ impl Upload for S3Upload {
             .key(inner.object(key))
             .upload_id(&self.id)
             .part_number(s3_number)
+            .set_checksum_crc32(sums.crc32())
+            .set_content_md5(sums.md5())
             .body(ByteStream::from(body))
             .send()
             .await
             .map_err(|e| inner.names.failure(&what(), e))?;
-        let part = CompletedPart::builder()
+        if output.checksum_crc32().is_some_and(|told| sums.crc32().is_some_and(|sent| sent != told)) {
+            return Err(checksum::differs(&what(), ErrorKind::Transient));
+        }
+        let completed = CompletedPart::builder()
             .part_number(s3_number)
             .set_e_tag(output.e_tag().map(str::to_owned))
-            .set_checksum_crc32(output.checksum_crc32().map(str::to_owned))
+            .set_checksum_crc32(sums.crc32())
             .build();
-        self.state().parts.insert(number, (part, length));
+        self.state().parts.insert(number, Part { completed, length, sum: sums.of_part(length) });
         Ok(())
     }
 
@@ -106,10 +122,18 @@ impl Upload for S3Upload {
             return Ok(());
         }
         let (inner, key) = (&self.inner, &self.key);
-        let parts = CompletedMultipartUpload::builder().set_parts(Some(self.completed(parts)?)).build();
+        let (completed, sums) = self.completed(parts)?;
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(completed)).build();
         let complete = inner.client.complete_multipart_upload().bucket(&inner.bucket).key(inner.object(key));
         match complete.upload_id(&self.id).multipart_upload(parts).send().await {
-            Ok(_) => {}
+            Ok(output) => {
+                if let (Some(told), Some(sums)) = (output.checksum_crc32(), &sums)
+                    && !checksum::agrees(told, sums)
+                {
+                    // Another finish would find the object of this one, and be content with it.
+                    return Err(checksum::differs(&inner.what("finishing", key), ErrorKind::Corrupt));
+                }
+            }
             Err(e) if answer(&e).is_some_and(|a| a.code == "NoSuchUpload") && self.is_there().await? => {}
             Err(e) => return Err(inner.names.failure(&inner.what("finishing", key), e)),
         }
@@ -132,6 +156,11 @@ impl Inner {
         match abort.send().await {
             Ok(_) => Ok(true),
             Err(e) if answer(&e).is_some_and(|a| matches!(a.code, "NoSuchUpload" | "NoSuchKey")) => Ok(false),
+            // What a server cannot end nobody can, and it holds up nothing else that is to be removed.
+            Err(e) if answer(&e).is_some_and(|a| matches!(a.status, 405 | 501)) => {
+                tracing::warn!("{} does not end unfinished uploads; {} keeps one", self.names.server, self.place);
+                Ok(false)
+            }
             Err(e) => {
                 let what = format!("removing the unfinished upload of s3://{}/{}", self.bucket, text::escape(object));
                 Err(self.names.failure(&what, e))

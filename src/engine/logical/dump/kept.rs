@@ -1,0 +1,108 @@
+//! What the storage keeps, compared with what it was given.
+//!
+//! A storage that answers "stored" and keeps less, or nothing, has been seen: gateways, and full disks behind them. So
+//! nothing counts that was not seen there. Before the manifest is written, the sizes of all objects are compared with a
+//! listing, and one that does not agree is looked at itself; the manifest is read back after it is written. With the
+//! setting `backup.read_back` all objects are read and compared, byte by byte.
+
+use std::collections::HashMap;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use crate::artifact::layout::BackupRoot;
+use crate::artifact::manifest::{Manifest, ObjectEntry};
+use crate::domain::key::Key;
+use crate::domain::text::{self, escape};
+use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{Storage, read_all};
+
+/// Objects that are looked at at once.
+const LOOKS_AT_ONCE: usize = 16;
+
+const HINT: &str = "the storage, or something in front of it, said that it was stored: look for a full disk behind it, and \
+                    try it with mongokeep storage test STORAGE; nothing of this attempt is kept";
+
+/// Compares the sizes of all objects that `manifest` names with those the storage has.
+///
+/// Errors: `Corrupt` when one is missing or of another size; what the storage reports.
+pub(super) async fn check_sizes(storage: &dyn Storage, root: &BackupRoot, manifest: &Manifest) -> Result<()> {
+    let mut expected: HashMap<&str, u64> = objects(manifest).map(|o| (o.path.as_str(), o.size)).collect();
+    match list(storage, root, &mut expected).await {
+        Ok(()) => {}
+        // A key that may not list can still look at each.
+        Err(e) if matches!(e.kind(), ErrorKind::Denied | ErrorKind::Unsupported) => {}
+        Err(e) => return Err(e),
+    }
+    // A listing may be late, so that what it does not confirm is looked at itself.
+    let unconfirmed = expected.into_iter().map(|(path, size)| Ok((root.key().join(path)?, size)));
+    let unconfirmed: Vec<(Key, u64)> = unconfirmed.collect::<Result<_>>()?;
+    let looks = stream::iter(unconfirmed).map(|(key, size)| look(storage, key, size));
+    let mut looks = looks.buffer_unordered(LOOKS_AT_ONCE);
+    let mut wrong = Vec::new();
+    while let Some(look) = looks.try_next().await? {
+        wrong.extend(look);
+    }
+    drop(looks);
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    wrong.sort();
+    let more = wrong.len() - 1;
+    let more = if more > 0 { format!(" (and {more} more of its objects are wrong)") } else { String::new() };
+    let (place, first) = (storage.place(), wrong.swap_remove(0));
+    Err(Error::new(ErrorKind::Corrupt, format!("{place} does not hold what was written: {first}{more}")).hint(HINT))
+}
+
+/// Takes out of `expected` what the listing confirms.
+async fn list(storage: &dyn Storage, root: &BackupRoot, expected: &mut HashMap<&str, u64>) -> Result<()> {
+    let mut listing = storage.list(Some(root.key())).await?;
+    while let Some(object) = listing.next().await {
+        let object = object?;
+        let Some(path) = object.key.below(root.key()) else { continue };
+        if expected.get(path) == Some(&object.size) {
+            expected.remove(path);
+        }
+    }
+    Ok(())
+}
+
+fn objects(manifest: &Manifest) -> impl Iterator<Item = &ObjectEntry> {
+    let of_collections = manifest.collections.iter().flat_map(|c| c.parts.iter().chain([&c.metadata]));
+    of_collections.chain(&manifest.oplog)
+}
+
+/// What is wrong with the object at `key`, which should have `size` bytes.
+async fn look(storage: &dyn Storage, key: Key, size: u64) -> Result<Option<String>> {
+    let shown = escape(key.as_str());
+    Ok(match storage.stat(&key).await? {
+        Some(found) if found.size == size => None,
+        Some(found) => Some(format!("{shown} has {} of {} bytes", text::count(found.size), text::count(size))),
+        None => Some(format!("{shown} is not there")),
+    })
+}
+
+/// Compares an object with the bytes that were written, by reading it back.
+///
+/// Errors: `Corrupt` when it is missing or another; what the storage reports.
+pub(super) async fn check_bytes(storage: &dyn Storage, key: &Key, written: &[u8]) -> Result<()> {
+    // One more, so that an object that is too long is not taken for a damaged storage call.
+    let what = match read_all(storage, key, written.len().saturating_add(1)).await {
+        Ok(found) if found == written => return Ok(()),
+        Ok(found) if found.len() != written.len() => {
+            format!("has {} of {} bytes", text::count(found.len() as u64), text::count(written.len() as u64))
+        }
+        Ok(_) => "holds other bytes than were written".to_owned(),
+        Err(e) if e.kind() == ErrorKind::NotFound => "is not there".to_owned(),
+        Err(e) if e.kind() == ErrorKind::Corrupt => format!("is not what was written ({e})"),
+        Err(e) => return Err(e),
+    };
+    Err(Error::new(ErrorKind::Corrupt, format!("{}/{key} was written, and now it {what}", storage.place())).hint(HINT))
+}
+
+/// The failure of a backup that was read back before its manifest was written.
+pub(super) fn damaged(place: &str, problems: &[super::super::verify::Problem]) -> Error {
+    let first = problems.first().map(|p| format!("{}: {}", p.object, p.what)).unwrap_or_default();
+    let more = problems.len().saturating_sub(1);
+    let more = if more > 0 { format!(" (and {more} more problems)") } else { String::new() };
+    Error::new(ErrorKind::Corrupt, format!("{place} does not hold what was written: {first}{more}")).hint(HINT)
+}
