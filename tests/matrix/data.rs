@@ -10,7 +10,7 @@ use mongodb::{Client, Database};
 use crate::ground::Stand;
 
 /// The databases that [`fill`] makes.
-pub const DATABASES: [&str; 2] = ["hard", "plain"];
+pub const DATABASES: [&str; 3] = ["hard", "odd-é", "plain"];
 
 /// Fills an empty server.
 pub async fn fill(stand: &Stand) {
@@ -25,6 +25,7 @@ pub async fn fill(stand: &Stand) {
     if stand.is_at_least("6.0") {
         clustered(&hard).await;
     }
+    odd_names(&client.database("odd-é")).await;
     many(client).await;
 }
 
@@ -134,9 +135,22 @@ async fn collections(db: &Database) {
     run(db, doc! {"collMod": "valid", "validator": validator, "validationAction": "error"}).await;
     run(db, doc! {"create": "view", "viewOn": "indexed", "pipeline": [{"$match": {"a": {"$gt": 3}}}]}).await;
     run(db, doc! {"create": "view of a view", "viewOn": "view", "pipeline": []}).await;
+    let collation = doc! {"locale": "fr"};
+    run(db, doc! {"create": "view with a collation", "viewOn": "capped", "pipeline": [], "collation": collation}).await;
+    let compressor = doc! {"wiredTiger": {"configString": "block_compressor=zlib"}};
+    run(db, doc! {"create": "empty", "storageEngine": compressor}).await;
     run(db, doc! {"create": "Ünïcode.with dots"}).await;
     insert(db, "Ünïcode.with dots", vec![rawdoc! {"_id": 1}]).await;
     insert(db, "system.js", vec![rawdoc! {"_id": "f", "value": "function() { return 1 }"}]).await;
+}
+
+async fn odd_names(db: &Database) {
+    let long = "l".repeat(200);
+    let names =
+        ["a b", "50%", "%2F", "\u{1b}[31mred", "日本", "a/b", "d.o.t.s", "+plus", "back\\slash", "new\nline", &long];
+    for name in names {
+        insert(db, name, vec![rawdoc! {"_id": name}]).await;
+    }
 }
 
 async fn time_series(db: &Database) {
@@ -152,6 +166,8 @@ async fn clustered(db: &Database) {
     let key = doc! {"key": {"_id": 1}, "unique": true, "name": "clustered"};
     run(db, doc! {"create": "clustered", "clusteredIndex": key}).await;
     insert(db, "clustered", (0..50).map(|i| rawdoc! {"_id": i, "x": i}).collect()).await;
+    let unique = doc! {"key": {"x": 1}, "name": "prepared", "prepareUnique": true};
+    run(db, doc! {"createIndexes": "clustered", "indexes": [unique]}).await;
     let images = doc! {"enabled": true};
     run(db, doc! {"create": "images", "changeStreamPreAndPostImages": images}).await;
     insert(db, "images", vec![rawdoc! {"_id": 1}]).await;

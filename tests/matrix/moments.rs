@@ -30,7 +30,9 @@ struct Recorded {
     outcomes: Vec<Outcome>,
 }
 
+/// On a newer server too, whose definitions may be written down otherwise: then documents are compared.
 pub async fn come_back(ground: Ground) {
+    let same = ground.source.mongod.version == ground.target.mongod.version;
     let recorded = record(&ground.source).await;
     let (mut failures, mut restores) = (Vec::new(), 0);
     for outcome in &recorded.outcomes {
@@ -38,7 +40,8 @@ pub async fn come_back(ground: Ground) {
             restores += 1;
             let lines = recorded.restore(&ground.target, outcome, moment).await;
             let place = format!("seed {} to {} after {}", outcome.seed, moment.from, moment.what);
-            failures.extend(lines.into_iter().map(|line| format!("{place}: {line}")));
+            let lines = lines.into_iter().filter(|line| same || !is_definition(line));
+            failures.extend(lines.map(|line| format!("{place}: {line}")));
         }
     }
     assert!(failures.is_empty(), "{} differences:\n{}", failures.len(), failures.join("\n"));
@@ -46,6 +49,11 @@ pub async fn come_back(ground: Ground) {
     let done: BTreeMap<_, _> = recorded.outcomes.iter().flat_map(|o| &o.done).collect();
     assert!(done.len() > 25, "the workloads did too little: {done:?}");
     assert!(restores >= SEEDS.len() * (RESTORES - 1), "only {restores} restores");
+}
+
+/// Whether a difference is none of documents or names.
+fn is_definition(line: &str) -> bool {
+    line.contains(": options ") || line.contains(": index ")
 }
 
 /// Has the seeds work while the oplog is recorded and a base is made.

@@ -53,6 +53,10 @@ pub async fn newer_version(ground: Ground) {
         for name in expected.indexes.keys() {
             assert!(found.indexes.contains_key(name), "the index {name} of {ns} is missing");
         }
+        // Which collection of buckets a time series has is the server's affair: each version checks them otherwise.
+        if ns.contains(".system.buckets.") {
+            continue;
+        }
         for (option, value) in &expected.options {
             assert_eq!(found.options.get(option), Some(value), "the option {option} of {ns}");
         }
