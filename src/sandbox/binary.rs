@@ -73,6 +73,11 @@ impl Mongod {
         Self::fetched(&cache_dir()?, on_step).await
     }
 
+    /// The pinned release, fetched when it is not there yet, whatever else this machine has.
+    pub async fn pinned(on_step: &(dyn Fn(Step) + Send + Sync)) -> Result<Self> {
+        Self::fetched(&cache_dir()?, on_step).await
+    }
+
     /// The `mongod` at `path`, after it has told its version.
     pub async fn at(path: &Path) -> Result<Self> {
         let shown = path.display();

@@ -37,8 +37,12 @@ async fn find(version: &str) -> Result<Mongod, String> {
     let path = match std::env::var_os(&variable).filter(|p| !p.is_empty()) {
         Some(path) => PathBuf::from(path),
         None if version == "6.0.5" => {
-            let mongod = Mongod::find(&|_| {}).await.map_err(|e| e.full())?;
-            return of_version(mongod, version);
+            let found = Mongod::find(&|_| {}).await.map_err(|e| e.full())?;
+            if found.version == version {
+                return Ok(found);
+            }
+            // The other tests were given another one, or there is one on PATH.
+            return of_version(Mongod::pinned(&|_| {}).await.map_err(|e| e.full())?, version);
         }
         None => {
             let wanted = version.to_owned();
