@@ -17,6 +17,7 @@ mod support;
 mod workload;
 
 mod data;
+mod demo;
 mod export;
 mod ground;
 mod moments;
@@ -35,11 +36,13 @@ fn cases() -> Vec<Case> {
     cases.extend(between(downwards(), "refused", round_trip::older_version));
     let one_moment = under_writes::is_the_state_of_one_moment;
     cases.extend(on(ALL, "a_backup_under_writes_is_the_state_of_one_moment", one_moment));
-    cases.extend(on(["6.0.5", "6.0.27"], "moments_come_back", moments::come_back));
+    cases.extend(on(["6.0.5", "6.0.27", "7.0.11"], "moments_come_back", moments::come_back));
+    cases.extend(between([("6.0.27", "7.0.11")], "moments_come_back", moments::come_back));
     let kept = users::are_kept_with_the_built_in_roles;
     cases.extend(on(ALL, "users_are_kept_with_the_built_in_roles", kept));
     cases.extend(between([("4.4.2", "6.0.27")], "users_are_kept_with_the_built_in_roles", kept));
     cases.extend(on(ALL, "an_export_is_taken_by_mongorestore", export::is_taken_by_mongorestore));
+    cases.extend(on(["5.0.4", "6.0.27"], "the_demo_agrees", demo::agrees));
     cases
 }
 
