@@ -322,6 +322,80 @@ async fn an_oplog_that_rolled_over_is_a_gap_with_its_reason() {
     assert!(pitr::path(&all, end.ts, later.slices[0].last.ts).is_err());
 }
 
+/// A base was made, and nothing was stored after it yet: recording begins at the base, however often it is killed; and where
+/// the oplog no longer has that position, what is missing is a gap that begins at the base.
+#[tokio::test(flavor = "multi_thread")]
+async fn recording_begins_at_the_base_or_tells_what_is_missing_of_it() {
+    let options = ReplicaSetOptions {
+        oplog_mb: 1,
+        // Nothing is cut off the oplog before a checkpoint no longer needs it.
+        args: vec!["--syncdelay".into(), "1".into()],
+        ..ReplicaSetOptions::default()
+    };
+    let set = ReplicaSet::start(&support::mongod().await, options).await.unwrap();
+    let client = set.client().await.unwrap();
+    let folder = Folder::new();
+    let server = dumps::server(&set).await;
+    insert(&client, "a", 0..10).await;
+    let base = newest(&client).await;
+    insert(&client, "a", 10..20).await;
+    // Killed twice before anything is stored.
+    let long = || Options { base: Some(base), slice_length: Duration::from_secs(600), ..Options::default() };
+    for _ in 0..2 {
+        let recorder = Recorder::begun(&server, &folder.storage, long()).await;
+        assert!(recorder.kill().await.slices.is_empty());
+    }
+    let mut recorder =
+        Recorder::begun(&server, &folder.storage, Options { base: Some(base), ..Options::default() }).await;
+    recorder.reached(newest(&client).await).await;
+    let (_, heard) = recorder.stop().await;
+    assert_eq!((heard.slices[0].after.ts, &heard.slices[0].gap), (base, &None));
+
+    let oplog = client.database("local").collection::<Document>("oplog.rs");
+    let pad = "x".repeat(1 << 20);
+    let big = client.database("d").collection::<Document>("big");
+    let rolled_over = async |since: Timestamp| {
+        loop {
+            let oldest = oplog.find_one(doc! {}).sort(doc! {"$natural": 1}).await.unwrap().unwrap();
+            if oldest.get_timestamp("ts").unwrap().time > since.t {
+                break;
+            }
+            big.insert_one(doc! {"pad": &pad}).await.unwrap();
+        }
+    };
+    rolled_over(heard.slices.last().unwrap().last.ts).await;
+    // A newer base that the oplog still has is gone on from; what is missing before it is told.
+    insert(&client, "b", 0..10).await;
+    let newer = newest(&client).await;
+    insert(&client, "b", 10..20).await;
+    let archive = heard.archive.unwrap();
+    let known = newest_of(&archive, &heard.slices);
+    let with = Options { known, base: Some(newer), ..Options::default() };
+    let mut recorder = Recorder::begun(&server, &folder.storage, with).await;
+    recorder.reached(newest(&client).await).await;
+    let (_, later) = recorder.stop().await;
+    let gap = later.slices[0].gap.as_ref().expect("the gap is told");
+    assert_eq!((later.slices[0].after.ts, gap.to_ts), (newer, newer));
+
+    // Elsewhere, where nothing was ever stored: the base has rolled out of the oplog.
+    let anew =
+        |base_of: Option<String>| Options { base: Some(base), base_of, folder: "new".into(), ..Options::default() };
+    // Of another replica set a position says nothing.
+    let other = anew(Some("ffffffffffffffffffffffff".into()));
+    let recorder = Recorder::begun(&server, &folder.storage, other).await;
+    let (_, heard) = recorder.stop().await;
+    assert!(heard.slices.iter().all(|s| s.gap.is_none()), "{:?}", heard.slices);
+    let own = Options { folder: "own".into(), ..anew(Some(archive.replica_set_id.clone())) };
+    let mut recorder = Recorder::begun(&server, &folder.storage, own).await;
+    insert(&client, "c", 0..10).await;
+    recorder.reached(newest(&client).await).await;
+    let (_, heard) = recorder.stop().await;
+    let gap = heard.slices[0].gap.as_ref().expect("what is missing after the base is a gap");
+    assert_eq!((gap.from_ts, gap.to_ts), (base, heard.slices[0].after.ts));
+    assert!(gap.reason.contains("rolled over") && gap.reason.contains("the base"), "{}", gap.reason);
+    assert!(heard.slices[1..].iter().all(|s| s.gap.is_none()), "it is told once");
+}
+
 /// Switches a failpoint, and returns how often it was met so far.
 async fn fail_point(member: &Client, name: &str, mode: &str, data: Document) -> i64 {
     let switch = doc! {"configureFailPoint": name, "mode": mode, "data": data};

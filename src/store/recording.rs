@@ -46,6 +46,31 @@ impl Store {
         })
     }
 
+    /// Notes that a service which was another replica set before needs a base after `after`. Returns whether it is so, and
+    /// there is none.
+    pub fn other_set(&self, service: &str, replica_set_id: &str, after: Timestamp) -> Result<bool> {
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM backups WHERE service = ?1 AND state = 'succeeded' AND replica_set_id != ?2)
+                 OR EXISTS (SELECT 1 FROM archives WHERE service = ?1 AND replica_set_id != ?2)";
+        let is_other = |c: &Connection| -> Result<bool> {
+            let others: bool = c.query_row(sql, [service, replica_set_id], |r| r.get(0))?;
+            Ok(others && slices::bases(c, service, Some(replica_set_id), slices::Damaged::No)?.is_empty())
+        };
+        // Mostly it is the same as ever, which is no reason to write.
+        if !self.read(is_other)? {
+            return Ok(false);
+        }
+        self.write(|t| {
+            // Positions of the other set are no measure for this one.
+            t.execute(
+                "INSERT INTO bases_needed (service, after_t, after_i) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (service) DO UPDATE SET after_t = ?2, after_i = ?3",
+                params![service, after.t, after.i],
+            )?;
+            Ok(true)
+        })
+    }
+
     /// The position after which the recording of a service needs a base.
     pub fn base_needed(&self, service: &str) -> Result<Option<Timestamp>> {
         self.read(|c| Ok(needed(c, service)?.map(|n| n.after)))

@@ -45,6 +45,8 @@ pub struct Options {
     pub read_back: bool,
     pub known: Vec<(Archive, Slice)>,
     pub base: Option<Timestamp>,
+    /// The replica set of the base, where it is said.
+    pub base_of: Option<String>,
 }
 
 impl Default for Options {
@@ -56,6 +58,7 @@ impl Default for Options {
             read_back: false,
             known: Vec::new(),
             base: None,
+            base_of: None,
         }
     }
 }
@@ -72,7 +75,7 @@ impl Recorder {
                 {
                     let mut heard = told.lock().unwrap();
                     match event {
-                        Event::Began { archive, member } => {
+                        Event::Began { archive, member, .. } => {
                             (heard.archive, heard.member) = (Some(archive), Some(member));
                         }
                         Event::Stored { slice, .. } => heard.slices.push(*slice),
@@ -90,7 +93,7 @@ impl Recorder {
             storage: "store".into(),
             folder: options.folder,
             known: options.known,
-            base: options.base,
+            bases: options.base.into_iter().map(|at| (options.base_of.clone(), at)).collect(),
             slice_length: watch::channel(options.slice_length).1,
             read_back: watch::channel(options.read_back).1,
         };

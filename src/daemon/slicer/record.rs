@@ -90,7 +90,7 @@ struct Slicer {
 /// What is known before following begins.
 struct Known {
     newest: Vec<(Archive, Slice)>,
-    base: Option<Timestamp>,
+    bases: Vec<(Option<String>, Timestamp)>,
 }
 
 impl Slicer {
@@ -109,7 +109,7 @@ impl Slicer {
             storage: self.order.wanted.storage.clone(),
             folder: self.order.wanted.folder.clone(),
             known: known.newest,
-            base: known.base,
+            bases: known.bases,
             slice_length: self.slice_length.clone(),
             read_back: self.read_back.clone(),
         };
@@ -139,8 +139,7 @@ impl Slicer {
         let (store, wanted) = (self.env.store.clone(), self.order.wanted.clone());
         blocking(move || {
             let newest = store.recorded_into(&wanted)?;
-            let base = store.bases(&wanted.service, None)?.last().map(|b| b.consistent_at_ts);
-            Ok(Known { newest, base })
+            Ok(Known { newest, bases: store.newest_bases(&wanted.service)? })
         })
         .await
     }
@@ -163,8 +162,9 @@ impl Slicer {
     async fn hear(&mut self, event: Event, stop: &CancellationToken) {
         let service = self.order.wanted.service.as_str();
         match event {
-            Event::Began { archive, member } => {
+            Event::Began { archive, member, after } => {
                 info!(service, member, folder = archive.folder, "following the oplog");
+                self.other_set(&archive.replica_set_id, after).await;
                 self.replica_set_id = Some(archive.replica_set_id);
                 self.tell(true, None).await;
             }
@@ -178,6 +178,20 @@ impl Slicer {
                 self.tell(true, None).await;
             }
             Event::Warning(text) => warn!(service, "{text}"),
+        }
+    }
+
+    /// What was recorded or backed up of another replica set leads nowhere here: this one needs a base of its own.
+    async fn other_set(&self, replica_set_id: &str, after: Timestamp) {
+        let (store, service) = (self.env.store.clone(), self.order.wanted.service.clone());
+        let id = replica_set_id.to_owned();
+        match blocking(move || store.other_set(&service, &id, after)).await {
+            Ok(false) => {}
+            Ok(true) => warn!(
+                service = self.order.wanted.service,
+                replica_set_id, "it is another replica set than before, and needs a base of its own"
+            ),
+            Err(e) => warn!(service = self.order.wanted.service, "whether a base is needed is not known: {e}"),
         }
     }
 

@@ -52,8 +52,9 @@ pub struct Following {
     pub folder: String,
     /// The newest slice that is known of each archive.
     pub known: Vec<(Archive, Slice)>,
-    /// The moment of the newest base: recording begins there when nothing is stored yet and the oplog still has it.
-    pub base: Option<Timestamp>,
+    /// The moment of the newest base of each replica set that the service was, by its id where that is known: recording
+    /// begins there when nothing is stored yet. What the oplog no longer has of it is a gap.
+    pub bases: Vec<(Option<String>, Timestamp)>,
     /// A slice ends after so long at the latest. Read again for each.
     pub slice_length: watch::Receiver<Duration>,
     /// Whether each slice is read back before it counts as stored. Read again for each.
@@ -64,13 +65,19 @@ impl Following {
     fn known_of(&self, archive: &Archive) -> Option<&Slice> {
         self.known.iter().find(|(of, _)| of == archive).map(|(_, slice)| slice)
     }
+
+    /// Positions of another replica set say nothing about this one.
+    fn base_of(&self, archive: &Archive) -> Option<Timestamp> {
+        let of_set = |id: &Option<String>| id.as_ref().is_none_or(|id| *id == archive.replica_set_id);
+        self.bases.iter().filter(|(id, _)| of_set(id)).map(|(_, at)| *at).max()
+    }
 }
 
 /// What happens while an oplog is followed.
 #[derive(Debug)]
 pub enum Event {
-    /// Following has begun, on this member.
-    Began { archive: Archive, member: String },
+    /// Following has begun, on this member, with what comes after this position.
+    Began { archive: Archive, member: String, after: Timestamp },
     /// In the storage, durably. Slices that a process which died had stored come first.
     Stored { archive: Archive, slice: Box<Slice> },
     /// A slice could not be stored; it is tried again for as long as it takes.
@@ -172,7 +179,7 @@ async fn record(
     let known = request.known_of(archive);
     let begin = async {
         let newest = stored::newest(&**storage, archive, known, stored::NAMES, events).await?;
-        start(cancel, &mut source, archive, newest, known, request.base).await
+        start(cancel, &mut source, archive, newest, known, request.base_of(archive)).await
     };
     // Slices that nobody knew may be many, and the lease ends meanwhile.
     let start = tokio::select! {
@@ -183,7 +190,8 @@ async fn record(
     };
     let reader = source.reader;
     let version = topology::facts(&reader.server, cancel).await?.version;
-    tell(events, Event::Began { archive: archive.clone(), member: reader.member.host.clone() }).await?;
+    let (member, after) = (reader.member.host.clone(), start.after.ts);
+    tell(events, Event::Began { archive: archive.clone(), member, after }).await?;
     let origin = Origin {
         archive: archive.clone(),
         service: request.service.clone(),
@@ -252,17 +260,31 @@ async fn start(
     });
     let Some(newest) = newest else {
         // From where they ended, if it can be: should they come back, then nothing is missing.
-        let prefer = base.into_iter().chain(gone.as_ref().map(|(last, _)| *last)).collect();
-        let mut start = resume::first(&source.reader.server, cancel, prefer).await?;
+        let ended = gone.as_ref().map(|(last, _)| *last);
+        let mut start = resume::begin(&source.reader.server, cancel, base, ended).await?;
+        if start.lacks
+            && let Some(base) = base
+            && let Some(other) = resume::elsewhere(source.service, cancel, &source.reader, base, None).await
+        {
+            source.reader = other;
+            start = resume::begin(&source.reader.server, cancel, Some(base), ended).await?;
+        }
         let to_ts = start.after.ts;
-        start.gap = gone.map(|(last, reason)| Gap { from_ts: last.min(to_ts), to_ts, reason });
+        if let Some((last, reason)) = gone {
+            let last = last.min(to_ts);
+            start.gap = Some(match start.gap.take() {
+                Some(gap) => Gap { from_ts: gap.from_ts.min(last), to_ts, reason: format!("{}; {reason}", gap.reason) },
+                None => Gap { from_ts: last, to_ts, reason },
+            });
+        }
         return Ok(start);
     };
     let began = Instant::now();
     loop {
-        if let Some(mut start) = resume::after(&source.reader.server, cancel, newest).await? {
+        if let Some(mut start) = resume::after(&source.reader.server, cancel, newest, base).await? {
             if start.lacks
-                && let Some(other) = resume::elsewhere(source.service, cancel, &source.reader, newest).await
+                && let Some(other) =
+                    resume::elsewhere(source.service, cancel, &source.reader, newest.ts, Some(newest.term)).await
             {
                 source.reader = other;
                 return Ok(Start { after: newest, gap: None, lacks: false });
