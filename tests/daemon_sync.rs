@@ -71,7 +71,15 @@ async fn a_storage_is_found_again_and_what_is_wrong_with_it_is_named() {
     assert_eq!(other.ok(&["backup", "show", "two"])["state"], "succeeded");
 
     // What an attempt left is removed when a person asks for it by name; what nothing names is left alone.
-    assert_eq!(other.ok(&["backup", "delete", "one", "--yes"])["state"], "succeeded");
+    // The installation that wrote it may still be at it: no other removes it, whatever is asked for.
+    for args in [&["backup", "delete", "one", "--yes"][..], &["backup", "delete", "one", "--foreign", "--yes"]] {
+        let refused = other.run(args);
+        assert_eq!(refused.code, 4, "{}", refused.stderr);
+        let plan: Value = serde_json::from_str(&refused.stdout).unwrap();
+        assert_eq!(plan["removes"], "nothing", "{plan}");
+    }
+    assert_eq!(other.ok(&["backup", "show", "one"])["state"], "incomplete");
+    assert_eq!(home.ok(&["backup", "delete", "one", "--yes"])["state"], "succeeded");
     assert!(!home.files().iter().any(|f| f.starts_with("prod/backups/one/")), "{:?}", home.files());
     assert_eq!(other.run(&["backup", "delete", "foreign", "--yes"]).code, 1);
     assert_eq!(other.ok(&["backup", "delete", "foreign", "--keep-files", "--yes"])["state"], "succeeded");
@@ -181,4 +189,64 @@ async fn the_target_is_backed_up_first_or_stays_as_it_is() {
 
     home.ok(&["settings", "set", "backup.enabled", "false"]);
     assert_eq!(home.run(&[&restore[..], &["--yes"]].concat()).code, 4);
+}
+
+/// Two homes, one storage, one name: whoever comes second owns nothing of what is there, whatever its record says.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_home_made_goes_only_when_a_person_says_so() {
+    let set = replica_set().await;
+    fill(&set, "shop", 6_000).await;
+    let (winner, loser) = (Home::new(), Home::new());
+    winner.add_storage("local");
+    loser.ok(&["storage", "add", "local", "--type", "filesystem", "--path", winner.storage().to_str().unwrap()]);
+    for home in [&winner, &loser] {
+        home.add_service("src", &set.uri());
+    }
+    let create = ["backup", "create", "--service", "src", "--storage", "local", "--name", "same"];
+    let wait = [&create[..], &["--wait"]].concat();
+    winner.ok(&["settings", "set", "backup.bandwidth_limit", "300000"]);
+    let running = winner.ok(&create)["id"].as_i64().unwrap();
+    until("the first moves", || winner.job(running)["progress"]["bytes_done"].as_u64().unwrap() > 0);
+
+    // While the other one is at work.
+    let ran = loser.run(&wait);
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let job: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let error = job["error"].as_str().unwrap();
+    assert!(error.contains("taken") && error.contains("another installation"), "{job}");
+    assert!(!job["hint"].as_str().unwrap().contains("delete"), "no hint destroys: {job}");
+    let plan = loser.ok(&["backup", "delete", "same", "--dry-run"]);
+    assert_eq!((&plan["removes"], &plan["foreign"]["service"]), (&json!("record"), &json!("src")), "{plan}");
+    let forced = loser.ok(&["backup", "delete", "same", "--foreign", "--dry-run"]);
+    assert_eq!(forced["removes"], "record", "it may still be written: {forced}");
+    assert_eq!(loser.ok(&["backup", "delete", "same", "--foreign", "--yes"])["state"], "succeeded");
+    assert_eq!(loser.run(&["backup", "show", "same"]).code, 3, "the record is gone");
+    winner.ok(&["settings", "set", "backup.bandwidth_limit", "0"]);
+    until("it is made", || winner.job(running)["state"] == "succeeded");
+    assert_eq!(winner.ok(&["backup", "verify", "same"])["state"], "succeeded");
+
+    // And after it is done: a try again takes nothing away either.
+    let files = winner.files();
+    assert_eq!(loser.run(&wait).code, 1);
+    let id = loser.ok(&["job", "list"])[0]["id"].as_i64().unwrap();
+    loser.ok(&["job", "retry", &id.to_string()]);
+    until("it has failed again", || loser.job(id)["state"] == "failed" && loser.job(id)["attempt"] == 2);
+    assert_eq!(loser.ok(&["backup", "delete", "same", "--yes"])["state"], "succeeded");
+    assert_eq!(winner.files(), files);
+
+    // Found by a sync, its record lists what the other made: nothing goes without its own flag.
+    loser.ok(&["storage", "sync", "local"]);
+    let refused = loser.run(&["backup", "delete", "same", "--yes"]);
+    assert_eq!(refused.code, 4, "{}", refused.stderr);
+    let plan: Value = serde_json::from_str(&refused.stdout).unwrap();
+    assert_eq!(plan["removes"], "nothing_yet", "{plan}");
+    assert_eq!(loser.ok(&["backup", "show", "same"])["state"], "succeeded");
+    // Nor does a job that was queued without it.
+    let queued = loser.client().delete_backup("same", false, None).unwrap();
+    until("it is refused", || loser.job(queued.id)["state"] == "failed");
+    assert_eq!(loser.ok(&["backup", "show", "same"])["state"], "succeeded");
+    assert_eq!(winner.files(), files);
+    assert_eq!(winner.ok(&["backup", "verify", "same"])["state"], "succeeded");
+    assert_eq!(loser.ok(&["backup", "delete", "same", "--foreign", "--yes"])["state"], "succeeded");
+    assert_eq!(winner.files(), Vec::<String>::new());
 }

@@ -6,6 +6,8 @@ mod support {
     pub mod schedule;
 }
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use mongokeep::client::Client;
 use mongokeep::config::Home;
@@ -275,6 +277,50 @@ fn a_base_after_a_gap_is_asked_for_until_there_is_one() {
 }
 
 /// What was recorded is gone, and no change was missed since.
+/// The oplog rolled over before anything was stored after a base: what is missing is a gap like any other, and a base is made.
+#[test]
+fn what_is_missing_right_after_a_base_is_a_gap_and_needs_a_base() {
+    let Stand { store, client, _dir } = stand();
+    store.add_schedule(&schedule("line", "a")).unwrap();
+    base(&store, "old", 100);
+    assert_eq!(store.newest_bases("a").unwrap(), [(Some(SET.to_owned()), at(100).ts)]);
+    assert_eq!(ask(&store, "a", Utc::now()), NeededBase::Met);
+    let first = Slice { gap: Some(gap(100, 300)), ..slice(300, 310) };
+    assert!(store.slice_recorded("a", &archive("t"), &first).unwrap());
+    let status = client.pitr_status(Some("a")).unwrap().remove(0);
+    let gaps: Vec<_> = status.gaps.iter().map(|g| (g.from_ts, g.to_ts, g.reason.clone())).collect();
+    assert_eq!(gaps, [(at(100).ts, at(300).ts, "the oplog rolled over".to_owned())]);
+    assert!(status.ranges.is_empty(), "{:?}", status.ranges);
+    let error = client.resolve_moment(&moment("latest")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(matches!(ask(&store, "a", Utc::now()), NeededBase::Queued(_)));
+    let text = told(&store).into_iter().map(|notice| notice.text).collect::<Vec<_>>().join("; ");
+    assert!(text.contains("can be restored") && text.contains("the oplog rolled over"), "{text}");
+    // Nobody misses what led to a base that is gone.
+    store.backup_missing("old", "it is no longer in the storage").unwrap();
+    assert!(client.pitr_status(Some("a")).unwrap()[0].gaps.is_empty());
+}
+
+/// A service that was edited to be another replica set: nothing that was recorded or backed up before leads anywhere there.
+#[test]
+fn another_replica_set_needs_a_base_of_its_own() {
+    let Stand { store, _dir, .. } = stand();
+    store.add_schedule(&schedule("line", "a")).unwrap();
+    // Nothing of any other is known: the first base comes by the calendar.
+    assert!(!store.other_set("a", SET, at(50).ts).unwrap());
+    assert_eq!(ask(&store, "a", Utc::now()), NeededBase::Met);
+    base(&store, "old", 100);
+    assert!(!store.other_set("a", SET, at(150).ts).unwrap(), "it is the same");
+    let other = "ffffffffffffffffffffffff";
+    assert!(store.other_set("a", other, at(150).ts).unwrap());
+    assert_eq!(store.base_needed("a").unwrap(), Some(at(150).ts));
+    let asked = store.queue_needed_base("a", other, Compression::None, Utc::now()).unwrap();
+    assert!(matches!(asked, NeededBase::Queued(_)), "{asked:?}");
+    store.import_backup("t", &BackupFacts { replica_set_id: other.into(), ..facts("new", 160) }).unwrap();
+    assert!(!store.other_set("a", other, at(170).ts).unwrap(), "it has one");
+    assert_eq!(store.queue_needed_base("a", other, Compression::None, Utc::now()).unwrap(), NeededBase::Met);
+}
+
 #[test]
 fn slices_that_are_gone_are_told_without_a_stretch_of_no_length() {
     let Stand { store, _dir, .. } = stand();
@@ -319,7 +365,8 @@ fn slices_that_a_sync_does_not_find_are_told_and_need_a_base() {
     assert!(matches!(ask(&store, "a", Utc::now()), NeededBase::Met));
     told(&store);
     store.remove_schedule("line").unwrap();
-    let going = store.slices_going("a", 100, &[]).unwrap().unwrap().keys;
+    let none = BTreeSet::new();
+    let going = store.slices_going("a", 100, &[], &none).unwrap().unwrap().keys;
     assert_eq!(going.len(), 2);
     store.add_schedule(&schedule("line", "a")).unwrap();
     store.forget_slices("t", &going).unwrap();
@@ -571,7 +618,8 @@ fn going(stand: &tempfile::TempDir) -> Vec<u32> {
 }
 
 fn ends(store: &Store) -> Vec<u32> {
-    let keys = store.slices_going("a", 100, &[]).unwrap().map(|g| g.keys).unwrap_or_default();
+    let none = BTreeSet::new();
+    let keys = store.slices_going("a", 100, &[], &none).unwrap().map(|g| g.keys).unwrap_or_default();
     keys.iter().map(|key| key.rsplit('_').next().unwrap()[..10].parse().unwrap()).collect()
 }
 
@@ -698,21 +746,23 @@ fn an_archive_that_does_not_let_go_is_passed_over() {
         store.add_slices("a", &archive(storage), &[slice(100, 110), slice(110, 120)]).unwrap();
     }
     base(&store, "late", 130);
-    let first = store.slices_going("a", 9, &[]).unwrap().unwrap();
-    let second = store.slices_going("a", 9, std::slice::from_ref(&first.archive)).unwrap().unwrap();
+    let none = BTreeSet::new();
+    let first = store.slices_going("a", 9, &[], &none).unwrap().unwrap();
+    let second = store.slices_going("a", 9, std::slice::from_ref(&first.archive), &none).unwrap().unwrap();
     assert_ne!(first.archive, second.archive);
-    assert_eq!(store.slices_going("a", 9, &[first.archive, second.archive]).unwrap(), None);
+    assert_eq!(store.slices_going("a", 9, &[first.archive, second.archive], &none).unwrap(), None);
 }
 
-#[test]
-fn a_base_that_is_deleted_takes_moments_with_it() {
+#[tokio::test]
+async fn a_base_that_is_deleted_takes_moments_with_it() {
     let Stand { store, client, _dir } = stand();
     store.add_slices("a", &archive("t"), &[slice(100, 200), slice(200, 300)]).unwrap();
     base(&store, "one", 110);
     base(&store, "two", 250);
-    let warned = |name| client.plan_delete(name, false).unwrap().warnings.join("; ");
-    assert!(warned("one").contains("from 1970-01-01T00:01:50Z to 1970-01-01T00:04:10Z can no longer be restored"));
-    assert!(!warned("two").contains("can no longer be restored"));
+    let one = client.plan_delete("one", true, false).await.unwrap().warnings.join("; ");
+    let two = client.plan_delete("two", true, false).await.unwrap().warnings.join("; ");
+    assert!(one.contains("from 1970-01-01T00:01:50Z to 1970-01-01T00:04:10Z can no longer be restored"), "{one}");
+    assert!(!two.contains("can no longer be restored"), "{two}");
 }
 
 #[test]

@@ -272,3 +272,123 @@ async fn a_failed_deletion_is_shown_and_tried_again() {
     assert_eq!(folders(&home.storage()), names(&home));
     assert_eq!(names(&home), [newest]);
 }
+
+/// A schedule was moved to another storage, and the old one is away: what goes from the new one goes all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storage_that_is_away_holds_up_no_other() {
+    let set = replica_set().await;
+    fill(&set, "shop", 20).await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    home.add_storage("local");
+    let second = home.path().join("second");
+    home.ok(&["storage", "add", "second", "--type", "filesystem", "--path", second.to_str().unwrap()]);
+    add_schedule(&home, "local", Retention { count: 2, ..Retention::default() });
+    home.start_daemon();
+    let old: Vec<String> = (0..2).map(|_| run(&home)).collect();
+    home.ok(&["schedule", "edit", "nightly", "--storage", "second"]);
+    let away = home.storage().with_extension("away");
+    std::fs::rename(home.storage(), &away).unwrap();
+    let new: Vec<String> = (0..4).map(|_| run(&home)).collect();
+    settled(&home);
+    assert_eq!(folders(&second), new[2..]);
+    // What waits is as good as before, says why, and where it is.
+    for name in &old {
+        let backup = home.ok(&["backup", "show", name]);
+        assert_eq!(backup["state"], "succeeded", "{backup}");
+        assert!(backup["error"].as_str().unwrap().starts_with("could not be deleted: "), "{backup}");
+    }
+    let plan = home.ok(&["schedule", "retention", "nightly", "--dry-run"]);
+    let going: Vec<_> = plan["backups"].as_array().unwrap().iter().filter(|b| b["keep"] == false).collect();
+    assert_eq!(going.len(), 2, "{plan}");
+    assert!(going.iter().all(|b| b["storage"] == "local" && b["folder"] == "prod" && b["error"].is_string()), "{plan}");
+    let status = home.ok(&["daemon", "status"]);
+    let warned = status["warnings"].as_array().unwrap().iter().filter(|w| w["kind"] == "deletion_failed");
+    assert_eq!(warned.map(|w| w["storage"].clone()).collect::<Vec<_>>(), ["local"], "{status}");
+
+    std::fs::rename(&away, home.storage()).unwrap();
+    run(&home);
+    settled(&home);
+    assert_eq!((folders(&home.storage()), folders(&second).len()), (Vec::new(), 2));
+    let status = home.ok(&["daemon", "status"]);
+    assert!(!status.to_string().contains("deletion_failed"), "{status}");
+}
+
+/// Between a client and an S3 server: refuses to delete one manifest, as a lock on it does. One request a connection.
+async fn locking(
+    server: std::net::SocketAddr,
+    locked: std::sync::Arc<std::sync::Mutex<String>>,
+) -> std::net::SocketAddr {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let locked = std::sync::Arc::clone(&locked);
+            tokio::spawn(async move {
+                let (mut head, mut buffer) = (Vec::new(), [0; 1 << 14]);
+                let end = loop {
+                    if let Some(at) = head.windows(4).position(|w| w == b"\r\n\r\n") {
+                        break at;
+                    }
+                    match client.read(&mut buffer).await {
+                        Ok(n) if n > 0 => head.extend_from_slice(&buffer[..n]),
+                        _ => return,
+                    }
+                };
+                let first = String::from_utf8_lossy(&head[..end]).lines().next().unwrap_or_default().to_owned();
+                let name = locked.lock().unwrap().clone();
+                if first.starts_with("DELETE") && !name.is_empty() && first.contains(&format!("{name}/manifest.json")) {
+                    let body = "<Error><Code>AccessDenied</Code><Message>locked by a test</Message></Error>";
+                    let head = "HTTP/1.1 403 Forbidden\r\nconnection: close\r\ncontent-type: application/xml";
+                    let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                    let _ = client.write_all(answer.as_bytes()).await;
+                    return;
+                }
+                let Ok(mut server) = tokio::net::TcpStream::connect(server).await else { return };
+                let rest = head.split_off(end);
+                head.extend_from_slice(b"\r\nConnection: close");
+                head.extend_from_slice(&rest);
+                if server.write_all(&head).await.is_ok() {
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                }
+            });
+        }
+    });
+    address
+}
+
+/// One backup is locked: it stays a good one and says why, and no other waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_is_locked_stays_good_and_holds_up_no_other() {
+    let set = replica_set().await;
+    fill(&set, "shop", 20).await;
+    let mut server = S3Server::start().await;
+    let bucket = server.objects();
+    let locked = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    server.address = locking(server.address, std::sync::Arc::clone(&locked)).await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    add_s3(&home, &server);
+    add_schedule(&home, "cloud", Retention { count: 1, ..Retention::default() });
+    home.start_daemon();
+    let first = run(&home);
+    locked.lock().unwrap().clone_from(&first);
+    let runs: Vec<String> = (0..3).map(|_| run(&home)).collect();
+    settled(&home);
+    assert_eq!(folders(&bucket), [first.clone(), runs[2].clone()]);
+    let backup = home.ok(&["backup", "show", &first]);
+    assert_eq!(backup["state"], "succeeded", "{backup}");
+    assert!(backup["error"].as_str().unwrap().starts_with("could not be deleted: "), "{backup}");
+    let status = home.ok(&["daemon", "status"]).to_string();
+    assert!(status.contains("deletion_failed") && status.contains(&first), "{status}");
+    assert_eq!(home.ok(&["backup", "verify", &first])["state"], "succeeded");
+    // A person meets the same lock, and leaves the same behind.
+    assert_eq!(home.run(&["backup", "delete", &first, "--yes"]).code, 1);
+    assert_eq!(home.ok(&["backup", "show", &first])["state"], "succeeded");
+
+    locked.lock().unwrap().clear();
+    let last = run(&home);
+    settled(&home);
+    assert_eq!(folders(&bucket), [last]);
+}

@@ -135,7 +135,7 @@ impl Stand {
 
     fn next(&self, job: i64, skip: &[&str]) -> Option<String> {
         let skip: BTreeSet<String> = skip.iter().map(|s| (*s).to_owned()).collect();
-        self.store.retire_next("nightly", job, &skip).unwrap().map(|r| r.backup.name)
+        self.store.retire_next("nightly", job, &skip, &BTreeSet::new()).unwrap().map(|r| r.deletion.backup.name)
     }
 
     fn state(&self, name: &str) -> BackupState {
@@ -171,38 +171,105 @@ fn a_run_queues_retention_once_and_only_for_a_reason() {
 }
 
 #[test]
-fn what_could_not_be_deleted_is_tried_again_first_and_is_never_good() {
+fn what_was_half_deleted_is_tried_again_and_is_never_good() {
     let stand = stand(1);
     let names: Vec<String> = (0..2).map(|_| stand.good_run()).collect();
     let job = stand.claim_retention();
     assert_eq!(stand.next(job.id, &[]).as_deref(), Some(names[0].as_str()));
     // Somebody who looks meanwhile neither deletes it a second time, nor pins it, nor finds it good again.
-    assert_eq!(stand.store.enqueue_delete(&names[0], false).unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(stand.store.enqueue_delete(&names[0], false, None).unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(stand.store.pin_backup(&names[0], true).unwrap_err().kind(), ErrorKind::Conflict);
     let found = facts(&names[0], Some("nightly"), Utc::now());
     assert!(!stand.store.import_backup("t", &found).unwrap());
     assert_eq!(stand.state(&names[0]), BackupState::Deleting);
 
+    stand.store.deletion_begins(&names[0]).unwrap();
     stand.store.retire_failed(&names[0], "the storage is down").unwrap();
     assert_eq!(stand.next(job.id, &[&names[0]]), None);
     let failed = Outcome::Failed(Error::new(ErrorKind::Unreachable, "the storage is down"));
     let waiting = stand.store.finish(job.id, &failed).unwrap();
     assert_eq!(waiting.state, JobState::WaitingRetry);
-    assert_eq!(stand.store.backup(&names[0]).unwrap().error.as_deref(), Some("the storage is down"));
+    assert_eq!(
+        stand.store.backup(&names[0]).unwrap().error.as_deref(),
+        Some("could not be deleted: the storage is down")
+    );
 
-    // The next run ends the wait; what is left from before goes first.
+    // The next run ends the wait; what could not be deleted before holds up no other.
     stand.good_run();
     assert_eq!(stand.retention_jobs().len(), 1);
     let job = stand.claim_retention();
+    assert_eq!(stand.next(job.id, &[]).as_deref(), Some(names[1].as_str()));
+    stand.store.retired(&names[1]).unwrap();
     assert_eq!(stand.next(job.id, &[]).as_deref(), Some(names[0].as_str()));
     stand.store.retired(&names[0]).unwrap();
-    assert_eq!(stand.next(job.id, &[]).as_deref(), Some(names[1].as_str()));
+    stand.store.finish(job.id, &Outcome::Succeeded(None)).unwrap();
+    stand.good_run();
+    let job = stand.claim_retention();
+    let last = stand.next(job.id, &[]).unwrap();
     // The daemon dies here: the job is found as abandoned and goes on with the same backup, also without its schedule.
     assert_eq!(stand.store.abandoned().unwrap()[0].job.id, job.id);
     stand.store.remove_schedule("nightly").unwrap();
+    assert_eq!(stand.next(job.id, &[]).as_deref(), Some(last.as_str()));
+    stand.store.retired(&last).unwrap();
+    assert_eq!(stand.next(job.id, &[]), None);
+}
+
+/// One that is locked is as good as before, says so, and is tried again behind all others.
+#[test]
+fn what_is_whole_when_it_could_not_be_deleted_is_good_again_and_holds_up_no_other() {
+    let stand = stand(2);
+    let names: Vec<String> = (0..3).map(|_| stand.good_run()).collect();
+    let job = stand.claim_retention();
+    assert_eq!(stand.next(job.id, &[]).as_deref(), Some(names[0].as_str()));
+    stand.store.deletion_begins(&names[0]).unwrap();
+    stand.store.deletion_undone(&names[0]).unwrap();
+    stand.store.retire_failed(&names[0], "locked").unwrap();
+    let locked = stand.store.backup(&names[0]).unwrap();
+    assert_eq!((locked.state, locked.error.as_deref()), (BackupState::Succeeded, Some("could not be deleted: locked")));
+    stand.store.enqueue_verify(&names[0]).unwrap();
+    let verify = stand.store.claim(9).unwrap().unwrap();
+    stand.store.finish(verify.job.id, &Outcome::Succeeded(None)).unwrap();
+    assert_eq!(stand.next(job.id, &[&names[0]]), None);
+    let denied = Outcome::Failed(Error::new(ErrorKind::Denied, "locked"));
+    stand.store.finish(job.id, &denied).unwrap();
+    let plan = stand.store.retention_plan("nightly").unwrap();
+    let shown: Vec<_> = plan.going().map(|b| (b.name.clone(), b.storage.clone(), b.error.is_some())).collect();
+    assert_eq!(shown, [(names[0].clone(), "t".to_owned(), true)]);
+
+    // It comes behind those that were never tried, and not at all while its storage is away.
+    stand.good_run();
+    let job = stand.claim_retention();
     assert_eq!(stand.next(job.id, &[]).as_deref(), Some(names[1].as_str()));
     stand.store.retired(&names[1]).unwrap();
+    let away = BTreeSet::from(["t".to_owned()]);
+    assert!(stand.store.retire_next("nightly", job.id, &BTreeSet::new(), &away).unwrap().is_none());
+    // Kept after all: nobody has to hear of it any more.
+    stand.store.pin_backup(&names[0], true).unwrap();
+    assert_eq!(stand.store.backup(&names[0]).unwrap().error, None);
     assert_eq!(stand.next(job.id, &[]), None);
+}
+
+/// A record of a backup that failed stands for no files, whatever has its name in the storage.
+#[test]
+fn a_failed_record_owns_nothing() {
+    let stand = stand(0);
+    let job = stand.begin_by_hand("one");
+    stand.store.finish(job, &Outcome::Failed(Error::new(ErrorKind::Conflict, "taken"))).unwrap();
+    let deletion = stand.store.deletion("one").unwrap();
+    assert!(deletion.owns_nothing() && deletion.attempts.len() == 1, "{deletion:?}");
+    let delete = stand.store.enqueue_delete("one", false, None).unwrap();
+    assert!(stand.store.deletion("one").unwrap().owns_nothing());
+    // What failed is no better for a delete that failed too.
+    stand.store.claim(9).unwrap().unwrap();
+    stand.store.deletion_begins("one").unwrap();
+    stand.store.finish(delete.id, &Outcome::Failed(Error::new(ErrorKind::Unreachable, "away"))).unwrap();
+    assert_eq!(stand.state("one"), BackupState::Failed);
+    assert_eq!(stand.store.backup("one").unwrap().error.as_deref(), Some("taken"));
+
+    stand.store.import_backup("t", &facts("found", None, Utc::now())).unwrap();
+    assert!(!stand.store.deletion("found").unwrap().owns_nothing(), "it lists what another installation made");
+    stand.store.import_incomplete("t", "prod", "begun", "a", "no manifest").unwrap();
+    assert!(!stand.store.deletion("begun").unwrap().owns_nothing());
 }
 
 #[test]
@@ -212,11 +279,12 @@ fn a_person_takes_over_what_retention_could_not_delete() {
     stand.good_run();
     let job = stand.claim_retention();
     stand.next(job.id, &[]).unwrap();
+    stand.store.deletion_begins(&old).unwrap();
     stand.store.retire_failed(&old, "half of it is left").unwrap();
     let denied = Outcome::Failed(Error::new(ErrorKind::Denied, "half of it is left"));
     assert_eq!(stand.store.finish(job.id, &denied).unwrap().state, JobState::Failed);
     // A delete that is cancelled before it runs must not make it good: nobody knows how much is left.
-    let delete = stand.store.enqueue_delete(&old, false).unwrap();
+    let delete = stand.store.enqueue_delete(&old, false, None).unwrap();
     stand.store.cancel_job(delete.id).unwrap();
     assert_eq!(stand.state(&old), BackupState::Deleting);
     assert_eq!(stand.next(0, &[]), None, "it is the person's now");
@@ -227,14 +295,19 @@ fn a_delete_that_began_does_not_make_a_backup_good_again() {
     let stand = stand(0);
     stand.by_hand("one");
     // One that never ran leaves everything as it was.
-    let never = stand.store.enqueue_delete("one", false).unwrap();
+    let never = stand.store.enqueue_delete("one", false, None).unwrap();
     assert_eq!(stand.state("one"), BackupState::Deleting);
     stand.store.cancel_job(never.id).unwrap();
     assert_eq!(stand.state("one"), BackupState::Succeeded);
-    let first = stand.store.enqueue_delete("one", false).unwrap();
+    let first = stand.store.enqueue_delete("one", false, None).unwrap();
     stand.store.claim(9).unwrap().unwrap();
+    stand.store.finish(first.id, &Outcome::Failed(Error::new(ErrorKind::Failed, "not begun"))).unwrap();
+    assert_eq!(stand.state("one"), BackupState::Succeeded);
+    let first = stand.store.enqueue_delete("one", false, None).unwrap();
+    stand.store.claim(9).unwrap().unwrap();
+    stand.store.deletion_begins("one").unwrap();
     stand.store.finish(first.id, &Outcome::Failed(Error::new(ErrorKind::Failed, "half way"))).unwrap();
-    let second = stand.store.enqueue_delete("one", false).unwrap();
+    let second = stand.store.enqueue_delete("one", false, None).unwrap();
     stand.store.cancel_job(second.id).unwrap();
     assert_eq!(stand.state("one"), BackupState::Deleting);
 }

@@ -246,11 +246,34 @@ fn e08_destructive_dialogs_begin_on_cancel() {
     assert_eq!(press(&mut model, "Enter"), [], "Enter alone changes nothing");
     press(&mut model, "d");
     planned(&mut model);
-    let delete = |keep_files| Effect::Delete { backup: "nightly-20261120".into(), keep_files };
+    let delete = |keep_files| Effect::Delete { backup: "nightly-20261120".into(), keep_files, foreign: None };
     assert_eq!(keys(&mut model, "Right Enter"), [delete(true)]);
     press(&mut model, "d");
     planned(&mut model);
     assert_eq!(keys(&mut model, "Right Right Enter"), [delete(false)]);
+    // What another installation made goes only once its name was typed.
+    press(&mut model, "d");
+    let mut plans = delete_plans("nightly-20261120");
+    plans.1.foreign = Some(mongokeep::domain::backup::Owner {
+        attempt_id: "theirs".into(),
+        home_id: Some("0123456789abcdef".into()),
+        host: Some("db7".into()),
+        service: "orders-rs".into(),
+        started_at: model.now,
+        complete: true,
+        size_bytes: Some(1),
+    });
+    reply(&mut model, Reply::DeletePlanned { backup: "nightly-20261120".into(), result: Ok(plans) });
+    let text = shown(&model);
+    assert!(text.contains("another installation") && text.contains("db7"), "{text}");
+    assert_eq!(keys(&mut model, "Right Right Enter"), [], "nothing was typed");
+    type_text(&mut model, "nightly-2026112");
+    assert_eq!(press(&mut model, "Enter"), [], "not all of it");
+    type_text(&mut model, "0");
+    let foreign = Some("theirs".to_owned());
+    let theirs = Effect::Delete { backup: "nightly-20261120".into(), keep_files: false, foreign };
+    assert_eq!(press(&mut model, "Enter"), [theirs]);
+    assert_eq!(layers(&model), 0);
     // Neither a step too many nor another chord leads from Cancel to what deletes.
     for away in ["Left", "Up", "h", "k", "Shift-Tab", "Ctrl-L", "Ctrl-J", "Alt-l", "Right Left Left"] {
         press(&mut model, "d");

@@ -16,12 +16,13 @@ use super::table::{Column, Pairs, Table};
 use super::tree::group;
 use super::wait::{self, Daemon, Line};
 use super::{job, output};
+use crate::client::Removes;
 use crate::domain::backup::{Backup, BackupState, BackupType, Model};
 use crate::domain::fields::BACKUP_FIELDS;
 use crate::domain::job::LogLevel;
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::engine::Meter;
-use crate::error::{Error, Result, io};
+use crate::error::{Error, ErrorKind, Result, io};
 
 /// Messages of an export that wait to be shown; more are dropped rather than kept.
 const MESSAGES: usize = 256;
@@ -51,6 +52,7 @@ pub fn command() -> Command {
                 .about("Delete a backup; without --yes the plan is printed")
                 .arg(name())
                 .arg(switch("keep-files", "remove the record alone, and leave the files in the storage"))
+                .arg(switch("foreign", "also what another installation made; the plan says which"))
                 .arg(switch("dry-run", "print the plan, change nothing, exit 0"))
                 .arg(switch("yes", "do what the plan says")),
         )
@@ -127,16 +129,30 @@ fn list(context: &Context, sub: &ArgMatches) -> Result<()> {
 
 async fn delete(context: &Context, sub: &ArgMatches) -> Result<u8> {
     let (client, name, keep) = (context.client()?, needed(sub, "name")?, given(sub, "keep-files"));
-    if given(sub, "yes") && !given(sub, "dry-run") {
-        let job = blocking(&client, move |c| c.delete_backup(&name, keep)).await?;
+    let foreign = given(sub, "foreign");
+    let plan = client.plan_delete(&name, keep, foreign).await?;
+    let (yes, dry) = (given(sub, "yes"), given(sub, "dry-run"));
+    let stopped = match plan.removes {
+        Removes::RecordAndFiles | Removes::Record => None,
+        Removes::NothingYet => Some("--foreign deletes what another installation made"),
+        Removes::Nothing => Some("the installation that makes it finishes or removes it"),
+    };
+    if yes && !dry && stopped.is_none() {
+        let attempt = plan.foreign.filter(|_| plan.removes == Removes::RecordAndFiles).map(|owner| owner.attempt_id);
+        let job = blocking(&client, move |c| c.delete_backup(&name, keep, attempt.as_deref())).await?;
         return wait::ended(context, &client, job, Daemon::Started).await;
     }
-    let plan = client.plan_delete(&name, keep)?;
     context.out.result(&plan, || plan::delete(&plan))?;
-    if given(sub, "dry-run") {
+    if dry {
         return Ok(0);
     }
-    Err(plan::not_confirmed(&context.typed, "nothing was deleted"))
+    match stopped {
+        None => Err(plan::not_confirmed(&context.typed, "nothing was deleted")),
+        Some(hint) => {
+            let what = format!("backup {name} is of another installation, nothing was deleted");
+            Err(Error::new(ErrorKind::Conflict, what).hint(hint))
+        }
+    }
 }
 
 async fn export(context: &Context, name: &str, to: &str) -> Result<u8> {

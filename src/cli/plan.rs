@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::context::Context;
 use super::table::{Column, Table};
-use crate::client::DeletePlan;
+use crate::client::{DeletePlan, Removes};
 use crate::domain::command_line::quoted;
 use crate::domain::pitr::PlannedReplay;
 use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, RestorePlan};
@@ -47,10 +47,30 @@ fn confirmed(typed: &[String]) -> String {
 }
 
 pub fn delete(plan: &DeletePlan) -> String {
-    let what = if plan.keep_files {
-        format!("delete the record of {}; its files stay in {}", plan.backup, plan.storage)
-    } else {
-        format!("delete {} and its files in {}; {} become free", plan.backup, plan.storage, bytes(plan.bytes))
+    let DeletePlan { backup, storage, .. } = plan;
+    let whose = plan.foreign.as_ref().map(|owner| format!("another installation: {}", owner.words()));
+    let what = match (plan.removes, &whose) {
+        (Removes::RecordAndFiles, None) => {
+            format!("delete {backup} and its files in {storage}; {} become free", bytes(plan.bytes))
+        }
+        (Removes::RecordAndFiles, Some(whose)) => format!(
+            "delete {backup} and its files in {storage}, which were made by {whose}; {} become free",
+            bytes(plan.bytes)
+        ),
+        (Removes::Record, None) => format!("delete the record of {backup}; its files stay in {storage}"),
+        (Removes::Record, Some(whose)) => {
+            format!(
+                "delete the record of {backup}; the files of that name in {storage} stay, they were made by {whose}"
+            )
+        }
+        (Removes::NothingYet, whose) => format!(
+            "nothing is deleted without --foreign: {backup} in {storage} was made by {}",
+            whose.as_deref().unwrap_or("another installation")
+        ),
+        (Removes::Nothing, whose) => format!(
+            "nothing is deleted: {backup} in {storage} has no manifest and may still be being written by {}",
+            whose.as_deref().unwrap_or("another installation")
+        ),
     };
     let mut text = format!("{}\n", escape(&what));
     warnings(&mut text, &plan.warnings);
@@ -225,6 +245,7 @@ fn summary(plan: &RestorePlan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::backup::Owner;
     use crate::domain::namespace::Namespace;
     use crate::domain::pitr::{Archive, Base};
     use crate::domain::restore::{LeftOut, PlannedNamespace};
@@ -321,16 +342,39 @@ mod tests {
     }
 
     #[test]
-    fn deleting_says_what_becomes_free() {
+    fn deleting_says_what_becomes_free_and_whose_it_is() {
         let plan = DeletePlan {
             backup: "n".into(),
             storage: "t".into(),
             keep_files: false,
             bytes: 1_400_000,
+            foreign: None,
+            removes: Removes::RecordAndFiles,
             warnings: vec!["it is the only good backup of a".into()],
         };
         let text = delete(&plan);
         assert!(text.contains("1.4 MB become free") && text.contains("warning: it is the only"), "{text}");
-        assert!(delete(&DeletePlan { keep_files: true, ..plan }).contains("files stay"));
+        let record = DeletePlan { keep_files: true, removes: Removes::Record, ..plan.clone() };
+        assert!(delete(&record).contains("files stay"));
+        let owner = Owner {
+            attempt_id: "a1".into(),
+            home_id: Some("0123456789abcdef".into()),
+            host: Some("db7\u{1b}".into()),
+            service: "src".into(),
+            started_at: DateTime::UNIX_EPOCH,
+            complete: true,
+            size_bytes: Some(7),
+        };
+        for removes in [Removes::RecordAndFiles, Removes::Record, Removes::NothingYet, Removes::Nothing] {
+            let text = delete(&DeletePlan { foreign: Some(owner.clone()), removes, ..plan.clone() });
+            for part in ["another installation", "service src", "1970-01-01 00:00:00 UTC", "db7\\u{1b}", "01234567"] {
+                assert!(text.contains(part), "{removes:?}: {part} is not in {text}");
+            }
+            assert_eq!(
+                text.starts_with("nothing"),
+                matches!(removes, Removes::NothingYet | Removes::Nothing),
+                "{text}"
+            );
+        }
     }
 }

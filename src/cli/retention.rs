@@ -17,11 +17,13 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
 
 fn text(context: &Context, plan: &RetentionPlan) -> String {
     let oplog = plan.oplog.as_ref().map_or_else(String::new, |oplog| window(context, oplog));
-    if plan.backups.is_empty() {
+    if plan.backups.is_empty() && plan.deleting.is_empty() {
         return format!("{} has made no backup yet\n{oplog}", plan.schedule);
     }
     let mut table = Table::new([
         Column::new("BACKUP"),
+        Column::new("STORAGE"),
+        Column::long("FOLDER"),
         Column::new("CONSISTENT AT"),
         Column::right("SIZE"),
         Column::new(""),
@@ -30,10 +32,23 @@ fn text(context: &Context, plan: &RetentionPlan) -> String {
     for backup in &plan.backups {
         table.row([
             backup.name.clone(),
+            backup.storage.clone(),
+            backup.folder.clone(),
             context.out.minute(Some(backup.at)),
             backup.size_bytes.map_or_else(String::new, bytes),
             if backup.keep { "stays" } else { "goes" }.to_owned(),
-            backup.reasons.join(", "),
+            backup.reasons.iter().chain(&backup.error).cloned().collect::<Vec<_>>().join(", "),
+        ]);
+    }
+    for backup in &plan.deleting {
+        table.row([
+            backup.name.clone(),
+            backup.storage.clone(),
+            backup.folder.clone(),
+            String::new(),
+            backup.size_bytes.map_or_else(String::new, bytes),
+            "deleting".to_owned(),
+            backup.error.clone().unwrap_or_default(),
         ]);
     }
     let freed = plan.going().filter_map(|b| b.size_bytes).fold(0, u64::saturating_add);

@@ -123,7 +123,7 @@ mod tests {
             backup show a
             backup pin a
             backup unpin a
-            backup delete a --keep-files --dry-run --yes
+            backup delete a --keep-files --foreign --dry-run --yes
             backup verify a
             backup export a --to d
             restore b --to s --include a --rename x=y --exact --no-ttl --users-and-roles --safety-backup --dry-run \

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use chrono::Local;
+use chrono::{Local, Utc};
 
-use super::{Client, DeletePlan, Values, list, text};
+use super::{Client, DeletePlan, Removes, Values, list, text};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::config::Settings;
-use crate::domain::backup::{Backup, BackupRequest, BackupState, BackupType, Compression, Model};
+use crate::domain::backup::{Backup, BackupRequest, BackupState, BackupType, Compression, Model, Owner};
 use crate::domain::fields::{self, BACKUP_FIELDS};
 use crate::domain::job::Job;
 use crate::domain::namespace::Selection;
@@ -17,6 +18,10 @@ use crate::domain::retry::{RetryMode, RetryPolicy, parse_duration};
 use crate::engine::stored;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{self, Storage};
+use crate::store::Deletion;
+
+/// How long a person waits at most until a storage has said whose a backup is.
+const ASK_LIMIT: Duration = Duration::from_secs(10);
 
 impl Client {
     /// Newest first.
@@ -114,8 +119,67 @@ impl Client {
         self.queue(|| self.store.enqueue_verify(name))
     }
 
-    pub fn plan_delete(&self, name: &str, keep_files: bool) -> Result<DeletePlan> {
-        let backup = self.store.backup(name)?;
+    /// What a delete would remove. Asks the storage whose the files are, for [`ASK_LIMIT`] at most. `foreign`: those of
+    /// another installation are meant, too.
+    pub async fn plan_delete(&self, name: &str, keep_files: bool, foreign: bool) -> Result<DeletePlan> {
+        let wanted = name.to_owned();
+        let (deletion, mut warnings) = self.beside(move |client| client.before_delete(&wanted)).await?;
+        let backup = &deletion.backup;
+        let mut plan = DeletePlan {
+            backup: name.to_owned(),
+            storage: backup.storage.clone(),
+            keep_files,
+            bytes: backup.size_bytes.unwrap_or(0),
+            foreign: None,
+            removes: Removes::RecordAndFiles,
+            warnings: Vec::new(),
+        };
+        if keep_files {
+            (plan.removes, plan.bytes) = (Removes::Record, 0);
+            warnings.push("its files stay; mongokeep storage sync finds it again".to_owned());
+        } else {
+            match tokio::time::timeout(ASK_LIMIT, self.owner(backup)).await {
+                Ok(Ok(owner)) => {
+                    let home_id = self.beside(|client| client.store.home_id()).await?;
+                    plan.foreign = owner.filter(|owner| !owner.is_of(&home_id, &deletion.attempts));
+                }
+                Ok(Err(e)) => warnings.push(format!("its storage does not say whose it is, and is asked again: {e}")),
+                Err(_) => {
+                    let seconds = ASK_LIMIT.as_secs();
+                    warnings.push(format!(
+                        "storage {} did not answer within {seconds} s, and is asked again",
+                        plan.storage
+                    ));
+                }
+            }
+        }
+        if let Some(owner) = &plan.foreign {
+            plan.removes = match (foreign, owner.may_be_running(Utc::now())) {
+                (true, false) => Removes::RecordAndFiles,
+                _ if deletion.owns_nothing() => Removes::Record,
+                (_, true) => Removes::Nothing,
+                (_, false) => Removes::NothingYet,
+            };
+            plan.bytes = match plan.removes {
+                Removes::RecordAndFiles => owner.size_bytes.unwrap_or(0),
+                Removes::Record | Removes::NothingYet | Removes::Nothing => 0,
+            };
+        }
+        plan.warnings = warnings;
+        Ok(plan)
+    }
+
+    /// Whose the files are that the storage holds under the name of a backup; `None`: it does not say, or holds none.
+    async fn owner(&self, backup: &Backup) -> Result<Option<Owner>> {
+        let location = self.location(&backup.storage).await?;
+        let storage = storage::open(&location.config).await?;
+        let held = stored::held(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
+        Ok(held.owner().cloned())
+    }
+
+    fn before_delete(&self, name: &str) -> Result<(Deletion, Vec<String>)> {
+        let deletion = self.store.deletion(name)?;
+        let backup = &deletion.backup;
         let mut warnings = Vec::new();
         if backup.pinned {
             warnings.push(format!("it is pinned, and is not deleted before mongokeep backup unpin {name}"));
@@ -127,26 +191,23 @@ impl Client {
             others.retain(|b| b.service == backup.service && b.is_good() && b.name != name);
             if others.is_empty() {
                 warnings.push(format!("it is the only good backup of {}", backup.service));
-            } else if !is_partial(&backup) && others.iter().all(is_partial) {
+            } else if !is_partial(backup) && others.iter().all(is_partial) {
                 warnings.push(format!("it is the only good backup that holds all of {}", backup.service));
             }
         }
-        warnings.extend(self.lost_with(&backup)?);
+        warnings.extend(self.lost_with(backup)?);
         if backup.state == BackupState::Running {
             warnings.push("it is being made; cancel its job first".to_owned());
         }
-        if keep_files {
-            warnings.push("its files stay; mongokeep storage sync finds it again".to_owned());
-        }
-        let bytes = if keep_files { 0 } else { backup.size_bytes.unwrap_or(0) };
-        Ok(DeletePlan { backup: backup.name, storage: backup.storage, keep_files, bytes, warnings })
+        Ok((deletion, warnings))
     }
 
-    /// Queues the removal of exactly what the backup's manifest names.
-    pub fn delete_backup(&self, name: &str, keep_files: bool) -> Result<Job> {
+    /// Queues the removal of exactly what the backup's manifest names, if this home made it. `foreign`: the attempt of another
+    /// installation that was named in the plan, and goes too.
+    pub fn delete_backup(&self, name: &str, keep_files: bool, foreign: Option<&str>) -> Result<Job> {
         self.must_write()?;
         self.store.backup(name)?;
-        self.queue(|| self.store.enqueue_delete(name, keep_files))
+        self.queue(|| self.store.enqueue_delete(name, keep_files, foreign))
     }
 
     /// A backup that is good, or why it is not.

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::config::{Home, Settings};
 use crate::daemon::{lock, start};
+use crate::domain::backup::Owner;
 use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::service::EngineKind;
 use crate::domain::text::escape;
@@ -104,7 +105,24 @@ pub struct DeletePlan {
     pub keep_files: bool,
     /// Bytes that become free.
     pub bytes: u64,
+    /// Whose the files in the storage are, when another installation made them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub foreign: Option<Owner>,
+    pub removes: Removes,
     pub warnings: Vec<String>,
+}
+
+/// What a delete does, as far as it is known before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Removes {
+    RecordAndFiles,
+    /// The files stay: a person wants that, or they are not of this record.
+    Record,
+    /// Nothing, unless a person says that the files of another installation go too.
+    NothingYet,
+    /// Nothing: another installation may still be writing it.
+    Nothing,
 }
 
 /// `daemon status`.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::Client;
 use crate::config::Settings;
 use crate::daemon::{lock, notify};
-use crate::domain::backup::BackupState;
+use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobState};
 use crate::domain::notification::{Channel, Event};
 use crate::domain::schedule::Schedule;
@@ -78,17 +78,14 @@ impl Client {
                 out.push(backup_failed(job));
             }
         }
-        for backup in self.store.backups_in_deletion()? {
-            let Some(error) = backup.error.filter(|_| backup.state == BackupState::Deleting) else { continue };
-            let text = format!("backup {} could not be deleted: {error}", backup.name);
-            out.push(Warning {
-                service: Some(backup.service),
-                storage: Some(backup.storage),
-                schedule: backup.schedule,
-                backup: Some(backup.name),
-                ..Warning::new(WarningKind::DeletionFailed, text)
-            });
+        let not_deleted = not_deleted(self.store.backups_not_deleted()?);
+        for job in self.store.retentions_failed()? {
+            // Where a backup says why, nothing more is to be said.
+            if not_deleted.iter().all(|w| w.schedule != job.schedule) {
+                out.push(retention_failed(job));
+            }
         }
+        out.extend(not_deleted);
         out.extend(self.store.conditions()?.into_iter().filter_map(lasting));
         for channel in [Channel::Command, Channel::Webhook] {
             if let Some(error) = self.store.outbox_error(channel)? {
@@ -98,6 +95,34 @@ impl Client {
         }
         Ok(out)
     }
+}
+
+/// One for each reason: a storage that is away is one trouble, however many backups wait for it.
+fn not_deleted(backups: Vec<Backup>) -> Vec<Warning> {
+    let mut by_reason: Vec<(String, Vec<Backup>)> = Vec::new();
+    for backup in backups {
+        let Some(error) = backup.error.clone() else { continue };
+        match by_reason.iter_mut().find(|(why, of)| *why == error && of.iter().all(|o| o.storage == backup.storage)) {
+            Some((_, same)) => same.push(backup),
+            None => by_reason.push((error, vec![backup])),
+        }
+    }
+    let warning = |(why, backups): (String, Vec<Backup>)| {
+        let more = backups.len() - 1;
+        let backup = backups.into_iter().next()?;
+        let others = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+        // A version before this one noted the reason alone.
+        let why = why.strip_prefix("could not be deleted: ").unwrap_or(&why);
+        let text = format!("backup {}{others} in {} could not be deleted: {why}", backup.name, backup.storage);
+        Some(Warning {
+            service: Some(backup.service),
+            storage: Some(backup.storage),
+            schedule: backup.schedule,
+            backup: Some(backup.name),
+            ..Warning::new(WarningKind::DeletionFailed, text)
+        })
+    };
+    by_reason.into_iter().filter_map(warning).collect()
 }
 
 /// What the daemon finds wrong for as long as it lasts. That a service is stale is worked out anew, by the present time.
@@ -114,6 +139,19 @@ fn lasting(condition: Condition) -> Option<Warning> {
         _ => return None,
     };
     Some(Warning { service: Some(condition.subject), ..Warning::new(kind, condition.text) })
+}
+
+fn retention_failed(job: Job) -> Warning {
+    let why = job.error.map_or_else(String::new, |error| format!(": {error}"));
+    let schedule = job.schedule.as_deref().unwrap_or_default();
+    let text = format!("retention of {schedule} could not delete all that goes (job {}){why}", job.id);
+    Warning {
+        service: job.service,
+        storage: job.storage,
+        schedule: job.schedule,
+        backup: None,
+        ..Warning::new(WarningKind::DeletionFailed, text)
+    }
 }
 
 fn backup_failed(job: Job) -> Warning {

@@ -1,6 +1,7 @@
 //! Deleting a backup, for a person or for retention: exactly the objects that a manifest or an attempt names, never a
-//! prefix.
+//! prefix; and only of an attempt of this home, unless a person has seen in the plan whose it is.
 
+use chrono::Utc;
 use futures_util::StreamExt;
 
 use super::blocking;
@@ -9,66 +10,91 @@ use super::runner::Env;
 use super::task::open_storage;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
-use crate::domain::backup::Backup;
+use crate::domain::backup::Owner;
 use crate::domain::key::Key;
+use crate::engine::Context;
 use crate::engine::logical::discard;
-use crate::engine::{Context, stored};
+use crate::engine::stored::{self, Held, is_all_there};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
+use crate::store::Deletion;
 
 const AT_ONCE: usize = 16;
 
-/// Whose backup may be deleted.
-pub enum Owner<'a> {
-    /// Whoever made it: a person asked for it by name.
-    Anybody,
-    /// One of these attempts of this home.
-    Attempts(&'a [String]),
-}
-
-impl Owner<'_> {
-    fn allows(&self, attempt_id: &str) -> bool {
-        match self {
-            Self::Anybody => true,
-            Self::Attempts(ids) => ids.iter().any(|id| id == attempt_id),
-        }
-    }
+/// What became of it.
+pub enum End {
+    /// Nothing of it is left in the storage.
+    Gone,
+    /// What the storage holds under its name is of another installation, and was left alone.
+    Foreign(Box<Owner>),
 }
 
 /// A delete job.
-pub async fn run(env: &Env, ctx: &Context, name: &str, keep_files: bool) -> Result<()> {
+pub async fn run(env: &Env, ctx: &Context, name: &str, keep_files: bool, foreign: Option<&str>) -> Result<()> {
     if keep_files {
         ctx.meter.info("the files stay where they are");
         return Ok(());
     }
     let (store, wanted) = (env.store.clone(), name.to_owned());
-    let backup = blocking(move || store.backup(&wanted)).await?;
-    files(env, ctx, &backup, &Owner::Anybody).await?;
+    let deletion = blocking(move || store.deletion(&wanted)).await?;
+    match files(env, ctx, &deletion, foreign).await? {
+        End::Gone => {}
+        End::Foreign(owner) if deletion.owns_nothing() => {
+            ctx.meter.info(format!("only the record goes: the files of that name are another's ({})", owner.words()));
+            return Ok(());
+        }
+        End::Foreign(owner) => return Err(not_ours(name, &deletion.backup.storage, &owner)),
+    }
     // It is gone; what is recorded only to follow it is of no use, but no reason to say that it was not deleted.
-    if let Err(e) = prune::run(env, ctx, &backup.service).await {
+    if let Err(e) = prune::run(env, ctx, &deletion.backup.service).await {
         ctx.meter.warn(format!("the recorded oplog that led from it stays until the next retention: {e}"));
     }
     Ok(())
 }
 
-/// Removes what the storage holds of a backup; its record stays.
+fn not_ours(name: &str, storage: &str, owner: &Owner) -> Error {
+    let what =
+        format!("backup {name} in {storage} was made by another installation ({}) and is left alone", owner.words());
+    Error::new(ErrorKind::Conflict, what).hint(format!("mongokeep backup delete {name} shows what can be removed"))
+}
+
+/// Removes what the storage holds of a backup, if it is of this home, or the attempt `foreign`; its record stays.
 ///
-/// Errors: `Conflict` when `owner` does not allow it; nothing is deleted then.
-pub async fn files(env: &Env, ctx: &Context, backup: &Backup, owner: &Owner<'_>) -> Result<()> {
+/// Errors: what the storage reports. Whether the backup was taken apart by then is noted in its record.
+pub async fn files(env: &Env, ctx: &Context, deletion: &Deletion, foreign: Option<&str>) -> Result<End> {
+    let backup = &deletion.backup;
     let (_, storage) = open_storage(env, ctx, &backup.storage).await?;
     let root = BackupRoot::new(&backup.folder, &backup.name)?;
-    let hint = format!("mongokeep backup delete {} --keep-files --yes removes the record alone", backup.name);
-    // Asked by `stat`: a storage that is not there at all is an error, and not a missing manifest.
+    let hint = format!("mongokeep backup delete {} --keep-files removes the record alone", backup.name);
     let outcome = async {
-        if storage.stat(&root.manifest()?).await?.is_some() {
-            let manifest = stored::read_manifest(storage.as_ref(), &root).await?;
-            allowed(owner, storage.as_ref(), &root, &manifest.attempt_id)?;
-            whole(ctx, storage.as_ref(), &root, &manifest).await
-        } else {
-            unfinished(ctx, storage.as_ref(), &root, owner).await
+        let held = match stored::held(storage.as_ref(), &root).await {
+            // It is good no more, whatever else is found.
+            Err(e) if e.kind() == ErrorKind::Corrupt => {
+                begins(env, &backup.name).await?;
+                return Err(e);
+            }
+            other => other?,
+        };
+        if let Some(owner) = held.owner().filter(|owner| !owner.is_of(&env.home_id, &deletion.attempts)) {
+            if foreign != Some(owner.attempt_id.as_str()) {
+                return Ok(End::Foreign(Box::new(owner.clone())));
+            }
+            if owner.may_be_running(Utc::now()) {
+                return Err(may_be_running(&storage.place(), &root, owner));
+            }
+            ctx.meter.warn(format!("it is another installation's: {}", owner.words()));
         }
+        match held {
+            Held::Complete(manifest, _) => whole(env, ctx, storage.as_ref(), &root, &manifest, &backup.name).await?,
+            other => {
+                // Without its manifest it is no good one, even if the rest cannot be removed.
+                begins(env, &backup.name).await?;
+                unfinished(ctx, storage.as_ref(), &root, other).await?;
+            }
+        }
+        Ok(End::Gone)
     };
-    outcome.await.map_err(|e| match e.hint_text() {
+    outcome.await.map_err(|e: Error| match e.hint_text() {
         // A person who ended it is told that it ended, also where the storage gave no answer any more.
         _ if ctx.cancel.is_cancelled() && e.is_retryable() => {
             Error::cancelled().hint(format!("{e}; delete it again to remove the rest"))
@@ -78,19 +104,31 @@ pub async fn files(env: &Env, ctx: &Context, backup: &Backup, owner: &Owner<'_>)
     })
 }
 
-fn allowed(owner: &Owner<'_>, storage: &dyn Storage, root: &BackupRoot, attempt_id: &str) -> Result<()> {
-    if owner.allows(attempt_id) {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::Conflict,
-        format!("{}/{} was made by another installation and is left alone", storage.place(), root.key()),
+/// Why an attempt of another installation is not removed, even when a person asks for it.
+pub fn may_be_running(place: &str, root: &BackupRoot, owner: &Owner) -> Error {
+    let what = format!("{place}/{} has no manifest and may still be being written ({})", root.key(), owner.words());
+    Error::new(ErrorKind::Conflict, what).hint(format!(
+        "the installation that makes it finishes or removes it; if that one is gone for good, remove the folder {} by hand",
+        root.key()
     ))
+}
+
+/// From now on it may be taken apart.
+async fn begins(env: &Env, name: &str) -> Result<()> {
+    let (store, name) = (env.store.clone(), name.to_owned());
+    blocking(move || store.deletion_begins(&name)).await
 }
 
 /// The manifest first, so that what is being taken apart is no backup any more; `attempt.json` last, so that a delete
 /// that is interrupted can go on.
-async fn whole(ctx: &Context, storage: &dyn Storage, root: &BackupRoot, manifest: &Manifest) -> Result<()> {
+async fn whole(
+    env: &Env,
+    ctx: &Context,
+    storage: &dyn Storage,
+    root: &BackupRoot,
+    manifest: &Manifest,
+    name: &str,
+) -> Result<()> {
     let collections = manifest.collections.iter().flat_map(|c| c.parts.iter().chain([&c.metadata]));
     let objects: Vec<_> = collections.chain(&manifest.oplog).collect();
     // Every name is checked before the first object goes.
@@ -103,7 +141,15 @@ async fn whole(ctx: &Context, storage: &dyn Storage, root: &BackupRoot, manifest
     if ctx.cancel.is_cancelled() {
         return Err(Error::cancelled());
     }
-    storage.delete(&root.manifest()?).await?;
+    begins(env, name).await?;
+    if let Err(e) = storage.delete(&root.manifest()?).await {
+        // A lock, or a key that may not delete: then all of it is still there, and it is as good as before.
+        if is_all_there(storage, root, manifest).await.is_ok_and(|all| all) {
+            let (store, name) = (env.store.clone(), name.to_owned());
+            blocking(move || store.deletion_undone(&name)).await?;
+        }
+        return Err(e);
+    }
     ctx.meter.object_done();
     ctx.meter.info("the manifest is deleted: it is no backup any more");
     let mut deletes = futures_util::stream::iter(objects)
@@ -123,21 +169,21 @@ async fn whole(ctx: &Context, storage: &dyn Storage, root: &BackupRoot, manifest
 }
 
 /// What an interrupted backup or delete left.
-async fn unfinished(ctx: &Context, storage: &dyn Storage, root: &BackupRoot, owner: &Owner<'_>) -> Result<()> {
+async fn unfinished(ctx: &Context, storage: &dyn Storage, root: &BackupRoot, held: Held) -> Result<()> {
     ctx.meter.set_phase("delete what an attempt left");
-    let Some(attempt) = stored::read_attempt(storage, root).await? else {
-        if storage.stat(&root.attempt()?).await?.is_some() {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!("{}/{} cannot be read", storage.place(), root.attempt()?),
-            )
-            .hint(format!("nothing says which objects belong to it; remove the folder {} by hand", root.key())));
+    match held {
+        Held::Nothing => ctx.meter.info("nothing of it is in the storage"),
+        Held::Unfinished(owner) => {
+            let home_id = owner.home_id.unwrap_or_default();
+            let gone = discard(storage, root, &owner.attempt_id, &home_id).await?;
+            ctx.meter.info(format!("deleted {gone} objects of an attempt that was not finished"));
         }
-        ctx.meter.info("nothing of it is in the storage");
-        return Ok(());
-    };
-    allowed(owner, storage, root, &attempt.attempt_id)?;
-    let gone = discard(storage, root, &attempt.attempt_id, &attempt.home_id).await?;
-    ctx.meter.info(format!("deleted {gone} objects of an attempt that was not finished"));
+        Held::Unreadable => {
+            let what = format!("{}/{} cannot be read", storage.place(), root.attempt()?);
+            return Err(Error::new(ErrorKind::Corrupt, what)
+                .hint(format!("nothing says which objects belong to it; remove the folder {} by hand", root.key())));
+        }
+        Held::Complete(..) => return Err(Error::new(ErrorKind::Internal, "a backup was taken for an attempt")),
+    }
     Ok(())
 }

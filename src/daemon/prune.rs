@@ -3,6 +3,7 @@
 //! Which ones go is asked of the store again for every few, so that a restore that was queued meanwhile keeps what it needs.
 //! Only slices that this home wrote go: what another home records is its own business.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -11,6 +12,7 @@ use super::blocking;
 use super::runner::Env;
 use super::task::open_storage;
 use crate::domain::key::Key;
+use crate::domain::pitr::Archive;
 use crate::domain::text;
 use crate::engine::Context;
 use crate::engine::pitr::read_header;
@@ -21,6 +23,11 @@ use crate::store::SlicesGoing;
 const AT_ONCE: usize = 16;
 /// So many are asked for, deleted and forgotten in one go.
 const BATCH: usize = 500;
+/// A storage that does not let go of so many slices is asked for no more of them in this job.
+const STUCK: usize = 5000;
+
+/// After so many failures that may pass, the same: each of them was waited for.
+const IN_A_BATCH: usize = 3;
 
 /// What became of a slice that should go.
 enum End {
@@ -29,21 +36,24 @@ enum End {
     Left(String),
 }
 
-/// Deletes all slices of `service` that lead nowhere. An archive that does not let go of them keeps no other from it.
+/// Deletes all slices of `service` that lead nowhere. What cannot be deleted keeps no other slice from it: a storage that is
+/// away is left out, and so is a slice that its storage does not let go.
 ///
-/// Errors: the first of a slice that could not be deleted; those before it are gone.
+/// Errors: the first of what could not be deleted; all else is gone.
 pub async fn run(env: &Env, ctx: &Context, service: &str) -> Result<()> {
     let mut deleted = 0_u64;
-    let (mut stuck, mut failed) = (Vec::new(), None);
+    let (mut away, mut stuck, mut failed) = (BTreeSet::new(), BTreeSet::new(), None);
     let (store, of) = (env.store.clone(), service.to_owned());
-    for archive in blocking(move || store.archives_going(&of)).await? {
+    let mut archives = blocking(move || store.archives_going(&of)).await?;
+    let places: BTreeSet<String> = archives.iter().map(|archive| archive.storage.clone()).collect();
+    for place in places {
         // What is chosen counts no more, so that nothing is chosen where nothing can be deleted.
-        match open_storage(env, ctx, &archive.storage).await {
+        match open_storage(env, ctx, &place).await {
             Ok(_) => {}
             Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
             Err(e) => {
                 failed.get_or_insert(e);
-                stuck.push(archive);
+                away.insert(place);
             }
         }
     }
@@ -51,17 +61,28 @@ pub async fn run(env: &Env, ctx: &Context, service: &str) -> Result<()> {
         if ctx.cancel.is_cancelled() {
             return Err(Error::cancelled());
         }
-        let (store, of, but) = (env.store.clone(), service.to_owned(), stuck.clone());
-        let Some(going) = blocking(move || store.slices_going(&of, BATCH, &but)).await? else { break };
+        let but: Vec<Archive> = archives.iter().filter(|archive| away.contains(&archive.storage)).cloned().collect();
+        let (store, of, held) = (env.store.clone(), service.to_owned(), stuck.clone());
+        let Some(going) = blocking(move || store.slices_going(&of, BATCH, &but, &held)).await? else { break };
+        if !archives.contains(&going.archive) {
+            archives.push(going.archive.clone());
+        }
         ctx.meter.set_phase(format!("delete recorded oplog of {}", text::escape(service)));
-        let archive = going.archive.clone();
-        match batch(env, ctx, going).await {
-            Ok(gone) => deleted += gone,
-            Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
-            Err(e) => {
-                failed.get_or_insert(e);
-                stuck.push(archive);
+        let storage = going.archive.storage.clone();
+        let ended = batch(env, ctx, going).await?;
+        deleted += ended.gone;
+        if ended.failed.iter().filter(|(_, e)| e.is_retryable()).count() >= IN_A_BATCH {
+            away.insert(storage.clone());
+        }
+        for (key, e) in ended.failed {
+            if e.kind() == ErrorKind::Cancelled {
+                return Err(e);
             }
+            if is_away(&e) || stuck.len() >= STUCK {
+                away.insert(storage.clone());
+            }
+            stuck.insert(key);
+            failed.get_or_insert(e);
         }
     }
     if deleted > 0 {
@@ -70,10 +91,29 @@ pub async fn run(env: &Env, ctx: &Context, service: &str) -> Result<()> {
     failed.map_or(Ok(()), Err)
 }
 
-/// How many are gone.
-async fn batch(env: &Env, ctx: &Context, going: SlicesGoing) -> Result<u64> {
-    let (_, storage) = open_storage(env, ctx, &going.archive.storage).await?;
-    let (mut gone, mut left, mut failed) = (Vec::new(), Vec::new(), None);
+/// Whether it is the storage that fails, and not the one object.
+pub fn is_away(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::Unreachable | ErrorKind::Unauthenticated)
+}
+
+struct Ended {
+    gone: u64,
+    failed: Vec<(String, Error)>,
+}
+
+/// Errors: the storage cannot be opened, or the store fails.
+async fn batch(env: &Env, ctx: &Context, going: SlicesGoing) -> Result<Ended> {
+    let (_, storage) = match open_storage(env, ctx, &going.archive.storage).await {
+        Ok(opened) => opened,
+        Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
+        Err(e) => {
+            // None of them is asked for again in this job.
+            let hint = e.hint_text().unwrap_or_default().to_owned();
+            let again = |key| (key, Error::new(ErrorKind::Unreachable, e.full()).hint(hint.clone()));
+            return Ok(Ended { gone: 0, failed: going.keys.into_iter().map(again).collect() });
+        }
+    };
+    let (mut gone, mut left, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     let mut ends = futures_util::stream::iter(going.keys)
         .map(|key| {
             let storage: Arc<dyn Storage> = Arc::clone(&storage);
@@ -88,10 +128,12 @@ async fn batch(env: &Env, ctx: &Context, going: SlicesGoing) -> Result<u64> {
                 left.push(key);
             }
             Err(e) => {
-                failed.get_or_insert((key, e));
+                let e = e.context(format!("slice {} could not be deleted", text::escape(&key)));
+                failed.push((key, e));
             }
         }
-        if failed.is_some() || ctx.cancel.is_cancelled() {
+        let passing = failed.iter().filter(|(_, e)| e.is_retryable()).count();
+        if ctx.cancel.is_cancelled() || passing >= IN_A_BATCH || failed.last().is_some_and(|(_, e)| is_away(e)) {
             break;
         }
     }
@@ -103,10 +145,7 @@ async fn batch(env: &Env, ctx: &Context, going: SlicesGoing) -> Result<u64> {
         store.slices_left_alone(&of, &left)
     })
     .await?;
-    match failed {
-        Some((key, e)) => Err(e.context(format!("slice {} could not be deleted", text::escape(&key)))),
-        None => Ok(deleted),
-    }
+    Ok(Ended { gone: deleted, failed })
 }
 
 async fn one(storage: &dyn Storage, home_id: &str, key: &str) -> Result<End> {

@@ -29,7 +29,7 @@ pub async fn recover(env: &Env, claimed: Claimed, cancel: CancellationToken) {
         JobRequest::Backup(request) => backup(env, &ctx, &claimed, request).await.map(Some),
         JobRequest::Restore { request, plan } => Err(restore(&claimed, request, plan)),
         JobRequest::Delete { backup, .. } => {
-            Err(died(id).hint(format!("mongokeep job retry {id} deletes the rest of {backup}")))
+            Err(died(id).hint(format!("mongokeep job retry {id} goes on with deleting {backup}")))
         }
         JobRequest::Verify { .. } => Err(died(id)),
         // What was half deleted is finished at once: until then it is in the way of its own record.

@@ -3,18 +3,23 @@
 //! Each backup is chosen in the store by a plan made right then, and deleted by the same code as one that a person
 //! deletes. The job may be begun again at any point: what was half deleted is known by its record and finished first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::blocking;
-use super::delete::{self, Owner};
+use super::delete::{self, End};
 use super::prune;
 use super::runner::Env;
 use crate::domain::text;
 use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
 
+/// After so many backups in a row that failed in a way that may pass, a storage is left alone for the rest of a job.
+const IN_A_ROW: u32 = 3;
+
 pub async fn run(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Result<()> {
-    let mut tried = BTreeSet::new();
+    let (mut tried, mut away) = (BTreeSet::new(), BTreeSet::new());
+    // How often in a row a storage failed in a way that may pass.
+    let mut failing: BTreeMap<String, u32> = BTreeMap::new();
     let mut failures: Vec<(String, Error)> = Vec::new();
     let mut deleted = 0_u64;
     loop {
@@ -22,45 +27,65 @@ pub async fn run(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Result<(
             return Err(Error::cancelled());
         }
         ctx.meter.set_phase("looking for what goes");
-        let (store, of, skip) = (env.store.clone(), schedule.to_owned(), tried.clone());
-        let Some(next) = blocking(move || store.retire_next(&of, job, &skip)).await? else { break };
-        let name = next.backup.name.clone();
-        let size = next.backup.size_bytes.map_or_else(String::new, |n| format!(", {}", text::bytes(n)));
+        let (store, of, skip, but) = (env.store.clone(), schedule.to_owned(), tried.clone(), away.clone());
+        let Some(next) = blocking(move || store.retire_next(&of, job, &skip, &but)).await? else { break };
+        let storage = next.deletion.backup.storage.clone();
+        let name = next.deletion.backup.name.clone();
+        let size = next.deletion.backup.size_bytes.map_or_else(String::new, |n| format!(", {}", text::bytes(n)));
         ctx.meter.info(format!("deleting {name}{size}: {}", next.reasons.join(", ")));
         tried.insert(name.clone());
-        match delete::files(env, ctx, &next.backup, &Owner::Attempts(&next.attempts)).await {
-            Ok(()) => {
+        match delete::files(env, ctx, &next.deletion, None).await {
+            Ok(End::Gone) => {
                 let (store, gone) = (env.store.clone(), name.clone());
                 blocking(move || store.retired(&gone)).await?;
                 deleted += 1;
+                failing.remove(&storage);
+            }
+            Ok(End::Foreign(owner)) => {
+                let why =
+                    format!("the storage holds a backup of another installation of this name ({})", owner.words());
+                ctx.meter.warn(format!("{name}: {why}, which is left alone"));
+                let (store, left) = (env.store.clone(), name.clone());
+                blocking(move || store.retire_replaced(&left, &why)).await?;
             }
             Err(e) => {
                 let (store, left, why) = (env.store.clone(), name.clone(), e.full());
-                blocking(move || store.retire_failed(&left, &why)).await?;
                 if e.kind() == ErrorKind::Cancelled {
+                    blocking(move || store.retire_cancelled(&left, &why)).await?;
                     return Err(e.hint(format!("what is left of {name} is deleted after the next run of {schedule}")));
                 }
+                blocking(move || store.retire_failed(&left, &why)).await?;
                 ctx.meter.warn(format!("{name}: {e}"));
-                let others_too = e.kind().is_retryable()
-                    || matches!(e.kind(), ErrorKind::Denied | ErrorKind::Unauthenticated | ErrorKind::Failed);
-                failures.push((name, e));
-                if others_too {
-                    // The storage is what is wrong; the others stay listed as good as long as they are.
-                    break;
+                let in_a_row = failing.entry(storage.clone()).or_default();
+                *in_a_row = if e.is_retryable() { *in_a_row + 1 } else { 0 };
+                // It is the storage that is wrong: what else is there stays good, and is not asked for in this job.
+                if prune::is_away(&e) || *in_a_row >= IN_A_ROW {
+                    let (store, of, place, why) = (env.store.clone(), schedule.to_owned(), storage.clone(), e.full());
+                    let waiting = blocking(move || store.retire_postponed(&of, &place, &why)).await?;
+                    ctx.meter.warn(format!("storage {storage} is left out for now: {waiting} backups wait there"));
+                    away.insert(storage);
                 }
+                failures.push((name, e));
             }
         }
     }
     ctx.meter.info(format!("deleted {deleted} backups of {schedule}"));
-    // What led to them, and to nothing else, goes too. A backup that could not be deleted is no good one any more.
+    // What led to them, and to nothing else, goes too. A backup that could not be deleted is kept by no rule.
     let store = env.store.clone();
-    if let Some(service) = blocking(move || store.job(job)).await?.service {
-        prune::run(env, ctx, &service).await?;
+    let pruned = match blocking(move || store.job(job)).await?.service {
+        Some(service) => prune::run(env, ctx, &service).await,
+        None => Ok(()),
+    };
+    if matches!(&pruned, Err(e) if e.kind() == ErrorKind::Cancelled) {
+        return pruned;
     }
     // The failure that may pass by itself decides whether the job is tried again by itself.
     let count = failures.len();
     let first = failures.iter().position(|(_, e)| e.is_retryable()).unwrap_or(0);
-    let Some((name, error)) = failures.into_iter().nth(first) else { return Ok(()) };
+    let Some((name, error)) = failures.into_iter().nth(first) else { return pruned };
+    if let Err(e) = pruned {
+        ctx.meter.warn(format!("the recorded oplog: {e}"));
+    }
     let others = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
     Err(error.context(format!("backup {name}{others} could not be deleted")))
 }

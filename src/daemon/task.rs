@@ -67,7 +67,9 @@ async fn work(
         JobRequest::Restore { request, plan } => {
             restore::run(&env, &ctx, &log, &claimed, request, plan).await.map(|()| None)
         }
-        JobRequest::Delete { backup, keep_files } => delete::run(&env, &ctx, backup, *keep_files).await.map(|()| None),
+        JobRequest::Delete { backup, keep_files, foreign } => {
+            delete::run(&env, &ctx, backup, *keep_files, foreign.as_deref()).await.map(|()| None)
+        }
         JobRequest::Verify { backup } => verify::run(&env, &ctx, &log, backup).await.map(|()| None),
         JobRequest::Retention { schedule } => retention::run(&env, &ctx, claimed.job.id, schedule).await.map(|()| None),
     }

@@ -3,12 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::namespace::Selection;
 use super::retry::RetryPolicy;
 use super::service::EngineKind;
+use super::text::escape;
 use super::timestamp::Timestamp;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,6 +158,44 @@ pub struct Backup {
     /// When `backup verify` last read it back, and what was wrong (`None`: nothing).
     pub verified_at: Option<DateTime<Utc>>,
     pub verify_error: Option<String>,
+}
+
+/// Whose a backup is that a storage holds, as its manifest and its attempt say.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    pub attempt_id: String,
+    /// `None`: nothing there says which installation made it.
+    pub home_id: Option<String>,
+    pub host: Option<String>,
+    pub service: String,
+    pub started_at: DateTime<Utc>,
+    /// It has a manifest. Without one somebody may still be writing it.
+    pub complete: bool,
+    /// As its manifest says.
+    pub size_bytes: Option<u64>,
+}
+
+/// No backup takes longer: what was begun before and has no manifest is nobody's work any more.
+const LONGEST_RUN: TimeDelta = TimeDelta::days(30);
+
+impl Owner {
+    /// Whether one of these attempts of this home made it.
+    pub fn is_of(&self, home_id: &str, attempts: &[String]) -> bool {
+        attempts.contains(&self.attempt_id) && self.home_id.as_deref().is_none_or(|of| of == home_id)
+    }
+
+    /// Whether somebody may be writing it. Nothing in a storage says so for sure, so only age speaks against it.
+    pub fn may_be_running(&self, now: DateTime<Utc>) -> bool {
+        !self.complete && self.started_at + LONGEST_RUN > now
+    }
+
+    /// Service, host, time and installation, safe to show.
+    pub fn words(&self) -> String {
+        let host = self.host.as_deref().filter(|host| !host.is_empty()).unwrap_or("an unknown host");
+        let home = self.home_id.as_deref().map_or("unknown".into(), |id| escape(id.get(..8).unwrap_or(id)));
+        let at = self.started_at.format("%Y-%m-%d %H:%M:%S UTC");
+        format!("service {}, begun {at} on {}, installation {home}", escape(&self.service), escape(host))
+    }
 }
 
 impl Backup {

@@ -66,6 +66,10 @@ pub enum JobRequest {
     Delete {
         backup: String,
         keep_files: bool,
+        /// The attempt of another installation that a person saw named in the plan, and let go all the same. `None`: only
+        /// what this home made goes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        foreign: Option<String>,
     },
     Verify {
         backup: String,

@@ -62,6 +62,8 @@ impl Retention {
 pub struct GoodBackup {
     pub name: String,
     pub service: String,
+    pub storage: String,
+    pub folder: String,
     /// The moment it is consistent at.
     pub at: DateTime<Utc>,
     /// When it was begun: while nothing is written at the server, several backups are consistent at one moment.
@@ -81,6 +83,8 @@ pub struct GoodBackup {
     pub whole: Option<bool>,
     /// The unfinished job that reads it.
     pub used_by: Option<i64>,
+    /// Why it could not be deleted the last time.
+    pub error: Option<String>,
 }
 
 /// What becomes of each backup of a schedule, newest first.
@@ -91,6 +95,8 @@ pub struct RetentionPlan {
     /// When the plan was made; ages are counted from here.
     pub at: DateTime<Utc>,
     pub backups: Vec<PlannedBackup>,
+    /// Those that retention has begun to delete, and that are no backups any more.
+    pub deleting: Vec<Deleting>,
     /// Of a schedule that records the oplog: what goes of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oplog: Option<PlannedOplog>,
@@ -107,15 +113,31 @@ pub struct PlannedOplog {
     pub from_ts: Option<Timestamp>,
 }
 
+/// A backup of which something may be left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Deleting {
+    pub name: String,
+    pub storage: String,
+    pub folder: String,
+    pub size_bytes: Option<u64>,
+    /// Why it is not gone yet; `None`: it is being deleted.
+    pub error: Option<String>,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlannedBackup {
     pub name: String,
     pub service: String,
+    pub storage: String,
+    pub folder: String,
     pub at: DateTime<Utc>,
     pub size_bytes: Option<u64>,
     pub keep: bool,
     /// Why it stays, or why it goes; never empty.
     pub reasons: Vec<String>,
+    /// Why it could not be deleted the last time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 impl RetentionPlan {
@@ -185,10 +207,20 @@ pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: Date
         if !keep {
             reasons.push(why_it_goes(&retention));
         }
-        let (name, service) = (backup.name.clone(), backup.service.clone());
-        PlannedBackup { name, service, at: backup.at, size_bytes: backup.size_bytes, keep, reasons }
+        PlannedBackup {
+            name: backup.name.clone(),
+            service: backup.service.clone(),
+            storage: backup.storage.clone(),
+            folder: backup.folder.clone(),
+            at: backup.at,
+            size_bytes: backup.size_bytes,
+            keep,
+            reasons,
+            error: backup.error.clone().filter(|_| !keep),
+        }
     });
-    RetentionPlan { schedule: schedule.to_owned(), retention, at: now, backups: backups.collect(), oplog: None }
+    let (schedule, backups) = (schedule.to_owned(), backups.collect());
+    RetentionPlan { schedule, retention, at: now, backups, deleting: Vec::new(), oplog: None }
 }
 
 /// The last good backups of a service, by name, that no rule lets go.

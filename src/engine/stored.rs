@@ -1,7 +1,12 @@
 //! What says that something in a storage is a backup: its manifest, and the attempt that was begun before it.
 
+use std::collections::HashMap;
+
+use futures_util::StreamExt;
+
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{Attempt, Manifest};
+use crate::domain::backup::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{self, Storage};
 
@@ -25,6 +30,75 @@ pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<M
     // A large one takes seconds to check and to parse, in which nothing else would go on.
     let parsed = tokio::task::spawn_blocking(move || Manifest::from_bytes(&place, &bytes)).await;
     parsed.map_err(|e| Error::new(ErrorKind::Internal, "reading a manifest broke off").source(e))?
+}
+
+/// What a storage holds below the root of a backup, and whose it is.
+pub enum Held {
+    Nothing,
+    Complete(Box<Manifest>, Owner),
+    /// An attempt without a manifest: interrupted, or still being written.
+    Unfinished(Owner),
+    /// There is an attempt, and it cannot be read.
+    Unreadable,
+}
+
+impl Held {
+    pub fn owner(&self) -> Option<&Owner> {
+        match self {
+            Self::Complete(_, owner) | Self::Unfinished(owner) => Some(owner),
+            Self::Nothing | Self::Unreadable => None,
+        }
+    }
+}
+
+/// Errors: those of [`read_manifest`], but for a manifest that is not there; what the storage reports.
+pub async fn held(storage: &dyn Storage, root: &BackupRoot) -> Result<Held> {
+    // Asked by `stat`: a storage that is not there at all is an error, and not a missing manifest.
+    if storage.stat(&root.manifest()?).await?.is_some() {
+        let manifest = read_manifest(storage, root).await?;
+        let attempt = read_attempt(storage, root).await?.filter(|a| a.attempt_id == manifest.attempt_id);
+        let (home_id, host) = attempt.map(|a| (a.home_id, a.host)).unzip();
+        let owner = Owner {
+            attempt_id: manifest.attempt_id.clone(),
+            home_id,
+            host,
+            service: manifest.service.clone(),
+            started_at: manifest.started_at,
+            complete: true,
+            size_bytes: Some(manifest.size_bytes),
+        };
+        return Ok(Held::Complete(Box::new(manifest), owner));
+    }
+    if let Some(attempt) = read_attempt(storage, root).await? {
+        return Ok(Held::Unfinished(Owner {
+            attempt_id: attempt.attempt_id,
+            home_id: Some(attempt.home_id),
+            host: Some(attempt.host),
+            service: attempt.service,
+            started_at: attempt.started_at,
+            complete: false,
+            size_bytes: None,
+        }));
+    }
+    Ok(if storage.stat(&root.attempt()?).await?.is_some() { Held::Unreadable } else { Held::Nothing })
+}
+
+/// Whether everything that the manifest names is there, in its size.
+pub async fn is_all_there(storage: &dyn Storage, root: &BackupRoot, manifest: &Manifest) -> Result<bool> {
+    let collections = manifest.collections.iter().flat_map(|c| c.parts.iter().chain([&c.metadata]));
+    let mut wanted: HashMap<&str, u64> =
+        collections.chain(&manifest.oplog).map(|object| (object.path.as_str(), object.size)).collect();
+    let mut listing = storage.list(Some(root.key())).await?;
+    let mut has_manifest = false;
+    while let Some(object) = listing.next().await {
+        let object = object?;
+        let Some(path) = object.key.below(root.key()) else { continue };
+        has_manifest |= path == "manifest.json";
+        if wanted.get(path) == Some(&object.size) {
+            wanted.remove(path);
+        }
+    }
+    Ok(has_manifest && wanted.is_empty())
 }
 
 /// Who began to write below `root`, when it says so.

@@ -113,10 +113,12 @@ impl Store {
         })
     }
 
-    /// Those of which deletion has begun.
-    pub fn backups_in_deletion(&self) -> Result<Vec<Backup>> {
+    /// Those that could not be deleted: taken apart half way, or still whole.
+    pub fn backups_not_deleted(&self) -> Result<Vec<Backup>> {
         self.read(|c| {
-            let mut statement = c.prepare_cached(&format!("{COLUMNS} WHERE state = 'deleting' ORDER BY name"))?;
+            let mut statement = c.prepare_cached(&format!(
+                "{COLUMNS} WHERE state IN ('deleting', 'succeeded') AND error IS NOT NULL ORDER BY name"
+            ))?;
             super::all(statement.query([])?, read)
         })
     }
@@ -151,6 +153,10 @@ impl Store {
                     .hint("it may no longer be whole, so there is nothing to keep"));
             }
             t.execute("UPDATE backups SET pinned = ?2 WHERE name = ?1", params![name, pinned])?;
+            if pinned {
+                // That it could not be deleted is nobody's trouble any more.
+                t.execute("UPDATE backups SET error = NULL WHERE name = ?1 AND state = 'succeeded'", [name])?;
+            }
             get(t, name)
         })
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Transaction, params};
 
-use super::{BackupFacts, Store, backups, from_json, jobs, millis, now, random_id, to_json};
+use super::{BackupFacts, Store, backups, deletions, from_json, jobs, millis, now, random_id, to_json};
 use crate::domain::job::{Job, JobKind, JobRequest, JobState, LogLevel, Progress};
 use crate::domain::retry::RetryPolicy;
 use crate::error::{Error, Result};
@@ -255,8 +255,8 @@ fn claim(t: &Transaction<'_>, concurrency: usize) -> Result<Option<Claimed>> {
         )?;
     }
     if let (JobKind::Delete, Some(name)) = (claimed.job.kind, &claimed.job.backup) {
-        // From here on it may be half deleted: nothing may make it good again but its manifest.
-        t.execute("UPDATE backups SET state_before = NULL WHERE name = ?1", [name])?;
+        // An attempt before this one may have given it back.
+        deletions::mark(t, name, None)?;
     }
     Ok(Some(claimed))
 }
@@ -340,7 +340,7 @@ fn fail(t: &Transaction<'_>, claimed: &Claimed, error: &Error, at: DateTime<Utc>
             )?;
         }
         (JobKind::Delete, Some(name)) => {
-            t.execute("UPDATE backups SET error = ?2 WHERE name = ?1 AND state = 'deleting'", params![name, text])?;
+            deletions::failed(t, name, &text)?;
         }
         _ => {}
     }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::{Store, backups, from_json, from_word, millis, now, time, to_json, word};
+use super::{Store, backups, deletions, from_json, from_word, millis, now, time, to_json, word};
 use crate::domain::backup::{BackupRequest, BackupState};
 use crate::domain::job::{Job, JobKind, JobRequest, JobState, LogLevel, LogLine};
 use crate::domain::restore::{RestorePlan, RestoreRequest};
@@ -69,40 +69,6 @@ impl Store {
                 t,
                 NewJob {
                     request: JobRequest::Verify { backup: name.to_owned() },
-                    retry: RetryPolicy::default(),
-                    service: Some(&backup.service),
-                    storage: Some(&backup.storage),
-                    backup: Some(name),
-                    schedule: None,
-                    occupies: None,
-                    due_at: None,
-                },
-            )
-        })
-    }
-
-    /// Queues the removal of a backup; from now on it is not listed as good.
-    ///
-    /// Errors: `Conflict` while a job uses it, and for a pinned one.
-    pub fn enqueue_delete(&self, name: &str, keep_files: bool) -> Result<Job> {
-        self.write(|t| {
-            let backup = backups::get(t, name)?;
-            if let Some(id) = unfinished(t, "backup = ?1", name)? {
-                return Err(Error::new(ErrorKind::Conflict, format!("backup {name} is in use by job {id}"))
-                    .hint(format!("wait for it, or end it with mongokeep job cancel {id}")));
-            }
-            if backup.pinned {
-                return Err(Error::new(ErrorKind::Conflict, format!("backup {name} is pinned"))
-                    .hint(format!("mongokeep backup unpin {name}")));
-            }
-            if let Some(id) = super::retention::taken(t, name)? {
-                return Err(Error::new(ErrorKind::Conflict, format!("backup {name} is being deleted by job {id}")));
-            }
-            to_be_deleted(t, name)?;
-            insert(
-                t,
-                NewJob {
-                    request: JobRequest::Delete { backup: name.to_owned(), keep_files },
                     retry: RetryPolicy::default(),
                     service: Some(&backup.service),
                     storage: Some(&backup.storage),
@@ -281,13 +247,7 @@ impl Store {
                             format!("backup {backup} is in use by job {other}"),
                         ));
                     }
-                    if let Some(other) = super::retention::taken(t, &backup)? {
-                        return Err(Error::new(
-                            ErrorKind::Conflict,
-                            format!("backup {backup} is being deleted by job {other}"),
-                        ));
-                    }
-                    to_be_deleted(t, &backup)?;
+                    deletions::to_be_deleted(t, &backup)?;
                 }
             }
             t.execute(
@@ -324,26 +284,9 @@ pub fn cancelled(t: &Transaction<'_>, job: &Job) -> Result<()> {
                 )?;
             }
         }
-        // Once deleting has begun, there is nothing to go back to.
-        JobKind::Delete => {
-            t.execute(
-                "UPDATE backups SET state = coalesce(state_before, state), state_before = NULL
-                 WHERE name = ?1 AND state = 'deleting'",
-                [name],
-            )?;
-        }
+        JobKind::Delete => deletions::cancelled(t, name)?,
         _ => {}
     }
-    Ok(())
-}
-
-/// From now on it is not listed as good. Takes over what retention could not delete.
-fn to_be_deleted(t: &Transaction<'_>, name: &str) -> Result<()> {
-    t.execute(
-        "UPDATE backups SET state_before = state, state = 'deleting' WHERE name = ?1 AND state != 'deleting'",
-        [name],
-    )?;
-    t.execute("UPDATE backups SET retired_by = NULL WHERE name = ?1", [name])?;
     Ok(())
 }
 
@@ -363,6 +306,15 @@ pub fn get(c: &Connection, id: i64) -> Result<Job> {
         .map(read)
         .transpose()?
         .ok_or_else(|| Error::not_found("job", id).hint("mongokeep job list shows what there is"))
+}
+
+/// Of each schedule the last retention job, if it failed or waits for its retry, by schedule.
+pub fn last_retentions_failed(c: &Connection) -> Result<Vec<Job>> {
+    let mut statement = c.prepare_cached(&format!(
+        "{COLUMNS} WHERE id IN (SELECT max(id) FROM jobs WHERE kind = 'retention' GROUP BY schedule)
+             AND state IN ('failed', 'waiting_retry') ORDER BY schedule"
+    ))?;
+    super::all(statement.query([])?, read)
 }
 
 pub fn request(c: &Connection, id: i64) -> Result<JobRequest> {

@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 mod backups;
 mod claims;
+mod deletions;
 mod error;
 mod jobs;
 mod open;
@@ -38,6 +39,7 @@ mod vanished;
 pub use crate::domain::due::{Decision, Verdict};
 pub use backups::{BackupFacts, BackupLength, NewestBackup};
 pub use claims::{AttemptRecord, Claimed, Outcome};
+pub use deletions::Deletion;
 pub use open::{Access, SchemaState};
 pub use outbox::{Condition, Pending};
 pub use pruning::SlicesGoing;

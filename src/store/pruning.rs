@@ -48,18 +48,26 @@ impl Store {
         })
     }
 
-    /// The next slices of a service that go, at most `limit` of them, from none of the archives `but`: those that were chosen
-    /// before and are not gone yet, or else more. They are to be told by [`Store::forget_slices`] or
+    /// The next slices of a service that go, at most `limit` of them, from none of the archives `but` and none of the keys
+    /// `stuck`: those that were chosen before and are not gone yet, or else more. They are to be told by [`Store::forget_slices`] or
     /// [`Store::slices_left_alone`].
-    pub fn slices_going(&self, service: &str, limit: usize, but: &[Archive]) -> Result<Option<SlicesGoing>> {
+    pub fn slices_going(
+        &self,
+        service: &str,
+        limit: usize,
+        but: &[Archive],
+        stuck: &BTreeSet<String>,
+    ) -> Result<Option<SlicesGoing>> {
         self.write(|t| {
             for judged in judged(t, service)?.into_iter().filter(|j| !but.contains(&j.archive)) {
-                let mut names = chosen_before(t, judged.id, limit)?;
-                if names.is_empty() {
-                    names = choose(t, &judged, limit)?;
+                let key = |name: &String| format!("{}/{name}", judged.prefix);
+                let chosen = chosen_before(t, judged.id, limit.saturating_add(stuck.len()))?;
+                let mut keys: Vec<String> = chosen.iter().map(key).filter(|key| !stuck.contains(key)).collect();
+                keys.truncate(limit);
+                if keys.is_empty() {
+                    keys = choose(t, &judged, limit)?.iter().map(key).collect();
                 }
-                if !names.is_empty() {
-                    let keys = names.iter().map(|name| format!("{}/{name}", judged.prefix)).collect();
+                if !keys.is_empty() {
                     return Ok(Some(SlicesGoing { archive: judged.archive, keys }));
                 }
             }

@@ -11,10 +11,9 @@ use chrono_tz::Tz;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::jobs::{self, NewJob};
-use super::{Store, backups, from_json, now, pruning, time};
-use crate::domain::backup::Backup;
+use super::{Deletion, Store, backups, deletions, from_json, now, pruning, time};
 use crate::domain::job::{Job, JobRequest, JobState, LogLevel};
-use crate::domain::retention::{GoodBackup, Retention, RetentionPlan, plan};
+use crate::domain::retention::{Deleting, GoodBackup, Retention, RetentionPlan, plan};
 use crate::domain::retry::{RetryMode, RetryPolicy};
 use crate::domain::text::{escape, quoted};
 use crate::error::{Error, Result};
@@ -26,11 +25,9 @@ const RETRY: RetryPolicy = RetryPolicy { mode: RetryMode::Auto, retries: 3, inte
 /// A backup that retention deletes from now on.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Retired {
-    pub backup: Backup,
+    pub deletion: Deletion,
     /// Why it goes.
     pub reasons: Vec<String>,
-    /// The attempts of this home that can have written it; anything else of that name is somebody else's.
-    pub attempts: Vec<String>,
 }
 
 struct Rules {
@@ -48,35 +45,39 @@ impl Store {
                 Error::not_found("schedule", escape(schedule)).hint("mongokeep schedule list shows what there is")
             })?;
             let plan = planned(c, schedule, &rules, now())?;
-            Ok(RetentionPlan { oplog: pruning::planned(c, schedule)?, ..plan })
+            Ok(RetentionPlan { deleting: deleting(c, schedule)?, oplog: pruning::planned(c, schedule)?, ..plan })
         })
     }
 
-    /// Takes the next backup that goes, those first that an earlier job could not delete. `skip`: what this job has
-    /// tried already. `None`: nothing is left to do.
-    pub fn retire_next(&self, schedule: &str, job: i64, skip: &BTreeSet<String>) -> Result<Option<Retired>> {
+    /// Takes the next backup that goes: those of which deletion has begun first, and those that could not be deleted the last
+    /// time behind all others. `skip`: what this job has tried already; `away`: storages that are not to be had. `None`:
+    /// nothing is left to do.
+    pub fn retire_next(
+        &self,
+        schedule: &str,
+        job: i64,
+        skip: &BTreeSet<String>,
+        away: &BTreeSet<String>,
+    ) -> Result<Option<Retired>> {
         self.write(|t| {
-            let next = match leftovers(t, schedule, job)?.into_iter().find(|name| !skip.contains(name)) {
-                Some(name) => Some((name, vec!["deleting it had begun".to_owned()])),
-                None => match rules(t, schedule)? {
-                    Some(rules) => planned(t, schedule, &rules, now())?
-                        .going()
-                        .find(|b| !skip.contains(&b.name))
-                        .map(|b| (b.name.clone(), b.reasons.clone())),
-                    None => None,
-                },
-            };
-            let Some((name, reasons)) = next else { return Ok(None) };
-            t.execute(
-                "UPDATE backups SET state = 'deleting', state_before = NULL, retired_by = ?2, error = NULL WHERE name = ?1",
-                params![name, job],
-            )?;
-            let mut statement = t.prepare_cached(
-                "SELECT a.attempt_id FROM attempts a JOIN jobs j ON j.id = a.job
-                 WHERE j.backup = ?1 AND j.kind = 'backup'",
-            )?;
-            let attempts = statement.query_map([&name], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?;
-            Ok(Some(Retired { backup: backups::get(t, &name)?, reasons, attempts }))
+            let mut going = Vec::new();
+            for name in leftovers(t, schedule, job)? {
+                let backup = backups::get(t, &name)?;
+                going.push((backup.error.is_some(), name, backup.storage, vec!["deleting it had begun".to_owned()]));
+            }
+            if let Some(rules) = rules(t, schedule)? {
+                let plan = planned(t, schedule, &rules, now())?;
+                forget_reasons(t, &plan)?;
+                let planned = plan.going();
+                going
+                    .extend(planned.map(|b| (b.error.is_some(), b.name.clone(), b.storage.clone(), b.reasons.clone())));
+            }
+            // Stable: the oldest of each first.
+            going.sort_by_key(|(failed, ..)| *failed);
+            let next = going.into_iter().find(|(_, name, storage, _)| !skip.contains(name) && !away.contains(storage));
+            let Some((_, name, _, reasons)) = next else { return Ok(None) };
+            deletions::mark(t, &name, Some(job))?;
+            Ok(Some(Retired { deletion: deletions::taken(t, &name)?, reasons }))
         })
     }
 
@@ -85,10 +86,58 @@ impl Store {
         self.write(|t| backups::removed(t, name))
     }
 
-    /// It could not be deleted, or not all of it; it stays listed as such.
+    /// It could not be deleted: one that is whole is good again, of one that is not that is said.
     pub fn retire_failed(&self, name: &str, error: &str) -> Result<()> {
+        self.write(|t| deletions::failed(t, name, error))
+    }
+
+    /// Notes why those that go wait: their storage is away. Returns how many.
+    pub fn retire_postponed(&self, schedule: &str, storage: &str, error: &str) -> Result<usize> {
         self.write(|t| {
-            t.execute("UPDATE backups SET error = ?2 WHERE name = ?1 AND state = 'deleting'", [name, error])?;
+            let Some(rules) = rules(t, schedule)? else { return Ok(0) };
+            let mut waiting = 0;
+            for backup in planned(t, schedule, &rules, now())?.going().filter(|b| b.storage == storage) {
+                waiting += 1;
+                t.execute(
+                    "UPDATE backups SET error = ?2 WHERE name = ?1 AND state = 'succeeded'",
+                    params![backup.name, format!("could not be deleted: {error}")],
+                )?;
+            }
+            Ok(waiting)
+        })
+    }
+
+    /// The last retention job of each schedule, where it failed and there is still something to do, by schedule.
+    pub fn retentions_failed(&self) -> Result<Vec<Job>> {
+        self.read(|c| {
+            let mut failed = Vec::new();
+            for job in jobs::last_retentions_failed(c)? {
+                let Some(schedule) = &job.schedule else { continue };
+                if job.state == JobState::WaitingRetry || has_work(c, schedule)? {
+                    failed.push(job);
+                }
+            }
+            Ok(failed)
+        })
+    }
+
+    /// A person ended it, which is said of one that is not whole any more.
+    pub fn retire_cancelled(&self, name: &str, error: &str) -> Result<()> {
+        self.write(|t| {
+            deletions::failed(t, name, error)?;
+            t.execute("UPDATE backups SET error = NULL WHERE name = ?1 AND state = 'succeeded'", [name])?;
+            Ok(())
+        })
+    }
+
+    /// What the storage holds under its name is another's: of ours nothing is left, so it is no good one.
+    pub fn retire_replaced(&self, name: &str, error: &str) -> Result<()> {
+        self.write(|t| {
+            t.execute(
+                "UPDATE backups SET state = 'incomplete', state_before = NULL, retired_by = NULL, error = ?2
+                 WHERE name = ?1 AND state = 'deleting'",
+                params![name, error],
+            )?;
             Ok(())
         })
     }
@@ -116,12 +165,10 @@ impl Store {
 /// once instead.
 pub fn queue(t: &Transaction<'_>, schedule: &str) -> Result<Option<Job>> {
     let rules = rules(t, schedule)?;
-    let begun = leftovers(t, schedule, 0)?;
-    let goes = match &rules {
-        Some(rules) => planned(t, schedule, rules, now())?.going().next().is_some() || pruning::any(t, &rules.service)?,
-        None => false,
-    };
-    if begun.is_empty() && !goes {
+    if let Some(rules) = &rules {
+        forget_reasons(t, &planned(t, schedule, rules, now())?)?;
+    }
+    if !has_work(t, schedule)? {
         return Ok(None);
     }
     let waiting = jobs::unfinished(t, "kind = 'retention' AND state != 'running' AND schedule = ?1", schedule)?;
@@ -147,6 +194,44 @@ pub fn queue(t: &Transaction<'_>, schedule: &str) -> Result<Option<Job>> {
         },
     )?;
     Ok(Some(job))
+}
+
+/// Whether retention has anything to delete.
+fn has_work(c: &Connection, schedule: &str) -> Result<bool> {
+    if !leftovers(c, schedule, 0)?.is_empty() {
+        return Ok(true);
+    }
+    let Some(rules) = rules(c, schedule)? else { return Ok(false) };
+    Ok(planned(c, schedule, &rules, now())?.going().next().is_some() || pruning::any(c, &rules.service)?)
+}
+
+/// Why a backup could not be deleted is nobody's trouble any more once it stays.
+fn forget_reasons(t: &Transaction<'_>, plan: &RetentionPlan) -> Result<()> {
+    for backup in plan.backups.iter().filter(|b| b.keep) {
+        t.prepare_cached(
+            "UPDATE backups SET error = NULL WHERE name = ?1 AND state = 'succeeded' AND error IS NOT NULL",
+        )?
+        .execute([&backup.name])?;
+    }
+    Ok(())
+}
+
+/// Those of which deletion has begun, oldest first.
+fn deleting(c: &Connection, schedule: &str) -> Result<Vec<Deleting>> {
+    let mut statement = c.prepare_cached(
+        "SELECT name, storage, folder, size_bytes, error FROM backups WHERE schedule = ?1 AND state = 'deleting'
+         ORDER BY started_at, name",
+    )?;
+    let rows = statement.query_map([schedule], |r| {
+        Ok(Deleting {
+            name: r.get(0)?,
+            storage: r.get(1)?,
+            folder: r.get(2)?,
+            size_bytes: r.get::<_, Option<i64>>(3)?.map(|n| n as u64),
+            error: r.get(4)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// The running retention job that is deleting the backup `name`.
@@ -213,7 +298,7 @@ fn good(c: &Connection, schedule: &str) -> Result<Vec<GoodBackup>> {
              b.started_at,
              coalesce((SELECT j.asked_for FROM jobs j WHERE j.backup = b.name AND j.kind = 'backup'
                  AND j.state = 'succeeded' ORDER BY j.id DESC LIMIT 1), 0),
-             b.verify_error IS NOT NULL, b.whole
+             b.verify_error IS NOT NULL, b.whole, b.storage, b.folder, b.error
          FROM backups b WHERE b.state = 'succeeded'
              AND b.service IN (SELECT service FROM backups WHERE schedule = ?1 AND state = 'succeeded')",
     )?;
@@ -231,6 +316,9 @@ fn good(c: &Connection, schedule: &str) -> Result<Vec<GoodBackup>> {
             asked_for: r.get(9)?,
             damaged: r.get(10)?,
             whole: r.get(11)?,
+            storage: r.get(12)?,
+            folder: r.get(13)?,
+            error: r.get(14)?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -127,7 +127,7 @@ impl Store {
                     ErrorKind::Conflict,
                     format!("storage {} is in use by backup {first}{others}", escape(name)),
                 )
-                .hint("delete them first; with mongokeep backup delete NAME --keep-files --yes the files stay"));
+                .hint("remove their records first: mongokeep backup delete NAME --keep-files leaves the files where they are"));
             }
             if t.execute("DELETE FROM storages WHERE name = ?1", [name])? == 0 {
                 return Err(missing(name));

@@ -24,6 +24,22 @@ pub struct Confirm {
     pub lines: Vec<String>,
     pub buttons: Vec<Button>,
     pub focus: usize,
+    /// What has to be typed for a button that says [`Then::Named`].
+    pub typed: Option<Typed>,
+}
+
+impl Confirm {
+    /// Whether the button with the focus wants a name typed.
+    pub fn asks_for_name(&self) -> bool {
+        self.typed.is_some() && matches!(self.buttons.get(self.focus), Some(Button { then: Then::Named(_), .. }))
+    }
+}
+
+/// A name that is typed to say that it is meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Typed {
+    pub name: String,
+    pub text: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +53,8 @@ pub enum Then {
     /// Close the question.
     Nothing,
     Do(Effect),
+    /// The same, once the name was typed.
+    Named(Effect),
     /// Close the form below as well.
     DiscardForm,
 }

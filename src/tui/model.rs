@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::keymap::Keymap;
-pub use super::layer::{Button, Confirm, Layer, Palette, Report, Review, Target, Then};
+pub use super::layer::{Button, Confirm, Layer, Palette, Report, Review, Target, Then, Typed};
 use super::list::List;
 pub use super::messages::{Level, Message, TOAST_SECONDS};
 use super::msg::{Effect, Problem, Snapshot};

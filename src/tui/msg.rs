@@ -242,6 +242,8 @@ pub enum Effect {
     Delete {
         backup: String,
         keep_files: bool,
+        /// The attempt of another installation whose name was typed.
+        foreign: Option<String>,
     },
     /// Counts operations, for the timeline of a restore.
     Operations {

@@ -5,7 +5,7 @@ use tokio::task::AbortHandle;
 
 use super::model::Model;
 use super::msg::{Effect, Msg, Problem, Reply};
-use crate::client::Client;
+use crate::client::{Client, Removes};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Starts `effect`; the answer arrives on `messages`. Effects of the terminal itself are not for here. Gives what ends it:
@@ -136,15 +136,22 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             Reply::Pinned { backup, result }
         }
         Effect::PlanDelete(backup) => {
-            let name = backup.clone();
-            let result =
-                blocking(move || Ok(Box::new((client.plan_delete(&name, true)?, client.plan_delete(&name, false)?))))
-                    .await;
-            Reply::DeletePlanned { backup, result }
+            let plans = async {
+                let record = client.plan_delete(&backup, true, false).await?;
+                let files = client.plan_delete(&backup, false, false).await?;
+                // Those of another installation are shown as what they are, and asked about by their name.
+                Ok(Box::new(match files.removes {
+                    Removes::NothingYet => (record, client.plan_delete(&backup, false, true).await?),
+                    Removes::RecordAndFiles | Removes::Record | Removes::Nothing => (record, files),
+                }))
+            };
+            let result: Result<_> = plans.await;
+            Reply::DeletePlanned { backup, result: result.map_err(Problem::from) }
         }
-        Effect::Delete { backup, keep_files } => {
+        Effect::Delete { backup, keep_files, foreign } => {
             let what = format!("{backup} is not deleted");
-            Reply::Queued { what, result: blocking(move || client.delete_backup(&backup, keep_files)).await }
+            let work = move || client.delete_backup(&backup, keep_files, foreign.as_deref());
+            Reply::Queued { what, result: blocking(work).await }
         }
         Effect::Operations { service, from, to, buckets } => {
             let of = service.clone();

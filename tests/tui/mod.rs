@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use mongokeep::client::{DaemonStatus, DeletePlan, ServiceView, StorageView};
+use mongokeep::client::{DaemonStatus, DeletePlan, Removes, ServiceView, StorageView};
 use mongokeep::domain::backup::{Backup, BackupState, BackupType, Compression, Model as DataModel};
 use mongokeep::domain::cron::Cron;
 use mongokeep::domain::fields::SETTING_FIELDS;
@@ -595,10 +595,13 @@ pub fn retention_plan() -> RetentionPlan {
     let backup = |name: &str, minutes, keep, reason: &str| PlannedBackup {
         name: name.into(),
         service: "orders-rs".into(),
+        storage: "s3-eu".into(),
+        folder: "prod".into(),
         at: ago(minutes),
         size_bytes: Some(505_000_000),
         keep,
         reasons: vec![reason.into()],
+        error: None,
     };
     RetentionPlan {
         schedule: "nightly-orders".into(),
@@ -609,6 +612,7 @@ pub fn retention_plan() -> RetentionPlan {
             backup("nightly-orders-20261120-0200", 2_220, true, "newest 2 of 2"),
             backup("nightly-orders-20261119-0200", 3_660, false, "older than the newest 2"),
         ],
+        deleting: Vec::new(),
         oplog: None,
     }
 }
@@ -621,7 +625,9 @@ pub fn delete_plans(backup: &str) -> Box<(DeletePlan, DeletePlan)> {
             warnings.push("its files stay; mongokeep storage sync finds it again".to_owned());
         }
         let bytes = if keep_files { 0 } else { 505_000_000 };
-        DeletePlan { backup: backup.into(), storage: "s3-eu".into(), keep_files, bytes, warnings }
+        let removes = if keep_files { Removes::Record } else { Removes::RecordAndFiles };
+        let storage = "s3-eu".into();
+        DeletePlan { backup: backup.into(), storage, keep_files, bytes, foreign: None, removes, warnings }
     };
     Box::new((plan(true), plan(false)))
 }

@@ -10,6 +10,8 @@ fn backup(name: &str, when: &str) -> GoodBackup {
     GoodBackup {
         name: name.into(),
         service: "orders-rs".into(),
+        storage: "s3-eu".into(),
+        folder: "prod".into(),
         at: at(when),
         started: at(when),
         size_bytes: Some(7),
@@ -20,6 +22,7 @@ fn backup(name: &str, when: &str) -> GoodBackup {
         damaged: false,
         whole: Some(true),
         used_by: None,
+        error: None,
     }
 }
 
@@ -174,6 +177,8 @@ fn history() -> impl Strategy<Value = Vec<GoodBackup>> {
         let backup = |(i, (minutes, service, pinned, other, whole)): Drawn| GoodBackup {
             name: format!("b{i}"),
             service: if service { "a" } else { "b" }.into(),
+            storage: "s3-eu".into(),
+            folder: "prod".into(),
             // Some are consistent at the same moment.
             at: at("2020-01-01T00:00:00Z") + TimeDelta::minutes(minutes / 100_000 * 100_000),
             started: at("2020-01-01T00:00:00Z") + TimeDelta::minutes(minutes),
@@ -185,6 +190,7 @@ fn history() -> impl Strategy<Value = Vec<GoodBackup>> {
             damaged: other == 4,
             whole,
             used_by: (other == 2).then_some(5),
+            error: None,
         };
         all.into_iter().enumerate().map(backup).collect()
     })

@@ -13,6 +13,8 @@ use futures_util::StreamExt;
 use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::Attempt;
 use crate::domain::key::Key;
+use crate::domain::text::escape;
+use crate::engine::stored;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{PutMode, Storage, read_all};
 
@@ -29,6 +31,7 @@ const ATTEMPT_LIMIT: usize = 64 << 10;
 pub struct Claim {
     storage: Arc<dyn Storage>,
     root: BackupRoot,
+    attempt_id: String,
     objects: Mutex<BTreeSet<Key>>,
 }
 
@@ -46,20 +49,8 @@ impl Claim {
     /// Errors: `Conflict` when the name is taken in this folder of this storage.
     pub async fn take(storage: Arc<dyn Storage>, root: BackupRoot, identity: &Identity<'_>) -> Result<Self> {
         let name = identity.name;
-        let taken = |e: Option<Error>| {
-            let error = Error::new(ErrorKind::Conflict, format!("{}: {} is taken", storage.place(), root.key()));
-            let hint = format!(
-                "choose another name or folder; if an interrupted backup left it, `mongokeep backup delete {name} --yes` \
-                 removes it"
-            );
-            let error = error.hint(hint);
-            match e {
-                Some(e) => error.source(e),
-                None => error,
-            }
-        };
         if storage.stat(&root.manifest()?).await?.is_some() {
-            return Err(taken(None));
+            return Err(taken(&*storage, &root, identity).await);
         }
         let attempt = Attempt {
             format_version: FORMAT_VERSION,
@@ -75,10 +66,37 @@ impl Claim {
             .map_err(|e| Error::new(ErrorKind::Internal, "writing attempt.json").source(e))?;
         match storage.put(&root.attempt()?, body.into(), PutMode::CreateNew).await {
             Ok(()) => {}
-            Err(e) if e.kind() == ErrorKind::Conflict => return Err(taken(Some(e))),
+            Err(e) if e.kind() == ErrorKind::Conflict => {
+                // The answer to a first try may have been lost on its way: then it is ours.
+                let stored = stored::read_attempt(&*storage, &root).await;
+                if !matches!(stored, Ok(Some(stored)) if stored == attempt) {
+                    return Err(taken(&*storage, &root, identity).await.source(e));
+                }
+            }
             Err(e) => return Err(e),
         }
-        Ok(Self { storage, root, objects: Mutex::new(BTreeSet::new()) })
+        let claim =
+            Self { storage, root, attempt_id: identity.attempt_id.to_owned(), objects: Mutex::new(BTreeSet::new()) };
+        // A storage that does not know conditions lets the second write over the claim of the first.
+        claim.must_hold().await?;
+        Ok(claim)
+    }
+
+    /// Errors: `Conflict` when somebody else has the name by now; then nothing below it is ours any more.
+    pub async fn must_hold(&self) -> Result<()> {
+        let key = self.root.attempt()?;
+        match stored::read_attempt(&*self.storage, &self.root).await? {
+            Some(attempt) if attempt.attempt_id == self.attempt_id => Ok(()),
+            Some(attempt) => {
+                let (service, host) = (escape(&attempt.service), escape(&attempt.host));
+                let place = self.storage.place();
+                let what = format!("{place}/{key} was written over by another backup, of service {service} on {host}");
+                Err(Error::new(ErrorKind::Conflict, what)
+                    .hint("choose another name or folder; this storage does not keep two writers apart"))
+            }
+            None => Err(Error::new(ErrorKind::Conflict, format!("{}/{key} is gone", self.storage.place()))
+                .hint("somebody removed it while the backup was being made; make the backup again")),
+        }
     }
 
     /// Notes that `key` is about to be written.
@@ -102,6 +120,11 @@ impl Claim {
             objects.iter().cloned().collect()
         };
         let work = async {
+            // Where somebody else has the name by now, the objects of that name are not ours to remove.
+            match stored::read_attempt(&*self.storage, &self.root).await? {
+                Some(attempt) if attempt.attempt_id != self.attempt_id => return self.must_hold().await,
+                Some(_) | None => {}
+            }
             // First, so that nobody takes for a backup what is being taken apart.
             self.storage.delete(&self.root.manifest()?).await?;
             sweep(&*self.storage, &self.root).await?;
@@ -119,6 +142,22 @@ impl Claim {
             }
         }
     }
+}
+
+/// That the name has somebody, and who. What there is to do about it removes nothing: whoever has it may still be at work.
+async fn taken(storage: &dyn Storage, root: &BackupRoot, identity: &Identity<'_>) -> Error {
+    let held = stored::held(storage, root).await;
+    let whose = match held.as_ref().ok().and_then(|held| held.owner()) {
+        Some(owner) => {
+            let here = owner.home_id.as_deref() == Some(identity.home_id);
+            let what = if owner.complete { "a backup" } else { "a backup without a manifest" };
+            let whose = if here { "this installation" } else { "another installation" };
+            format!(" by {what} of {whose} ({})", owner.words())
+        }
+        None => String::new(),
+    };
+    Error::new(ErrorKind::Conflict, format!("{}: {} is taken{whose}", storage.place(), root.key()))
+        .hint("nothing of it was touched: choose another name or folder, for a schedule another folder")
 }
 
 /// Ends unfinished uploads. A key that may not look for them still removes the objects; what an upload that was not
@@ -153,7 +192,7 @@ pub async fn discard(storage: &dyn Storage, root: &BackupRoot, attempt_id: &str,
     let place = storage.place();
     if storage.stat(&root.manifest()?).await?.is_some() {
         return Err(Error::new(ErrorKind::Conflict, format!("{place}: {} is a complete backup", root.key()))
-            .hint("delete it as a backup"));
+            .hint("nothing was removed: a complete backup is no left-over"));
     }
     let key = root.attempt()?;
     let body = match read_all(storage, &key, ATTEMPT_LIMIT).await {
@@ -164,7 +203,7 @@ pub async fn discard(storage: &dyn Storage, root: &BackupRoot, attempt_id: &str,
     let attempt: Attempt = serde_json::from_slice(&body)
         .map_err(|e| Error::new(ErrorKind::Corrupt, format!("{place}/{key} cannot be read")).source(e))?;
     if attempt.attempt_id != attempt_id || attempt.home_id != home_id {
-        let host = crate::domain::text::escape(&attempt.host);
+        let host = escape(&attempt.host);
         return Err(Error::new(
             ErrorKind::Conflict,
             format!("{place}: {} belongs to another attempt (host {host}, process {})", root.key(), attempt.pid),

@@ -298,6 +298,7 @@ impl Run<'_> {
             return Err(Error::cancelled());
         }
         self.check_stored(manifest).await?;
+        self.claim.must_hold().await?;
         let key = self.root.manifest()?;
         self.claim.began(&key);
         let bytes = Bytes::from(manifest.to_bytes()?);

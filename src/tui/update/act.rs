@@ -184,6 +184,7 @@ pub(super) fn ask(model: &mut Model, title: String, lines: Vec<String>, label: &
             Button { label: label.into(), then: Then::Do(effect) },
         ],
         focus: 0,
+        typed: None,
     }));
     Vec::new()
 }

@@ -20,6 +20,7 @@ pub(super) fn cancel(model: &mut Model) -> Vec<Effect> {
             Button { label: "Cancel the job".into(), then: Then::Do(Effect::CancelJob(id)) },
         ],
         focus: 0,
+        typed: None,
     }));
     Vec::new()
 }
@@ -77,7 +78,9 @@ pub(super) fn requested(model: &mut Model, id: i64, result: Result<Box<JobReques
                 Vec::new()
             }
         },
-        JobRequest::Delete { backup, keep_files } => {
+        // Whose it is, and that it is meant, is asked anew.
+        JobRequest::Delete { backup, foreign: Some(_), .. } => vec![Effect::PlanDelete(backup)],
+        JobRequest::Delete { backup, keep_files, foreign: None } => {
             let backup = escape(&backup);
             let line = if keep_files {
                 "Only its record: its files stay, and a sync of the storage finds it again."

@@ -6,6 +6,7 @@ use tui_input::{Input, InputRequest};
 
 use super::act::{act, back, go, open, push_form};
 use super::asked;
+use crate::domain::text::escape;
 use crate::tui::action::{Action, Group};
 use crate::tui::form::{self, Outcome, Purpose};
 use crate::tui::forms;
@@ -96,6 +97,10 @@ pub(super) fn paste(model: &mut Model, text: &str) -> Vec<Effect> {
             }
         }
         Some(Layer::Review(review)) => insert(&mut review.typed),
+        Some(Layer::Confirm(confirm)) if confirm.asks_for_name() => {
+            let text = text.trim_end_matches(['\r', '\n']).chars().filter(|c| !c.is_control());
+            confirm.typed.iter_mut().for_each(|typed| typed.text.extend(text.clone()));
+        }
         Some(Layer::Palette(palette)) => {
             insert(&mut palette.input);
             palette.selected = 0;
@@ -151,6 +156,7 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
                 Button { label: "Throw away".into(), then: Then::DiscardForm },
             ],
             focus: 0,
+            typed: None,
         }));
     }
     let Some(key) = add else { return asked(model, effects) };
@@ -264,9 +270,20 @@ fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
 fn confirm_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     let Some(Layer::Confirm(confirm)) = model.layers.last_mut() else { return Vec::new() };
     let last = confirm.buttons.len().saturating_sub(1);
+    let named = confirm.asks_for_name();
     match chord.code {
         // Ctrl-L asks for another picture, not for another button.
         _ if chord.ctrl || chord.alt => {}
+        KeyCode::Char(c) if named => confirm.typed.iter_mut().for_each(|typed| typed.text.push(c)),
+        KeyCode::Backspace if named => {
+            if let Some(typed) = &mut confirm.typed {
+                typed.text.pop();
+            }
+        }
+        KeyCode::Enter if named && confirm.typed.as_ref().is_some_and(|typed| typed.text != typed.name) => {
+            let name = confirm.typed.as_ref().map(|typed| escape(&typed.name)).unwrap_or_default();
+            model.tell(Level::Warn, format!("type {name} to confirm, or Esc to cancel"), None);
+        }
         // It does not go round: a step too many must not lead from the harmless button to the worst one.
         KeyCode::Left | KeyCode::BackTab | KeyCode::Up | KeyCode::Char('h' | 'k') => {
             confirm.focus = confirm.focus.saturating_sub(1);
@@ -279,7 +296,7 @@ fn confirm_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
             let then = confirm.buttons.get(confirm.focus).map(|b| b.then.clone());
             model.layers.pop();
             match then {
-                Some(Then::Do(effect)) => return asked(model, vec![effect]),
+                Some(Then::Do(effect) | Then::Named(effect)) => return asked(model, vec![effect]),
                 Some(Then::DiscardForm) => {
                     model.layers.pop();
                 }

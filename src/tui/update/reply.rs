@@ -2,11 +2,11 @@
 
 use super::submitted::{self, Ticket, close_form, fail_form};
 use super::{asked, form_for, schedules};
-use crate::client::DeletePlan;
+use crate::client::{DeletePlan, Removes};
 use crate::domain::text::{bytes, escape};
 use crate::tui::form::Purpose;
 use crate::tui::forms;
-use crate::tui::model::{Button, Confirm, Layer, Level, Load, Model, Target, Then};
+use crate::tui::model::{Button, Confirm, Layer, Level, Load, Model, Target, Then, Typed};
 use crate::tui::msg::{Effect, Problem, Reply};
 
 pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
@@ -179,32 +179,45 @@ pub(super) fn close_page(model: &mut Model, gone: &Target) {
     model.layers.retain(|l| !matches!(l, Layer::Details { target, .. } if target == gone));
 }
 
-/// The plan of a delete as a question. Nothing goes before a person has left Cancel.
+/// The plan of a delete as a question. Nothing goes before a person has left Cancel; and what another installation made does
+/// not go before its name was typed.
 fn delete_question(backup: &str, record: &DeletePlan, files: &DeletePlan) -> Confirm {
     // What is true of one of the two only stands with that one.
     let only = |of: &DeletePlan, other: &DeletePlan| -> String {
         of.warnings.iter().filter(|w| !other.warnings.contains(w)).map(|w| format!("; {}", escape(w))).collect()
     };
-    let mut lines = vec![
-        format!("It is in the storage {}.", escape(&files.storage)),
-        format!(
-            "Record and files: {} become free, and the backup is gone for good{}.",
-            bytes(files.bytes),
-            only(files, record)
-        ),
-        format!("Record only: it leaves this list{}.", only(record, files)),
+    let storage = escape(&files.storage);
+    let mut lines = vec![format!("It is in the storage {storage}.")];
+    let delete = |keep_files, foreign| Effect::Delete { backup: backup.to_owned(), keep_files, foreign };
+    let mut buttons = vec![
+        Button { label: "Cancel".into(), then: Then::Nothing },
+        Button { label: "Record only".into(), then: Then::Do(delete(true, None)) },
     ];
+    let mut typed = None;
+    let freed = format!("Record and files: {} become free, and the backup is gone for good", bytes(files.bytes));
+    match (&files.foreign, files.removes) {
+        (None, _) => {
+            lines.push(format!("{freed}{}.", only(files, record)));
+            buttons.push(Button { label: "Record and files".into(), then: Then::Do(delete(false, None)) });
+        }
+        (Some(owner), removes) => {
+            lines.push(format!("! The files were made by another installation: {}.", owner.words()));
+            match removes {
+                Removes::RecordAndFiles => {
+                    lines.push(format!("{freed}, there too{}.", only(files, record)));
+                    typed = Some(Typed { name: backup.to_owned(), text: String::new() });
+                    let then = Then::Named(delete(false, Some(owner.attempt_id.clone())));
+                    buttons.push(Button { label: "Files of the other installation".into(), then });
+                }
+                Removes::Record => lines.push("They are not of this record, and stay.".into()),
+                Removes::NothingYet | Removes::Nothing => {
+                    lines.push("They stay: without a manifest it may still be being written.".into());
+                }
+            }
+        }
+    }
+    lines.push(format!("Record only: it leaves this list{}.", only(record, files)));
     let both = files.warnings.iter().filter(|w| record.warnings.contains(w));
     lines.extend(both.map(|w| format!("! {}", escape(w))));
-    let delete = |keep_files| Then::Do(Effect::Delete { backup: backup.to_owned(), keep_files });
-    Confirm {
-        title: format!("Delete {backup}?"),
-        lines,
-        buttons: vec![
-            Button { label: "Cancel".into(), then: Then::Nothing },
-            Button { label: "Record only".into(), then: delete(true) },
-            Button { label: "Record and files".into(), then: delete(false) },
-        ],
-        focus: 0,
-    }
+    Confirm { title: format!("Delete {backup}?"), lines, buttons, focus: 0, typed }
 }

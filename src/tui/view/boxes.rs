@@ -18,7 +18,13 @@ pub fn confirm(frame: &mut Frame, model: &Model, confirm: &Confirm, area: Rect) 
     let theme = &model.theme;
     let width = 66.min(area.width.saturating_sub(4));
     let inner_width = usize::from(width.saturating_sub(4));
-    let text: Vec<String> = confirm.lines.iter().flat_map(|line| wrap(&escape(line), inner_width)).collect();
+    let mut text: Vec<String> = confirm.lines.iter().flat_map(|line| wrap(&escape(line), inner_width)).collect();
+    if let Some(typed) = &confirm.typed {
+        let label = confirm.buttons.last().map_or("", |button| &button.label);
+        text.extend(wrap(&format!("For {label:?} type {}:", escape(&typed.name)), inner_width));
+        let cursor = if confirm.asks_for_name() { "▏" } else { "" };
+        text.push(format!("{}{cursor}", fit(&escape(&typed.text), inner_width.saturating_sub(1)).trim_end()));
+    }
     let height = (text.len() as u16 + 5).min(area.height.saturating_sub(2));
     let inner = popup(frame, model, area, width, height, &escape(&confirm.title));
     let room = usize::from(inner.height).saturating_sub(2);

@@ -308,6 +308,9 @@ fn keys(frame: &mut Frame, model: &Model, area: Rect) {
             ("Esc", "close"),
         ]),
         Some(Layer::Review(_)) => Some(&[("Up Down", "scroll"), ("Enter", "restore"), ("Esc", "back to the form")]),
+        Some(Layer::Confirm(confirm)) if confirm.asks_for_name() => {
+            Some(&[("Left", "back"), ("Enter", "take, once it is typed"), ("Esc", "cancel")])
+        }
         Some(Layer::Confirm(_)) => Some(&[("Left Right", "choose"), ("Enter", "take"), ("Esc", "cancel")]),
         Some(Layer::Palette(_)) => Some(&[("Up Down", "choose"), ("Enter", "do it"), ("Esc", "close")]),
         Some(Layer::Help { filtering: true, .. }) => Some(&[("Enter", "keep"), ("Esc", "clear")]),

@@ -372,9 +372,15 @@ impl Page<'_> {
         if let Some(oplog) = &plan.oplog {
             self.retention_of_oplog(oplog);
         }
+        for backup in &plan.deleting {
+            let place = format!("{}/{}", escape(&backup.storage), escape(&backup.folder));
+            let why = backup.error.as_ref().map_or_else(String::new, |error| format!(": {}", escape(error)));
+            self.text(&format!("✗ {} in {place} is being deleted{why}", escape(&backup.name)), theme.warn);
+        }
         if plan.backups.is_empty() {
             return self.text("It has no backups yet.", theme.dim);
         }
+        let schedule = model.data.schedules.iter().find(|s| s.name == plan.schedule);
         let going = plan.going().count();
         let text = match going {
             0 => format!("All {} stay:", plan.backups.len()),
@@ -392,7 +398,11 @@ impl Page<'_> {
                 Span::raw(format!("{:>8}  ", backup.size_bytes.map_or("-".into(), bytes))),
                 Span::styled(when(model, backup.at), theme.dim),
             ]));
-            for part in super::text::wrap(&escape(&backup.reasons.join("; ")), self.width.saturating_sub(8)) {
+            // Where it is need not be said of those that lie where the schedule puts them now.
+            let elsewhere = schedule.is_none_or(|s| s.storage != backup.storage || s.folder != backup.folder);
+            let place = elsewhere.then(|| format!("in {}/{}", backup.storage, backup.folder));
+            let words: Vec<String> = backup.reasons.iter().chain(&backup.error).chain(&place).cloned().collect();
+            for part in super::text::wrap(&escape(&words.join("; ")), self.width.saturating_sub(8)) {
                 self.lines.push(Line::styled(format!("        {part}"), theme.dim));
             }
         }
