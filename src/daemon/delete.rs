@@ -79,7 +79,8 @@ pub async fn files(env: &Env, ctx: &Context, deletion: &Deletion, foreign: Optio
             if foreign != Some(owner.attempt_id.as_str()) {
                 return Ok(End::Foreign(Box::new(owner.clone())));
             }
-            if owner.may_be_running(Utc::now()) {
+            // Once its deletion has begun, it has no manifest for that reason.
+            if deletion.before.is_some() && owner.may_be_running(Utc::now()) {
                 return Err(may_be_running(&storage.place(), &root, owner));
             }
             ctx.meter.warn(format!("it is another installation's: {}", owner.words()));
