@@ -77,6 +77,10 @@ pub struct CollectionEntry {
     pub documents: u64,
     pub bytes: u64,
     pub capped: bool,
+    /// No `_id` stands in the parts twice. Backups of earlier versions do not say so: a document that was deleted and
+    /// inserted again while it was read may be there twice, and its changes are in the stored oplog.
+    #[serde(default)]
+    pub each_id_once: bool,
     /// Every change up to this majority-committed position is in the parts. Needed to replay a capped collection,
     /// where an insert that has already rolled out must not come back.
     pub read_from_ts: Timestamp,

@@ -183,6 +183,7 @@ impl Artifact {
             documents: stored.iter().map(|p| p.documents).sum(),
             bytes: stored.iter().map(|p| p.uncompressed).sum(),
             capped,
+            each_id_once: false,
             read_from_ts: at(1),
             metadata: metadata_entry,
             parts: stored,

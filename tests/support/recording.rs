@@ -171,6 +171,7 @@ impl Recording {
                 documents: c.documents.len() as u64,
                 bytes: c.documents.iter().map(|d| d.len() as u64).sum(),
                 capped: c.options.get_bool("capped").unwrap_or(false),
+                each_id_once: false,
                 read_from_ts: c.read_from,
                 metadata,
                 parts,

@@ -704,6 +704,7 @@ pub fn manifest() -> mongokeep::artifact::manifest::Manifest {
         documents,
         bytes,
         capped: false,
+        each_id_once: true,
         read_from_ts: Timestamp::new(1_795_230_000, 1),
         metadata: object("data/shop/x.metadata.json"),
         parts: Vec::new(),

@@ -12,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::open_transactions::{self, Tracker};
+use super::reinserted::Reinserted;
 use crate::artifact::bson;
 use crate::artifact::manifest::{ObjectEntry, OpenTransaction};
 use crate::artifact::write::{DocumentBatch, NamePart, OnObject, PartOptions, PartWriter};
@@ -58,17 +59,34 @@ impl DocumentBatch for Reply {
     }
 }
 
-/// Captures from `begin` until an entry at or after the position that `end` is set to. `ready` hears when the first
-/// entry was seen to be where it should.
+/// How far to capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Goal {
+    pub at: Timestamp,
+    /// Whether it ends there.
+    pub is_end: bool,
+}
+
+/// What a capture is told, and tells, while it runs.
+pub struct Course {
+    /// Hears when the first entry was seen to be where it should.
+    pub ready: oneshot::Sender<()>,
+    pub goal: watch::Receiver<Option<Goal>>,
+    /// Hears of each goal that was reached.
+    pub reached: watch::Sender<Timestamp>,
+    pub reinserted: Arc<Reinserted>,
+}
+
+/// Captures from `begin` until an entry at or after the goal that is the end.
 pub async fn capture(
     server: Server,
     budget: Budget,
     destination: Destination,
     begin: Timestamp,
-    ready: oneshot::Sender<()>,
-    mut end: watch::Receiver<Option<Timestamp>>,
+    course: Course,
     cancel: CancellationToken,
 ) -> Result<Captured> {
+    let Course { ready, goal: mut goals, reached, reinserted } = course;
     let mut ready = Some(ready);
     let mut entries = oplog_source::follow(&server, &budget, begin, oplog_source::AWAIT);
     let numbers = Arc::new(AtomicU32::new(1));
@@ -80,11 +98,15 @@ pub async fn capture(
     // Since when nothing has come, though the end is known.
     let mut waits_since = None;
     loop {
-        let goal = *end.borrow();
-        if let (Some(goal), Some(last)) = (goal, last)
-            && last >= goal
+        let mut goal = *goals.borrow_and_update();
+        if let (Some(Goal { at, is_end }), Some(last)) = (goal, last)
+            && last >= at
         {
-            break;
+            if is_end {
+                break;
+            }
+            reached.send_replace(at);
+            (goal, waits_since) = (None, None);
         }
         if goal.is_some() {
             let since = *waits_since.get_or_insert_with(tokio::time::Instant::now);
@@ -95,8 +117,8 @@ pub async fn capture(
         let reply = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(Error::cancelled()),
-            changed = end.changed(), if goal.is_none() => {
-                // Whoever would tell the end has failed.
+            changed = goals.changed(), if goal.is_none() => {
+                // Whoever would tell the goal has failed.
                 changed.map_err(|_| Error::cancelled())?;
                 continue;
             }
@@ -119,6 +141,7 @@ pub async fn capture(
                 _ => {}
             }
             tracker.feed(entry, begin);
+            reinserted.feed(entry)?;
             last = Some(ts);
             count += 1;
             Ok(())

@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::attempt::{Claim, Identity};
-use super::capture::{self, Captured, Destination};
+use super::capture::{self, Captured, Course, Destination, Goal};
+use super::reinserted::Reinserted;
 use super::verify;
 use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::{CollectionEntry, Manifest};
@@ -26,6 +27,7 @@ use crate::domain::backup::{BackupType, Compression, Model};
 use crate::domain::namespace::Selection;
 use crate::domain::service::EngineKind;
 use crate::domain::text::{self, escape};
+use crate::domain::timestamp::Timestamp;
 use crate::engine::{Context, Meter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::Budget;
@@ -162,16 +164,18 @@ impl Run<'_> {
             cancel: stop.clone(),
             tasks: self.tasks.clone(),
         };
-        let (end, end_seen) = watch::channel(None);
+        let (goal, goal_seen) = watch::channel(None);
+        let (reached, mut is_reached) = watch::channel(Timestamp::MIN);
         let (ready, is_ready) = oneshot::channel();
+        let reinserted = Arc::new(Reinserted::default());
+        let course = Course { ready, goal: goal_seen, reached, reinserted: Arc::clone(&reinserted) };
         let mut capturing = JoinSet::new();
         let capture = capture::capture(
             member.clone(),
             budget.clone(),
             self.oplog_destination(&options),
             begin,
-            ready,
-            end_seen,
+            course,
             stop.clone(),
         );
         // On a task of its own, so that its failure is seen at once and not when the last collection has been read.
@@ -182,14 +186,23 @@ impl Run<'_> {
         meter.info(format!("capturing the oplog from {begin}"));
 
         let reads = async {
-            let read = self.read_collections(&reader, &budget, &options).await?;
-            // On a primary a document may be seen a moment before the position that says so moves.
-            if reader.member.state == MemberState::Primary {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+            let collections = self.read_collections(&reader, &budget, &options, &reinserted).await?;
+            let at = self.applied(&reader).await?;
             meter.set_phase("waiting for a majority to confirm the last change");
-            end.send_replace(Some(topology::op_times(member, stop).await?.applied));
-            Ok(read)
+            goal.send_replace(Some(Goal { at, is_end: false }));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Err(Error::cancelled()),
+                // A capture that has ended says itself why.
+                reached = is_reached.wait_for(|ts| *ts >= at) => drop(reached.map_err(|_| Error::cancelled())?),
+            }
+            let mut at = at;
+            if collections.read_again(self, &reinserted.found()).await? {
+                at = self.applied(&reader).await?;
+                meter.set_phase("waiting for a majority to confirm the last change");
+            }
+            goal.send_replace(Some(Goal { at, is_end: true }));
+            collections.described(self).await
         };
         // Whichever fails stops the other.
         let (captured, read) =
@@ -215,6 +228,15 @@ impl Run<'_> {
         let manifest = self.manifest(started_at, &reader, &facts.version, fcv, captured, read);
         self.write_manifest(&manifest).await?;
         Ok(manifest)
+    }
+
+    /// A position at which everything that was read so far is in the oplog.
+    async fn applied(&self, reader: &Reader) -> Result<Timestamp> {
+        // On a primary a document may be seen a moment before the position that says so moves.
+        if reader.member.state == MemberState::Primary {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(topology::op_times(&reader.server, &self.stop).await?.applied)
     }
 
     fn oplog_destination(&self, options: &PartOptions) -> Destination {

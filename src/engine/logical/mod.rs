@@ -14,6 +14,7 @@ mod metadata;
 mod open_transactions;
 pub mod plan;
 mod read;
+mod reinserted;
 mod replay;
 pub mod restore;
 mod select;

@@ -24,6 +24,8 @@ pub struct Source {
     pub capped: bool,
     /// Stored in the order of `_id`, without an index on it.
     pub clustered: bool,
+    /// Texts that differ may be one `_id`.
+    pub collated: bool,
 }
 
 impl Source {
@@ -88,6 +90,7 @@ pub fn select(listed: Vec<Listed>, selection: &Selection) -> Result<(Vec<Source>
                 options: entry.options,
                 capped: false,
                 clustered: false,
+                collated: false,
             },
             "timeseries" => {
                 let stored = buckets.remove(&entry.ns).ok_or_else(|| {
@@ -104,11 +107,13 @@ pub fn select(listed: Vec<Listed>, selection: &Selection) -> Result<(Vec<Source>
                     options: entry.options,
                     capped: false,
                     clustered: true,
+                    collated: false,
                 }
             }
             _ => Source {
                 capped: flag(&entry.options, "capped"),
                 clustered: bson::get(&entry.options, "clusteredIndex").is_some(),
+                collated: bson::get(&entry.options, "collation").is_some(),
                 ns: entry.ns,
                 kind: CollectionKind::Collection,
                 uuid: entry.uuid,

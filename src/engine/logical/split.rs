@@ -36,6 +36,16 @@ impl Id {
     pub fn of(document: &[u8]) -> Option<Self> {
         bson::get(document, "_id").map(|e| Self { tag: e.tag, value: e.value.to_vec() })
     }
+
+    /// Whether it is that of `document`, byte for byte.
+    pub fn is_of(&self, document: &[u8]) -> bool {
+        bson::get(document, "_id").is_some_and(|e| e.tag == self.tag && e.value == self.value)
+    }
+
+    /// Writes it as field `key`.
+    pub fn write<'w>(&self, into: &'w mut Writer, key: &str) -> &'w mut Writer {
+        into.raw(self.tag, key.as_bytes(), &self.value)
+    }
 }
 
 /// From `low` (inclusive; `None`: the smallest of all) to `high` (exclusive; `None`: the largest of all).

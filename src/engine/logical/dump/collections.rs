@@ -1,6 +1,6 @@
 //! Reading all collections of one member: what there is, in which pieces, and what the manifest says of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,16 +16,24 @@ use crate::domain::text::{self, escape};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::logical::metadata::{self, Description, Written};
 use crate::engine::logical::read::{self, Outcome, Reading};
+use crate::engine::logical::reinserted::Reinserted;
 use crate::engine::logical::select::{self, Source};
 use crate::engine::logical::split::{self, IdRange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::Budget;
-use crate::mongo::namespaces::{self, Size, by_uuid};
+use crate::mongo::namespaces::{self, Size, Uuid, by_uuid};
 use crate::mongo::topology::{self, Reader};
 use crate::storage::ObjectWriter;
 
 /// Sizes of collections asked for at once.
 const SIZES_AT_ONCE: usize = 4;
+
+/// All collections of a backup, read.
+pub(super) struct Collections {
+    all: Vec<Arc<Reads>>,
+    reading: Arc<Reading>,
+    left_out: Vec<LeftOut>,
+}
 
 /// A collection while it is being read.
 struct Reads {
@@ -59,6 +67,8 @@ struct Unit {
     number: usize,
     range: IdRange,
     bytes: u64,
+    /// It was read before, and is now read by `_id`.
+    again: bool,
 }
 
 impl Run<'_> {
@@ -67,7 +77,8 @@ impl Run<'_> {
         reader: &Reader,
         budget: &Budget,
         options: &PartOptions,
-    ) -> Result<ReadCollections> {
+        reinserted: &Arc<Reinserted>,
+    ) -> Result<Collections> {
         let (meter, stop, member) = (&self.ctx.meter, &self.stop, &reader.server);
         meter.set_phase("listing collections");
         let listed = namespaces::list(member, stop).await?;
@@ -112,13 +123,10 @@ impl Run<'_> {
                 found: Mutex::default(),
             });
             for (number, range) in ranges.into_iter().enumerate() {
-                units.push(Unit { of: Arc::clone(&reads), number, range, bytes });
+                units.push(Unit { of: Arc::clone(&reads), number, range, bytes, again: false });
             }
             all.push(reads);
         }
-        // The largest first, so that the last worker does not begin with the longest piece.
-        units.sort_by_key(|unit| std::cmp::Reverse(unit.bytes));
-        let queue = Arc::new(Mutex::new(VecDeque::from(units)));
         let reading = Arc::new(Reading {
             server: member.clone(),
             budget: budget.clone(),
@@ -127,11 +135,20 @@ impl Run<'_> {
             claim: Arc::clone(&self.claim),
             meter: Arc::clone(meter),
             cancel: stop.clone(),
+            reinserted: Arc::clone(reinserted),
         });
+        self.read_units(&reading, units).await?;
+        Ok(Collections { all, reading, left_out })
+    }
+
+    async fn read_units(&self, reading: &Arc<Reading>, mut units: Vec<Unit>) -> Result<()> {
+        // The largest first, so that the last worker does not begin with the longest piece.
+        units.sort_by_key(|unit| std::cmp::Reverse(unit.bytes));
+        let queue = Arc::new(Mutex::new(VecDeque::from(units)));
         let mut workers = JoinSet::new();
         for _ in 0..self.ctx.limits.parallel_collections.max(1) {
-            let (reading, queue) = (Arc::clone(&reading), Arc::clone(&queue));
-            workers.spawn(stopping(stop.clone(), async move {
+            let (reading, queue, stop) = (Arc::clone(reading), Arc::clone(&queue), self.stop.clone());
+            workers.spawn(stopping(stop, async move {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(unit) = next else { return Ok(()) };
@@ -144,44 +161,7 @@ impl Run<'_> {
             let done = outcome_of(Some(done));
             first = explaining(first, done);
         }
-        first?;
-        let mut read = ReadCollections { entries: Vec::with_capacity(all.len()), left_out, not_in_json: Vec::new() };
-        for reads in all {
-            if let Some((entry, lacks)) = self.entry(&reads).await? {
-                read.entries.push(entry);
-                read.not_in_json.extend(lacks);
-            }
-        }
-        Ok(read)
-    }
-
-    /// What the manifest says about a collection; `None` for one that was dropped while it was read, of which nothing
-    /// is kept.
-    async fn entry(&self, reads: &Reads) -> Result<Option<(CollectionEntry, Vec<LeftOut>)>> {
-        let found = std::mem::take(&mut *reads.found.lock().unwrap_or_else(PoisonError::into_inner));
-        let parts: Vec<ObjectEntry> = found.parts.into_values().flatten().collect();
-        let source = &reads.source;
-        let (metadata, lacks) = match found.metadata {
-            Some(metadata) if !reads.gone.load(Ordering::Relaxed) => metadata,
-            metadata => {
-                for object in parts.iter().chain(metadata.as_ref().map(|(object, _)| object)) {
-                    self.claim.remove(&self.root.key().join(&object.path)?).await?;
-                }
-                return Ok(None);
-            }
-        };
-        let entry = CollectionEntry {
-            namespace: source.ns.clone(),
-            kind: source.kind,
-            uuid: source.uuid.map(metadata::hex),
-            documents: parts.iter().map(|p| p.documents).sum(),
-            bytes: parts.iter().map(|p| p.uncompressed).sum(),
-            capped: source.capped,
-            read_from_ts: found.read_from_ts.unwrap_or_default(),
-            metadata,
-            parts,
-        };
-        Ok(Some((entry, lacks)))
+        first
     }
 
     /// Fails early where the storage is known to be far too small; warns where it may be.
@@ -203,6 +183,77 @@ impl Run<'_> {
     }
 }
 
+impl Collections {
+    /// Reads those of `found` once more, by `_id`; false where there are none.
+    pub(super) async fn read_again(&self, run: &Run<'_>, found: &HashSet<Uuid>) -> Result<bool> {
+        let mut units = Vec::new();
+        for reads in &self.all {
+            let gone = reads.gone.load(Ordering::Relaxed);
+            if gone || reads.source.uuid.is_none_or(|uuid| !found.contains(&uuid)) {
+                continue;
+            }
+            let parts = std::mem::take(&mut reads.found.lock().unwrap_or_else(PoisonError::into_inner).parts);
+            let meter = &self.reading.meter;
+            meter.info(format!(
+                "{} is read again: a document was deleted and inserted again while it was read",
+                escape(&reads.source.ns.to_string())
+            ));
+            for object in parts.into_values().flatten() {
+                self.reading.claim.remove(&self.reading.root.key().join(&object.path)?).await?;
+                meter.take_back(object.uncompressed, object.documents);
+            }
+            let range = IdRange::default();
+            units.push(Unit { of: Arc::clone(reads), number: 0, range, bytes: reads.size.bytes, again: true });
+        }
+        let any = !units.is_empty();
+        run.read_units(&self.reading, units).await?;
+        Ok(any)
+    }
+
+    /// What the manifest says about them.
+    pub(super) async fn described(self, run: &Run<'_>) -> Result<ReadCollections> {
+        let (entries, not_in_json) = (Vec::with_capacity(self.all.len()), Vec::new());
+        let mut read = ReadCollections { entries, left_out: self.left_out, not_in_json };
+        for reads in &self.all {
+            if let Some((entry, lacks)) = entry(run, reads).await? {
+                read.entries.push(entry);
+                read.not_in_json.extend(lacks);
+            }
+        }
+        Ok(read)
+    }
+}
+
+/// What the manifest says about a collection; `None` for one that was dropped while it was read, of which nothing is
+/// kept.
+async fn entry(run: &Run<'_>, reads: &Reads) -> Result<Option<(CollectionEntry, Vec<LeftOut>)>> {
+    let found = std::mem::take(&mut *reads.found.lock().unwrap_or_else(PoisonError::into_inner));
+    let parts: Vec<ObjectEntry> = found.parts.into_values().flatten().collect();
+    let source = &reads.source;
+    let (metadata, lacks) = match found.metadata {
+        Some(metadata) if !reads.gone.load(Ordering::Relaxed) => metadata,
+        metadata => {
+            for object in parts.iter().chain(metadata.as_ref().map(|(object, _)| object)) {
+                run.claim.remove(&run.root.key().join(&object.path)?).await?;
+            }
+            return Ok(None);
+        }
+    };
+    let entry = CollectionEntry {
+        namespace: source.ns.clone(),
+        kind: source.kind,
+        uuid: source.uuid.map(metadata::hex),
+        documents: parts.iter().map(|p| p.documents).sum(),
+        bytes: parts.iter().map(|p| p.uncompressed).sum(),
+        capped: source.capped,
+        each_id_once: true,
+        read_from_ts: found.read_from_ts.unwrap_or_default(),
+        metadata,
+        parts,
+    };
+    Ok(Some((entry, lacks)))
+}
+
 async fn read_unit(reading: &Reading, unit: &Unit) -> Result<()> {
     let reads = &unit.of;
     let source = &reads.source;
@@ -212,7 +263,7 @@ async fn read_unit(reading: &Reading, unit: &Unit) -> Result<()> {
     reading.meter.set_phase(format!("dump {}", escape(&source.ns.to_string())));
     // Changes up to here are in what is read from now on.
     let read_from_ts = topology::op_times(&reading.server, &reading.cancel).await?.majority;
-    if unit.number == 0 {
+    if unit.number == 0 && !unit.again {
         match write_metadata(reading, source).await? {
             Some(entry) => reads.found.lock().unwrap_or_else(PoisonError::into_inner).metadata = Some(entry),
             None => {
@@ -222,7 +273,10 @@ async fn read_unit(reading: &Reading, unit: &Unit) -> Result<()> {
         }
     }
     let outcome = match source.uuid {
-        Some(uuid) => read::read(reading, source, uuid, &unit.range, reads.size, &reads.numbers).await?,
+        Some(uuid) => {
+            let order = read::order(source, &unit.range, unit.again);
+            read::read(reading, source, uuid, &unit.range, reads.size, &reads.numbers, order).await?
+        }
         None if source.kind == CollectionKind::View => Outcome::Read(Vec::new()),
         None => {
             let ns = escape(&source.ns.to_string());
@@ -237,7 +291,7 @@ async fn read_unit(reading: &Reading, unit: &Unit) -> Result<()> {
                 found.parts.insert(unit.number, parts);
                 found.read_from_ts = Some(found.read_from_ts.map_or(read_from_ts, |ts| ts.min(read_from_ts)));
             }
-            if reads.ranges_left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            if !unit.again && reads.ranges_left.fetch_sub(1, Ordering::Relaxed) == 1 {
                 reading.meter.object_done();
             }
         }
