@@ -307,3 +307,39 @@ async fn a_capped_document_that_is_deleted_and_inserted_again() {
     }
     pair.round_trip(recording, "again").await;
 }
+
+/// Backups of earlier versions hold a document twice that was deleted and inserted again while they were read.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_in_the_parts_twice_is_restored_once() {
+    let pair = Pair::start().await;
+    let recording = support::recording::doubles(&pair.from).await;
+    pair.round_trip(recording, "twice").await;
+}
+
+/// The same in a capped collection: by hand, and by going round.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capped_document_that_stands_in_the_parts_twice() {
+    let pair = Pair::start().await;
+    let db = pair.from.database("d");
+    for name in ["by_hand", "round"] {
+        db.run_command(doc! {"create": name, "capped": true, "size": 8192, "max": 10}).await.unwrap();
+        db.collection(name).insert_many((0..8).map(|n| doc! {"_id": n, "n": 0})).await.unwrap();
+    }
+    let mut recording = Recording::begin(&pair.from).await;
+    recording.read_database("d").await;
+    let (by_hand, round) = (db.collection::<Document>("by_hand"), db.collection::<Document>("round"));
+    by_hand.update_one(doc! {"_id": 3}, doc! {"$set": {"n": 5, "before": true}}).await.unwrap();
+    by_hand.delete_one(doc! {"_id": 3}).await.unwrap();
+    by_hand.insert_one(doc! {"_id": 8, "n": 0}).await.unwrap();
+    let zero = mongodb::bson::Timestamp { time: 0, increment: 0 };
+    by_hand.insert_one(doc! {"_id": 3, "n": 1, "t": zero}).await.unwrap();
+    for n in 8..25 {
+        round.insert_one(doc! {"_id": n % 13, "n": n}).await.unwrap();
+    }
+    for name in ["by_hand", "round"] {
+        recording.read_on("d", name).await;
+    }
+    by_hand.insert_one(doc! {"_id": 9, "n": 0}).await.unwrap();
+    round.insert_one(doc! {"_id": 12, "n": 100}).await.unwrap();
+    pair.round_trip(recording, "capped-twice").await;
+}

@@ -330,3 +330,47 @@ pub async fn other_forms(client: &Client) -> Recording {
     recording.read_database("d").await;
     recording
 }
+
+/// A recording as earlier versions made it: read in natural order, with documents in it twice that were deleted and inserted
+/// again meanwhile, under the same `_id` or an equal one.
+pub async fn doubles(client: &Client) -> Recording {
+    let db = client.database("d");
+    db.run_command(doc! {"create": "words", "collation": {"locale": "fr", "strength": 1}}).await.unwrap();
+    let (c, words) = (db.collection::<Document>("c"), db.collection::<Document>("words"));
+    c.insert_many((0..1000).map(|n| doc! {"_id": n, "n": 0})).await.unwrap();
+    // Neighbours that are one number to whoever takes a double for it.
+    let large = 1_i64 << 60;
+    let nested = |n: Bson| doc! {"a": [n, {"z": -0.0}]};
+    c.insert_many([doc! {"_id": large + 1, "n": 0}, doc! {"_id": large + 2, "n": 0}]).await.unwrap();
+    c.insert_one(doc! {"_id": nested(1.into())}).await.unwrap();
+    words.insert_many(["été", "mer"].map(|id| doc! {"_id": id, "n": 0})).await.unwrap();
+    let mut recording = Recording::begin(client).await;
+    let set = async |collection: &mongodb::Collection<Document>, id: Bson, n: i32| {
+        let change = doc! {"$set": {"n": n, "list": [n]}};
+        collection.update_one(doc! {"_id": id}, change).await.unwrap();
+    };
+    set(&c, 5.into(), 1).await;
+    set(&words, "été".into(), 1).await;
+    recording.read_database("d").await;
+    set(&c, 5.into(), 2).await;
+    let one: mongodb::bson::Decimal128 = "1.0".parse().unwrap();
+    let again: [(&mongodb::Collection<Document>, Bson, Bson); 6] = [
+        (&c, 5.into(), 5.into()),
+        (&c, 7.into(), 7.0.into()),
+        (&c, 999.into(), 999_i64.into()),
+        (&c, (large + 1).into(), (large + 1).into()),
+        (&c, nested(1.into()).into(), nested(one.into()).into()),
+        (&words, "été".into(), "ETE".into()),
+    ];
+    for (collection, old, new) in again {
+        assert_eq!(collection.delete_one(doc! {"_id": old}).await.unwrap().deleted_count, 1);
+        collection.insert_one(doc! {"_id": new.clone(), "came": "back"}).await.unwrap();
+        set(collection, new, 3).await;
+    }
+    for name in ["c", "words"] {
+        recording.read_on("d", name).await;
+    }
+    set(&c, 5.into(), 4).await;
+    c.delete_one(doc! {"_id": 999}).await.unwrap();
+    recording
+}

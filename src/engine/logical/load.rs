@@ -3,15 +3,18 @@
 //! Documents go from a part to the server as bytes, in large raw batches on a few connections; several parts of a
 //! collection at once, but a capped collection alone and in order. No secondary index exists yet.
 
+use std::sync::Arc;
+
 use futures_util::{FutureExt, StreamExt, stream};
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use tokio::sync::OnceCell;
 
+use super::doubles::Doubles;
 use super::plan::{Item, What};
-use super::replay::resize;
+use super::replay::{CappedRules, resize};
 use super::standing::{Stage, Standing};
 use super::stored::Stored;
-use super::write::{SCRIPTS, Writes};
+use super::write::{MIXED_BUCKET, SCRIPTS, Writes};
 use crate::artifact::bson::{self, Writer, tag};
 use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::read::{Batch, Documents, ReadOptions};
@@ -19,9 +22,11 @@ use crate::domain::namespace::Namespace;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::error::code;
 use crate::mongo::oplog::apply::{self, Sent, zero_timestamps};
 use crate::mongo::oplog::catalogue::Bounds;
 use crate::mongo::oplog::entry::OpKind;
+use crate::mongo::topology::number;
 
 /// Bytes of one insert command. The server takes 48 MB in a message, but 16 MB in one document, which this is.
 const BATCH_BYTES: usize = 4 << 20;
@@ -34,18 +39,21 @@ pub(super) struct Filling<'a> {
     /// Something of that name exists and is replaced.
     pub replaces: bool,
     pub parts: Vec<&'a ObjectEntry>,
+    /// A document may come twice, and either copy will do.
+    has_doubles: bool,
+    rules: CappedRules,
     created: OnceCell<()>,
 }
 
 impl<'a> Filling<'a> {
-    pub fn new(item: &'a Item, replaces: bool, stored: &'a Stored) -> Self {
-        let source = match &item.what {
-            What::Collection { collection, .. } => collection.source,
-            What::View(_) => None,
+    pub fn new(item: &'a Item, replaces: bool, stored: &'a Stored, doubles: &Doubles, rules: CappedRules) -> Self {
+        let (source, has_doubles) = match &item.what {
+            What::Collection { uuid, collection } => (collection.source, doubles.may_be_in(uuid)),
+            What::View(_) => (None, false),
         };
         let entry = source.and_then(|n| stored.manifest.collections.get(n));
         let parts = entry.map(|e| e.parts.iter().collect()).unwrap_or_default();
-        Self { item, replaces, parts, created: OnceCell::new() }
+        Self { item, replaces, parts, has_doubles, rules, created: OnceCell::new() }
     }
 
     fn is_capped(&self) -> bool {
@@ -57,6 +65,10 @@ impl<'a> Filling<'a> {
         let What::Collection { collection, .. } = &self.item.what else { return None };
         if !collection.is_capped() {
             return None;
+        }
+        // There never were more in it than fit where bounds cannot change.
+        if self.rules.fixed_bounds {
+            return Some(collection.bounds.clone());
         }
         let documents = self.parts.iter().map(|p| p.documents).sum();
         let bytes = self.parts.iter().map(|p| p.uncompressed).sum();
@@ -72,6 +84,9 @@ pub(super) async fn rebound(writes: &Writes, stored: &Stored, filling: &Filling<
     let What::Collection { collection, .. } = &filling.item.what else { return Ok(()) };
     let Some(created) = filling.bounds(stored.manifest.consistent_at_ts) else { return Ok(()) };
     let Some(entry) = collection.source.and_then(|n| stored.manifest.collections.get(n)) else { return Ok(()) };
+    if filling.rules.fixed_bounds {
+        return Ok(());
+    }
     let then = collection.bounds_at(entry.read_from_ts);
     if then == created { Ok(()) } else { resize(writes, &filling.item.to, &then).await }
 }
@@ -185,24 +200,16 @@ async fn load_part(
             next = documents.next() => next,
         };
         let Some(batch) = next.transpose()? else { break };
-        let (count, bytes) = (batch.len() as u64, batch.bytes().len() as u64);
+        let bytes = batch.bytes().len() as u64;
         if ordered {
             last = batch.documents().last().map(<[u8]>::to_vec);
         }
-        let collection = to.collection.clone();
-        let prepared = tokio::task::spawn_blocking(move || insert_command(&collection, &batch, ordered)).await;
-        let (command, repairs) =
-            prepared.map_err(|e| Error::new(ErrorKind::Internal, "preparing an insert died").source(e))?;
-        let inserted = async {
-            let reply = writes.raw(&to.db, &format!("inserting into {to}"), command).await?;
-            check_inserted(&to, &reply, count)?;
-            repair(writes, &to, &repairs).await
+        let inserted = match insert(writes, filling, &to, batch).await {
+            Ok(inserted) => inserted,
+            Err(error) => return Err(cause(error, &mut documents).await),
         };
-        if let Err(error) = inserted.await {
-            return Err(cause(error, &mut documents).await);
-        }
         ctx.meter.add_bytes(bytes);
-        ctx.meter.add_documents(count);
+        ctx.meter.add_documents(inserted);
     }
     Ok(last)
 }
@@ -220,18 +227,91 @@ async fn cause(error: Error, documents: &mut Documents) -> Error {
     error
 }
 
-/// The command that inserts a batch, and the documents the server will change on the way in.
-fn insert_command(collection: &str, batch: &Batch, ordered: bool) -> (Vec<u8>, Vec<Repair>) {
+/// Inserts a batch; gives the number of documents that were not there before.
+async fn insert(writes: &Writes, filling: &Filling<'_>, to: &Namespace, batch: Batch) -> Result<u64> {
+    let (batch, ordered) = (Arc::new(batch), filling.is_capped());
+    // Numbers of the documents to insert.
+    let mut numbers: Vec<usize> = (0..batch.len()).collect();
+    let (mut inserted, mut mixed) = (0, false);
+    loop {
+        let (collection, part) = (to.collection.clone(), Arc::clone(&batch));
+        let prepared = tokio::task::spawn_blocking(move || {
+            let (command, repairs) = insert_command(&collection, &part, &numbers, ordered);
+            (command, repairs, numbers)
+        });
+        let (command, mut repairs, sent) =
+            prepared.await.map_err(|e| Error::new(ErrorKind::Internal, "preparing an insert died").source(e))?;
+        let reply = writes.raw(&to.db, &format!("inserting into {to}"), command).await?;
+        let Inserted { count, failures } = Inserted::read(to, &reply)?;
+        inserted += count as u64;
+        let all = |code: i32| failures.iter().all(|failure| failure.code == code);
+        numbers = match failures.first() {
+            None if count == sent.len() => Vec::new(),
+            // In order the first failure is the only one. The later copy is where it belongs.
+            Some(first) if ordered && all(code::DUPLICATE_KEY) => {
+                if let Some(document) = sent.get(first.index).and_then(|n| batch.documents().nth(*n)) {
+                    put_over(writes, to, document).await?;
+                }
+                repairs.retain(|repair| sent.iter().take(first.index).any(|n| *n == repair.number));
+                sent.get(first.index + 1..).unwrap_or_default().to_vec()
+            }
+            _ if ordered || count + failures.len() != sent.len() => return Err(not_inserted(to, count, &failures)),
+            // Either copy will do: the oplog deletes it, and inserts the later one as a whole.
+            _ if filling.has_doubles && all(code::DUPLICATE_KEY) => Vec::new(),
+            _ if !mixed && all(MIXED_BUCKET) => {
+                writes.allow_mixed(to).await?;
+                mixed = true;
+                failures.iter().filter_map(|failure| sent.get(failure.index).copied()).collect()
+            }
+            _ => return Err(not_inserted(to, count, &failures)),
+        };
+        repair(writes, to, &repairs).await?;
+        if numbers.is_empty() {
+            return Ok(inserted);
+        }
+    }
+}
+
+fn not_inserted(to: &Namespace, count: usize, failures: &[Failure]) -> Error {
+    let what = match failures.first() {
+        Some(first) => {
+            format!("{} documents could not be inserted into {to}; the first: {}", failures.len(), first.why)
+        }
+        None => format!("only {count} of the documents of a batch were inserted into {to}"),
+    };
+    Error::new(ErrorKind::Failed, what)
+}
+
+/// Puts a document at the end of a capped collection, in the place of another of its `_id` that is there still.
+async fn put_over(writes: &Writes, to: &Namespace, document: &[u8]) -> Result<()> {
+    let mut operation = Writer::with_capacity(document.len() + 64);
+    operation.document("o", document);
+    let ns: Arc<str> = to.to_string().into();
+    let sent = Sent { ts: Timestamp::MIN, ns, kind: OpKind::Insert, key: 0, may_be_missing: true };
+    let mut batch = apply::Batch::default();
+    batch.push_over(&operation.finish(), sent);
+    writes.apply_ops(batch).await?;
+    let fields = zero_timestamps(document);
+    if fields.is_empty() {
+        return Ok(());
+    }
+    repair(writes, to, &[Repair { number: 0, document: document.to_vec(), fields }]).await
+}
+
+/// The command that inserts these documents of a batch, and those the server will change on the way in.
+fn insert_command(collection: &str, batch: &Batch, numbers: &[usize], ordered: bool) -> (Vec<u8>, Vec<Repair>) {
     let mut w = Writer::with_capacity(batch.bytes().len() + batch.len() * 9 + 256);
     w.str("insert", collection).bool("ordered", ordered).bool("bypassDocumentValidation", true);
     w.open(tag::DOCUMENT, "writeConcern").i32("w", 1).close();
     w.open(tag::ARRAY, "documents");
     let mut repairs = Vec::new();
-    for (n, document) in batch.documents().enumerate() {
+    let mut wanted = numbers.iter().copied().enumerate().peekable();
+    for (number, document) in batch.documents().enumerate() {
+        let Some((n, _)) = wanted.next_if(|(_, wanted)| *wanted == number) else { continue };
         w.document(&n.to_string(), document);
         let fields = zero_timestamps(document);
         if !fields.is_empty() {
-            repairs.push(Repair { document: document.to_vec(), fields });
+            repairs.push(Repair { number, document: document.to_vec(), fields });
         }
     }
     w.close();
@@ -240,15 +320,17 @@ fn insert_command(collection: &str, batch: &Batch, ordered: bool) -> (Vec<u8>, V
 
 /// A document with top-level fields of `Timestamp(0, 0)`.
 struct Repair {
+    /// Within its batch.
+    number: usize,
     document: Vec<u8>,
     fields: Vec<Vec<u8>>,
 }
 
 async fn repair(writes: &Writes, to: &Namespace, repairs: &[Repair]) -> Result<()> {
-    let ns: std::sync::Arc<str> = to.to_string().into();
+    let ns: Arc<str> = to.to_string().into();
     for chunk in repairs.chunks(500) {
         let mut batch = apply::Batch::default();
-        for Repair { document, fields } in chunk {
+        for Repair { document, fields, .. } in chunk {
             let Some(id) = bson::get(document, "_id") else { continue };
             let sent = Sent {
                 ts: Timestamp::MIN,
@@ -267,22 +349,31 @@ async fn repair(writes: &Writes, to: &Namespace, repairs: &[Repair]) -> Result<(
     Ok(())
 }
 
-/// A raw command reports failed documents within a reply that is otherwise good.
-fn check_inserted(to: &Namespace, reply: &RawDocumentBuf, count: u64) -> Result<()> {
-    let reply = Document::try_from(reply).map_err(|e| {
-        Error::new(ErrorKind::Failed, format!("the reply to inserting into {to} cannot be read")).source(e)
-    })?;
-    let failures = reply.get_array("writeErrors").map(Vec::as_slice).unwrap_or_default();
-    if let Some(first) = failures.first().and_then(|f| f.as_document()) {
-        let why = first.get_str("errmsg").unwrap_or("no reason given");
-        return Err(Error::new(
-            ErrorKind::Failed,
-            format!("{} documents could not be inserted into {to}; the first: {why}", failures.len()),
-        ));
+/// What a raw command reports: failed documents are within a reply that is otherwise good.
+struct Inserted {
+    count: usize,
+    failures: Vec<Failure>,
+}
+
+struct Failure {
+    /// Within the command.
+    index: usize,
+    code: i32,
+    why: String,
+}
+
+impl Inserted {
+    fn read(to: &Namespace, reply: &RawDocumentBuf) -> Result<Self> {
+        let unreadable = || Error::new(ErrorKind::Failed, format!("the reply to inserting into {to} cannot be read"));
+        let reply = Document::try_from(reply).map_err(|e| unreadable().source(e))?;
+        let whole = |d: &Document, key: &str| d.get(key).and_then(number).map(|n| n as i32);
+        let mut failures = Vec::new();
+        for failure in reply.get_array("writeErrors").into_iter().flatten().filter_map(|f| f.as_document()) {
+            let index = whole(failure, "index").and_then(|n| usize::try_from(n).ok()).ok_or_else(unreadable)?;
+            let why = failure.get_str("errmsg").unwrap_or("no reason given").to_owned();
+            failures.push(Failure { index, code: whole(failure, "code").unwrap_or(0), why });
+        }
+        let count = whole(&reply, "n").and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        Ok(Self { count, failures })
     }
-    let inserted = reply.get_i32("n").map(i64::from).or_else(|_| reply.get_i64("n")).unwrap_or(0);
-    if u64::try_from(inserted) != Ok(count) {
-        return Err(Error::new(ErrorKind::Failed, format!("{inserted} of {count} documents were inserted into {to}")));
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@ mod capture;
 pub mod changes;
 mod compatibility;
 mod confirmed;
+mod doubles;
 pub mod dump;
 pub mod export;
 mod indexes;

@@ -11,6 +11,7 @@ use mongodb::bson::doc;
 use tokio::sync::mpsc;
 
 use super::changes::Go;
+use super::compatibility::release;
 use super::standing::{Replayed, Standing};
 use super::stored::Stored;
 use super::write::{Applied, Writes};
@@ -32,6 +33,10 @@ const LANES: usize = 2;
 /// Updates of missing documents that are remembered; many more mean that something else is wrong.
 const MISSES: usize = 1_000_000;
 
+/// Inserts into capped collections while they were read that are remembered. Only backups of earlier versions, which read
+/// on to the end, have more than a few.
+const INSERTED_AGAIN: usize = 2_000_000;
+
 /// Where the operations on a collection go.
 #[derive(Debug, Clone)]
 pub(super) struct Destination {
@@ -44,12 +49,40 @@ pub(super) struct Destination {
     /// Inserts up to here are in the parts, or have rolled out; other changes up to `read_from` are in the parts.
     pub inserted_until: Timestamp,
     pub read_from: Timestamp,
+    /// Of a capped collection: the last insert of each document between the two. Older changes of it are of one that had
+    /// the same `_id`.
+    pub inserted_again: Arc<HashMap<u64, Timestamp>>,
 }
 
 /// The collections to replay into.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Destinations {
     pub by_uuid: BTreeMap<Uuid, Destination>,
+    pub capped: CappedRules,
+}
+
+/// What a server does with capped collections.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct CappedRules {
+    /// Before 6.0 nobody deletes from one: every delete in the oplog (5.0) is an eviction, which `applyOps` refuses and
+    /// which comes by itself.
+    pub without_deletes: bool,
+    /// Before 5.0 the inserts of one command push out nothing, unless each is applied by itself.
+    pub one_by_one: bool,
+    /// Before 6.0 bounds cannot be changed.
+    pub fixed_bounds: bool,
+}
+
+impl CappedRules {
+    /// Those of MongoDB `version` (tried on 4.4.2, 5.0.4, 6.0.5, 6.0.27 and 7.0.11).
+    pub fn of(version: &str) -> Result<Self> {
+        let release = release(version).ok_or_else(|| {
+            let version = crate::domain::text::quoted(version);
+            Error::new(ErrorKind::Unsupported, format!("MongoDB {version} is a version of an unknown form"))
+        })?;
+        let before_6 = release < (6, 0);
+        Ok(Self { without_deletes: before_6, one_by_one: release < (5, 0), fixed_bounds: before_6 })
+    }
 }
 
 impl Destinations {
@@ -59,6 +92,18 @@ impl Destinations {
         }
         let uuid = op.ui?;
         self.by_uuid.get(&uuid).map(|d| (uuid, d))
+    }
+
+    /// Whether a change of a document is not to be applied: it is in the parts, or comes by itself.
+    pub fn leaves_out(&self, destination: &Destination, ts: Timestamp, kind: OpKind, key: u64) -> bool {
+        if !destination.capped {
+            return false;
+        }
+        match kind {
+            OpKind::Insert => ts <= destination.inserted_until,
+            OpKind::Delete if self.capped.without_deletes => true,
+            _ => ts <= destination.read_from || destination.inserted_again.get(&key).is_some_and(|last| ts < *last),
+        }
     }
 }
 
@@ -191,14 +236,10 @@ impl Sorter {
             return Ok(());
         }
         let Some((uuid, destination)) = self.destinations.find(op) else { return Ok(()) };
-        let seen = match op.kind {
-            OpKind::Insert => destination.inserted_until,
-            _ => destination.read_from,
-        };
-        if destination.capped && ts <= seen {
+        let key = op.id().map_or_else(|| collection_hash(&uuid), |id| document_hash(&uuid, &id));
+        if self.destinations.leaves_out(destination, ts, op.kind, key) {
             return Ok(());
         }
-        let key = op.id().map_or_else(|| collection_hash(&uuid), |id| document_hash(&uuid, &id));
         let one_lane = destination.capped || destination.collated;
         let spread = if one_lane { collection_hash(&uuid) } else { key };
         let lane = (spread % LANES as u64) as usize;
@@ -211,7 +252,9 @@ impl Sorter {
             self.watermark.lane(lane).push_back(ts);
         }
         let may_be_missing = destination.capped || destination.collated;
-        self.batches[lane].push(op, Sent { ts, ns: destination.ns.clone(), kind: op.kind, key, may_be_missing });
+        let batch = &mut self.batches[lane];
+        batch.one_by_one |= destination.capped && self.destinations.capped.one_by_one;
+        batch.push(op, Sent { ts, ns: destination.ns.clone(), kind: op.kind, key, may_be_missing });
         self.operations += 1;
         Ok(())
     }
@@ -371,6 +414,42 @@ pub(super) async fn inserted_until(
             to.inserted_until = to.inserted_until.max(ts);
         }
     }
+    inserted_again(ctx, stored, destinations).await
+}
+
+/// Finds what was inserted into capped collections while they were read: a document of the same `_id` may have been there
+/// before, and what happened to that one must not happen to the one that was loaded.
+async fn inserted_again(ctx: &Context, stored: &Stored, mut destinations: Destinations) -> Result<Destinations> {
+    let windows: HashMap<Uuid, (Timestamp, Timestamp)> = destinations
+        .by_uuid
+        .iter()
+        .filter(|(_, d)| d.capped && d.inserted_until > d.read_from)
+        .map(|(uuid, d)| (*uuid, (d.read_from, d.inserted_until)))
+        .collect();
+    let Some(until) = windows.values().map(|(_, until)| *until).max() else { return Ok(destinations) };
+    let state = (stored.transactions(), HashMap::<Uuid, HashMap<u64, Timestamp>>::new(), 0);
+    let (_, found, _) = stored
+        .for_each_entry(&ctx.cancel, state, move |(transactions, found, held), document| {
+            let entry = Entry::parse(document)?;
+            if entry.ts > until {
+                return Ok(Go::Stop);
+            }
+            transactions.feed(&entry, &mut |ts, op| {
+                let (OpKind::Insert, Some(uuid), Some(id)) = (op.kind, op.ui, op.id()) else { return Ok(()) };
+                if *held < INSERTED_AGAIN && windows.get(&uuid).is_some_and(|(from, to)| ts > *from && ts <= *to) {
+                    let old = found.entry(uuid).or_default().insert(document_hash(&uuid, &id), ts);
+                    *held += usize::from(old.is_none());
+                }
+                Ok(())
+            })?;
+            Ok(Go::On)
+        })
+        .await?;
+    for (uuid, inserts) in found {
+        if let Some(to) = destinations.by_uuid.get_mut(&uuid) {
+            to.inserted_again = Arc::new(inserts);
+        }
+    }
     Ok(destinations)
 }
 
@@ -383,6 +462,7 @@ impl Destination {
             collated: false,
             inserted_until: read_from,
             read_from,
+            inserted_again: Arc::default(),
         }
     }
 }

@@ -9,10 +9,11 @@ use mongodb::bson::{Bson, doc};
 use serde::Serialize;
 
 use super::confirmed::check_confirmed;
+use super::doubles::Doubles;
 use super::indexes;
 use super::load::{Filling, load, rebound};
 use super::plan::{Draft, Item, What, draft};
-use super::replay::{Destination, Destinations, Loaded, inserted_until, replay};
+use super::replay::{CappedRules, Destination, Destinations, Loaded, inserted_until, replay};
 use super::standing::{Replayed, Stage, Standing};
 use super::stored::Stored;
 use super::users::Users;
@@ -99,8 +100,11 @@ async fn execute(
         plan.namespaces.iter().map(|n| (&n.to, n.action == PlannedAction::Replace)).collect();
     let replaces = |item: &Item| replaced.get(&item.to).copied().unwrap_or(false);
     let (views, collections): (Vec<&Item>, Vec<&Item>) = items.iter().partition(|i| matches!(i.what, What::View(_)));
+    let rules = CappedRules::of(&plan.target_version)?;
+    let destinations = Destinations { capped: rules, ..destinations(stored, &collections) };
+    let doubles = Doubles::find(ctx, stored, &destinations).await?;
     let fillings: Vec<Filling<'_>> =
-        collections.iter().map(|item| Filling::new(item, replaces(item), stored)).collect();
+        collections.iter().map(|item| Filling::new(item, replaces(item), stored, &doubles, rules)).collect();
     totals(ctx, stored, &fillings, items.len());
 
     let users = match plan.users_and_roles {
@@ -114,7 +118,6 @@ async fn execute(
     ctx.meter.set_phase("mark the beginning in the oplog");
     mark(writes, MarkKind::RestoreBegan, &what).await?;
     let last = load(ctx, stored, writes, &fillings, standing).await?;
-    let destinations = destinations(stored, &collections);
     let last = last_inserted(&collections, &last);
     let destinations = inserted_until(ctx, stored, destinations, last).await?;
     for filling in &fillings {

@@ -12,6 +12,7 @@ use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::error::server_code;
 use crate::mongo::oplog::apply::{Atomic, Batch, Sent};
+use crate::mongo::oplog::catalogue::MIXED;
 use crate::mongo::oplog::entry::OpKind;
 use crate::mongo::{Server, run};
 
@@ -42,6 +43,10 @@ const CREATES: usize = 10;
 const SOME_FAILED: i32 = 8;
 /// A whole document cannot replace one whose `_id` is equal, but written otherwise.
 const ID_MISMATCH: i32 = 13596;
+
+/// A bucket of a time series holds values of several types
+/// (<https://github.com/mongodb/mongo/blob/r6.0.27/src/mongo/base/error_codes.yml>).
+pub(super) const MIXED_BUCKET: i32 = 408;
 
 const LOCK_FAILED: i32 = 107;
 const NOTE_PAUSE: Duration = Duration::from_millis(200);
@@ -129,6 +134,22 @@ impl Writes {
         }
     }
 
+    /// Lets buckets of several types into the time series whose buckets these are: what servers before 6.0.27 stored as a
+    /// matter of course, that one takes only where it is told so.
+    pub async fn allow_mixed(&self, buckets: &Namespace) -> Result<()> {
+        let mut command = doc! {"collMod": buckets.collection.as_str()};
+        command.insert(MIXED, true);
+        self.command(&buckets.db, &format!("allowing mixed buckets in {buckets}"), command).await.map(drop)
+    }
+
+    /// The same for whatever the operation `sent` writes to.
+    async fn allow_mixed_for(&self, sent: Option<&Sent>) -> Result<()> {
+        match sent.and_then(|sent| Namespace::parse(&sent.ns)) {
+            Some(buckets) => self.allow_mixed(&buckets).await,
+            None => Ok(()),
+        }
+    }
+
     /// Runs a batch of operations. An update that found no document is told apart from a failure: the caller knows
     /// whether that may be.
     ///
@@ -138,8 +159,16 @@ impl Writes {
     ///
     /// Errors: name the operation that failed, its position and namespace.
     pub async fn apply_ops(&self, batch: Batch) -> Result<Vec<Applied>> {
+        if batch.one_by_one {
+            return self.apply_each(batch).await;
+        }
         let (command, sent) = batch.into_command(Atomic::Yes);
-        let (results, error) = self.try_ops(command.clone()).await?;
+        let (mut results, mut error) = self.try_ops(command.clone()).await?;
+        if error.as_ref().is_some_and(|(_, code)| *code == Some(MIXED_BUCKET)) {
+            // The last that was tried; there may be others of other collections.
+            self.allow_mixed_for(results.len().checked_sub(1).and_then(|last| sent.get(last))).await?;
+            (results, error) = self.try_ops(command.clone()).await?;
+        }
         match error {
             None if results.len() == sent.len() && results.iter().all(|ok| *ok) => {
                 Ok(sent.into_iter().map(|sent| Applied { sent, ok: true }).collect())
@@ -154,6 +183,7 @@ impl Writes {
         let mut done = Vec::new();
         // How many operations at the head of the batch stand for one that found its `_id` taken.
         let mut mended = 0;
+        let mut allowed = None;
         loop {
             let (command, sent) = batch.into_command(Atomic::No);
             let (results, error) = self.try_ops(command.clone()).await?;
@@ -161,6 +191,19 @@ impl Writes {
             let tried = results.len();
             let failed = results.iter().zip(&sent).position(|(ok, sent)| !ok && sent.kind != OpKind::Update);
             let last = tried.checked_sub(1).and_then(|last| sent.get(last));
+            // Once for each operation that is refused.
+            if let (Some(sent_last), Some((_, Some(MIXED_BUCKET)))) = (last, &stopped)
+                && failed.is_none_or(|at| at + 1 == tried)
+                && allowed != Some((sent_last.ts, done.len() + tried))
+            {
+                allowed = Some((sent_last.ts, done.len() + tried));
+                self.allow_mixed_for(last).await?;
+                let mut sent = sent;
+                let rest = sent.split_off(tried - 1);
+                done.extend(sent.into_iter().zip(results).map(|(sent, ok)| Applied { sent, ok }));
+                batch = again(&command, rest, tried - 1, false)?;
+                continue;
+            }
             let is_insert = last.is_some_and(|sent| sent.kind == OpKind::Insert);
             let may_be_taken = stopped.as_ref().is_some_and(|(_, code)| is_insert || *code == Some(ID_MISMATCH));
             // The server stops at an operation that it cannot even try, which is then the last of the results.

@@ -38,13 +38,15 @@ pub enum Atomic {
 pub struct Batch {
     writer: Writer,
     pub sent: Vec<Sent>,
+    /// Its operations must not be one transaction.
+    pub one_by_one: bool,
 }
 
 impl Default for Batch {
     fn default() -> Self {
         let mut writer = Writer::with_capacity(64 << 10);
         writer.open(tag::ARRAY, "applyOps");
-        Self { writer, sent: Vec::new() }
+        Self { writer, sent: Vec::new(), one_by_one: false }
     }
 }
 

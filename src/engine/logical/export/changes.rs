@@ -96,8 +96,7 @@ impl Sink {
             OpKind::Command | OpKind::Noop => return Ok(()),
         };
         let Some((uuid, destination)) = self.destinations.find(op) else { return Ok(()) };
-        let seen = if op.kind == OpKind::Insert { destination.inserted_until } else { destination.read_from };
-        if destination.capped && stamp.ts <= seen {
+        if self.destinations.leaves_out(destination, stamp.ts, op.kind, key(&uuid, op)) {
             return Ok(());
         }
         // `mongorestore` makes an update of a missing document insert it; what has rolled out must not come back.

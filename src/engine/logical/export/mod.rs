@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
 use super::compatibility;
+use super::doubles::Doubles;
 use super::metadata::Description;
 use super::plan::{ROLES, USERS};
-use super::replay::{self, Destination, Destinations, Loaded};
+use super::replay::{self, CappedRules, Destination, Destinations, Loaded};
 use super::stored::{Stored, Survey, is_restorable};
 use super::users::Users;
 use crate::artifact::bson;
@@ -35,6 +36,7 @@ use crate::engine::Context;
 use crate::error::{self, Error, ErrorKind, Result};
 use crate::mongo::oplog::catalogue::{Bounds, Collection};
 use crate::mongo::oplog::entry::Uuid;
+use crate::mongo::oplog::key::document_key;
 use crate::storage::Storage;
 
 mod changes;
@@ -279,18 +281,28 @@ async fn write(
             folders.insert(item.ns.db.clone(), target.database(&item.ns.db).await?);
         }
     }
+    let destinations = destinations(stored, items)?;
+    let doubles = Doubles::find(ctx, stored, &destinations).await?;
+    if doubles.are_uncounted() {
+        let what = "too many documents were deleted and inserted again while they were read";
+        return Err(Error::new(ErrorKind::Unsupported, format!("{what}: they cannot be told apart in an export"))
+            .hint("restore the backup with mongokeep, or make a new one; newer backups hold no document twice"));
+    }
+    ctx.meter.set_phase("write the collections");
     // The first failure stops the others between two batches: no file may appear after the clean-up.
     let stop = ctx.cancel.child_token();
     let run = Context { cancel: stop.clone(), ..ctx.clone() };
     let writers = ctx.limits.parallel_collections.clamp(1, 4);
     // Boxed, so that the whole can be spawned: the compiler does not see that the closure works for every lifetime.
-    let work: Vec<_> = items.iter().map(|item| write_item(&run, stored, item, target, &folders).boxed()).collect();
+    let work: Vec<_> =
+        items.iter().map(|item| write_item(&run, stored, item, target, &folders, &doubles).boxed()).collect();
     let mut running = stream::iter(work).buffer_unordered(writers);
     let (mut last, mut failed) = (BTreeMap::new(), None);
     while let Some(outcome) = running.next().await {
         match outcome {
             Ok(written) => {
                 report.bytes += written.bytes;
+                report.documents = report.documents.saturating_sub(written.left_to_oplog);
                 last.extend(written.last);
             }
             Err(e) => {
@@ -306,7 +318,7 @@ async fn write(
     if let Some(folder) = folders.get("admin").filter(|_| items.iter().any(|item| is_authorization(&item.ns))) {
         auth_schema(target, folder).await?;
     }
-    let changes = write_changes(ctx, stored, items, last, target).await?;
+    let changes = write_changes(ctx, stored, destinations, last, target).await?;
     report.oplog_entries = changes.entries;
     report.bytes += changes.bytes;
     let prelude = serde_json::json!({
@@ -319,6 +331,8 @@ async fn write(
 #[derive(Default)]
 struct WrittenItem {
     bytes: u64,
+    /// Documents that only the oplog holds.
+    left_to_oplog: u64,
     /// Of a capped collection: which document was read last.
     last: Option<(Uuid, Loaded)>,
 }
@@ -329,6 +343,7 @@ async fn write_item(
     item: &Item,
     target: &Target,
     folders: &BTreeMap<String, std::path::PathBuf>,
+    doubles: &Doubles,
 ) -> Result<WrittenItem> {
     if ctx.cancel.is_cancelled() {
         return Err(Error::cancelled());
@@ -336,7 +351,8 @@ async fn write_item(
     let folder = folders.get(&item.ns.db).map(std::path::PathBuf::as_path);
     let name = layout::escape(&item.ns.collection);
     target.write(folder, &format!("{name}.metadata.json"), &item.metadata).await?;
-    let mut written = WrittenItem { bytes: item.metadata.len() as u64, last: None };
+    let mut written = WrittenItem { bytes: item.metadata.len() as u64, ..WrittenItem::default() };
+    let twice = item.collection.as_ref().and_then(|(uuid, _)| doubles.of(uuid));
     if let Some(stored_in) = item.stored_in() {
         let name = format!("{}.bson", layout::escape(&stored_in.collection));
         let mut file = target.file(folder, &name).await?;
@@ -356,8 +372,26 @@ async fn write_item(
                     next = documents.next() => next,
                 };
                 let Some(batch) = next.transpose()? else { break };
-                file.write_all(batch.bytes()).await.map_err(failed)?;
-                written.bytes += batch.bytes().len() as u64;
+                match twice {
+                    None => {
+                        file.write_all(batch.bytes()).await.map_err(failed)?;
+                        written.bytes += batch.bytes().len() as u64;
+                    }
+                    // The oplog deletes it, whichever copy this is, and inserts it again as a whole.
+                    Some(keys) => {
+                        let mut kept = Vec::with_capacity(batch.bytes().len());
+                        for document in batch.documents() {
+                            let key = bson::get(document, "_id").map(|id| document_key(&id));
+                            if key.is_some_and(|key| keys.contains(&key)) {
+                                written.left_to_oplog += 1;
+                            } else {
+                                kept.extend_from_slice(document);
+                            }
+                        }
+                        file.write_all(&kept).await.map_err(failed)?;
+                        written.bytes += kept.len() as u64;
+                    }
+                }
                 ctx.meter.add_bytes(batch.bytes().len() as u64);
                 ctx.meter.add_documents(batch.len() as u64);
                 if item.is_capped() {
@@ -383,16 +417,10 @@ async fn auth_schema(target: &Target, folder: &Path) -> Result<()> {
     target.write(Some(folder), "system.version.metadata.json", &metadata).await
 }
 
-async fn write_changes(
-    ctx: &Context,
-    stored: &Stored,
-    items: &[Item],
-    last: BTreeMap<Uuid, Loaded>,
-    target: &Target,
-) -> Result<changes::Written> {
-    ctx.meter.set_phase("write the oplog");
-    let until = stored.manifest.consistent_at_ts;
-    let mut destinations = Destinations::default();
+fn destinations(stored: &Stored, items: &[Item]) -> Result<Destinations> {
+    // Whatever it is restored into is not older.
+    let capped = CappedRules::of(&stored.manifest.server_version)?;
+    let mut destinations = Destinations { capped, ..Destinations::default() };
     for item in items {
         let (Some((uuid, collection)), Some(stored_in)) = (&item.collection, item.stored_in()) else { continue };
         if item.resolved.is_some() {
@@ -403,6 +431,18 @@ async fn write_changes(
         destination.collated = collection.options.contains_key("collation");
         destinations.by_uuid.insert(*uuid, destination);
     }
+    Ok(destinations)
+}
+
+async fn write_changes(
+    ctx: &Context,
+    stored: &Stored,
+    destinations: Destinations,
+    last: BTreeMap<Uuid, Loaded>,
+    target: &Target,
+) -> Result<changes::Written> {
+    ctx.meter.set_phase("write the oplog");
+    let until = stored.manifest.consistent_at_ts;
     let destinations = replay::inserted_until(ctx, stored, destinations, last).await?;
     let gone = changes::rolled_out(ctx, stored, &destinations, until).await?;
     let file = target.file(None, "oplog.bson").await?.into_std().await;

@@ -1,6 +1,6 @@
 //! `collMod`: changes of options and of single indexes.
 
-use super::{Collection, normalise_options};
+use super::{Collection, normalise_options, timeseries};
 use crate::artifact::bson::Element;
 use crate::artifact::raw::Raw;
 use crate::domain::text::escape;
@@ -67,6 +67,21 @@ pub(super) fn apply(collection: &mut Collection, o: &Raw) -> Result<()> {
     Ok(())
 }
 
+const BESIDE: &str = "backwardsIncompatibleCollModParameters";
+
+/// Sets what the command does not say itself: parameters that an older server would not have understood stand beside it
+/// (seen on 6.0.27, which logs no more than `{collMod: "system.buckets.X"}`).
+pub(super) fn apply_beside(collection: &mut Collection, o2: Option<&Raw>) -> Result<()> {
+    let Some(beside) = o2.and_then(|o2| o2.get(BESIDE)) else { return Ok(()) };
+    for value in document(BESIDE, &beside)?.iter() {
+        match String::from_utf8_lossy(value.key).as_ref() {
+            timeseries::MIXED => timeseries::set_mixed(&mut collection.options, value.truthy()),
+            key => return Err(unknown(&format!("option {} of collMod", escape(key)))),
+        }
+    }
+    Ok(())
+}
+
 fn document(key: &str, value: &Element<'_>) -> Result<Raw> {
     let found = value.document().and_then(|bytes| Raw::from_bytes(bytes.to_vec()).ok());
     let wrong = || Error::new(ErrorKind::Corrupt, format!("collMod with another {} than a document", escape(key)));
@@ -104,6 +119,29 @@ mod tests {
 
     use super::*;
     use crate::domain::namespace::Namespace;
+
+    /// As 6.0.27 listed it after each.
+    #[test]
+    fn mixed_buckets_are_an_option_of_the_storage_engine() {
+        let listed = |text: &str| doc! {"wiredTiger": {"configString": text}};
+        let change = |on: bool| Raw::from(doc! {BESIDE: {timeseries::MIXED: on}});
+        let (yes, no) = (
+            format!("app_metadata=({}=true)", timeseries::MIXED),
+            format!("app_metadata=({}=false)", timeseries::MIXED),
+        );
+        let series = Namespace::new("d", "series");
+        let mut collection = Collection::new(series, true, doc! {"timeseries": {"timeField": "t"}}, Vec::new(), None);
+        for (on, expected) in [(true, &yes), (true, &yes), (false, &no)] {
+            apply_beside(&mut collection, Some(&change(on))).unwrap();
+            assert_eq!(collection.options.get_document("storageEngine").unwrap(), listed(expected));
+        }
+        collection.options.set_document("storageEngine", &listed("block_compressor=zlib").into());
+        apply_beside(&mut collection, Some(&change(true))).unwrap();
+        let both = format!("block_compressor=zlib,{yes}");
+        assert_eq!(collection.options.get_document("storageEngine").unwrap(), listed(&both));
+        let other = Raw::from(doc! {BESIDE: {"somethingNew": true}});
+        assert_eq!(apply_beside(&mut collection, Some(&other)).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
 
     /// What a real server stored after each entry.
     #[test]

@@ -28,7 +28,7 @@ mod timeseries;
 
 pub use bounds::{Bounds, Resize};
 pub use index::is_ttl;
-pub use timeseries::BUCKETS_PREFIX;
+pub use timeseries::{BUCKETS_PREFIX, MIXED};
 
 /// A collection or time series that is alive.
 #[derive(Debug, Clone, PartialEq)]
@@ -299,7 +299,9 @@ impl Catalogue {
                 if let Some(to) = Bounds::of_collmod(&o).filter(|_| collection.is_capped()) {
                     collection.resized.push(Resize { ts, to });
                 }
-                collmod::apply(collection, &o)
+                collmod::apply(collection, &o)?;
+                let beside = op.o2.map(decode).transpose()?;
+                collmod::apply_beside(collection, beside.as_ref())
             }
             "createIndexes" => {
                 let mut spec = o;

@@ -10,6 +10,28 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub const BUCKETS_PREFIX: &str = "system.buckets.";
 
+/// Lets values of several types into one bucket, which 6.0.27 refuses otherwise (code 408). It is no option of `create`:
+/// it is listed, and taken, among those of the storage engine (tried on 6.0.27; 5.0.4, 6.0.5 and 7.0.11 need none, and take
+/// it all the same).
+pub const MIXED: &str = "timeseriesBucketsMayHaveMixedSchemaData";
+
+/// Sets [`MIXED`] as it is listed.
+pub(super) fn set_mixed(options: &mut Raw, on: bool) {
+    let mut engine = options.get_document("storageEngine").unwrap_or_default();
+    let mut tiger = engine.get_document("wiredTiger").unwrap_or_default();
+    let before = tiger.get_str("configString").unwrap_or_default();
+    let (yes, no) = (format!("app_metadata=({MIXED}=true)"), format!("app_metadata=({MIXED}=false)"));
+    let wanted = if on { &yes } else { &no };
+    let after = match before.replace(&yes, wanted).replace(&no, wanted) {
+        set if set.contains(wanted.as_str()) => set,
+        empty if empty.is_empty() => wanted.clone(),
+        other => format!("{other},{wanted}"),
+    };
+    tiger.insert("configString", after.as_str());
+    engine.set_document("wiredTiger", &tiger);
+    options.set_document("storageEngine", &engine);
+}
+
 /// Options of `create system.buckets.X`, as `create X` takes them: the server adds validator and clustering itself.
 pub(super) fn from_bucket_options(options: &mut Raw) {
     options.remove("validator");
