@@ -26,6 +26,18 @@ pub fn escape(text: &str) -> String {
     out
 }
 
+/// Bytes that should be a text, safe to show: what is no UTF-8 is written as `\\xff`.
+pub fn escape_bytes(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(&escape(chunk.valid()));
+        for byte in chunk.invalid() {
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
 /// `text` between quotes, escaped once: what a person typed, in a sentence about it.
 pub fn quoted(text: &str) -> String {
     format!("\"{}\"", escape(text))

@@ -9,6 +9,7 @@ use mongodb::bson::{Bson, Document, doc};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{CHECK_TIMEOUT, Server};
+use super::namespaces;
 use super::topology::{self, number};
 use crate::domain::secret::Secret;
 use crate::domain::service::{CheckItem, CheckState};
@@ -88,6 +89,7 @@ pub async fn run(service: &str, uri: &Secret, cancel: &CancellationToken) -> Vec
             }
             version(&mut report, &reader.server, cancel).await;
             backup_rights(&mut report, &reader.server, cancel).await;
+            names(&mut report, &reader.server, cancel).await;
             oplog_window(&mut report, &reader.server, cancel).await;
         }
         Err(e) => {
@@ -122,7 +124,8 @@ impl Report {
                 self.push(id, CheckState::Skip, "not tried, because an earlier check failed".into(), String::new());
             }
         }
-        self.0.sort_by_key(|item| ITEMS.iter().position(|(id, _)| *id == item.id));
+        // What is only said when something is wrong comes last.
+        self.0.sort_by_key(|item| ITEMS.iter().position(|(id, _)| *id == item.id).unwrap_or(ITEMS.len()));
         self.0
     }
 }
@@ -171,8 +174,13 @@ async fn backup_rights(report: &mut Report, server: &Server, cancel: &Cancellati
     ];
     let mut missing = Vec::new();
     for (what, db, command) in commands {
-        match server.command(cancel, db, command).await {
-            Ok(_) => {}
+        // A name in the reply need not be UTF-8.
+        let asked = match what {
+            "list databases" => namespaces::databases(server, cancel).await.map(drop),
+            _ => server.command(cancel, db, command).await.map(drop),
+        };
+        match asked {
+            Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::Denied => missing.push(what),
             Err(e) => return report.error("rights_backup", &e, ""),
         }
@@ -183,6 +191,26 @@ async fn backup_rights(report: &mut Report, server: &Server, cancel: &Cancellati
         let detail = format!("the user may not {}", missing.join(", "));
         report.push("rights_backup", CheckState::Fail, detail, grant("backup clusterMonitor"));
     }
+}
+
+/// Whether everything has a name that a backup can keep. Where names cannot be listed, the rights say so.
+async fn names(report: &mut Report, server: &Server, cancel: &CancellationToken) {
+    let Ok(listing) = namespaces::list(server, cancel).await else { return };
+    let mut unnamed: Vec<String> = listing.unnamed.into_iter().map(|unnamed| unnamed.shown).collect();
+    if unnamed.is_empty() {
+        return;
+    }
+    const SHOWN: usize = 5;
+    let more = unnamed.len().saturating_sub(SHOWN);
+    unnamed.truncate(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    report.0.push(CheckItem {
+        id: "names".into(),
+        title: "Names that a backup can keep".into(),
+        state: CheckState::Warn,
+        detail: format!("NOT in any backup: {}{more}, whose names are not UTF-8", unnamed.join(", ")),
+        remedy: String::new(),
+    });
 }
 
 struct Access {
@@ -207,7 +235,7 @@ async fn access(server: &Server, cancel: &CancellationToken) -> Result<Access> {
         return Ok(Access { open: false, users, privileges: list("authenticatedUserPrivileges") });
     }
     // Without access control everybody may do this; with it, nobody who is not logged in.
-    match server.command(cancel, "admin", doc! {"listDatabases": 1, "nameOnly": true}).await {
+    match namespaces::databases(server, cancel).await {
         Ok(_) => Ok(Access { open: true, users, privileges: Vec::new() }),
         Err(e) if e.kind() == ErrorKind::Denied || e.full().contains("requires authentication") => {
             let message = format!("service {}: the server asks for a user name and password", server.service());

@@ -10,6 +10,7 @@ use super::connect::Server;
 use super::topology::number;
 use crate::artifact::bson;
 use crate::domain::namespace::Namespace;
+use crate::domain::text::{escape, escape_bytes};
 use crate::error::{ErrorKind, Result};
 
 /// A collection's identity for as long as it lives, whatever it is called.
@@ -27,6 +28,26 @@ pub struct Listed {
     pub options: Vec<u8>,
 }
 
+/// Everything that is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Listing {
+    pub entries: Vec<Listed>,
+    /// What has a name that no program can write as text.
+    pub unnamed: Vec<Unnamed>,
+}
+
+/// A database or collection whose name is not UTF-8: servers take any bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unnamed {
+    /// Safe to show: `shop.a\\xff`.
+    pub shown: String,
+    /// The same with replacement characters, for patterns to look at.
+    pub like: Namespace,
+}
+
+/// Why something whose name is not UTF-8 is in no backup.
+pub const NOT_UTF8: &str = "its name is not UTF-8, or was not when it was read, and mongokeep keeps no such names; rename it before the backup";
+
 /// How much there is, as far as the server knows without counting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Size {
@@ -41,35 +62,66 @@ pub fn by_uuid(uuid: Uuid) -> Bson {
 }
 
 /// Everything in every database, the server's own included.
-pub async fn list(server: &Server, cancel: &CancellationToken) -> Result<Vec<Listed>> {
-    let reply = server.command(cancel, "admin", doc! {"listDatabases": 1, "nameOnly": true}).await?;
-    let databases = reply.get_array("databases").map(Vec::as_slice).unwrap_or_default();
-    let names: Vec<&str> =
-        databases.iter().filter_map(|d| d.as_document().and_then(|d| d.get_str("name").ok())).collect();
-    let mut all = Vec::new();
+pub async fn list(server: &Server, cancel: &CancellationToken) -> Result<Listing> {
+    let (names, unnamed) = databases(server, cancel).await?;
+    let mut all = Listing { entries: Vec::new(), unnamed };
     for db in names {
-        all.extend(list_database(server, cancel, db, Document::new()).await?);
+        let listing = list_database(server, cancel, &db, Document::new()).await?;
+        all.entries.extend(listing.entries);
+        all.unnamed.extend(listing.unnamed);
     }
     Ok(all)
 }
 
-async fn list_database(server: &Server, cancel: &CancellationToken, db: &str, filter: Document) -> Result<Vec<Listed>> {
-    let entries = server.collect(cancel, db, doc! {"listCollections": 1, "filter": filter}).await?;
-    Ok(entries.iter().filter_map(|entry| parse(db, entry.as_bytes())).collect())
+/// The names of all databases, and those that are no text.
+pub async fn databases(server: &Server, cancel: &CancellationToken) -> Result<(Vec<String>, Vec<Unnamed>)> {
+    let ask = |filter: Document| {
+        server.command(cancel, "admin", doc! {"listDatabases": 1, "nameOnly": true, "filter": filter})
+    };
+    let names = |reply: &Document| -> Vec<String> {
+        let found = reply.get_array("databases").map(Vec::as_slice).unwrap_or_default();
+        found.iter().filter_map(|d| Some(d.as_document()?.get_str("name").ok()?.to_owned())).collect()
+    };
+    let failed = match ask(Document::new()).await {
+        Ok(reply) => return Ok((names(&reply), Vec::new())),
+        Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
+        Err(e) => e,
+    };
+    // A reply with a name that is not UTF-8 cannot be read at all. No pattern matches such a name, so that it is not among
+    // those that any pattern matches (4.4.2, 5.0.4, 6.0.5).
+    let Ok(reply) = ask(doc! {"name": {"$regex": "(?s)."}}).await else { return Err(failed) };
+    let unnamed = Unnamed { shown: "a database".into(), like: Namespace::new("\u{fffd}", "\u{fffd}") };
+    Ok((names(&reply), vec![unnamed]))
 }
 
-fn parse(db: &str, entry: &[u8]) -> Option<Listed> {
-    let name = bson::get(entry, "name")?.str()?;
+/// What a database holds that `filter` takes.
+pub async fn list_database(server: &Server, cancel: &CancellationToken, db: &str, filter: Document) -> Result<Listing> {
+    let mut listing = Listing::default();
+    for entry in server.collect(cancel, db, doc! {"listCollections": 1, "filter": filter}).await? {
+        let Some(name) = bson::get(entry.as_bytes(), "name").and_then(|e| e.text()) else { continue };
+        match std::str::from_utf8(name) {
+            Ok(name) => listing.entries.push(parse(Namespace::new(db, name), entry.as_bytes())),
+            Err(_) => listing.unnamed.push(Unnamed {
+                shown: format!("{}.{}", escape(db), escape_bytes(name)),
+                like: Namespace::new(db, String::from_utf8_lossy(name)),
+            }),
+        }
+    }
+    Ok(listing)
+}
+
+fn parse(ns: Namespace, entry: &[u8]) -> Listed {
     let kind = bson::get(entry, "type").and_then(|e| e.str()).unwrap_or("collection");
     let uuid = bson::get(entry, "info").and_then(|e| e.document()).and_then(|info| bson::get(info, "uuid")?.uuid());
     let options = bson::get(entry, "options").and_then(|e| e.document()).unwrap_or(&[5, 0, 0, 0, 0]);
-    Some(Listed { ns: Namespace::new(db, name), kind: kind.to_owned(), uuid, options: options.to_vec() })
+    Listed { ns, kind: kind.to_owned(), uuid, options: options.to_vec() }
 }
 
 /// What the collection is called now, or `None` when it no longer exists.
 pub async fn name_of(server: &Server, cancel: &CancellationToken, db: &str, uuid: Uuid) -> Result<Option<String>> {
     let found = list_database(server, cancel, db, doc! {"info.uuid": by_uuid(uuid)}).await?;
-    Ok(found.into_iter().next().map(|listed| listed.ns.collection))
+    let unnamed = found.unnamed.into_iter().map(|unnamed| unnamed.like.collection);
+    Ok(found.entries.into_iter().map(|listed| listed.ns.collection).chain(unnamed).next())
 }
 
 /// The specifications of all indexes that are ready; those still being built are left out, because a build may yet

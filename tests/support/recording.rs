@@ -48,7 +48,7 @@ struct Recorded {
 
 /// The newest position of the oplog.
 pub async fn newest(client: &Client) -> Timestamp {
-    let oplog = client.database("local").collection::<Document>("oplog.rs");
+    let oplog = client.database("local").collection::<RawDocumentBuf>("oplog.rs");
     let last = oplog.find_one(doc! {}).sort(doc! {"$natural": -1}).await.unwrap().unwrap();
     let ts = last.get_timestamp("ts").unwrap();
     Timestamp::new(ts.time, ts.increment)

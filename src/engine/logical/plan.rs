@@ -12,9 +12,10 @@ use crate::domain::backup::Model;
 use crate::domain::namespace::{Namespace, Rename, contradicting, renamed};
 use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, PlannedNamespace, RestorePlan, RestoreRequest};
 use crate::domain::service::EngineKind;
-use crate::domain::text::escape;
+use crate::domain::text::{escape, escape_bytes};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mongo::oplog::catalogue::{BUCKETS_PREFIX, Collection, View, is_ttl};
+use crate::mongo::namespaces::{self, NOT_UTF8, Unnamed};
+use crate::mongo::oplog::catalogue::{self, BUCKETS_PREFIX, Collection, View, is_ttl};
 use crate::mongo::oplog::entry::Uuid;
 use crate::mongo::{Server, topology};
 
@@ -102,13 +103,22 @@ pub(super) async fn draft(
     let mut items = items(&survey, request, &mut left_out)?;
     check_selection(&manifest.name, &survey, request)?;
     check_collisions(&items)?;
+    for unnamed in survey.catalogue.unnamed() {
+        let left = LeftOut { what: escape_bytes(unnamed), why: NOT_UTF8.into() };
+        if !left_out.contains(&left) && manifest.selection.selects(&catalogue::like(unnamed)) {
+            left_out.push(left);
+        }
+    }
+    for left in left_out.iter().filter(|left| left.why == NOT_UTF8) {
+        warnings.push(format!("{} is not restored: {}", left.what, left.why));
+    }
     fit(&facts, &mut items, &mut left_out, &mut warnings)?;
 
     check_case(&items, &databases(cancel, target).await?)?;
 
     let mut existing = BTreeMap::new();
     for db in items.iter().map(|(item, _)| &item.to.db).collect::<BTreeSet<_>>() {
-        existing.extend(list(cancel, target, db).await?);
+        existing.extend(list(cancel, target, db, &mut warnings).await?);
     }
     let mut namespaces = Vec::with_capacity(items.len());
     for (item, from) in &items {
@@ -328,29 +338,34 @@ fn check_case(items: &[(Item, Namespace)], present: &[String]) -> Result<()> {
 
 /// The names of the target's databases.
 async fn databases(cancel: &CancellationToken, target: &Server) -> Result<Vec<String>> {
-    let reply = target.command(cancel, "admin", doc! {"listDatabases": 1, "nameOnly": true}).await?;
-    let found = reply.get_array("databases").map(Vec::as_slice).unwrap_or_default();
-    let name = |entry: &mongodb::bson::Bson| Some(entry.as_document()?.get_str("name").ok()?.to_owned());
-    Ok(found.iter().filter_map(name).collect())
+    Ok(namespaces::databases(target, cancel).await?.0)
 }
 
 /// What a database of the target holds, without what belongs to the server or stands behind a time series or view.
-async fn list(cancel: &CancellationToken, target: &Server, db: &str) -> Result<Vec<(Namespace, CollectionKind)>> {
-    let found = target.collect(cancel, db, doc! {"listCollections": 1, "cursor": {}}).await?;
+///
+/// What has a name that is not UTF-8 can be neither shown nor dropped: it stays, which is a warning.
+async fn list(
+    cancel: &CancellationToken,
+    target: &Server,
+    db: &str,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<(Namespace, CollectionKind)>> {
+    let found = namespaces::list_database(target, cancel, db, Document::new()).await?;
+    for Unnamed { shown, .. } in found.unnamed {
+        warnings.push(format!("{shown} of the target stays as it is: its name is not UTF-8"));
+    }
     let mut out = Vec::new();
-    for entry in found {
-        let entry = Document::try_from(entry)
-            .map_err(|e| Error::new(ErrorKind::Failed, "the list of collections cannot be read").source(e))?;
-        let name = entry.get_str("name").unwrap_or_default();
+    for entry in found.entries {
+        let name = entry.ns.collection.as_str();
         if name.is_empty() || (name.starts_with("system.") && name != "system.js") {
             continue;
         }
-        let kind = match entry.get_str("type") {
-            Ok("view") => CollectionKind::View,
-            Ok("timeseries") => CollectionKind::Timeseries,
+        let kind = match entry.kind.as_str() {
+            "view" => CollectionKind::View,
+            "timeseries" => CollectionKind::Timeseries,
             _ => CollectionKind::Collection,
         };
-        out.push((Namespace::new(db, name), kind));
+        out.push((entry.ns, kind));
     }
     Ok(out)
 }

@@ -87,7 +87,7 @@ impl CappedRules {
 
 impl Destinations {
     pub fn find(&self, op: &Op<'_>) -> Option<(Uuid, &Destination)> {
-        if op.ns.ends_with(".system.views") || op.namespace().is_none_or(|ns| is_bookkeeping(&ns)) {
+        if op.ns.ends_with(".system.views") || op.namespace().is_some_and(|ns| is_bookkeeping(&ns)) {
             return None;
         }
         let uuid = op.ui?;

@@ -9,7 +9,7 @@ use crate::domain::namespace::{Namespace, Pattern, Selection};
 use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mongo::namespaces::{Listed, Uuid};
+use crate::mongo::namespaces::{Listed, Listing, NOT_UTF8, Unnamed, Uuid};
 
 /// One collection, time series or view to be backed up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +47,10 @@ const CONFIG_KEPT: [&str; 7] = ["chunks", "collections", "databases", "settings"
 ///
 /// Errors: `NotFound` when nothing that is there was chosen; `Unsupported` for a time series that is stored in a way this
 /// version cannot read.
-pub fn select(listed: Vec<Listed>, selection: &Selection) -> Result<(Vec<Source>, Vec<LeftOut>)> {
+pub fn select(listing: Listing, selection: &Selection) -> Result<(Vec<Source>, Vec<LeftOut>)> {
     let mut buckets: BTreeMap<Namespace, Listed> = BTreeMap::new();
     let mut others = Vec::new();
-    for entry in listed {
+    for entry in listing.entries {
         match entry.ns.collection.strip_prefix(BUCKETS) {
             Some(name) => {
                 buckets.insert(Namespace::new(&entry.ns.db, name), entry);
@@ -128,6 +128,19 @@ pub fn select(listed: Vec<Listed>, selection: &Selection) -> Result<(Vec<Source>
     for (ns, _) in buckets.into_iter().filter(|(ns, _)| selection.selects(ns) && !sources.iter().any(|s| s.ns == *ns)) {
         let what = escape(&format!("{}.{BUCKETS}{}", ns.db, ns.collection));
         left_out.push(LeftOut { what, why: "buckets of a time series that does not exist".into() });
+    }
+    for Unnamed { shown, like } in listing.unnamed {
+        if like.db == "local" || like.db == "config" {
+            continue;
+        }
+        without_match.retain(|pattern| !pattern.matches(&like));
+        if selection.selects(&like) {
+            left_out.push(LeftOut { what: shown, why: NOT_UTF8.into() });
+            continue;
+        }
+        for (pattern, count) in selection.exclude.iter().zip(&mut excluded) {
+            *count += u64::from(pattern.matches(&like));
+        }
     }
     let include: Vec<String> = selection.include.iter().map(ToString::to_string).collect();
     if sources.is_empty() && (!include.is_empty() || excluded.iter().any(|count| *count > 0)) {
@@ -234,6 +247,10 @@ mod tests {
         Listed { ns, kind: kind.into(), uuid: (uuid > 0).then_some([uuid; 16]), options: vec![5, 0, 0, 0, 0] }
     }
 
+    fn of(entries: Vec<Listed>) -> Listing {
+        Listing { entries, unnamed: Vec::new() }
+    }
+
     fn names(sources: &[Source]) -> Vec<String> {
         sources.iter().map(|s| s.ns.to_string()).collect()
     }
@@ -260,7 +277,7 @@ mod tests {
             listed("local.oplog.rs", "collection", 15),
             listed("local.mine", "collection", 16),
         ];
-        let (sources, left_out) = select(all, &Selection::default()).unwrap();
+        let (sources, left_out) = select(of(all), &Selection::default()).unwrap();
         assert_eq!(
             names(&sources),
             [
@@ -285,16 +302,16 @@ mod tests {
         let all =
             || vec![listed("a.x", "collection", 1), listed("a.y", "collection", 2), listed("b.x", "collection", 3)];
         let exclude = Selection { include: vec![], exclude: vec!["a".parse().unwrap(), "z.*".parse().unwrap()] };
-        let (sources, left_out) = select(all(), &exclude).unwrap();
+        let (sources, left_out) = select(of(all()), &exclude).unwrap();
         assert_eq!(names(&sources), ["b.x"]);
         assert_eq!(left_out.len(), 1);
         assert_eq!(left_out[0].what, "a (2 collections)");
         let include = Selection { include: vec!["*.x".parse().unwrap()], exclude: vec![] };
-        let (sources, left_out) = select(all(), &include).unwrap();
+        let (sources, left_out) = select(of(all()), &include).unwrap();
         assert_eq!(names(&sources), ["a.x", "b.x"]);
         assert_eq!(left_out[0].what, "everything but *.x");
         let typo = Selection { include: vec!["a.x".parse().unwrap(), "shpo".parse().unwrap()], exclude: vec![] };
-        let (sources, left_out) = select(all(), &typo).unwrap();
+        let (sources, left_out) = select(of(all()), &typo).unwrap();
         assert_eq!(names(&sources), ["a.x"]);
         assert_eq!((left_out[0].what.as_str(), left_out[0].why.as_str()), ("shpo", NO_MATCH));
         for nothing in [
@@ -302,7 +319,7 @@ mod tests {
             Selection { include: vec!["a".parse().unwrap()], exclude: vec!["a.*".parse().unwrap()] },
             Selection { include: vec![], exclude: vec!["*".parse().unwrap()] },
         ] {
-            assert_eq!(select(all(), &nothing).unwrap_err().kind(), ErrorKind::NotFound, "{nothing:?}");
+            assert_eq!(select(of(all()), &nothing).unwrap_err().kind(), ErrorKind::NotFound, "{nothing:?}");
         }
         // A server that holds nothing yet may be backed up.
         assert_eq!(select(vec![], &Selection::default()).unwrap().0, []);

@@ -23,7 +23,10 @@ pub enum OpKind {
 #[derive(Debug, Clone, Copy)]
 pub struct Op<'a> {
     pub kind: OpKind,
+    /// Empty where it is not UTF-8; see [`Op::odd_target`].
     pub ns: &'a str,
+    /// The bytes of a namespace that is not UTF-8.
+    pub odd_ns: Option<&'a [u8]>,
     pub ui: Option<Uuid>,
     pub o: &'a [u8],
     pub o2: Option<&'a [u8]>,
@@ -78,7 +81,7 @@ impl<'a> Entry<'a> {
 #[derive(Default)]
 struct Fields<'a> {
     op: Option<&'a str>,
-    ns: Option<&'a str>,
+    ns: Option<&'a [u8]>,
     ui: Option<Uuid>,
     o: Option<&'a [u8]>,
     o2: Option<&'a [u8]>,
@@ -88,7 +91,7 @@ impl<'a> Fields<'a> {
     fn take(&mut self, e: &Element<'a>) {
         match e.key {
             b"op" => self.op = e.str(),
-            b"ns" => self.ns = e.str(),
+            b"ns" => self.ns = e.text(),
             b"ui" => self.ui = e.uuid(),
             b"o" => self.o = e.document(),
             b"o2" => self.o2 = e.document(),
@@ -106,7 +109,8 @@ impl<'a> Fields<'a> {
             Some("n" | "ci" | "cd" | "cu" | "xi" | "xd" | "km") => OpKind::Noop,
             other => return Err(unknown(&format!("operation of type {}", quoted(other.unwrap_or(""))))),
         };
-        let ns = self.ns.unwrap_or("");
+        let bytes = self.ns.unwrap_or_default();
+        let (ns, odd_ns) = std::str::from_utf8(bytes).map_or(("", Some(bytes)), |ns| (ns, None));
         let o = match (self.o, kind) {
             (Some(o), _) => o,
             (None, OpKind::Noop) => EMPTY,
@@ -115,7 +119,7 @@ impl<'a> Fields<'a> {
         if kind == OpKind::Update && self.o2.is_none() {
             return Err(damaged("updates nothing in particular"));
         }
-        Ok(Op { kind, ns, ui: self.ui, o, o2: self.o2 })
+        Ok(Op { kind, ns, odd_ns, ui: self.ui, o, o2: self.o2 })
     }
 }
 
@@ -152,6 +156,24 @@ impl<'a> Op<'a> {
         let db = self.ns.split_once('.')?.0;
         let (_, argument) = self.command()?;
         Some(Namespace::new(db, argument.str()?))
+    }
+
+    /// The namespace that a document change or a command is about, when it is one that is not UTF-8.
+    pub fn odd_target(&self) -> Option<Vec<u8>> {
+        if self.kind != OpKind::Command {
+            return self.odd_ns.map(<[u8]>::to_vec);
+        }
+        let (name, argument) = self.command()?;
+        let argument = argument.text()?;
+        let whole = match name {
+            "renameCollection" => argument.to_vec(),
+            _ => {
+                let ns = self.odd_ns.unwrap_or(self.ns.as_bytes());
+                let db = ns.split(|b| *b == b'.').next()?;
+                [db, b".", argument].concat()
+            }
+        };
+        std::str::from_utf8(&whole).is_err().then_some(whole)
     }
 
     /// The `_id` an insert, update or delete is about.

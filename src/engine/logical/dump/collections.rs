@@ -87,6 +87,9 @@ impl Run<'_> {
         for pattern in left_out.iter().filter(|left| left.why == select::NO_MATCH) {
             meter.warn(format!("--include {}: {}", pattern.what, pattern.why));
         }
+        for left in left_out.iter().filter(|left| left.why == namespaces::NOT_UTF8) {
+            meter.warn(format!("{} is NOT in this backup: {}", left.what, left.why));
+        }
         let sized: Vec<(Source, Size)> = futures_util::stream::iter(sources)
             .map(|source| async move {
                 let size = match source.kind {

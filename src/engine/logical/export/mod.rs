@@ -30,11 +30,12 @@ use crate::domain::backup::Model;
 use crate::domain::namespace::Namespace;
 use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::service::EngineKind;
-use crate::domain::text::escape;
+use crate::domain::text::{escape, escape_bytes};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::error::{self, Error, ErrorKind, Result};
-use crate::mongo::oplog::catalogue::{Bounds, Collection};
+use crate::mongo::namespaces::NOT_UTF8;
+use crate::mongo::oplog::catalogue::{self, Bounds, Collection};
 use crate::mongo::oplog::entry::Uuid;
 use crate::mongo::oplog::key::document_key;
 use crate::storage::Storage;
@@ -214,6 +215,12 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
             resolved: None,
             read_from: Timestamp::MIN,
         });
+    }
+    for unnamed in survey.catalogue.unnamed() {
+        let left = LeftOut { what: escape_bytes(unnamed), why: NOT_UTF8.into() };
+        if !report.left_out.contains(&left) && stored.manifest.selection.selects(&catalogue::like(unnamed)) {
+            report.left_out.push(left);
+        }
     }
     for open in &survey.open {
         report.left_out.push(LeftOut {

@@ -8,7 +8,7 @@
 //! here therefore sets a state instead of changing one (the last writer of a name, an option, an index wins), which
 //! gives the same end whether a change had been seen or not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::diff;
 use super::entry::{Op, OpKind, Uuid, is_bookkeeping, is_ignored_command, unknown};
@@ -125,6 +125,12 @@ pub struct View {
 enum State {
     Alive(Box<Collection>),
     Dropped,
+    /// Its name is not UTF-8, so that no backup holds it and nothing can be restored under it. What is known of it is kept:
+    /// it may get another name.
+    Unnamed {
+        name: Vec<u8>,
+        collection: Option<Box<Collection>>,
+    },
     /// Not recorded by the backup and not created in the range: excluded from the backup, or dropped later on.
     Unknown {
         last_name: Namespace,
@@ -137,6 +143,7 @@ enum State {
 pub struct Catalogue {
     by_uuid: BTreeMap<Uuid, State>,
     views: BTreeMap<Namespace, View>,
+    unnamed_views: BTreeSet<Vec<u8>>,
 }
 
 /// A collection whose documents the range changes, but which nobody recorded.
@@ -169,15 +176,19 @@ impl Catalogue {
         match op.kind {
             OpKind::Noop => Ok(()),
             OpKind::Insert | OpKind::Update | OpKind::Delete => {
-                let ns = op.namespace().ok_or_else(|| nonsense(op)).map_err(at)?;
+                let odd = op.odd_target();
+                let ns = odd.as_deref().map(like).or_else(|| op.namespace()).ok_or_else(|| nonsense(op)).map_err(at)?;
                 if is_bookkeeping(&ns) {
                     return Ok(());
                 }
-                if ns.collection == "system.views" {
+                if ns.collection == "system.views" && odd.is_none() {
                     return self.view_change(op).map_err(at);
                 }
                 let uuid = op.ui.ok_or_else(|| nonsense(op)).map_err(at)?;
-                self.know(ts, uuid, &ns);
+                match odd {
+                    Some(name) => self.know_unnamed(uuid, name),
+                    None => self.know(ts, uuid, &ns),
+                }
                 if op.kind == OpKind::Insert
                     && let Some(collection) = self.alive(&uuid)
                     && collection.first_insert.is_none()
@@ -221,6 +232,15 @@ impl Catalogue {
         })
     }
 
+    /// The names, as bytes, of what has one at the end that is not UTF-8, or was made under one that was not kept.
+    pub fn unnamed(&self) -> impl Iterator<Item = &[u8]> {
+        let collections = self.by_uuid.values().filter_map(|state| match state {
+            State::Unnamed { name, .. } => Some(name.as_slice()),
+            _ => None,
+        });
+        collections.chain(self.unnamed_views.iter().map(Vec::as_slice))
+    }
+
     /// Two things of one name cannot both be right.
     ///
     /// Errors: `Corrupt`, naming the namespace.
@@ -246,9 +266,28 @@ impl Catalogue {
         }
     }
 
+    /// A change under a name that is not UTF-8. Of a collection that was recorded, it had that name before.
+    fn know_unnamed(&mut self, uuid: Uuid, name: Vec<u8>) {
+        match self.by_uuid.get(&uuid) {
+            None | Some(State::Unknown { .. }) => self.lose_name(uuid, name),
+            Some(State::Alive(_) | State::Dropped | State::Unnamed { .. }) => {}
+        }
+    }
+
+    /// From here on it is called `name`, which is not UTF-8, or which a backup that did not hold it cannot give it.
+    fn lose_name(&mut self, uuid: Uuid, name: Vec<u8>) {
+        let collection = match self.by_uuid.remove(&uuid) {
+            Some(State::Alive(collection)) => Some(collection),
+            Some(State::Unnamed { collection, .. }) => collection,
+            None | Some(State::Dropped | State::Unknown { .. }) => None,
+        };
+        self.by_uuid.insert(uuid, State::Unnamed { name, collection });
+    }
+
     fn alive(&mut self, uuid: &Uuid) -> Option<&mut Collection> {
         match self.by_uuid.get_mut(uuid) {
             Some(State::Alive(collection)) => Some(collection),
+            Some(State::Unnamed { collection, .. }) => collection.as_deref_mut(),
             _ => None,
         }
     }
@@ -269,7 +308,8 @@ impl Catalogue {
             "renameCollection" => op.command().and_then(|(_, e)| Namespace::parse(e.str()?)),
             _ => op.command_target(),
         };
-        let target = target.ok_or_else(|| nonsense(op))?;
+        let odd = op.odd_target();
+        let target = odd.as_deref().map(like).or(target).ok_or_else(|| nonsense(op))?;
         if is_bookkeeping(&target) {
             return Ok(());
         }
@@ -283,15 +323,23 @@ impl Catalogue {
         let o = decode(op.o)?;
         match name {
             "create" => {
-                self.create(uuid, target, o);
+                self.create(uuid, target, o, odd);
                 return Ok(());
             }
             "drop" => {
                 self.by_uuid.insert(uuid, State::Dropped);
                 return Ok(());
             }
-            "renameCollection" => return self.rename(ts, uuid, &o),
-            _ => self.know(ts, uuid, &target),
+            "renameCollection" => {
+                if let Some(name) = odd {
+                    self.know_unnamed(uuid, name);
+                }
+                return self.rename(ts, uuid, &o);
+            }
+            _ => match odd {
+                Some(name) => self.know_unnamed(uuid, name),
+                None => self.know(ts, uuid, &target),
+            },
         }
         let Some(collection) = self.alive(&uuid) else { return Ok(()) };
         match name {
@@ -319,9 +367,9 @@ impl Catalogue {
         }
     }
 
-    fn create(&mut self, uuid: Uuid, target: Namespace, mut options: Raw) {
+    fn create(&mut self, uuid: Uuid, target: Namespace, mut options: Raw, odd: Option<Vec<u8>>) {
         // Recorded after its creation: what was recorded is at least as new.
-        if matches!(self.by_uuid.get(&uuid), Some(State::Alive(_))) {
+        if matches!(self.by_uuid.get(&uuid), Some(State::Alive(_) | State::Unnamed { collection: Some(_), .. })) {
             return;
         }
         options.remove("create");
@@ -336,11 +384,14 @@ impl Catalogue {
         normalise_options(&mut options);
         let created = Collection::new(namespace, timeseries, options, Vec::new(), None);
         self.by_uuid.insert(uuid, State::Alive(Box::new(created)));
+        if let Some(name) = odd {
+            self.lose_name(uuid, name);
+        }
     }
 
     fn rename(&mut self, ts: Timestamp, uuid: Uuid, o: &Raw) -> Result<()> {
         let wrong = || Error::new(ErrorKind::Corrupt, "a rename without a valid target");
-        let to = o.get_str("to").and_then(Namespace::parse).ok_or_else(wrong)?;
+        let bytes = o.get_text("to").ok_or_else(wrong)?;
         match o.get("dropTarget") {
             None => {}
             Some(e) if e.tag == tag::BOOLEAN && !e.truthy() => {}
@@ -350,22 +401,43 @@ impl Catalogue {
             // Servers before 4.2 did not say which collection was dropped.
             Some(_) => return Err(unknown("old form of a rename over another collection")),
         }
-        match self.alive(&uuid) {
-            Some(collection) => {
+        let Ok(to) = std::str::from_utf8(bytes) else {
+            self.lose_name(uuid, bytes.to_vec());
+            return Ok(());
+        };
+        let to = Namespace::parse(to).ok_or_else(wrong)?;
+        match self.by_uuid.remove(&uuid) {
+            Some(State::Alive(mut collection) | State::Unnamed { collection: Some(mut collection), .. }) => {
                 let name = match to.collection.strip_prefix(BUCKETS_PREFIX) {
                     Some(name) if collection.timeseries => Namespace::new(&to.db, name),
                     _ => to,
                 };
                 collection.namespace = name;
+                self.by_uuid.insert(uuid, State::Alive(collection));
             }
-            None => self.know(ts, uuid, &to),
+            // No backup holds it: it had no name that one could have.
+            Some(State::Unnamed { collection: None, .. }) => self.lose_name(uuid, bytes.to_vec()),
+            other => {
+                if let Some(other) = other {
+                    self.by_uuid.insert(uuid, other);
+                }
+                self.know(ts, uuid, &to);
+            }
         }
         Ok(())
     }
 
     /// Views are documents of `<db>.system.views`.
     fn view_change(&mut self, op: &Op<'_>) -> Result<()> {
-        let id = op.id().and_then(|e| e.str()).and_then(Namespace::parse).ok_or_else(|| nonsense(op))?;
+        let bytes = op.id().and_then(|e| e.text()).ok_or_else(|| nonsense(op))?;
+        let Ok(id) = std::str::from_utf8(bytes) else {
+            match op.kind {
+                OpKind::Delete => self.unnamed_views.remove(bytes),
+                _ => self.unnamed_views.insert(bytes.to_vec()),
+            };
+            return Ok(());
+        };
+        let id = Namespace::parse(id).ok_or_else(|| nonsense(op))?;
         match op.kind {
             OpKind::Delete => {
                 self.views.remove(&id);
@@ -413,6 +485,13 @@ const KNOWN_COMMANDS: [&str; 10] = [
     "dropIndex",
     "deleteIndex",
 ];
+
+/// A name that is not UTF-8, with replacement characters: good for looking at its beginning.
+pub fn like(name: &[u8]) -> Namespace {
+    let text = String::from_utf8_lossy(name);
+    let (db, collection) = text.split_once('.').unwrap_or((&text, ""));
+    Namespace::new(db, collection)
+}
 
 fn decode(bytes: &[u8]) -> Result<Raw> {
     Raw::from_bytes(bytes.to_vec())
