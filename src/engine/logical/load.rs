@@ -204,7 +204,7 @@ async fn load_part(
         if ordered {
             last = batch.documents().last().map(<[u8]>::to_vec);
         }
-        let inserted = match insert(writes, filling, &to, batch).await {
+        let inserted = match insert(ctx, writes, filling, &to, batch).await {
             Ok(inserted) => inserted,
             Err(error) => return Err(cause(error, &mut documents).await),
         };
@@ -228,7 +228,7 @@ async fn cause(error: Error, documents: &mut Documents) -> Error {
 }
 
 /// Inserts a batch; gives the number of documents that were not there before.
-async fn insert(writes: &Writes, filling: &Filling<'_>, to: &Namespace, batch: Batch) -> Result<u64> {
+async fn insert(ctx: &Context, writes: &Writes, filling: &Filling<'_>, to: &Namespace, batch: Batch) -> Result<u64> {
     let (batch, ordered) = (Arc::new(batch), filling.is_capped());
     // Numbers of the documents to insert.
     let mut numbers: Vec<usize> = (0..batch.len()).collect();
@@ -250,7 +250,7 @@ async fn insert(writes: &Writes, filling: &Filling<'_>, to: &Namespace, batch: B
             // In order the first failure is the only one. The later copy is where it belongs.
             Some(first) if ordered && all(code::DUPLICATE_KEY) => {
                 if let Some(document) = sent.get(first.index).and_then(|n| batch.documents().nth(*n)) {
-                    put_over(writes, to, document).await?;
+                    put_over(ctx, writes, to, document).await?;
                 }
                 repairs.retain(|repair| sent.iter().take(first.index).any(|n| *n == repair.number));
                 sent.get(first.index + 1..).unwrap_or_default().to_vec()
@@ -265,7 +265,7 @@ async fn insert(writes: &Writes, filling: &Filling<'_>, to: &Namespace, batch: B
             }
             _ => return Err(not_inserted(to, count, &failures)),
         };
-        repair(writes, to, &repairs).await?;
+        repair(ctx, writes, to, &repairs).await?;
         if numbers.is_empty() {
             return Ok(inserted);
         }
@@ -283,19 +283,19 @@ fn not_inserted(to: &Namespace, count: usize, failures: &[Failure]) -> Error {
 }
 
 /// Puts a document at the end of a capped collection, in the place of another of its `_id` that is there still.
-async fn put_over(writes: &Writes, to: &Namespace, document: &[u8]) -> Result<()> {
+async fn put_over(ctx: &Context, writes: &Writes, to: &Namespace, document: &[u8]) -> Result<()> {
     let mut operation = Writer::with_capacity(document.len() + 64);
     operation.document("o", document);
     let ns: Arc<str> = to.to_string().into();
     let sent = Sent { ts: Timestamp::MIN, ns, kind: OpKind::Insert, key: 0, may_be_missing: true };
-    let mut batch = apply::Batch::default();
+    let mut batch = apply::Batch::new(writes.takes);
     batch.push_over(&operation.finish(), sent);
     writes.apply_ops(batch).await?;
     let fields = zero_timestamps(document);
     if fields.is_empty() {
         return Ok(());
     }
-    repair(writes, to, &[Repair { number: 0, document: document.to_vec(), fields }]).await
+    repair(ctx, writes, to, &[Repair { number: 0, document: document.to_vec(), fields }]).await
 }
 
 /// The command that inserts these documents of a batch, and those the server will change on the way in.
@@ -326,10 +326,13 @@ struct Repair {
     fields: Vec<Vec<u8>>,
 }
 
-async fn repair(writes: &Writes, to: &Namespace, repairs: &[Repair]) -> Result<()> {
+async fn repair(ctx: &Context, writes: &Writes, to: &Namespace, repairs: &[Repair]) -> Result<()> {
     let ns: Arc<str> = to.to_string().into();
+    if let Some(field) = repairs.iter().find_map(|r| apply::cannot_be_mended(&r.fields, writes.takes)) {
+        ctx.meter.warn(apply::not_mended(&ns, field));
+    }
     for chunk in repairs.chunks(500) {
-        let mut batch = apply::Batch::default();
+        let mut batch = apply::Batch::new(writes.takes);
         for Repair { document, fields, .. } in chunk {
             let Some(id) = bson::get(document, "_id") else { continue };
             let sent = Sent {

@@ -22,6 +22,7 @@ mod select;
 mod split;
 mod standing;
 pub mod stored;
+mod translate;
 mod users;
 pub mod verify;
 mod write;

@@ -17,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::namespaces::{self, NOT_UTF8, Unnamed};
 use crate::mongo::oplog::catalogue::{self, BUCKETS_PREFIX, Collection, View, is_ttl};
 use crate::mongo::oplog::entry::Uuid;
+use crate::mongo::oplog::modifiers::UpdateForms;
 use crate::mongo::{Server, topology};
 
 pub(super) const USERS: &str = "system.users";
@@ -27,6 +28,8 @@ pub(super) struct Draft {
     pub plan: RestorePlan,
     pub survey: Survey,
     pub items: Vec<Item>,
+    /// The forms of updates the target takes.
+    pub takes: UpdateForms,
 }
 
 /// One thing to create in the target.
@@ -164,7 +167,8 @@ pub(super) async fn draft(
         point_in_time: None,
         warnings,
     };
-    Ok(Draft { plan, survey, items: items.into_iter().map(|(item, _)| item).collect() })
+    let takes = UpdateForms::taken_by(facts.numbers, facts.fcv.as_deref());
+    Ok(Draft { plan, survey, takes, items: items.into_iter().map(|(item, _)| item).collect() })
 }
 
 fn compatible(manifest: &Manifest, facts: &topology::Facts, service: &str, warnings: &mut Vec<String>) -> Result<()> {

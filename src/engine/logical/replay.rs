@@ -4,7 +4,7 @@
 //! document are in one lane, in order. Definitions need no replaying (collections were created as they are at the end),
 //! so that no lane ever waits for another.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mongodb::bson::doc;
@@ -14,18 +14,20 @@ use super::changes::Go;
 use super::compatibility::release;
 use super::standing::{Replayed, Standing};
 use super::stored::Stored;
+use super::translate;
 use super::write::{Applied, Writes};
 use crate::artifact::bson;
 use crate::artifact::raw::Raw;
 use crate::domain::namespace::Namespace;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
-use crate::engine::Context;
+use crate::engine::{Context, Meter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mongo::oplog::apply::{Batch, Sent};
+use crate::mongo::oplog::apply::{self, Batch, Sent};
 use crate::mongo::oplog::catalogue::Bounds;
 use crate::mongo::oplog::entry::{Entry, Op, OpKind, Uuid, is_bookkeeping};
 use crate::mongo::oplog::key::{collection_hash, document_hash};
+use crate::mongo::oplog::modifiers::UpdateForms;
 
 /// Two connections keep a server busy; more would only wait for it.
 const LANES: usize = 2;
@@ -127,13 +129,16 @@ pub(super) async fn replay(
         senders.push(sender);
         lanes.push(tokio::spawn(lane(writes.clone(), receiver, n, watermark.clone())));
     }
-    let meter = ctx.meter.clone();
+    let (meter, takes, own) = (ctx.meter.clone(), writes.takes, ctx.meter.clone());
     let state = Sorter {
-        batches: (0..LANES).map(|_| Batch::default()).collect(),
+        batches: (0..LANES).map(|_| Batch::new(writes.takes)).collect(),
         senders,
         destinations,
         operations: 0,
         watermark: watermark.clone(),
+        takes,
+        meter: own,
+        not_mended: HashSet::new(),
     };
     let sorted = stored
         .for_each_entry(&ctx.cancel, (stored.transactions(), state), move |(transactions, sorter), document| {
@@ -221,6 +226,10 @@ struct Sorter {
     destinations: Destinations,
     operations: u64,
     watermark: Arc<Watermark>,
+    takes: UpdateForms,
+    meter: Arc<Meter>,
+    /// Collections of which it was said that a document could not be stored as it was.
+    not_mended: HashSet<Arc<str>>,
 }
 
 fn lane_is_gone() -> Error {
@@ -245,16 +254,25 @@ impl Sorter {
         let lane = (spread % LANES as u64) as usize;
         let bytes = op.o.len() + op.o2.map_or(0, <[u8]>::len) + 256;
         if self.batches[lane].is_full_for(bytes) {
-            let full = std::mem::take(&mut self.batches[lane]);
+            let full = std::mem::replace(&mut self.batches[lane], Batch::new(self.takes));
             self.send(lane, Work::Batch(full))?;
         }
         if self.batches[lane].is_empty() {
             self.watermark.lane(lane).push_back(ts);
         }
         let may_be_missing = destination.capped || destination.collated;
+        let ns = destination.ns.clone();
+        if self.takes == UpdateForms::Modifiers
+            && (op.kind == OpKind::Insert || bson::get(op.o, "_id").is_some())
+            && let Some(field) = apply::cannot_be_mended(&apply::zero_timestamps(op.o), self.takes)
+            && self.not_mended.insert(ns.clone())
+        {
+            self.meter.warn(apply::not_mended(&ns, field));
+        }
+        let sent = Sent { ts, ns, kind: op.kind, key, may_be_missing };
         let batch = &mut self.batches[lane];
         batch.one_by_one |= destination.capped && self.destinations.capped.one_by_one;
-        batch.push(op, Sent { ts, ns: destination.ns.clone(), kind: op.kind, key, may_be_missing });
+        batch.push(op, sent).map_err(|e| e.context(format!("oplog position {ts}")))?;
         self.operations += 1;
         Ok(())
     }
@@ -272,7 +290,7 @@ impl Sorter {
             return Ok(());
         };
         let (lane, ns) = (to.0 as usize, to.1);
-        let before = std::mem::take(&mut self.batches[lane]);
+        let before = std::mem::replace(&mut self.batches[lane], Batch::new(self.takes));
         if !before.is_empty() {
             self.send(lane, Work::Batch(before))?;
         }
@@ -323,7 +341,7 @@ async fn lane(
                 continue;
             }
         };
-        for Applied { sent, ok } in writes.apply_ops(batch).await? {
+        for Applied { sent, ok } in translate::apply(&writes, batch).await? {
             if sent.kind != OpKind::Update {
                 missed.remove(&sent.key);
             } else if !ok && !sent.may_be_missing {

@@ -65,7 +65,7 @@ pub async fn restore(
         ctx.meter.warn(warning.clone());
     }
     let standing = Standing::new(draft.items.iter().map(|i| i.to.clone()));
-    let writes = Writes { server: target.clone(), cancel: ctx.cancel.clone() };
+    let writes = Writes { server: target.clone(), cancel: ctx.cancel.clone(), takes: draft.takes };
     let done = execute(ctx, stored, &writes, request, draft, &standing).await;
     done.map_err(|e| {
         for line in standing.lines() {
@@ -84,7 +84,7 @@ async fn execute(
     standing: &Standing,
 ) -> Result<RestoreReport> {
     let until = stored.until();
-    let Draft { plan, survey, mut items } = draft;
+    let Draft { plan, survey, mut items, takes: _ } = draft;
     if request.no_ttl {
         items.iter_mut().for_each(without_ttl);
     }

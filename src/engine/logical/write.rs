@@ -14,6 +14,7 @@ use crate::mongo::error::server_code;
 use crate::mongo::oplog::apply::{Atomic, Batch, Sent};
 use crate::mongo::oplog::catalogue::MIXED;
 use crate::mongo::oplog::entry::OpKind;
+use crate::mongo::oplog::modifiers::UpdateForms;
 use crate::mongo::{Server, run};
 
 /// The target, and the token that stops the restore. None of its commands is bounded in time: building an index takes
@@ -22,6 +23,8 @@ use crate::mongo::{Server, run};
 pub(super) struct Writes {
     pub server: Server,
     pub cancel: CancellationToken,
+    /// The forms of updates the target takes.
+    pub takes: UpdateForms,
 }
 
 /// One operation of a batch.
@@ -162,6 +165,7 @@ impl Writes {
         if batch.one_by_one {
             return self.apply_each(batch).await;
         }
+        let takes = batch.takes();
         let (command, sent) = batch.into_command(Atomic::Yes);
         let (mut results, mut error) = self.try_ops(command.clone()).await?;
         if error.as_ref().is_some_and(|(_, code)| *code == Some(MIXED_BUCKET)) {
@@ -175,7 +179,7 @@ impl Writes {
             }
             // Nothing was tried: it is the connection or the command that is wrong.
             Some((error, _)) if results.is_empty() => Err(failure(sent.first(), Some(error))),
-            _ => self.apply_each(again(&command, sent, 0, false)?).await,
+            _ => self.apply_each(again(takes, &command, sent, 0, false)?).await,
         }
     }
 
@@ -184,6 +188,7 @@ impl Writes {
         // How many operations at the head of the batch stand for one that found its `_id` taken.
         let mut mended = 0;
         let mut allowed = None;
+        let takes = batch.takes();
         loop {
             let (command, sent) = batch.into_command(Atomic::No);
             let (results, error) = self.try_ops(command.clone()).await?;
@@ -201,7 +206,7 @@ impl Writes {
                 let mut sent = sent;
                 let rest = sent.split_off(tried - 1);
                 done.extend(sent.into_iter().zip(results).map(|(sent, ok)| Applied { sent, ok }));
-                batch = again(&command, rest, tried - 1, false)?;
+                batch = again(takes, &command, rest, tried - 1, false)?;
                 continue;
             }
             let is_insert = last.is_some_and(|sent| sent.kind == OpKind::Insert);
@@ -220,7 +225,7 @@ impl Writes {
                 return Ok(done);
             }
             mended = 2;
-            batch = again(&command, rest, applied, true)?;
+            batch = again(takes, &command, rest, applied, true)?;
         }
     }
 
@@ -256,8 +261,8 @@ fn raw_command(doing: &str, command: Vec<u8>) -> Result<RawDocumentBuf> {
 /// 50810, 50818, 50819, 50823, 50825, 50826 and 50830). Codes of no subject are no list to go by: every insert that is
 /// refused is tried once more like this, and fails again where it was something else. What is there is from a later time,
 /// read after the one of this operation was deleted: it makes room, and comes back in its turn.
-fn again(command: &[u8], sent: Vec<Sent>, from: usize, makes_room: bool) -> Result<Batch> {
-    let mut batch = Batch::default();
+fn again(takes: UpdateForms, command: &[u8], sent: Vec<Sent>, from: usize, makes_room: bool) -> Result<Batch> {
+    let mut batch = Batch::new(takes);
     for (i, (operation, sent)) in operations(command)?.skip(from).zip(sent).enumerate() {
         let operation = operation?;
         if i == 0 && makes_room {
@@ -270,7 +275,7 @@ fn again(command: &[u8], sent: Vec<Sent>, from: usize, makes_room: bool) -> Resu
 }
 
 /// The operations of an `applyOps` command.
-fn operations(command: &[u8]) -> Result<impl Iterator<Item = Result<&[u8]>>> {
+pub(super) fn operations(command: &[u8]) -> Result<impl Iterator<Item = Result<&[u8]>>> {
     let broken = |e| Error::new(ErrorKind::Internal, "applyOps: the command is no BSON").source(e);
     let list = bson::get(command, "applyOps").and_then(|e| e.array()).unwrap_or_default();
     Ok(bson::elements(list).map_err(broken)?.map(move |e| e.map(|e| e.value).map_err(broken)))

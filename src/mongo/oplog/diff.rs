@@ -5,6 +5,7 @@
 use mongodb::bson::{Bson, Document};
 
 use super::entry::unknown;
+use super::modifiers::{self, Form};
 use crate::artifact::bson;
 use crate::artifact::raw::Raw;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,26 +15,28 @@ use crate::error::{Error, ErrorKind, Result};
 /// As on the server, a difference that no longer fits a newer form of the document changes nothing there.
 /// Errors: `Unsupported` for a form nobody knows.
 pub fn apply(target: &mut Document, change: &Document) -> Result<()> {
-    if let Ok(diff) = change.get_document("diff") {
-        return document(target, diff);
-    }
-    if !change.keys().any(|k| k.starts_with('$')) {
-        let id = target.get("_id").cloned();
-        *target = change.clone();
-        if let (false, Some(id)) = (target.contains_key("_id"), id) {
-            target.insert("_id", id);
+    let encode = |document: &Document| document.to_vec().map_err(|e| damaged("cannot be written").source(e));
+    let bytes = encode(change)?;
+    match modifiers::form(&bytes)? {
+        Form::Difference => document(target, change.get_document("diff").map_err(|_| odd())?),
+        Form::Whole => {
+            let id = target.get("_id").cloned();
+            *target = change.clone();
+            if let (false, Some(id)) = (target.contains_key("_id"), id) {
+                target.insert("_id", id);
+            }
+            Ok(())
         }
-        return Ok(());
-    }
-    for (operator, fields) in change {
-        match (operator.as_str(), fields.as_document()) {
-            ("$v", _) => {}
-            ("$set", Some(fields)) if fields.keys().all(|k| !k.contains('.')) => set(target, fields),
-            ("$unset", Some(fields)) if fields.keys().all(|k| !k.contains('.')) => remove(target, fields),
-            _ => return Err(odd()),
+        Form::Modifiers => {
+            let changed = modifiers::apply(&encode(target)?, &bytes)?;
+            *target = Document::from_reader(changed.as_slice()).map_err(|e| damaged("cannot be read").source(e))?;
+            Ok(())
         }
     }
-    Ok(())
+}
+
+fn damaged(what: &str) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("a definition or user that the oplog changes {what}"))
 }
 
 /// The same on bytes: fields that the change does not name stay exactly as they are.
@@ -52,6 +55,11 @@ pub fn apply_raw(target: &mut Raw, change: &Raw) -> Result<()> {
                 }
             }
         }
+        return Ok(());
+    }
+    if modifiers::form(change.as_bytes())? == Form::Modifiers {
+        let changed = modifiers::apply(target.as_bytes(), change.as_bytes())?;
+        *target = Raw::from_bytes(changed).map_err(|e| damaged("cannot be read").source(e))?;
         return Ok(());
     }
     let mut decoded = bson::decode(target.as_bytes()).map_err(broken)?;
@@ -169,7 +177,12 @@ mod tests {
         assert_eq!(changed(doc! {"_id": 1, "a": 1}, doc! {"b": 2}), doc! {"b": 2, "_id": 1});
         let modifiers = doc! {"$v": 1, "$set": {"a": 2}, "$unset": {"b": true}};
         assert_eq!(changed(doc! {"a": 1, "b": 1}, modifiers), doc! {"a": 2});
-        assert!(apply(&mut doc! {}, &doc! {"$v": 1, "$set": {"a.b": 2}}).is_err());
+        let user = doc! {"_id": "d.u", "credentials": {"SCRAM-SHA-1": {"salt": 1}, "SCRAM-SHA-256": {"salt": 2}}};
+        let mechanisms =
+            doc! {"$v": 1, "$unset": {"credentials.SCRAM-SHA-1": true}, "$set": {"roles": [], "data.x": 1}};
+        let expected =
+            doc! {"_id": "d.u", "credentials": {"SCRAM-SHA-256": {"salt": 2}}, "roles": [], "data": {"x": 1}};
+        assert_eq!(changed(user, mechanisms), expected);
         assert!(apply(&mut doc! {}, &doc! {"$v": 2, "diff": {"q": {}}}).is_err());
     }
 }

@@ -12,5 +12,6 @@ pub mod catalogue;
 pub mod diff;
 pub mod entry;
 pub mod key;
+pub mod modifiers;
 pub mod note;
 pub mod transactions;

@@ -17,9 +17,10 @@ use crate::engine::logical::changes::Go;
 use crate::engine::logical::replay::Destinations;
 use crate::engine::logical::stored::Stored;
 use crate::error::{self, Error, ErrorKind, Result};
-use crate::mongo::oplog::apply::zero_timestamps;
+use crate::mongo::oplog::apply::{cannot_be_mended, mending, not_mended, objects, zero_timestamps};
 use crate::mongo::oplog::entry::{Entry, Op, OpKind, Uuid};
 use crate::mongo::oplog::key::{collection_hash, document_hash};
+use crate::mongo::oplog::modifiers::{self, Form, UpdateForms};
 
 /// Updates of capped collections that are remembered to see whether their document is still there.
 const UPDATES: usize = 1_000_000;
@@ -28,10 +29,14 @@ const UPDATES: usize = 1_000_000;
 pub(super) type Keys = BTreeMap<Uuid, HashSet<u64>>;
 
 /// What was written.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Written {
     pub entries: u64,
     pub bytes: u64,
+    /// Some are updates of paths.
+    pub by_path: bool,
+    /// What no server that takes these entries can be told: one such document.
+    pub not_mended: Option<String>,
 }
 
 /// Writes the changes up to `until` to `file`. Updates of the documents in `gone` are left out; whole documents of the
@@ -45,8 +50,8 @@ pub(super) async fn write(
     until: Timestamp,
     file: File,
 ) -> Result<Written> {
-    let sink =
-        Sink { out: BufWriter::with_capacity(1 << 20, file), destinations, gone, recast, written: Written::default() };
+    let out = BufWriter::with_capacity(1 << 20, file);
+    let sink = Sink { out, destinations, gone, recast, takes: source_forms(stored), written: Written::default() };
     let meter = ctx.meter.clone();
     let (_, mut sink) = stored
         .for_each_entry(&ctx.cancel, (stored.transactions(), sink), move |(transactions, sink), document| {
@@ -68,6 +73,17 @@ pub(super) async fn write(
     .map_err(|e| Error::new(ErrorKind::Internal, "writing oplog.bson").source(e))?
 }
 
+/// The forms of updates in which the source wrote its oplog, as far as it decides which others it is understood with.
+fn source_forms(stored: &Stored) -> UpdateForms {
+    let mut numbers = stored.manifest.server_version.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    match UpdateForms::taken_by([next(), next(), next()], Some(&stored.manifest.fcv)) {
+        UpdateForms::Modifiers => UpdateForms::Modifiers,
+        // Differences are taken by every server from 5.0 on; updates of paths, recorded before an upgrade, not by the latest.
+        UpdateForms::Both | UpdateForms::Differences => UpdateForms::Both,
+    }
+}
+
 fn failed(e: std::io::Error) -> Error {
     error::io("writing oplog.bson", e)
 }
@@ -84,6 +100,8 @@ struct Sink {
     destinations: Destinations,
     gone: Keys,
     recast: HashSet<Uuid>,
+    /// What the server that wrote the oplog takes, and those it is exported for first of all.
+    takes: UpdateForms,
     written: Written,
 }
 
@@ -107,11 +125,6 @@ impl Sink {
             return Ok(());
         }
         let ns = destination.ns.clone();
-        let zeros = match op.kind {
-            OpKind::Insert => zero_timestamps(op.o),
-            OpKind::Update if bson::get(op.o, "$v").is_none() => zero_timestamps(op.o),
-            _ => Vec::new(),
-        };
         let whole = op.kind == OpKind::Insert || is_whole(op);
         let mut word = word;
         // The document that was read may have the same `_id` in another form, which a whole document cannot replace.
@@ -121,20 +134,23 @@ impl Sink {
             self.put(w)?;
             word = "i";
         }
-        let mut w = begin(stamp, word, &ns, op.o.len() + op.o2.map_or(0, <[u8]>::len));
-        w.document("o", op.o);
-        if let ("u", Some(o2)) = (word, op.o2) {
-            w.document("o2", o2);
-        }
-        self.put(w)?;
-        // A server that stores a whole document replaces these by the present time: they are set once more.
-        if let (false, Some(id)) = (zeros.is_empty(), op.id()) {
-            let mut w = begin(stamp, "u", &ns, 0);
-            w.open(tag::DOCUMENT, "o").i32("$v", 2).open(tag::DOCUMENT, "diff").open(tag::DOCUMENT, "u");
-            for field in &zeros {
-                w.raw(tag::TIMESTAMP, field, &[0; 8]);
+        for o in &objects(op, self.takes)?.objects {
+            let mut w = begin(stamp, word, &ns, o.len() + op.o2.map_or(0, <[u8]>::len));
+            w.document("o", o);
+            if let ("u", Some(o2)) = (word, op.o2) {
+                w.document("o2", o2);
             }
-            w.close().close().close().open(tag::DOCUMENT, "o2").raw(id.tag, b"_id", id.value).close();
+            self.put(w)?;
+        }
+        self.written.by_path |= op.kind == OpKind::Update && modifiers::form(op.o)? == Form::Modifiers;
+        // A server that stores a whole document replaces these by the present time: they are set once more.
+        if whole && let Some(field) = cannot_be_mended(&zero_timestamps(op.o), self.takes) {
+            self.written.not_mended.get_or_insert_with(|| not_mended(&ns, field));
+        }
+        if let (Some(o), Some(id)) = (mending(op, self.takes)?, op.id()) {
+            let mut w = begin(stamp, "u", &ns, o.len());
+            w.document("o", &o).open(tag::DOCUMENT, "o2").raw(id.tag, b"_id", id.value).close();
+            self.written.by_path |= self.takes == UpdateForms::Modifiers;
             self.put(w)?;
         }
         Ok(())

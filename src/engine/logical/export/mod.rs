@@ -328,6 +328,16 @@ async fn write(
     let changes = write_changes(ctx, stored, destinations, last, target).await?;
     report.oplog_entries = changes.entries;
     report.bytes += changes.bytes;
+    if changes.by_path {
+        ctx.meter.warn(format!(
+            "its oplog holds updates in the form of MongoDB {}, which mongorestore replays into 6.0 at most: into a newer server \
+             restore the backup with mongokeep",
+            escape(&stored.manifest.server_version)
+        ));
+    }
+    if let Some(warning) = changes.not_mended {
+        ctx.meter.warn(warning);
+    }
     let prelude = serde_json::json!({
         "ServerVersion": stored.manifest.server_version,
         "ToolVersion": format!("mongokeep {}", env!("CARGO_PKG_VERSION")),

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diff;
 use super::entry::{Op, OpKind, Uuid, is_bookkeeping, is_ignored_command, unknown};
+use super::modifiers;
 use crate::artifact::bson::tag;
 use crate::artifact::raw::Raw;
 use crate::domain::namespace::Namespace;
@@ -180,6 +181,9 @@ impl Catalogue {
                 let ns = odd.as_deref().map(like).or_else(|| op.namespace()).ok_or_else(|| nonsense(op)).map_err(at)?;
                 if is_bookkeeping(&ns) {
                     return Ok(());
+                }
+                if op.kind == OpKind::Update {
+                    modifiers::check(op.o).map_err(at)?;
                 }
                 if ns.collection == "system.views" && odd.is_none() {
                     return self.view_change(op).map_err(at);

@@ -328,6 +328,13 @@ fn what_nobody_knows_stops_it() {
     catalogue.add_collection(uuid(1), recorded("d.c"));
     let odd = doc! {"collMod": "c", "newOption": true};
     assert_eq!(feed(&mut catalogue, &[command("d", Some(uuid(1)), odd)]).unwrap_err().kind(), ErrorKind::Unsupported);
+    for o in [doc! {"$v": 3, "diff": {}}, doc! {"$v": 1, "$inc": {"a": 1}}, doc! {"$v": 1, "$set": {"a..b": 1}}] {
+        let mut catalogue = Catalogue::default();
+        catalogue.add_collection(uuid(1), recorded("d.c"));
+        let mut update = crud("u", "d.c", uuid(1), o.clone());
+        update.insert("o2", doc! {"_id": 1});
+        assert_eq!(feed(&mut catalogue, &[update]).unwrap_err().kind(), ErrorKind::Unsupported, "{o}");
+    }
     for o in [
         doc! {"startIndexBuild": "c"},
         doc! {"abortIndexBuild": "c"},
