@@ -6,11 +6,15 @@ use mongokeep::artifact::slice::{self, Header};
 use mongokeep::domain::namespace::Namespace;
 use mongokeep::domain::pitr::{Archive, OpTime};
 use mongokeep::domain::restore::{CollectionKind, PlannedAction, RestorePlan};
+use mongokeep::domain::secret::Secret;
 use mongokeep::engine::logical::{Later, Stored, plan, restore};
 use mongokeep::error::ErrorKind;
+use mongokeep::mongo::Server;
+use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
 use support::compare;
 use support::pair::{Pair, context, request};
 use support::recording::{Recording, folder};
+use tokio_util::sync::CancellationToken;
 
 mod support;
 
@@ -268,4 +272,51 @@ async fn slices_of_a_newer_release_are_refused() {
         assert_eq!(error.kind(), kind, "{error:?}");
         assert_eq!(error.to_string().contains("recorded on 9.1.0"), kind == ErrorKind::Unsupported, "{error}");
     }
+}
+
+/// What the role `restore` allows suffices to load documents, and not to replay what became of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_without_the_rights_for_it_is_refused_before_anything_is_written() {
+    let mongod = support::mongod().await;
+    let start = |auth| ReplicaSet::start(&mongod, ReplicaSetOptions { auth, ..ReplicaSetOptions::default() });
+    let (source, target) = tokio::join!(start(false), start(true));
+    let (source, target) = (source.unwrap(), target.unwrap());
+    let (from, to) = (source.client().await.unwrap(), target.client().await.unwrap());
+    put(&from, "d.c", 3).await;
+    from.database("d").run_command(doc! {"create": "ts", "timeseries": {"timeField": "t"}}).await.unwrap();
+    let mut recording = Recording::begin(&from).await;
+    recording.read_database("d").await;
+    let c = from.database("d").collection::<Document>("c");
+    c.update_one(doc! {"_id": 1}, doc! {"$set": {"a": 1}}).await.unwrap();
+    c.delete_one(doc! {"_id": 2}).await.unwrap();
+    for n in 0..2 {
+        let t = mongodb::bson::DateTime::from_millis(1_790_000_000_000 + n);
+        from.database("d").run_command(doc! {"insert": "ts", "documents": [{"t": t, "n": n}]}).await.unwrap();
+    }
+    let expected = compare::state(&from).await;
+    let dir = tempfile::tempdir().unwrap();
+    let storage = folder(dir.path()).await;
+    let manifest = recording.end(&storage, "rights").await;
+    put(&to, "d.c", 1).await;
+    let before = compare::state(&to).await;
+    let roles = vec!["restore", "backup", "clusterMonitor"];
+    let create = doc! {"createUser": "keeper", "pwd": "secret", "roles": roles};
+    to.database("admin").run_command(create).await.unwrap();
+    let server = async || {
+        let uri = Secret::new(target.uri_as("keeper", "secret"));
+        Server::connect("target", &uri, std::time::Duration::from_secs(10)).await.unwrap()
+    };
+    let cancel = CancellationToken::new();
+    let stored = Stored::new(storage, manifest).unwrap();
+    let error = plan(&cancel, &stored, &server().await, &request()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+    assert!(error.to_string().contains("d.c (update, remove)"), "{error}");
+    assert!(error.hint_text().unwrap().contains("readWriteAnyDatabase"), "{error:?}");
+    assert_eq!(compare::state(&to).await, before);
+    let grant = doc! {"grantRolesToUser": "keeper", "roles": ["readWriteAnyDatabase"]};
+    to.database("admin").run_command(grant).await.unwrap();
+    let server = server().await;
+    let confirmed = plan(&cancel, &stored, &server, &request()).await.unwrap();
+    restore(&context(), &stored, &server, &request(), &confirmed).await.unwrap();
+    compare::assert_same(&expected, &compare::state(&to).await, "with the rights");
 }

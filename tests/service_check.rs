@@ -26,9 +26,12 @@ async fn each_right_is_tried_and_each_lack_has_a_remedy() {
     let mongod = support::mongod().await;
     let set = ReplicaSet::start(&mongod, ReplicaSetOptions { auth: true, ..Default::default() }).await.unwrap();
     let admin = set.client().await.unwrap().database("admin");
-    for (user, roles) in
-        [("none", vec![]), ("keep", vec!["backup", "restore", "clusterMonitor"]), ("plain", vec!["backup"])]
-    {
+    for (user, roles) in [
+        ("none", vec![]),
+        ("keep", vec!["backup", "restore", "readWriteAnyDatabase", "clusterMonitor"]),
+        ("half", vec!["backup", "restore", "clusterMonitor"]),
+        ("plain", vec!["backup"]),
+    ] {
         admin.run_command(doc! {"createUser": user, "pwd": "hunter2", "roles": roles}).await.unwrap();
     }
     let cancel = CancellationToken::new();
@@ -52,6 +55,11 @@ async fn each_right_is_tried_and_each_lack_has_a_remedy() {
     assert_eq!(state(&plain, "replica_set"), CheckState::Warn);
     assert_eq!(state(&plain, "rights_restore"), CheckState::Warn);
     assert!(item(&plain, "rights_restore").remedy.contains("grantRolesToUser"));
+
+    // Documents could come, but neither change nor go.
+    let half = check("half", "hunter2").await;
+    assert_eq!(state(&half, "rights_restore"), CheckState::Warn, "{half:#?}");
+    assert!(item(&half, "rights_restore").detail.contains("remove, update"), "{half:#?}");
 
     let none = check("none", "hunter2").await;
     assert_eq!(state(&none, "rights_backup"), CheckState::Fail);

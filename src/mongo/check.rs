@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{CHECK_TIMEOUT, Server};
 use super::namespaces;
+use super::oplog::catalogue::BUCKETS_PREFIX;
 use super::topology::{self, number};
+use crate::domain::namespace::Namespace;
 use crate::domain::secret::Secret;
 use crate::domain::service::{CheckItem, CheckState};
 use crate::domain::text::{duration, escape};
@@ -132,7 +134,7 @@ impl Report {
 
 fn create_user() -> String {
     "mongosh admin --eval 'db.createUser({user: \"mongokeep\", pwd: passwordPrompt(), \
-     roles: [\"backup\", \"restore\", \"clusterMonitor\"]})'"
+     roles: [\"backup\", \"restore\", \"readWriteAnyDatabase\", \"clusterMonitor\"]})'"
         .into()
 }
 
@@ -250,7 +252,17 @@ async fn access(server: &Server, cancel: &CancellationToken) -> Result<Access> {
 const RESTORE_ACTIONS: [(Where, &[&str]); 3] = [
     (
         Where::AnyDatabase,
-        &["insert", "createCollection", "createIndex", "dropCollection", "collMod", "bypassDocumentValidation"],
+        &[
+            "find",
+            "insert",
+            "update",
+            "remove",
+            "createCollection",
+            "createIndex",
+            "dropCollection",
+            "collMod",
+            "bypassDocumentValidation",
+        ],
     ),
     (Where::Cluster, &["useUUID", "forceUUID"]),
     (Where::Users, &["find", "insert", "remove", "update"]),
@@ -273,7 +285,7 @@ fn restore_rights(report: &mut Report, access: &Access) {
             "the user's roles do not allow {}; needed only when this service is restored into",
             list.join(", ")
         );
-        report.push("rights_restore", CheckState::Warn, detail, grant("restore"));
+        report.push("rights_restore", CheckState::Warn, detail, grant("restore readWriteAnyDatabase"));
     }
 }
 
@@ -294,6 +306,50 @@ fn missing_actions(privileges: &[Document]) -> BTreeSet<&'static str> {
         }
     }
     missing
+}
+
+/// What replaying changes of documents takes, in each of its collections. The role `restore` lets documents only come.
+const REPLAY_ACTIONS: [&str; 4] = ["find", "insert", "update", "remove"];
+
+/// Refuses a replay that would stop at its first change of a document, with everything dropped before.
+///
+/// Errors: `Denied`, naming the first of `namespaces` in which the user lacks a right.
+pub async fn may_replay(server: &Server, cancel: &CancellationToken, namespaces: &[Namespace]) -> Result<()> {
+    let access = access(server, cancel).await?;
+    if access.open {
+        return Ok(());
+    }
+    for ns in namespaces {
+        let lacking: Vec<&str> =
+            REPLAY_ACTIONS.into_iter().filter(|action| !may(&access.privileges, action, ns)).collect();
+        if !lacking.is_empty() {
+            let (who, service) = (escape(&access.users.join(", ")), escape(server.service()));
+            let (ns, lacking) = (escape(&ns.to_string()), lacking.join(", "));
+            let message = format!(
+                "service {service}: the user {who} lacks rights on {ns} ({lacking}), whose documents the oplog changes"
+            );
+            let hint = format!("nothing was written; {}", grant("restore readWriteAnyDatabase"));
+            return Err(Error::new(ErrorKind::Denied, message).hint(hint));
+        }
+    }
+    Ok(())
+}
+
+fn may(privileges: &[Document], action: &str, ns: &Namespace) -> bool {
+    privileges.iter().any(|privilege| {
+        let Ok(resource) = privilege.get_document("resource") else { return false };
+        let here = |key: &str, name: &str| resource.get_str(key).is_ok_and(|v| v == name);
+        let in_database = here("db", "") || here("db", &ns.db);
+        let covers = match ns.collection.strip_prefix(BUCKETS_PREFIX) {
+            Some(series) => here("system_buckets", "") || here("system_buckets", series),
+            None => here("collection", "") && !ns.collection.starts_with("system."),
+        };
+        let listed = privilege
+            .get_array("actions")
+            .is_ok_and(|list| list.iter().any(|a| a.as_str().is_some_and(|a| a == action || a == "anyAction")));
+        let everywhere = resource.get_bool("anyResource").unwrap_or(false);
+        listed && (everywhere || (in_database && (covers || here("collection", &ns.collection))))
+    })
 }
 
 fn covers(resource: &Document, place: Where) -> bool {

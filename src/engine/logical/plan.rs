@@ -18,7 +18,7 @@ use crate::mongo::namespaces::{self, NOT_UTF8, Unnamed};
 use crate::mongo::oplog::catalogue::{self, BUCKETS_PREFIX, Collection, View, is_ttl};
 use crate::mongo::oplog::entry::Uuid;
 use crate::mongo::oplog::modifiers::UpdateForms;
-use crate::mongo::{Server, topology};
+use crate::mongo::{Server, check, topology};
 
 pub(super) const USERS: &str = "system.users";
 pub(super) const ROLES: &str = "system.roles";
@@ -118,6 +118,12 @@ pub(super) async fn draft(
     fit(&facts, &mut items, &mut left_out, &mut warnings)?;
 
     check_case(&items, &databases(cancel, target).await?)?;
+
+    let changed = items.iter().filter_map(|(item, _)| match &item.what {
+        What::Collection { uuid, .. } if survey.changed.contains(uuid) => Some(item.storage_namespace()),
+        _ => None,
+    });
+    check::may_replay(target, cancel, &changed.collect::<Vec<_>>()).await?;
 
     let mut existing = BTreeMap::new();
     for db in items.iter().map(|(item, _)| &item.to.db).collect::<BTreeSet<_>>() {

@@ -1,5 +1,6 @@
 //! What a backup holds, read back: definitions, the oplog, and the catalogue at a position.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -20,7 +21,7 @@ use crate::engine::pitr::read_header;
 use crate::engine::stored::read_manifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::catalogue::{Catalogue, Collection};
-use crate::mongo::oplog::entry::{Entry, Uuid};
+use crate::mongo::oplog::entry::{Entry, OpKind, Uuid};
 use crate::mongo::oplog::transactions::{Open, Transactions};
 use crate::storage::Storage;
 
@@ -136,15 +137,18 @@ impl Stored {
             };
             add(&mut catalogue, n, entry, definition)?;
         }
-        let state = (catalogue, self.transactions(), false);
-        let (catalogue, transactions, users_changed) = self
-            .for_each_entry(cancel, state, move |(catalogue, transactions, users_changed), document| {
+        let state = (catalogue, self.transactions(), false, BTreeSet::new());
+        let (catalogue, transactions, users_changed, changed) = self
+            .for_each_entry(cancel, state, move |(catalogue, transactions, users_changed, changed), document| {
                 let entry = Entry::parse(document)?;
                 if entry.ts > until {
                     return Ok(Go::Stop);
                 }
                 transactions.feed(&entry, &mut |ts, op| {
                     *users_changed |= users::are_followed(op);
+                    if matches!(op.kind, OpKind::Update | OpKind::Delete) {
+                        changed.extend(op.ui);
+                    }
                     catalogue.apply(ts, op)
                 })?;
                 Ok(Go::On)
@@ -152,7 +156,7 @@ impl Stored {
             .await?;
         catalogue.check_names()?;
         self.check_strangers(&catalogue)?;
-        Ok(Survey { catalogue, open: transactions.open(), users_changed })
+        Ok(Survey { catalogue, open: transactions.open(), users_changed, changed })
     }
 
     /// A collection that was selected, has changes and is not in the backup: the backup is not what it claims to be.
@@ -183,6 +187,8 @@ pub struct Survey {
     pub open: Vec<Open>,
     /// Users or roles came, changed or went.
     pub users_changed: bool,
+    /// Collections of which documents changed or went, besides new ones that came.
+    pub changed: BTreeSet<Uuid>,
 }
 
 fn add(catalogue: &mut Catalogue, source: usize, entry: &CollectionEntry, definition: Definition) -> Result<()> {
