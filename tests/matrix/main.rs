@@ -23,6 +23,7 @@ mod ground;
 mod moments;
 mod round_trip;
 mod under_writes;
+mod updates;
 mod users;
 
 use ground::{Case, between, on};
@@ -43,6 +44,10 @@ fn cases() -> Vec<Case> {
     cases.extend(between([("4.4.2", "6.0.27")], "users_are_kept_with_the_built_in_roles", kept));
     cases.extend(on(ALL, "an_export_is_taken_by_mongorestore", export::is_taken_by_mongorestore));
     cases.extend(on(["5.0.4", "6.0.27"], "the_demo_agrees", demo::agrees));
+    cases.extend(on(["4.4.2", "5.0.4", "6.0.5", "6.0.27"], "updates_of_every_form", updates::of_every_form));
+    // Updates of paths, which 4.4 alone writes, into each that is newer.
+    let from_4_4 = [("4.4.2", "5.0.4"), ("4.4.2", "6.0.27"), ("4.4.2", "7.0.11")];
+    cases.extend(between(from_4_4, "updates_of_every_form", updates::of_every_form));
     cases
 }
 
