@@ -339,7 +339,8 @@ fn may(privileges: &[Document], action: &str, ns: &Namespace) -> bool {
     privileges.iter().any(|privilege| {
         let Ok(resource) = privilege.get_document("resource") else { return false };
         let here = |key: &str, name: &str| resource.get_str(key).is_ok_and(|v| v == name);
-        let in_database = here("db", "") || here("db", &ns.db);
+        // Of the buckets of every database the server names no database.
+        let in_database = ["", ns.db.as_str()].contains(&resource.get_str("db").unwrap_or(""));
         let covers = match ns.collection.strip_prefix(BUCKETS_PREFIX) {
             Some(series) => here("system_buckets", "") || here("system_buckets", series),
             None => here("collection", "") && !ns.collection.starts_with("system."),
