@@ -38,7 +38,18 @@ pub fn read(flag: &str, path: &str) -> Result<String> {
     }
     // Says nothing about the content, which may be a secret in another encoding.
     let text = String::from_utf8(bytes).map_err(|_| Error::invalid(flag, format!("{name} is not UTF-8")))?;
-    Ok(text.trim_end_matches(['\n', '\r']).to_owned())
+    // Editors of some systems put this mark in front of a text; nobody sees it, and no secret begins with it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end_matches(['\n', '\r']);
+    let wrong = if text.contains(['\n', '\r']) {
+        "holds more than one line; it must be one, without a line break inside or an empty line in front"
+    } else if text.starts_with(char::is_whitespace) {
+        "begins with a blank, which belongs to no secret; take it away"
+    } else if text.ends_with(char::is_whitespace) {
+        "ends with a blank, which belongs to no secret; take it away"
+    } else {
+        return Ok(text.to_owned());
+    };
+    Err(Error::invalid(flag, format!("{name} {wrong}")))
 }
 
 #[cfg(test)]
@@ -59,8 +70,23 @@ mod tests {
     fn files_lose_their_last_line_end_and_errors_name_the_flag() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("uri");
-        std::fs::write(&path, "mongodb://h \r\n").unwrap();
-        assert_eq!(read("uri-file", path.to_str().unwrap()).unwrap(), "mongodb://h ");
+        for good in ["mongodb://h\r\n", "mongodb://h\n\n", "\u{feff}mongodb://h\r\n"] {
+            std::fs::write(&path, good).unwrap();
+            assert_eq!(read("uri-file", path.to_str().unwrap()).unwrap(), "mongodb://h", "{good:?}");
+        }
+        for (bad, why) in [
+            (" hunt", "begins with a blank"),
+            ("\u{feff}\thunt", "begins with a blank"),
+            ("hunt \n", "ends with a blank"),
+            ("hunt\nhunt\n", "more than one line"),
+            ("hunt\rhunt", "more than one line"),
+            ("\nhunt\n", "more than one line"),
+        ] {
+            std::fs::write(&path, bad).unwrap();
+            let error = read("uri-file", path.to_str().unwrap()).unwrap_err();
+            assert!(error.full().contains(why) && !error.full().contains("hunt"), "{bad:?}: {error}");
+            assert_eq!(error.kind().exit_code(), 2);
+        }
         std::fs::write(&path, [0xff, b'h', b'u', b'n', b't']).unwrap();
         for bad in [path.to_str().unwrap(), "/nonexistent/x", dir.path().to_str().unwrap(), "/dev/zero"] {
             let error = read("uri-file", bad).unwrap_err();
