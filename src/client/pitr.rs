@@ -133,7 +133,10 @@ impl Client {
         let mut lines = self.store.lines(service)?;
         if lines.is_empty() {
             self.store.service_row(service)?;
-            return Err(nothing_recorded(service));
+            let state = self.store.slicer_state(service)?;
+            let schedules = self.schedules()?;
+            let recording = schedules.iter().find(|s| s.service == *service && s.backup_type == BackupType::Pitr);
+            return Err(nothing_recorded(service, recording, state.as_ref()));
         }
         if let Some(base) = &moment.base {
             self.must_be_base(service, base)?;
@@ -236,12 +239,27 @@ fn shown(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
-fn nothing_recorded(service: &str) -> Error {
-    let what = format!("nothing of the oplog of {} is recorded, so only its backups can be restored", escape(service));
-    Error::new(ErrorKind::NotFound, what).hint(format!(
-        "mongokeep schedule add NAME --service {} --storage STORAGE --type pitr --cron '0 2 * * *' begins to record it",
-        escape(service)
-    ))
+/// `schedule`: the one that is to record the oplog, if there is one.
+fn nothing_recorded(service: &str, schedule: Option<&Schedule>, state: Option<&SlicerState>) -> Error {
+    let of = escape(service);
+    let Some(schedule) = schedule else {
+        let what = format!("nothing of the oplog of {of} is recorded, so only its backups can be restored");
+        return Error::new(ErrorKind::NotFound, what).hint(format!(
+            "mongokeep schedule add NAME --service {of} --storage STORAGE --type pitr --cron '0 2 * * *' begins to record it"
+        ));
+    };
+    let name = &schedule.name;
+    let what = format!("nothing of the oplog of {of} is recorded yet, which schedule {name} is to do");
+    if !schedule.enabled {
+        let what = format!("{what}: it is off");
+        return Error::new(ErrorKind::NotFound, what)
+            .hint(format!("mongokeep schedule enable {name} begins to record it"));
+    }
+    let status = format!("mongokeep pitr status --service {of} says what it waits for");
+    match state.and_then(|s| Some((s.error.as_deref()?, s.hint.clone()))) {
+        Some((error, hint)) => Error::new(ErrorKind::NotFound, format!("{what}: {error}")).hint(hint.unwrap_or(status)),
+        None => Error::new(ErrorKind::NotFound, what).hint(status),
+    }
 }
 
 /// A moment that cannot be restored: why, and which ones can.
@@ -321,6 +339,17 @@ mod tests {
             last: None,
             paused_by: None,
         };
+        let why = |schedule: Option<&Schedule>, error: Option<&str>| {
+            let error = error.map(str::to_owned);
+            let state = SlicerState { running: true, stored: None, error, hint: None, held: false, at };
+            let e = nothing_recorded("a", schedule, Some(&state));
+            (e.full(), e.hint_text().unwrap_or_default().to_owned())
+        };
+        assert!(why(None, None).1.contains("schedule add"));
+        let (text, hint) = why(Some(&schedule), Some("h:1 stands still"));
+        assert!(text.contains("schedule line") && text.contains("h:1 stands still"), "{text}");
+        assert!(hint.contains("pitr status") && !hint.contains("schedule add"), "{hint}");
+        assert!(why(Some(&Schedule { enabled: false, ..schedule.clone() }), None).1.contains("schedule enable line"));
         let base = Base { backup: "b".into(), consistent_at_ts: Timestamp::new(1_790_000_000, 5) };
         let said = |waiting, none, gap| no_base(&[&schedule], waiting, none, gap).unwrap_or_default();
         assert_eq!(said(Some(&base), false, false), "", "older ones serve");
