@@ -322,12 +322,12 @@ mod tests {
             assert_eq!(select(of(all()), &nothing).unwrap_err().kind(), ErrorKind::NotFound, "{nothing:?}");
         }
         // A server that holds nothing yet may be backed up.
-        assert_eq!(select(vec![], &Selection::default()).unwrap().0, []);
+        assert_eq!(select(of(vec![]), &Selection::default()).unwrap().0, []);
     }
 
     #[test]
     fn a_time_series_without_buckets_is_refused_rather_than_forgotten() {
-        let error = select(vec![listed("a.ts", "timeseries", 0)], &Selection::default()).unwrap_err();
+        let error = select(of(vec![listed("a.ts", "timeseries", 0)]), &Selection::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
     }
 }
