@@ -6,6 +6,7 @@ mod daemon;
 use std::time::Duration;
 
 use daemon::{Home, fill, replica_set, until};
+use mongodb::bson::doc;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
 
@@ -146,4 +147,45 @@ async fn a_manifest_that_was_written_before_the_kill_is_adopted() {
     assert_eq!(backup["state"], "succeeded");
     assert!(backup["documents"].as_u64().unwrap() >= 500);
     assert_eq!(home.ok(&["backup", "verify", "one"])["state"], "succeeded");
+}
+
+/// Users and roles on their way into the target hold password hashes: a restore that was killed in the middle of it leaves
+/// none for longer than until the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn users_that_a_killed_restore_staged_are_removed_by_the_next() {
+    let mongod = mongokeep::sandbox::Mongod::find(&|_| {}).await.unwrap();
+    let options = mongokeep::sandbox::ReplicaSetOptions::default().test_commands();
+    let set = mongokeep::sandbox::ReplicaSet::start(&mongod, options).await.unwrap();
+    fill(&set, "shop", 100).await;
+    let client = set.client().await.unwrap();
+    let roles: Vec<&str> = vec!["read"];
+    client.database("shop").run_command(doc! {"createUser": "ann", "pwd": "x", "roles": roles}).await.unwrap();
+    let admin = client.database("admin");
+    let staged = async || {
+        let names = admin.list_collection_names().await.unwrap();
+        names.into_iter().filter(|name| name.contains("staged") || name.starts_with("temp")).count()
+    };
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    home.add_storage("local");
+    home.ok(&["backup", "create", "--service", "src", "--storage", "local", "--name", "one", "--wait"]);
+    // Not for ever: turning the fail point off waits for the command that it holds.
+    let blocked = doc! {"failCommands": ["_mergeAuthzCollections"], "blockConnection": true, "blockTimeMS": 20_000};
+    let fail =
+        |mode: mongodb::bson::Bson| doc! {"configureFailPoint": "failCommand", "mode": mode, "data": blocked.clone()};
+    admin.run_command(fail("alwaysOn".into())).await.unwrap();
+    let args = ["restore", "one", "--to", "src", "--users-and-roles", "--yes"];
+    home.ok(&args);
+    let began = std::time::Instant::now();
+    while staged().await < 2 {
+        assert!(began.elapsed() < Duration::from_secs(120), "nothing was staged");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    home.kill_daemon();
+    admin.run_command(fail("off".into())).await.unwrap();
+    assert_eq!(staged().await, 2);
+    home.start_daemon();
+    let again: Vec<&str> = args.into_iter().chain(["--wait"]).collect();
+    assert_eq!(home.ok(&again)["state"], "succeeded");
+    assert_eq!(staged().await, 0);
 }

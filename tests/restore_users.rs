@@ -91,3 +91,82 @@ async fn users_and_roles_are_merged_last() {
     let to = target.client().await.unwrap();
     assert_eq!(all(&to, "system.users").await, expected);
 }
+
+/// A backup with a user of its own, and the target's connection as `user`.
+async fn prepared(target: &ReplicaSet, user: &str) -> (Stored, Server, tempfile::TempDir, ReplicaSet) {
+    let (source, from) = start().await;
+    from.database("d").collection::<Document>("c").insert_one(doc! {"_id": 1}).await.unwrap();
+    self::user(&from, "d", "reader", &["read"]).await;
+    let mut recording = Recording::begin(&from).await;
+    recording.read_database("d").await;
+    recording.read("admin", "system.users").await;
+    let dir = tempfile::tempdir().unwrap();
+    let storage = folder(dir.path()).await;
+    let manifest = recording.end(&storage, "users").await;
+    let stored = Stored::new(storage, manifest).unwrap();
+    let uri = Secret::new(target.uri_as(user, "hunter2"));
+    (stored, Server::connect("target", &uri, Duration::from_secs(10)).await.unwrap(), dir, source)
+}
+
+async fn in_admin(client: &Client) -> Vec<String> {
+    let mut names = client.database("admin").list_collection_names().await.unwrap();
+    names.retain(|name| !name.starts_with("system."));
+    names
+}
+
+/// Collections of these names belong to somebody else: they stay as they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_else_calls_tempusers_stays() {
+    let (target, client) = start().await;
+    let theirs = client.database("admin").collection::<Document>("tempusers");
+    theirs.insert_many((0..3).map(|i| doc! {"_id": i})).await.unwrap();
+    let (stored, server, _dir, _source) = prepared(&target, "keeper").await;
+    let request = mongokeep::domain::restore::RestoreRequest { users_and_roles: true, ..request() };
+    let planned = plan(&CancellationToken::new(), &stored, &server, &request).await.unwrap();
+    restore(&context(), &stored, &server, &request, &planned).await.unwrap();
+    let client = target.client().await.unwrap();
+    assert!(all(&client, "system.users").await.contains_key("d.reader"));
+    assert_eq!(in_admin(&client).await, ["tempusers"]);
+    assert_eq!(client.database("admin").collection::<Document>("tempusers").count_documents(doc! {}).await.unwrap(), 3);
+}
+
+/// Without the right to read `admin` nothing could be merged: known before anything is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_read_what_it_stages_is_refused_by_the_plan() {
+    let (target, client) = start().await;
+    user(&client, "admin", "restorer", &["restore", "clusterManager"]).await;
+    let (stored, server, _dir, _source) = prepared(&target, "restorer").await;
+    let cancel = CancellationToken::new();
+    plan(&cancel, &stored, &server, &request()).await.unwrap();
+    let request = mongokeep::domain::restore::RestoreRequest { users_and_roles: true, ..request() };
+    let error = plan(&cancel, &stored, &server, &request).await.unwrap_err();
+    assert_eq!(error.kind(), mongokeep::error::ErrorKind::Denied);
+    assert!(error.hint_text().unwrap().contains("grant the role backup"), "{error:?}");
+    assert_eq!(in_admin(&client).await, Vec::<String>::new());
+}
+
+/// A member that is known here under another name than in the configuration of its set is spoken to under that one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_direct_connection_goes_on_under_its_own_address() {
+    let (target, client) = start().await;
+    let admin = client.database("admin");
+    let mut config =
+        admin.run_command(doc! {"replSetGetConfig": 1}).await.unwrap().get_document("config").unwrap().clone();
+    let port = target.addresses()[0].rsplit_once(':').unwrap().1.to_owned();
+    let member = config.get_array_mut("members").unwrap()[0].as_document_mut().unwrap();
+    // Every address of the loopback range leads to this machine, but the server listens on one only.
+    member.insert("host", format!("localhost:{port}"));
+    let version = config.get_i32("version").unwrap();
+    config.insert("version", version + 1);
+    let direct = target.direct_client(0).await.unwrap();
+    direct.database("admin").run_command(doc! {"replSetReconfig": config, "force": true}).await.unwrap();
+    let (stored, _server, _dir, _source) = prepared(&target, "keeper").await;
+    let uri = format!("mongodb://keeper:hunter2@127.0.0.1:{port}/?directConnection=true&authSource=admin");
+    let server = Server::connect("target", &Secret::new(uri), Duration::from_secs(10)).await.unwrap();
+    let request = mongokeep::domain::restore::RestoreRequest { users_and_roles: true, ..request() };
+    let planned = plan(&CancellationToken::new(), &stored, &server, &request).await.unwrap();
+    let began = std::time::Instant::now();
+    restore(&context(), &stored, &server, &request, &planned).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(15), "it took {:?}", began.elapsed());
+    assert_eq!(in_admin(&direct).await, Vec::<String>::new());
+}

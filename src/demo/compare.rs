@@ -166,7 +166,7 @@ mod tests {
         let mongod = Mongod::find(&|_| {}).await.unwrap();
         let set = ReplicaSet::start(&mongod, ReplicaSetOptions::default()).await.unwrap();
         let client = set.client().await.unwrap();
-        sample::fill(&client).await.unwrap();
+        sample::fill(&client, &mongod.version).await.unwrap();
         let writer = Writer::start(&client, Errors::Fail);
         writer.wait_for(300).await;
         let record = writer.stop().await.unwrap();

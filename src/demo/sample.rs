@@ -63,12 +63,15 @@ impl Random {
     }
 }
 
-/// Creates and fills all [`DATABASES`]; two at once.
-pub async fn fill(client: &Client) -> Result<()> {
+/// Creates and fills all [`DATABASES`]; two at once. `version` is the server's, such as `6.0.5`: before 5.0 there are no
+/// time series, and the measurements go into an ordinary collection.
+pub async fn fill(client: &Client, version: &str) -> Result<()> {
+    let has_time_series =
+        version.split('.').next().and_then(|major| major.parse().ok()).is_none_or(|major: u32| major >= 5);
     let [shop, press, metrics, files] = DATABASES.map(|name| client.database(name));
     tokio::try_join!(fill_shop(&shop), async {
         fill_press(&press).await?;
-        fill_metrics(&metrics).await?;
+        fill_metrics(&metrics, has_time_series).await?;
         fill_files(&files).await
     })?;
     Ok(())
@@ -142,9 +145,12 @@ async fn fill_press(db: &Database) -> Result<()> {
     indexes(db, "articles", vec![words, doc! {"key": {"title": 1}, "name": "title"}]).await
 }
 
-async fn fill_metrics(db: &Database) -> Result<()> {
-    let series = doc! {"timeField": "at", "metaField": "sensor", "granularity": "seconds"};
-    command(db, doc! {"create": "readings", "timeseries": series}).await?;
+async fn fill_metrics(db: &Database, has_time_series: bool) -> Result<()> {
+    let mut readings = doc! {"create": "readings"};
+    if has_time_series {
+        readings.insert("timeseries", doc! {"timeField": "at", "metaField": "sensor", "granularity": "seconds"});
+    }
+    command(db, readings).await?;
     insert(db, "readings", 40_000, |r, i| {
         doc! {
             "at": DateTime::from_millis(START + i * 1_000), "sensor": {"site": r.small(4), "number": r.small(10)},

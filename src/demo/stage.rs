@@ -33,7 +33,7 @@ impl Stage {
         let start = Instant::now();
         let set = ReplicaSet::start(&mongod, ReplicaSetOptions::default()).await?;
         let database = set.client().await?;
-        sample::fill(&database).await?;
+        sample::fill(&database, &mongod.version).await?;
         say(&format!("a replica set with sample data, ready in {:.1} s", start.elapsed().as_secs_f64()));
 
         // Apart from the servers' folder: the home and the backups are what a user would have.

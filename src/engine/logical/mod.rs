@@ -20,6 +20,7 @@ mod replay;
 pub mod restore;
 mod select;
 mod split;
+mod staging;
 mod standing;
 pub mod stored;
 mod translate;

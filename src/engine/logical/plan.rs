@@ -6,6 +6,7 @@ use mongodb::bson::{Document, doc};
 use tokio_util::sync::CancellationToken;
 
 use super::compatibility::{Target, release};
+use super::staging;
 use super::stored::{Stored, Survey, is_restorable};
 use crate::artifact::manifest::Manifest;
 use crate::domain::backup::Model;
@@ -151,6 +152,9 @@ pub(super) async fn draft(
     }
     let (dropped, untouched) = bystanders(&survey, request, &items, &existing);
     let users_of = users(manifest, &survey, request, &items, &mut left_out, &mut warnings);
+    if users_of.is_some() {
+        staging::check(cancel, target).await?;
+    }
     advise(request, &items, &survey, &mut left_out, &mut warnings);
     if namespaces.iter().any(|n| n.action == PlannedAction::Replace) {
         let to = escape(target.service());

@@ -10,19 +10,19 @@ use mongodb::bson::{Bson, Document, doc};
 
 use super::changes::Go;
 use super::plan::{ROLES, USERS};
+use super::staging::Staging;
 use super::stored::Stored;
 use super::write::Writes;
 use crate::artifact::bson;
 use crate::artifact::read::ReadOptions;
-use crate::domain::namespace::Namespace;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::diff;
 use crate::mongo::oplog::entry::{Entry, Op, OpKind};
 
-/// The names under which the role `restore` may stage them; the same as `mongorestore`'s.
-const STAGED: [(&str, &str); 2] = [(USERS, "tempusers"), (ROLES, "temproles")];
+/// Users first: the merge takes both in this order.
+const FOLLOWED: [&str; 2] = [USERS, ROLES];
 
 /// Users, and roles, by their `_id` (`<database>.<name>`).
 #[derive(Debug, Default)]
@@ -37,9 +37,26 @@ fn decode(bytes: &[u8]) -> Result<Document> {
         .map_err(|e| Error::new(ErrorKind::Corrupt, "a user or role of the backup cannot be read").source(e))
 }
 
+/// This session may have ended with the merge; a new one has the rights of the user as restored.
+async fn after_merge(writes: &Writes) -> Writes {
+    let server = &writes.server;
+    // Under the name that the connection string gives: that of the replica set's configuration may be unknown here.
+    let address = match server.is_direct() {
+        true => Some(server.hosts().to_owned()),
+        false => server.hello().primary.clone(),
+    };
+    let mut after = writes.clone();
+    if let Some(address) = address
+        && let Ok(server) = server.direct(&address).await
+    {
+        after.server = server;
+    }
+    after
+}
+
 /// Which of the two an operation changes.
 fn collection_of(op: &Op<'_>) -> Option<usize> {
-    STAGED.iter().position(|(name, _)| op.ns.strip_prefix("admin.") == Some(name))
+    FOLLOWED.iter().position(|name| op.ns.strip_prefix("admin.") == Some(name))
 }
 
 /// Whether an operation changes users or roles.
@@ -51,7 +68,7 @@ impl Users {
     /// Those of the backup after position `until`.
     pub async fn read(ctx: &Context, stored: &Stored, until: Timestamp) -> Result<Self> {
         let mut users = Self::default();
-        for (n, (name, _)) in STAGED.iter().enumerate() {
+        for (n, name) in FOLLOWED.iter().enumerate() {
             let entries = stored.manifest.collections.iter();
             for entry in entries.filter(|c| c.namespace.db == "admin" && c.namespace.collection == *name) {
                 for part in &entry.parts {
@@ -80,7 +97,7 @@ impl Users {
 
     /// Those of the collection `name` of the database `admin`, in order of their `_id`.
     pub fn of_collection(&self, name: &str) -> impl Iterator<Item = &Document> {
-        let n = STAGED.iter().position(|(collection, _)| *collection == name);
+        let n = FOLLOWED.iter().position(|collection| *collection == name);
         n.and_then(|n| self.0.get(n)).into_iter().flat_map(BTreeMap::values)
     }
 
@@ -115,24 +132,30 @@ impl Users {
         if !exact {
             self.keep_others(writes).await?;
         }
-        for ((_, staged), documents) in STAGED.iter().zip(self.0) {
-            writes.drop(&Namespace::new("admin", *staged)).await?;
-            writes.command("admin", "staging users and roles", doc! {"create": *staged}).await?;
+        let staging = Staging::begin(ctx, writes).await?;
+        let merged = self.merge_through(&staging, writes, of).await;
+        staging.end(ctx, &after_merge(writes).await).await;
+        merged
+    }
+
+    async fn merge_through(self, staging: &Staging, writes: &Writes, of: &[String]) -> Result<()> {
+        for (staged, documents) in staging.names.iter().zip(self.0) {
             let documents: Vec<Bson> = documents.into_values().map(Bson::Document).collect();
             for chunk in documents.chunks(500) {
-                let command = doc! {"insert": *staged, "documents": chunk.to_vec(), "writeConcern": {"w": "majority"}};
+                let command = doc! {"insert": staged, "documents": chunk.to_vec(), "writeConcern": {"w": "majority"}};
                 let reply = writes.command("admin", "staging users and roles", command).await?;
                 if reply.contains_key("writeErrors") {
                     return Err(Error::new(ErrorKind::Failed, "users and roles could not be staged in admin"));
                 }
             }
         }
+        let [users, roles] = &staging.names;
         let all = [String::new()];
         for db in if of.is_empty() { &all[..] } else { of } {
             let command = doc! {
                 "_mergeAuthzCollections": 1,
-                "tempUsersCollection": "admin.tempusers",
-                "tempRolesCollection": "admin.temproles",
+                "tempUsersCollection": format!("admin.{users}"),
+                "tempRolesCollection": format!("admin.{roles}"),
                 // Only so does the server replace one of the same name.
                 "drop": true,
                 "db": db.as_str(),
@@ -140,24 +163,12 @@ impl Users {
             };
             writes.command("admin", "restoring users and roles", command).await?;
         }
-        // This session may have ended with the merge; a new one has the rights of the user as restored.
-        let mut after = writes.clone();
-        if let Some(primary) = &writes.server.hello().primary
-            && let Ok(server) = writes.server.direct(primary).await
-        {
-            after.server = server;
-        }
-        for (_, staged) in STAGED {
-            if let Err(e) = after.drop(&Namespace::new("admin", staged)).await {
-                ctx.meter.warn(format!("the temporary collection admin.{staged} was left behind: {}", e.full()));
-            }
-        }
         Ok(())
     }
 
     /// Stages the target's own users and roles of other names too, so that the merge leaves them as they are.
     async fn keep_others(&mut self, writes: &Writes) -> Result<()> {
-        for (n, (name, _)) in STAGED.iter().enumerate() {
+        for (n, name) in FOLLOWED.iter().enumerate() {
             for document in writes.server.collect(&writes.cancel, "admin", doc! {"find": *name}).await? {
                 let document = Document::try_from(document).map_err(unreadable)?;
                 let id = document.get_str("_id").map_err(unreadable)?.to_owned();
