@@ -11,8 +11,7 @@ use mongokeep::artifact::layout::BackupRoot;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::service::CheckState;
 use mongokeep::engine::Limits;
-use mongokeep::engine::logical::{dump, export};
-use mongokeep::mongo::check;
+use mongokeep::engine::logical::{check, dump, export};
 use mongokeep::sandbox::ReplicaSet;
 use support::dumps::{self, Folder};
 use support::pair::{Pair, context, request};
@@ -88,7 +87,7 @@ async fn what_has_such_a_name_is_left_out_and_named_everywhere() {
     make(&pair.target, b"stays\xff");
     run(&pair.target, b"t\xff", "create", b"c", doc! {});
 
-    let checked = check::run("prod", &Secret::new(pair.source.uri()), &CancellationToken::new()).await;
+    let checked = check("prod", &Secret::new(pair.source.uri()), &CancellationToken::new()).await;
     let item = checked.iter().find(|item| item.id == "names").unwrap();
     assert_eq!(item.state, CheckState::Warn);
     assert!(item.detail.contains(r"d.a\xff\xfeb"), "{}", item.detail);

@@ -9,9 +9,10 @@ use crate::config::Settings;
 use crate::domain::fields::{self, SERVICE_FIELDS};
 use crate::domain::secret::Secret;
 use crate::domain::service::{CheckItem, CheckReport, CheckState, EngineKind, ServiceInfo};
+use crate::engine::logical::check;
 use crate::error::{Error, Result};
-use crate::mongo::connect::{CHECK_TIMEOUT, Server};
-use crate::mongo::{check, topology};
+use crate::mongo::connect::{CHECK_TIMEOUT, Server, check_uri};
+use crate::mongo::topology;
 use crate::storage;
 use crate::store::ServiceRow;
 
@@ -34,6 +35,7 @@ impl Client {
         fields::check(&[SERVICE_FIELDS], values, false)?;
         let needed = |key: &str| text(values, key).ok_or_else(|| Error::invalid(key, "is needed"));
         let (name, uri) = (needed("name")?, Secret::new(needed("uri")?));
+        check_uri(name, &uri)?;
         self.store.add_service(name, &uri, text(values, "cluster"), EngineKind::Native)?;
         if let Some(hours) = text(values, "production_hours") {
             self.store.edit_service(name, None, None, None, Some(Some(hours)))?;
@@ -50,6 +52,9 @@ impl Client {
             return Err(Error::invalid("name", "cannot be changed: backups are filed under it"));
         }
         let uri = text(values, "uri").map(Secret::new);
+        if let Some(uri) = &uri {
+            check_uri(name, uri)?;
+        }
         let cluster = values.contains_key("cluster").then(|| text(values, "cluster"));
         let hours = values.contains_key("production_hours").then(|| text(values, "production_hours"));
         self.store.edit_service(name, uri.as_ref(), cluster, None, hours)?;
@@ -68,7 +73,7 @@ impl Client {
         let known = self.beside(move |client| Ok((client.store.service(&wanted)?, Settings::load(&client.home)?)));
         let (service, settings) = known.await?;
         let mut items = vec![management(&settings)];
-        items.extend(check::run(name, &service.uri, &CancellationToken::new()).await);
+        items.extend(check(name, &service.uri, &CancellationToken::new()).await);
         // Where it stands in the list is part of how the screen reads: the label after the replica set.
         let at = items.iter().position(|i| i.id == "replica_set").map_or(items.len(), |i| i + 1);
         items.insert(at, label(name, service.cluster.as_deref()));

@@ -31,6 +31,8 @@ pub struct Limits {
     pub split_bytes: u64,
     /// A part ends after about this many bytes of BSON.
     pub part_bytes: u64,
+    /// How long a majority of the members may take to confirm what was written.
+    pub majority_wait: std::time::Duration,
     /// Stored bytes per second, over all uploads of a job.
     pub bandwidth_limit: Option<u64>,
     /// Everything that was stored is read back before the manifest is written.
@@ -43,6 +45,7 @@ impl Default for Limits {
             parallel_collections: 4,
             split_bytes: 1 << 30,
             part_bytes: 256 << 20,
+            majority_wait: crate::mongo::majority::LIMIT,
             bandwidth_limit: None,
             read_back: false,
         }

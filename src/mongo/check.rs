@@ -4,14 +4,16 @@
 //! server says about the user.
 
 use std::collections::BTreeSet;
+use std::sync::PoisonError;
 
+use futures_util::future::BoxFuture;
 use mongodb::bson::{Bson, Document, doc};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{CHECK_TIMEOUT, Server};
 use super::namespaces;
 use super::oplog::catalogue::BUCKETS_PREFIX;
-use super::topology::{self, number};
+use super::topology::{self, Reader, number};
 use crate::domain::namespace::Namespace;
 use crate::domain::secret::Secret;
 use crate::domain::service::{CheckItem, CheckState};
@@ -34,9 +36,12 @@ const ITEMS: [(&str, &str); 7] = [
     ("oplog_window", "Oplog window"),
 ];
 
+/// Reads from a member what a backup reads, and says how much that was.
+pub type TryReading = for<'r> fn(&'r Reader, &'r CancellationToken) -> BoxFuture<'r, Result<String>>;
+
 /// Runs the checks that need the server. Always one item for each of `ITEMS`, in that order: what cannot be tried
 /// because an earlier one failed is skipped. Each connection takes [`CHECK_TIMEOUT`] at most.
-pub async fn run(service: &str, uri: &Secret, cancel: &CancellationToken) -> Vec<CheckItem> {
+pub async fn run(service: &str, uri: &Secret, cancel: &CancellationToken, try_reading: TryReading) -> Vec<CheckItem> {
     let mut report = Report::default();
     let server = match Server::connect(service, uri, CHECK_TIMEOUT).await {
         Ok(server) => server,
@@ -74,23 +79,33 @@ pub async fn run(service: &str, uri: &Secret, cancel: &CancellationToken) -> Vec
         version(&mut report, &server, cancel).await;
         return report.finish();
     }
-    match topology::reader(&server, cancel, &|_| {}).await {
+    let warnings = std::sync::Mutex::new(Vec::new());
+    let warn = |text: String| warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    match topology::reader(&server, cancel, &warn).await {
         Ok(reader) => {
             let members = reader.set.members.len();
-            let shown = format!(
+            let mut shown = format!(
                 "{}, {members} member{}, reads {}",
                 reader.set.name,
                 if members == 1 { "" } else { "s" },
-                reader.member.host
+                reader.in_words()
             );
-            if reader.set.limited {
-                let detail = format!("{shown}; hidden and delayed members cannot be seen");
-                report.push("replica_set", CheckState::Warn, detail, grant("clusterMonitor"));
+            let warnings = warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
+            for warning in &warnings {
+                shown.push_str(&format!("; {warning}"));
+            }
+            if let Some(why) = reader.set.lacks_majority() {
+                let detail = format!("{shown}; there is no majority, for which backups and restores wait: {why}");
+                report.push("replica_set", CheckState::Fail, detail, "mongosh --eval 'rs.status()'".into());
+            } else if reader.set.limited {
+                report.push("replica_set", CheckState::Warn, shown, grant("clusterMonitor"));
+            } else if !warnings.is_empty() {
+                report.push("replica_set", CheckState::Warn, shown, "mongosh --eval 'rs.status()'".into());
             } else {
                 report.pass("replica_set", &shown);
             }
             version(&mut report, &reader.server, cancel).await;
-            backup_rights(&mut report, &reader.server, cancel).await;
+            backup_rights(&mut report, &reader, cancel, try_reading).await;
             names(&mut report, &reader.server, cancel).await;
             oplog_window(&mut report, &reader.server, cancel).await;
         }
@@ -150,6 +165,7 @@ async fn version(report: &mut Report, server: &Server, cancel: &CancellationToke
             let fcv = facts
                 .fcv
                 .map_or("its feature compatibility version may not be read".to_owned(), |f| format!("FCV {f}"));
+            let fcv = if server.hello().is_mongos { "a router (mongos)".to_owned() } else { fcv };
             let detail = format!("MongoDB {}, {fcv}", facts.version);
             if VERSIONS.contains(&[major, minor]) {
                 report.pass("server_version", &detail);
@@ -162,11 +178,16 @@ async fn version(report: &mut Report, server: &Server, cancel: &CancellationToke
     }
 }
 
-/// Everything a backup reads, read once.
-async fn backup_rights(report: &mut Report, server: &Server, cancel: &CancellationToken) {
+/// Everything a backup reads, read once: first what names the rights that are missing, then what a backup does itself.
+async fn backup_rights(report: &mut Report, reader: &Reader, cancel: &CancellationToken, try_reading: TryReading) {
+    let majority = doc! {"level": "majority"};
     let commands: [(&str, &str, Document); 8] = [
-        ("list databases", "admin", doc! {"listDatabases": 1, "nameOnly": true}),
-        ("read the oplog", "local", doc! {"find": "oplog.rs", "limit": 1, "projection": {"ts": 1}}),
+        ("list all databases", "admin", doc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false}),
+        (
+            "read the oplog",
+            "local",
+            doc! {"find": "oplog.rs", "limit": 1, "projection": {"ts": 1}, "readConcern": majority},
+        ),
         ("read config.transactions", "config", doc! {"find": "transactions", "limit": 1, "projection": {"_id": 1}}),
         ("list collections", "admin", doc! {"listCollections": 1}),
         ("list indexes", "admin", doc! {"listIndexes": "system.version"}),
@@ -178,8 +199,8 @@ async fn backup_rights(report: &mut Report, server: &Server, cancel: &Cancellati
     for (what, db, command) in commands {
         // A name in the reply need not be UTF-8.
         let asked = match what {
-            "list databases" => namespaces::databases(server, cancel).await.map(drop),
-            _ => server.command(cancel, db, command).await.map(drop),
+            "list all databases" => namespaces::databases(&reader.server, cancel).await.map(drop),
+            _ => reader.server.command(cancel, db, command).await.map(drop),
         };
         match asked {
             Ok(()) => {}
@@ -187,11 +208,14 @@ async fn backup_rights(report: &mut Report, server: &Server, cancel: &Cancellati
             Err(e) => return report.error("rights_backup", &e, ""),
         }
     }
-    if missing.is_empty() {
-        report.pass("rights_backup", "everything a backup reads was read");
-    } else {
+    if !missing.is_empty() {
         let detail = format!("the user may not {}", missing.join(", "));
-        report.push("rights_backup", CheckState::Fail, detail, grant("backup clusterMonitor"));
+        return report.push("rights_backup", CheckState::Fail, detail, grant("backup clusterMonitor"));
+    }
+    match try_reading(reader, cancel).await {
+        Ok(detail) => report.pass("rights_backup", &detail),
+        Err(e) if e.kind() == ErrorKind::Denied => report.error("rights_backup", &e, &grant("backup clusterMonitor")),
+        Err(e) => report.error("rights_backup", &e, ""),
     }
 }
 

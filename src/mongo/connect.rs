@@ -1,18 +1,21 @@
 //! One connected deployment, or one member of it.
 
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use mongodb::Client;
 use mongodb::bson::{Document, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::error::Result as DriverResult;
-use mongodb::options::{ClientOptions, ReadPreference, SelectionCriteria, ServerAddress};
+use mongodb::options::{ClientOptions, ConnectionString, HostInfo, ReadPreference, SelectionCriteria, ServerAddress};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{self, Place};
 use super::run::run;
+use super::topology;
 use crate::domain::secret::Secret;
+use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long an interactive check waits for a server.
@@ -39,6 +42,8 @@ pub struct Hello {
     pub is_mongos: bool,
     /// Started with `--replSet`, not initiated.
     pub is_uninitiated: bool,
+    /// The last change it applied.
+    pub last_write: Option<Timestamp>,
     /// Another after every start of the server process.
     pub process_id: Option<ObjectId>,
 }
@@ -55,6 +60,25 @@ struct Inner {
     client: Client,
     options: ClientOptions,
     hello: Hello,
+}
+
+/// Whether the driver takes a connection string; nobody is contacted.
+///
+/// Errors: `Invalid`, without quoting a secret.
+pub fn check_uri(service: &str, uri: &Secret) -> Result<()> {
+    let refused = |e| error::connection_string(service, uri, &e);
+    let parsed = ConnectionString::parse(uri.expose()).map_err(refused)?;
+    // Of a name that leads to the hosts by DNS the rest is seen when it has been looked up.
+    if let HostInfo::HostIdentifiers(_) = parsed.host_info
+        && let Some(outcome) = ClientOptions::parse(parsed.clone()).into_future().now_or_never()
+    {
+        return outcome.map(drop).map_err(refused);
+    }
+    #[allow(deprecated, reason = "it is refused because the driver does not have it")]
+    match parsed.socket_timeout {
+        None => Ok(()),
+        Some(_) => Err(error::refused_string(service, uri, "the driver does not support socketTimeoutMS")),
+    }
 }
 
 impl Server {
@@ -99,6 +123,13 @@ impl Server {
         options.hosts = vec![parsed];
         options.direct_connection = Some(true);
         options.repl_set_name = None;
+        let timeout = options.server_selection_timeout.unwrap_or(CHECK_TIMEOUT);
+        Self::open(self.inner.place.service.clone(), options, timeout).await
+    }
+
+    /// The same again over connections of its own, with a login of its own.
+    pub async fn again(&self) -> Result<Self> {
+        let options = self.inner.options.clone();
         let timeout = options.server_selection_timeout.unwrap_or(CHECK_TIMEOUT);
         Self::open(self.inner.place.service.clone(), options, timeout).await
     }
@@ -225,7 +256,33 @@ impl Hello {
             is_arbiter: flag("arbiterOnly"),
             is_mongos: reply.get_str("msg").is_ok_and(|m| m == "isdbgrid"),
             is_uninitiated: flag("isreplicaset"),
+            last_write: reply.get_document("lastWrite").ok().and_then(|l| topology::ts(l.get_document("opTime").ok()?)),
             process_id: reply.get_document("topologyVersion").ok().and_then(|t| t.get_object_id("processId").ok()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_driver_refuses_is_refused_when_it_is_typed() {
+        let check = |uri: &str| check_uri("prod", &Secret::new(uri));
+        for good in ["mongodb://h/?replicaSet=rs&w=majority", "mongodb+srv://u:p@c.example.net/?retryWrites=true"] {
+            check(good).unwrap();
+        }
+        for (bad, names) in [
+            ("mongodb://u:hunter2@h/?socketTimeoutMS=1000", "socketTimeoutMS"),
+            ("mongodb+srv://u:hunter2@c.example.net/?socketTimeoutMS=1000", "socketTimeoutMS"),
+            ("mongodb://u:hunter2@h/?timeoutMS=1000", "timeoutms"),
+            ("mongodb+srv://u:hunter2@c.example.net/?timeoutMS=1000", "timeoutms"),
+            ("mongodb://u:hunter2@h,i/?directConnection=true", "directConnection"),
+            ("mongodb://u:hunter2@h/?maxPoolSize=many", "maxpoolsize"),
+        ] {
+            let error = check(bad).unwrap_err();
+            assert!(error.full().contains(names) && !error.full().contains("hunter2"), "{bad}: {error}");
+            assert_eq!(error.kind().exit_code(), 2);
         }
     }
 }

@@ -23,6 +23,7 @@ pub mod code {
     pub const NOT_YET_INITIALIZED: i32 = 94;
     pub const CAPPED_POSITION_LOST: i32 = 136;
     pub const OPLOG_OUT_OF_RANGE: i32 = 283;
+    pub const NO_MAJORITY_READS: i32 = 148;
     pub const COLLECTION_IS_VIEW: i32 = 166;
     pub const QUERY_PLAN_KILLED: i32 = 175;
     pub const OUT_OF_DISK_SPACE: i32 = 14031;
@@ -69,6 +70,9 @@ pub fn map(place: &Place, doing: &str, error: &DriverError) -> Error {
     match &*error.kind {
         DriverKind::Authentication { message, .. } => wrong_password(service, &hosts, message),
         DriverKind::ServerSelection { message, .. } => {
+            if let Some(wire) = too_old(message) {
+                return unsupported_version(service, &hosts, wire);
+            }
             let cause = selection_cause(message);
             let text = format!(
                 "service {service}: cannot reach MongoDB at {hosts}: no usable member within {} s",
@@ -95,7 +99,10 @@ pub fn map(place: &Place, doing: &str, error: &DriverError) -> Error {
         DriverKind::InvalidTlsConfig { message, .. } => told(ErrorKind::Invalid, message).hint(
             "check tlsCAFile and tlsCertificateKeyFile of the connection string; the files are read by the daemon",
         ),
-        DriverKind::IncompatibleServer { message, .. } => told(ErrorKind::Unsupported, message),
+        DriverKind::IncompatibleServer { message, .. } => match too_old(message) {
+            Some(wire) => unsupported_version(service, &hosts, wire),
+            None => told(ErrorKind::Unsupported, message),
+        },
         DriverKind::SessionsNotSupported => told(ErrorKind::Unsupported, "the server has no sessions"),
         DriverKind::Shutdown => told(ErrorKind::Cancelled, "the connection was closed"),
         DriverKind::Command(e) => by_code(service, &hosts, e.code, &e.message, &told),
@@ -119,10 +126,37 @@ fn by_code(service: &str, hosts: &str, code: i32, text: &str, told: &dyn Fn(Erro
             told(ErrorKind::StorageFull, text).hint("the disk of the MongoDB server is full; make room there")
         }
         code::NAMESPACE_NOT_FOUND => told(ErrorKind::NotFound, text),
+        code::NO_MAJORITY_READS => told(ErrorKind::Unsupported, text).hint(format!(
+            "majority read concern is switched off on {hosts}: take replication.enableMajorityReadConcern: false (or \
+             --enableMajorityReadConcern=false) away from the configuration of every member, and restart them; without it \
+             a backup could hold changes that are rolled back"
+        )),
         code if NOT_READABLE.contains(&code) => told(ErrorKind::Transient, text).hint("the member is not readable now"),
         code if PASSING.contains(&code) => told(ErrorKind::Transient, text),
         _ => told(ErrorKind::Failed, &format!("{text} (code {code})")),
     }
+}
+
+/// The wire version of a server that is older than the driver knows, where `message` says so.
+fn too_old(message: &str) -> Option<&str> {
+    let (_, after) = message.split_once("reports wire version ")?;
+    after.split_once(", but this version").map(|(wire, _)| wire)
+}
+
+fn unsupported_version(service: &str, hosts: &str, wire: &str) -> Error {
+    let release = match wire {
+        "8" => "MongoDB 4.2",
+        "7" => "MongoDB 4.0",
+        "6" => "MongoDB 3.6",
+        _ => "a release before MongoDB 4.4",
+    };
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("service {service}: the server at {hosts} is too old: {release} (wire version {})", escape(wire)),
+    )
+    .hint(
+        "this program needs MongoDB 4.4 or newer; upgrade the server, or back it up with the tools of its own release",
+    )
 }
 
 fn wrong_password(service: &str, hosts: &str, text: &str) -> Error {
@@ -199,15 +233,47 @@ fn selection_hint(cause: &str) -> &'static str {
 /// What is wrong with a connection string, without quoting a secret of it.
 pub fn connection_string(service: &str, uri: &Secret, error: &DriverError) -> Error {
     let text = error.kind.to_string();
-    let safe = !quotes_a_secret(uri.expose(), &text);
-    let kind = match &*error.kind {
-        DriverKind::DnsResolve { .. } => ErrorKind::Unreachable,
-        _ => ErrorKind::Invalid,
+    if let DriverKind::DnsResolve { .. } = &*error.kind {
+        let why = if quotes_a_secret(uri.expose(), &text) { String::new() } else { format!(": {}", escape(&text)) };
+        let host = escape(srv_host(uri.expose()));
+        return Error::new(
+            ErrorKind::Unreachable,
+            format!("service {service}: the DNS records of {host} (mongodb+srv) cannot be looked up{why}"),
+        )
+        .hint(format!(
+            "check the host name and this machine's DNS: `dig SRV _mongodb._tcp.{host}` lists the members; where that \
+             cannot be had, name them yourself with mongodb://HOST:PORT,HOST:PORT"
+        ));
+    }
+    refused_string(service, uri, &text)
+}
+
+/// The same for what the driver refuses for the reason `text`.
+pub fn refused_string(service: &str, uri: &Secret, text: &str) -> Error {
+    let why = if quotes_a_secret(uri.expose(), text) { String::new() } else { format!(": {}", escape(text)) };
+    let hint = match text.contains("option") || text.contains("support") {
+        true => "take that option out of the connection string, or write it as the driver takes it",
+        false => {
+            "mongodb://USER:PASSWORD@HOST:PORT,HOST:PORT/?replicaSet=NAME, with @ : / % in the password as %40 %3A %2F %25"
+        }
     };
-    let why = if safe { format!(": {}", escape(&text)) } else { String::new() };
-    Error::new(kind, format!("uri: the connection string of service {service} cannot be used{why}")).hint(
-        "mongodb://USER:PASSWORD@HOST:PORT,HOST:PORT/?replicaSet=NAME, with @ : / % in the password as %40 %3A %2F %25",
+    Error::new(
+        ErrorKind::Invalid,
+        format!("uri: the connection string of service {} cannot be used{why}", escape(service)),
     )
+    .hint(hint)
+}
+
+/// The host of `mongodb+srv://`: what stands behind the last @, before the first / or ?.
+fn srv_host(uri: &str) -> &str {
+    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
+    hosts_of(rest)
+}
+
+/// The hosts of what stands behind the scheme. Where there are credentials, they end at the last @ before the options.
+fn hosts_of(rest: &str) -> &str {
+    let behind = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
+    behind.split(['/', '?']).next().unwrap_or_default()
 }
 
 /// Whether `text` holds anything that stands between the scheme and the hosts, or a secret option's value.
@@ -221,8 +287,7 @@ fn quotes_a_secret(uri: &str, text: &str) -> bool {
         secrets.push(credentials.split_once(':').map_or(credentials, |(_, password)| password));
     }
     // `user:password` without the hosts reads as a host and a port that is not a number.
-    let hosts = rest.split(['/', '?']).next().unwrap_or_default();
-    let ports = hosts.split(',').filter_map(|host| host.split_once(':')).map(|(_, port)| port);
+    let ports = hosts_of(rest).split(',').filter_map(|host| host.split_once(':')).map(|(_, port)| port);
     secrets.extend(ports.filter(|port| !port.bytes().all(|b| b.is_ascii_digit())));
     // A password with an unescaped separator may be cut by the parser anywhere: every piece of it counts.
     let pieces = secrets.iter().flat_map(|s| s.split(['@', ':', '/', '?', '&', '='])).filter(|p| !p.is_empty());
@@ -274,5 +339,26 @@ mod tests {
             assert!(!ours.full().contains("hunter2"), "{ours}");
             assert_eq!(ours.kind(), ErrorKind::Invalid);
         }
+    }
+
+    #[test]
+    fn dns_failures_are_said_also_beside_a_password() {
+        let cause = "no records found for Query { name: _mongodb._tcp.cluster.example.net. }";
+        for uri in ["mongodb+srv://cluster.example.net/", "mongodb+srv://user:hunt%2Fer2@cluster.example.net/?w=1"] {
+            assert!(!quotes_a_secret(uri, cause), "{uri}");
+            assert_eq!(srv_host(uri), "cluster.example.net");
+        }
+        for uri in ["mongodb+srv://user:example@cluster.example.net/", "mongodb+srv://user:records"] {
+            assert!(quotes_a_secret(uri, cause), "{uri}");
+        }
+    }
+
+    #[test]
+    fn servers_before_4_4_are_too_old_and_not_unreachable() {
+        let message = "Server at h:1 reports wire version 8, but this version of the MongoDB Rust driver requires at \
+                       least 9 (MongoDB 4.4).";
+        let error = unsupported_version("old", "h:1", too_old(message).unwrap());
+        assert!(error.full().contains("too old: MongoDB 4.2") && error.kind() == ErrorKind::Unsupported, "{error}");
+        assert_eq!(too_old("Server at h:1 requires wire version 30, but this version"), None);
     }
 }

@@ -8,6 +8,7 @@ pub mod batches;
 pub mod check;
 pub mod connect;
 pub mod error;
+pub mod majority;
 pub mod namespaces;
 pub mod oplog;
 pub mod oplog_source;

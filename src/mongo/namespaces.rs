@@ -11,7 +11,7 @@ use super::topology::number;
 use crate::artifact::bson;
 use crate::domain::namespace::Namespace;
 use crate::domain::text::{escape, escape_bytes};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A collection's identity for as long as it lives, whatever it is called.
 pub type Uuid = [u8; 16];
@@ -61,37 +61,70 @@ pub fn by_uuid(uuid: Uuid) -> Bson {
     Bson::Binary(Binary { subtype: BinarySubtype::Uuid, bytes: uuid.to_vec() })
 }
 
-/// Everything in every database, the server's own included.
-pub async fn list(server: &Server, cancel: &CancellationToken) -> Result<Listing> {
-    let (names, unnamed) = databases(server, cancel).await?;
-    let mut all = Listing { entries: Vec::new(), unnamed };
-    for db in names {
-        let listing = list_database(server, cancel, &db, Document::new()).await?;
-        all.entries.extend(listing.entries);
-        all.unnamed.extend(listing.unnamed);
+/// The names of all databases, and those that are no text. Without the right to list them all a server answers with those
+/// that the user may read, as if there were no others, unless it is asked so (seen on 4.4.2, 5.0.4, 6.0.5 and 6.0.27).
+///
+/// Errors: `Denied` for a user who may not list all.
+pub async fn databases(server: &Server, cancel: &CancellationToken) -> Result<(Vec<String>, Vec<Unnamed>)> {
+    match list_databases(server, cancel, Some(false)).await {
+        Err(e) if e.kind() == ErrorKind::Denied => {
+            let what = "the user may not list all databases, so that one could be missing without a trace";
+            Err(Error::new(ErrorKind::Denied, format!("service {}: {what}", server.service()))
+                .hint("grant it the role backup (or clusterMonitor) on admin: both may run listDatabases")
+                .source(e))
+        }
+        other => other,
     }
-    Ok(all)
 }
 
-/// The names of all databases, and those that are no text.
-pub async fn databases(server: &Server, cancel: &CancellationToken) -> Result<(Vec<String>, Vec<Unnamed>)> {
+/// The databases that the user may read; whether these are all is not known.
+pub async fn readable_databases(server: &Server, cancel: &CancellationToken) -> Result<(Vec<String>, Vec<Unnamed>)> {
+    list_databases(server, cancel, None).await
+}
+
+async fn list_databases(
+    server: &Server,
+    cancel: &CancellationToken,
+    authorized: Option<bool>,
+) -> Result<(Vec<String>, Vec<Unnamed>)> {
     let ask = |filter: Document| {
-        server.command(cancel, "admin", doc! {"listDatabases": 1, "nameOnly": true, "filter": filter})
+        let mut command = doc! {"listDatabases": 1, "nameOnly": true, "filter": filter};
+        if let Some(authorized) = authorized {
+            command.insert("authorizedDatabases", authorized);
+        }
+        server.command(cancel, "admin", command)
     };
-    let names = |reply: &Document| -> Vec<String> {
-        let found = reply.get_array("databases").map(Vec::as_slice).unwrap_or_default();
-        found.iter().filter_map(|d| Some(d.as_document()?.get_str("name").ok()?.to_owned())).collect()
+    let unreadable = || Error::new(ErrorKind::Failed, "the list of databases cannot be read");
+    let names = |reply: &Document| -> Result<Vec<String>> {
+        let name = |d: &Bson| d.as_document().and_then(|d| d.get_str("name").ok()).map(str::to_owned);
+        let listed = reply.get_array("databases").map_err(|e| unreadable().source(e))?;
+        listed.iter().map(|d| name(d).ok_or_else(unreadable)).collect()
     };
     let failed = match ask(Document::new()).await {
-        Ok(reply) => return Ok((names(&reply), Vec::new())),
-        Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
+        Ok(reply) => return Ok((names(&reply)?, Vec::new())),
+        Err(e) if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::Denied) => return Err(e),
         Err(e) => e,
     };
     // A reply with a name that is not UTF-8 cannot be read at all. No pattern matches such a name, so that it is not among
     // those that any pattern matches (4.4.2, 5.0.4, 6.0.5).
     let Ok(reply) = ask(doc! {"name": {"$regex": "(?s)."}}).await else { return Err(failed) };
     let unnamed = Unnamed { shown: "a database".into(), like: Namespace::new("\u{fffd}", "\u{fffd}") };
-    Ok((names(&reply), vec![unnamed]))
+    Ok((names(&reply)?, vec![unnamed]))
+}
+
+/// Everything in every database, the server's own included.
+///
+/// Errors: `Denied` for a user who may not list all of it.
+pub async fn list(server: &Server, cancel: &CancellationToken) -> Result<Listing> {
+    let (names, unnamed) = databases(server, cancel).await?;
+    let mut all = Listing { entries: Vec::new(), unnamed };
+    for db in names {
+        let found = list_database(server, cancel, &db, Document::new()).await;
+        let listing = found.map_err(|e| e.context(format!("listing the collections of {}", escape(&db))))?;
+        all.entries.extend(listing.entries);
+        all.unnamed.extend(listing.unnamed);
+    }
+    Ok(all)
 }
 
 /// What a database holds that `filter` takes.

@@ -7,9 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{Hello, Server};
 use crate::domain::service::ServiceInfo;
-use crate::domain::text::escape;
+use crate::domain::text::{duration, escape};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+
+/// How many seconds a member may be behind the newest of its set to be read like any other. An idle set writes a note every
+/// ten seconds, and members hear of each other every two: one that gets on is never so far behind.
+pub const NEAR_SECONDS: u32 = 30;
 
 /// How long a member may take to learn its first majority-committed position.
 const MAJORITY_LIMIT: Duration = Duration::from_secs(10);
@@ -33,10 +37,18 @@ pub struct Member {
     pub state: MemberState,
     pub hidden: bool,
     pub arbiter: bool,
+    /// It counts for a majority.
+    pub votes: bool,
     /// The member applies every change this much later on purpose.
     pub delay_seconds: u64,
-    /// Its last applied position, as the member asked knows it.
+    /// Its last applied position, as the member asked knows it; [`Timestamp::MIN`]: not known.
     pub applied: Timestamp,
+}
+
+impl Member {
+    fn holds_data(&self) -> bool {
+        !self.arbiter && self.state != MemberState::Other
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +75,33 @@ pub struct Reader {
     pub server: Server,
     pub member: Member,
     pub set: ReplicaSet,
+    /// The newest change that the set had when the member was chosen.
+    pub newest: Timestamp,
+    /// How many seconds the member was behind that.
+    pub lag_seconds: u32,
+}
+
+impl Reader {
+    /// Farther behind than a member that gets on ever is.
+    pub fn is_far_behind(&self) -> bool {
+        self.lag_seconds > NEAR_SECONDS
+    }
+
+    /// `h:27017 (hidden secondary of rs0, 3 s behind)`.
+    pub fn in_words(&self) -> String {
+        let Member { host, hidden, state, .. } = &self.member;
+        let hidden = if *hidden { "hidden " } else { "" };
+        let state = match state {
+            MemberState::Primary => "primary",
+            MemberState::Secondary => "secondary",
+            MemberState::Other => "member",
+        };
+        let behind = match self.lag_seconds {
+            0 => String::new(),
+            seconds => format!(", {} behind", duration(seconds.into())),
+        };
+        format!("{} ({hidden}{state} of {}{behind})", escape(host), escape(&self.set.name))
+    }
 }
 
 /// Where a member's oplog stands.
@@ -122,7 +161,8 @@ pub async fn replica_set(server: &Server, cancel: &CancellationToken) -> Result<
     let status = allowed(server.command(cancel, "admin", doc! {"replSetGetStatus": 1}).await)?;
     Ok(match (config, status) {
         (Some(config), Some(status)) => from_config(name, &config, &status),
-        _ => from_hello(name, hello),
+        // Asked once more, because the first answer may be another member's: this one knows the newest change.
+        _ => from_hello(name, &Hello::read(&server.command(cancel, "admin", doc! {"hello": 1}).await?)),
     })
 }
 
@@ -161,6 +201,7 @@ fn from_config(name: String, config: &Document, status: &Document) -> ReplicaSet
                 },
                 hidden: member.get_bool("hidden").unwrap_or(false),
                 arbiter: member.get_bool("arbiterOnly").unwrap_or(false),
+                votes: member.get("votes").and_then(number) != Some(0.0),
                 delay_seconds: delay.and_then(number).map_or(0, |d| d as u64),
                 applied: state.and_then(|s| s.get_document("optime").ok()).and_then(ts).unwrap_or_default(),
             })
@@ -176,28 +217,62 @@ fn from_hello(name: String, hello: &Hello) -> ReplicaSet {
         state: if hello.primary.as_ref() == Some(host) { MemberState::Primary } else { MemberState::Secondary },
         hidden: false,
         arbiter: false,
+        votes: true,
         delay_seconds: 0,
-        applied: Timestamp::MIN,
+        applied: hello.last_write.filter(|_| hello.me.as_ref() == Some(host)).unwrap_or(Timestamp::MIN),
     };
     let members = hello.hosts.iter().chain(&hello.passives).map(member).collect();
     ReplicaSet { name, id: String::new(), members, limited: true }
 }
 
 impl ReplicaSet {
+    /// The newest change that a member has, as far as is known; [`Timestamp::MIN`] when nothing is.
+    pub fn newest(&self) -> Timestamp {
+        self.members.iter().filter(|m| m.holds_data()).map(|m| m.applied).max().unwrap_or(Timestamp::MIN)
+    }
+
+    /// How many seconds `member` is behind the newest, as far as is known.
+    fn lag_seconds(&self, member: &Member) -> u32 {
+        if member.applied == Timestamp::MIN { 0 } else { lag(self.newest(), member.applied) }
+    }
+
     /// Members that can be read, the best first: hidden secondaries, other secondaries (the least behind first), the
-    /// primary; in the same order after them those that have not reached `position`. Never an arbiter or a delayed member.
+    /// primary; after them those that are farther behind than [`NEAR_SECONDS`], and in the same order last those that have
+    /// not reached `position`. Never an arbiter or a delayed member.
     pub fn candidates(&self, position: Timestamp) -> Vec<&Member> {
-        let readable = |m: &&Member| !m.arbiter && m.delay_seconds == 0 && m.state != MemberState::Other;
+        let readable = |m: &&Member| m.holds_data() && m.delay_seconds == 0;
         let mut found: Vec<&Member> = self.members.iter().filter(readable).collect();
         found.sort_by_key(|m| {
-            (m.applied < position, m.state == MemberState::Primary, !m.hidden, std::cmp::Reverse(m.applied))
+            let far = self.lag_seconds(m);
+            let far = if far > NEAR_SECONDS { far } else { 0 };
+            (m.applied < position, far, m.state == MemberState::Primary, !m.hidden, std::cmp::Reverse(m.applied))
         });
         found
     }
+
+    /// Why no majority can confirm anything now, if none can: members that vote and hold data are missing. Of a set that
+    /// does not tell (`limited`) nothing is known.
+    pub fn lacks_majority(&self) -> Option<String> {
+        let voting: Vec<&Member> = self.members.iter().filter(|m| m.votes).collect();
+        let (up, down): (Vec<&Member>, Vec<&Member>) =
+            voting.iter().filter(|m| !m.arbiter).partition(|m| m.state != MemberState::Other);
+        let needed = (voting.len() / 2 + 1).min(up.len() + down.len());
+        if self.limited || up.len() >= needed {
+            return None;
+        }
+        let down: Vec<String> = down.iter().map(|m| escape(&m.host)).collect();
+        let up = up.len();
+        Some(format!("{needed} members that vote and hold data must be up, {up} is; down: {}", down.join(", ")))
+    }
+}
+
+fn lag(newest: Timestamp, applied: Timestamp) -> u32 {
+    newest.t.saturating_sub(applied.t)
 }
 
 /// Connects to the member to read: the one that the connection string names alone (`directConnection=true`), else the
-/// best of [`ReplicaSet::candidates`] that answers. `warn` gets a sentence about each that does not.
+/// best of [`ReplicaSet::candidates`] that answers. `warn` gets a sentence about each that is passed over, and about one
+/// that is read although it is far behind.
 pub async fn reader(server: &Server, cancel: &CancellationToken, warn: &(dyn Fn(String) + Sync)) -> Result<Reader> {
     let set = replica_set(server, cancel).await?;
     reader_of(server, cancel, set, Timestamp::MIN, warn).await
@@ -215,39 +290,83 @@ pub async fn reader_of(
         warn("hidden and delayed members cannot be told apart without the role clusterMonitor".into());
     }
     if server.is_direct() {
-        let hello = server.hello();
-        let host = hello.me.clone().unwrap_or_else(|| server.hosts().to_owned());
-        let known = set.members.iter().find(|m| m.host == host).cloned();
-        let member = known.unwrap_or(Member {
-            host,
-            state: if hello.is_writable_primary { MemberState::Primary } else { MemberState::Secondary },
-            hidden: hello.is_hidden,
-            arbiter: false,
-            delay_seconds: 0,
-            applied: Timestamp::MIN,
-        });
-        if !hello.is_writable_primary && !hello.is_secondary {
-            return Err(not_readable(server, &member.host));
+        let reader = read_named(server, cancel, set).await?;
+        if reader.is_far_behind() {
+            let (who, behind) = (reader.in_words(), duration(reader.lag_seconds.into()));
+            warn(format!(
+                "{who} is read because the connection string names it alone: what changed in the last {behind} is \
+                 not there yet"
+            ));
         }
-        return Ok(Reader { server: server.clone(), member, set });
+        return Ok(reader);
     }
     let mut failed = None;
+    let mut far: Option<Reader> = None;
     for candidate in set.candidates(position) {
         if cancel.is_cancelled() {
             return Err(Error::cancelled());
         }
         match read_from(server, &set, candidate).await {
-            Ok(reader) => return Ok(reader),
+            Ok(reader) if !reader.is_far_behind() => {
+                warn_of_far(&set, &reader, warn);
+                return Ok(reader);
+            }
+            Ok(reader) => far = far.filter(|far| far.lag_seconds <= reader.lag_seconds).or(Some(reader)),
             Err(e) => {
-                warn(format!("{} is not read: {e}", candidate.host));
+                warn(format!("{} is not read: {e}", escape(&candidate.host)));
                 failed = Some(e);
             }
         }
+    }
+    if let Some(reader) = far {
+        warn(format!("{} is read, far behind as it is: no other member can be read", reader.in_words()));
+        return Ok(reader);
     }
     Err(failed.unwrap_or_else(|| {
         Error::new(ErrorKind::Unreachable, format!("service {}: no member can be read", server.service()))
             .hint("rs.status() on the server shows the state of each member")
     }))
+}
+
+/// Says which members would be read before the one of `reader`, if they were not so far behind.
+fn warn_of_far(set: &ReplicaSet, reader: &Reader, warn: &(dyn Fn(String) + Sync)) {
+    let order = |m: &Member| (m.state == MemberState::Primary, !m.hidden);
+    for member in set.candidates(Timestamp::MIN) {
+        let behind = set.lag_seconds(member);
+        if behind > NEAR_SECONDS && order(member) <= order(&reader.member) {
+            let (host, behind) = (escape(&member.host), duration(behind.into()));
+            let hidden = if member.hidden { "hidden " } else { "" };
+            warn(format!("{host} ({hidden}secondary) is not read: it is {behind} behind"));
+        }
+    }
+}
+
+/// The member that `server` leads to alone.
+async fn read_named(server: &Server, cancel: &CancellationToken, set: ReplicaSet) -> Result<Reader> {
+    let hello = Hello::read(&server.command(cancel, "admin", doc! {"hello": 1}).await?);
+    let host = hello.me.clone().unwrap_or_else(|| server.hosts().to_owned());
+    let known = set.members.iter().find(|m| m.host == host).cloned();
+    let member = known.unwrap_or(Member {
+        host,
+        state: if hello.is_writable_primary { MemberState::Primary } else { MemberState::Secondary },
+        hidden: hello.is_hidden,
+        arbiter: false,
+        votes: true,
+        delay_seconds: 0,
+        applied: Timestamp::MIN,
+    });
+    if !hello.is_writable_primary && !hello.is_secondary {
+        return Err(not_readable(server, &member.host));
+    }
+    Ok(chosen(server.clone(), &hello, member, set))
+}
+
+/// `hello`: what the member said when it was chosen.
+fn chosen(server: Server, hello: &Hello, member: Member, set: ReplicaSet) -> Reader {
+    let applied = hello.last_write.unwrap_or(member.applied);
+    let newest = set.newest().max(applied);
+    let lag_seconds = if applied == Timestamp::MIN { 0 } else { lag(newest, applied) };
+    Reader { server, member, set, newest, lag_seconds }
 }
 
 /// Connects to one of the members of `set`, to which `server` leads.
@@ -263,7 +382,8 @@ pub async fn read_from(server: &Server, set: &ReplicaSet, member: &Member) -> Re
     if !direct.hello().is_secondary && !direct.hello().is_writable_primary {
         return Err(not_readable(server, &member.host));
     }
-    Ok(Reader { server: direct, member: member.clone(), set: set.clone() })
+    let hello = direct.hello().clone();
+    Ok(chosen(direct, &hello, member.clone(), set.clone()))
 }
 
 fn not_readable(server: &Server, host: &str) -> Error {
@@ -279,8 +399,14 @@ fn not_readable(server: &Server, host: &str) -> Error {
 pub async fn facts(server: &Server, cancel: &CancellationToken) -> Result<Facts> {
     let build = server.command(cancel, "admin", doc! {"buildInfo": 1}).await?;
     let version = build.get_str("version").unwrap_or("unknown").to_owned();
-    let ask = doc! {"getParameter": 1, "featureCompatibilityVersion": 1};
-    let fcv = allowed(server.command(cancel, "admin", ask).await)?;
+    // A router has none of its own, and says that it knows no such option.
+    let fcv = match server.hello().is_mongos {
+        true => None,
+        false => {
+            let ask = doc! {"getParameter": 1, "featureCompatibilityVersion": 1};
+            allowed(server.command(cancel, "admin", ask).await)?
+        }
+    };
     let fcv = fcv.and_then(|reply| {
         let value = reply.get_document("featureCompatibilityVersion").ok()?;
         value.get_str("version").ok().map(str::to_owned)
@@ -371,7 +497,7 @@ pub async fn rollback_id(server: &Server, cancel: &CancellationToken) -> Result<
     })
 }
 
-fn ts(optime: &Document) -> Option<Timestamp> {
+pub(super) fn ts(optime: &Document) -> Option<Timestamp> {
     optime.get_timestamp("ts").ok().map(|t| Timestamp::new(t.time, t.increment))
 }
 
@@ -390,7 +516,8 @@ mod tests {
     use super::*;
 
     fn member(host: &str, state: MemberState, hidden: bool, delay_seconds: u64, second: u32) -> Member {
-        Member { host: host.into(), state, hidden, arbiter: false, delay_seconds, applied: Timestamp::new(second, 1) }
+        let applied = Timestamp::new(second, 1);
+        Member { host: host.into(), state, hidden, arbiter: false, votes: true, delay_seconds, applied }
     }
 
     #[test]
@@ -418,6 +545,39 @@ mod tests {
         assert_eq!(order(90), ["near", "behind", "primary", "hidden"]);
         assert_eq!(order(100), ["primary", "hidden", "near", "behind"]);
         assert_eq!(order(101), ["hidden", "near", "behind", "primary"]);
+    }
+
+    #[test]
+    fn a_member_far_behind_is_read_last_whatever_it_is() {
+        let set = ReplicaSet {
+            name: "rs".into(),
+            id: String::new(),
+            limited: false,
+            members: vec![
+                member("primary", MemberState::Primary, false, 0, 1000),
+                member("farther", MemberState::Secondary, true, 0, 100),
+                member("far", MemberState::Secondary, false, 0, 969),
+                member("near", MemberState::Secondary, false, 0, 970),
+                Member { applied: Timestamp::MIN, ..member("unknown", MemberState::Secondary, false, 0, 0) },
+            ],
+        };
+        let order: Vec<&str> = set.candidates(Timestamp::MIN).iter().map(|m| m.host.as_str()).collect();
+        assert_eq!(order, ["near", "unknown", "primary", "far", "farther"]);
+    }
+
+    #[test]
+    fn a_majority_that_cannot_be_is_named() {
+        let up = |host| member(host, MemberState::Secondary, false, 0, 1);
+        let down = |host| member(host, MemberState::Other, false, 0, 1);
+        let arbiter = |host| Member { arbiter: true, ..member(host, MemberState::Other, false, 0, 0) };
+        let lacks = |members: Vec<Member>| {
+            ReplicaSet { name: "rs".into(), id: String::new(), limited: false, members }.lacks_majority()
+        };
+        assert_eq!(lacks(vec![up("a"), up("b"), down("c")]), None);
+        assert_eq!(lacks(vec![up("a"), arbiter("b")]), None, "one member that holds data is all there is");
+        let text = lacks(vec![up("a"), down("b:1"), arbiter("c")]).unwrap();
+        assert!(text.starts_with("2 members") && text.contains("down: b:1"), "{text}");
+        assert_eq!(lacks(vec![up("a"), Member { votes: false, ..down("b") }]), None);
     }
 
     #[test]

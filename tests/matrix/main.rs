@@ -16,6 +16,7 @@ mod support;
 #[allow(dead_code)]
 mod workload;
 
+mod checks;
 mod data;
 mod demo;
 mod export;
@@ -48,6 +49,8 @@ fn cases() -> Vec<Case> {
     // Updates of paths, which 4.4 alone writes, into each that is newer.
     let from_4_4 = [("4.4.2", "5.0.4"), ("4.4.2", "6.0.27"), ("4.4.2", "7.0.11")];
     cases.extend(between(from_4_4, "updates_of_every_form", updates::of_every_form));
+    let named = checks::majority_reads_that_are_off_are_named;
+    cases.extend(on(["4.4.2"], "majority_reads_that_are_off_are_named", named));
     cases
 }
 

@@ -10,8 +10,8 @@ use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::service::CheckState;
 use mongokeep::engine::Limits;
-use mongokeep::engine::logical::{Stored, dump, plan, restore};
-use mongokeep::mongo::{Server, check};
+use mongokeep::engine::logical::{Stored, check, dump, plan, restore};
+use mongokeep::mongo::Server;
 use mongokeep::sandbox::{Mongod, ReplicaSet, ReplicaSetOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -70,7 +70,7 @@ pub async fn are_kept_with_the_built_in_roles(ground: Ground) {
     run(&to, "d", doc! {"createUser": "local", "pwd": "secret", "roles": ["read"]}).await;
     let (source_uri, target_uri) = (source.uri_as(KEEPER, PASSWORD), target.uri_as(KEEPER, PASSWORD));
 
-    let items = check::run("prod", &Secret::new(source_uri.as_str()), &CancellationToken::new()).await;
+    let items = check("prod", &Secret::new(source_uri.as_str()), &CancellationToken::new()).await;
     assert!(items.iter().all(|item| item.state == CheckState::Pass), "{items:#?}");
 
     let folder = Folder::new();

@@ -81,6 +81,8 @@ impl Recorder {
                         Event::Stored { slice, .. } => heard.slices.push(*slice),
                         Event::StorageAway(e) => heard.said.push(format!("away: {e}")),
                         Event::StorageBack => heard.said.push("back".into()),
+                        Event::Stalled(e) => heard.said.push(format!("stalled: {e}")),
+                        Event::Moving => heard.said.push("moving".into()),
                         Event::Warning(text) => heard.said.push(text),
                     }
                 }

@@ -162,8 +162,8 @@ impl Slicer {
     async fn hear(&mut self, event: Event, stop: &CancellationToken) {
         let service = self.order.wanted.service.as_str();
         match event {
-            Event::Began { archive, member, after } => {
-                info!(service, member, folder = archive.folder, "following the oplog");
+            Event::Began { archive, member, after, state } => {
+                info!(service, member, folder = archive.folder, "following the oplog of {state}");
                 self.other_set(&archive.replica_set_id, after).await;
                 self.replica_set_id = Some(archive.replica_set_id);
                 self.tell(true, None).await;
@@ -175,6 +175,14 @@ impl Slicer {
             }
             Event::StorageBack => {
                 info!(service, "the storage takes slices again");
+                self.tell(true, None).await;
+            }
+            Event::Stalled(e) => {
+                warn!(service, "nothing new is recorded: {e}");
+                self.tell(true, Some(&e)).await;
+            }
+            Event::Moving => {
+                info!(service, "the member that is recorded gets on again");
                 self.tell(true, None).await;
             }
             Event::Warning(text) => warn!(service, "{text}"),

@@ -21,7 +21,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
 use crate::mongo::batches::{Budget, ReadError, Reply};
-use crate::mongo::oplog_source;
+use crate::mongo::{oplog_source, topology};
 
 /// How long a majority of the set may take to confirm the last change that was read.
 const MAJORITY_LIMIT: Duration = Duration::from_secs(120);
@@ -108,10 +108,10 @@ pub async fn capture(
             reached.send_replace(at);
             (goal, waits_since) = (None, None);
         }
-        if goal.is_some() {
+        if let Some(Goal { at, .. }) = goal {
             let since = *waits_since.get_or_insert_with(tokio::time::Instant::now);
             if since.elapsed() > MAJORITY_LIMIT {
-                return Err(no_majority(&server));
+                return Err(not_reached(&server, &cancel, at).await);
             }
         }
         let reply = tokio::select! {
@@ -248,7 +248,7 @@ fn position(entry: &[u8]) -> Result<Timestamp> {
 fn interrupted(failed: ReadError) -> Error {
     let error = failed.error;
     match error.kind() {
-        ErrorKind::Denied | ErrorKind::Unauthenticated | ErrorKind::Cancelled => error,
+        ErrorKind::Denied | ErrorKind::Unauthenticated | ErrorKind::Cancelled | ErrorKind::Unsupported => error,
         ErrorKind::Unreachable => error.context("the member that was read is gone"),
         _ => {
             Error::new(ErrorKind::Interrupted, "the oplog could not be followed to the end of the backup").source(error)
@@ -265,14 +265,26 @@ fn rolled_over(server: &Server, wanted: Timestamp, got: Timestamp) -> Error {
     .hint("the oplog is too small for the writes during a backup: db.adminCommand({replSetResizeOplog: 1, size: MEGABYTES})")
 }
 
-fn no_majority(server: &Server) -> Error {
+/// Why the end `goal` was not reached: the member does not get on, or no majority confirms what it has.
+async fn not_reached(server: &Server, cancel: &CancellationToken, goal: Timestamp) -> Error {
+    let (service, host) = (escape(server.service()), escape(server.hosts()));
     let seconds = MAJORITY_LIMIT.as_secs();
-    Error::new(
-        ErrorKind::Interrupted,
-        format!(
-            "service {}: the last change that was read was not committed by a majority within {seconds} s",
-            server.service()
-        ),
-    )
-    .hint("is a majority of the replica set's members up, and not far behind? rs.status() shows it")
+    match topology::op_times(server, cancel).await {
+        Ok(times) if times.applied < goal => Error::new(
+            ErrorKind::Interrupted,
+            format!(
+                "service {service}: {host} stands still: it had {} and did not reach {goal}, which the set had when the \
+                 backup began, within {seconds} s",
+                times.applied
+            ),
+        )
+        .hint("rs.status() shows how far each member is; another attempt reads one that gets on"),
+        _ => Error::new(
+            ErrorKind::Interrupted,
+            format!(
+                "service {service}: the last change that was read was not committed by a majority within {seconds} s"
+            ),
+        )
+        .hint("is a majority of the replica set's members up, and not far behind? rs.status() shows it"),
+    }
 }

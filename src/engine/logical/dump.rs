@@ -26,7 +26,7 @@ use crate::artifact::write::PartOptions;
 use crate::domain::backup::{BackupType, Compression, Model};
 use crate::domain::namespace::Selection;
 use crate::domain::service::EngineKind;
-use crate::domain::text::{self, escape};
+use crate::domain::text::{self, duration, escape};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::{Context, Meter};
 use crate::error::{Error, ErrorKind, Result};
@@ -148,10 +148,8 @@ impl Run<'_> {
             meter.warn("the feature compatibility version may not be read; the server's own version is taken for it");
             format!("{}.{}", facts.numbers[0], facts.numbers[1])
         });
-        let state = if reader.member.state == MemberState::Primary { "primary" } else { "secondary" };
-        let hidden = if reader.member.hidden { "hidden " } else { "" };
-        let (set, host) = (escape(&reader.set.name), escape(&reader.member.host));
-        meter.info(format!("reading {host} ({hidden}{state} of {set}), MongoDB {}, FCV {fcv}", facts.version));
+        let host = escape(&reader.member.host);
+        meter.info(format!("reading {}, MongoDB {}, FCV {fcv}", reader.in_words(), facts.version));
         let continuity = topology::continuity(member, stop).await?;
         let begin = oplog_source::begin(member, stop).await?;
 
@@ -189,6 +187,9 @@ impl Run<'_> {
             let collections = self.read_collections(&reader, &budget, &options, &reinserted).await?;
             let at = self.applied(&reader).await?;
             meter.set_phase("waiting for a majority to confirm the last change");
+            // What the set had when the backup began belongs to it. Of a member that is far behind that was said.
+            let least = if reader.is_far_behind() { Timestamp::MIN } else { reader.newest };
+            let at = at.max(least);
             goal.send_replace(Some(Goal { at, is_end: false }));
             tokio::select! {
                 biased;
@@ -198,7 +199,7 @@ impl Run<'_> {
             }
             let mut at = at;
             if collections.read_again(self, &reinserted.found()).await? {
-                at = self.applied(&reader).await?;
+                at = self.applied(&reader).await?.max(at);
                 meter.set_phase("waiting for a majority to confirm the last change");
             }
             goal.send_replace(Some(Goal { at, is_end: true }));
@@ -224,6 +225,14 @@ impl Run<'_> {
                 ),
             )
             .hint("another attempt reads a consistent state again"));
+        }
+        if captured.to < reader.newest {
+            let (to, behind) = (captured.to, duration(u64::from(reader.newest.t.saturating_sub(captured.to.t))));
+            meter.warn(format!(
+                "the backup is consistent at {}, {behind} before the newest change that the set had when it began: {host} \
+                 was behind, and what changed in between is not in it",
+                to.in_words()
+            ));
         }
         let manifest = self.manifest(started_at, &reader, &facts.version, fcv, captured, read);
         self.write_manifest(&manifest).await?;

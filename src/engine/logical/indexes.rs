@@ -8,10 +8,11 @@ use super::plan::{Item, What};
 use super::write::Writes;
 use crate::artifact::bson::{self, Writer, tag};
 use crate::artifact::raw::Raw;
+use crate::domain::text::escape;
 use crate::engine::Context;
 use crate::error::{ErrorKind, Result};
-use crate::mongo::namespaces;
 use crate::mongo::oplog::catalogue::is_ttl;
+use crate::mongo::{majority, namespaces};
 
 /// Builds the indexes of all collections that no document expires by, several collections at once.
 pub(super) async fn build(ctx: &Context, writes: &Writes, items: &[Item]) -> Result<()> {
@@ -89,7 +90,15 @@ async fn create(ctx: &Context, writes: &Writes, item: &Item, specs: Vec<Raw>) ->
         command.document(&n.to_string(), spec.as_bytes());
     }
     command.close().open(tag::DOCUMENT, "writeConcern").i32("w", 1).close();
-    writes.raw(&item.to.db, &format!("building the indexes of {}", item.to), command.finish()).await?;
+    // By itself the server waits for every member that votes, also for one that is down: for ever. The end of a restore
+    // needs a majority anyway.
+    if writes.server.hello().set_name.is_some() {
+        command.str("commitQuorum", "majority");
+    }
+    let doing = format!("building the indexes of {}", escape(&item.to.to_string()));
+    let say = |text: String| ctx.meter.warn(text);
+    let building = writes.raw(&item.to.db, &doing, command.finish());
+    majority::watched(&writes.server, &writes.cancel, ctx.limits.majority_wait, &doing, &say, building).await?;
     Ok(())
 }
 

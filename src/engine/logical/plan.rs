@@ -95,12 +95,12 @@ pub(super) async fn draft(
     }
     stored.check_manifest()?;
     let mut warnings = Vec::new();
-    let facts = topology::facts(target, cancel).await?;
-    compatible(manifest, &facts, target.service(), &mut warnings)?;
     if target.hello().is_mongos {
         return Err(Error::new(ErrorKind::Unsupported, format!("service {} is a sharded cluster", target.service()))
             .hint("restore into a replica set"));
     }
+    let facts = topology::facts(target, cancel).await?;
+    compatible(manifest, &facts, target.service(), &mut warnings)?;
     recorded_on(stored, cancel, &facts, target.service()).await?;
     let survey = stored.survey(cancel, until).await?;
     let mut left_out = manifest.left_out.clone();
@@ -118,7 +118,7 @@ pub(super) async fn draft(
     }
     fit(&facts, &mut items, &mut left_out, &mut warnings)?;
 
-    check_case(&items, &databases(cancel, target).await?)?;
+    check_case(&items, &databases(cancel, target, &mut warnings).await?)?;
 
     let changed = items.iter().filter_map(|(item, _)| match &item.what {
         What::Collection { uuid, .. } if survey.changed.contains(uuid) => Some(item.storage_namespace()),
@@ -350,9 +350,19 @@ fn check_case(items: &[(Item, Namespace)], present: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The names of the target's databases.
-async fn databases(cancel: &CancellationToken, target: &Server) -> Result<Vec<String>> {
-    Ok(namespaces::databases(target, cancel).await?.0)
+/// The names of the target's databases. The role `restore` alone may not list all of them.
+async fn databases(cancel: &CancellationToken, target: &Server, warnings: &mut Vec<String>) -> Result<Vec<String>> {
+    match namespaces::databases(target, cancel).await {
+        Err(e) if e.kind() == ErrorKind::Denied => {
+            warnings.push(
+                "the user may not list all databases of the target (the role clusterMonitor may): one whose name differs \
+                 only in case from one that is restored would be found too late"
+                    .into(),
+            );
+            Ok(namespaces::readable_databases(target, cancel).await?.0)
+        }
+        other => Ok(other?.0),
+    }
 }
 
 /// What a database of the target holds, without what belongs to the server or stands behind a time series or view.

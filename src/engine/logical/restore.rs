@@ -24,10 +24,10 @@ use crate::domain::restore::{LeftOut, PlannedAction, RestorePlan, RestoreRequest
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mongo::Server;
 use crate::mongo::oplog::catalogue::is_ttl;
 use crate::mongo::oplog::entry::Uuid;
 use crate::mongo::oplog::note;
+use crate::mongo::{Server, majority};
 
 /// What a restore did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -115,8 +115,8 @@ async fn execute(
         true => stored.manifest.name.clone(),
         false => format!("{} to {}", stored.manifest.name, until.in_words()),
     };
-    ctx.meter.set_phase("mark the beginning in the oplog");
-    mark(writes, MarkKind::RestoreBegan, &what).await?;
+    ctx.meter.set_phase("mark the beginning in the oplog, wait for a majority of the members");
+    mark(ctx, writes, MarkKind::RestoreBegan, &what).await?;
     let last = load(ctx, stored, writes, &fillings, standing).await?;
     let last = last_inserted(&collections, &last);
     let destinations = inserted_until(ctx, stored, destinations, last).await?;
@@ -149,7 +149,7 @@ async fn execute(
         ctx.meter.object_done();
     }
     ctx.meter.set_phase("wait for a majority of the members");
-    mark(writes, MarkKind::RestoreEnded, &what).await?;
+    mark(ctx, writes, MarkKind::RestoreEnded, &what).await?;
     // Last: the merge may end this very session.
     if let Some(users) = users {
         users.merge(ctx, writes, &plan.users_of, request.exact).await?;
@@ -215,21 +215,25 @@ async fn create_view(writes: &Writes, item: &Item, replaces: bool) -> Result<()>
 /// Notes in the target's oplog that a restore begins or has ended, for whoever records that oplog, and waits until a
 /// majority of the members has everything up to there: before that, a rollback could undo a restore that was reported
 /// as done.
-async fn mark(writes: &Writes, kind: MarkKind, what: &str) -> Result<()> {
+async fn mark(ctx: &Context, writes: &Writes, kind: MarkKind, what: &str) -> Result<()> {
     if writes.server.hello().set_name.is_none() {
         return Ok(());
     }
+    let limit = ctx.limits.majority_wait;
     let note = doc! {
         "appendOplogNote": 1,
         "data": note::of(kind, what),
-        "writeConcern": {"w": "majority"},
+        "writeConcern": {"w": "majority", "wtimeout": limit.as_millis() as i64},
     };
-    let reply = writes.note(note).await?;
-    match reply.get_document("writeConcernError") {
-        Err(_) => Ok(()),
-        Ok(e) => Err(Error::new(
-            ErrorKind::Failed,
-            format!("the restore is not on a majority of the members: {}", e.get_str("errmsg").unwrap_or("no reason")),
-        )),
+    let (server, cancel) = (&writes.server, &writes.cancel);
+    let doing = "noting the restore in the oplog";
+    let say = |text: String| ctx.meter.warn(text);
+    let reply = majority::watched(server, cancel, limit, doing, &say, writes.note(note)).await?;
+    match majority::not_confirmed(&reply) {
+        None => Ok(()),
+        Some(why) => {
+            let missing = majority::missing(server, cancel).await;
+            Err(majority::no_majority(server, doing, limit, missing.or(Some(why))))
+        }
     }
 }

@@ -223,7 +223,7 @@ fn fate(ns: &Namespace) -> Fate {
         "admin" if matches!(name, "system.users" | "system.roles" | "system.js") => Fate::Kept,
         // The FCV, keys of the cluster, and the state of other backup tools: never restored into another server.
         "admin" if name.starts_with("system.") => Fate::Internal,
-        "admin" if name.starts_with(super::staging::PREFIX) => Fate::LeftOut(
+        "admin" if super::staging::is_staging(ns) => Fate::LeftOut(
             "users and roles on their way into the server, left by a restore that is running or was killed",
         ),
         "admin" if name.starts_with("pbm") => Fate::LeftOut("state of Percona Backup for MongoDB"),

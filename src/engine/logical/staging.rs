@@ -23,8 +23,13 @@ use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
 
-/// Every collection of `admin` whose name begins so is a restore's own.
-pub(super) const PREFIX: &str = "mongokeep_staged_";
+const PREFIX: &str = "mongokeep_staged_";
+
+/// Whether a collection is a restore's own, on its way to be merged: no backup and no replay takes it.
+pub(super) fn is_staging(ns: &Namespace) -> bool {
+    ns.db == "admin" && ns.collection.starts_with(PREFIX)
+}
+
 const KINDS: [&str; 2] = ["users", "roles"];
 /// Removing must not hold up the end of a restore that was cancelled.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(10);

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::changes::{Go, Later};
 use super::metadata::Definition;
+use super::staging::is_staging;
 use super::users;
 use crate::artifact::contradictions::contradictions;
 use crate::artifact::layout::BackupRoot;
@@ -224,7 +225,7 @@ pub fn is_restorable(ns: &Namespace) -> bool {
     match ns.db.as_str() {
         "config" | "local" => false,
         // The feature compatibility version and the keys of a cluster are the target's own; users and roles are merged.
-        "admin" => !ns.collection.starts_with("system.") && !ns.collection.starts_with("pbm"),
+        "admin" => !ns.collection.starts_with("system.") && !ns.collection.starts_with("pbm") && !is_staging(ns),
         _ => ns.collection != "system.profile",
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use tokio_util::sync::CancellationToken;
 
-use crate::artifact::bson::{self, Writer};
+use crate::artifact::bson::{self, Writer, tag};
 use crate::artifact::raw::Raw;
 use crate::domain::namespace::Namespace;
 use crate::domain::text::escape;
@@ -56,8 +56,11 @@ const NOTE_PAUSE: Duration = Duration::from_millis(200);
 const NOTE_LIMIT: Duration = Duration::from_secs(120);
 
 impl Writes {
-    /// Runs a command, `doing` something for a person.
-    pub async fn command(&self, db: &str, doing: &str, command: Document) -> Result<Document> {
+    /// Runs a command that writes, `doing` something for a person. Unless it says otherwise it waits for no other member: what a
+    /// server does by itself differs (5.0 and later wait for a majority), and whether a majority has all of it is asked once,
+    /// at the end.
+    pub async fn command(&self, db: &str, doing: &str, mut command: Document) -> Result<Document> {
+        command.entry("writeConcern".to_owned()).or_insert(doc! {"w": 1}.into());
         let database = self.server.client().database(db);
         self.server.call(&self.cancel, None, doing, async move { database.run_command(command).await }).await
     }
@@ -99,6 +102,7 @@ impl Writes {
         for option in options.iter() {
             command.element(&option);
         }
+        command.open(tag::DOCUMENT, "writeConcern").i32("w", 1).close();
         let command = raw_command("creating a collection", command.finish())?;
         for _ in 0..CREATES {
             let (database, command) = (self.server.client().database(&ns.db), command.clone());

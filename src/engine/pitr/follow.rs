@@ -14,6 +14,7 @@ use super::keep::{Cut, Keeper, Origin};
 use super::lease::{self, Lease};
 use super::resume::{self, Start};
 use super::stored;
+use super::watch::watch;
 use crate::artifact::slice;
 use crate::artifact::write::DocumentBatch;
 use crate::domain::pitr::{Archive, Gap, OpTime, Slice};
@@ -23,7 +24,7 @@ use crate::engine::logical::{host_name, op_time};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::{Budget, Reply};
 use crate::mongo::topology::{self, Reader, ReplicaSet};
-use crate::mongo::{Server, oplog_source};
+use crate::mongo::{Server, namespaces, oplog_source};
 use crate::storage::Storage;
 
 /// Replies of the server that are in memory at once: one is being compressed while the next one comes.
@@ -76,14 +77,18 @@ impl Following {
 /// What happens while an oplog is followed.
 #[derive(Debug)]
 pub enum Event {
-    /// Following has begun, on this member, with what comes after this position.
-    Began { archive: Archive, member: String, after: Timestamp },
+    /// Following has begun, on this member, with what comes after this position. `state`: what it is, and how far behind.
+    Began { archive: Archive, member: String, after: Timestamp, state: String },
     /// In the storage, durably. Slices that a process which died had stored come first.
     Stored { archive: Archive, slice: Box<Slice> },
     /// A slice could not be stored; it is tried again for as long as it takes.
     StorageAway(Error),
     /// It could be stored after all.
     StorageBack,
+    /// Nothing new can be recorded, because the member that is read does not get on.
+    Stalled(Error),
+    /// It gets on again.
+    Moving,
     /// Something to put into the log.
     Warning(String),
 }
@@ -188,10 +193,18 @@ async fn record(
         error = &mut lost => return Err(error),
         start = begin => start?,
     };
+    let service = source.service;
     let reader = source.reader;
     let version = topology::facts(&reader.server, cancel).await?.version;
-    let (member, after) = (reader.member.host.clone(), start.after.ts);
-    tell(events, Event::Began { archive: archive.clone(), member, after }).await?;
+    let (member, after, state) = (reader.member.host.clone(), start.after.ts, reader.in_words());
+    tell(events, Event::Began { archive: archive.clone(), member, after, state }).await?;
+    if let Err(e) = namespaces::databases(&reader.server, cancel).await
+        && e.kind() == ErrorKind::Denied
+    {
+        // What is recorded is whole all the same, but no base can be made that it could follow.
+        let why = format!("{e}: no base can be made for what is recorded");
+        tell(events, Event::Warning(why)).await?;
+    }
     let origin = Origin {
         archive: archive.clone(),
         service: request.service.clone(),
@@ -213,7 +226,13 @@ async fn record(
         cuts,
         slice_length: request.slice_length.clone(),
     };
-    let outcome = recording.run(cancel, lost).await;
+    let must_end = async {
+        tokio::select! {
+            error = lost => error,
+            error = watch(cancel, service, &reader, events) => error,
+        }
+    };
+    let outcome = recording.run(cancel, must_end).await;
     // Why nothing can be stored any more says more than that it cannot.
     recording.end(cancel, keeping, give_up).await.and(outcome)
 }

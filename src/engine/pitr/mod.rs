@@ -11,6 +11,7 @@ pub mod lease;
 pub mod reconcile;
 mod resume;
 mod stored;
+mod watch;
 
 pub use follow::{Event, Following, follow};
 pub use stored::read_header;

@@ -10,9 +10,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::topology::Reader;
 use crate::mongo::{Server, oplog_source, topology};
 
-/// Seconds that another member may be behind the one that is read.
-const NEAR: u32 = 60;
-
 /// Where recording begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Start {
@@ -92,7 +89,7 @@ pub async fn elsewhere(
         let Ok(other) = topology::read_from(service, &reader.set, member).await else { continue };
         let Ok(Some(entry)) = oplog_source::entry_at(&other.server, cancel, ts).await else { continue };
         let Ok(times) = topology::op_times(&other.server, cancel).await else { continue };
-        let is_near = times.majority.t.saturating_add(NEAR) >= majority.t;
+        let is_near = times.majority.t.saturating_add(topology::NEAR_SECONDS) >= majority.t;
         if is_near && position(entry.as_bytes()).is_ok_and(|here| term.is_none_or(|term| here.term == term)) {
             return Some(other);
         }

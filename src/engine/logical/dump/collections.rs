@@ -15,13 +15,14 @@ use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::text::{self, escape};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::logical::metadata::{self, Description, Written};
+use crate::engine::logical::probe;
 use crate::engine::logical::read::{self, Outcome, Reading};
 use crate::engine::logical::reinserted::Reinserted;
 use crate::engine::logical::select::{self, Source};
 use crate::engine::logical::split::{self, IdRange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::Budget;
-use crate::mongo::namespaces::{self, Size, Uuid, by_uuid};
+use crate::mongo::namespaces::{self, Size, Uuid};
 use crate::mongo::topology::{self, Reader};
 use crate::storage::ObjectWriter;
 
@@ -304,16 +305,8 @@ async fn read_unit(reading: &Reading, unit: &Unit) -> Result<()> {
 
 /// `None` when the collection no longer exists.
 async fn write_metadata(reading: &Reading, source: &Source) -> Result<Option<(ObjectEntry, Vec<LeftOut>)>> {
-    let (server, cancel, db) = (&reading.server, &reading.cancel, source.ns.db.as_str());
-    let indexes = match (source.kind, source.uuid) {
-        (CollectionKind::View, _) => Some(Vec::new()),
-        // Under its own name a time series shows its indexes as people made them.
-        (CollectionKind::Timeseries, _) => {
-            namespaces::indexes(server, cancel, db, source.ns.collection.as_str().into()).await?
-        }
-        (CollectionKind::Collection, Some(uuid)) => namespaces::indexes(server, cancel, db, by_uuid(uuid)).await?,
-        (CollectionKind::Collection, None) => Some(Vec::new()),
-    };
+    let cancel = &reading.cancel;
+    let indexes = probe::indexes_of(&reading.server, cancel, source).await?;
     let Some(indexes) = indexes else { return Ok(None) };
     let description = Description {
         ns: &source.ns,
