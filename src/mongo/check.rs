@@ -432,10 +432,11 @@ mod tests {
         assert!(missing_actions(&all).is_empty());
         let some = [
             doc! {"resource": {"db": "", "collection": ""}, "actions": ["insert", "createCollection", "createIndex", "dropCollection", "collMod", "bypassDocumentValidation"]},
+            // Documents come, but do not change or go.
             doc! {"resource": {"cluster": true}, "actions": ["useUUID"]},
             doc! {"resource": {"db": "", "collection": "system.users"}, "actions": ["find", "insert", "remove", "update"]},
         ];
-        assert_eq!(missing_actions(&some).into_iter().collect::<Vec<_>>(), ["forceUUID"]);
+        assert_eq!(missing_actions(&some).into_iter().collect::<Vec<_>>(), ["find", "forceUUID", "remove", "update"]);
     }
 
     #[test]

@@ -154,8 +154,7 @@ impl Staging {
         let (maker, number) = (Maker::this(), NEXT.fetch_add(1, Ordering::Relaxed));
         let staging = Self { names: KINDS.map(|kind| maker.name(kind, number)) };
         for name in &staging.names {
-            let command = Raw::from(doc! {"create": name});
-            let created = writes.create(&Namespace::new("admin", name), &command, false).await;
+            let created = writes.create(&Namespace::new("admin", name), &Raw::default(), false).await;
             if let Err(e) = created {
                 staging.end(ctx, writes).await;
                 return Err(e);
