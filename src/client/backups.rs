@@ -119,7 +119,7 @@ impl Client {
         self.queue(|| self.store.enqueue_verify(name))
     }
 
-    /// What a delete would remove. Asks the storage whose the files are, for [`ASK_LIMIT`] at most. `foreign`: those of
+    /// What a delete would remove. Asks the storage whose the files are, for `ASK_LIMIT` at most. `foreign`: those of
     /// another installation are meant, too.
     pub async fn plan_delete(&self, name: &str, keep_files: bool, foreign: bool) -> Result<DeletePlan> {
         let wanted = name.to_owned();
