@@ -72,6 +72,7 @@ async fn back_up_verify_restore_export_delete() {
     let held = backup.as_object_mut().unwrap();
     assert_eq!(held.remove("selection"), Some(serde_json::json!({})));
     assert_eq!(held.remove("left_out"), Some(serde_json::json!([])));
+    assert_eq!(held.remove("not_in_json"), Some(serde_json::json!([])));
     let namespaces = held.remove("namespaces").unwrap();
     let orders =
         namespaces.as_array().unwrap().iter().find(|n| n["namespace"]["collection"] == "orders").unwrap().clone();
