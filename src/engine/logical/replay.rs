@@ -76,7 +76,7 @@ pub(super) struct CappedRules {
 }
 
 impl CappedRules {
-    /// Those of MongoDB `version` (tried on 4.4.2, 5.0.4, 6.0.5, 6.0.27 and 7.0.11).
+    /// Those of MongoDB `version` (tried on 4.4.2, 5.0.4, 6.0.5 and 6.0.27).
     pub fn of(version: &str) -> Result<Self> {
         let release = release(version).ok_or_else(|| {
             let version = crate::domain::text::quoted(version);
