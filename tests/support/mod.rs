@@ -1,15 +1,22 @@
 //! What the integration tests share: real servers, stock tools, comparing databases.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod artifact;
+pub mod changes;
 pub mod command;
 pub mod compare;
-pub mod consistent;
 pub mod dumps;
 pub mod hooked;
-pub mod oracle;
+pub mod indexes;
 pub mod pair;
+pub mod program;
+pub mod proxy;
 pub mod recording;
+pub mod s3;
+pub mod s3_servers;
+pub mod schedule;
+pub mod screen;
 pub mod slicing;
+pub mod stands;
 pub mod tools;
 pub mod versions;
 pub mod writers;

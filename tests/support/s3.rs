@@ -4,8 +4,6 @@
 //! around it and does those things as S3 documents them; everything else is s3s-fs itself.
 
 // Every test program uses another part of this.
-#![allow(dead_code)]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

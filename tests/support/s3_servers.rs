@@ -2,7 +2,6 @@
 //!
 //! They are fetched once, by the ordinary client of their registry and in a pinned version, into the cache folder of the
 //! user. Where Go, Python or npm is missing, or the registry, a test says so in one line and ends; with `CI=true` it fails.
-#![allow(dead_code)]
 
 use std::fs::File;
 use std::io::Write as _;

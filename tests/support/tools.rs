@@ -4,6 +4,7 @@
 //! Looked for in the folder that an environment variable names, then on PATH; otherwise built with Go from a pinned
 //! commit, once, below `target/`. Where there is no Go either, a test that needs them says so in one line and ends; with
 //! `CI=true` it fails, unless the module registry itself does not serve them: nothing in the tree can help that.
+
 #![allow(dead_code)]
 
 use std::fs::File;

@@ -16,9 +16,13 @@ use mongodb::{Client, Database};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::{changes, indexes};
+
 /// Databases the writers use; each writer prefers one, and all touch the first.
 pub const DATABASES: [&str; 4] = ["shop", "sales", "app-logs", "geo-é"];
 const COLLECTIONS: [&str; 8] = ["orders", "items", "users", "a b", "nested.name", "x%y", "résumé", "spare"];
+/// Documents of the stock, of 4 KB each.
+const STOCK: i32 = 4_000;
 /// One with large documents, and names that are free at first: where renames and `$out` go, and collections are created.
 const OTHERS: [&str; 5] = ["large", "moved", "copy.of", "new one", "_under"];
 
@@ -26,6 +30,7 @@ const OTHERS: [&str; 5] = ["large", "moved", "copy.of", "new one", "_under"];
 pub async fn seed(client: &Client, seed: u64) {
     let release = super::release_of(client).await;
     let mut rng = StdRng::seed_from_u64(seed);
+    stock(&mut rng, client).await;
     for name in DATABASES {
         let db = client.database(name);
         for collection in COLLECTIONS {
@@ -44,6 +49,7 @@ pub async fn seed(client: &Client, seed: u64) {
             db.run_command(events).await.unwrap();
         }
         db.run_command(doc! {"create": "ring", "capped": true, "size": 200_000, "max": 500}).await.unwrap();
+        db.run_command(doc! {"create": "bytes", "capped": true, "size": 65_536}).await.unwrap();
         let collation = doc! {"locale": "fr", "strength": 1};
         db.run_command(doc! {"create": "collated", "collation": collation}).await.unwrap();
         if release >= (5, 3) {
@@ -62,6 +68,15 @@ pub async fn seed(client: &Client, seed: u64) {
     }
 }
 
+/// Fills a collection whose reading takes many replies, so that much happens to it meanwhile.
+async fn stock(rng: &mut StdRng, client: &Client) {
+    let collection = client.database(DATABASES[0]).collection::<Document>("stock");
+    for ids in (0..STOCK).collect::<Vec<_>>().chunks(1000) {
+        let documents: Vec<Document> = ids.iter().map(|id| item(rng, *id)).collect();
+        collection.insert_many(documents).await.unwrap();
+    }
+}
+
 /// Drops what `seed` and the writers made.
 pub async fn clear(client: &Client) {
     for name in client.list_database_names().await.unwrap() {
@@ -73,7 +88,26 @@ pub async fn clear(client: &Client) {
 
 fn document(rng: &mut StdRng, id: i32) -> Document {
     let text: String = (0..rng.random_range(10..400)).map(|_| char::from(rng.random_range(b'a'..=b'z'))).collect();
-    doc! {"_id": id, "n": rng.random_range(0..1000), "u": rng.random::<i64>(), "text": text, "tags": ["a", "b"]}
+    doc! {
+        "_id": id, "n": rng.random_range(0..1000), "u": rng.random::<i64>(), "text": text, "tags": ["a", "b"],
+        "list": [1, 2, 3], "rows": [{"k": 1, "v": [1]}, {"k": 3}], "deep": {"a": 1, "b": {"c": [1, 2, {"d": 3}]}},
+    }
+}
+
+/// A document of the stock.
+fn item(rng: &mut StdRng, id: i32) -> Document {
+    let mut document = document(rng, id);
+    document.insert("filling", "x".repeat(3_500));
+    document
+}
+
+/// A command whose write errors are errors, when it did nothing else.
+async fn write(db: &Database, command: Document) -> Result<()> {
+    let reply = db.run_command(command).await?;
+    match reply.get_array("writeErrors") {
+        Ok(errors) if reply.get_i32("n").unwrap_or(0) == 0 => Err(mongodb::error::Error::custom(format!("{errors:?}"))),
+        _ => Ok(()),
+    }
 }
 
 /// Writers at work.
@@ -133,8 +167,11 @@ impl Writer {
     async fn step(&mut self) -> (&'static str, Result<()>) {
         let db = self.database();
         match self.rng.random_range(0..1000) {
-            0..300 => ("insert", self.insert(&db).await),
-            300..520 => ("update", self.update(&db).await),
+            0..160 => ("insert", self.insert(&db).await),
+            160..230 => ("delete and insert again", self.again(&db).await),
+            230..290 => ("stock goes and comes again", self.restock().await),
+            290..350 => ("all write one document", self.hot().await),
+            350..520 => ("update", self.update(&db).await),
             520..600 => ("delete", self.delete(&db).await),
             600..680 => ("capped insert", self.capped(&db).await),
             680..750 => ("time series insert", self.time_series(&db).await),
@@ -200,20 +237,47 @@ impl Writer {
     }
 
     async fn update(&mut self, db: &Database) -> Result<()> {
-        let change = match self.rng.random_range(0..5) {
-            0 => doc! {"$inc": {"n": 1}},
-            1 => doc! {"$set": {"text": "changed", "deep.er": self.next}},
-            2 => doc! {"$push": {"tags": self.next}},
-            3 => doc! {"$unset": {"tags": ""}},
-            _ => doc! {"$pop": {"tags": 1}},
+        let (id, many, collection) = (self.id(), self.rng.random_bool(0.1), self.name());
+        let mut update = match many {
+            true => doc! {"q": {"n": {"$lt": 20}}, "multi": true},
+            false => doc! {"q": {"_id": id}, "upsert": self.rng.random_bool(0.2)},
         };
-        let id = self.id();
-        let many = self.rng.random_bool(0.1);
-        let collection = self.collection(db);
-        if many {
-            collection.update_many(doc! {"n": {"$lt": 20}}, change).await.map(drop)
-        } else {
-            collection.update_one(doc! {"_id": id}, change).upsert(self.rng.random_bool(0.2)).await.map(drop)
+        update.extend(changes::change(&mut self.rng));
+        let command = doc! {"update": collection, "updates": [update], "writeConcern": {"w": "majority"}};
+        write(db, command).await
+    }
+
+    /// The same `_id` in another place of its collection.
+    async fn again(&mut self, db: &Database) -> Result<()> {
+        let (id, collection) = (self.id(), self.collection(db));
+        let document = document(&mut self.rng, id);
+        if collection.delete_one(doc! {"_id": id}).await?.deleted_count == 0 {
+            return Err(mongodb::error::Error::custom("nothing was there"));
+        }
+        collection.insert_one(document).await.map(drop)
+    }
+
+    /// Some of the stock go and come again, behind and before whoever reads it.
+    async fn restock(&mut self) -> Result<()> {
+        let collection = self.client.database(DATABASES[0]).collection::<Document>("stock");
+        let ids: Vec<i32> = (0..10).map(|_| self.rng.random_range(0..STOCK)).collect();
+        collection.delete_many(doc! {"_id": {"$in": &ids}}).await?;
+        let documents: Vec<Document> = ids.iter().map(|id| item(&mut self.rng, *id)).collect();
+        collection.insert_many(documents).ordered(false).await.map(drop)
+    }
+
+    /// One document of the stock, which all writers change, delete and insert.
+    async fn hot(&mut self) -> Result<()> {
+        let db = self.client.database(DATABASES[0]);
+        let id = self.rng.random_range(0..3) * (STOCK / 2 - 1);
+        match self.rng.random_range(0..8) {
+            0 => write(&db, doc! {"delete": "stock", "deletes": [{"q": {"_id": id}, "limit": 1}]}).await,
+            1 | 2 => write(&db, doc! {"insert": "stock", "documents": [item(&mut self.rng, id)]}).await,
+            _ => {
+                let mut update = doc! {"q": {"_id": id}, "upsert": self.rng.random_bool(0.2)};
+                update.extend(changes::change(&mut self.rng));
+                write(&db, doc! {"update": "stock", "updates": [update]}).await
+            }
         }
     }
 
@@ -227,9 +291,23 @@ impl Writer {
         }
     }
 
+    /// The one has room for few documents, the other for few bytes.
     async fn capped(&mut self, db: &Database) -> Result<()> {
+        if self.rng.random_bool(0.2) {
+            let n = self.rng.random_range(0..1000);
+            let update = doc! {"q": {"n": {"$lt": n}}, "u": {"$set": {"n": n, "deep.b.c.0": 7, "list.1": 8}}};
+            return write(db, doc! {"update": "ring", "updates": [update]}).await;
+        }
         let documents: Vec<Document> = (0..self.rng.random_range(1..10)).map(|_| self.document()).collect();
-        db.collection::<Document>("ring").insert_many(documents).await.map(drop)
+        if self.rng.random_bool(0.5) {
+            return db.collection::<Document>("ring").insert_many(documents).await.map(drop);
+        }
+        let filled = documents.into_iter().map(|mut document| {
+            document.insert("filling", "x".repeat(self.rng.random_range(0..20_000)));
+            document
+        });
+        let filled: Vec<Document> = filled.collect();
+        db.collection::<Document>("bytes").insert_many(filled).await.map(drop)
     }
 
     async fn time_series(&mut self, db: &Database) -> Result<()> {
@@ -237,7 +315,13 @@ impl Writer {
         let documents: Vec<Document> = (0..self.rng.random_range(1..10))
             .map(|i| {
                 let at = mongodb::bson::DateTime::from_millis(at + i * 500);
-                doc! {"at": at, "sensor": self.rng.random_range(0..5), "value": self.rng.random::<f64>()}
+                // Of several types, which share a bucket where the server lets them.
+                let value = match self.rng.random_range(0..8) {
+                    0 => Bson::String("none".into()),
+                    1 => Bson::Document(doc! {"low": 1, "high": 2.5}),
+                    _ => Bson::Double(self.rng.random()),
+                };
+                doc! {"at": at, "sensor": self.rng.random_range(0..5), "value": value}
             })
             .collect();
         db.collection::<Document>("events").insert_many(documents).await.map(drop)
@@ -340,12 +424,21 @@ impl Writer {
 
     async fn index(&mut self, db: &Database) -> Result<()> {
         let name = self.name();
-        let spec = match self.rng.random_range(0..5) {
+        let spec = match self.rng.random_range(0..8) {
             0 => doc! {"key": {"n": 1}, "name": "n"},
             1 => doc! {"key": {"text": "text"}, "name": "words"},
             2 => doc! {"key": {"_id": "hashed"}, "name": "hashed id"},
             3 => doc! {"key": {"n": 1, "u": 1}, "name": "part", "partialFilterExpression": {"n": {"$gt": 5}}},
-            _ => doc! {"key": {"tags": 1}, "name": "tags", "hidden": true},
+            4 => doc! {"key": {"tags": 1}, "name": "tags", "hidden": true},
+            _ => {
+                let mut spec = indexes::specification(&mut self.rng);
+                // The truth comes from the server's own recovery, which forgets that an index has no collation where its
+                // collection has one.
+                if spec.get_document("collation").is_ok_and(|c| c.get_str("locale").is_ok_and(|l| l == "simple")) {
+                    spec.remove("collation");
+                }
+                spec
+            }
         };
         db.run_command(doc! {"createIndexes": name, "indexes": [spec]}).await.map(drop)
     }
@@ -374,7 +467,9 @@ impl Writer {
 
     async fn drop_index(&mut self, db: &Database) -> Result<()> {
         let name = self.name();
-        let index = ["n", "both", "words", "unique u", "*"][self.rng.random_range(0..5)];
+        let names = ["n", "both", "words", "unique u", "*"];
+        let made = indexes::name(&mut self.rng);
+        let index = names.get(self.rng.random_range(0..8)).copied().unwrap_or(&made);
         db.run_command(doc! {"dropIndexes": name, "index": index}).await.map(drop)
     }
 

@@ -1,0 +1,3 @@
+mod config_example;
+mod main_job;
+mod words;

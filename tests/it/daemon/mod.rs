@@ -1,0 +1,5 @@
+mod jobs;
+mod kill;
+mod secrets;
+mod service;
+mod sync;

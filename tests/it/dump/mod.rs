@@ -1,0 +1,4 @@
+mod changes;
+mod documents;
+mod failures;
+mod reinserted;

@@ -1,0 +1,5 @@
+mod command;
+mod forms;
+mod layout;
+mod mongorestore;
+mod writers;

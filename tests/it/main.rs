@@ -1,0 +1,29 @@
+//! The tests of the whole, in one binary: linked once, run side by side.
+//!
+//! What needs the machine for itself, or servers of other versions, is in `tests/alone`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod architecture;
+mod cli;
+mod compatibility;
+mod daemon;
+mod definitions;
+mod dump;
+mod export;
+mod members;
+mod notifications;
+mod odd_names;
+mod pitr;
+mod restore;
+mod retention;
+mod sandbox;
+mod schedules;
+mod screen;
+mod selections;
+mod service_check;
+mod storage;
+mod store_files;
+mod verify_damage;

@@ -1,0 +1,6 @@
+mod cli;
+mod kill;
+mod moments;
+mod slicing;
+mod store;
+mod watch;

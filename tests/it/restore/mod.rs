@@ -1,0 +1,5 @@
+mod kinds;
+mod plan;
+mod replay;
+mod users;
+mod versions;

@@ -1,0 +1,5 @@
+mod cli;
+mod cron;
+mod scheduler;
+mod store;
+mod timeline;

@@ -1,0 +1,7 @@
+mod expectations;
+mod forms;
+mod jobs;
+mod moments;
+mod schedules;
+mod screens;
+mod terminal;

@@ -1,0 +1,558 @@
+//! The interface in a real pseudo-terminal of 80x24, with the real program: by keys only.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use mongodb::bson::{Binary, Document, doc, spec::BinarySubtype};
+use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
+
+use crate::support;
+use crate::support::command::Home;
+
+/// How long anything may take on a machine under load.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The program in a terminal of its own.
+struct Tty {
+    child: Box<dyn Child + Send + Sync>,
+    keys: Box<dyn Write + Send>,
+    screen: Arc<Mutex<(vt100::Parser, Vec<u8>)>>,
+    master: Box<dyn MasterPty + Send>,
+}
+
+impl Tty {
+    fn start(home: &Path, env: &[(&str, &str)], args: &[&str]) -> Self {
+        let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_mongokeep"));
+        command.arg("--home");
+        command.arg(home);
+        command.args(args);
+        for (name, value) in [("TERM", "xterm-256color"), ("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8"), ("TZ", "UTC")] {
+            command.env(name, value);
+        }
+        for name in ["MONGOKEEP_HOME", "NO_COLOR", "NO_MOTION", "TMUX"] {
+            command.env_remove(name);
+        }
+        for (name, value) in env {
+            command.env(name, value);
+        }
+        Self::spawn(command)
+    }
+
+    /// A shell with job control.
+    fn shell() -> Self {
+        let mut command = CommandBuilder::new("sh");
+        command.arg("-i");
+        for (name, value) in [("TERM", "xterm-256color"), ("LC_ALL", "C.UTF-8"), ("TZ", "UTC"), ("PS1", "prompt> ")] {
+            command.env(name, value);
+        }
+        command.env_remove("ENV");
+        Self::spawn(command)
+    }
+
+    fn spawn(command: CommandBuilder) -> Self {
+        let pty = native_pty_system().openpty(PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 }).unwrap();
+        let child = pty.slave.spawn_command(command).unwrap();
+        drop(pty.slave);
+        let screen = Arc::new(Mutex::new((vt100::Parser::new(24, 80, 0), Vec::new())));
+        let mut output = pty.master.try_clone_reader().unwrap();
+        let keys = pty.master.take_writer().unwrap();
+        let shown = screen.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 8192];
+            while let Ok(n @ 1..) = output.read(&mut buffer) {
+                let mut shown = shown.lock().unwrap();
+                shown.0.process(&buffer[..n]);
+                shown.1.extend_from_slice(&buffer[..n]);
+            }
+        });
+        Self { child, keys, screen, master: pty.master }
+    }
+
+    fn resize(&self, rows: u16, cols: u16) {
+        self.screen.lock().unwrap().0.screen_mut().set_size(rows, cols);
+        self.master.resize(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
+    }
+
+    fn text(&self) -> String {
+        self.screen.lock().unwrap().0.screen().contents()
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.screen.lock().unwrap().1.clone()
+    }
+
+    fn send(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).unwrap();
+        self.keys.flush().unwrap();
+    }
+
+    /// Waits until the screen holds `text`.
+    fn wait(&self, text: &str) -> String {
+        let began = Instant::now();
+        loop {
+            let shown = self.text();
+            if shown.contains(text) {
+                return shown;
+            }
+            assert!(began.elapsed() < PATIENCE, "no {text:?} on\n{shown}");
+            std::thread::sleep(Duration::from_millis(15));
+        }
+    }
+
+    /// Waits until the program has ended, and returns everything it sent.
+    fn ended(&mut self) -> Vec<u8> {
+        let began = Instant::now();
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(began.elapsed() < PATIENCE, "it does not end\n{}", self.text());
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        // What it sent last may still be on its way through the terminal.
+        while !is_sane(&self.bytes()) && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        self.bytes()
+    }
+}
+
+impl Drop for Tty {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const ENTER: &str = "\r";
+const SUBMIT: &str = "\u{13}";
+
+fn contains(bytes: &[u8], part: &str) -> bool {
+    bytes.windows(part.len()).any(|w| w == part.as_bytes())
+}
+
+/// The alternate screen was left, the cursor shown, mouse and paste reports turned off.
+fn is_sane(bytes: &[u8]) -> bool {
+    ["\u{1b}[?1049l", "\u{1b}[?25h", "\u{1b}[?2004l", "\u{1b}[?1006l"].iter().all(|part| contains(bytes, part))
+}
+
+/// Bytes that do not compress, so that a limit on stored bytes is a limit on time.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    (0..len)
+        .map(|_| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            (x >> 32) as u8
+        })
+        .collect()
+}
+
+async fn documents(client: &mongodb::Client) -> Vec<Document> {
+    use futures_util::TryStreamExt;
+    let orders = client.database("shop").collection::<Document>("orders");
+    orders.find(doc! {}).sort(doc! {"_id": 1}).await.unwrap().try_collect().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_the_first_start_to_a_restore_by_keys_only() {
+    let set = support::replica_set().await;
+    let client = set.client().await.unwrap();
+    let orders = client.database("shop").collection::<Document>("orders");
+    for i in 0..64i32 {
+        let bytes = noise(i as u64 + 1, 64 * 1024);
+        let blob = Binary { subtype: BinarySubtype::Generic, bytes };
+        orders.insert_one(doc! {"_id": i, "name": format!("order {i}"), "blob": blob}).await.unwrap();
+    }
+    let before = documents(&client).await;
+
+    let home = Home::new();
+    // Slow enough to be looked at.
+    home.good("settings set backup.bandwidth_limit 700000");
+    let folder = home.dir().join("storage");
+    let uri = set.uri();
+    let path = home.path().to_owned();
+    let mut tty = tokio::task::spawn_blocking(move || {
+        let mut tty = Tty::start(&path, &[], &[]);
+        tty.wait("Three steps to the first backup");
+        tty.send(ENTER);
+        tty.wait("Add a service");
+        tty.send("orders\t");
+        tty.send(&uri);
+        tty.send(SUBMIT);
+        tty.wait("✓ 1  Add a service");
+        tty.send(ENTER);
+        tty.wait("Add a storage");
+        tty.send("local\t\t");
+        tty.send(folder.to_str().unwrap());
+        tty.send(SUBMIT);
+        tty.wait("No backup yet");
+        tty.send(ENTER);
+        tty.wait("Create a backup");
+        tty.wait("orders-20");
+        tty.send(SUBMIT);
+        tty.wait("All backups (1)");
+        // The spinner in the row is seen in several of its pictures, beside the word.
+        let began = Instant::now();
+        let mut pictures = BTreeSet::new();
+        while pictures.len() < 3 {
+            let text = tty.text();
+            assert!(began.elapsed() < PATIENCE && !text.contains("✓ done"), "{pictures:?}\n{text}");
+            let row = text.lines().find(|l| l.contains("▸ orders-20") && l.contains("running"));
+            pictures.extend(row.and_then(|l| l.chars().find(|c| ('\u{2801}'..='\u{28ff}').contains(c))));
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        tty.wait("✓ done");
+        tty
+    })
+    .await
+    .unwrap();
+
+    orders.delete_many(doc! {"_id": {"$gte": 10}}).await.unwrap();
+    orders.update_one(doc! {"_id": 3}, doc! {"$set": {"name": "changed since"}}).await.unwrap();
+    assert_ne!(documents(&client).await, before);
+
+    tokio::task::spawn_blocking(move || {
+        tty.send("r");
+        tty.wait("Show the plan");
+        tty.send(SUBMIT);
+        tty.wait("Type orders to confirm");
+        tty.wait("shop.orders");
+        tty.send(ENTER);
+        tty.wait("type orders to confirm the restore");
+        tty.send("orders");
+        tty.wait("starts the restore");
+        tty.send(ENTER);
+        tty.wait("Restores (1)");
+        tty.send("l");
+        // The heading of jobs: what is done from here on is the restore, not the backup.
+        tty.wait("KIND");
+        tty.wait("✓ done");
+        tty.send("q");
+        assert!(is_sane(&tty.ended()));
+    })
+    .await
+    .unwrap();
+    assert!(documents(&client).await == before, "the data is not what it was");
+}
+
+#[test]
+fn e17_the_first_frame_waits_for_no_server() {
+    // Accepts connections and never says a word.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let home = Home::new();
+    home.good(&format!("service add mute --uri mongodb://{}/?replicaSet=rs0", silent.local_addr().unwrap()));
+    let began = Instant::now();
+    let mut tty = Tty::start(home.path(), &[], &[]);
+    while !tty.text().contains("mongokeep") {
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(began.elapsed() < PATIENCE);
+    }
+    let took = began.elapsed();
+    println!("first frame after {took:?}");
+    // Debug code on a machine that runs other tests too; a server would be given up after 10 s at the earliest.
+    assert!(took < Duration::from_millis(if cfg!(debug_assertions) { 3_000 } else { 100 }), "{took:?}");
+    tty.send("4");
+    tty.wait("asking");
+    tty.send("q");
+    tty.ended();
+}
+
+#[test]
+fn e16_idle_sends_nothing() {
+    let home = Home::new();
+    home.good("settings set ui.timezone UTC");
+    let mut tty = Tty::start(home.path(), &[], &[]);
+    tty.wait("daemon ok");
+    // Three quiet seconds within one minute of the clock; one that the minute cuts in two does not count.
+    let quiet = || {
+        let minute = chrono::Utc::now().timestamp() / 60;
+        let before = tty.bytes().len();
+        std::thread::sleep(Duration::from_secs(3));
+        (chrono::Utc::now().timestamp() / 60 == minute).then(|| tty.bytes().len() - before)
+    };
+    let sent: Vec<usize> = std::iter::repeat_with(quiet).take(4).flatten().collect();
+    assert!(sent.contains(&0), "{sent:?}");
+    tty.send("q");
+    tty.ended();
+}
+
+#[test]
+fn e18_signals_and_a_lost_terminal_leave_it_sane() {
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::HUP] {
+        let home = Home::new();
+        let mut tty = Tty::start(home.path(), &[], &[]);
+        tty.wait("Three steps");
+        let pid = tty.child.process_id().and_then(|p| rustix::process::Pid::from_raw(p as i32)).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+        assert!(is_sane(&tty.ended()), "{signal:?}");
+    }
+}
+
+#[test]
+fn e18_the_shell_gets_the_terminal_and_gives_it_back() {
+    let home = Home::new();
+    let mut tty = Tty::shell();
+    tty.wait("prompt>");
+    tty.send(&format!("{} --home '{}'\r", env!("CARGO_BIN_EXE_mongokeep"), home.path().display()));
+    let before = tty.wait("Three steps");
+    for _ in 0..2 {
+        tty.send("\u{1a}");
+        let shown = tty.wait("prompt>");
+        assert!(!shown.contains("Three steps"), "{shown}");
+        tty.send("fg\r");
+        tty.wait("Three steps");
+        let began = Instant::now();
+        // The minute of the clock may have changed.
+        while tty.text().lines().take(20).ne(before.lines().take(20)) {
+            assert!(began.elapsed() < PATIENCE, "not whole:\n{}", tty.text());
+            std::thread::sleep(Duration::from_millis(15));
+        }
+    }
+    tty.send("q");
+    tty.wait("prompt>");
+    tty.send("exit\r");
+    tty.ended();
+}
+
+#[test]
+fn e18_what_a_terminal_that_grew_meanwhile_has_room_for_is_read() {
+    let home = Home::ready();
+    home.good("settings set ui.timezone UTC");
+    home.good("schedule add nightly --service a --storage t --cron 30~3~*~*~*");
+    let mut tty = Tty::shell();
+    tty.wait("prompt>");
+    tty.send(&format!("{} --home '{}'\r", env!("CARGO_BIN_EXE_mongokeep"), home.path().display()));
+    tty.wait("No backup yet");
+    tty.send("2");
+    tty.wait("Schedules (1)");
+    tty.send("\u{1a}");
+    tty.wait("prompt>");
+    tty.resize(50, 160);
+    tty.send("fg\r");
+    // The pane of the coming runs, with what it asked for.
+    tty.wait("nightly: 1 run");
+    tty.send("q");
+    tty.wait("prompt>");
+    tty.send("exit\r");
+    tty.ended();
+}
+
+#[test]
+fn e12_a_daemon_that_is_killed_is_seen_by_what_it_recorded() {
+    let home = Home::ready();
+    home.good("schedule add live --service a --storage t --cron @yearly --type pitr");
+    let daemon = || home.json("daemon status")["pid"].as_i64();
+    // One that may not write starts no other.
+    let mut tty = Tty::start(home.path(), &[], &["--read-only"]);
+    tty.wait("daemon ok");
+    tty.wait("not recorded");
+    assert!(!tty.text().contains("no daemon"), "{}", tty.text());
+    let kill = |pid: i64| {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    };
+    kill(daemon().unwrap());
+    tty.wait("no daemon runs, a is not recorded");
+    tty.wait("not recorded: no daemon runs");
+    tty.send("q");
+    tty.ended();
+    // One that may, does.
+    let mut tty = Tty::start(home.path(), &[], &[]);
+    tty.wait("daemon ok");
+    kill(daemon().unwrap());
+    tty.wait("no daemon runs, a is not recorded");
+    tty.wait("daemon ok");
+    assert!(daemon().is_some());
+    tty.send("q");
+    tty.ended();
+}
+
+#[test]
+fn e14_no_color_and_a_plain_locale_are_kept_on_the_wire() {
+    let home = Home::new();
+    let plain = [("LC_ALL", "C"), ("NO_COLOR", "1")];
+    let mut tty = Tty::start(home.path(), &plain, &[]);
+    tty.wait("Three steps");
+    tty.send("4");
+    tty.wait("No service yet");
+    tty.send("l");
+    tty.wait("backup.enabled");
+    tty.send("q");
+    let bytes = tty.ended();
+    assert!(bytes.is_ascii());
+    // Attributes are there, colours are not: 30-37, 38;5 and their like never appear.
+    let text = String::from_utf8(bytes).unwrap();
+    assert!(text.contains("\u{1b}[7m") && !text.contains("38;5") && !text.contains("48;5"));
+}
+
+#[test]
+fn e19_copying_goes_through_osc_52() {
+    let home = Home::ready();
+    let mut tty = Tty::start(home.path(), &[], &[]);
+    tty.wait("No backup yet");
+    tty.send("3");
+    tty.wait("filesystem");
+    tty.send("y");
+    tty.wait("copied");
+    let place = home.dir().join("storage");
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, place.to_str().unwrap());
+    tty.send("q");
+    assert!(contains(&tty.ended(), &format!("\u{1b}]52;c;{encoded}")));
+}
+
+#[test]
+fn schedules_by_keys_only() {
+    let home = Home::ready();
+    home.good("settings set ui.timezone UTC");
+    let schedule = |name: &str| home.json(&format!("schedule show {name}"));
+    let mut tty = Tty::start(home.path(), &[], &[]);
+    tty.wait("No backup yet");
+    tty.send("2");
+    tty.wait("No schedule yet");
+    tty.send(ENTER);
+    tty.wait("Create a schedule");
+    // From the name over service, model, storage, folder, type and frequency to the crontab line.
+    tty.send("\u{15}nightly");
+    tty.send("\t\t\t\t\t\t\t\u{15}30 3 * * *");
+    tty.wait("every day at 03:30");
+    tty.wait("overlaps nothing");
+    tty.send(SUBMIT);
+    tty.wait("schedule nightly is created: next");
+    tty.wait("Schedules (1)");
+    let made = schedule("nightly");
+    assert_eq!((&made["cron"], &made["enabled"]), (&"30 3 * * *".into(), &true.into()));
+    assert_eq!((&made["service"], &made["storage"]), (&"a".into(), &"t".into()));
+
+    tty.send("e");
+    tty.wait("Edit the schedule nightly");
+    // From the service down to the retention.
+    tty.send("\t\t\t\t\t\t\t\t\t\u{15}5");
+    tty.wait("Retention      5");
+    tty.send(SUBMIT);
+    tty.wait("schedule nightly is saved");
+    assert_eq!(schedule("nightly")["retention"]["count"], 5);
+
+    tty.send("C");
+    tty.wait("is copied as nightly-copy");
+    let copy = schedule("nightly-copy");
+    assert_eq!((&copy["enabled"], &copy["retention"]["count"]), (&false.into(), &5.into()));
+    // The copy is selected.
+    tty.send(" ");
+    tty.wait("schedule nightly-copy is on");
+    assert_eq!(schedule("nightly-copy")["enabled"], true);
+    tty.send("t");
+    tty.wait("overlaps nightly");
+    tty.send("t");
+    tty.send(" ");
+    tty.wait("schedule nightly-copy is off");
+    assert_eq!(schedule("nightly-copy")["enabled"], false);
+
+    tty.send("d");
+    tty.wait("Delete the schedule nightly-copy?");
+    tty.send("\u{1b}[C");
+    tty.send(ENTER);
+    tty.wait("schedule nightly-copy is deleted");
+    tty.wait("Schedules (1)");
+    assert_eq!(home.json("schedule list").as_array().unwrap().len(), 1);
+    tty.send("q");
+    assert!(is_sane(&tty.ended()));
+}
+
+/// The second of the server's clock, as its oplog has it.
+async fn server_second(client: &mongodb::Client) -> i64 {
+    let hello = client.database("admin").run_command(doc! {"hello": 1}).await.unwrap();
+    let last = hello.get_document("lastWrite").unwrap().get_document("opTime").unwrap();
+    i64::from(last.get_timestamp("ts").unwrap().time)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_accident_is_undone_to_the_second_before_it_by_keys_only() {
+    let set = support::replica_set().await;
+    let client = set.client().await.unwrap();
+    let orders = client.database("shop").collection::<Document>("orders");
+    let insert = async |ids: std::ops::Range<i32>| {
+        orders.insert_many(ids.map(|i| doc! {"_id": i, "name": format!("order {i}")})).await.unwrap();
+    };
+    insert(0..50).await;
+    let home = Home::new();
+    std::fs::create_dir(home.dir().join("storage")).unwrap();
+    home.good("settings set pitr.slice_seconds 5");
+    home.good("settings set ui.timezone UTC");
+    home.good(&format!("service add orders --uri {}", set.uri()));
+    home.good(&format!("storage add local --type filesystem --path {}", home.dir().join("storage").display()));
+    let path = home.path().to_owned();
+    let mut tty = tokio::task::spawn_blocking(move || {
+        let mut tty = Tty::start(&path, &[], &[]);
+        tty.wait("No backup yet");
+        tty.send("2");
+        tty.wait("No schedule yet");
+        tty.send(ENTER);
+        tty.wait("Create a schedule");
+        // Over name, service, model, storage and folder to the type.
+        tty.send("\t\t\t\t\t\u{1b}[C");
+        tty.wait("each change");
+        tty.send(SUBMIT);
+        tty.wait("schedule orders-daily is created");
+        tty.send("x");
+        tty.wait("✓ done");
+        tty.send("4");
+        // The next slice makes a base of it.
+        tty.wait("lag < 1 min");
+        tty
+    })
+    .await
+    .unwrap();
+
+    insert(50..80).await;
+    let before = documents(&client).await;
+    let good = server_second(&client).await;
+    // The accident lies in a later second.
+    while server_second(&client).await <= good {
+        client.database("elsewhere").collection("ticks").insert_one(doc! {}).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    orders.delete_many(doc! {"_id": {"$gte": 7}}).await.unwrap();
+    orders.update_one(doc! {"_id": 3}, doc! {"$set": {"name": "wrong"}}).await.unwrap();
+
+    let moment = chrono::DateTime::from_timestamp(good, 0).unwrap();
+    tokio::task::spawn_blocking(move || {
+        let shown = moment.format("%d %b %Y %H:%M:%S UTC").to_string();
+        let typed = moment.format("%Y-%m-%d %H:%M:%S").to_string();
+        tty.send("r");
+        tty.wait("Restore orders to a point in time");
+        // From the timeline to the time; the cursor goes there once that second is stored, and says so until then.
+        tty.send("\t\u{15}");
+        tty.send(&typed);
+        tty.wait(&format!("Time*                 {typed}"));
+        let began = Instant::now();
+        let is_there = |text: &str| text.contains(&format!("▲ {shown}")) || text.contains(&format!("{shown} ▲"));
+        while !is_there(&tty.text()) || tty.text().contains("not stored yet") {
+            assert!(began.elapsed() < PATIENCE, "it is never stored:\n{}", tty.text());
+            std::thread::sleep(Duration::from_millis(15));
+        }
+        // A key at a time leads to the same moment.
+        tty.send("\u{1b}[Z");
+        tty.wait("zoom");
+        tty.send("\u{1b}[D\u{1b}[C");
+        tty.wait("base orders-daily");
+        tty.wait(&shown);
+        tty.send(SUBMIT);
+        tty.wait("Type orders to confirm");
+        let plan = tty.wait("shop.orders");
+        assert!(plan.contains(&format!("As of         {shown}")) && plan.contains("slice"), "{plan}");
+        tty.send("orders");
+        tty.wait("starts the restore");
+        tty.send(ENTER);
+        tty.wait("is queued as job");
+        tty.send("1l");
+        tty.wait("Restores (1)");
+        tty.wait("✓ done");
+        tty.send("q");
+        assert!(is_sane(&tty.ended()));
+    })
+    .await
+    .unwrap();
+    assert_eq!(documents(&client).await, before);
+}

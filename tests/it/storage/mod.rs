@@ -1,0 +1,5 @@
+mod conformance;
+mod faults;
+mod filesystem;
+mod retry;
+mod sync_altered;
