@@ -85,6 +85,8 @@ pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
+    /// The field whose value is wrong, as a key in snake_case.
+    field: Option<String>,
     message: String,
     hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -96,17 +98,32 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// An error of `kind` whose `message` says what failed and on what.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), hint: None, source: None }))
+        Self(Box::new(Inner { kind, field: None, message: message.into(), hint: None, source: None }))
     }
 
     /// A value that can never be accepted; `field` is the flag or key a person typed.
     pub fn invalid(field: &str, why: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Invalid, format!("{field}: {why}"))
+        Self::of_field(ErrorKind::Invalid, field, why)
+    }
+
+    /// The same with another kind. `field` may be written as a flag or as a key; it stands in front of the message, and
+    /// [`Error::field`] returns its key.
+    pub fn of_field(kind: ErrorKind, field: &str, why: impl fmt::Display) -> Self {
+        let mut error = Self::new(kind, format!("{field}: {why}"));
+        error.0.field = Some(field.replace('-', "_")).filter(|key| !key.is_empty());
+        error
     }
 
     /// Nothing of this `what` (service, storage, backup, ...) is called `name`.
     pub fn not_found(what: &str, name: impl fmt::Display) -> Self {
         Self::new(ErrorKind::NotFound, format!("there is no {what} {name}"))
+    }
+
+    /// Notes which field of a form it is about, without a change of the message.
+    #[must_use]
+    pub fn about_field(mut self, key: &str) -> Self {
+        self.0.field = Some(key.to_owned());
+        self
     }
 
     /// A person asked to stop.
@@ -137,6 +154,11 @@ impl Error {
 
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
+    }
+
+    /// The key of the field whose value is wrong, if it is known. A secret's flag ends in `_file`.
+    pub fn field(&self) -> Option<&str> {
+        self.0.field.as_deref()
     }
 
     /// What can be done now, if anything is known.

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 #[path = "../../tests/support/s3.rs"]
+#[allow(dead_code)]
 mod s3;
 #[path = "../../tests/support/tools.rs"]
 mod tools;

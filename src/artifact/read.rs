@@ -116,7 +116,7 @@ impl Documents {
         }
         let next = match self.batches.recv().await {
             Some(next) => next.transpose(),
-            None => Some(Err(Error::new(ErrorKind::Internal, "reading a stored object died"))),
+            None => Some(Err(Error::new(ErrorKind::Internal, "reading a stored object stopped unexpectedly"))),
         };
         self.ended = !matches!(next, Some(Ok(_)));
         next

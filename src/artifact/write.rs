@@ -97,7 +97,7 @@ impl PartWriter {
             };
             let compressed = compressing
                 .await
-                .map_err(|e| Error::new(ErrorKind::Internal, "the compressor died").source(e))
+                .map_err(|e| Error::new(ErrorKind::Internal, "the compressor stopped unexpectedly").source(e))
                 .and_then(|r| r);
             // When the storage fails, the compressor only notices that nobody listens any more.
             let entries = stored?;
@@ -140,7 +140,7 @@ impl PartWriter {
 }
 
 fn joined(outcome: std::result::Result<Result<Vec<ObjectEntry>>, tokio::task::JoinError>) -> Result<Vec<ObjectEntry>> {
-    outcome.map_err(|e| Error::new(ErrorKind::Internal, "the writer of a part died").source(e))?
+    outcome.map_err(|e| Error::new(ErrorKind::Internal, "the writer of a part stopped unexpectedly").source(e))?
 }
 
 /// Stores pieces as objects until the stream ends.
@@ -209,7 +209,8 @@ type Finished = std::result::Result<Result<(usize, ObjectEntry)>, tokio::task::J
 
 fn take(entries: &mut [Option<ObjectEntry>], done: Option<Finished>) -> Result<()> {
     let Some(done) = done else { return Ok(()) };
-    let (place, entry) = done.map_err(|e| Error::new(ErrorKind::Internal, "the writer of a part died").source(e))??;
+    let (place, entry) =
+        done.map_err(|e| Error::new(ErrorKind::Internal, "the writer of a part stopped unexpectedly").source(e))??;
     if let Some(slot) = entries.get_mut(place) {
         *slot = Some(entry);
     }

@@ -66,7 +66,7 @@ impl<'a> Shown<'a> {
                 return shown;
             }
             Ok(Err(e)) => e.full(),
-            Err(_) => format!("storage {} does not answer", backup.storage),
+            Err(_) => format!("storage {} is unreachable", backup.storage),
         };
         context.out.warn(&format!("what it holds cannot be shown: {why}"));
         shown

@@ -128,7 +128,7 @@ fn table(context: &Context, jobs: &[Job]) -> Table {
         Column::right("PROGRESS"),
         Column::new("CREATED"),
         Column::right("TOOK"),
-        Column::long("SAYS"),
+        Column::long("MESSAGE"),
     ]);
     for job in jobs {
         let says = job

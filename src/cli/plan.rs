@@ -51,10 +51,10 @@ pub fn delete(plan: &DeletePlan) -> String {
     let whose = plan.foreign.as_ref().map(|owner| format!("another installation: {}", owner.words()));
     let what = match (plan.removes, &whose) {
         (Removes::RecordAndFiles, None) => {
-            format!("delete {backup} and its files in {storage}; {} become free", bytes(plan.bytes))
+            format!("delete {backup} and its files in {storage}; frees {}", bytes(plan.bytes))
         }
         (Removes::RecordAndFiles, Some(whose)) => format!(
-            "delete {backup} and its files in {storage}, which were made by {whose}; {} become free",
+            "delete {backup} and its files in {storage}, which were made by {whose}; frees {}",
             bytes(plan.bytes)
         ),
         (Removes::Record, None) => format!("delete the record of {backup}; its files stay in {storage}"),
@@ -353,7 +353,7 @@ mod tests {
             warnings: vec!["it is the only good backup of a".into()],
         };
         let text = delete(&plan);
-        assert!(text.contains("1.4 MB become free") && text.contains("warning: it is the only"), "{text}");
+        assert!(text.contains("frees 1.4 MB") && text.contains("warning: it is the only"), "{text}");
         let record = DeletePlan { keep_files: true, removes: Removes::Record, ..plan.clone() };
         assert!(delete(&record).contains("files stay"));
         let owner = Owner {

@@ -53,21 +53,25 @@ fn text(context: &Context, plan: &RetentionPlan) -> String {
     }
     let freed = plan.going().filter_map(|b| b.size_bytes).fold(0, u64::saturating_add);
     let end = match plan.going().count() {
-        0 => "nothing goes\n".to_owned(),
-        count => format!("{count} would go after the next run, {} become free\n", bytes(freed)),
+        0 => "nothing is deleted\n".to_owned(),
+        count => format!("the next run deletes {count} of them and frees {}\n", bytes(freed)),
     };
     let width = super::output::columns(std::io::stdout());
     format!("{}{end}{oplog}", table.render(width))
 }
 
-/// What goes of the recorded oplog, and where the window that can be restored begins then.
+/// Which oplog slices are deleted, and where the recoverable window begins then.
 fn window(context: &Context, oplog: &PlannedOplog) -> String {
-    let Some(from) = oplog.from else { return "of the recorded oplog nothing goes\n".to_owned() };
+    let Some(from) = oplog.from else { return "no oplog slice is deleted\n".to_owned() };
     let from = context.out.time(from);
     match oplog.slices {
-        0 => format!("of the recorded oplog nothing goes; its window begins at {from}\n"),
+        0 => format!("no oplog slice is deleted; the recoverable window begins at {from}\n"),
+        1 => format!(
+            "1 oplog slice is deleted, which frees {}; the recoverable window begins at {from}\n",
+            bytes(oplog.size_bytes)
+        ),
         n => format!(
-            "of the recorded oplog {} slices go, {} become free; its window begins at {from}\n",
+            "{} oplog slices are deleted, which frees {}; the recoverable window begins at {from}\n",
             count(n),
             bytes(oplog.size_bytes)
         ),

@@ -325,7 +325,7 @@ fn pairs(context: &Context, s: &Schedule) -> Pairs {
 
 fn retry(policy: &RetryPolicy) -> String {
     match policy.mode {
-        RetryMode::Manual => "by hand".into(),
+        RetryMode::Manual => "manual".into(),
         RetryMode::Auto => format!("up to {} times, every {}", policy.retries, format_duration(policy.interval)),
     }
 }

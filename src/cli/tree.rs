@@ -84,8 +84,8 @@ pub fn storage_not_built(usage: &clap::Error, args: &[OsString]) -> Option<Error
     let after = args.windows(2).filter(|pair| pair[0] == "--type").map(|pair| pair[1].as_ref());
     let kind = args.iter().filter_map(|a| a.strip_prefix("--type=")).chain(after).next()?;
     let field = STORAGE_FIELDS.iter().find(|f| f.key == "type")?;
-    let why = field.validate(kind).err()?;
-    Some(Error::new(ErrorKind::Unsupported, format!("type: {why}")))
+    let why = field.validate(kind).err().filter(|_| field.is_not_built(kind))?;
+    Some(Error::of_field(ErrorKind::Unsupported, field.key, why))
 }
 
 #[cfg(test)]
@@ -179,11 +179,11 @@ mod tests {
             storage_not_built(&usage, &args).map(|e| e.full())
         };
         let text = said("mongokeep storage add a --type azure --container c").unwrap();
-        assert!(text.contains("azure are not built yet"), "{text}");
+        assert!(text.contains("azure is not built yet"), "{text}");
         for line in
             ["mongokeep storage add --type gcs --bucket b", "mongokeep storage add a --type=gcs --credentials-file f"]
         {
-            assert!(said(line).unwrap().contains("gcs are not built yet"), "{line}");
+            assert!(said(line).unwrap().contains("gcs is not built yet"), "{line}");
         }
         assert_eq!(said("mongokeep storage add a --type s3 --buckt c"), None);
         assert_eq!(said("mongokeep storage add --type s3 --bucket c"), None);

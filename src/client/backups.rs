@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use chrono::{Local, Utc};
 
-use super::{Client, DeletePlan, Removes, Values, list, text};
+use super::{Client, DeletePlan, Removes, Values, chosen, list, text};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::config::Settings;
-use crate::domain::backup::{Backup, BackupRequest, BackupState, BackupType, Compression, Model, Owner};
+use crate::domain::backup::{Backup, BackupRequest, BackupState, BackupType, Compression, Owner};
 use crate::domain::fields::{self, BACKUP_FIELDS};
 use crate::domain::job::Job;
 use crate::domain::namespace::Selection;
-use crate::domain::retry::{RetryMode, RetryPolicy, parse_duration};
+use crate::domain::retry::{RetryPolicy, parse_duration};
 use crate::engine::stored;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{self, Storage};
@@ -88,7 +88,7 @@ impl Client {
             name,
             service: service.name.clone(),
             storage: storage.name,
-            model: Model::Logical,
+            model: chosen(BACKUP_FIELDS, values, "model")?,
             backup_type: BackupType::Full,
             selection: Selection { include: list(values, "include")?, exclude: list(values, "exclude")? },
             compression: compression(values, &settings)?,
@@ -243,10 +243,8 @@ fn compression(values: &Values, settings: &Settings) -> Result<Compression> {
 /// `policy` with what `values` has; an empty one is the default.
 pub(super) fn retry(values: &Values, policy: RetryPolicy) -> Result<RetryPolicy> {
     let (mut policy, default) = (policy, RetryPolicy::default());
-    match values.get("retry").map(|_| text(values, "retry")) {
-        Some(Some("auto")) => policy.mode = RetryMode::Auto,
-        Some(_) => policy.mode = default.mode,
-        None => {}
+    if values.contains_key("retry") {
+        policy.mode = chosen(BACKUP_FIELDS, values, "retry")?;
     }
     if values.contains_key("retries") {
         policy.retries = default.retries;

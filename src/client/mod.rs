@@ -13,9 +13,10 @@ use serde::Serialize;
 use crate::config::{Home, Settings};
 use crate::daemon::{lock, start};
 use crate::domain::backup::Owner;
+use crate::domain::field::Field;
 use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::service::EngineKind;
-use crate::domain::text::escape;
+use crate::domain::text::{escape, quoted};
 use crate::error::{Error, ErrorKind, Result, io};
 use crate::store::{Access, SchemaState, Store};
 
@@ -331,6 +332,17 @@ fn text<'a>(values: &'a Values, key: &str) -> Option<&'a str> {
 
 fn flag(values: &Values, key: &str) -> bool {
     text(values, key) == Some("true")
+}
+
+/// The word of a choice as its value: what was given, else the default of the field. Never another one.
+fn chosen<T>(fields: &[Field], values: &Values, key: &str) -> Result<T>
+where
+    T: serde::de::DeserializeOwned,
+{
+    let field = fields.iter().find(|f| f.key == key);
+    let word = text(values, key).or(field.map(|f| f.default)).unwrap_or_default();
+    let parsed = serde_json::from_value(serde_json::Value::String(word.to_owned()));
+    parsed.map_err(|_| Error::invalid(key, format!("{} is not known", quoted(word))))
 }
 
 /// A checked list field as its values.

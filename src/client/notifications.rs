@@ -89,7 +89,7 @@ impl Client {
         out.extend(self.store.conditions()?.into_iter().filter_map(lasting));
         for channel in [Channel::Command, Channel::Webhook] {
             if let Some(error) = self.store.outbox_error(channel)? {
-                let text = format!("nobody could be told by {channel}: {error}");
+                let text = format!("the last notification by {channel} failed: {error}");
                 out.push(Warning::new(WarningKind::NotificationFailed, text));
             }
         }

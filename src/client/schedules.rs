@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Client, Values, backups, list, text};
+use super::{Client, Values, backups, chosen, list, text};
 use crate::artifact::layout::BackupRoot;
 use crate::config::Settings;
-use crate::domain::backup::{BackupType, Compression, Model};
+use crate::domain::backup::{BackupType, Compression};
 use crate::domain::fields::{self, SCHEDULE_DISABLED, SCHEDULE_FIELDS};
 use crate::domain::job::Job;
 use crate::domain::name;
@@ -134,10 +134,10 @@ impl Client {
         let given = |key: &str| values.contains_key(key);
         let service_before = s.service.clone();
         if given("type") {
-            s.backup_type = match text(values, "type") {
-                Some("pitr") => BackupType::Pitr,
-                _ => BackupType::Full,
-            };
+            s.backup_type = chosen(SCHEDULE_FIELDS, values, "type")?;
+        }
+        if given("model") {
+            s.model = chosen(SCHEDULE_FIELDS, values, "model")?;
         }
         if let Some(service) = text(values, "service") {
             s.service = service.to_owned();
@@ -224,7 +224,7 @@ pub(super) fn blank(values: &Values) -> Result<Schedule> {
         storage: needed("storage")?,
         folder: String::new(),
         backup_type: BackupType::Full,
-        model: Model::Logical,
+        model: chosen(SCHEDULE_FIELDS, values, "model")?,
         selection: Selection::default(),
         compression: None,
         cron: needed("cron")?,

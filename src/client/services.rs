@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Client, ServiceView, Values, text};
+use super::{Client, ServiceView, Values, chosen, text};
 use crate::config::Settings;
 use crate::domain::fields::{self, SERVICE_FIELDS};
 use crate::domain::secret::Secret;
@@ -36,10 +36,8 @@ impl Client {
         let needed = |key: &str| text(values, key).ok_or_else(|| Error::invalid(key, "is needed"));
         let (name, uri) = (needed("name")?, Secret::new(needed("uri")?));
         check_uri(name, &uri)?;
-        self.store.add_service(name, &uri, text(values, "cluster"), EngineKind::Native)?;
-        if let Some(hours) = text(values, "production_hours") {
-            self.store.edit_service(name, None, None, None, Some(Some(hours)))?;
-        }
+        let engine = chosen::<EngineKind>(SERVICE_FIELDS, values, "engine")?;
+        self.store.add_service(name, &uri, text(values, "cluster"), engine, text(values, "production_hours"))?;
         self.service(name)
     }
 
@@ -57,7 +55,11 @@ impl Client {
         }
         let cluster = values.contains_key("cluster").then(|| text(values, "cluster"));
         let hours = values.contains_key("production_hours").then(|| text(values, "production_hours"));
-        self.store.edit_service(name, uri.as_ref(), cluster, None, hours)?;
+        let engine = match values.contains_key("engine") {
+            true => Some(chosen::<EngineKind>(SERVICE_FIELDS, values, "engine")?),
+            false => None,
+        };
+        self.store.edit_service(name, uri.as_ref(), cluster, engine, hours)?;
         self.service(name)
     }
 

@@ -9,7 +9,7 @@ use crate::daemon::folder;
 use crate::domain::fields::{self, STORAGE_FIELDS, storage_fields};
 use crate::domain::secret::Secret;
 use crate::domain::storage::{Checksums, S3Config, StorageConfig, StorageLocation, TestStep};
-use crate::domain::text::escape;
+use crate::domain::text::{escape, quoted};
 use crate::error::{Error, ErrorKind, Result, io};
 use crate::storage;
 use crate::store::StorageRow;
@@ -37,8 +37,9 @@ impl Client {
         fields::check(&[STORAGE_FIELDS, storage_fields(kind)], values, false)?;
         let name = text(values, "name").ok_or_else(|| Error::invalid("name", "is needed"))?;
         let empty = match kind {
+            "filesystem" => StorageConfig::Filesystem { path: String::new() },
             "s3" => StorageConfig::S3(S3Config::default()),
-            _ => StorageConfig::Filesystem { path: String::new() },
+            other => return Err(Error::invalid("type", format!("{} is not known", quoted(other)))),
         };
         self.store.add_storage(name, &changed(empty, values)?)?;
         self.storage(name)
@@ -115,7 +116,7 @@ impl Client {
         let prepared = self.beside(move |client| folder::prepare(&client.store, &wanted));
         tokio::time::timeout(FOLDER_LIMIT, prepared).await.unwrap_or_else(|_| {
             let seconds = FOLDER_LIMIT.as_secs();
-            let what = format!("the folder of storage {} does not answer within {seconds} s", escape(&location.name));
+            let what = format!("the folder of storage {} is unreachable within {seconds} s", escape(&location.name));
             Err(Error::new(ErrorKind::Unreachable, what).hint("see whether its disk is mounted and its server runs"))
         })
     }

@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, ErrorKind, Result, own_io};
 
 mod filesystem;
+mod last_good;
 mod settings;
 
+pub use last_good::LastGood;
 pub use settings::{Notify, Settings};
 
 /// The folders of one installation. With `--home DIR` all lie below it.

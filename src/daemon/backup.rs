@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::runner::Env;
+use super::env::Env;
 use super::task::{open_storage, prepare_folder};
 use super::{blocking, facts};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::config::Settings;
-use crate::domain::backup::BackupRequest;
+use crate::domain::backup::{BackupRequest, Model};
+use crate::domain::service::EngineKind;
 use crate::engine::logical::{DumpRequest, discard, dump};
 use crate::engine::{Context, stored};
 use crate::error::{Error, ErrorKind, Result};
@@ -36,6 +37,14 @@ pub async fn run(
     }
     let (store, name) = (env.store.clone(), request.service.clone());
     let service = blocking(move || store.service(&name)).await?;
+    // Nothing that was asked for is replaced by what there is.
+    match (service.engine, request.model) {
+        (EngineKind::Native, Model::Logical) => {}
+        (engine, model) => {
+            let what = format!("this version makes no {model:?} backups with the engine {engine:?}").to_lowercase();
+            return Err(Error::new(ErrorKind::Unsupported, what).hint("a newer version of mongokeep may"));
+        }
+    }
     prepare_folder(env, ctx, &request.storage).await?;
     let (location, storage) = open_storage(env, ctx, &request.storage).await?;
     location.config.check_folder(&request.folder)?;

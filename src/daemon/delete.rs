@@ -5,8 +5,8 @@ use chrono::Utc;
 use futures_util::StreamExt;
 
 use super::blocking;
+use super::env::Env;
 use super::prune;
-use super::runner::Env;
 use super::task::open_storage;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;

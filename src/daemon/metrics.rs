@@ -17,8 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::blocking;
-use super::runner::Env;
-use crate::config::Settings;
+use super::env::Env;
 use crate::domain::pitr;
 use crate::error::{Error, Result, own_io};
 use crate::store::{Line, NewestBackup, Store, random_id};
@@ -56,7 +55,7 @@ async fn run(env: Env, stop: CancellationToken) {
     loop {
         let (env, before) = (env.clone(), place.clone());
         let written = blocking(move || {
-            let chosen = Settings::load(&env.home).unwrap_or_default().metrics_file();
+            let chosen = env.settings.settings().metrics_file();
             let path = chosen.unwrap_or_else(|| env.home.metrics_file());
             if let Some(before) = before.filter(|before| *before != path) {
                 let _ = fs::remove_file(before);

@@ -13,6 +13,7 @@ use crate::store::{Access, Store};
 
 mod backup;
 mod delete;
+mod env;
 pub mod facts;
 pub mod folder;
 pub mod lock;

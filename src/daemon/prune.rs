@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 
 use super::blocking;
-use super::runner::Env;
+use super::env::Env;
 use super::task::open_storage;
 use crate::domain::key::Key;
 use crate::domain::pitr::Archive;

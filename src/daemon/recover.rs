@@ -6,8 +6,8 @@
 use tokio_util::sync::CancellationToken;
 
 use super::backup::settle;
+use super::env::Env;
 use super::progress::Sampler;
-use super::runner::Env;
 use super::task::{finish, open_storage, outcome};
 use super::{blocking, facts, retention};
 use crate::artifact::layout::BackupRoot;
@@ -22,8 +22,8 @@ use crate::store::{AttemptRecord, BackupFacts, Claimed};
 pub async fn recover(env: &Env, claimed: Claimed, cancel: CancellationToken) {
     let id = claimed.job.id;
     let sampler = Sampler::start(env.store.clone(), id, claimed.job.attempt);
-    sampler.meter.set_phase("ending what a daemon that died left");
-    sampler.meter.warn("the daemon that ran this attempt died");
+    sampler.meter.set_phase("cleaning up after a daemon that stopped unexpectedly");
+    sampler.meter.warn("the daemon that ran this attempt stopped unexpectedly");
     let ctx = Context { cancel, meter: std::sync::Arc::clone(&sampler.meter), limits: Limits::default() };
     let result = match &claimed.request {
         JobRequest::Backup(request) => backup(env, &ctx, &claimed, request).await.map(Some),
@@ -47,7 +47,7 @@ pub async fn recover(env: &Env, claimed: Claimed, cancel: CancellationToken) {
 }
 
 fn died(id: i64) -> Error {
-    Error::new(ErrorKind::Interrupted, "the daemon died during this attempt")
+    Error::new(ErrorKind::Interrupted, "the daemon stopped unexpectedly during this attempt")
         .hint(format!("mongokeep job retry {id} tries again"))
 }
 
@@ -80,14 +80,17 @@ async fn backup(env: &Env, ctx: &Context, claimed: &Claimed, request: &BackupReq
 fn restore(claimed: &Claimed, request: &RestoreRequest, plan: &RestorePlan) -> Error {
     let target = &plan.to_service;
     if !claimed.wrote {
-        return Error::new(ErrorKind::Interrupted, "the daemon died before this restore wrote anything")
-            .hint(format!("restore again: {}", request.command(plan)));
+        return Error::new(
+            ErrorKind::Interrupted,
+            "the daemon stopped unexpectedly before this restore wrote anything",
+        )
+        .hint(format!("restore again: {}", request.command(plan)));
     }
     let replaced = plan.namespaces.iter().filter(|n| n.action == PlannedAction::Replace).count();
     Error::new(
         ErrorKind::Failed,
         format!(
-            "the daemon died during this restore: the target {target} is incomplete. Each of the {} namespaces of the \
+            "the daemon stopped unexpectedly during this restore: the target {target} is incomplete. Each of the {} namespaces of the \
              plan ({replaced} of them replaced) may be missing, partial or complete; all others are as they were",
             plan.namespaces.len()
         ),

@@ -2,8 +2,8 @@
 
 use super::backup::CONNECT_LIMIT;
 use super::blocking;
+use super::env::Env;
 use super::progress::Log;
-use super::runner::Env;
 use super::task::open_storage;
 use crate::artifact::layout::BackupRoot;
 use crate::domain::backup::BackupState;

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::blocking;
 use super::delete::{self, End};
+use super::env::Env;
 use super::prune;
-use super::runner::Env;
 use crate::domain::text;
 use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};

@@ -1,8 +1,7 @@
 //! The loop: claim what may run, watch what runs, end in order.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -11,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::env::Env;
 use super::lock::{DaemonLock, Stage};
 use super::metrics::Metrics;
 use super::notify::Telling;
@@ -18,7 +18,7 @@ use super::scheduler::Scheduler;
 use super::service_manager::ServiceManager;
 use super::slicer::Slicers;
 use super::{STOP_LIMIT, blocking, recover, task};
-use crate::config::{Home, Settings};
+use crate::config::Home;
 use crate::error::{Result, io};
 use crate::store::{Claimed, Store};
 
@@ -30,16 +30,6 @@ const IDLE_LIMIT: Duration = Duration::from_secs(600);
 const RESTORE_LIMIT: Duration = Duration::from_secs(10);
 /// After the store failed (full disk, busy), it is left alone this long.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// What every job needs of the daemon.
-#[derive(Clone)]
-pub struct Env {
-    pub home: Home,
-    pub store: Store,
-    pub home_id: String,
-    /// The daemon is ending: a cancel is then not what a person asked for.
-    pub stopping: Arc<AtomicBool>,
-}
 
 struct Runner {
     env: Env,
@@ -60,8 +50,7 @@ struct Runner {
 }
 
 pub async fn run(home: Home, store: Store, lock: DaemonLock, background: bool) -> Result<()> {
-    let home_id = store.home_id()?;
-    let env = Env { home, store, home_id, stopping: Arc::new(AtomicBool::new(false)) };
+    let env = Env::new(home, store)?;
     let telling = Telling::start(&env);
     let slicers = Slicers::start(&env);
     let metrics = Metrics::start(&env);
@@ -118,7 +107,7 @@ impl Runner {
     async fn recover(&mut self) -> Result<()> {
         let store = self.env.store.clone();
         for claimed in blocking(move || store.abandoned()).await? {
-            warn!(job = claimed.job.id, "its daemon died");
+            warn!(job = claimed.job.id, "its daemon stopped unexpectedly");
             self.in_recovery.insert(claimed.job.id);
             self.spawn(claimed, true);
         }
@@ -174,12 +163,9 @@ impl Runner {
         }
         self.seen = Some(version);
         loop {
-            let (store, home) = (self.env.store.clone(), self.env.home.clone());
-            let claimed = blocking(move || {
-                // A settings file that cannot be read must not stop what is already queued.
-                let concurrency = Settings::load(&home).unwrap_or_default().concurrency();
-                store.claim(concurrency)
-            });
+            let (store, settings) = (self.env.store.clone(), self.env.settings.clone());
+            // A settings file that cannot be read must not stop what is already queued.
+            let claimed = blocking(move || store.claim(settings.settings().concurrency()));
             let Some(claimed) = claimed.await? else { break };
             info!(job = claimed.job.id, attempt = claimed.job.attempt, kind = ?claimed.job.kind, "claimed");
             self.spawn(claimed, false);
@@ -203,12 +189,11 @@ impl Runner {
             self.scheduler = Some(scheduler);
             return Ok(());
         }
-        let (store, home) = (self.env.store.clone(), self.env.home.clone());
+        let (store, settings) = (self.env.store.clone(), self.env.settings.clone());
         let in_recovery = self.in_recovery.clone();
         let looked = blocking(move || {
             // With settings that cannot be read the job is queued, and fails for all to see.
-            let settings = Settings::load(&home).unwrap_or_default();
-            let outcome = scheduler.look(&store, &settings, Utc::now(), version, &in_recovery);
+            let outcome = scheduler.look(&store, &settings.settings(), Utc::now(), version, &in_recovery);
             Ok((scheduler, outcome))
         });
         let (scheduler, outcome) = looked.await?;

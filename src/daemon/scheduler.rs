@@ -330,7 +330,7 @@ mod tests {
         // The next daemon comes when the next run is due.
         stand.in_recovery.insert(left);
         assert!(!stand.look("2026-03-02T02:10:00Z"));
-        let died = Error::new(ErrorKind::Interrupted, "the daemon died during this attempt");
+        let died = Error::new(ErrorKind::Interrupted, "the daemon stopped unexpectedly during this attempt");
         stand.store.finish(left, &Outcome::Failed(died)).unwrap();
         stand.in_recovery.clear();
         assert!(stand.look("2026-03-02T02:10:01Z"));

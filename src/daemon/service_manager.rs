@@ -42,7 +42,7 @@ impl ServiceManager {
 async fn tell(states: &'static [NotifyState<'static>]) {
     let sent = tokio::task::spawn_blocking(move || sd_notify::notify(states));
     match tokio::time::timeout(LIMIT, sent).await {
-        Ok(Ok(Err(e))) => warn!("the service manager cannot be told: {e}"),
+        Ok(Ok(Err(e))) => warn!("the service manager cannot be notified: {e}"),
         Ok(_) => {}
         Err(_) => warn!("the service manager does not listen"),
     }

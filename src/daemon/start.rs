@@ -50,7 +50,7 @@ pub fn ensure(home: &Home, program: &Path) -> Result<Holder> {
             },
         }
         if began.elapsed() > START_LIMIT {
-            return Err(not_up(home, &format!("it does not answer after {} s", START_LIMIT.as_secs())));
+            return Err(not_up(home, &format!("it did not answer within {} s", START_LIMIT.as_secs())));
         }
         std::thread::sleep(Duration::from_millis(10));
     }

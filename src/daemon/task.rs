@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use super::env::Env;
 use super::progress::{Log, Sampler};
-use super::runner::Env;
 use super::{backup, blocking, delete, restore, retention, verify};
 use crate::config::Settings;
 use crate::domain::job::JobRequest;
@@ -162,7 +162,7 @@ pub async fn answers(storage: &dyn Storage, cancel: &CancellationToken) -> Resul
         () = cancel.cancelled() => Err(Error::cancelled()),
         space = storage.free_space() => space.map(drop),
         () = tokio::time::sleep(ANSWER_LIMIT) => {
-            let what = format!("the storage folder {} does not answer", text::escape(&storage.place()));
+            let what = format!("the storage folder {} is unreachable", text::escape(&storage.place()));
             Err(Error::new(ErrorKind::Unreachable, what).hint("is it on a network file system whose server is away?"))
         }
     }

@@ -1,8 +1,8 @@
 //! A verify job: every object read back.
 
 use super::blocking;
+use super::env::Env;
 use super::progress::Log;
-use super::runner::Env;
 use super::task::open_storage;
 use crate::artifact::layout::BackupRoot;
 use crate::engine::Context;

@@ -13,9 +13,9 @@ use super::storage::Checksums;
 use super::{command_line, retry, uri};
 use crate::error::{Error, ErrorKind, Result};
 use rules::{
-    absolute_rule, bucket_rule, compression_rule, cron_rule, endpoint_rule, engine_rule, events_rule, folder_rule,
-    host_of, hours_rule, interval_rule, metrics_rule, model_rule, name_rule, path_rule, pattern_rule, plain_rule,
-    prefix_rule, rename_rule, stale_rule, start_rule, storage_type_rule, timezone_rule, webhook_rule, when_rule,
+    absolute_rule, bucket_rule, compression_rule, cron_rule, endpoint_rule, events_rule, folder_rule, host_of,
+    hours_rule, interval_rule, metrics_rule, name_rule, path_rule, pattern_rule, plain_rule, prefix_rule, rename_rule,
+    stale_rule, start_rule, timezone_rule, webhook_rule, when_rule,
 };
 
 /// A MongoDB deployment.
@@ -24,7 +24,7 @@ pub const SERVICE_FIELDS: &[Field] = &[
     Field::new("uri", "Connection string", FieldKind::Secret, "mongodb://user:password@host:27017/?replicaSet=rs0")
         .required()
         .check(uri::check),
-    Field::new("cluster", "Cluster label", FieldKind::Text, "the folder its backups go to unless told otherwise")
+    Field::new("cluster", "Cluster label", FieldKind::Text, "the folder of its backups unless another is given")
         .check(folder_rule),
     Field::new(
         "engine",
@@ -34,7 +34,7 @@ pub const SERVICE_FIELDS: &[Field] = &[
     )
     .default("native")
     .advanced()
-    .check(engine_rule),
+    .not_built(&["pbm"]),
     Field::new(
         "production_hours",
         "Production hours",
@@ -51,7 +51,7 @@ pub const STORAGE_FIELDS: &[Field] = &[
     Field::new("type", "Type", FieldKind::Choice(&["filesystem", "s3", "azure", "gcs"]), "what kind of storage it is")
         .required()
         .default("filesystem")
-        .check(storage_type_rule),
+        .not_built(&["azure", "gcs"]),
 ];
 
 /// A folder of the machine the daemon runs on.
@@ -121,7 +121,7 @@ const SERVICE: Field =
 const MODEL: Field =
     Field::new("model", "Data model", FieldKind::Choice(&["logical", "physical"]), "documents, or a copy of the files")
         .default("logical")
-        .check(model_rule);
+        .not_built(&["physical"]);
 const STORAGE: Field =
     Field::new("storage", "Storage", FieldKind::Storage, "where it is kept").required().check(name_rule);
 const FOLDER: Field =
@@ -141,10 +141,14 @@ const COMPRESSION: Field = Field::new(
 )
 .advanced()
 .check(compression_rule);
-const RETRY: Field =
-    Field::new("retry", "Retry", FieldKind::Choice(&["manual", "auto"]), "who tries again after a failure")
-        .default("manual")
-        .advanced();
+const RETRY: Field = Field::new(
+    "retry",
+    "Retry",
+    FieldKind::Choice(&["manual", "auto"]),
+    "whether a failed run is retried automatically",
+)
+.default("manual")
+.advanced();
 const RETRIES: Field =
     Field::new("retries", "Retries", FieldKind::Integer(0, retry::MAX_RETRIES as u64), "how often, with --retry auto")
         .default("3")
@@ -194,21 +198,42 @@ pub const SCHEDULE_FIELDS: &[Field] = &[
         .check(timezone_rule),
     Field::new("start", "Start time", FieldKind::Text, "nothing runs before, such as 2026-11-21T02:00:00Z; empty: now")
         .check(start_rule),
-    Field::new("retention", "Retention", FieldKind::Integer(0, 100_000), "so many of its backups stay; 0 keeps all")
+    Field::new("retention", "Retention", FieldKind::Integer(0, 100_000), "keep the newest N backups; 0 keeps all")
         .default("0"),
-    Field::new("keep_daily", "Keep daily", FieldKind::Integer(0, 100_000), "also the last of each of so many days")
-        .default("0")
+    Field::new(
+        "keep_daily",
+        "Keep daily",
+        FieldKind::Integer(0, 100_000),
+        "also keep the last backup of each of N days",
+    )
+    .default("0")
+    .advanced(),
+    Field::new(
+        "keep_weekly",
+        "Keep weekly",
+        FieldKind::Integer(0, 100_000),
+        "also keep the last backup of each of N weeks",
+    )
+    .default("0")
+    .advanced(),
+    Field::new(
+        "keep_monthly",
+        "Keep monthly",
+        FieldKind::Integer(0, 100_000),
+        "also keep the last backup of each of N months",
+    )
+    .default("0")
+    .advanced(),
+    Field::new(
+        "keep_yearly",
+        "Keep yearly",
+        FieldKind::Integer(0, 100_000),
+        "also keep the last backup of each of N years",
+    )
+    .default("0")
+    .advanced(),
+    Field::new("keep_within", "Keep within", FieldKind::Duration, "also keep all that are younger, such as 30d")
         .advanced(),
-    Field::new("keep_weekly", "Keep weekly", FieldKind::Integer(0, 100_000), "also the last of so many weeks")
-        .default("0")
-        .advanced(),
-    Field::new("keep_monthly", "Keep monthly", FieldKind::Integer(0, 100_000), "also the last of so many months")
-        .default("0")
-        .advanced(),
-    Field::new("keep_yearly", "Keep yearly", FieldKind::Integer(0, 100_000), "also the last of so many years")
-        .default("0")
-        .advanced(),
-    Field::new("keep_within", "Keep within", FieldKind::Duration, "also all that are younger, such as 30d").advanced(),
     RETRY,
     RETRIES,
     RETRY_INTERVAL,
@@ -391,7 +416,7 @@ pub const SETTING_FIELDS: &[Field] = &[
         "notify.pitr_seconds",
         "Recording behind",
         FieldKind::Integer(0, 1_000_000),
-        "seconds that recording an oplog may stand still, or be behind besides a slice's length; 0: never told",
+        "seconds that recording may stand still, or lag beyond the length of a slice, before a notification; 0: never",
     )
     .default("300"),
     Field::new(
@@ -425,10 +450,9 @@ pub fn check(fields: &[&[Field]], values: &BTreeMap<String, Vec<String>>, partia
     // What is not built has no fields yet: that is what is wrong, and not the fields that were given with it.
     for field in all() {
         for text in values.get(field.key).into_iter().flatten() {
-            if let Err(why) = field.validate(text)
-                && why.contains(NOT_BUILT)
-            {
-                return Err(invalid(field, why));
+            if field.is_not_built(text) {
+                let why = field.validate(text).err().unwrap_or_default();
+                return Err(Error::of_field(ErrorKind::Unsupported, &field.name(), why));
             }
         }
     }
@@ -437,7 +461,7 @@ pub fn check(fields: &[&[Field]], values: &BTreeMap<String, Vec<String>>, partia
             return Err(Error::invalid(&key.replace('_', "-"), "does not apply here"));
         };
         if texts.len() > 1 && field.kind != FieldKind::List {
-            return Err(Error::invalid(&field.key.replace('_', "-"), "is given more than once"));
+            return Err(Error::invalid(&field.name(), "is given more than once"));
         }
     }
     for field in all() {
@@ -456,12 +480,8 @@ pub fn check(fields: &[&[Field]], values: &BTreeMap<String, Vec<String>>, partia
 }
 
 fn invalid(field: &Field, why: String) -> Error {
-    let kind = if why.contains(NOT_BUILT) { ErrorKind::Unsupported } else { ErrorKind::Invalid };
-    Error::new(kind, format!("{}: {why}", field.key.replace('_', "-")))
+    Error::invalid(&field.name(), why)
 }
-
-/// What the messages about parts of the program that do not exist yet have in common.
-pub const NOT_BUILT: &str = "not built yet in this version";
 
 #[cfg(test)]
 mod tests;

@@ -27,7 +27,7 @@ where
         biased;
         () = cancel.cancelled() => Err(Error::cancelled()),
         outcome = &mut task => {
-            outcome.map_err(|e| Error::new(ErrorKind::Internal, "a task that spoke to the server died").source(e))
+            outcome.map_err(|e| Error::new(ErrorKind::Internal, "a task that spoke to the server stopped unexpectedly").source(e))
         }
         () = timed_out => {
             let seconds = limit.unwrap_or_default().as_secs();

@@ -283,9 +283,12 @@ pub fn insert_running(
             }
             _ => "choose another name with --name".to_owned(),
         };
-        return Err(
-            Error::new(ErrorKind::Conflict, format!("name: there is already a backup {}", request.name)).hint(hint)
-        );
+        return Err(Error::of_field(
+            ErrorKind::Conflict,
+            "name",
+            format!("there is already a backup {}", request.name),
+        )
+        .hint(hint));
     }
     t.execute(
         "INSERT INTO backups (name, service, cluster, storage, folder, engine, model, type, schedule, state, started_at,

@@ -255,7 +255,7 @@ impl Store {
                     hint = NULL, cancel_requested = 0 WHERE id = ?1",
                 [id],
             )?;
-            log(t, id, job.attempt, LogLevel::Info, "queued again by hand")?;
+            log(t, id, job.attempt, LogLevel::Info, "queued again by a person")?;
             get(t, id)
         })
     }

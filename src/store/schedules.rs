@@ -75,8 +75,12 @@ impl Store {
         self.write(|t| {
             let name = &schedule.name;
             if t.query_row("SELECT 1 FROM schedules WHERE name = ?1", [name], |_| Ok(())).optional()?.is_some() {
-                return Err(Error::new(ErrorKind::Conflict, format!("name: there is already a schedule {name}"))
-                    .hint(format!("choose another name, or change it with mongokeep schedule edit {name}")));
+                return Err(Error::of_field(
+                    ErrorKind::Conflict,
+                    "name",
+                    format!("there is already a schedule {name}"),
+                )
+                .hint(format!("choose another name, or change it with mongokeep schedule edit {name}")));
             }
             must_exist(t, "service", &schedule.service)?;
             must_exist(t, "storage", &schedule.storage)?;

@@ -61,17 +61,34 @@ impl Store {
     }
 
     /// Errors: `Conflict` for a taken name.
-    pub fn add_service(&self, name: &str, uri: &Secret, cluster: Option<&str>, engine: EngineKind) -> Result<()> {
+    pub fn add_service(
+        &self,
+        name: &str,
+        uri: &Secret,
+        cluster: Option<&str>,
+        engine: EngineKind,
+        production_hours: Option<&str>,
+    ) -> Result<()> {
         self.write(|t| {
             let taken = t.query_row("SELECT 1 FROM services WHERE name = ?1", [name], |_| Ok(())).optional()?;
             if taken.is_some() {
                 return Err(Error::new(ErrorKind::Conflict, format!("there is already a service {}", escape(name)))
+                    .about_field("name")
                     .hint(format!("choose another name, or change it with mongokeep service edit {}", escape(name))));
             }
             let sealed = self.key.seal(&secret_row(name), uri)?;
             t.execute(
-                "INSERT INTO services (name, uri, uri_shown, cluster, engine, created_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![name, sealed, redact_uri(uri.expose()), cluster, word(&engine)?, millis(now())],
+                "INSERT INTO services (name, uri, uri_shown, cluster, engine, created_at, production_hours)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    name,
+                    sealed,
+                    redact_uri(uri.expose()),
+                    cluster,
+                    word(&engine)?,
+                    millis(now()),
+                    production_hours
+                ],
             )?;
             Ok(())
         })

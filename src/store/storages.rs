@@ -82,6 +82,7 @@ impl Store {
             let taken = t.query_row("SELECT 1 FROM storages WHERE name = ?1", [name], |_| Ok(())).optional()?;
             if taken.is_some() {
                 return Err(Error::new(ErrorKind::Conflict, format!("there is already a storage {}", escape(name)))
+                    .about_field("name")
                     .hint(format!("choose another name, or change it with mongokeep storage edit {}", escape(name))));
             }
             let (config, secrets) = self.sealed(name, config)?;

@@ -113,7 +113,7 @@ impl Model {
             }
             Action::EditSetting => self.list(self.tab()).current().is_none().then(|| "no setting is selected".into()),
             Action::TestNotification => {
-                let why = "nobody is told yet: set notify.command or notify.webhook_url first";
+                let why = "no notification channel configured: set notify.command or notify.webhook_url";
                 self.channel().is_none().then(|| why.into())
             }
             Action::CopyRemedy => self.first_remedy().is_none().then(|| "there is nothing to remedy".into()),

@@ -191,14 +191,12 @@ impl Form {
     /// Puts an error of the client at the row it names, or below the form.
     pub fn fail(&mut self, problem: super::msg::Problem) {
         self.submitting = false;
-        let named = self.rows.iter().position(|row| {
-            let flag = row.field.flag();
-            [row.field.key, flag.as_str()].iter().any(|k| problem.message.starts_with(&format!("{k}: ")))
-        });
+        let named = problem.field.as_deref().and_then(|key| self.rows.iter().position(|row| row.field.is_called(key)));
         match named {
             Some(i) => {
-                let why = problem.message.split_once(": ").map_or("", |(_, why)| why).to_owned();
-                self.rows[i].error = Some(why);
+                let names = [self.rows[i].field.name(), self.rows[i].field.flag(), self.rows[i].field.key.to_owned()];
+                let why = names.iter().find_map(|name| problem.message.strip_prefix(&format!("{name}: ")));
+                self.rows[i].error = Some(why.unwrap_or(&problem.message).to_owned());
                 self.advanced_open |= self.rows[i].field.advanced;
                 self.focus = Item::Row(i);
                 self.error = problem.hint.map(|hint| super::msg::Problem { message: hint, hint: None, ..problem });
@@ -228,8 +226,14 @@ impl Form {
             .collect()
     }
 
+    /// Whether it changes something that is there. Each purpose by name, so that a new one has to decide.
     fn is_edit(&self) -> bool {
-        matches!(self.purpose, Purpose::EditService(_) | Purpose::EditSchedule(_))
+        match self.purpose {
+            Purpose::EditService(_) | Purpose::EditStorage(_) | Purpose::EditSchedule(_) => true,
+            Purpose::AddService | Purpose::AddStorage | Purpose::Create | Purpose::Restore(_) | Purpose::Setting(_) => {
+                false
+            }
+        }
     }
 
     /// Text from a paste goes into the row with the cursor; it is never taken for keys.

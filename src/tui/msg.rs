@@ -24,13 +24,20 @@ use crate::error::{Error, ErrorKind};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub kind: ErrorKind,
+    /// The key of the field whose value is wrong; the message begins with it.
+    pub field: Option<String>,
     pub message: String,
     pub hint: Option<String>,
 }
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        Self { kind: error.kind(), message: error.full(), hint: error.hint_text().map(crate::domain::text::escape) }
+        Self {
+            kind: error.kind(),
+            field: error.field().map(str::to_owned),
+            message: error.full(),
+            hint: error.hint_text().map(crate::domain::text::escape),
+        }
     }
 }
 

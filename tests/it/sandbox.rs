@@ -81,7 +81,7 @@ fn a_killed_owner_leaves_no_server_behind() {
     }
     use std::io::BufRead;
     let mut owner = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_killed_owner_leaves_no_server_behind", "--nocapture"])
+        .args(["--exact", "sandbox::a_killed_owner_leaves_no_server_behind", "--nocapture"])
         .env(ROLE, "1")
         .stdout(std::process::Stdio::piped())
         .spawn()

@@ -90,7 +90,7 @@ fn many_processes_make_one_store() {
                     home.create().unwrap();
                     let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
                     let uri = Secret::new("mongodb://h");
-                    store.add_service(&format!("s{i}"), &uri, None, EngineKind::Native).unwrap();
+                    store.add_service(&format!("s{i}"), &uri, None, EngineKind::Native, None).unwrap();
                     store.home_id().unwrap()
                 })
             })

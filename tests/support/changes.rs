@@ -3,7 +3,7 @@
 //! They fit the documents of the random workloads: a number `n`, a text `text`, lists `list` and `rows`, a document `deep`.
 //! Some fail on some documents, as they would anywhere.
 
-use mongodb::bson::{Bson, Document, Timestamp, doc};
+use mongodb::bson::{Document, Timestamp, doc};
 use rand::Rng;
 use rand::rngs::StdRng;
 
@@ -65,13 +65,5 @@ fn operators(which: u32, n: i32) -> Document {
         33 => doc! {"$inc": {"list.1": 1, "deep.b.c.0": 1, "count": 1_i64}},
         34 => doc! {"$set": {"deep": {"a": n, "b": {"c": [1, 2, {"d": 3}]}}}, "$unset": {"new": "", "none": ""}},
         _ => doc! {"$set": {"made.0.x": n, "n": n, "list.3.y": [n]}},
-    }
-}
-
-/// Whether a statement changes a whole document, which can be done to one document at a time only.
-pub fn is_whole(statement: &Document) -> bool {
-    match statement.get("u") {
-        Some(Bson::Document(u)) => u.keys().all(|key| !key.starts_with('$')),
-        _ => false,
     }
 }

@@ -17,9 +17,6 @@ use std::process::Command;
 
 use mongokeep::sandbox::{Mongod, cache_dir};
 
-/// Every version the tests know, oldest first.
-pub const ALL: [&str; 5] = ["4.4.2", "5.0.4", "6.0.5", "6.0.27", "7.0.11"];
-
 /// A `mongod` of exactly this version, or `None` after a line that says why there is none. Panics with `CI=true`.
 pub async fn mongod_of(version: &str) -> Option<Mongod> {
     let why = match find(version).await {

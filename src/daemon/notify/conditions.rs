@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::super::blocking;
-use super::super::runner::Env;
+use super::super::env::Env;
 use crate::config::{Notify, Settings};
 use crate::domain::notification::Event;
 use crate::domain::storage::StorageConfig;

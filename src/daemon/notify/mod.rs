@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::blocking;
-use super::runner::Env;
+use super::env::Env;
 use crate::config::{Notify, Settings};
 use crate::domain::notification::{Channel, Notice};
 use crate::engine::logical::host_name;
@@ -55,7 +55,7 @@ impl Telling {
         self.stop.cancel();
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(END_LIMIT, all).await.is_err() {
-            warn!("a notice that was being told may be told again by the next daemon");
+            warn!("a notification was being delivered; the next daemon may send it again");
             self.tasks.abort_all();
         }
     }
@@ -78,7 +78,7 @@ async fn run(env: Env, channel: Channel, stop: CancellationToken) {
                 match blocking(move || store.outbox_failed(channel, &why)).await {
                     Ok(0) => {}
                     Ok(dropped) => warn!(%channel, dropped, "too many notices wait; the oldest are dropped"),
-                    Err(e) => warn!(%channel, "noting that it cannot be told: {e}"),
+                    Err(e) => warn!(%channel, "noting that it cannot be delivered: {e}"),
                 }
                 warn!(%channel, "{e}; tried again in {} s", pause.as_secs());
                 let present = pause;
@@ -103,7 +103,7 @@ async fn next(env: &Env, channel: Channel, host: &str) -> Result<bool> {
     let wanted = Notice::of(id, at, host, pending.facts).filter(|n| settings.on.contains(&n.event));
     if let Some(notice) = wanted.filter(|_| configured(&settings, channel)) {
         match deliver(&settings, channel, &notice).await {
-            Ok(how) => info!(%channel, notice = id, event = notice.event.word(), "told: {how}"),
+            Ok(how) => info!(%channel, notice = id, event = notice.event.word(), "delivered: {how}"),
             Err(e) if Utc::now() - at > GIVE_UP => warn!(%channel, notice = id, "given up: {e}"),
             Err(e) => return Err(e),
         }

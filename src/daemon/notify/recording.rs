@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::super::blocking;
-use super::super::runner::Env;
+use super::super::env::Env;
 use crate::config::{Home, Settings};
 use crate::domain::notification::Event;
 use crate::domain::pitr;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tracing::warn;
 
 use super::super::blocking;
-use super::super::runner::Env;
+use super::super::env::Env;
 use crate::artifact::slice;
 use crate::domain::key::Key;
 use crate::domain::pitr::{Archive, Slice};

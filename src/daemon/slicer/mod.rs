@@ -12,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::blocking;
-use super::runner::Env;
-use crate::config::Settings;
+use super::env::Env;
 use crate::domain::service::Service;
 use crate::domain::storage::StorageLocation;
 use crate::error::Result;
@@ -129,9 +128,9 @@ async fn look(env: &Env, seen: &mut Seen) -> Result<Option<Pace>> {
     if seen.orders.is_empty() {
         return Ok(None);
     }
-    let home = env.home.clone();
+    let last_good = env.settings.clone();
     // Those that cannot be read are no reason to lose a part of the oplog.
-    let settings = blocking(move || Ok(Settings::load(&home).unwrap_or_default())).await?;
+    let settings = blocking(move || Ok(last_good.settings())).await?;
     let pace = || Pace {
         slice_length: settings.slice_length(),
         bandwidth: settings.bandwidth_limit(),

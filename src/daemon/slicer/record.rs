@@ -10,11 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::super::backup::CONNECT_LIMIT;
-use super::super::runner::Env;
+use super::super::env::Env;
 use super::super::task::answers;
 use super::super::{blocking, folder};
 use super::{Order, missing};
-use crate::config::Settings;
 use crate::domain::pitr::{Archive, Slice, SlicerState};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::pitr::{Event, Following, follow};
@@ -235,11 +234,11 @@ impl Slicer {
     /// What comes after a gap or a restore needs a base of its own, and is asked for until there is one.
     async fn ask_for_base(&self) {
         let Some(replica_set_id) = self.replica_set_id.clone() else { return };
-        let (store, home) = (self.env.store.clone(), self.env.home.clone());
+        let (store, settings) = (self.env.store.clone(), self.env.settings.clone());
         let service = self.order.wanted.service.clone();
         let asked = blocking(move || {
             let Some(after) = store.base_needed(&service)? else { return Ok(None) };
-            let compression = Settings::load(&home).unwrap_or_default().compression();
+            let compression = settings.settings().compression();
             let made = store.queue_needed_base(&service, &replica_set_id, compression, Utc::now())?;
             Ok(Some((after, made)))
         });

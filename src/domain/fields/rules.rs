@@ -1,6 +1,5 @@
 //! What the text of a field may be. Each rule says what is wrong in words that can follow the name of the field.
 
-use super::NOT_BUILT;
 use crate::domain::storage::MAX_PREFIX;
 use crate::domain::text::quoted;
 use crate::domain::{backup, cron, hours, name, namespace, notification, pitr, retry, warning};
@@ -31,14 +30,6 @@ pub fn prefix_rule(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-pub fn engine_rule(text: &str) -> Result<(), String> {
-    if text == "pbm" { Err(format!("the pbm engine is {NOT_BUILT}")) } else { Ok(()) }
-}
-
-pub fn model_rule(text: &str) -> Result<(), String> {
-    if text == "physical" { Err(format!("the physical model is {NOT_BUILT}")) } else { Ok(()) }
-}
-
 pub fn when_rule(text: &str) -> Result<(), String> {
     text.parse::<pitr::When>().map(drop)
 }
@@ -51,10 +42,6 @@ pub fn start_rule(text: &str) -> Result<(), String> {
     chrono::DateTime::parse_from_rfc3339(text)
         .map(drop)
         .map_err(|_| format!("{} is not a time such as 2026-11-21T02:00:00Z", quoted(text)))
-}
-
-pub fn storage_type_rule(text: &str) -> Result<(), String> {
-    if ["azure", "gcs"].contains(&text) { Err(format!("storages of type {text} are {NOT_BUILT}")) } else { Ok(()) }
 }
 
 /// One line without control characters or spaces around it.

@@ -79,7 +79,7 @@ impl Stored {
         };
         tokio::task::spawn_blocking(work)
             .await
-            .map_err(|e| Error::new(ErrorKind::Internal, "reading the stored oplog died").source(e))?
+            .map_err(|e| Error::new(ErrorKind::Internal, "reading the stored oplog stopped unexpectedly").source(e))?
     }
 
     /// Bytes of BSON in the stored oplog.

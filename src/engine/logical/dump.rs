@@ -366,7 +366,8 @@ impl Run<'_> {
         let handle = tokio::runtime::Handle::current();
         let reading = move || handle.block_on(verify::read_back(&ctx, storage, &root, manifest));
         let report = tokio::task::spawn_blocking(reading).await;
-        let report = report.map_err(|e| Error::new(ErrorKind::Internal, "reading back died").source(e))??;
+        let report =
+            report.map_err(|e| Error::new(ErrorKind::Internal, "reading back stopped unexpectedly").source(e))??;
         if !report.is_good() {
             return Err(kept::damaged(&self.storage.place(), &report.problems));
         }
@@ -397,7 +398,7 @@ async fn stopping<T>(stop: CancellationToken, work: impl Future<Output = Result<
 fn outcome_of<T>(done: Option<std::result::Result<Result<T>, tokio::task::JoinError>>) -> Result<T> {
     match done {
         Some(Ok(outcome)) => outcome,
-        Some(Err(e)) => Err(Error::new(ErrorKind::Internal, "a task of the backup died").source(e)),
+        Some(Err(e)) => Err(Error::new(ErrorKind::Internal, "a task of the backup stopped unexpectedly").source(e)),
         None => Err(Error::new(ErrorKind::Internal, "a task of the backup is missing")),
     }
 }

@@ -239,8 +239,9 @@ async fn insert(ctx: &Context, writes: &Writes, filling: &Filling<'_>, to: &Name
             let (command, repairs) = insert_command(&collection, &part, &numbers, ordered);
             (command, repairs, numbers)
         });
-        let (command, mut repairs, sent) =
-            prepared.await.map_err(|e| Error::new(ErrorKind::Internal, "preparing an insert died").source(e))?;
+        let (command, mut repairs, sent) = prepared
+            .await
+            .map_err(|e| Error::new(ErrorKind::Internal, "preparing an insert stopped unexpectedly").source(e))?;
         let reply = writes.raw(&to.db, &format!("inserting into {to}"), command).await?;
         let Inserted { count, failures } = Inserted::read(to, &reply)?;
         inserted += count as u64;

@@ -163,7 +163,9 @@ pub(super) async fn replay(
         match lane.await {
             Ok(Ok(misses)) => missed.extend(misses),
             Ok(Err(e)) => failed = failed.or(Some(e)),
-            Err(e) => failed = failed.or(Some(Error::new(ErrorKind::Internal, "replaying died").source(e))),
+            Err(e) => {
+                failed = failed.or(Some(Error::new(ErrorKind::Internal, "replaying stopped unexpectedly").source(e)))
+            }
         }
     }
     let operations = match failed.map_or(ended, Err) {

@@ -74,7 +74,7 @@ impl Standing {
 
     /// One line for each stage that occurs, every namespace named: for the log.
     pub fn lines(&self) -> Vec<String> {
-        [(Stage::Partial, "incomplete"), (Stage::Complete, "complete"), (Stage::Untouched, "as before")]
+        [(Stage::Partial, "incomplete"), (Stage::Complete, "complete"), (Stage::Untouched, "unchanged")]
             .into_iter()
             .filter_map(|(stage, word)| {
                 let names = self.with(stage);
@@ -121,7 +121,7 @@ mod tests {
         let error = standing.describe(fail());
         let hint = error.hint_text().unwrap();
         assert!(hint.contains("d.c07 and 2 more") && hint.contains("Complete: 1. As before: 1."), "{hint}");
-        assert_eq!(standing.lines()[1..3], ["complete: d.c10", "as before: d.c11"]);
+        assert_eq!(standing.lines()[1..3], ["complete: d.c10", "unchanged: d.c11"]);
         assert!(hint.contains("no single moment") && standing.lines()[3].contains("no single moment"), "{hint}");
         for (replayed, says) in [
             (Replayed::Before(Timestamp::new(1_790_000_000, 7)), "before oplog position 1790000000,7 (2026-09-21T"),

@@ -401,8 +401,9 @@ impl Recording<'_> {
             });
             (builder, expects, outcome)
         });
-        let (builder, expects, outcome) =
-            taken.await.map_err(|e| Error::new(ErrorKind::Internal, "taking entries in died").source(e))?;
+        let (builder, expects, outcome) = taken
+            .await
+            .map_err(|e| Error::new(ErrorKind::Internal, "taking entries in stopped unexpectedly").source(e))?;
         if self.due.is_none() && !builder.is_empty() {
             self.due = Some(Instant::now() + *self.slice_length.borrow_and_update());
         }
@@ -436,7 +437,9 @@ impl Recording<'_> {
                 let _ = self.cuts.send(cut).await;
             }
             drop(self.cuts);
-            keeping.await.map_err(|e| Error::new(ErrorKind::Internal, "storing slices died").source(e))?
+            keeping
+                .await
+                .map_err(|e| Error::new(ErrorKind::Internal, "storing slices stopped unexpectedly").source(e))?
         };
         let ended = tokio::select! {
             ended = rest => ended,

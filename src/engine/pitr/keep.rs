@@ -72,8 +72,9 @@ impl Keeper {
             let blake3 = blake3::hash(&data).to_hex().to_string();
             Ok::<_, Error>((contents, data, blake3))
         });
-        let (contents, data, blake3) =
-            finished.await.map_err(|e| Error::new(ErrorKind::Internal, "ending a slice died").source(e))??;
+        let (contents, data, blake3) = finished
+            .await
+            .map_err(|e| Error::new(ErrorKind::Internal, "ending a slice stopped unexpectedly").source(e))??;
         let key = slice::key(&self.origin.archive, contents.first.ts, contents.last.ts)?;
         let header = self.header(contents, data.len() as u64, blake3);
         let frame = header.to_frame()?;

@@ -196,7 +196,7 @@ pub fn schedule_values(form: &Form) -> Values {
 /// Point in time needs documents, and all of them: what cannot apply is dimmed, with the reason.
 fn fit_type(form: &mut Form) {
     let physical = form.text("model") == "physical";
-    let rule = SCHEDULE_FIELDS.iter().find(|f| f.key == "type").and_then(|f| (f.check)(PITR).err());
+    let rule = SCHEDULE_FIELDS.iter().find(|f| f.key == "type").and_then(|f| f.validate(PITR).err());
     if let Some(row) = form.row_mut("type") {
         if let Some(choice) = row.choices.iter_mut().find(|c| c.value == PITR) {
             choice.disabled = if physical { Some("PITR needs the logical model".to_owned()) } else { rule };

@@ -25,7 +25,7 @@ fn rows(fields: &'static [Field]) -> Vec<Row> {
 fn row(field: Field) -> Row {
     let mut row = Row::new(field);
     for choice in &mut row.choices {
-        choice.disabled = (field.check)(&choice.value).err();
+        choice.disabled = field.validate(&choice.value).err();
     }
     row
 }

@@ -271,8 +271,10 @@ fn edit_setting(model: &mut Model) -> Vec<Effect> {
     };
     let recorded = model.to_be_recorded();
     if key == "backup.enabled" && next == Some("false") && !recorded.is_empty() {
-        let lines =
-            vec!["Nothing starts a backup any more, by hand or by schedule.".to_owned(), recording_ends(recorded)];
+        let lines = vec![
+            "Nothing starts a backup any more, neither a person nor a schedule.".to_owned(),
+            recording_ends(recorded),
+        ];
         let effect = Effect::SetSetting(key, "false".to_owned());
         return ask(model, "Turn backup management off?".into(), lines, "Turn off", effect);
     }

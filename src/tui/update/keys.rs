@@ -149,11 +149,11 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     model.layers = layers;
     if close && dirty {
         model.layers.push(Layer::Confirm(Confirm {
-            title: "Throw away what was typed?".into(),
+            title: "Discard changes?".into(),
             lines: Vec::new(),
             buttons: vec![
                 Button { label: "Keep editing".into(), then: Then::Nothing },
-                Button { label: "Throw away".into(), then: Then::DiscardForm },
+                Button { label: "Discard".into(), then: Then::DiscardForm },
             ],
             focus: 0,
             typed: None,
@@ -228,6 +228,7 @@ fn submit(model: &mut Model, form: &mut form::Form) -> Vec<Effect> {
             Err(why) => {
                 form.fail(crate::tui::msg::Problem {
                     kind: crate::error::ErrorKind::Invalid,
+                    field: None,
                     message: why,
                     hint: None,
                 });

@@ -62,7 +62,7 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         }
         Reply::ServiceInfo { name, result } => {
             if let (Err(problem), Some(Load::Ready(_))) = (&result, model.infos.get(&name)) {
-                model.tell_problem(&format!("service {name} is lost"), problem);
+                model.tell_problem(&format!("service {name} is unreachable"), problem);
             } else if let (Ok(_), Some(Load::Failed(_))) = (&result, model.infos.get(&name)) {
                 model.tell(Level::Good, format!("service {name} answers again"), None);
             }
@@ -143,7 +143,7 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
             return asked(model, effects);
         }
         Reply::JobCancelled { id, result: Ok(()) } => {
-            model.tell(Level::Info, format!("job {id} is asked to stop"), None);
+            model.tell(Level::Info, format!("cancelling job {id}"), None);
         }
         Reply::JobCancelled { id, result: Err(problem) } => model.tell_problem(&format!("job {id}"), &problem),
         Reply::SettingSaved { key, result } => submitted::setting_saved(model, ticket, &key, result),
@@ -194,7 +194,7 @@ fn delete_question(backup: &str, record: &DeletePlan, files: &DeletePlan) -> Con
         Button { label: "Record only".into(), then: Then::Do(delete(true, None)) },
     ];
     let mut typed = None;
-    let freed = format!("Record and files: {} become free, and the backup is gone for good", bytes(files.bytes));
+    let freed = format!("Record and files: frees {}; the backup cannot be restored any more", bytes(files.bytes));
     match (&files.foreign, files.removes) {
         (None, _) => {
             lines.push(format!("{freed}{}.", only(files, record)));

@@ -128,7 +128,7 @@ pub fn banner_text(model: &Model) -> Option<String> {
         return Some(format!("! the store cannot be read, trying again{}: {}", shown(), problem.message));
     }
     if let Some(problem) = &model.daemon_problem {
-        return Some(format!("! the daemon does not answer, trying again{}: {}", shown(), problem.message));
+        return Some(format!("! the daemon is unreachable, trying again{}: {}", shown(), problem.message));
     }
     if let Some(undone) = model.undone().filter(|_| model.daemon.as_ref().is_some_and(|d| !d.running)) {
         return Some(format!("! no daemon runs, {undone}{}", shown()));

@@ -246,7 +246,7 @@ impl Page<'_> {
         {
             self.fact("Next attempt", format!("{}, {}", when_exactly(model, at), countdown(model, at)));
         } else if job.state == JobState::Failed {
-            self.fact("Retry", format!("by hand: {} tries it again", model.keymap.first(Action::RetryJob)));
+            self.fact("Retry", format!("manual: {} retries it", model.keymap.first(Action::RetryJob)));
         }
         self.fact("Queued", when_exactly(model, job.created_at));
         if let (Some(start), Some(end)) = (job.started_at, job.finished_at) {

@@ -11,7 +11,6 @@ use super::pages::check_sign;
 use super::text::{fit, skip_columns, spinner, take_columns, wrap};
 use super::{moment, place_cursor, popup, preview};
 use crate::domain::field::FieldKind;
-use crate::domain::fields::NOT_BUILT;
 use crate::domain::service::CheckState;
 use crate::domain::text::{bytes, escape};
 use crate::tui::form::{ADD, Form, Item, Purpose, Row, Source};
@@ -304,7 +303,7 @@ fn choice_spans(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Spa
         let style: Style = match (&choice.disabled, picked) {
             (Some(reason), _) => {
                 // At the end of a row there is room for the short form only.
-                let short = if reason.contains(NOT_BUILT) { "not built yet" } else { reason };
+                let short = if row.field.is_not_built(&choice.value) { "not built yet" } else { reason };
                 why.get_or_insert(short);
                 theme.disabled
             }

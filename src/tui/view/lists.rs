@@ -292,7 +292,7 @@ fn empty(frame: &mut Frame, model: &Model, areas: &Areas) {
                 lines.extend([
                     title("Backup management is off"),
                     Line::raw(""),
-                    plain("Nothing starts a backup, by hand or by schedule, until it is turned on:"),
+                    plain("Nobody and no schedule can start a backup until it is turned on:"),
                     Line::raw(""),
                     Line::styled("  mongokeep settings set backup.enabled true", theme.key),
                     Line::raw(""),

@@ -142,11 +142,13 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
             lines
         }
         Report::Notification(channel) => match model.told.get(channel.word()) {
-            None | Some(Load::Waiting) => waiting("Telling it"),
+            None | Some(Load::Waiting) => waiting("Sending it"),
             Some(Load::Failed(problem)) => problem_lines(model, problem, width),
             Some(Load::Ready(told)) => {
-                let mut lines =
-                    vec![Line::styled(format!("✓ The {channel} was told in {:.1} s.", told.seconds), theme.ok)];
+                let mut lines = vec![Line::styled(
+                    format!("✓ The {channel} took the notification in {:.1} s.", told.seconds),
+                    theme.ok,
+                )];
                 let parts = wrap(&escape(&told.detail), width.saturating_sub(2));
                 lines.extend(parts.into_iter().map(|part| Line::styled(format!("  {part}"), theme.dim)));
                 lines

@@ -281,7 +281,7 @@ impl Page<'_> {
             self.fact("Compression", compression.to_string());
         }
         let retry = match schedule.retry.mode {
-            RetryMode::Manual => "by hand".to_owned(),
+            RetryMode::Manual => "manual".to_owned(),
             RetryMode::Auto => {
                 format!("up to {} times, {} apart", schedule.retry.retries, duration(schedule.retry.interval))
             }
@@ -350,19 +350,19 @@ impl Page<'_> {
         }
     }
 
-    /// What goes of the recorded oplog, and where the window that can be restored begins then.
+    /// Which oplog slices the next run deletes, and where the recoverable window begins then.
     fn retention_of_oplog(&mut self, oplog: &PlannedOplog) {
         let model = self.model;
         let goes = match oplog.slices {
-            0 => "nothing goes".to_owned(),
-            1 => format!("1 slice of {} goes next", bytes(oplog.size_bytes)),
-            n => format!("{} slices of {} go next", count(n), bytes(oplog.size_bytes)),
+            0 => "No oplog slice is deleted".to_owned(),
+            1 => format!("The next run deletes 1 oplog slice ({})", bytes(oplog.size_bytes)),
+            n => format!("The next run deletes {} oplog slices ({})", count(n), bytes(oplog.size_bytes)),
         };
         let window = oplog.from.map_or_else(String::new, |from| {
             let then = if oplog.slices > 0 { " then" } else { "" };
-            format!("; what can be restored begins at {}{then}", when_exactly(model, from))
+            format!("; the recoverable window begins at {}{then}", when_exactly(model, from))
         });
-        self.text(&format!("Of the recorded oplog {goes}{window}."), model.theme.text);
+        self.text(&format!("{goes}{window}."), model.theme.text);
     }
 
     /// What would go, and why each other one stays.

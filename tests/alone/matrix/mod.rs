@@ -24,7 +24,8 @@ pub use ground::strike;
 use ground::{Case, between, on};
 use libtest_mimic::Trial;
 
-use crate::support::versions::ALL;
+/// Every version the tests know, oldest first.
+const ALL: [&str; 5] = ["4.4.2", "5.0.4", "6.0.5", "6.0.27", "7.0.11"];
 
 /// Every case of the matrix, as a test.
 pub fn trials() -> Vec<Trial> {
@@ -38,8 +39,8 @@ fn cases() -> Vec<Case> {
     cases.extend(between(downwards(), "refused", round_trip::older_version));
     let one_moment = under_writes::is_the_state_of_one_moment;
     cases.extend(on(ALL, "a_backup_under_writes_is_the_state_of_one_moment", one_moment));
-    cases.extend(on(["6.0.5", "6.0.27", "7.0.11"], "moments_come_back", moments::come_back));
-    cases.extend(between([("6.0.27", "7.0.11")], "moments_come_back", moments::come_back));
+    cases.extend(on(ALL, "moments_come_back", moments::come_back));
+    cases.extend(between(upwards_by_one(), "moments_come_back", moments::come_back));
     let kept = users::are_kept_with_the_built_in_roles;
     cases.extend(on(ALL, "users_are_kept_with_the_built_in_roles", kept));
     cases.extend(between([("4.4.2", "6.0.27")], "users_are_kept_with_the_built_in_roles", kept));
@@ -54,9 +55,14 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// From each version into the next one, and from the oldest into the newest.
+/// From each version into the next one.
+fn upwards_by_one() -> Vec<(&'static str, &'static str)> {
+    ALL.windows(2).map(|pair| (pair[0], pair[1])).collect()
+}
+
+/// The same, and from the oldest into the newest.
 fn upwards() -> Vec<(&'static str, &'static str)> {
-    let mut pairs: Vec<_> = ALL.windows(2).map(|pair| (pair[0], pair[1])).collect();
+    let mut pairs = upwards_by_one();
     pairs.push((ALL[0], ALL[ALL.len() - 1]));
     pairs
 }

@@ -5,8 +5,8 @@ use mongodb::bson::{Document, doc};
 use mongodb::error::{Error, ErrorKind, Result};
 use rand::Rng;
 
-use super::super::support::indexes;
 use super::{Workload, values};
+use crate::support::indexes;
 
 const TEN_YEARS: i64 = 315_360_000;
 

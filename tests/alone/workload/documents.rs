@@ -6,8 +6,8 @@ use mongodb::error::{Error, Result};
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use super::super::support::changes;
 use super::{LARGE, Workload, values};
+use crate::support::changes;
 
 /// A command whose write errors are errors, when it did nothing else.
 async fn write(db: &Database, command: Document) -> Result<()> {
@@ -44,7 +44,7 @@ impl Workload {
 
     pub(super) async fn update_many(&mut self, db: &Database) -> Result<()> {
         let change = values::change(&mut self.rng);
-        let many = !changes::is_whole(&change);
+        let many = !is_whole(&change);
         let mut update = doc! {"q": {"n": {"$lt": 20}}, "multi": many};
         update.extend(change);
         write(db, doc! {"update": self.name(), "updates": [update]}).await
@@ -226,5 +226,13 @@ impl Workload {
             1 => write(db, doc! {"update": "by id", "updates": [{"q": {"_id": id}, "u": {"$set": {"n": n}}}]}).await,
             _ => write(db, doc! {"insert": "by id", "documents": [{"_id": id, "n": n}]}).await,
         }
+    }
+}
+
+/// Whether a statement changes a whole document, which can be done to one document at a time only.
+fn is_whole(statement: &Document) -> bool {
+    match statement.get("u") {
+        Some(Bson::Document(u)) => u.keys().all(|key| !key.starts_with('$')),
+        _ => false,
     }
 }

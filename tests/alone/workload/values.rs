@@ -6,7 +6,7 @@ use mongodb::bson::{Binary, Bson, DateTime, Decimal128, Document, JavaScriptCode
 use rand::Rng;
 use rand::rngs::StdRng;
 
-use super::super::support::changes;
+use crate::support::changes;
 
 /// An `_id` that other operations use too: every type, and numbers that are one key in several forms.
 pub fn id(rng: &mut StdRng) -> Bson {

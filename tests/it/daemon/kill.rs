@@ -59,7 +59,7 @@ async fn a_backup_killed_at_any_moment_is_never_good_and_leaves_nothing() {
             assert_eq!(home.ok(&["backup", "verify", &name])["state"], "succeeded");
         } else {
             interrupted += 1;
-            assert!(job["error"].as_str().unwrap().contains("the daemon died"), "{job}");
+            assert!(job["error"].as_str().unwrap().contains("the daemon stopped unexpectedly"), "{job}");
             assert_eq!(backup["state"], "failed");
             assert_eq!(files, 0, "left behind: {:?}", home.files());
         }

@@ -39,7 +39,7 @@ fn stand() -> Stand {
     home.create().unwrap();
     let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
     for service in ["a", "b"] {
-        store.add_service(service, &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native).unwrap();
+        store.add_service(service, &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native, None).unwrap();
     }
     for storage in ["t", "u"] {
         store.add_storage(storage, &StorageConfig::Filesystem { path: "/nonexistent".into() }).unwrap();

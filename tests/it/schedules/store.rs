@@ -32,7 +32,7 @@ fn stand() -> Stand {
     let home = Home::below(dir.path());
     home.create().unwrap();
     let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
-    store.add_service("a", &Secret::new("mongodb://127.0.0.1:1"), Some("prod"), EngineKind::Native).unwrap();
+    store.add_service("a", &Secret::new("mongodb://127.0.0.1:1"), Some("prod"), EngineKind::Native, None).unwrap();
     store.add_storage("t", &StorageConfig::Filesystem { path: "/nonexistent".into() }).unwrap();
     Stand { _dir: dir, home, store }
 }
@@ -260,7 +260,7 @@ fn a_new_schedule_of_an_old_name_has_no_last_run() {
 fn a_restore_pauses_the_schedules_of_its_target_as_long_as_it_lasts() {
     let stand = stand();
     let store = stand.store.clone();
-    store.add_service("b", &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native).unwrap();
+    store.add_service("b", &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native, None).unwrap();
     store.add_schedule(&schedule("nightly")).unwrap();
     store.add_schedule(&Schedule { service: "b".into(), ..schedule("other") }).unwrap();
     let facts = BackupFacts {

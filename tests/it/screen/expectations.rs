@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
 use mongokeep::domain::backup::{BackupState, BackupType};
-use mongokeep::error::ErrorKind;
+use mongokeep::error::{Error, ErrorKind};
 use mongokeep::tui::action::{Action, Group};
 use mongokeep::tui::form::Item;
 use mongokeep::tui::model::{Layer, Load, Look, Model, Screen, Sort, SortKey, Tab};
@@ -36,7 +36,7 @@ fn many(n: usize, size: (u16, u16)) -> Model {
 }
 
 fn problem(message: &str) -> Problem {
-    Problem { kind: ErrorKind::Conflict, message: message.into(), hint: None }
+    Problem { kind: ErrorKind::Conflict, field: None, message: message.into(), hint: None }
 }
 
 fn layers(model: &Model) -> usize {
@@ -396,7 +396,7 @@ fn e12_what_is_lost_is_said_with_the_age_of_what_is_shown() {
     update(&mut model, Msg::Daemon(daemon(false)));
     assert!(shown(&model).contains("no daemon runs, 1 job waits for one"));
     update(&mut model, Msg::DaemonLost(problem("it did not start")));
-    assert!(shown(&model).contains("the daemon does not answer, trying again"));
+    assert!(shown(&model).contains("the daemon is unreachable, trying again"));
     update(&mut model, Msg::Daemon(daemon(true)));
     assert!(!shown(&model).contains("trying again") && shown(&model).contains("daemon ok"));
 
@@ -772,7 +772,7 @@ fn errors_of_the_client_stand_at_their_field() {
     let mut model = start();
     keys(&mut model, "n Tab Tab Tab Tab Tab Tab");
     press(&mut model, "Ctrl-S");
-    let result = Err(problem("name: nightly-20261120 is taken"));
+    let result = Err(Error::invalid("name", "nightly-20261120 is taken").into());
     reply(&mut model, Reply::Queued { what: "the backup was not queued".into(), result });
     let Some(Layer::Form(form)) = model.layers.last() else { panic!("the form is gone") };
     assert_eq!(form.row("name").unwrap().error.as_deref(), Some("nightly-20261120 is taken"));

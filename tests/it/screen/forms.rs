@@ -22,8 +22,20 @@ fn form(model: &Model) -> &Form {
     }
 }
 
+fn form_mut(model: &mut Model) -> &mut Form {
+    match model.layers.last_mut() {
+        Some(Layer::Form(form)) => form,
+        other => panic!("no form on top: {other:?}"),
+    }
+}
+
 fn problem(message: &str) -> Problem {
-    Problem { kind: ErrorKind::Conflict, message: message.into(), hint: Some("look at the storage".into()) }
+    Problem {
+        kind: ErrorKind::Conflict,
+        field: None,
+        message: message.into(),
+        hint: Some("look at the storage".into()),
+    }
 }
 
 fn queued(kind: JobKind) -> Reply {
@@ -38,6 +50,32 @@ fn to_row(model: &mut Model, key: &str) {
         press(model, "Tab");
     }
     panic!("{key} cannot be reached");
+}
+
+/// What is emptied in an edit is told from what is not to change, whatever is edited.
+#[test]
+fn a_field_that_is_emptied_in_an_edit_is_submitted_as_empty() {
+    for (open, key) in [("2 e", "timezone"), ("3 e", "prefix"), ("4 e", "cluster")] {
+        let mut model = start();
+        keys(&mut model, open);
+        if form(&model).row_at(key).is_none() {
+            keys(&mut model, "Esc j e");
+        }
+        if let Some(bucket) = form_mut(&mut model).row_mut("bucket") {
+            bucket.set("acme-backups");
+        }
+        to_row(&mut model, key);
+        form_mut(&mut model).row_mut(key).unwrap().set("before");
+        keys(&mut model, "Ctrl-U");
+        assert_eq!(form(&model).text(key), "");
+        let effects = press(&mut model, "Ctrl-S");
+        let (Effect::EditSchedule(_, values) | Effect::EditStorage(_, values) | Effect::EditService(_, values)) =
+            &effects[0]
+        else {
+            panic!("{open}: {effects:?}")
+        };
+        assert_eq!(values.get(key), Some(&vec![String::new()]), "{open}: {values:?}");
+    }
 }
 
 #[test]
@@ -243,7 +281,7 @@ fn why_a_restore_was_not_queued_is_whole_and_kept() {
     let why = "the target orders-rs is being restored by job 58, which has not ended yet, and a second restore of the \
                same namespaces would undo what that one has written";
     let hint = "wait for job 58, or cancel it with mongokeep job cancel 58, and look at what it has left behind first";
-    let result = Err(Problem { kind: ErrorKind::Conflict, message: why.into(), hint: Some(hint.into()) });
+    let result = Err(Problem { kind: ErrorKind::Conflict, field: None, message: why.into(), hint: Some(hint.into()) });
     reply(&mut model, Reply::Queued { what: "the restore was not queued".into(), result });
     let text = boxed(&model);
     for part in [why, hint, "Type orders-rs to confirm"] {

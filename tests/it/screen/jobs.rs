@@ -70,7 +70,7 @@ fn a_restore_is_planned_and_confirmed_anew() {
     press(&mut model, "R");
     requested(&mut model, restore(request()));
     press(&mut model, "Esc");
-    assert!(shown(&model).contains("Throw away"), "{}", shown(&model));
+    assert!(shown(&model).contains("Discard changes?"), "{}", shown(&model));
 }
 
 /// Shows a base that was made meanwhile, and that so many more seconds are stored.
@@ -169,7 +169,7 @@ fn what_cannot_be_restored_any_more_is_said() {
     }
     let mut model = with_job(cancelled(JobKind::Restore));
     press(&mut model, "R");
-    let problem = Problem { kind: ErrorKind::NotFound, message: "there is no job 53".into(), hint: None };
+    let problem = Problem { kind: ErrorKind::NotFound, field: None, message: "there is no job 53".into(), hint: None };
     reply(&mut model, Reply::JobRequested { id: 53, result: Err(problem) });
     assert!(shown(&model).contains("there is no job 53"), "{}", shown(&model));
     // The answer opens nothing over what was pressed meanwhile.

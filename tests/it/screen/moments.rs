@@ -74,7 +74,7 @@ fn second(text: &str) -> u32 {
 }
 
 fn gone(message: &str) -> Problem {
-    Problem { kind: ErrorKind::NotFound, message: message.into(), hint: None }
+    Problem { kind: ErrorKind::NotFound, field: None, message: message.into(), hint: None }
 }
 
 fn look_again(model: &mut Model, change: impl Fn(&mut Snapshot)) {
@@ -142,7 +142,7 @@ fn lists_and_pages_tell_of_it() {
                 s.services.push(service(&name, Some(90)));
                 let mut status = pitr_status();
                 status.running = i % 3 > 0;
-                status.error = (i % 3 == 0).then(|| "the storage s3-eu does not answer: connection refused".into());
+                status.error = (i % 3 == 0).then(|| "the storage s3-eu is unreachable: connection refused".into());
                 status.service = name;
                 s.pitr.push(status);
             }
@@ -152,7 +152,7 @@ fn lists_and_pages_tell_of_it() {
         look_again(m, |s| {
             let status = &mut s.pitr[0];
             (status.running, status.lag_seconds) = (false, Some(4_000));
-            status.error = Some("the storage s3-eu does not answer: connection refused".into());
+            status.error = Some("the storage s3-eu is unreachable: connection refused".into());
             status.hint = Some("mongokeep storage test s3-eu".into());
         });
         keys(m, "4 Enter");
@@ -242,19 +242,14 @@ fn retention_says_what_goes_of_the_oplog() {
         reply(&mut model, Reply::RetentionPlanned { schedule: "nightly-orders".into(), result: Ok(Box::new(plan)) });
         words(&model)
     };
-    let begins = "what can be restored begins at 19 Nov 2026 18:03:30 CET";
+    let begins = "the recoverable window begins at 19 Nov 2026 18:03:30 CET";
     let from = Some(ago(2_699));
     for (slices, from, backups, expected) in [
-        (1_204, from, 3, format!("Of the recorded oplog 1,204 slices of 1.2 GB go next; {begins} then. 1 of 3 goes")),
-        (1, from, 3, format!("Of the recorded oplog 1 slice of 1.0 MB goes next; {begins} then.")),
-        (0, from, 2, format!("Of the recorded oplog nothing goes; {begins}. All 2 stay:")),
-        (0, None, 2, "Of the recorded oplog nothing goes. All 2 stay:".to_owned()),
-        (
-            7,
-            from,
-            0,
-            format!("Of the recorded oplog 7 slices of 7.0 MB go next; {begins} then. It has no backups yet."),
-        ),
+        (1_204, from, 3, format!("The next run deletes 1,204 oplog slices (1.2 GB); {begins} then. 1 of 3 goes")),
+        (1, from, 3, format!("The next run deletes 1 oplog slice (1.0 MB); {begins} then.")),
+        (0, from, 2, format!("No oplog slice is deleted; {begins}. All 2 stay:")),
+        (0, None, 2, "No oplog slice is deleted. All 2 stay:".to_owned()),
+        (7, from, 0, format!("The next run deletes 7 oplog slices (7.0 MB); {begins} then. It has no backups yet.")),
     ] {
         let text = said(slices, from, backups);
         assert!(text.contains(&expected), "{expected}\n{text}");

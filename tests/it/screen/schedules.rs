@@ -8,7 +8,7 @@ use mongokeep::domain::job::{JobKind, JobState};
 use mongokeep::domain::notification::Channel;
 use mongokeep::domain::retry::{RetryMode, RetryPolicy};
 use mongokeep::domain::warning::{Warning, WarningKind};
-use mongokeep::error::ErrorKind;
+use mongokeep::error::{Error, ErrorKind};
 use mongokeep::tui::form::Form;
 use mongokeep::tui::model::{Layer, Look, Model, Tab};
 use mongokeep::tui::msg::{Effect, Msg, Problem, Reply};
@@ -59,7 +59,7 @@ fn put(model: &mut Model, key: &str, text: &str) -> Vec<Effect> {
 }
 
 fn problem(message: &str) -> Problem {
-    Problem { kind: ErrorKind::Invalid, message: message.into(), hint: None }
+    Problem { kind: ErrorKind::Invalid, field: None, message: message.into(), hint: None }
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn one_form_makes_backups_and_schedules_and_keeps_what_was_typed() {
     }
     assert!(!values.keys().any(|k| k.starts_with('_')));
     // What is wrong stands at its field.
-    let result = Err(problem("cron: \"0 2 * * *\" is refused"));
+    let result = Err(Error::invalid("cron", "\"0 2 * * *\" is refused").into());
     reply(&mut model, Reply::ScheduleSaved { edited: false, result });
     assert_eq!(form(&model).row("cron").unwrap().error.as_deref(), Some("\"0 2 * * *\" is refused"));
     press(&mut model, "Ctrl-S");
@@ -405,7 +405,7 @@ fn each_channel_can_be_tested_and_says_what_came_of_it() {
     keys(&mut model, "4 l l");
     assert!(shown(&model).contains("notify.command"), "{}", shown(&model));
     assert_eq!(press(&mut model, "t"), []);
-    assert!(shown(&model).contains("set notify.command or"), "{}", shown(&model));
+    assert!(shown(&model).contains("no notification channel configured"), "{}", shown(&model));
     let mut snapshot = full_snapshot();
     for (key, value) in &mut snapshot.settings {
         match key.as_str() {
@@ -421,7 +421,7 @@ fn each_channel_can_be_tested_and_says_what_came_of_it() {
     assert!(shown(&model).contains("Settings › Notifications › test of the command"), "{}", shown(&model));
     let told = Told { channel: Channel::Command, detail: "it ended with 0".into(), seconds: 0.12 };
     reply(&mut model, Reply::NotificationTested { channel: Channel::Command, result: Ok(told) });
-    assert!(shown(&model).contains("✓ The command was told in 0.1 s."), "{}", shown(&model));
+    assert!(shown(&model).contains("✓ The command took the notification in 0.1 s."), "{}", shown(&model));
     press(&mut model, "Esc");
     while model.list(Tab::Notifications).key.as_deref() != Some("notify.webhook_url") {
         press(&mut model, "j");

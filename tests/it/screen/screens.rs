@@ -22,7 +22,7 @@ fn both(name: &str, prepare: impl Fn(&mut Model)) {
 }
 
 fn problem(kind: ErrorKind, message: &str, hint: &str) -> Problem {
-    Problem { kind, message: message.into(), hint: Some(hint.into()) }
+    Problem { kind, field: None, message: message.into(), hint: Some(hint.into()) }
 }
 
 #[test]

@@ -609,7 +609,7 @@ async fn keys_come_from_the_environment_when_none_are_given() {
     let server = S3Server::start().await;
     let run_at = async |server: &S3Server, keys: &[(&str, &str)]| {
         let output = tokio::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "keys_come_from_the_environment_when_none_are_given", "--nocapture"])
+            .args(["--exact", "storage::faults::keys_come_from_the_environment_when_none_are_given", "--nocapture"])
             .env_clear()
             .env(CHILD, format!("http://{}", server.address))
             .env("AWS_EC2_METADATA_DISABLED", "true")

@@ -282,7 +282,8 @@ async fn a_full_disk_is_told_and_left_clean() {
     // A user namespace lets anybody mount, where the system allows it; root needs none.
     let namespaces: &[&str] = if rustix::process::geteuid().is_root() { &["-m"] } else { &["-U", "-r", "-m"] };
     run.args(namespaces).args(["sh", "-c", script]).arg(folder.path()).arg(std::env::current_exe().unwrap());
-    run.args(["--exact", "a_full_disk_is_told_and_left_clean", "--nocapture"]).env(SMALL_DISK, folder.path());
+    run.args(["--exact", "storage::filesystem::a_full_disk_is_told_and_left_clean", "--nocapture"])
+        .env(SMALL_DISK, folder.path());
     let output = run.output();
     let told = match &output {
         Ok(output) => {
