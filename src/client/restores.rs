@@ -20,8 +20,8 @@ use crate::engine::{Context, Limits, Meter, logical};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
 use crate::mongo::connect::CHECK_TIMEOUT;
-use crate::storage;
-use crate::storage::retry::{Backoff, Retrying};
+use crate::storage::retry::Backoff;
+use crate::storage::{self, Opener};
 
 /// What the store says about a restore that is to be planned.
 struct Known {
@@ -123,10 +123,8 @@ impl Client {
         // On a thread of its own, which outlives this future long enough to clean up.
         let work = tokio::task::spawn_blocking(move || {
             handle.block_on(async move {
-                let storage = storage::open(&location.config).await?;
-                // A folder that is not there is told at once, to a person who waits.
-                storage.free_space().await?;
-                let storage = Arc::new(Retrying::new(storage, Backoff::default(), cancel));
+                let opener = Opener::new(&location.config, Backoff::default(), cancel);
+                let storage = opener.open(&ctx.cancel).await?;
                 logical::export(&ctx, storage, &root, &to).await
             })
         });

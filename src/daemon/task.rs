@@ -16,16 +16,14 @@ use crate::domain::storage::StorageLocation;
 use crate::domain::text;
 use crate::engine::{Context, Limits, Meter};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::retry::{Backoff, Retrying};
-use crate::storage::throttle::{Limiter, Throttled};
-use crate::storage::{self, Storage};
+use crate::storage::retry::Backoff;
+use crate::storage::throttle::Limiter;
+use crate::storage::{Opener, Storage};
 use crate::store::{BackupFacts, Claimed, Outcome};
 
 /// The end of a job is written again and again until the store takes it: without it the job would run twice.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 const STORE_TRIES: u32 = 120;
-/// How long a folder may take to say that it is there.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
 /// Runs the attempt and writes how it ended. Never fails: a failure is an end too.
 pub async fn run(env: &Env, claimed: Claimed, cancel: CancellationToken) {
@@ -129,16 +127,10 @@ pub async fn finish(env: &Env, id: i64, outcome: Outcome) {
 
 /// The storage called `name`, with calls repeated, and writes held back to the limit a person set.
 ///
-/// Errors: `Unreachable` at once for a folder that is not there. Its disk is not back within seconds, so that each call
-/// should wait for it; the retry of the job may.
+/// Errors: see [`Opener::open`].
 pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(StorageLocation, Arc<dyn Storage>)> {
     let (store, wanted) = (env.store.clone(), name.to_owned());
     let location = blocking(move || store.storage(&wanted)).await?;
-    let mut storage = storage::open(&location.config).await?;
-    answers(storage.as_ref(), &ctx.cancel).await?;
-    if let Some(limit) = ctx.limits.bandwidth_limit {
-        storage = Arc::new(Throttled::new(storage, Limiter::new(Some(limit))));
-    }
     let meter = Arc::clone(&ctx.meter);
     let shown = format!("storage {}", text::escape(name));
     let on_wait = Arc::new(move |why: Option<&Error>| {
@@ -149,23 +141,12 @@ pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(Stora
             _ => {}
         }
     });
-    let storage = Retrying::new(storage, Backoff::default(), ctx.cancel.clone()).telling(on_wait);
-    Ok((location, Arc::new(storage)))
-}
-
-/// Asks a storage that is a folder whether it is there, and waits for no disk that hangs.
-///
-/// Errors: what it reports; `Unreachable` when it does not answer, `Cancelled`.
-pub async fn answers(storage: &dyn Storage, cancel: &CancellationToken) -> Result<()> {
-    tokio::select! {
-        biased;
-        () = cancel.cancelled() => Err(Error::cancelled()),
-        space = storage.free_space() => space.map(drop),
-        () = tokio::time::sleep(ANSWER_LIMIT) => {
-            let what = format!("the storage folder {} is unreachable", text::escape(&storage.place()));
-            Err(Error::new(ErrorKind::Unreachable, what).hint("is it on a network file system whose server is away?"))
-        }
+    let mut opener = Opener::new(&location.config, Backoff::default(), ctx.cancel.clone()).telling(on_wait);
+    if let Some(limit) = ctx.limits.bandwidth_limit {
+        opener = opener.limited(Limiter::new(Some(limit)));
     }
+    let storage = opener.open(&ctx.cancel).await?;
+    Ok((location, storage))
 }
 
 /// See [`super::folder::prepare`]. A disk that does not answer keeps a job that is cancelled no longer.

@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub mod filesystem;
 pub mod hinted;
+pub mod opener;
 pub mod probe;
 pub mod registry;
 pub mod retry;
@@ -26,6 +27,7 @@ pub mod throttle;
 pub mod writer;
 
 pub use crate::domain::key::Key;
+pub use opener::Opener;
 pub use probe::{test, test_and_judge};
 pub use registry::{open, open_unheld};
 pub use writer::{ObjectWriter, Written, read_all};

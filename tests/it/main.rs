@@ -27,3 +27,4 @@ mod service_check;
 mod storage;
 mod store_files;
 mod verify_damage;
+mod written_before;

@@ -11,7 +11,6 @@ use tracing::{debug, info, warn};
 
 use super::super::backup::CONNECT_LIMIT;
 use super::super::env::Env;
-use super::super::task::answers;
 use super::super::{blocking, folder};
 use super::{Order, missing};
 use crate::domain::pitr::{Archive, Slice, SlicerState};
@@ -19,9 +18,9 @@ use crate::domain::timestamp::Timestamp;
 use crate::engine::pitr::{Event, Following, follow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
-use crate::storage::retry::{Backoff, Retrying};
-use crate::storage::throttle::{Limiter, Throttled};
-use crate::storage::{self, Storage};
+use crate::storage::retry::Backoff;
+use crate::storage::throttle::Limiter;
+use crate::storage::{Opener, Storage};
 use crate::store::NeededBase;
 
 /// Between two tries: doubled each time, and back to the first after a run that lasted.
@@ -151,11 +150,9 @@ impl Slicer {
             folder::prepare(&store, &location)
         })
         .await?;
-        let storage = storage::open_unheld(&self.order.storage.config).await?;
-        answers(storage.as_ref(), stop).await?;
-        let storage: Arc<dyn Storage> = Arc::new(Throttled::new(storage, self.limiter.clone()));
         // Not the slicer's own token: what it holds when it is stopped is still stored.
-        Ok(Arc::new(Retrying::new(storage, BACKOFF, CancellationToken::new())))
+        let opener = Opener::new(&self.order.storage.config, BACKOFF, CancellationToken::new());
+        opener.unheld().limited(self.limiter.clone()).open(stop).await
     }
 
     async fn hear(&mut self, event: Event, stop: &CancellationToken) {

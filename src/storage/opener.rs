@@ -1,0 +1,89 @@
+//! Opening a storage for work that takes long. The decorators and their order are decided here, for everybody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::retry::{Backoff, OnWait, Retrying};
+use super::throttle::{Limiter, Throttled};
+use super::{Storage, registry};
+use crate::domain::storage::StorageConfig;
+use crate::domain::text::escape;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long a folder may take to say that it is there.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// A storage to be opened. From the inside out: the backend, hints, the bandwidth limit, the repetition of calls. A call
+/// that is repeated pays for its bytes again, as it sends them again.
+pub struct Opener<'a> {
+    config: &'a StorageConfig,
+    held: bool,
+    limiter: Option<Limiter>,
+    backoff: Backoff,
+    cancel: CancellationToken,
+    on_wait: Option<OnWait>,
+}
+
+impl<'a> Opener<'a> {
+    /// Calls are repeated by `backoff`, until `cancel` fires.
+    pub fn new(config: &'a StorageConfig, backoff: Backoff, cancel: CancellationToken) -> Self {
+        Self { config, held: true, limiter: None, backoff, cancel, on_wait: None }
+    }
+
+    /// See [`registry::open_unheld`].
+    #[must_use]
+    pub fn unheld(mut self) -> Self {
+        self.held = false;
+        self
+    }
+
+    #[must_use]
+    pub fn limited(mut self, limiter: Limiter) -> Self {
+        self.limiter = Some(limiter);
+        self
+    }
+
+    /// See [`Retrying::telling`].
+    #[must_use]
+    pub fn telling(mut self, on_wait: OnWait) -> Self {
+        self.on_wait = Some(on_wait);
+        self
+    }
+
+    /// Opens it. `stop` ends the question whether a folder is there.
+    ///
+    /// Errors: `Unreachable` at once for a folder that is not there: its disk is not back within seconds, so that each call
+    /// should wait for it. `Cancelled`; what cannot be opened.
+    pub async fn open(self, stop: &CancellationToken) -> Result<Arc<dyn Storage>> {
+        let mut storage = match self.held {
+            true => registry::open(self.config).await?,
+            false => registry::open_unheld(self.config).await?,
+        };
+        is_there(storage.as_ref(), stop).await?;
+        if let Some(limiter) = self.limiter {
+            storage = Arc::new(Throttled::new(storage, limiter));
+        }
+        let mut retrying = Retrying::new(storage, self.backoff, self.cancel);
+        if let Some(on_wait) = self.on_wait {
+            retrying = retrying.telling(on_wait);
+        }
+        Ok(Arc::new(retrying))
+    }
+}
+
+/// Asks a storage that is a folder whether it is there, and waits for no disk that hangs.
+///
+/// Errors: what it reports; `Unreachable` when it does not answer, `Cancelled`.
+async fn is_there(storage: &dyn Storage, stop: &CancellationToken) -> Result<()> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(Error::cancelled()),
+        space = storage.free_space() => space.map(drop),
+        () = tokio::time::sleep(ANSWER_LIMIT) => {
+            let what = format!("the storage folder {} is unreachable", escape(&storage.place()));
+            Err(Error::new(ErrorKind::Unreachable, what).hint("is it on a network file system whose server is away?"))
+        }
+    }
+}
