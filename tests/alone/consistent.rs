@@ -1,10 +1,13 @@
 //! Whether a backup that was made while everything changed is the state of one moment.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mongodb::bson::Timestamp;
+use futures_util::TryStreamExt;
+use mongodb::Client;
+use mongodb::bson::{RawDocumentBuf, Timestamp, doc};
 use mongokeep::artifact::manifest::Manifest;
 use mongokeep::domain::secret::Secret;
 use mongokeep::engine::logical;
@@ -17,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::oracle::Base;
 use crate::support::hooked::{Slow, hooked};
-use crate::support::{compare, dumps, pair, writers};
+use crate::support::writers::{BYTES, FULL_OF_BYTES};
+use crate::support::{compare, dumps, pair, release_of, writers};
 
 fn context(limits: Limits) -> Context {
     Context { cancel: CancellationToken::new(), meter: Arc::new(Meter::silent()), limits }
@@ -53,6 +57,7 @@ pub async fn differences(
     let indexes = base.knows_indexes();
     let truth = base.recover(&live, at).await;
     let expected = compare::state(&truth.client).await;
+    let uncut = uncut(&truth.client).await;
     drop(truth);
 
     let client = target.client().await.unwrap();
@@ -68,6 +73,39 @@ pub async fn differences(
     if let Err(e) = restored.await {
         return vec![format!("the restore failed: {e}")];
     }
-    let lines = compare::differences(&expected, &compare::state(&client).await);
-    lines.into_iter().filter(|line| indexes || !line.contains(": index ")).collect()
+    let mut lines = compare::differences(&expected, &compare::state(&client).await);
+    lines.retain(|line| indexes || !line.contains(": index "));
+    for (db, before) in uncut {
+        let about = format!("{db}.{FULL_OF_BYTES}: {} documents", before.len());
+        if newest_that_fit(&before, &natural(&client, &db).await) {
+            lines.retain(|line| !line.starts_with(&about));
+        }
+    }
+    lines
+}
+
+/// The collections full of bytes by their databases, from a server whose recovery leaves in them what has to go: that of
+/// 4.4 does not count bytes (seen on 4.4.2: 49 documents where there was room for 5), and evictions are not in its oplog.
+async fn uncut(recovered: &Client) -> BTreeMap<String, Vec<RawDocumentBuf>> {
+    let mut uncut = BTreeMap::new();
+    if release_of(recovered).await < (5, 0) {
+        for db in recovered.list_database_names().await.unwrap() {
+            if recovered.database(&db).list_collection_names().await.unwrap().iter().any(|n| n == FULL_OF_BYTES) {
+                uncut.insert(db.clone(), natural(recovered, &db).await);
+            }
+        }
+    }
+    uncut
+}
+
+async fn natural(client: &Client, db: &str) -> Vec<RawDocumentBuf> {
+    let collection = client.database(db).collection::<RawDocumentBuf>(FULL_OF_BYTES);
+    collection.find(doc! {}).sort(doc! {"$natural": 1}).await.unwrap().try_collect().await.unwrap()
+}
+
+/// Whether `found` is the end of `all`, as much of it as there is room for.
+fn newest_that_fit(all: &[RawDocumentBuf], found: &[RawDocumentBuf]) -> bool {
+    let size = |documents: &[RawDocumentBuf]| documents.iter().map(|d| d.as_bytes().len()).sum::<usize>();
+    let one_more = &all[all.len().saturating_sub(found.len() + 1)..];
+    all.ends_with(found) && size(found) <= BYTES && (found.len() == all.len() || size(one_more) > BYTES)
 }

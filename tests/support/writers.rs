@@ -18,6 +18,10 @@ use rand::{Rng, SeedableRng};
 
 use super::{changes, indexes};
 
+/// A capped collection in each database, which has room for so many bytes.
+pub const FULL_OF_BYTES: &str = "bytes";
+pub const BYTES: usize = 65_536;
+
 /// Databases the writers use; each writer prefers one, and all touch the first.
 pub const DATABASES: [&str; 4] = ["shop", "sales", "app-logs", "geo-é"];
 const COLLECTIONS: [&str; 8] = ["orders", "items", "users", "a b", "nested.name", "x%y", "résumé", "spare"];
@@ -49,7 +53,7 @@ pub async fn seed(client: &Client, seed: u64) {
             db.run_command(events).await.unwrap();
         }
         db.run_command(doc! {"create": "ring", "capped": true, "size": 200_000, "max": 500}).await.unwrap();
-        db.run_command(doc! {"create": "bytes", "capped": true, "size": 65_536}).await.unwrap();
+        db.run_command(doc! {"create": FULL_OF_BYTES, "capped": true, "size": BYTES as i64}).await.unwrap();
         let collation = doc! {"locale": "fr", "strength": 1};
         db.run_command(doc! {"create": "collated", "collation": collation}).await.unwrap();
         if release >= (5, 3) {
@@ -307,7 +311,7 @@ impl Writer {
             document
         });
         let filled: Vec<Document> = filled.collect();
-        db.collection::<Document>("bytes").insert_many(filled).await.map(drop)
+        db.collection::<Document>(FULL_OF_BYTES).insert_many(filled).await.map(drop)
     }
 
     async fn time_series(&mut self, db: &Database) -> Result<()> {

@@ -111,7 +111,7 @@ async fn stand(version: &'static str, part: Part) -> Option<Arc<Stand>> {
 }
 
 pub fn trial(case: Case) -> Trial {
-    Trial::test(case.name.clone(), move || run(&case))
+    Trial::test(format!("matrix::{}", case.name), move || run(&case))
 }
 
 fn run(case: &Case) -> Result<(), Failed> {

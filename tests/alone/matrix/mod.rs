@@ -1,7 +1,7 @@
 //! The core of what is promised, on every MongoDB version the tests know, and restores between them.
 //!
-//! `cargo test --test alone -- 4.4.2` runs what concerns one version; a case is called `4.4.2::round_trip`, or
-//! `4.4.2->5.0.4::round_trip` where a backup of the first is restored into the second. A version that cannot be had is
+//! `cargo test --test alone -- 4.4.2` runs what concerns one version; a case is called `matrix::4.4.2::round_trip`, or
+//! `matrix::4.4.2->5.0.4::round_trip` where a backup of the first is restored into the second. A version that cannot be had is
 //! named in a line, and its cases end there; with `CI=true` they fail.
 //!
 //! To add a case: an `async fn(Ground)` in a module of its subject, and one line in [`cases`]. Its `Ground` is two
