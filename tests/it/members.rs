@@ -8,6 +8,7 @@ use mongodb::bson::{Document, Timestamp as BsonTimestamp, doc};
 use mongokeep::domain::pitr::Slice;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::service::CheckState;
+use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::engine::logical::{Stored, check, dump, plan, restore};
 use mongokeep::engine::{Context, Limits};
 use mongokeep::mongo::{Server, topology};
@@ -79,6 +80,22 @@ async fn caught_up(client: &Client, set: &ReplicaSet, i: usize) {
     }
 }
 
+/// Returns when member `i` knows that another one has `top`: members hear of each other every two seconds.
+async fn has_heard_of(set: &ReplicaSet, i: usize, top: Timestamp) {
+    let admin = set.direct_client(i).await.unwrap().database("admin");
+    let began = Instant::now();
+    loop {
+        let status = admin.run_command(doc! {"replSetGetStatus": 1}).await.unwrap();
+        let members = status.get_array("members").unwrap().iter().map(|m| m.as_document().unwrap());
+        let newest = members.filter_map(|m| m.get_document("optime").unwrap().get_timestamp("ts").ok()).max().unwrap();
+        if Timestamp::new(newest.time, newest.increment) >= top {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "member {i} hears nothing");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_far_behind_is_not_read_without_a_word() {
     let set = ReplicaSet::start(&support::mongod().await, three_with_a_hidden_one()).await.unwrap();
@@ -121,6 +138,7 @@ async fn a_member_far_behind_is_not_read_without_a_word() {
     assert!(!said.contains("before the newest change"), "{said}");
 
     // Where the connection string names it alone it is read, and the backup says how old it is.
+    has_heard_of(&set, 2, top).await;
     let (ctx, log) = dumps::context(Limits::default());
     let manifest = dump(&ctx, Arc::clone(&store.storage), &direct, &dumps::request("far")).await.unwrap();
     let said = log.lock().unwrap().join("\n");

@@ -222,7 +222,7 @@ fn status(frame: &mut Frame, model: &Model, area: Rect) {
     } else if services == 0 {
         spans.push(Span::styled("no service yet", theme.dim));
     } else if failed > 0 {
-        spans.push(Span::styled(format!("✗ {failed} of {services} services do not answer"), theme.error));
+        spans.push(Span::styled(format!("✗ {failed} of {services} services unreachable"), theme.error));
     } else if ok == services {
         spans.push(Span::styled(format!("✓ {services} service{} ok", plural(services)), theme.ok));
     } else {

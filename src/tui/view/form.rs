@@ -338,7 +338,7 @@ fn note(model: &Model, row: &Row) -> String {
                 };
                 format!("MongoDB {}{set}", escape(&info.server_version))
             }
-            Some(Load::Failed(_)) => "does not answer".into(),
+            Some(Load::Failed(_)) => "unreachable".into(),
             Some(Load::Waiting) => format!("{} asking the server", spinner(model)),
             None => String::new(),
         },

@@ -1,5 +1,9 @@
 //! The life of jobs, with the real program, a real daemon and a real replica set.
 
+use mongokeep::domain::backup::{BackupRequest, BackupType, Compression, Model};
+use mongokeep::domain::namespace::Selection;
+use mongokeep::domain::retry::RetryPolicy;
+use mongokeep::store::{Access, Store};
 use serde_json::json;
 
 use crate::support::program::{self, Home, fill, replica_set, until};
@@ -251,4 +255,32 @@ fn an_idle_daemon_costs_nothing_and_takes_a_job_at_once() {
     let took = queued.elapsed();
     eprintln!("idle {shares:.3?} of a processor; taken after {took:?}");
     assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+}
+
+/// The form and the flags refuse it before it is queued. What is queued all the same (a newer client, a store of a newer
+/// version) is never made as something else.
+#[test]
+fn a_model_that_this_version_does_not_make_fails_by_name() {
+    let home = Home::new();
+    home.add_service("src", "mongodb://127.0.0.1:1/?replicaSet=rs");
+    home.add_storage("local");
+    let store = Store::open(&home.home().store_file(), &home.home().key_file(), Access::Write).unwrap();
+    let request = BackupRequest {
+        name: "files".into(),
+        service: "src".into(),
+        storage: "local".into(),
+        folder: "src".into(),
+        model: Model::Physical,
+        backup_type: BackupType::Full,
+        selection: Selection::default(),
+        compression: Compression::default(),
+        retry: RetryPolicy::default(),
+        schedule: None,
+    };
+    let id = store.enqueue_backup(&request).unwrap().id;
+    home.start_daemon();
+    until("it has ended", || home.job(id)["state"] == "failed");
+    let error = home.job(id)["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("physical") && error.contains("native"), "{error}");
+    assert_eq!(home.files(), [""; 0], "nothing was written");
 }

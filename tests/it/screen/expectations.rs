@@ -402,7 +402,7 @@ fn e12_what_is_lost_is_said_with_the_age_of_what_is_shown() {
 
     let lost = Reply::ServiceInfo { name: "orders-rs".into(), result: Err(problem("no answer within 10 s")) };
     reply(&mut model, lost);
-    assert!(shown(&model).contains("1 of 2 services do not answer"));
+    assert!(shown(&model).contains("1 of 2 services unreachable"));
     reply(&mut model, Reply::ServiceInfo { name: "orders-rs".into(), result: Ok(info()) });
     assert!(shown(&model).contains("2 services ok"));
 }
