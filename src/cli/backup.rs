@@ -17,7 +17,7 @@ use super::tree::group;
 use super::wait::{self, Daemon, Line};
 use super::{job, output};
 use crate::client::Removes;
-use crate::domain::backup::{Backup, BackupState, BackupType, Model};
+use crate::domain::backup::{Backup, BackupState};
 use crate::domain::fields::BACKUP_FIELDS;
 use crate::domain::job::LogLevel;
 use crate::domain::text::{bytes, count, duration, escape};
@@ -267,20 +267,8 @@ fn pairs(context: &Context, listed: &Listed<'_>) -> Pairs {
         .add("cluster", b.cluster.clone().unwrap_or_default())
         .add("storage", &b.storage)
         .add("folder", &b.folder)
-        .add(
-            "model",
-            match b.model {
-                Model::Logical => "logical",
-                Model::Physical => "physical",
-            },
-        )
-        .add(
-            "type",
-            match b.backup_type {
-                BackupType::Full => "full",
-                BackupType::Pitr => "pitr",
-            },
-        )
+        .add("model", b.model.word())
+        .add("type", b.backup_type.word())
         .some("schedule", b.schedule.clone())
         .some("holds", listed.whole.map(|whole| if whole { "everything" } else { "only what was chosen" }.to_owned()))
         .add("pinned", if b.pinned { "yes" } else { "no" })

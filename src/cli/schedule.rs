@@ -14,7 +14,6 @@ use super::table::{Column, Pairs, Table};
 use super::tree::group;
 use super::wait::{self, Daemon};
 use crate::client::{Client, Values};
-use crate::domain::backup::{BackupType, Model};
 use crate::domain::cron::Cron;
 use crate::domain::field::Field;
 use crate::domain::fields::{SCHEDULE_DISABLED, SCHEDULE_FIELDS};
@@ -294,20 +293,8 @@ fn pairs(context: &Context, s: &Schedule) -> Pairs {
         .add("service", &s.service)
         .add("storage", &s.storage)
         .add("folder", &s.folder)
-        .add(
-            "model",
-            match s.model {
-                Model::Logical => "logical",
-                Model::Physical => "physical",
-            },
-        )
-        .add(
-            "type",
-            match s.backup_type {
-                BackupType::Full => "full",
-                BackupType::Pitr => "pitr",
-            },
-        )
+        .add("model", s.model.word())
+        .add("type", s.backup_type.word())
         .add("when", when(s))
         .add("cron", &s.cron)
         .add("starts", out.time(s.start))

@@ -15,7 +15,7 @@ use crate::domain::field::Field;
 use crate::domain::fields::SERVICE_FIELDS;
 use crate::domain::pitr::Status;
 use crate::domain::schedule::Schedule;
-use crate::domain::service::{CheckReport, CheckState, EngineKind};
+use crate::domain::service::{CheckReport, CheckState};
 use crate::domain::text::count;
 use crate::error::{Error, Result};
 
@@ -130,13 +130,6 @@ pub fn nothing_to_change() -> Error {
     Error::new(crate::error::ErrorKind::Invalid, "nothing to change: no flag is given")
 }
 
-fn engine(engine: EngineKind) -> &'static str {
-    match engine {
-        EngineKind::Native => "native",
-        EngineKind::Pbm => "pbm",
-    }
-}
-
 fn table(context: &Context, services: &[ServiceView]) -> Table {
     let mut table = Table::new([
         Column::new("NAME"),
@@ -163,7 +156,7 @@ fn pairs(context: &Context, s: &ServiceView) -> Pairs {
         .add("name", &s.name)
         .add("connection", &s.uri)
         .add("cluster", s.cluster.clone().unwrap_or_default())
-        .add("engine", engine(s.engine))
+        .add("engine", s.engine.word())
         .add("added", out.time(s.created_at))
         .add("production hours", s.production_hours.clone().unwrap_or_else(|| "the setting production_hours".into()))
         .add("backups", count(s.backups))

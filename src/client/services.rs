@@ -55,10 +55,7 @@ impl Client {
         }
         let cluster = values.contains_key("cluster").then(|| text(values, "cluster"));
         let hours = values.contains_key("production_hours").then(|| text(values, "production_hours"));
-        let engine = match values.contains_key("engine") {
-            true => Some(chosen::<EngineKind>(SERVICE_FIELDS, values, "engine")?),
-            false => None,
-        };
+        let engine = values.contains_key("engine").then(|| chosen(SERVICE_FIELDS, values, "engine")).transpose()?;
         self.store.edit_service(name, uri.as_ref(), cluster, engine, hours)?;
         self.service(name)
     }

@@ -116,7 +116,7 @@ impl Client {
         let prepared = self.beside(move |client| folder::prepare(&client.store, &wanted));
         tokio::time::timeout(FOLDER_LIMIT, prepared).await.unwrap_or_else(|_| {
             let seconds = FOLDER_LIMIT.as_secs();
-            let what = format!("the folder of storage {} is unreachable within {seconds} s", escape(&location.name));
+            let what = format!("the folder of storage {} did not answer within {seconds} s", escape(&location.name));
             Err(Error::new(ErrorKind::Unreachable, what).hint("see whether its disk is mounted and its server runs"))
         })
     }

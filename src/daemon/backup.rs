@@ -41,7 +41,7 @@ pub async fn run(
     match (service.engine, request.model) {
         (EngineKind::Native, Model::Logical) => {}
         (engine, model) => {
-            let what = format!("this version makes no {model:?} backups with the engine {engine:?}").to_lowercase();
+            let what = format!("this version makes no {} backups with the engine {}", model.word(), engine.word());
             return Err(Error::new(ErrorKind::Unsupported, what).hint("a newer version of mongokeep may"));
         }
     }

@@ -19,12 +19,32 @@ pub enum Model {
     Physical,
 }
 
+impl Model {
+    /// The word of `--model`, as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Logical => "logical",
+            Self::Physical => "physical",
+        }
+    }
+}
+
 /// A plain backup, or the base of a point-in-time window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackupType {
     Full,
     Pitr,
+}
+
+impl BackupType {
+    /// The word of `--type`, as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Pitr => "pitr",
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

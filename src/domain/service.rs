@@ -13,6 +13,16 @@ pub enum EngineKind {
     Pbm,
 }
 
+impl EngineKind {
+    /// The word of `--engine`, as in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Pbm => "pbm",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
     pub name: String,

@@ -9,7 +9,7 @@ use ratatui::widgets::{Paragraph, Wrap};
 use super::table::{self, Column, left, right};
 use super::text::{age, ago, job_state, row_state, spinner, when};
 use super::{Areas, details, recoverable, schedules, timeline};
-use crate::domain::backup::{Backup, BackupType, Model as DataModel};
+use crate::domain::backup::Backup;
 use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::job::JobState;
 use crate::domain::text::{bytes, count, escape};
@@ -162,17 +162,11 @@ fn backup_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
 }
 
 pub fn model_word(backup: &Backup) -> &'static str {
-    match backup.model {
-        DataModel::Logical => "logical",
-        DataModel::Physical => "physical",
-    }
+    backup.model.word()
 }
 
 pub fn type_word(backup: &Backup) -> &'static str {
-    match backup.backup_type {
-        BackupType::Full => "full",
-        BackupType::Pitr => "pitr",
-    }
+    backup.backup_type.word()
 }
 
 fn job_cells(model: &Model, at: u32) -> Vec<(String, Style)> {

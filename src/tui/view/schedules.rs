@@ -7,7 +7,7 @@ use super::details::Page;
 use super::recoverable;
 use super::table::{Column, left, right};
 use super::text::{age, ago, cell, countdown, fit, job_state, when, when_exactly};
-use crate::domain::backup::{BackupType, Model as DataModel};
+use crate::domain::backup::BackupType;
 use crate::domain::cron::Cron;
 use crate::domain::job::JobState;
 use crate::domain::retention::{PlannedOplog, Retention, RetentionPlan};
@@ -63,14 +63,8 @@ fn switch(model: &Model, schedule: &Schedule) -> (String, Style) {
 
 /// `logical full`.
 pub fn what(schedule: &Schedule) -> String {
-    let model = match schedule.model {
-        DataModel::Logical => "logical",
-        DataModel::Physical => "physical",
-    };
-    let backup_type = match schedule.backup_type {
-        BackupType::Full => "full",
-        BackupType::Pitr => "pitr",
-    };
+    let model = schedule.model.word();
+    let backup_type = schedule.backup_type.word();
     format!("{model} {backup_type}")
 }
 
