@@ -142,10 +142,11 @@ pub fn switch(id: &'static str, help: &'static str) -> Arg {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::fields::{BACKUP_FIELDS, S3_FIELDS, SERVICE_FIELDS};
+    use crate::client::storage_fields;
+    use crate::domain::fields::{BACKUP_FIELDS, SERVICE_FIELDS};
     use clap::Command;
 
-    fn collected(fields: &'static [Field], args: &[&str]) -> Values {
+    fn collected(fields: &[Field], args: &[&str]) -> Values {
         let command = Command::new("x").no_binary_name(true).args(flags(fields));
         values(&command.try_get_matches_from(args).unwrap(), fields, true, &Out::silent()).unwrap()
     }
@@ -156,7 +157,7 @@ mod tests {
         let got = collected(BACKUP_FIELDS, &["--include", "a", "--include", "b.c", "--retry-interval", "5m"]);
         assert_eq!(got["include"], ["a", "b.c"]);
         assert_eq!(got["retry_interval"], ["5m"]);
-        let got = collected(S3_FIELDS, &["--path-style", "--insecure-skip-tls-verify=false"]);
+        let got = collected(&storage_fields("s3"), &["--path-style", "--insecure-skip-tls-verify=false"]);
         assert_eq!((&*got["path_style"][0], &*got["insecure_skip_tls_verify"][0]), ("true", "false"));
         assert_eq!(collected(SERVICE_FIELDS, &["--uri", "mongodb://h"])["uri"], ["mongodb://h"]);
     }
@@ -181,12 +182,12 @@ mod tests {
 
     #[test]
     fn a_secret_has_no_flag_that_takes_it_in_the_open() {
-        let command = Command::new("x").no_binary_name(true).args(flags(S3_FIELDS));
+        let command = Command::new("x").no_binary_name(true).args(flags(&storage_fields("s3")));
         assert!(command.clone().try_get_matches_from(["--secret-access-key", "k"]).is_err());
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("k");
         std::fs::write(&path, "hunter2\n").unwrap();
-        let got = collected(S3_FIELDS, &["--secret-access-key-file", path.to_str().unwrap()]);
+        let got = collected(&storage_fields("s3"), &["--secret-access-key-file", path.to_str().unwrap()]);
         assert_eq!(got["secret_access_key"], ["hunter2"]);
     }
 }

@@ -8,9 +8,8 @@ use super::context::Context;
 use super::service::nothing_to_change;
 use super::table::{Column, Pairs, Table};
 use super::tree::group;
-use crate::client::{StorageView, SyncReport, SyncedSlices};
+use crate::client::{STORAGE_FIELDS, StorageView, SyncReport, SyncedSlices, storage_fields, storage_types};
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::{STORAGE_FIELDS, storage_fields};
 use crate::domain::storage::TestStep;
 use crate::domain::text::{bytes, count, escape};
 use crate::error::Result;
@@ -35,14 +34,10 @@ pub fn command() -> Command {
 /// The flags of all types; which of them apply is decided when the type is known.
 fn fields() -> Vec<Field> {
     let mut all: Vec<Field> = Vec::new();
-    let types = STORAGE_FIELDS.iter().find_map(|f| match f.kind {
-        FieldKind::Choice(words) if f.key == "type" => Some(words),
-        _ => None,
-    });
-    let sets = types.unwrap_or_default().iter().map(|kind| storage_fields(kind));
-    for field in std::iter::once(STORAGE_FIELDS).chain(sets).flatten().filter(|f| f.key != "name") {
+    let own = storage_types().flat_map(storage_fields);
+    for field in STORAGE_FIELDS.iter().copied().chain(own).filter(|f| f.key != "name") {
         if !all.iter().any(|known| known.key == field.key) {
-            all.push(*field);
+            all.push(field);
         }
     }
     all

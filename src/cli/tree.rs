@@ -7,7 +7,7 @@ use clap::error::{ContextKind, ErrorKind as Usage};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{args, backup, daemon, job, pitr, restore, schedule, service, settings, storage};
-use crate::domain::fields::STORAGE_FIELDS;
+use crate::client::STORAGE_FIELDS;
 use crate::error::{Error, ErrorKind};
 
 const AFTER: &str = "\

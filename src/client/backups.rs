@@ -17,7 +17,7 @@ use crate::domain::namespace::Selection;
 use crate::domain::retry::{RetryPolicy, parse_duration};
 use crate::engine::stored;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{self, Storage};
+use crate::storage::{self, Storage, backend};
 use crate::store::Deletion;
 
 /// How long a person waits at most until a storage has said whose a backup is.
@@ -82,7 +82,7 @@ impl Client {
             None => self.suggest_backup_name(&service.name)?,
         };
         let folder = text(values, "folder").or(service.cluster.as_deref()).unwrap_or(&service.name).to_owned();
-        storage.config.check_folder(&folder)?;
+        backend::check_folder(&storage.config, &folder)?;
         let request = BackupRequest {
             folder,
             name,

@@ -33,12 +33,11 @@ mod sync;
 mod sync_slices;
 mod timeline;
 
+pub use crate::domain::typed::Values;
+pub use crate::storage::backend::{STORAGE_FIELDS, fields_of as storage_fields, types as storage_types};
 pub use contents::{Contents, Held};
 pub use notifications::Told;
 pub use pitr::ResolvedMoment;
-
-/// Texts of fields by key, as a form or the command line collected them; lists have several texts.
-pub type Values = BTreeMap<String, Vec<String>>;
 
 /// A service without its secrets.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -154,7 +154,7 @@ impl Client {
         } else if given("folder") || s.folder.is_empty() || followed {
             s.folder = default_folder(&service).to_owned();
         }
-        storage.config.check_folder(&s.folder)?;
+        crate::storage::backend::check_folder(&storage.config, &s.folder)?;
         self.calendar_of(&mut s, values)?;
         retention(&mut s.retention, values)?;
         s.retry = backups::retry(values, s.retry)?;

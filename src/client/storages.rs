@@ -1,17 +1,15 @@
 //! Storage locations: where backups are kept.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Client, StorageView, Values, flag, text};
+use super::{Client, StorageView, Values, text};
 use crate::daemon::folder;
-use crate::domain::fields::{self, STORAGE_FIELDS, storage_fields};
-use crate::domain::secret::Secret;
-use crate::domain::storage::{Checksums, S3Config, StorageConfig, StorageLocation, TestStep};
-use crate::domain::text::{escape, quoted};
-use crate::error::{Error, ErrorKind, Result, io};
+use crate::domain::field::FieldKind;
+use crate::domain::storage::{StorageLocation, TestStep};
+use crate::domain::text::escape;
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage;
+use crate::storage::backend::{self, Alternative, STORAGE_FIELDS};
 use crate::store::StorageRow;
 
 /// How long a disk may take to say whether a folder is there.
@@ -29,19 +27,10 @@ impl Client {
     /// Checks the syntax and contacts nothing.
     pub fn add_storage(&self, values: &Values) -> Result<StorageView> {
         self.must_write()?;
-        let mut values = values.clone();
         let default = STORAGE_FIELDS.iter().find(|f| f.key == "type").map_or("", |f| f.default);
-        values.entry("type".to_owned()).or_insert_with(|| vec![default.to_owned()]);
-        let values = &values;
-        let kind = text(values, "type").ok_or_else(|| Error::invalid("type", "is needed"))?;
-        fields::check(&[STORAGE_FIELDS, storage_fields(kind)], values, false)?;
+        let config = backend::new_config(text(values, "type").unwrap_or(default), values)?;
         let name = text(values, "name").ok_or_else(|| Error::invalid("name", "is needed"))?;
-        let empty = match kind {
-            "filesystem" => StorageConfig::Filesystem { path: String::new() },
-            "s3" => StorageConfig::S3(S3Config::default()),
-            other => return Err(Error::invalid("type", format!("{} is not known", quoted(other)))),
-        };
-        self.store.add_storage(name, &changed(empty, values)?)?;
+        self.store.add_storage(name, &config)?;
         self.storage(name)
     }
 
@@ -49,18 +38,25 @@ impl Client {
     pub fn edit_storage(&self, name: &str, values: &Values) -> Result<StorageView> {
         self.must_write()?;
         let row = self.store.storage_row(name)?;
-        let kind = row.config.kind();
-        fields::check(&[STORAGE_FIELDS, storage_fields(kind)], values, true)?;
-        if text(values, "type").is_some_and(|new| new != kind) {
+        if text(values, "type").is_some_and(|new| new != row.config.kind) {
             return Err(Error::invalid("type", "cannot be changed; add another storage"));
         }
         if text(values, "name").is_some_and(|new| new != name) {
             return Err(Error::invalid("name", "cannot be changed: backups are filed under it"));
         }
-        // Secrets that are entered again need no old ones, which is how a lost key is got over.
-        let replaced = row.has_secrets && values.contains_key("secret_access_key");
-        let present = if replaced { row.config } else { self.store.storage(name)?.config };
-        self.store.edit_storage(name, &changed(present, values)?)?;
+        let present = match self.store.storage(name) {
+            Ok(location) => location.config,
+            // Secrets that are entered again need no old ones, which is how a lost key is got over.
+            Err(e) => {
+                let fields = backend::fields_of(&row.config.kind);
+                let is_secret = |key: &String| fields.iter().any(|f| f.key == *key && f.kind == FieldKind::Secret);
+                if !values.keys().any(is_secret) {
+                    return Err(e);
+                }
+                row.config
+            }
+        };
+        self.store.edit_storage(name, &backend::changed_config(&present, values)?)?;
         self.storage(name)
     }
 
@@ -80,7 +76,7 @@ impl Client {
         let steps = match opened.await {
             Ok(storage) => {
                 let (mut steps, failed) = storage::test_and_judge(storage.as_ref(), on_step).await;
-                if let Some(step) = other_checksums(&location, &steps, failed).await {
+                if let Some(step) = other_setting(&location, &steps, failed).await {
                     on_step(&step);
                     steps.push(step);
                 }
@@ -128,36 +124,24 @@ impl Client {
     }
 }
 
-/// Where a server refused what was written or read, finds out whether it takes it with other checksums, and proposes those.
+/// Where a server refused what was written or read, finds out whether it takes it with another setting, and proposes that.
 /// `None` where that cannot be what is wrong, or no other choice works either.
-async fn other_checksums(
-    location: &StorageLocation,
-    steps: &[TestStep],
-    failed: Option<ErrorKind>,
-) -> Option<TestStep> {
-    let StorageConfig::S3(config) = &location.config else { return None };
+async fn other_setting(location: &StorageLocation, steps: &[TestStep], failed: Option<ErrorKind>) -> Option<TestStep> {
     let last = steps.last().filter(|step| ["write", "read", "parts"].contains(&step.id.as_str()))?;
     let elsewhere = [ErrorKind::Unreachable, ErrorKind::Unauthenticated, ErrorKind::NotFound, ErrorKind::StorageFull];
     if last.ok || failed.is_none_or(|kind| elsewhere.contains(&kind)) {
         return None;
     }
     let began = std::time::Instant::now();
-    for checksums in [Checksums::Md5, Checksums::None, Checksums::Crc32] {
-        if checksums == config.checksums {
-            continue;
-        }
-        let other = StorageConfig::S3(S3Config { checksums, ..config.clone() });
-        let Ok(storage) = storage::open(&other).await else { continue };
+    for Alternative { key, present, word, config } in backend::alternatives(&location.config).ok()? {
+        let Ok(storage) = storage::open(&config).await else { continue };
         if storage::probe::takes_both(storage.as_ref()).await.is_ok() {
-            let (word, name) = (checksums.word(), &location.name);
-            let remedy = format!("mongokeep storage edit {name} --checksums {word}");
+            let flag = key.replace('_', "-");
+            let remedy = format!("mongokeep storage edit {} --{flag} {word}", location.name);
             return Some(TestStep {
-                id: "checksums".into(),
+                id: key.into(),
                 ok: false,
-                detail: format!(
-                    "the server takes objects with checksums {word}, and not with {}: {remedy}",
-                    config.checksums.word()
-                ),
+                detail: format!("the server takes objects with {flag} {word}, and not with {present}: {remedy}"),
                 seconds: began.elapsed().as_secs_f64(),
                 remedy: Some(remedy),
             });
@@ -166,109 +150,13 @@ async fn other_checksums(
     None
 }
 
-/// `config` with the fields that `values` has.
-fn changed(mut config: StorageConfig, values: &Values) -> Result<StorageConfig> {
-    let given = |key: &str| values.contains_key(key);
-    let owned = |key: &str| text(values, key).map(str::to_owned);
-    match &mut config {
-        StorageConfig::Filesystem { path } => {
-            if given("path") {
-                *path = absolute("path", text(values, "path").unwrap_or_default())?;
-            }
-            if path.is_empty() {
-                return Err(Error::invalid("path", "is needed"));
-            }
-        }
-        StorageConfig::S3(s3) => {
-            if given("bucket") {
-                s3.bucket = owned("bucket").unwrap_or_default();
-            }
-            if given("region") {
-                s3.region = owned("region");
-            }
-            if given("endpoint") {
-                s3.endpoint = owned("endpoint").map(|e| e.trim_end_matches('/').to_owned());
-            }
-            if given("prefix") {
-                s3.prefix = owned("prefix").unwrap_or_default();
-            }
-            if given("path_style") {
-                s3.path_style = flag(values, "path_style");
-            }
-            if given("access_key_id") {
-                s3.access_key_id = owned("access_key_id");
-            }
-            if given("secret_access_key") {
-                s3.secret_access_key = text(values, "secret_access_key").map(Secret::new);
-            }
-            if given("session_token") {
-                s3.session_token = text(values, "session_token").map(Secret::new);
-            }
-            if given("ca_file") {
-                s3.ca_file = text(values, "ca_file").map(|path| absolute("ca-file", path)).transpose()?;
-            }
-            if given("insecure_skip_tls_verify") {
-                s3.insecure_skip_tls_verify = flag(values, "insecure_skip_tls_verify");
-            }
-            if given("checksums") {
-                s3.checksums = match text(values, "checksums") {
-                    Some(word) => word.parse().map_err(|why: String| Error::invalid("checksums", why))?,
-                    None => Checksums::default(),
-                };
-            }
-            if s3.bucket.is_empty() {
-                return Err(Error::invalid("bucket", "is needed"));
-            }
-            match (&s3.access_key_id, &s3.secret_access_key) {
-                (Some(_), None) => {
-                    return Err(Error::invalid("secret-access-key-file", "is needed with --access-key-id"));
-                }
-                (None, Some(_)) => {
-                    return Err(Error::invalid("access-key-id", "is needed with --secret-access-key-file"));
-                }
-                _ => {}
-            }
-        }
-    }
-    Ok(config)
-}
-
-/// The daemon works in another folder, so a path means what it means where it was typed. `~/` is the user's own folder.
-fn absolute(field: &str, path: &str) -> Result<String> {
-    if path.is_empty() {
-        return Err(Error::invalid(field, "is needed"));
-    }
-    let expanded = match path.strip_prefix("~/") {
-        Some(rest) => directories::BaseDirs::new().map_or_else(|| PathBuf::from(path), |d| d.home_dir().join(rest)),
-        None => PathBuf::from(path),
-    };
-    let absolute = std::path::absolute(&expanded).map_err(|e| io(format!("{field} {path}"), e))?;
-    if absolute.components().any(|part| part == std::path::Component::ParentDir) {
-        return Err(Error::invalid(field, "cannot contain .."));
-    }
-    match absolute.to_str() {
-        Some(text) if absolute != Path::new("/") => Ok(text.to_owned()),
-        Some(_) => Err(Error::invalid(field, "cannot be the root of the machine")),
-        None => Err(Error::invalid(field, "is not UTF-8")),
-    }
-}
-
 fn view(row: StorageRow) -> StorageView {
-    let mut config: BTreeMap<String, String> = BTreeMap::new();
-    if let Ok(serde_json::Value::Object(map)) = serde_json::to_value(&row.config) {
-        for (key, value) in map {
-            match value {
-                serde_json::Value::String(text) if !text.is_empty() && key != "type" => config.insert(key, text),
-                serde_json::Value::Bool(on) => config.insert(key, on.to_string()),
-                _ => None,
-            };
-        }
-    }
+    let place = backend::place(&row.config);
     StorageView {
         name: row.name,
-        kind: row.config.kind().to_owned(),
-        place: row.config.place(),
-        config,
+        place,
+        kind: row.config.kind,
+        config: row.config.values,
         backups: row.backups,
         bytes: row.bytes,
         schedules: row.schedules,

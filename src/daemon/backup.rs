@@ -15,7 +15,7 @@ use crate::engine::logical::{DumpRequest, discard, dump};
 use crate::engine::{Context, stored};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
-use crate::storage::Storage;
+use crate::storage::{Storage, backend};
 use crate::store::{AttemptRecord, BackupFacts, Claimed};
 
 /// The longest an attempt that failed looks at what it left. The next one does it again, as does a delete.
@@ -47,7 +47,7 @@ pub async fn run(
     }
     prepare_folder(env, ctx, &request.storage).await?;
     let (location, storage) = open_storage(env, ctx, &request.storage).await?;
-    location.config.check_folder(&request.folder)?;
+    backend::check_folder(&location.config, &request.folder)?;
     let root = BackupRoot::new(&request.folder, &request.name)?;
 
     let (store, name, present) = (env.store.clone(), request.name.clone(), claimed.attempt_id.clone());

@@ -1,21 +1,20 @@
 //! The folder of a filesystem storage.
 
-use std::path::Path;
-
 use crate::domain::job::{Job, JobKind, JobState};
-use crate::domain::storage::{StorageConfig, StorageLocation};
+use crate::domain::storage::StorageLocation;
 use crate::error::{Result, own_io};
+use crate::storage::backend;
 use crate::store::Store;
 
 /// Makes the folder of a storage that was never used. Once it holds backups, a folder that is missing is a disk that is
 /// not mounted, and filling the disk below it would look like a backup.
 pub fn prepare(store: &Store, location: &StorageLocation) -> Result<()> {
-    let StorageConfig::Filesystem { path } = &location.config else { return Ok(()) };
-    if Path::new(path).exists() || was_used(store, location)? {
+    let Some(path) = backend::local_folder(&location.config)? else { return Ok(()) };
+    if path.exists() || was_used(store, location)? {
         return Ok(());
     }
-    crate::config::create_private(Path::new(path))
-        .map_err(|e| own_io(format!("creating the folder {path} of storage {}", location.name), e))
+    crate::config::create_private(&path)
+        .map_err(|e| own_io(format!("creating the folder {} of storage {}", path.display(), location.name), e))
 }
 
 /// Whether the folder has been there before: a test passed, or a backup was made, even one that is deleted by now.

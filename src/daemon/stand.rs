@@ -13,6 +13,6 @@ pub fn store() -> (tempfile::TempDir, Store) {
     home.create().unwrap();
     let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
     store.add_service("a", &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native, None).unwrap();
-    store.add_storage("t", &StorageConfig::Filesystem { path: "/nonexistent".into() }).unwrap();
+    store.add_storage("t", &StorageConfig::of("filesystem", [("path", "/nonexistent")])).unwrap();
     (dir, store)
 }

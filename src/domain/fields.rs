@@ -4,18 +4,17 @@
 //! that a field is added in one place. They must never hold a rule that needs the store or a server: whether a name
 //! is free, or a server answers, is decided where that can be seen.
 
-mod rules;
+pub mod rules;
 
 use std::collections::BTreeMap;
 
 use super::field::{Field, FieldKind};
-use super::storage::Checksums;
 use super::{command_line, retry, uri};
 use crate::error::{Error, ErrorKind, Result};
 use rules::{
-    absolute_rule, bucket_rule, compression_rule, cron_rule, endpoint_rule, events_rule, folder_rule, host_of,
-    hours_rule, interval_rule, metrics_rule, name_rule, path_rule, pattern_rule, plain_rule, prefix_rule, rename_rule,
-    stale_rule, start_rule, timezone_rule, webhook_rule, when_rule,
+    absolute_rule, compression_rule, cron_rule, events_rule, folder_rule, host_of, hours_rule, interval_rule,
+    metrics_rule, name_rule, pattern_rule, plain_rule, rename_rule, stale_rule, start_rule, timezone_rule,
+    webhook_rule, when_rule,
 };
 
 /// A MongoDB deployment.
@@ -44,77 +43,6 @@ pub const SERVICE_FIELDS: &[Field] = &[
     .advanced()
     .check(hours_rule),
 ];
-
-/// Name and type of a storage location; the rest depends on the type, see [`storage_fields`].
-pub const STORAGE_FIELDS: &[Field] = &[
-    Field::new("name", "Name", FieldKind::Text, "how this location is called here").required().check(name_rule),
-    Field::new("type", "Type", FieldKind::Choice(&["filesystem", "s3", "azure", "gcs"]), "what kind of storage it is")
-        .required()
-        .default("filesystem")
-        .not_built(&["azure", "gcs"]),
-];
-
-/// A folder of the machine the daemon runs on.
-pub const FILESYSTEM_FIELDS: &[Field] =
-    &[Field::new("path", "Path", FieldKind::Path, "a folder on the machine of the daemon; created when it is missing")
-        .required()
-        .check(path_rule)];
-
-/// Amazon S3, and every server that speaks its protocol.
-pub const S3_FIELDS: &[Field] = &[
-    Field::new("bucket", "Bucket", FieldKind::Text, "an existing bucket").required().check(bucket_rule),
-    Field::new("region", "Region", FieldKind::Text, "for example eu-west-1; us-east-1 when empty").check(plain_rule),
-    Field::new("endpoint", "Endpoint", FieldKind::Text, "https://host:port of an S3-compatible server; empty for AWS")
-        .check(endpoint_rule),
-    Field::new("prefix", "Prefix", FieldKind::Text, "everything is kept below this part of the bucket")
-        .check(prefix_rule),
-    Field::new("path_style", "Path style", FieldKind::Bool, "the bucket in the path instead of the host name")
-        .default("false"),
-    Field::new(
-        "access_key_id",
-        "Access key",
-        FieldKind::Text,
-        "empty: the daemon's environment, then the default AWS chain",
-    )
-    .check(plain_rule),
-    Field::new("secret_access_key", "Secret key", FieldKind::Secret, "belongs to the access key").check(plain_rule),
-    Field::new("session_token", "Session token", FieldKind::Secret, "of temporary credentials")
-        .advanced()
-        .check(plain_rule),
-    Field::new(
-        "ca_file",
-        "CA file",
-        FieldKind::Path,
-        "PEM file of the authority that signed the endpoint's certificate",
-    )
-    .advanced()
-    .check(path_rule),
-    Field::new(
-        "insecure_skip_tls_verify",
-        "Skip TLS verification",
-        FieldKind::Bool,
-        "accept any certificate: anybody in between can read and change the backups",
-    )
-    .default("false")
-    .advanced(),
-    Field::new(
-        "checksums",
-        "Checksums",
-        FieldKind::Choice(Checksums::WORDS),
-        "sent with each body; md5 or none for servers that refuse crc32; auto: crc32, or as the AWS environment says",
-    )
-    .default("auto")
-    .advanced(),
-];
-
-/// The fields that a storage of type `kind` (the word of `--type`) has besides [`STORAGE_FIELDS`].
-pub fn storage_fields(kind: &str) -> &'static [Field] {
-    match kind {
-        "filesystem" => FILESYSTEM_FIELDS,
-        "s3" => S3_FIELDS,
-        _ => &[],
-    }
-}
 
 const SERVICE: Field =
     Field::new("service", "Service", FieldKind::Service, "what is backed up").required().check(name_rule);

@@ -24,5 +24,6 @@ pub mod storage;
 pub mod text;
 pub mod timeline;
 pub mod timestamp;
+pub mod typed;
 pub mod uri;
 pub mod warning;

@@ -1,12 +1,13 @@
 //! A storage location: where backups are kept.
 
-use std::str::FromStr;
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
+use serde::de::{Deserializer, Error as _};
+use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
-use crate::error::{Error, Result as OurResult};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageLocation {
@@ -17,121 +18,74 @@ pub struct StorageLocation {
     pub last_test: Option<(DateTime<Utc>, Option<String>)>,
 }
 
-/// How to reach a storage. Serialised whole, secrets included, it is only ever stored encrypted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum StorageConfig {
-    Filesystem { path: String },
-    S3(S3Config),
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct S3Config {
-    pub bucket: String,
-    pub region: Option<String>,
-    /// `https://host:port` of an S3-compatible server; none for AWS.
-    pub endpoint: Option<String>,
-    /// Key prefix below which everything is kept, without slashes at its ends.
-    pub prefix: String,
-    pub path_style: bool,
-    /// None: the daemon's environment and the default AWS chain.
-    pub access_key_id: Option<String>,
-    pub secret_access_key: Option<Secret>,
-    pub session_token: Option<Secret>,
-    /// PEM file with the authority that signed the endpoint's certificate.
-    pub ca_file: Option<String>,
-    pub insecure_skip_tls_verify: bool,
-    pub checksums: Checksums,
-}
-
-/// What an S3 server is given with each body, so that it can tell whether the body arrived whole.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Checksums {
-    /// CRC32, unless the environment says `AWS_REQUEST_CHECKSUM_CALCULATION=when_required`: then none.
-    #[default]
-    Auto,
-    Crc32,
-    /// The header Content-MD5, for servers that know no newer checksums and want one (older ones with Object Lock).
-    Md5,
-    /// For servers that refuse the headers of checksums.
-    None,
-}
-
-impl Checksums {
-    /// The words of `--checksums`.
-    pub const WORDS: &'static [&'static str] = &["auto", "crc32", "md5", "none"];
-
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Crc32 => "crc32",
-            Self::Md5 => "md5",
-            Self::None => "none",
-        }
-    }
-}
-
-impl FromStr for Checksums {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        match word {
-            "auto" => Ok(Self::Auto),
-            "crc32" => Ok(Self::Crc32),
-            "md5" => Ok(Self::Md5),
-            "none" => Ok(Self::None),
-            _ => Err(format!("must be one of {}", Self::WORDS.join(", "))),
-        }
-    }
+/// How to reach a storage: the word of its backend, and the texts of the backend's fields by key. What they mean is the
+/// backend's own business; here it matters only which of them are secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StorageConfig {
+    /// The word of `--type`.
+    pub kind: String,
+    /// Fields without a text are absent.
+    pub values: BTreeMap<String, String>,
+    /// Kept encrypted, and shown to nobody.
+    pub secrets: BTreeMap<String, Secret>,
 }
 
 impl StorageConfig {
-    /// The word of `--type`.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Self::Filesystem { .. } => "filesystem",
-            Self::S3(_) => "s3",
-        }
+    /// One without secrets.
+    pub fn of<const N: usize>(kind: &str, values: [(&str, &str); N]) -> Self {
+        let values = values.into_iter().map(|(key, text)| (key.to_owned(), text.to_owned())).collect();
+        Self { kind: kind.to_owned(), values, secrets: BTreeMap::new() }
     }
 
-    /// Errors: `Invalid` when objects of a backup in `folder` could have longer keys than the storage takes.
-    pub fn check_folder(&self, folder: &str) -> OurResult<()> {
-        match self {
-            Self::Filesystem { .. } => Ok(()),
-            Self::S3(s3) => {
-                let most = S3_KEY_LIMIT - LONGEST_BELOW_FOLDER - 2;
-                let long = s3.prefix.len() + folder.len();
-                if long <= most {
-                    return Ok(());
-                }
-                let why = format!("prefix and folder have {long} bytes, and S3 leaves them {most} of a key");
-                Err(Error::invalid("folder", why).hint("choose a shorter folder, or a storage with a shorter prefix"))
-            }
-        }
-    }
-
-    /// Where it is, without secrets: a path, or `s3://bucket/prefix`.
-    pub fn place(&self) -> String {
-        match self {
-            Self::Filesystem { path } => path.clone(),
-            Self::S3(s3) if s3.prefix.is_empty() => format!("s3://{}", s3.bucket),
-            Self::S3(s3) => format!("s3://{}/{}", s3.bucket, s3.prefix),
-        }
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str)
     }
 }
 
-/// The longest prefix of an S3 storage, in bytes. S3 takes keys of 1,024 bytes; what lies below prefix and folder can need
-/// [`LONGEST_BELOW_FOLDER`] of them.
+/// As the store keeps it: one flat object, without the secrets. Switches are booleans in it, as they have been from the
+/// first version on.
+impl Serialize for StorageConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.values.len() + 1))?;
+        map.serialize_entry("type", &self.kind)?;
+        for (key, text) in &self.values {
+            match text.as_str() {
+                "true" => map.serialize_entry(key, &true)?,
+                "false" => map.serialize_entry(key, &false)?,
+                text => map.serialize_entry(key, text)?,
+            }
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for StorageConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut config = Self::default();
+        for (key, value) in BTreeMap::<String, serde_json::Value>::deserialize(deserializer)? {
+            let text = match value {
+                serde_json::Value::String(text) => text,
+                serde_json::Value::Bool(on) => on.to_string(),
+                serde_json::Value::Null => continue,
+                other => return Err(D::Error::custom(format!("{key} is {other}, which is no text"))),
+            };
+            if key == "type" {
+                config.kind = text;
+            } else if !text.is_empty() {
+                config.values.insert(key, text);
+            }
+        }
+        if config.kind.is_empty() { Err(D::Error::missing_field("type")) } else { Ok(config) }
+    }
+}
+
+/// The longest prefix of a storage in a bucket, in bytes. S3 takes keys of 1,024 bytes; what lies below prefix and folder
+/// can need [`LONGEST_BELOW_FOLDER`] of them.
 pub const MAX_PREFIX: usize = 300;
 
 /// The longest key an object of a backup can have below the folder of the backup, its first slash included:
 /// `/backups/<100>/data/<189>/<238>/00000.bson.zst`. A database has up to 63 bytes, each of which may be escaped to three.
 pub const LONGEST_BELOW_FOLDER: usize = 9 + 100 + 6 + 189 + 1 + 238 + 15;
-
-/// The longest key that S3 takes, in bytes.
-pub const S3_KEY_LIMIT: usize = 1024;
 
 /// One step of `storage test`: write, read, list, delete a probe object, and upload one in parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -150,14 +104,27 @@ pub struct TestStep {
 mod tests {
     use super::*;
 
+    /// The text that the first version wrote for an S3 storage.
     #[test]
-    fn prefix_and_folder_leave_room_for_the_longest_key() {
-        let of = |prefix: usize| StorageConfig::S3(S3Config { prefix: "p".repeat(prefix), ..S3Config::default() });
-        assert!(of(MAX_PREFIX).check_folder(&"f".repeat(164)).is_ok());
-        let error = of(MAX_PREFIX).check_folder(&"f".repeat(165)).unwrap_err();
-        assert!(error.full().starts_with("folder: "), "{error}");
-        assert!(of(0).check_folder(&"f".repeat(400)).is_ok());
-        assert!(StorageConfig::Filesystem { path: "/x".into() }.check_folder(&"f".repeat(400)).is_ok());
-        assert_eq!(MAX_PREFIX + 1 + 164 + LONGEST_BELOW_FOLDER, S3_KEY_LIMIT - 1);
+    fn what_earlier_versions_stored_is_read_and_written_as_it_was() {
+        let old = r#"{"type":"s3","bucket":"b","region":null,"endpoint":"https://h:9","prefix":"","path_style":true,
+            "access_key_id":"k","secret_access_key":null,"session_token":null,"ca_file":null,
+            "insecure_skip_tls_verify":false,"checksums":"auto"}"#;
+        let config: StorageConfig = serde_json::from_str(old).unwrap();
+        let pairs = [
+            ("access_key_id", "k"),
+            ("bucket", "b"),
+            ("checksums", "auto"),
+            ("endpoint", "https://h:9"),
+            ("insecure_skip_tls_verify", "false"),
+            ("path_style", "true"),
+        ];
+        assert_eq!(config, StorageConfig::of("s3", pairs));
+        let written = serde_json::to_value(&config).unwrap();
+        assert_eq!((&written["path_style"], &written["type"]), (&true.into(), &"s3".into()));
+        assert_eq!(serde_json::from_value::<StorageConfig>(written).unwrap(), config);
+        for bad in [r#"{"bucket":"b"}"#, r#"{"type":"s3","bucket":5}"#] {
+            assert!(serde_json::from_str::<StorageConfig>(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Object stores behind one trait.
 //!
-//! A backend is one file and one line in [`registry::open`]. Everything that is written goes through [`Storage`];
+//! A backend is one file and one line in [`backend`]. Everything that is written goes through [`Storage`];
 //! every call is idempotent, so that the retry decorator may repeat it: a part of an upload is named by its number
 //! and offset, an object becomes visible at `finish` as a whole or not at all.
 //!
@@ -8,28 +8,29 @@
 //! the storage is in our hands (an S3 server may still complete a request whose last byte it has received).
 
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+use crate::domain::text::quoted;
 use crate::error::{Error, ErrorKind, Result};
 
+pub mod backend;
 pub mod filesystem;
 pub mod hinted;
 pub mod opener;
 pub mod probe;
-pub mod registry;
 pub mod retry;
 pub mod s3;
 pub mod throttle;
 pub mod writer;
 
 pub use crate::domain::key::Key;
-pub use opener::Opener;
+pub use opener::{Opener, open};
 pub use probe::{test, test_and_judge};
-pub use registry::{open, open_unheld};
 pub use writer::{ObjectWriter, Written, read_all};
 
 /// Folders below one that are listed. More are no backups but what somebody else keeps there, and would fill memory.
@@ -120,6 +121,24 @@ pub trait Upload: Send + Sync {
 fn too_many_folders(place: &str) -> Error {
     Error::new(ErrorKind::Failed, format!("{place} holds more than {MOST_FOLDERS} folders"))
         .hint("give the storage a prefix or folder of its own")
+}
+
+/// A path of this machine as it is kept: the daemon works in another folder, so it means what it means where it was typed.
+/// `~/` is the user's own folder. The error does not name the field.
+fn local_path(path: &str) -> std::result::Result<String, String> {
+    let expanded = match path.strip_prefix("~/") {
+        Some(rest) => directories::BaseDirs::new().map_or_else(|| PathBuf::from(path), |d| d.home_dir().join(rest)),
+        None => PathBuf::from(path),
+    };
+    let absolute = std::path::absolute(&expanded).map_err(|e| format!("{} is no path: {e}", quoted(path)))?;
+    if absolute.components().any(|part| part == std::path::Component::ParentDir) {
+        return Err("cannot contain ..".into());
+    }
+    match absolute.to_str() {
+        Some(text) if absolute != Path::new("/") => Ok(text.to_owned()),
+        Some(_) => Err("cannot be the root of the machine".into()),
+        None => Err("is not UTF-8".into()),
+    }
 }
 
 /// A name nobody else has chosen: 128 random bits in hex.

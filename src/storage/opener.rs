@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::Storage;
+use super::backend::{self, Hold};
+use super::hinted::Hinted;
 use super::retry::{Backoff, OnWait, Retrying};
 use super::throttle::{Limiter, Throttled};
-use super::{Storage, registry};
 use crate::domain::storage::StorageConfig;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,7 +21,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// that is repeated pays for its bytes again, as it sends them again.
 pub struct Opener<'a> {
     config: &'a StorageConfig,
-    held: bool,
+    hold: Hold,
     limiter: Option<Limiter>,
     backoff: Backoff,
     cancel: CancellationToken,
@@ -29,13 +31,13 @@ pub struct Opener<'a> {
 impl<'a> Opener<'a> {
     /// Calls are repeated by `backoff`, until `cancel` fires.
     pub fn new(config: &'a StorageConfig, backoff: Backoff, cancel: CancellationToken) -> Self {
-        Self { config, held: true, limiter: None, backoff, cancel, on_wait: None }
+        Self { config, hold: Hold::Open, limiter: None, backoff, cancel, on_wait: None }
     }
 
-    /// See [`registry::open_unheld`].
+    /// See [`Hold::Nothing`].
     #[must_use]
     pub fn unheld(mut self) -> Self {
-        self.held = false;
+        self.hold = Hold::Nothing;
         self
     }
 
@@ -57,10 +59,7 @@ impl<'a> Opener<'a> {
     /// Errors: `Unreachable` at once for a folder that is not there: its disk is not back within seconds, so that each call
     /// should wait for it. `Cancelled`; what cannot be opened.
     pub async fn open(self, stop: &CancellationToken) -> Result<Arc<dyn Storage>> {
-        let mut storage = match self.held {
-            true => registry::open(self.config).await?,
-            false => registry::open_unheld(self.config).await?,
-        };
+        let mut storage: Arc<dyn Storage> = Arc::new(Hinted::new(backend::open(self.config, self.hold).await?));
         is_there(storage.as_ref(), stop).await?;
         if let Some(limiter) = self.limiter {
             storage = Arc::new(Throttled::new(storage, limiter));
@@ -71,6 +70,12 @@ impl<'a> Opener<'a> {
         }
         Ok(Arc::new(retrying))
     }
+}
+
+/// Opens the storage of `config` for a question or two of a person who waits: nothing is repeated. Contacts nothing: what
+/// cannot be reached fails at the first call.
+pub async fn open(config: &StorageConfig) -> Result<Arc<dyn Storage>> {
+    Ok(Arc::new(Hinted::new(backend::open(config, Hold::Open).await?)))
 }
 
 /// Asks a storage that is a folder whether it is there, and waits for no disk that hangs.

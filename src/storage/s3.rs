@@ -24,17 +24,18 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 
 use super::{Key, ObjectInfo, PutMode, Storage, Upload};
-use crate::domain::storage::S3Config;
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
 
 mod checksum;
+pub mod config;
 mod connect;
 mod failure;
 mod listing;
 mod upload;
 
 use checksum::{Environment, Mode, Proof};
+pub use config::{Checksums, S3Backend, S3Config};
 use failure::{Names, answer};
 
 /// Bytes of a part. S3 takes 10,000 parts, the last of any size and the others of at least 5 MiB. Every object that is

@@ -1,8 +1,9 @@
 //! Storage locations: where they are, and the keys to them.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, params};
-use serde::{Deserialize, Serialize};
 
 use super::{Store, from_json, millis, now, time, to_json};
 use crate::domain::secret::Secret;
@@ -24,13 +25,6 @@ pub struct StorageRow {
     pub schedules: u64,
     pub tested_at: Option<DateTime<Utc>>,
     pub test_error: Option<String>,
-}
-
-/// The secret fields of a configuration; what is left in the clear is shown in lists.
-#[derive(Default, Serialize, Deserialize)]
-struct Secrets {
-    secret_access_key: Option<Secret>,
-    session_token: Option<Secret>,
 }
 
 /// `total`, because `sum` fails where it leaves 64 bits, and nothing could be read of a storage any more.
@@ -66,11 +60,10 @@ impl Store {
         })?;
         let mut config = row.config;
         if let Some(sealed) = sealed {
-            let secrets: Secrets = from_json(self.key.open(&secret_row(name), &sealed)?.expose())?;
-            if let StorageConfig::S3(s3) = &mut config {
-                s3.secret_access_key = secrets.secret_access_key;
-                s3.session_token = secrets.session_token;
-            }
+            // A first version wrote a key for each secret there could be.
+            let secrets: BTreeMap<String, Option<Secret>> =
+                from_json(self.key.open(&secret_row(name), &sealed)?.expose())?;
+            config.secrets = secrets.into_iter().filter_map(|(key, secret)| Some((key, secret?))).collect();
         }
         let last_test = row.tested_at.map(|at| (at, row.test_error));
         Ok(StorageLocation { name: row.name, config, created_at: row.created_at, last_test })
@@ -150,17 +143,11 @@ impl Store {
 
     /// The configuration as it is kept: public JSON, and the encrypted rest when there is any.
     fn sealed(&self, name: &str, config: &StorageConfig) -> Result<(String, Option<Vec<u8>>)> {
-        let mut public = config.clone();
-        let mut secrets = Secrets::default();
-        if let StorageConfig::S3(s3) = &mut public {
-            secrets.secret_access_key = s3.secret_access_key.take();
-            secrets.session_token = s3.session_token.take();
+        if config.secrets.is_empty() {
+            return Ok((to_json(config)?, None));
         }
-        if secrets.secret_access_key.is_none() && secrets.session_token.is_none() {
-            return Ok((to_json(&public)?, None));
-        }
-        let text = Secret::new(to_json(&secrets)?);
-        Ok((to_json(&public)?, Some(self.key.seal(&secret_row(name), &text)?)))
+        let text = Secret::new(to_json(&config.secrets)?);
+        Ok((to_json(config)?, Some(self.key.seal(&secret_row(name), &text)?)))
     }
 }
 

@@ -244,7 +244,7 @@ async fn a_storage_that_is_gone_says_nothing_about_a_backup() {
     let folder = artifact.path(root.key());
     let place = folder.ancestors().nth(3).unwrap().to_owned();
     drop(artifact);
-    let config = StorageConfig::Filesystem { path: place.to_str().unwrap().into() };
+    let config = StorageConfig::of("filesystem", [("path", place.to_str().unwrap())]);
     // The folder does not exist, as when a disk is not mounted; then something that is no folder stands there.
     for stands_there in [false, true] {
         if stands_there {

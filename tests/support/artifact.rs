@@ -73,7 +73,7 @@ pub fn binary(uuid: Uuid) -> Bson {
 impl Artifact {
     pub async fn new(compression: Compression) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = StorageConfig::Filesystem { path: folder.path().to_str().unwrap().into() };
+        let config = StorageConfig::of("filesystem", [("path", folder.path().to_str().unwrap())]);
         let storage = mongokeep::storage::open(&config).await.unwrap();
         let root = BackupRoot::new("shop", "made").unwrap();
         let now = Utc::now();

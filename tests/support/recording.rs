@@ -22,7 +22,7 @@ use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::storage::{PutMode, Storage};
 
 pub async fn folder(path: &Path) -> Arc<dyn Storage> {
-    mongokeep::storage::open(&StorageConfig::Filesystem { path: path.to_str().unwrap().into() }).await.unwrap()
+    mongokeep::storage::open(&StorageConfig::of("filesystem", [("path", path.to_str().unwrap())])).await.unwrap()
 }
 
 /// What was read so far.

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder as Connections;
 use mongokeep::domain::secret::Secret;
-use mongokeep::domain::storage::S3Config;
+use mongokeep::storage::s3::S3Config;
 use s3s::auth::SimpleAuth;
 use s3s::dto::*;
 use s3s::service::S3ServiceBuilder;

@@ -17,7 +17,7 @@ use aws_sdk_s3::types::{
     ObjectLockRule, VersioningConfiguration,
 };
 use mongokeep::domain::secret::Secret;
-use mongokeep::domain::storage::S3Config;
+use mongokeep::storage::s3::S3Config;
 use tempfile::TempDir;
 
 pub const BUCKET: &str = "backups";

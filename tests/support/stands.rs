@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use mongokeep::domain::secret::Secret;
-use mongokeep::domain::storage::{Checksums, S3Config, StorageConfig};
+use mongokeep::domain::storage::StorageConfig;
 use mongokeep::storage::Storage;
 use mongokeep::storage::retry::{Backoff, Retrying};
 use mongokeep::storage::s3::S3;
+use mongokeep::storage::s3::{Checksums, S3Config};
 use mongokeep::storage::throttle::{Limiter, Throttled};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ enum Place {
 impl Stand {
     pub async fn filesystem() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = StorageConfig::Filesystem { path: folder.path().to_str().unwrap().into() };
+        let config = StorageConfig::of("filesystem", [("path", folder.path().to_str().unwrap())]);
         let storage = mongokeep::storage::open(&config).await.unwrap();
         Self { storage, place: Place::Folder(folder), habits: Habits::OF_S3 }
     }

@@ -11,9 +11,9 @@ use super::super::blocking;
 use super::super::env::Env;
 use crate::config::{Notify, Settings};
 use crate::domain::notification::Event;
-use crate::domain::storage::StorageConfig;
 use crate::domain::warning;
 use crate::error::Result;
+use crate::storage::backend;
 use crate::store::Store;
 
 /// How often everything is looked at.
@@ -83,9 +83,9 @@ fn full_disks(store: &Store, settings: &Notify) -> Result<Wrong> {
         return Ok(full);
     }
     for row in store.storages()? {
-        let StorageConfig::Filesystem { path } = &row.config else { continue };
+        let Ok(Some(path)) = backend::local_folder(&row.config) else { continue };
         // A folder that is not there is a matter of its own, which every job that needs it tells.
-        let Ok(stat) = rustix::fs::statvfs(path.as_str()) else { continue };
+        let Ok(stat) = rustix::fs::statvfs(&path) else { continue };
         let Some(percent) = percent_full(stat.f_blocks, stat.f_bavail) else { continue };
         if percent >= settings.storage_full_percent {
             full.push((row.name.clone(), format!("storage {}: its disk is {percent} % full", row.name)));

@@ -1,3 +1,4 @@
+use super::rules::{bucket_rule, endpoint_rule, prefix_rule};
 use super::*;
 
 fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<String>> {
@@ -10,16 +11,7 @@ fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<String>> {
 
 #[test]
 fn defaults_pass_their_own_checks_and_keys_are_unique() {
-    for set in [
-        SERVICE_FIELDS,
-        STORAGE_FIELDS,
-        FILESYSTEM_FIELDS,
-        S3_FIELDS,
-        BACKUP_FIELDS,
-        RESTORE_FIELDS,
-        MOMENT_FIELDS,
-        SETTING_FIELDS,
-    ] {
+    for set in [SERVICE_FIELDS, BACKUP_FIELDS, RESTORE_FIELDS, MOMENT_FIELDS, SETTING_FIELDS] {
         for (i, field) in set.iter().enumerate() {
             if !field.default.is_empty() {
                 assert_eq!(field.validate(field.default), Ok(()), "{}", field.key);
@@ -63,17 +55,6 @@ fn what_is_not_built_says_so() {
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     assert_eq!(error.kind().exit_code(), 2);
     assert!(error.full().contains("not built yet"), "{error}");
-}
-
-/// The fields of what is not built are not known, so that none of them is what is wrong.
-#[test]
-fn a_type_that_is_not_built_is_told_before_its_fields() {
-    for kind in ["azure", "gcs"] {
-        let given = values(&[("type", kind), ("bucket", "b"), ("container", "c"), ("name", "no name")]);
-        let error = check(&[STORAGE_FIELDS, storage_fields(kind)], &given, false).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.full().starts_with("type: ") && error.full().contains(kind), "{error}");
-    }
 }
 
 #[test]

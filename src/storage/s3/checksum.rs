@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use md5::{Digest, Md5};
 
-use crate::domain::storage::Checksums;
+use super::config::Checksums;
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
 

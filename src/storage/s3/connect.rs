@@ -29,7 +29,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::domain::storage::S3Config;
+use super::config::S3Config;
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
 

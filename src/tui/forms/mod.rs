@@ -3,8 +3,9 @@
 use super::form::{ADD, Choice, Form, Purpose, Row};
 use super::model::Model;
 use super::msg::Effect;
+use crate::client::{STORAGE_FIELDS, storage_fields, storage_types};
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::{self, FILESYSTEM_FIELDS, S3_FIELDS, SERVICE_FIELDS, SETTING_FIELDS, STORAGE_FIELDS};
+use crate::domain::fields::{SERVICE_FIELDS, SETTING_FIELDS};
 
 mod create;
 mod restore;
@@ -17,7 +18,7 @@ pub use restore::{
     restore_service, write_time,
 };
 
-fn rows(fields: &'static [Field]) -> Vec<Row> {
+fn rows(fields: &[Field]) -> Vec<Row> {
     fields.iter().map(|f| row(*f)).collect()
 }
 
@@ -50,14 +51,15 @@ pub fn edit_service(model: &Model, name: &str) -> Option<Form> {
 
 pub fn add_storage() -> Form {
     let mut all = rows(STORAGE_FIELDS);
-    all.extend(rows(FILESYSTEM_FIELDS).into_iter().map(|r| Row { only_if: Some(("type", "filesystem")), ..r }));
-    all.extend(rows(S3_FIELDS).into_iter().map(|r| Row { only_if: Some(("type", "s3")), ..r }));
+    for kind in storage_types() {
+        all.extend(rows(&storage_fields(kind)).into_iter().map(|r| Row { only_if: Some(("type", kind)), ..r }));
+    }
     Form::new(Purpose::AddStorage, all)
 }
 
 pub fn edit_storage(model: &Model, name: &str) -> Option<Form> {
     let storage = model.data.storages.iter().find(|s| s.name == name)?;
-    let mut rows = rows(fields::storage_fields(&storage.kind));
+    let mut rows = rows(&storage_fields(&storage.kind));
     for row in &mut rows {
         if row.field.kind == FieldKind::Secret {
             optional_secret(row);

@@ -299,7 +299,7 @@ impl Page<'_> {
         self.fact("Type", escape(&storage.kind));
         self.fact("Where", escape(&storage.place));
         for (key, value) in &storage.config {
-            let label = crate::domain::fields::storage_fields(&storage.kind)
+            let label = crate::client::storage_fields(&storage.kind)
                 .iter()
                 .find(|f| f.key == key)
                 .map_or(key.as_str(), |f| f.label);

@@ -42,7 +42,7 @@ fn stand() -> Stand {
         store.add_service(service, &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native, None).unwrap();
     }
     for storage in ["t", "u"] {
-        store.add_storage(storage, &StorageConfig::Filesystem { path: "/nonexistent".into() }).unwrap();
+        store.add_storage(storage, &StorageConfig::of("filesystem", [("path", "/nonexistent")])).unwrap();
     }
     Stand { client: Client::open(&home, false).unwrap(), _dir: dir, store }
 }

@@ -36,7 +36,7 @@ fn stand(count: u32) -> Stand {
     home.create().unwrap();
     let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
     store.add_service("a", &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native, None).unwrap();
-    store.add_storage("t", &StorageConfig::Filesystem { path: "/nonexistent".into() }).unwrap();
+    store.add_storage("t", &StorageConfig::of("filesystem", [("path", "/nonexistent")])).unwrap();
     store.add_schedule(&schedule("nightly", count)).unwrap();
     Stand { _dir: dir, store, day: std::cell::Cell::new(0) }
 }

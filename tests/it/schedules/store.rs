@@ -33,7 +33,7 @@ fn stand() -> Stand {
     home.create().unwrap();
     let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
     store.add_service("a", &Secret::new("mongodb://127.0.0.1:1"), Some("prod"), EngineKind::Native, None).unwrap();
-    store.add_storage("t", &StorageConfig::Filesystem { path: "/nonexistent".into() }).unwrap();
+    store.add_storage("t", &StorageConfig::of("filesystem", [("path", "/nonexistent")])).unwrap();
     Stand { _dir: dir, home, store }
 }
 

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use mongokeep::domain::secret::Secret;
-use mongokeep::domain::storage::{Checksums, S3Config, TestStep};
+use mongokeep::domain::storage::TestStep;
 use mongokeep::error::{Error, ErrorKind};
 use mongokeep::storage::retry::{Backoff, Retrying};
 use mongokeep::storage::s3::S3;
+use mongokeep::storage::s3::{Checksums, S3Config};
 use mongokeep::storage::{Key, ObjectWriter, PutMode, Storage, read_all};
 use tokio_util::sync::CancellationToken;
 
@@ -365,7 +366,9 @@ async fn every_failure_of_a_storage_has_a_hint() {
     std::fs::write(folder.path().join("file"), "x").unwrap();
     let path = folder.path().join("file").to_str().unwrap().to_owned();
     let storage =
-        mongokeep::storage::open(&mongokeep::domain::storage::StorageConfig::Filesystem { path }).await.unwrap();
+        mongokeep::storage::open(&mongokeep::domain::storage::StorageConfig::of("filesystem", [("path", &path)]))
+            .await
+            .unwrap();
     let a = key("a");
     for error in [
         failed(storage.put(&a, noise(1), PutMode::Overwrite)).await,
