@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use chrono::{Local, Utc};
 
-use super::{Client, DeletePlan, Removes, Values, chosen, list, text};
+use super::{Client, DeletePlan, Removes, Values};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::config::Settings;
-use crate::domain::backup::{Backup, BackupRequest, BackupState, BackupType, Compression, Owner};
-use crate::domain::fields::{self, BACKUP_FIELDS};
+use crate::domain::backup::{Backup, BackupDraft, BackupRequest, BackupState, BackupType, Owner};
+use crate::domain::fields::{self, BACKUP, BACKUP_FIELDS};
 use crate::domain::job::Job;
-use crate::domain::namespace::Selection;
-use crate::domain::retry::{RetryPolicy, parse_duration};
+use crate::domain::typed;
 use crate::engine::stored;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{self, Storage, backend};
@@ -71,28 +70,26 @@ impl Client {
     pub fn create_backup(&self, values: &Values) -> Result<Job> {
         self.must_write()?;
         fields::check(&[BACKUP_FIELDS], values, false)?;
-        let needed = |key: &str| text(values, key).ok_or_else(|| Error::invalid(key, "is needed"));
-        let (service, storage) = (needed("service")?, needed("storage")?);
+        let mut draft = BackupDraft::default();
+        typed::apply(BACKUP, &mut draft, values)?;
         let settings = Settings::load(&self.home)?;
-        let service = self.store.service_row(service)?;
-        let storage = self.store.storage_row(storage)?;
+        let service = self.store.service_row(&draft.service)?;
+        let storage = self.store.storage_row(&draft.storage)?;
         self.must_be_enabled()?;
-        let name = match text(values, "name") {
-            Some(name) => name.to_owned(),
-            None => self.suggest_backup_name(&service.name)?,
-        };
-        let folder = text(values, "folder").or(service.cluster.as_deref()).unwrap_or(&service.name).to_owned();
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        let name = given(draft.name).map_or_else(|| self.suggest_backup_name(&service.name), Ok)?;
+        let folder = given(draft.folder).or(service.cluster).unwrap_or_else(|| service.name.clone());
         backend::check_folder(&storage.config, &folder)?;
         let request = BackupRequest {
             folder,
             name,
-            service: service.name.clone(),
+            service: service.name,
             storage: storage.name,
-            model: chosen(BACKUP_FIELDS, values, "model")?,
+            model: draft.model,
             backup_type: BackupType::Full,
-            selection: Selection { include: list(values, "include")?, exclude: list(values, "exclude")? },
-            compression: compression(values, &settings)?,
-            retry: retry(values, RetryPolicy::default())?,
+            selection: draft.selection,
+            compression: draft.compression.unwrap_or_else(|| settings.compression()),
+            retry: draft.retry,
             schedule: None,
         };
         // Refuses a path the layout cannot hold before anything is queued.
@@ -231,33 +228,4 @@ impl Client {
         let manifest = stored::read_manifest(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
         Ok((storage, manifest))
     }
-}
-
-fn compression(values: &Values, settings: &Settings) -> Result<Compression> {
-    match text(values, "compression") {
-        Some(text) => text.parse().map_err(|why: String| Error::invalid("compression", why)),
-        None => Ok(settings.compression()),
-    }
-}
-
-/// `policy` with what `values` has; an empty one is the default.
-pub(super) fn retry(values: &Values, policy: RetryPolicy) -> Result<RetryPolicy> {
-    let (mut policy, default) = (policy, RetryPolicy::default());
-    if values.contains_key("retry") {
-        policy.mode = chosen(BACKUP_FIELDS, values, "retry")?;
-    }
-    if values.contains_key("retries") {
-        policy.retries = default.retries;
-    }
-    if values.contains_key("retry_interval") {
-        policy.interval = default.interval;
-    }
-    if let Some(retries) = text(values, "retries") {
-        policy.retries = retries.parse().map_err(|_| Error::invalid("retries", "is not a number"))?;
-    }
-    if let Some(interval) = text(values, "retry_interval") {
-        policy.interval = parse_duration(interval).map_err(|why| Error::invalid("retry-interval", why))?.as_secs();
-    }
-    policy.check()?;
-    Ok(policy)
 }

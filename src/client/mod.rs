@@ -13,10 +13,8 @@ use serde::Serialize;
 use crate::config::{Home, Settings};
 use crate::daemon::{lock, start};
 use crate::domain::backup::Owner;
-use crate::domain::field::Field;
 use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::service::EngineKind;
-use crate::domain::text::{escape, quoted};
 use crate::error::{Error, ErrorKind, Result, io};
 use crate::store::{Access, SchemaState, Store};
 
@@ -38,6 +36,7 @@ pub use crate::storage::backend::{STORAGE_FIELDS, fields_of as storage_fields, t
 pub use contents::{Contents, Held};
 pub use notifications::Told;
 pub use pitr::ResolvedMoment;
+pub use restores::restore_request;
 
 /// A service without its secrets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -53,6 +52,9 @@ pub struct ServiceView {
     pub backups: u64,
     /// `HH:MM-HH:MM` in which a full backup is unwelcome; `None`: those of the setting `production_hours`.
     pub production_hours: Option<String>,
+    /// The texts of its fields, for an edit.
+    #[serde(skip)]
+    pub fields: Values,
 }
 
 /// A storage without its secrets.
@@ -327,29 +329,4 @@ impl Client {
 /// The one text of a field, when it is there and not empty.
 fn text<'a>(values: &'a Values, key: &str) -> Option<&'a str> {
     values.get(key).and_then(|texts| texts.first()).map(String::as_str).filter(|text| !text.is_empty())
-}
-
-fn flag(values: &Values, key: &str) -> bool {
-    text(values, key) == Some("true")
-}
-
-/// The word of a choice as its value: what was given, else the default of the field. Never another one.
-fn chosen<T>(fields: &[Field], values: &Values, key: &str) -> Result<T>
-where
-    T: serde::de::DeserializeOwned,
-{
-    let field = fields.iter().find(|f| f.key == key);
-    let word = text(values, key).or(field.map(|f| f.default)).unwrap_or_default();
-    let parsed = serde_json::from_value(serde_json::Value::String(word.to_owned()));
-    parsed.map_err(|_| Error::invalid(key, format!("{} is not known", quoted(word))))
-}
-
-/// A checked list field as its values.
-fn list<T>(values: &Values, key: &str) -> Result<Vec<T>>
-where
-    T: std::str::FromStr<Err = String>,
-{
-    let texts = values.get(key).map(Vec::as_slice).unwrap_or_default();
-    let parse = |text: &String| text.parse::<T>().map_err(|why| Error::invalid(key, escape(&why)));
-    texts.iter().filter(|text| !text.is_empty()).map(parse).collect()
 }

@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Client, ResolvedMoment};
+use super::{Client, ResolvedMoment, Values, text};
 use crate::artifact::layout::BackupRoot;
 use crate::config::Settings;
 use crate::domain::backup::{Backup, BackupRequest, BackupType, Model};
+use crate::domain::field::Field;
+use crate::domain::fields::{self, MOMENT, MOMENT_FIELDS, RESTORE, RESTORE_FIELDS};
 use crate::domain::job::Job;
 use crate::domain::namespace::Selection;
 use crate::domain::pitr::{PlannedReplay, Slice, expected_seconds};
-use crate::domain::restore::{RestorePlan, RestoreRequest};
+use crate::domain::restore::{RestoreDraft, RestorePlan, RestoreRequest};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::secret::Secret;
+use crate::domain::typed;
 use crate::engine::logical::{ExportReport, Later, Stored};
 use crate::engine::{Context, Limits, Meter, logical};
 use crate::error::{Error, ErrorKind, Result};
@@ -132,6 +135,33 @@ impl Client {
     }
 }
 
+/// The request that flags or the rows of a form stand for. Asks nobody.
+///
+/// Errors: `Invalid`, naming the field.
+pub fn restore_request(values: &Values) -> Result<RestoreRequest> {
+    let given = |key: &str| values.contains_key(key);
+    let to_a_moment = MOMENT_FIELDS.iter().any(|field| given(field.key));
+    if to_a_moment {
+        if let Some(stray) = MOMENT_FIELDS.iter().find(|field| given(field.key) && text(values, "time").is_none()) {
+            return Err(Error::invalid(stray.key, "belongs to --time, the moment to go back to"));
+        }
+        if given("backup") {
+            let why = "is given besides --time; a restore is of a backup, or of a service to a moment (--service S --time WHEN)";
+            return Err(
+                Error::invalid("backup", why).hint("--base BACKUP names the backup that a moment is reached from")
+            );
+        }
+        let target: Vec<Field> = RESTORE_FIELDS.iter().filter(|field| field.key != "backup").copied().collect();
+        fields::check(&[&target, MOMENT_FIELDS], values, false)?;
+    } else {
+        fields::check(&[RESTORE_FIELDS], values, false)?;
+    }
+    let mut draft = RestoreDraft::default();
+    typed::apply(RESTORE, &mut draft, values)?;
+    typed::apply(MOMENT, &mut draft, values)?;
+    Ok(draft.request())
+}
+
 fn planned(service: &str, moment: &ResolvedMoment, base: &Backup) -> PlannedReplay {
     let sum = |of: fn(&Slice) -> u64| moment.slices.iter().map(of).fold(0, u64::saturating_add);
     let entries = sum(|s| s.entries);
@@ -145,5 +175,63 @@ fn planned(service: &str, moment: &ResolvedMoment, base: &Backup) -> PlannedRepl
         entries,
         bytes: sum(|s| s.size),
         expected_seconds: expected_seconds(base.uncompressed_bytes.unwrap_or(0), entries),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn of(pairs: &[(&str, &str)]) -> Result<RestoreRequest> {
+        let mut values = Values::new();
+        for (key, text) in pairs {
+            values.entry((*key).into()).or_default().push((*text).into());
+        }
+        restore_request(&values)
+    }
+
+    fn moment(backup: Option<&str>, pairs: &[(&str, &str)]) -> Result<RestoreRequest> {
+        let own = backup.map(|b| ("backup", b)).into_iter().chain([("to", "t")]);
+        let all = own.chain(pairs.iter().copied());
+        restore_request(&all.map(|(key, text)| (key.to_owned(), vec![text.to_owned()])).collect())
+    }
+
+    #[test]
+    fn a_moment_stands_instead_of_a_backup() {
+        let request = moment(None, &[("service", "s"), ("time", "7,2"), ("base", "")]).unwrap();
+        assert_eq!(request.point_in_time.unwrap().base, None, "empty is not given");
+        let request = moment(None, &[("service", "s"), ("time", "7,2"), ("base", "b")]).unwrap();
+        assert_eq!(request.backup, "");
+        let moment_of = request.point_in_time.unwrap();
+        assert_eq!((moment_of.service.as_str(), moment_of.base.as_deref()), ("s", Some("b")));
+        assert_eq!(moment_of.when.to_string(), "7,2");
+        for (backup, pairs, field) in [
+            (Some("b"), &[("service", "s"), ("time", "latest")][..], "backup: is given besides"),
+            (None, &[("time", "latest")], "service: is needed"),
+            (None, &[("service", "s")], "service: belongs to --time"),
+            (Some("b"), &[("service", "s")], "service: belongs to --time"),
+            (Some("b"), &[("base", "x")], "base: belongs to --time"),
+            (None, &[("service", "s"), ("time", "yesterday")], "time: "),
+            (None, &[("service", "s"), ("time", "2026-11-21T14:02:03.5Z")], "time: "),
+            (None, &[("service", "s"), ("time", "latest"), ("base", "a/b")], "base: "),
+        ] {
+            let error = moment(backup, pairs).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.full().starts_with(field), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_checked_before_anything_is_asked() {
+        let request =
+            of(&[("backup", "b"), ("to", "s"), ("rename", "a=b"), ("include", "a"), ("exact", "true")]).unwrap();
+        assert!(request.exact && !request.no_ttl && request.rename.len() == 1 && request.include.len() == 1);
+        for (key, text) in [("rename", "a=b.c"), ("include", ".x"), ("to", "a/b"), ("exact", "maybe")] {
+            let error = of(&[("backup", "b"), ("to", "s"), (key, text)]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.full().starts_with(key), "{error}");
+        }
+        assert!(of(&[("to", "s")]).unwrap_err().full().starts_with("backup: is needed"));
     }
 }

@@ -2,18 +2,15 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{Client, Values, backups, chosen, list, text};
+use super::{Client, Values, text};
 use crate::artifact::layout::BackupRoot;
 use crate::config::Settings;
-use crate::domain::backup::{BackupType, Compression};
-use crate::domain::fields::{self, SCHEDULE_DISABLED, SCHEDULE_FIELDS};
+use crate::domain::fields::{self, SCHEDULE, SCHEDULE_DISABLED, SCHEDULE_FIELDS};
 use crate::domain::job::Job;
 use crate::domain::name;
-use crate::domain::namespace::Selection;
-use crate::domain::retention::Retention;
-use crate::domain::retry::{RetryPolicy, parse_duration};
 use crate::domain::schedule::Schedule;
 use crate::domain::timeline::Calendar;
+use crate::domain::typed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::ServiceRow;
 
@@ -34,7 +31,8 @@ impl Client {
     pub fn add_schedule(&self, values: &Values) -> Result<Schedule> {
         self.must_write()?;
         fields::check(&[SCHEDULE_FIELDS, SCHEDULE_DISABLED], values, false)?;
-        let schedule = self.composed(blank(values)?, values)?;
+        let enabled = text(values, "disabled") != Some("true");
+        let schedule = self.composed(Schedule { enabled, ..Schedule::default() }, values)?;
         let taken = self.store.schedule(&schedule.name).is_ok();
         if taken || !schedule.enabled {
             // Nothing to start a daemon for; a taken name is refused here.
@@ -131,73 +129,34 @@ impl Client {
     /// `schedule` with what `values` has, checked as a whole.
     pub(super) fn composed(&self, schedule: Schedule, values: &Values) -> Result<Schedule> {
         let mut s = schedule;
-        let given = |key: &str| values.contains_key(key);
-        let service_before = s.service.clone();
-        if given("type") {
-            s.backup_type = chosen(SCHEDULE_FIELDS, values, "type")?;
-        }
-        if given("model") {
-            s.model = chosen(SCHEDULE_FIELDS, values, "model")?;
-        }
-        if let Some(service) = text(values, "service") {
-            s.service = service.to_owned();
-        }
-        if let Some(storage) = text(values, "storage") {
-            s.storage = storage.to_owned();
-        }
+        let before = (s.service.clone(), s.folder.clone());
+        typed::apply(SCHEDULE, &mut s, values)?;
         let service = self.store.service_row(&s.service)?;
         let storage = self.store.storage_row(&s.storage)?;
-        let followed = s.service != service_before
-            && self.store.service_row(&service_before).is_ok_and(|before| s.folder == default_folder(&before));
-        if let Some(folder) = text(values, "folder") {
-            s.folder = folder.to_owned();
-        } else if given("folder") || s.folder.is_empty() || followed {
+        // A folder that nobody chose follows the service.
+        let followed = s.service != before.0
+            && text(values, "folder").is_none()
+            && self.store.service_row(&before.0).is_ok_and(|old| before.1 == default_folder(&old));
+        if s.folder.is_empty() || followed {
             s.folder = default_folder(&service).to_owned();
         }
         crate::storage::backend::check_folder(&storage.config, &s.folder)?;
-        self.calendar_of(&mut s, values)?;
-        retention(&mut s.retention, values)?;
-        s.retry = backups::retry(values, s.retry)?;
-        if given("compression") {
-            s.compression = text(values, "compression")
-                .map(|text| text.parse::<Compression>().map_err(|why| Error::invalid("compression", why)))
-                .transpose()?;
-        }
-        if given("include") {
-            s.selection.include = list(values, "include")?;
-        }
-        if given("exclude") {
-            s.selection.exclude = list(values, "exclude")?;
-        }
+        self.settle_calendar(&mut s)?;
         s.check()?;
         // Refuses a path that the layout cannot hold before anything is queued.
         BackupRoot::new(&s.folder, &s.backup_name(Utc::now()))?;
         Ok(s)
     }
 
-    /// `schedule` with the line, zone and start that `values` has.
-    pub(super) fn calendar_of(&self, s: &mut Schedule, values: &Values) -> Result<()> {
-        let given = |key: &str| values.contains_key(key);
-        if let Some(cron) = text(values, "cron") {
-            s.cron = cron.to_owned();
+    /// Fills in the zone of a schedule that names none, and looks whether its line ever fires.
+    pub(super) fn settle_calendar(&self, s: &mut Schedule) -> Result<()> {
+        s.timezone = match s.timezone.as_str() {
+            "local" => crate::config::machine_zone(),
+            "" => Settings::load(&self.home)?.zone(),
+            name => name.parse().map_err(|_| Error::invalid("timezone", "is not a time zone"))?,
         }
-        if given("timezone") || s.timezone.is_empty() {
-            s.timezone = match text(values, "timezone") {
-                Some("local") => crate::config::machine_zone(),
-                Some(name) => name.parse().map_err(|_| Error::invalid("timezone", "is not a time zone"))?,
-                None => Settings::load(&self.home)?.zone(),
-            }
-            .name()
-            .to_owned();
-        }
-        if given("start") {
-            s.start = match text(values, "start") {
-                Some(start) => DateTime::parse_from_rfc3339(start)
-                    .map_err(|_| Error::invalid("start", "is not a time such as 2026-11-21T02:00:00Z"))?
-                    .to_utc(),
-                None => Utc::now(),
-            };
-        }
+        .name()
+        .to_owned();
         if next(s, Utc::now()).is_none() {
             return Err(Error::invalid("cron", format!("{:?} never fires", s.cron)));
         }
@@ -215,54 +174,6 @@ fn with_next(mut schedule: Schedule, may_start: bool) -> Schedule {
     schedule
 }
 
-/// A schedule in which everything that has a default has it.
-pub(super) fn blank(values: &Values) -> Result<Schedule> {
-    let needed = |key: &str| text(values, key).map(str::to_owned).ok_or_else(|| Error::invalid(key, "is needed"));
-    Ok(Schedule {
-        name: needed("name")?,
-        service: needed("service")?,
-        storage: needed("storage")?,
-        folder: String::new(),
-        backup_type: BackupType::Full,
-        model: chosen(SCHEDULE_FIELDS, values, "model")?,
-        selection: Selection::default(),
-        compression: None,
-        cron: needed("cron")?,
-        timezone: String::new(),
-        start: Utc::now(),
-        retention: Retention::default(),
-        retry: RetryPolicy::default(),
-        enabled: !super::flag(values, "disabled"),
-        created_at: Utc::now(),
-        next_at: None,
-        last: None,
-        paused_by: None,
-    })
-}
-
 fn default_folder(service: &ServiceRow) -> &str {
     service.cluster.as_deref().unwrap_or(&service.name)
-}
-
-/// The rules that are given; an empty one is none.
-fn retention(rules: &mut Retention, values: &Values) -> Result<()> {
-    for (key, rule) in [
-        ("retention", &mut rules.count),
-        ("keep_daily", &mut rules.keep_daily),
-        ("keep_weekly", &mut rules.keep_weekly),
-        ("keep_monthly", &mut rules.keep_monthly),
-        ("keep_yearly", &mut rules.keep_yearly),
-    ] {
-        if values.contains_key(key) {
-            let number = text(values, key).unwrap_or("0").parse();
-            *rule = number.map_err(|_| Error::invalid(&key.replace('_', "-"), "is not a number"))?;
-        }
-    }
-    if values.contains_key("keep_within") {
-        rules.keep_within = match text(values, "keep_within") {
-            Some(text) => parse_duration(text).map_err(|why| Error::invalid("keep-within", why))?.as_secs(),
-            None => 0,
-        };
-    }
-    Ok(())
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Client, ServiceView, Values, chosen, text};
+use super::{Client, ServiceView, Values, text};
 use crate::config::Settings;
-use crate::domain::fields::{self, SERVICE_FIELDS};
-use crate::domain::secret::Secret;
-use crate::domain::service::{CheckItem, CheckReport, CheckState, EngineKind, ServiceInfo};
+use crate::domain::fields::{self, SERVICE, SERVICE_FIELDS};
+use crate::domain::service::{CheckItem, CheckReport, CheckState, ServiceInfo, ServiceSpec};
+use crate::domain::typed;
 use crate::engine::logical::check;
 use crate::error::{Error, Result};
 use crate::mongo::connect::{CHECK_TIMEOUT, Server, check_uri};
@@ -33,12 +33,12 @@ impl Client {
     pub fn add_service(&self, values: &Values) -> Result<ServiceView> {
         self.must_write()?;
         fields::check(&[SERVICE_FIELDS], values, false)?;
-        let needed = |key: &str| text(values, key).ok_or_else(|| Error::invalid(key, "is needed"));
-        let (name, uri) = (needed("name")?, Secret::new(needed("uri")?));
-        check_uri(name, &uri)?;
-        let engine = chosen::<EngineKind>(SERVICE_FIELDS, values, "engine")?;
-        self.store.add_service(name, &uri, text(values, "cluster"), engine, text(values, "production_hours"))?;
-        self.service(name)
+        let mut spec = ServiceSpec::default();
+        typed::apply(SERVICE, &mut spec, values)?;
+        let uri = spec.uri.as_ref().ok_or_else(|| Error::invalid("uri", "is needed"))?;
+        check_uri(&spec.name, uri)?;
+        self.store.add_service(&spec)?;
+        self.service(&spec.name)
     }
 
     /// Fields that are absent stay as they are; an empty cluster label is removed, and empty production
@@ -49,14 +49,13 @@ impl Client {
         if text(values, "name").is_some_and(|new| new != name) {
             return Err(Error::invalid("name", "cannot be changed: backups are filed under it"));
         }
-        let uri = text(values, "uri").map(Secret::new);
-        if let Some(uri) = &uri {
+        // The stored connection string is not read: a new one needs no old one, which is how a lost key is got over.
+        let mut spec = spec(&self.store.service_row(name)?);
+        typed::apply(SERVICE, &mut spec, values)?;
+        if let Some(uri) = &spec.uri {
             check_uri(name, uri)?;
         }
-        let cluster = values.contains_key("cluster").then(|| text(values, "cluster"));
-        let hours = values.contains_key("production_hours").then(|| text(values, "production_hours"));
-        let engine = values.contains_key("engine").then(|| chosen(SERVICE_FIELDS, values, "engine")).transpose()?;
-        self.store.edit_service(name, uri.as_ref(), cluster, engine, hours)?;
+        self.store.edit_service(&spec)?;
         self.service(name)
     }
 
@@ -164,8 +163,20 @@ fn item(id: &str, title: &str, state: CheckState, detail: &str, remedy: &str) ->
     CheckItem { id: id.into(), title: title.into(), state, detail: detail.into(), remedy: remedy.into() }
 }
 
+/// Without the connection string, which the row does not have.
+fn spec(row: &ServiceRow) -> ServiceSpec {
+    ServiceSpec {
+        name: row.name.clone(),
+        uri: None,
+        cluster: row.cluster.clone(),
+        engine: row.engine,
+        production_hours: row.production_hours.clone(),
+    }
+}
+
 fn view(row: ServiceRow) -> ServiceView {
     ServiceView {
+        fields: typed::texts(SERVICE, &spec(&row)),
         name: row.name,
         uri: row.uri_shown,
         cluster: row.cluster,

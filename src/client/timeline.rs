@@ -6,9 +6,11 @@ use chrono::{DateTime, Utc};
 
 use super::{Client, Values, text};
 use crate::config::Settings;
+use crate::domain::fields::SCHEDULE;
 use crate::domain::hours::ProductionHours;
 use crate::domain::schedule::Schedule;
 use crate::domain::timeline::{self, Calendar, FreeSlot, NextRun, Timeline};
+use crate::domain::typed;
 use crate::error::{Error, Result};
 
 /// The length of a run is expected from so many past ones.
@@ -53,23 +55,13 @@ impl Client {
     /// A schedule made of what a form has so far: name, storage and folder may be missing.
     fn drafted(&self, draft: &Values) -> Result<Schedule> {
         let present = text(draft, "name").and_then(|name| self.store.schedule(name).ok());
-        let mut schedule = match present {
-            Some(schedule) => schedule,
-            None => {
-                let mut values = draft.clone();
-                for key in ["name", "storage"] {
-                    let filled = values.entry(key.to_owned()).or_default();
-                    if filled.concat().is_empty() {
-                        *filled = vec!["(new)".to_owned()];
-                    }
-                }
-                super::schedules::blank(&values)?
-            }
-        };
-        if let Some(service) = text(draft, "service") {
-            service.clone_into(&mut schedule.service);
-        }
-        self.calendar_of(&mut schedule, draft)?;
+        let mut schedule = present.unwrap_or_else(|| Schedule { name: "(new)".into(), ..Schedule::default() });
+        // What is still missing, or half typed, is no matter of the calendar.
+        let matters = |key: &str| ["name", "service", "cron", "timezone", "start"].contains(&key);
+        let given = draft.iter().filter(|(key, texts)| matters(key) && !texts.concat().is_empty());
+        let given: Values = given.map(|(key, texts)| (key.clone(), texts.clone())).collect();
+        typed::apply(SCHEDULE, &mut schedule, &given)?;
+        self.settle_calendar(&mut schedule)?;
         Ok(schedule)
     }
 

@@ -1,8 +1,7 @@
 //! What the tests of several parts of the daemon begin with.
 
 use crate::config::Home;
-use crate::domain::secret::Secret;
-use crate::domain::service::EngineKind;
+use crate::domain::service::ServiceSpec;
 use crate::domain::storage::StorageConfig;
 use crate::store::{Access, Store};
 
@@ -12,7 +11,7 @@ pub fn store() -> (tempfile::TempDir, Store) {
     let home = Home::below(dir.path());
     home.create().unwrap();
     let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
-    store.add_service("a", &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native, None).unwrap();
+    store.add_service(&ServiceSpec::at("a", "mongodb://127.0.0.1:1")).unwrap();
     store.add_storage("t", &StorageConfig::of("filesystem", [("path", "/nonexistent")])).unwrap();
     (dir, store)
 }

@@ -11,39 +11,25 @@ use super::retry::RetryPolicy;
 use super::service::EngineKind;
 use super::text::escape;
 use super::timestamp::Timestamp;
+use super::words::words;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Model {
-    Logical,
-    Physical,
-}
-
-impl Model {
-    /// The word of `--model`, as in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Logical => "logical",
-            Self::Physical => "physical",
-        }
+words! {
+    /// What a backup is made of: documents, or a copy of the server's files.
+    #[derive(Default)]
+    pub enum Model {
+        #[default]
+        Logical => "logical",
+        Physical => "physical",
     }
 }
 
-/// A plain backup, or the base of a point-in-time window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BackupType {
-    Full,
-    Pitr,
-}
-
-impl BackupType {
-    /// The word of `--type`, as in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Pitr => "pitr",
-        }
+words! {
+    /// A plain backup, or the base of a point-in-time window.
+    #[derive(Default)]
+    pub enum BackupType {
+        #[default]
+        Full => "full",
+        Pitr => "pitr",
     }
 }
 
@@ -128,6 +114,22 @@ impl<'de> Deserialize<'de> for Compression {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// What a person asks for with `backup create`, before what was left out is filled in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct BackupDraft {
+    /// Empty: made of the service and the time.
+    pub name: String,
+    pub service: String,
+    pub storage: String,
+    /// Empty: the default folder of the service.
+    pub folder: String,
+    pub model: Model,
+    pub selection: Selection,
+    /// `None`: the setting `backup.compression`.
+    pub compression: Option<Compression>,
+    pub retry: RetryPolicy,
 }
 
 /// What `backup create` asks for, complete and checked. Kept with the job.

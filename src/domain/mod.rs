@@ -27,3 +27,4 @@ pub mod timestamp;
 pub mod typed;
 pub mod uri;
 pub mod warning;
+pub mod words;

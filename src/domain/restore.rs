@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::backup::{Backup, BackupRequest};
 use super::command_line::quoted;
 use super::namespace::{Namespace, Pattern, Rename};
-use super::pitr::{PlannedReplay, PointInTime};
+use super::pitr::{PlannedReplay, PointInTime, When};
 use super::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -34,6 +34,59 @@ pub struct RestoreRequest {
     /// Back the target up first.
     #[serde(default)]
     pub safety_backup: bool,
+}
+
+/// What a person asks for with `restore`: a backup, or a service and a moment of its past.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RestoreDraft {
+    pub backup: String,
+    pub to: String,
+    pub include: Vec<Pattern>,
+    pub rename: Vec<Rename>,
+    pub exact: bool,
+    pub no_ttl: bool,
+    pub users_and_roles: bool,
+    pub safety_backup: bool,
+    /// The service whose past is restored.
+    pub service: String,
+    pub time: Option<When>,
+    pub base: Option<String>,
+}
+
+impl RestoreDraft {
+    pub fn request(self) -> RestoreRequest {
+        let Self { service, base, .. } = self;
+        RestoreRequest {
+            point_in_time: self.time.map(|when| PointInTime { service, when, base }),
+            backup: self.backup,
+            to: self.to,
+            include: self.include,
+            rename: self.rename,
+            exact: self.exact,
+            no_ttl: self.no_ttl,
+            users_and_roles: self.users_and_roles,
+            safety_backup: self.safety_backup,
+        }
+    }
+}
+
+impl From<&RestoreRequest> for RestoreDraft {
+    fn from(request: &RestoreRequest) -> Self {
+        let moment = request.point_in_time.as_ref();
+        Self {
+            backup: request.backup.clone(),
+            to: request.to.clone(),
+            include: request.include.clone(),
+            rename: request.rename.clone(),
+            exact: request.exact,
+            no_ttl: request.no_ttl,
+            users_and_roles: request.users_and_roles,
+            safety_backup: request.safety_backup,
+            service: moment.map(|m| m.service.clone()).unwrap_or_default(),
+            time: moment.map(|m| m.when),
+            base: moment.and_then(|m| m.base.clone()),
+        }
+    }
 }
 
 /// What a restore will do, computed against the target as it is. Nothing is written before it was confirmed.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::words::words;
 use crate::error::{Error, Result};
 
 /// At most this many automatic retries.
@@ -21,11 +22,12 @@ pub struct RetryPolicy {
     pub interval: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RetryMode {
-    Manual,
-    Auto,
+words! {
+    /// Who tries a failed run again.
+    pub enum RetryMode {
+        Manual => "manual",
+        Auto => "auto",
+    }
 }
 
 impl Default for RetryPolicy {

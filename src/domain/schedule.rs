@@ -54,6 +54,32 @@ pub struct LastRun {
     pub error: Option<String>,
 }
 
+/// One in which everything that has a default has it, that is on and begins now; the rest is empty.
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            service: String::new(),
+            storage: String::new(),
+            folder: String::new(),
+            backup_type: BackupType::default(),
+            model: Model::default(),
+            selection: Selection::default(),
+            compression: None,
+            cron: String::new(),
+            timezone: String::new(),
+            start: Utc::now(),
+            retention: Retention::default(),
+            retry: RetryPolicy::default(),
+            enabled: true,
+            created_at: Utc::now(),
+            next_at: None,
+            last: None,
+            paused_by: None,
+        }
+    }
+}
+
 impl Schedule {
     /// What the fields must be together. Changes of everything are recorded, and only a backup of everything can be
     /// followed by them.

@@ -4,22 +4,34 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
+use super::words::words;
 
-/// What makes the backups of a service.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EngineKind {
-    Native,
-    Pbm,
+words! {
+    /// What makes the backups of a service.
+    #[derive(Default)]
+    pub enum EngineKind {
+        #[default]
+        Native => "native",
+        Pbm => "pbm",
+    }
 }
 
-impl EngineKind {
-    /// The word of `--engine`, as in JSON.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Pbm => "pbm",
-        }
+/// What a person says about a service.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServiceSpec {
+    pub name: String,
+    /// `None` in an edit that leaves the stored one as it is.
+    pub uri: Option<Secret>,
+    pub cluster: Option<String>,
+    pub engine: EngineKind,
+    /// `None`: the setting `production_hours`.
+    pub production_hours: Option<String>,
+}
+
+impl ServiceSpec {
+    /// With everything but its name and its connection string left out.
+    pub fn at(name: &str, uri: &str) -> Self {
+        Self { name: name.to_owned(), uri: Some(Secret::new(uri)), ..Self::default() }
     }
 }
 

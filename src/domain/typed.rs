@@ -32,25 +32,29 @@ impl<T> Typed<T> {
     }
 }
 
-/// The descriptions alone, in their order.
-pub fn described<T>(fields: &'static [Typed<T>]) -> Vec<Field> {
-    fields.iter().map(|typed| typed.field).collect()
+/// The descriptions alone, in their order. `N` is the number of fields.
+pub const fn described<T, const N: usize>(fields: &[Typed<T>]) -> [Field; N] {
+    let mut out = [fields[0].field; N];
+    let mut n = 0;
+    while n < N {
+        out[n] = fields[n].field;
+        n += 1;
+    }
+    out
 }
 
-/// Puts what `values` has into `entity`. What is absent stays; what is empty is removed. Keys that belong to other fields
-/// are left alone: [`super::fields::check`] finds those that belong to none.
+/// Puts what `values` has into `entity`. What is absent stays; what is empty is removed, or gets its default again. Keys
+/// that belong to other fields are left alone: [`super::fields::check`] finds those that belong to none.
 ///
-/// Errors: `Invalid`, naming the field that cannot be read, or that is required and empty now.
+/// Errors: `Invalid`, naming the field that cannot be read, or that is required and was emptied.
 pub fn apply<T>(fields: &[Typed<T>], entity: &mut T, values: &Values) -> Result<()> {
     for Typed { field, set, .. } in fields {
         let Some(given) = values.get(field.key) else { continue };
         let texts: Vec<String> = given.iter().filter(|text| !text.is_empty()).cloned().collect();
-        set(entity, &texts).map_err(|why| Error::invalid(&field.name(), why))?;
-    }
-    for Typed { field, get, .. } in fields {
-        if field.required && field.default.is_empty() && get(entity).is_empty() {
+        if texts.is_empty() && field.required && field.default.is_empty() {
             return Err(Error::invalid(&field.name(), "is needed"));
         }
+        set(entity, &texts).map_err(|why| Error::invalid(&field.name(), why))?;
     }
     Ok(())
 }
@@ -62,21 +66,55 @@ pub fn texts<T>(fields: &[Typed<T>], entity: &T) -> Values {
     pairs.filter(|(_, texts)| !texts.is_empty()).collect()
 }
 
+/// The present values of all fields that have some as JSON, secrets left out: switches and numbers as such, lists as
+/// arrays, all else as text.
+pub fn to_json<T>(fields: &[Typed<T>], entity: &T) -> serde_json::Map<String, serde_json::Value> {
+    let mut out = serde_json::Map::new();
+    for (key, texts) in texts(fields, entity) {
+        let kind = fields.iter().find(|typed| typed.field.key == key).map(|typed| typed.field.kind);
+        let first = texts.first().cloned().unwrap_or_default();
+        let value = match kind {
+            Some(FieldKind::Bool) => (first == "true").into(),
+            Some(FieldKind::Integer(..)) => first.parse::<u64>().map_or_else(|_| first.into(), Into::into),
+            Some(FieldKind::List) => texts.into(),
+            _ => first.into(),
+        };
+        out.insert(key, value);
+    }
+    out
+}
+
+/// The texts that a JSON object stands for; `null` removes a value.
+///
+/// Errors: `Invalid` for a value that is no text, number, switch or list of texts.
+pub fn from_json(object: &serde_json::Map<String, serde_json::Value>) -> Result<Values> {
+    use serde_json::Value;
+    let text = |key: &str, value: &Value| match value {
+        Value::Null => Ok(String::new()),
+        Value::String(text) => Ok(text.clone()),
+        Value::Bool(on) => Ok(on.to_string()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::Array(_) | Value::Object(_) => Err(Error::invalid(&key.replace('_', "-"), "is no text")),
+    };
+    let pair = |(key, value): (&String, &Value)| {
+        let texts = match value {
+            Value::Array(values) if values.is_empty() => vec![String::new()],
+            Value::Array(values) => values.iter().map(|value| text(key, value)).collect::<Result<_>>()?,
+            one => vec![text(key, one)?],
+        };
+        Ok((key.clone(), texts))
+    };
+    object.iter().map(pair).collect()
+}
+
 /// The first text, as fields that take one are given it.
 pub fn first(texts: &[String]) -> Option<&str> {
     texts.first().map(String::as_str)
 }
 
 /// An optional text as its texts.
-pub fn optional(text: Option<&String>) -> Vec<String> {
+pub fn some_text(text: Option<&String>) -> Vec<String> {
     text.filter(|text| !text.is_empty()).cloned().into_iter().collect()
-}
-
-/// The value that a text stands for, or the default where there is none.
-///
-/// Errors: what the value's own reader says.
-pub fn parsed<V: std::str::FromStr<Err = String> + Default>(texts: &[String]) -> std::result::Result<V, String> {
-    first(texts).map_or_else(|| Ok(V::default()), str::parse)
 }
 
 /// Every text of a list as its value.
@@ -91,7 +129,7 @@ macro_rules! optional_text {
     ($field:expr, $($at:ident).+) => {
         $crate::domain::typed::Typed::new(
             $field,
-            |of| $crate::domain::typed::optional(of.$($at).+.as_ref()),
+            |of| $crate::domain::typed::some_text(of.$($at).+.as_ref()),
             |of, texts| {
                 of.$($at).+ = $crate::domain::typed::first(texts).map(str::to_owned);
                 Ok(())
@@ -105,7 +143,7 @@ macro_rules! plain_text {
     ($field:expr, $($at:ident).+) => {
         $crate::domain::typed::Typed::new(
             $field,
-            |of| $crate::domain::typed::optional(Some(&of.$($at).+)),
+            |of| $crate::domain::typed::some_text(Some(&of.$($at).+)),
             |of, texts| {
                 of.$($at).+ = $crate::domain::typed::first(texts).unwrap_or_default().to_owned();
                 Ok(())
@@ -142,4 +180,84 @@ macro_rules! secret_text {
     };
 }
 
-pub(crate) use {optional_text, plain_text, secret_text, switch};
+/// A typed field whose value is one of a few words (see `words!`).
+macro_rules! word {
+    ($field:expr, $($at:ident).+) => {{
+        const FIELD: $crate::domain::field::Field = $field;
+        $crate::domain::typed::Typed::new(
+            FIELD,
+            |of| vec![of.$($at).+.word().to_owned()],
+            |of, texts| {
+                of.$($at).+ = $crate::domain::typed::first(texts).unwrap_or(FIELD.default).parse()?;
+                Ok(())
+            },
+        )
+    }};
+}
+
+/// A typed field whose value is a number. It has a default.
+macro_rules! number {
+    ($field:expr, $($at:ident).+) => {{
+        const FIELD: $crate::domain::field::Field = $field;
+        $crate::domain::typed::Typed::new(
+            FIELD,
+            |of| vec![of.$($at).+.to_string()],
+            |of, texts| {
+                let number = $crate::domain::typed::first(texts).unwrap_or(FIELD.default).parse();
+                of.$($at).+ = number.map_err(|_| "is not a number".to_owned())?;
+                Ok(())
+            },
+        )
+    }};
+}
+
+/// A typed field whose value is a number of seconds; 0 without a default.
+macro_rules! seconds {
+    ($field:expr, $($at:ident).+) => {{
+        const FIELD: $crate::domain::field::Field = $field;
+        $crate::domain::typed::Typed::new(
+            FIELD,
+            |of| match of.$($at).+ {
+                0 if FIELD.default.is_empty() => Vec::new(),
+                seconds => vec![$crate::domain::retry::format_duration(seconds)],
+            },
+            |of, texts| {
+                of.$($at).+ = match $crate::domain::typed::first(texts).unwrap_or(FIELD.default) {
+                    "" => 0,
+                    text => $crate::domain::retry::parse_duration(text)?.as_secs(),
+                };
+                Ok(())
+            },
+        )
+    }};
+}
+
+/// A typed field whose value is a `Vec` of what can be read from a text and written as one.
+macro_rules! list {
+    ($field:expr, $($at:ident).+) => {
+        $crate::domain::typed::Typed::new(
+            $field,
+            |of| of.$($at).+.iter().map(ToString::to_string).collect(),
+            |of, texts| {
+                of.$($at).+ = $crate::domain::typed::all_parsed(texts)?;
+                Ok(())
+            },
+        )
+    };
+}
+
+/// A typed field whose value is an `Option` of what can be read from a text and written as one.
+macro_rules! optional {
+    ($field:expr, $($at:ident).+) => {
+        $crate::domain::typed::Typed::new(
+            $field,
+            |of| of.$($at).+.iter().map(ToString::to_string).collect(),
+            |of, texts| {
+                of.$($at).+ = $crate::domain::typed::first(texts).map(str::parse).transpose()?;
+                Ok(())
+            },
+        )
+    };
+}
+
+pub(crate) use {list, number, optional, optional_text, plain_text, seconds, secret_text, switch, word};

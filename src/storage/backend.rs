@@ -102,7 +102,7 @@ impl<B: Backend> AnyBackend for B {
     }
 
     fn fields(&self) -> Vec<Field> {
-        typed::described(B::FIELDS)
+        B::FIELDS.iter().map(|typed| typed.field).collect()
     }
 
     fn changed(&self, config: &StorageConfig, values: &Values) -> Result<StorageConfig> {

@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::{Store, from_word, millis, now, time, word};
-use crate::domain::secret::{Secret, redact_uri};
-use crate::domain::service::{EngineKind, Service};
+use crate::domain::secret::redact_uri;
+use crate::domain::service::{EngineKind, Service, ServiceSpec};
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -60,15 +60,10 @@ impl Store {
         Ok(Service { name: row.name, uri, cluster: row.cluster, engine: row.engine, created_at: row.created_at })
     }
 
-    /// Errors: `Conflict` for a taken name.
-    pub fn add_service(
-        &self,
-        name: &str,
-        uri: &Secret,
-        cluster: Option<&str>,
-        engine: EngineKind,
-        production_hours: Option<&str>,
-    ) -> Result<()> {
+    /// Errors: `Conflict` for a taken name; `Invalid` without a connection string.
+    pub fn add_service(&self, spec: &ServiceSpec) -> Result<()> {
+        let name = &spec.name;
+        let uri = spec.uri.as_ref().ok_or_else(|| Error::invalid("uri", "is needed"))?;
         self.write(|t| {
             let taken = t.query_row("SELECT 1 FROM services WHERE name = ?1", [name], |_| Ok(())).optional()?;
             if taken.is_some() {
@@ -84,44 +79,33 @@ impl Store {
                     name,
                     sealed,
                     redact_uri(uri.expose()),
-                    cluster,
-                    word(&engine)?,
+                    spec.cluster,
+                    word(&spec.engine)?,
                     millis(now()),
-                    production_hours
+                    spec.production_hours
                 ],
             )?;
             Ok(())
         })
     }
 
-    /// Changes what is given; `Some(None)` removes the cluster label or the production hours.
-    pub fn edit_service(
-        &self,
-        name: &str,
-        uri: Option<&Secret>,
-        cluster: Option<Option<&str>>,
-        engine: Option<EngineKind>,
-        production_hours: Option<Option<&str>>,
-    ) -> Result<()> {
+    /// Replaces what is known of the service of this name; without a connection string the stored one stays.
+    pub fn edit_service(&self, spec: &ServiceSpec) -> Result<()> {
+        let name = &spec.name;
         self.write(|t| {
-            t.query_row("SELECT 1 FROM services WHERE name = ?1", [name], |_| Ok(()))
-                .optional()?
-                .ok_or_else(|| missing(name))?;
-            if let Some(uri) = uri {
+            let changed = t.execute(
+                "UPDATE services SET cluster = ?2, engine = ?3, production_hours = ?4 WHERE name = ?1",
+                params![name, spec.cluster, word(&spec.engine)?, spec.production_hours],
+            )?;
+            if changed == 0 {
+                return Err(missing(name));
+            }
+            if let Some(uri) = &spec.uri {
                 let sealed = self.key.seal(&secret_row(name), uri)?;
                 t.execute(
                     "UPDATE services SET uri = ?2, uri_shown = ?3 WHERE name = ?1",
                     params![name, sealed, redact_uri(uri.expose())],
                 )?;
-            }
-            if let Some(cluster) = cluster {
-                t.execute("UPDATE services SET cluster = ?2 WHERE name = ?1", params![name, cluster])?;
-            }
-            if let Some(engine) = engine {
-                t.execute("UPDATE services SET engine = ?2 WHERE name = ?1", params![name, word(&engine)?])?;
-            }
-            if let Some(hours) = production_hours {
-                t.execute("UPDATE services SET production_hours = ?2 WHERE name = ?1", params![name, hours])?;
             }
             Ok(())
         })

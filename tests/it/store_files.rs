@@ -7,7 +7,7 @@ use std::path::Path;
 use mongokeep::client::{Client, Values};
 use mongokeep::config::Home;
 use mongokeep::domain::secret::Secret;
-use mongokeep::domain::service::EngineKind;
+use mongokeep::domain::service::ServiceSpec;
 use mongokeep::domain::storage::TestStep;
 use mongokeep::error::ErrorKind;
 use mongokeep::store::{Access, Store};
@@ -90,7 +90,7 @@ fn many_processes_make_one_store() {
                     home.create().unwrap();
                     let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
                     let uri = Secret::new("mongodb://h");
-                    store.add_service(&format!("s{i}"), &uri, None, EngineKind::Native, None).unwrap();
+                    store.add_service(&ServiceSpec::at(&format!("s{i}"), uri.expose())).unwrap();
                     store.home_id().unwrap()
                 })
             })

@@ -49,6 +49,7 @@ pub fn service(name: &str, last_good_minutes: Option<i64>) -> ServiceView {
         last_good_backup_at: last_good_minutes.map(ago),
         backups: 4,
         production_hours: None,
+        fields: [("cluster", "prod"), ("engine", "native")].map(|(k, v)| (k.to_owned(), vec![v.to_owned()])).into(),
     }
 }
 

@@ -1,8 +1,13 @@
-use super::rules::{bucket_rule, endpoint_rule, prefix_rule};
+use super::rules::{bucket_rule, endpoint_rule, hours_rule, prefix_rule, timezone_rule, webhook_rule};
 use super::*;
+use crate::domain::backup::BackupDraft;
+use crate::domain::restore::RestoreDraft;
+use crate::domain::schedule::Schedule;
+use crate::domain::service::ServiceSpec;
+use crate::domain::typed::{Typed, apply, from_json, texts, to_json};
 
-fn values(pairs: &[(&str, &str)]) -> BTreeMap<String, Vec<String>> {
-    let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
+fn values(pairs: &[(&str, &str)]) -> Values {
+    let mut out = Values::new();
     for (key, text) in pairs {
         out.entry((*key).into()).or_default().push((*text).into());
     }
@@ -76,4 +81,101 @@ fn storage_rules() {
     assert!(webhook_rule("https://hooks.example.com/T0/B0?x=1").is_ok());
     assert!(hours_rule("08:00-18:30").is_ok() && hours_rule("8-18").is_err());
     assert!(timezone_rule("Europe/Paris").is_ok() && timezone_rule("Mars").is_err());
+}
+
+/// Every field of an entity: a text goes in, comes out, through JSON and back, and is removed again.
+fn round_trips<T: Clone>(fields: &[Typed<T>], fresh: &T, samples: &[(&str, &str, &str)]) {
+    for Typed { field, .. } in fields {
+        let (_, one, other) =
+            samples.iter().find(|(key, ..)| *key == field.key).unwrap_or_else(|| panic!("no sample of {}", field.key));
+        let mut entity = fresh.clone();
+        for text in [one, other] {
+            assert_eq!(field.validate(text), Ok(()), "{}", field.key);
+            apply(fields, &mut entity, &values(&[(field.key, text)])).unwrap();
+            let present =
+                |entity: &T| fields.iter().find(|t| t.field.key == field.key).map(|t| (t.get)(entity)).unwrap();
+            assert_eq!(present(&entity), [*text], "{}", field.key);
+            if field.kind == FieldKind::Secret {
+                assert!(!texts(fields, &entity).contains_key(field.key), "{} is shown", field.key);
+                assert!(!to_json(fields, &entity).contains_key(field.key), "{} is shown", field.key);
+                continue;
+            }
+            let json = serde_json::to_string(&to_json(fields, &entity)).unwrap();
+            let mut again = fresh.clone();
+            apply(fields, &mut again, &from_json(&serde_json::from_str(&json).unwrap()).unwrap()).unwrap();
+            assert_eq!(texts(fields, &again), texts(fields, &entity), "{} through {json}", field.key);
+        }
+        let emptied = apply(fields, &mut entity, &values(&[(field.key, "")]));
+        if field.required && field.default.is_empty() {
+            assert_eq!(emptied.unwrap_err().field(), Some(field.key), "it cannot be removed");
+        } else if field.key != "start" {
+            emptied.unwrap();
+            let now = fields.iter().find(|t| t.field.key == field.key).map(|t| (t.get)(&entity).concat());
+            assert_eq!(now.as_deref(), Some(field.default), "{} has its default again", field.key);
+        }
+    }
+    // What is made anew begins with the defaults that the fields name.
+    for Typed { field, get, .. } in fields.iter().filter(|t| t.field.key != "start") {
+        assert_eq!(get(fresh).concat(), field.default, "{}", field.key);
+    }
+}
+
+const SAMPLES: &[(&str, &str, &str)] = &[
+    ("name", "a", "b-2"),
+    ("uri", "mongodb://h", "mongodb://u:p@h:1/?replicaSet=r"),
+    ("cluster", "prod", "x/y"),
+    ("engine", "native", "native"),
+    ("production_hours", "08:00-18:00", "Mon-Fri 09:00-17:30"),
+    ("service", "a", "b"),
+    ("storage", "s", "t"),
+    ("model", "logical", "logical"),
+    ("folder", "f", "f/g"),
+    ("include", "shop", "shop.orders"),
+    ("exclude", "*.events", "tmp"),
+    ("compression", "zstd:3", "none"),
+    ("retry", "auto", "manual"),
+    ("retries", "5", "0"),
+    ("retry_interval", "2h", "30s"),
+    ("type", "pitr", "full"),
+    ("cron", "0 2 * * *", "@daily"),
+    ("timezone", "UTC", "Europe/Paris"),
+    ("start", "2026-11-21T02:00:00Z", "2027-01-01T00:00:00Z"),
+    ("retention", "7", "100"),
+    ("keep_daily", "1", "2"),
+    ("keep_weekly", "3", "4"),
+    ("keep_monthly", "5", "6"),
+    ("keep_yearly", "7", "8"),
+    ("keep_within", "30d", "12h"),
+    ("backup", "b", "c"),
+    ("to", "a", "b"),
+    ("rename", "a=b", "a.x=b.y"),
+    ("exact", "true", "false"),
+    ("no_ttl", "true", "false"),
+    ("users_and_roles", "true", "false"),
+    ("safety_backup", "true", "false"),
+    ("time", "2026-11-21T14:02:03Z", "1790000000,2"),
+    ("base", "b", "c"),
+];
+
+#[test]
+fn every_field_goes_in_and_comes_out_again() {
+    round_trips(SERVICE, &ServiceSpec::default(), SAMPLES);
+    round_trips(BACKUP, &BackupDraft::default(), SAMPLES);
+    round_trips(SCHEDULE, &Schedule::default(), SAMPLES);
+    round_trips(RESTORE, &RestoreDraft::default(), SAMPLES);
+    round_trips(MOMENT, &RestoreDraft::default(), SAMPLES);
+}
+
+#[test]
+fn a_list_in_json_is_an_array_and_null_removes() {
+    let mut draft = BackupDraft::default();
+    let object = serde_json::json!({"include": ["a", "b.c"], "retries": 2, "compression": null});
+    apply(BACKUP, &mut draft, &from_json(object.as_object().unwrap()).unwrap()).unwrap();
+    let json = to_json(BACKUP, &draft);
+    assert_eq!((&json["include"], &json["retries"]), (&serde_json::json!(["a", "b.c"]), &serde_json::json!(2)));
+    let gone = serde_json::json!({"include": []});
+    apply(BACKUP, &mut draft, &from_json(gone.as_object().unwrap()).unwrap()).unwrap();
+    assert!(draft.selection.include.is_empty());
+    let odd = serde_json::json!({"include": {"a": 1}});
+    assert_eq!(from_json(odd.as_object().unwrap()).unwrap_err().field(), Some("include"));
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::Filesystem;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::rules::path_rule;
-use crate::domain::typed::{Typed, first, optional};
+use crate::domain::typed::{Typed, first, some_text};
 use crate::error::Result;
 use crate::storage::backend::{Backend, Hold};
 use crate::storage::{Storage, local_path};
@@ -36,7 +36,7 @@ impl Backend for FilesystemBackend {
         )
         .required()
         .check(path_rule),
-        |folder| optional(Some(&folder.path)),
+        |folder| some_text(Some(&folder.path)),
         |folder, texts| {
             folder.path = first(texts).map_or_else(|| Ok(String::new()), local_path)?;
             Ok(())

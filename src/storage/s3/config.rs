@@ -1,6 +1,5 @@
 //! What is configured of an S3 storage.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,7 +9,8 @@ use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::rules::{bucket_rule, endpoint_rule, path_rule, plain_rule, prefix_rule};
 use crate::domain::secret::Secret;
 use crate::domain::storage::{LONGEST_BELOW_FOLDER, StorageConfig};
-use crate::domain::typed::{Typed, first, optional_text, parsed, plain_text, secret_text, switch};
+use crate::domain::typed::{Typed, first, optional_text, plain_text, secret_text, switch, word};
+use crate::domain::words::words;
 use crate::error::{Error, Result};
 use crate::storage::backend::{Backend, Hold, kept};
 use crate::storage::{Storage, local_path};
@@ -40,44 +40,18 @@ pub struct S3Config {
 /// The longest key that S3 takes, in bytes.
 const KEY_LIMIT: usize = 1024;
 
-/// What an S3 server is given with each body, so that it can tell whether the body arrived whole.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Checksums {
-    /// CRC32, unless the environment says `AWS_REQUEST_CHECKSUM_CALCULATION=when_required`: then none.
-    #[default]
-    Auto,
-    Crc32,
-    /// The header Content-MD5, for servers that know no newer checksums and want one (older ones with Object Lock).
-    Md5,
-    /// For servers that refuse the headers of checksums.
-    None,
-}
-
-impl Checksums {
-    /// The words of `--checksums`.
-    pub const WORDS: &'static [&'static str] = &["auto", "crc32", "md5", "none"];
-
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Crc32 => "crc32",
-            Self::Md5 => "md5",
-            Self::None => "none",
-        }
-    }
-}
-
-impl FromStr for Checksums {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Self, String> {
-        match word {
-            "auto" => Ok(Self::Auto),
-            "crc32" => Ok(Self::Crc32),
-            "md5" => Ok(Self::Md5),
-            "none" => Ok(Self::None),
-            _ => Err(format!("must be one of {}", Self::WORDS.join(", "))),
-        }
+words! {
+    /// What an S3 server is given with each body, so that it can tell whether the body arrived whole.
+    #[derive(Default)]
+    pub enum Checksums {
+        /// CRC32, unless the environment says `AWS_REQUEST_CHECKSUM_CALCULATION=when_required`: then none.
+        #[default]
+        Auto => "auto",
+        Crc32 => "crc32",
+        /// The header Content-MD5, for servers that know no newer checksums and want one (older ones with Object Lock).
+        Md5 => "md5",
+        /// For servers that refuse the headers of checksums.
+        None => "none",
     }
 }
 
@@ -155,7 +129,7 @@ const FIELDS: &[Typed<S3Config>] = &[
         .advanced(),
         insecure_skip_tls_verify
     ),
-    Typed::new(
+    word!(
         Field::new(
             "checksums",
             "Checksums",
@@ -164,11 +138,7 @@ const FIELDS: &[Typed<S3Config>] = &[
         )
         .default("auto")
         .advanced(),
-        |s3| vec![s3.checksums.word().to_owned()],
-        |s3, texts| {
-            s3.checksums = parsed(texts)?;
-            Ok(())
-        },
+        checksums
     ),
 ];
 

@@ -3,15 +3,12 @@
 //! Its rows are those of a schedule, of which a backup on demand needs a part; so whatever was typed stays when a
 //! person changes their mind about when.
 
-use chrono::SecondsFormat;
-
-use super::{pick_first, refresh_choices, row};
+use super::{fill, pick_first, refresh_choices, row};
 use crate::client::Values;
-use crate::domain::backup::{BackupType, Model as DataModel};
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::{BACKUP_FIELDS, SCHEDULE_FIELDS};
-use crate::domain::retry::{RetryMode, format_duration};
+use crate::domain::fields::{BACKUP_FIELDS, SCHEDULE, SCHEDULE_FIELDS};
 use crate::domain::schedule::Schedule;
+use crate::domain::typed;
 use crate::tui::form::{Choice, Form, Item, Purpose, Row};
 use crate::tui::model::{Load, Model};
 use crate::tui::msg::Effect;
@@ -98,13 +95,14 @@ pub fn create(model: &Model, service: Option<&str>, when: When) -> (Form, Vec<Ef
 pub fn edit_schedule(model: &Model, schedule: &Schedule) -> (Form, Vec<Effect>) {
     let mut form = Form::new(Purpose::EditSchedule(schedule.name.clone()), all_rows());
     refresh_choices(model, &mut form);
+    fill(&mut form.rows, &typed::texts(SCHEDULE, schedule));
     for row in &mut form.rows {
-        if let Some(value) = present(schedule, row.field.key) {
-            row.set(value);
-        }
         row.note_what_is_gone();
         match row.field.key {
-            WHEN => row.disabled = Some(String::new()),
+            WHEN => {
+                row.set(BY_SCHEDULE);
+                row.disabled = Some(String::new());
+            }
             // Its backups are called after it.
             "name" => row.disabled = Some("cannot be changed; a copy can have another".into()),
             _ => {}
@@ -117,43 +115,6 @@ pub fn edit_schedule(model: &Model, schedule: &Schedule) -> (Form, Vec<Effect>) 
     effects.extend(changed(model, &mut form, "service"));
     effects.extend(changed(model, &mut form, "storage"));
     (form, effects)
-}
-
-/// The text of a schedule's field as a form shows it.
-fn present(schedule: &Schedule, key: &str) -> Option<String> {
-    let list = |patterns: &[crate::domain::namespace::Pattern]| {
-        patterns.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
-    let retention = &schedule.retention;
-    Some(match key {
-        WHEN => BY_SCHEDULE.into(),
-        "name" => schedule.name.clone(),
-        "service" => schedule.service.clone(),
-        "storage" => schedule.storage.clone(),
-        "folder" => schedule.folder.clone(),
-        "model" if schedule.model == DataModel::Physical => "physical".into(),
-        "model" => "logical".into(),
-        "type" if schedule.backup_type == BackupType::Pitr => "pitr".into(),
-        "type" => "full".into(),
-        "cron" => schedule.cron.clone(),
-        "timezone" => schedule.timezone.clone(),
-        "start" => schedule.start.to_rfc3339_opts(SecondsFormat::Secs, true),
-        "retention" => retention.count.to_string(),
-        "keep_daily" => retention.keep_daily.to_string(),
-        "keep_weekly" => retention.keep_weekly.to_string(),
-        "keep_monthly" => retention.keep_monthly.to_string(),
-        "keep_yearly" => retention.keep_yearly.to_string(),
-        "keep_within" if retention.keep_within == 0 => String::new(),
-        "keep_within" => format_duration(retention.keep_within),
-        "retry" if schedule.retry.mode == RetryMode::Auto => "auto".into(),
-        "retry" => "manual".into(),
-        "retries" => schedule.retry.retries.to_string(),
-        "retry_interval" => format_duration(schedule.retry.interval),
-        "compression" => schedule.compression.map(|c| c.to_string()).unwrap_or_default(),
-        "include" => list(&schedule.selection.include),
-        "exclude" => list(&schedule.selection.exclude),
-        _ => return None,
-    })
 }
 
 /// The rows of both, in the order in which a person decides.

@@ -3,7 +3,7 @@
 use super::form::{ADD, Choice, Form, Purpose, Row};
 use super::model::Model;
 use super::msg::Effect;
-use crate::client::{STORAGE_FIELDS, storage_fields, storage_types};
+use crate::client::{STORAGE_FIELDS, Values, storage_fields, storage_types};
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::{SERVICE_FIELDS, SETTING_FIELDS};
 
@@ -38,14 +38,7 @@ pub fn add_service() -> Form {
 pub fn edit_service(model: &Model, name: &str) -> Option<Form> {
     let service = model.data.services.iter().find(|s| s.name == name)?;
     let mut rows: Vec<Row> = SERVICE_FIELDS.iter().filter(|f| f.key != "name").map(|f| row(*f)).collect();
-    for row in &mut rows {
-        match row.field.key {
-            "uri" => optional_secret(row),
-            "cluster" => row.set(service.cluster.clone().unwrap_or_default()),
-            "production_hours" => row.set(service.production_hours.clone().unwrap_or_default()),
-            _ => {}
-        }
-    }
+    fill(&mut rows, &service.fields);
     Some(Form::new(Purpose::EditService(name.to_owned()), rows))
 }
 
@@ -60,20 +53,21 @@ pub fn add_storage() -> Form {
 pub fn edit_storage(model: &Model, name: &str) -> Option<Form> {
     let storage = model.data.storages.iter().find(|s| s.name == name)?;
     let mut rows = rows(&storage_fields(&storage.kind));
-    for row in &mut rows {
-        if row.field.kind == FieldKind::Secret {
-            optional_secret(row);
-        } else if let Some(value) = storage.config.get(row.field.key) {
-            row.set(value.clone());
-        }
-    }
+    let present = storage.config.iter().map(|(key, text)| (key.clone(), vec![text.clone()])).collect();
+    fill(&mut rows, &present);
     Some(Form::new(Purpose::EditStorage(name.to_owned()), rows))
 }
 
-/// In an edit, a secret that is left empty stays as it is.
-fn optional_secret(row: &mut Row) {
-    row.field.required = false;
-    row.field.help = "leave empty to keep the present one";
+/// Puts what there is into the rows of an edit. A secret is not shown, and stays as it is when its row is left empty.
+fn fill(rows: &mut [Row], present: &Values) {
+    for row in rows {
+        if row.field.kind == FieldKind::Secret {
+            row.field.required = false;
+            row.field.help = "leave empty to keep the present one";
+        } else if let Some(texts) = present.get(row.field.key) {
+            row.set(texts.join(", "));
+        }
+    }
 }
 
 pub fn setting(model: &Model, key: &str) -> Option<Form> {

@@ -3,13 +3,15 @@
 //! Both are one form, so that what was chosen about the target stays when a person changes their mind about the source.
 
 use super::{refresh_choices, row};
+use crate::client;
 use crate::domain::backup::BackupState;
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::RESTORE_FIELDS;
-use crate::domain::pitr::{PlannedReplay, PointInTime, When};
-use crate::domain::restore::{RestorePlan, RestoreRequest};
+use crate::domain::fields::{RESTORE, RESTORE_FIELDS};
+use crate::domain::pitr::{PlannedReplay, When};
+use crate::domain::restore::{RestoreDraft, RestorePlan, RestoreRequest};
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
+use crate::domain::typed;
 use crate::tui::form::{Choice, Form, Item, Purpose, Row, Source};
 use crate::tui::model::Model;
 use crate::tui::moment::{self, MomentPane};
@@ -90,19 +92,10 @@ pub fn restore_again(model: &Model, request: &RestoreRequest, plan: &RestorePlan
             form.ok_or_else(|| format!("there is no good backup {} any more", escape(backup)))?
         }
     };
-    let list = |parts: Vec<String>| parts.join(", ");
-    let truth = |truth: bool| truth.to_string();
-    for (key, value) in [
-        ("to", request.to.clone()),
-        ("include", list(request.include.iter().map(ToString::to_string).collect())),
-        ("rename", list(request.rename.iter().map(ToString::to_string).collect())),
-        ("exact", truth(request.exact)),
-        ("no_ttl", truth(request.no_ttl)),
-        ("users_and_roles", truth(request.users_and_roles)),
-        ("safety_backup", truth(request.safety_backup)),
-    ] {
+    let present = typed::texts(RESTORE, &RestoreDraft::from(request));
+    for key in TARGET {
         if let Some(row) = form.row_mut(key) {
-            row.set(value);
+            row.set(present.get(key).map(|texts| texts.join(", ")).unwrap_or_default());
             // A person has chosen it once: it is not dropped without a question.
             row.touched = true;
         }
@@ -196,36 +189,25 @@ pub fn write_time(model: &Model, form: &mut Form) {
 
 /// The request that a filled restore form stands for.
 ///
-/// Errors: what cannot be read as a pattern or rename (the field's own check has said so before), and a service of
-/// which no moment can be restored.
+/// Errors: what is wrong with a field (the field's own check has said so before), and a service of which no moment can be
+/// restored.
 pub fn restore_request(model: &Model, form: &Form) -> Result<RestoreRequest, String> {
-    let values = form.values();
-    let texts = |key: &str| values.get(key).cloned().unwrap_or_default();
-    let truth = |key: &str| texts(key).first().is_some_and(|t| t == "true");
-    let Purpose::Restore(source) = &form.purpose else { return Err("this form restores nothing".into()) };
-    let point_in_time = match form.moment.as_ref().filter(|_| is_to_a_moment(form)) {
-        Some(pane) if model.pitr(&pane.service).is_none_or(|s| s.ranges.is_empty()) => {
+    let mut values = form.values();
+    values.remove(BACKUP);
+    let mut put = |key: &str, text: &str| drop(values.insert(key.to_owned(), vec![text.to_owned()]));
+    match (&form.purpose, form.moment.as_ref().filter(|_| is_to_a_moment(form))) {
+        (_, Some(pane)) if model.pitr(&pane.service).is_none_or(|s| s.ranges.is_empty()) => {
             return Err(format!("no moment of {} can be restored yet", pane.service));
         }
-        Some(pane) => {
-            let base = pane.planned_base().map(str::to_owned);
-            Some(PointInTime { service: pane.service.clone(), when: pane.at, base })
+        (_, Some(pane)) => {
+            put("service", &pane.service);
+            put("time", &pane.at.to_string());
+            if let Some(base) = pane.planned_base() {
+                put("base", base);
+            }
         }
-        None => None,
-    };
-    let backup = match source {
-        Source::Backup(backup) if point_in_time.is_none() => backup.clone(),
-        _ => String::new(),
-    };
-    Ok(RestoreRequest {
-        backup,
-        point_in_time,
-        to: form.text("to").to_owned(),
-        include: texts("include").iter().map(|t| t.parse()).collect::<Result<_, _>>()?,
-        rename: texts("rename").iter().map(|t| t.parse()).collect::<Result<_, _>>()?,
-        exact: truth("exact"),
-        no_ttl: truth("no_ttl"),
-        users_and_roles: truth("users_and_roles"),
-        safety_backup: truth("safety_backup"),
-    })
+        (Purpose::Restore(Source::Backup(backup)), None) => put(BACKUP, backup),
+        (_, None) => return Err("this form restores nothing".into()),
+    }
+    client::restore_request(&values).map_err(|e| e.full())
 }

@@ -13,8 +13,7 @@ use mongokeep::domain::pitr::{self, Archive, Coverage, Gap, Mark, MarkKind, OpTi
 use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::retention::{Retention, RetentionPlan};
 use mongokeep::domain::schedule::Schedule;
-use mongokeep::domain::secret::Secret;
-use mongokeep::domain::service::EngineKind;
+use mongokeep::domain::service::{EngineKind, ServiceSpec};
 use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::domain::warning::WarningKind;
@@ -39,7 +38,7 @@ fn stand() -> Stand {
     home.create().unwrap();
     let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
     for service in ["a", "b"] {
-        store.add_service(service, &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native, None).unwrap();
+        store.add_service(&ServiceSpec::at(service, "mongodb://127.0.0.1:1")).unwrap();
     }
     for storage in ["t", "u"] {
         store.add_storage(storage, &StorageConfig::of("filesystem", [("path", "/nonexistent")])).unwrap();

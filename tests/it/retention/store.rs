@@ -9,8 +9,7 @@ use mongokeep::domain::job::{Job, JobKind, JobState};
 use mongokeep::domain::retention::Retention;
 use mongokeep::domain::retry::RetryPolicy;
 use mongokeep::domain::schedule::Schedule;
-use mongokeep::domain::secret::Secret;
-use mongokeep::domain::service::EngineKind;
+use mongokeep::domain::service::{EngineKind, ServiceSpec};
 use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::domain::warning::WarningKind;
@@ -35,7 +34,7 @@ fn stand(count: u32) -> Stand {
     let home = Home::below(dir.path());
     home.create().unwrap();
     let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
-    store.add_service("a", &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native, None).unwrap();
+    store.add_service(&ServiceSpec::at("a", "mongodb://127.0.0.1:1")).unwrap();
     store.add_storage("t", &StorageConfig::of("filesystem", [("path", "/nonexistent")])).unwrap();
     store.add_schedule(&schedule("nightly", count)).unwrap();
     Stand { _dir: dir, store, day: std::cell::Cell::new(0) }

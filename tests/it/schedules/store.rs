@@ -9,8 +9,7 @@ use mongokeep::domain::restore::{RestorePlan, RestoreRequest};
 use mongokeep::domain::retention::Retention;
 use mongokeep::domain::retry::RetryPolicy;
 use mongokeep::domain::schedule::Schedule;
-use mongokeep::domain::secret::Secret;
-use mongokeep::domain::service::EngineKind;
+use mongokeep::domain::service::{EngineKind, ServiceSpec};
 use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::error::{Error, ErrorKind};
@@ -32,7 +31,9 @@ fn stand() -> Stand {
     let home = Home::below(dir.path());
     home.create().unwrap();
     let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
-    store.add_service("a", &Secret::new("mongodb://127.0.0.1:1"), Some("prod"), EngineKind::Native, None).unwrap();
+    store
+        .add_service(&ServiceSpec { cluster: Some("prod".into()), ..ServiceSpec::at("a", "mongodb://127.0.0.1:1") })
+        .unwrap();
     store.add_storage("t", &StorageConfig::of("filesystem", [("path", "/nonexistent")])).unwrap();
     Stand { _dir: dir, home, store }
 }
@@ -260,7 +261,7 @@ fn a_new_schedule_of_an_old_name_has_no_last_run() {
 fn a_restore_pauses_the_schedules_of_its_target_as_long_as_it_lasts() {
     let stand = stand();
     let store = stand.store.clone();
-    store.add_service("b", &Secret::new("mongodb://127.0.0.1:1"), None, EngineKind::Native, None).unwrap();
+    store.add_service(&ServiceSpec::at("b", "mongodb://127.0.0.1:1")).unwrap();
     store.add_schedule(&schedule("nightly")).unwrap();
     store.add_schedule(&Schedule { service: "b".into(), ..schedule("other") }).unwrap();
     let facts = BackupFacts {

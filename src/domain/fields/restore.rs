@@ -1,0 +1,98 @@
+//! The fields of a restore.
+
+use super::rules::{name_rule, pattern_rule, rename_rule, when_rule};
+use crate::domain::field::{Field, FieldKind};
+use crate::domain::restore::RestoreDraft;
+use crate::domain::typed::{Typed, described, list, optional, optional_text, plain_text, switch};
+
+/// `restore`.
+pub const RESTORE: &[Typed<RestoreDraft>] = &[
+    plain_text!(
+        Field::new("backup", "Backup", FieldKind::Backup, "what is restored").required().check(name_rule),
+        backup
+    ),
+    plain_text!(
+        Field::new("to", "Into service", FieldKind::Service, "where it is written").required().check(name_rule),
+        to
+    ),
+    list!(
+        Field::new("include", "Include", FieldKind::List, "only these namespaces, by their names in the backup")
+            .check(pattern_rule),
+        include
+    ),
+    list!(
+        Field::new("rename", "Rename", FieldKind::List, "FROM=TO: two databases (a=b) or two namespaces (a.x=b.y)")
+            .check(rename_rule),
+        rename
+    ),
+    switch!(
+        Field::new(
+            "exact",
+            "Exact",
+            FieldKind::Bool,
+            "also drop collections of the restored databases that the backup lacks",
+        )
+        .default("false"),
+        exact
+    ),
+    switch!(
+        Field::new(
+            "no_ttl",
+            "Without TTL indexes",
+            FieldKind::Bool,
+            "so that the target does not delete what was recovered",
+        )
+        .default("false"),
+        no_ttl
+    ),
+    switch!(
+        Field::new(
+            "users_and_roles",
+            "Users and roles",
+            FieldKind::Bool,
+            "of the restored databases; all of them when everything is restored",
+        )
+        .default("false"),
+        users_and_roles
+    ),
+    switch!(
+        Field::new("safety_backup", "Safety backup", FieldKind::Bool, "back the target up first")
+            .default("false")
+            .advanced(),
+        safety_backup
+    ),
+];
+pub const RESTORE_FIELDS: &[Field] = &described::<_, { RESTORE.len() }>(RESTORE);
+
+/// `restore` to a moment, instead of the backup.
+pub const MOMENT: &[Typed<RestoreDraft>] = &[
+    plain_text!(
+        Field::new("service", "Service", FieldKind::Service, "point in time: the service whose past is restored")
+            .required()
+            .check(name_rule),
+        service
+    ),
+    optional!(
+        Field::new(
+            "time",
+            "Moment",
+            FieldKind::Text,
+            "point in time: a time such as 2026-11-21T14:02:03Z (the end of that second), a position T,I, or latest",
+        )
+        .required()
+        .check(when_rule),
+        time
+    ),
+    optional_text!(
+        Field::new(
+            "base",
+            "Base",
+            FieldKind::Backup,
+            "point in time: the backup to begin with; empty: the newest before the moment",
+        )
+        .advanced()
+        .check(name_rule),
+        base
+    ),
+];
+pub const MOMENT_FIELDS: &[Field] = &described::<_, { MOMENT.len() }>(MOMENT);
