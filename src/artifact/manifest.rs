@@ -1,23 +1,29 @@
 //! The manifest: written last, it makes the objects before it a backup.
 //!
 //! Readers ignore fields they do not know and refuse a newer major version. The last field, `checksum`, is the
-//! BLAKE3 of every byte before it, so that a flipped byte of the manifest itself is found.
+//! BLAKE3 of every byte before it, so that a flipped byte of the manifest itself is found. It is one flat object: an
+//! envelope, which is the same for every engine, and beside it the fields of the engine that made the backup.
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::backup::{BackupType, Compression, Model};
-use crate::domain::namespace::{Namespace, Selection};
-use crate::domain::restore::{CollectionKind, LeftOut};
+use crate::domain::namespace::Selection;
+use crate::domain::restore::LeftOut;
 use crate::domain::service::EngineKind;
+use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
+use super::checksummed_json;
 use super::layout::FORMAT_VERSION;
-use super::seal;
 
+/// What every engine says of a backup: who made it, when, of which server, and which moment it holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct Envelope {
     pub format_version: u32,
     pub tool_version: String,
     pub name: String,
@@ -40,53 +46,18 @@ pub struct Manifest {
     pub member: String,
     pub started_at: DateTime<Utc>,
     pub finished_at: DateTime<Utc>,
-    /// First position of the stored oplog.
-    pub oplog_from_ts: Timestamp,
     /// The data with the oplog applied is the replica set's state after this position.
     pub consistent_at_ts: Timestamp,
     pub selection: Selection,
     pub compression: Compression,
-    pub collections: Vec<CollectionEntry>,
-    pub oplog: Vec<ObjectEntry>,
-    /// Entries in the stored oplog.
-    pub oplog_entries: u64,
-    /// Transactions open at `consistent_at_ts`: a plain restore discards them.
-    pub open_transactions: Vec<OpenTransaction>,
     pub left_out: Vec<LeftOut>,
-    /// Parts of definitions that the Extended JSON of the metadata files cannot say, so that other tools do not find them
-    /// there. Our own restore reads the bytes beside it and has them all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub not_in_json: Vec<LeftOut>,
     /// Documents, bytes of BSON and bytes stored, of all collections and the oplog.
     pub documents: u64,
     pub uncompressed_bytes: u64,
     pub size_bytes: u64,
-    /// BLAKE3 of all bytes before this field's name. Filled in by [`Manifest::to_bytes`].
+    /// BLAKE3 of all bytes before this field's name. Filled in when it is written.
     #[serde(default, skip_serializing)]
     pub checksum: String,
-}
-
-/// A collection, view or time series, under the name it had when collections were listed. Later renames and drops
-/// are in the stored oplog; `uuid` connects the two.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CollectionEntry {
-    pub namespace: Namespace,
-    pub kind: CollectionKind,
-    /// 32 hex digits; none for a view. For a time series, of its buckets collection.
-    pub uuid: Option<String>,
-    pub documents: u64,
-    pub bytes: u64,
-    pub capped: bool,
-    /// No `_id` stands in the parts twice. Backups of earlier versions do not say so: a document that was deleted and
-    /// inserted again while it was read may be there twice, and its changes are in the stored oplog.
-    #[serde(default)]
-    pub each_id_once: bool,
-    /// Every change up to this majority-committed position is in the parts. Needed to replay a capped collection,
-    /// where an insert that has already rolled out must not come back.
-    pub read_from_ts: Timestamp,
-    pub metadata: ObjectEntry,
-    /// In natural order for a capped collection, in any order otherwise.
-    pub parts: Vec<ObjectEntry>,
 }
 
 /// One stored object. `path` is relative to the backup's root.
@@ -103,26 +74,30 @@ pub struct ObjectEntry {
     pub documents: u64,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OpenTransaction {
-    /// Base64 of the BSON `lsid`.
-    pub lsid: String,
-    pub txn_number: i64,
-    pub first_ts: Timestamp,
-    pub prepared: bool,
+/// A manifest as it was read: what every engine says in the same way, and the rest, which only its engine understands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    pub envelope: Envelope,
+    bytes: Arc<[u8]>,
 }
 
 impl Manifest {
-    /// The manifest as it is stored, sealed (see [`seal`]).
-    pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        seal::to_bytes(self)
-    }
-
     /// Reads and checks a stored manifest; `place` names it in errors.
     ///
     /// Errors: `Unsupported` for a newer format, `Corrupt` for anything else that is not what was written.
     pub fn from_bytes(place: &str, bytes: &[u8]) -> Result<Self> {
-        seal::from_bytes(place, bytes, FORMAT_VERSION)
+        let envelope = checksummed_json::from_bytes(place, bytes, FORMAT_VERSION)?;
+        Ok(Self { envelope, bytes: bytes.into() })
+    }
+
+    /// All of it, as the engine that wrote it knows it.
+    ///
+    /// Errors: `Corrupt` when it lacks what that engine writes.
+    pub fn body<B: DeserializeOwned>(&self) -> Result<B> {
+        serde_json::from_slice(&self.bytes).map_err(|e| {
+            let what = format!("the manifest of backup {} is not what it should be", escape(&self.envelope.name));
+            Error::new(ErrorKind::Corrupt, what).source(e).hint("use another backup")
+        })
     }
 }
 

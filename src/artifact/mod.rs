@@ -5,12 +5,11 @@
 //! `.bson` that `bsondump` and `mongorestore` read.
 
 pub mod bson;
-pub mod contradictions;
+pub mod checksummed_json;
 pub mod extjson;
 pub mod layout;
 pub mod manifest;
 pub mod raw;
 pub mod read;
-pub mod seal;
 pub mod slice;
 pub mod write;

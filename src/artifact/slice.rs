@@ -12,8 +12,8 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::checksummed_json;
 use super::layout::{FORMAT_VERSION, escape};
-use super::seal;
 use crate::domain::key::Key;
 use crate::domain::pitr::{Archive, Gap, Mark, OpTime, Slice};
 use crate::domain::text;
@@ -89,7 +89,7 @@ pub fn positions(file_name: &str) -> Option<(Timestamp, Timestamp)> {
 impl Header {
     /// The frame that stands before the compressed entries.
     pub fn to_frame(&self) -> Result<Bytes> {
-        let body = seal::to_bytes(self)?;
+        let body = checksummed_json::to_bytes(self)?;
         let size = u32::try_from(body.len()).ok().filter(|n| *n as usize <= MAX_DESCRIPTION).ok_or_else(|| {
             Error::new(ErrorKind::Internal, format!("the description of a slice has {} bytes", body.len()))
         })?;
@@ -124,7 +124,7 @@ impl Header {
         let body = frame.get(FRAME_HEAD..size).ok_or_else(|| {
             Error::new(ErrorKind::Corrupt, format!("{} is damaged: it is cut off", text::escape(place)))
         })?;
-        let header: Self = seal::from_bytes(place, body, FORMAT_VERSION)?;
+        let header: Self = checksummed_json::from_bytes(place, body, FORMAT_VERSION)?;
         if header.after >= header.last || header.first_ts > header.last.ts || header.first_ts <= header.after.ts {
             return Err(Error::new(
                 ErrorKind::Corrupt,

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::table::{Column, Table};
-use crate::client::{Client, Contents, Held};
+use crate::client::{Client, Contents, HeldNamespace};
 use crate::domain::backup::{Backup, BackupState};
 use crate::domain::namespace::Selection;
 use crate::domain::restore::{CollectionKind, LeftOut};
@@ -46,7 +46,7 @@ pub struct Shown<'a> {
     #[serde(flatten)]
     pub listed: Listed<'a>,
     selection: Option<Selection>,
-    namespaces: Option<Vec<Held>>,
+    namespaces: Option<Vec<HeldNamespace>>,
     left_out: Option<Vec<LeftOut>>,
     not_in_json: Option<Vec<LeftOut>>,
 }
@@ -60,7 +60,8 @@ impl<'a> Shown<'a> {
             return shown;
         }
         let why = match tokio::time::timeout(LIMIT, client.contents(&backup.name)).await {
-            Ok(Ok(Contents { selection, namespaces, left_out, not_in_json })) => {
+            Ok(Ok(Contents { envelope, namespaces, not_in_json, .. })) => {
+                let (selection, left_out) = (envelope.selection, envelope.left_out);
                 (shown.selection, shown.namespaces) = (Some(selection), Some(namespaces));
                 (shown.left_out, shown.not_in_json) = (Some(left_out), Some(not_in_json));
                 return shown;

@@ -14,7 +14,7 @@ use crate::domain::backup::{Backup, BackupDraft, BackupRequest, BackupState, Bac
 use crate::domain::fields::{self, BACKUP, BACKUP_FIELDS};
 use crate::domain::job::Job;
 use crate::domain::typed;
-use crate::engine::stored;
+use crate::engine::backup_reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{self, Storage, backend};
 use crate::store::Deletion;
@@ -56,14 +56,6 @@ impl Client {
             }
         }
         Err(Error::new(ErrorKind::Conflict, format!("too many backups called {base}")))
-    }
-
-    /// Reads the manifest from the storage.
-    pub async fn manifest(&self, backup: &str) -> Result<Manifest> {
-        let name = backup.to_owned();
-        let backup = self.beside(move |client| client.readable(&name)).await?;
-        let (_, manifest) = self.opened(&backup).await?;
-        Ok(manifest)
     }
 
     /// Validates and queues a backup, and starts the daemon. Contacts neither server nor storage.
@@ -170,7 +162,7 @@ impl Client {
     async fn owner(&self, backup: &Backup) -> Result<Option<Owner>> {
         let location = self.location(&backup.storage).await?;
         let storage = storage::open(&location.config).await?;
-        let held = stored::held(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
+        let held = backup_reader::held(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
         Ok(held.owner().cloned())
     }
 
@@ -225,7 +217,8 @@ impl Client {
     pub(super) async fn opened(&self, backup: &Backup) -> Result<(Arc<dyn Storage>, Manifest)> {
         let location = self.location(&backup.storage).await?;
         let storage = storage::open(&location.config).await?;
-        let manifest = stored::read_manifest(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
+        let manifest =
+            backup_reader::read_manifest(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
         Ok((storage, manifest))
     }
 }

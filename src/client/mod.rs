@@ -32,8 +32,8 @@ mod sync_slices;
 mod timeline;
 
 pub use crate::domain::typed::Values;
+pub use crate::engine::contract::{Contents, HeldNamespace};
 pub use crate::storage::backend::{STORAGE_FIELDS, fields_of as storage_fields, types as storage_types};
-pub use contents::{Contents, Held};
 pub use notifications::Told;
 pub use pitr::ResolvedMoment;
 pub use restores::restore_request;

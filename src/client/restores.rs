@@ -16,13 +16,11 @@ use crate::domain::namespace::Selection;
 use crate::domain::pitr::{PlannedReplay, Slice, expected_seconds};
 use crate::domain::restore::{RestoreDraft, RestorePlan, RestoreRequest};
 use crate::domain::retry::RetryPolicy;
-use crate::domain::secret::Secret;
+use crate::domain::service::Service;
 use crate::domain::typed;
-use crate::engine::logical::{ExportReport, Later, Stored};
-use crate::engine::{Context, Limits, Meter, logical};
+use crate::engine::contract::{ExportReport, OplogTail, RestoreSource};
+use crate::engine::{Context, Limits, Meter, engine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mongo::Server;
-use crate::mongo::connect::CHECK_TIMEOUT;
 use crate::storage::retry::Backoff;
 use crate::storage::{self, Opener};
 
@@ -31,7 +29,7 @@ struct Known {
     moment: Option<ResolvedMoment>,
     backup: Backup,
     safety_backup: Option<BackupRequest>,
-    target: Secret,
+    target: Service,
 }
 
 impl Client {
@@ -44,17 +42,16 @@ impl Client {
         let Known { moment, backup, safety_backup, target } =
             self.beside(move |client| client.known_of(&wanted)).await?;
         let (storage, manifest) = self.opened(&backup).await?;
-        let server = Server::connect(&request.to, &target, CHECK_TIMEOUT).await?;
-        let mut stored = Stored::new(storage, manifest)?;
+        let mut source = RestoreSource { storage, manifest, tail: None };
         let mut point_in_time = None;
         if let (Some(wanted), Some(moment)) = (&request.point_in_time, moment) {
             point_in_time = Some(planned(&wanted.service, &moment, &backup));
             let location = self.location(&moment.archive.storage).await?;
             let ResolvedMoment { archive, slices, until, .. } = moment;
             let storage = storage::open(&location.config).await?;
-            stored = stored.followed_by(Later { storage, archive, slices, until })?;
+            source.tail = Some(OplogTail { storage, archive, slices, until });
         }
-        let plan = logical::plan(&cancel, &stored, &server, request).await?;
+        let plan = engine(backup.engine, backup.model)?.plan_restore(&cancel, source, &target, request).await?;
         let warnings = RestorePlan::damage(&backup).into_iter().chain(plan.warnings).collect();
         Ok(RestorePlan { safety_backup: safety_backup.map(Box::new), point_in_time, warnings, ..plan })
     }
@@ -70,7 +67,7 @@ impl Client {
         let moment = request.point_in_time.as_ref().map(|moment| self.resolve_moment(moment)).transpose()?;
         let backup = self.readable(moment.as_ref().map_or(&request.backup, |m| &m.base.backup))?;
         let safety_backup = if request.safety_backup { Some(self.safety_backup(request, &backup)?) } else { None };
-        let target = self.store.service(&request.to)?.uri;
+        let target = self.store.service(&request.to)?;
         Ok(Known { moment, backup, safety_backup, target })
     }
 
@@ -128,7 +125,7 @@ impl Client {
             handle.block_on(async move {
                 let opener = Opener::new(&location.config, Backoff::default(), cancel);
                 let storage = opener.open(&ctx.cancel).await?;
-                logical::export(&ctx, storage, &root, &to).await
+                engine(backup.engine, backup.model)?.export(&ctx, storage, &root, &to).await
             })
         });
         work.await.map_err(|e| Error::new(ErrorKind::Internal, "the export ended by a bug in mongokeep").source(e))?

@@ -6,10 +6,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Client, ServiceView, Values, text};
 use crate::config::Settings;
+use crate::domain::backup::Model;
 use crate::domain::fields::{self, SERVICE, SERVICE_FIELDS};
 use crate::domain::service::{CheckItem, CheckReport, CheckState, ServiceInfo, ServiceSpec};
 use crate::domain::typed;
-use crate::engine::logical::check;
+use crate::engine::engine;
 use crate::error::{Error, Result};
 use crate::mongo::connect::{CHECK_TIMEOUT, Server, check_uri};
 use crate::mongo::topology;
@@ -71,7 +72,9 @@ impl Client {
         let known = self.beside(move |client| Ok((client.store.service(&wanted)?, Settings::load(&client.home)?)));
         let (service, settings) = known.await?;
         let mut items = vec![management(&settings)];
-        items.extend(check(name, &service.uri, &CancellationToken::new()).await);
+        // What a person has not chosen yet: the model that every engine makes.
+        let engine = engine(service.engine, Model::default())?;
+        items.extend(engine.check(&service, &CancellationToken::new()).await);
         // Where it stands in the list is part of how the screen reads: the label after the replica set.
         let at = items.iter().position(|i| i.id == "replica_set").map_or(items.len(), |i| i + 1);
         items.insert(at, label(name, service.cluster.as_deref()));

@@ -9,13 +9,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tracing::debug;
 
 use super::{Client, SyncReport, SyncedSlices, sync_slices};
-use crate::artifact::contradictions::impossible;
 use crate::artifact::layout::BackupRoot;
 use crate::daemon::facts;
 use crate::domain::backup::BackupState;
 use crate::domain::key::Key;
 use crate::domain::text::escape;
-use crate::engine::stored::{read_attempt, read_manifest};
+use crate::engine::backup_reader::{read_attempt, read_manifest};
+use crate::engine::engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{self, Storage};
 
@@ -140,20 +140,25 @@ impl Client {
             Err(e) if e.is_retryable() => return Err(e),
             Err(e) => return self.unreadable(found, known.is_some(), &place, e.full(), report).await,
         };
-        if manifest.name != found.name || manifest.folder != found.folder {
+        let envelope = &manifest.envelope;
+        if envelope.name != found.name || envelope.folder != found.folder {
             report.unreadable.push(format!(
                 "{place}: its manifest is that of backup {} in folder {:?}; move it back to where it was made",
-                escape(&manifest.name),
-                escape(&manifest.folder)
+                escape(&envelope.name),
+                escape(&envelope.folder)
             ));
             return Ok(());
         }
         // The catalogue counts with these: one such manifest would take the lists of all backups with it.
-        if let Some(what) = impossible(&manifest).first() {
-            let why = format!("its manifest cannot be true: {what}");
+        let implausible = engine(envelope.engine, envelope.model).and_then(|engine| engine.implausible(&manifest));
+        let why = match implausible {
+            Ok(found) => found.first().map(|what| format!("its manifest cannot be true: {what}")),
+            Err(e) => Some(e.full()),
+        };
+        if let Some(why) = why {
             return self.unreadable(found, known.is_some(), &place, why, report).await;
         }
-        let (place_name, facts) = (storage_name.to_owned(), facts::of(&manifest));
+        let (place_name, facts) = (storage_name.to_owned(), facts::of(envelope));
         match self.beside(move |client| client.store.import_backup(&place_name, &facts)).await {
             Ok(true) => report.added.push(found.name.clone()),
             Ok(false) => report.unchanged += 1,

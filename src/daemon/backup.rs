@@ -9,20 +9,16 @@ use super::{blocking, facts};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::config::Settings;
-use crate::domain::backup::{BackupRequest, Model};
-use crate::domain::service::EngineKind;
-use crate::engine::logical::{DumpRequest, discard, dump};
-use crate::engine::{Context, stored};
+use crate::domain::backup::BackupRequest;
+use crate::engine::attempt::discard;
+use crate::engine::contract::BackupOrder;
+use crate::engine::{Context, backup_reader, engine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mongo::Server;
 use crate::storage::{Storage, backend};
 use crate::store::{AttemptRecord, BackupFacts, Claimed};
 
 /// The longest an attempt that failed looks at what it left. The next one does it again, as does a delete.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
-
-/// How long a server is looked for before the attempt fails.
-pub const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 
 pub async fn run(
     env: &Env,
@@ -38,13 +34,7 @@ pub async fn run(
     let (store, name) = (env.store.clone(), request.service.clone());
     let service = blocking(move || store.service(&name)).await?;
     // Nothing that was asked for is replaced by what there is.
-    match (service.engine, request.model) {
-        (EngineKind::Native, Model::Logical) => {}
-        (engine, model) => {
-            let what = format!("this version makes no {} backups with the engine {}", model.word(), engine.word());
-            return Err(Error::new(ErrorKind::Unsupported, what).hint("a newer version of mongokeep may"));
-        }
-    }
+    let engine = engine(service.engine, request.model)?;
     prepare_folder(env, ctx, &request.storage).await?;
     let (location, storage) = open_storage(env, ctx, &request.storage).await?;
     backend::check_folder(&location.config, &request.folder)?;
@@ -54,29 +44,22 @@ pub async fn run(
     let earlier = blocking(move || store.unclean_attempts(&name, Some(&present))).await?;
     if let Some(manifest) = settle(env, storage.as_ref(), &root, &earlier).await? {
         ctx.meter.info("an earlier attempt had written its manifest before it was interrupted: the backup is complete");
-        return Ok(Box::new(facts::of(&manifest)));
+        return Ok(Box::new(facts::of(&manifest.envelope)));
     }
 
-    ctx.meter.set_phase(format!("connecting to {}", request.service));
-    let connecting = Server::connect(&request.service, &service.uri, CONNECT_LIMIT);
-    let server = tokio::select! {
-        server = connecting => server?,
-        () = ctx.cancel.cancelled() => return Err(Error::cancelled()),
-    };
-    let dump_request = DumpRequest {
+    let order = BackupOrder {
+        service,
         name: request.name.clone(),
         attempt_id: claimed.attempt_id.clone(),
         home_id: env.home_id.clone(),
-        service: request.service.clone(),
-        cluster: service.cluster.clone(),
         folder: request.folder.clone(),
         selection: request.selection.clone(),
         compression: request.compression,
         schedule: request.schedule.clone(),
         backup_type: request.backup_type,
     };
-    match dump(ctx, Arc::clone(&storage), &server, &dump_request).await {
-        Ok(manifest) => Ok(Box::new(facts::of(&manifest))),
+    match engine.backup(ctx, Arc::clone(&storage), &order).await {
+        Ok(envelope) => Ok(Box::new(facts::of(&envelope))),
         Err(error) => {
             // The engine has cleaned up behind itself; whether all of it worked is seen by trying once more. Once, for a
             // storage that was waited for already is not waited for again.
@@ -119,8 +102,8 @@ pub async fn settle(
     }
     // Asked by `stat`: a storage that is not there at all is an error, and not a missing manifest.
     if storage.stat(&root.manifest()?).await?.is_some() {
-        let manifest = stored::read_manifest(storage, root).await?;
-        if attempts.iter().any(|a| a.attempt_id == manifest.attempt_id) {
+        let manifest = backup_reader::read_manifest(storage, root).await?;
+        if attempts.iter().any(|a| a.attempt_id == manifest.envelope.attempt_id) {
             return Ok(Some(manifest));
         }
         // Somebody else's backup of that name: ours left nothing it could be confused with.

@@ -12,9 +12,9 @@ use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::domain::backup::Owner;
 use crate::domain::key::Key;
-use crate::engine::Context;
-use crate::engine::logical::discard;
-use crate::engine::stored::{self, Held, is_all_there};
+use crate::engine::attempt::discard;
+use crate::engine::backup_reader::{self, Held, is_all_there};
+use crate::engine::{Context, engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 use crate::store::Deletion;
@@ -67,7 +67,7 @@ pub async fn files(env: &Env, ctx: &Context, deletion: &Deletion, foreign: Optio
     let root = BackupRoot::new(&backup.folder, &backup.name)?;
     let hint = format!("mongokeep backup delete {} --keep-files removes the record alone", backup.name);
     let outcome = async {
-        let held = match stored::held(storage.as_ref(), &root).await {
+        let held = match backup_reader::held(storage.as_ref(), &root).await {
             // It is good no more, whatever else is found.
             Err(e) if e.kind() == ErrorKind::Corrupt => {
                 begins(env, &backup.name).await?;
@@ -130,22 +130,22 @@ async fn whole(
     manifest: &Manifest,
     name: &str,
 ) -> Result<()> {
-    let collections = manifest.collections.iter().flat_map(|c| c.parts.iter().chain([&c.metadata]));
-    let objects: Vec<_> = collections.chain(&manifest.oplog).collect();
+    let envelope = &manifest.envelope;
+    let named = engine(envelope.engine, envelope.model)?.objects(manifest)?;
     // Every name is checked before the first object goes.
     let objects: Vec<(Key, u64)> =
-        objects.into_iter().map(|o| Ok((root.key().join(&o.path)?, o.size))).collect::<Result<_>>()?;
+        named.iter().map(|o| Ok((root.key().join(&o.path)?, o.size))).collect::<Result<_>>()?;
     let total = objects.len() as u64 + 2;
     let before = ctx.meter.snapshot();
-    ctx.meter.set_totals(before.bytes_done.saturating_add(manifest.size_bytes), before.objects_done + total, 0);
-    ctx.meter.set_phase(format!("delete {}", manifest.name));
+    ctx.meter.set_totals(before.bytes_done.saturating_add(envelope.size_bytes), before.objects_done + total, 0);
+    ctx.meter.set_phase(format!("delete {}", envelope.name));
     if ctx.cancel.is_cancelled() {
         return Err(Error::cancelled());
     }
     begins(env, name).await?;
     if let Err(e) = storage.delete(&root.manifest()?).await {
         // A lock, or a key that may not delete: then all of it is still there, and it is as good as before.
-        if is_all_there(storage, root, manifest).await.is_ok_and(|all| all) {
+        if is_all_there(storage, root, &named).await.is_ok_and(|all| all) {
             let (store, name) = (env.store.clone(), name.to_owned());
             blocking(move || store.deletion_undone(&name)).await?;
         }

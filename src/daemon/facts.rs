@@ -1,10 +1,10 @@
 //! From a manifest to the catalogue.
 
-use crate::artifact::manifest::Manifest;
+use crate::artifact::manifest::Envelope;
 use crate::store::BackupFacts;
 
 /// What the catalogue keeps of a manifest.
-pub fn of(manifest: &Manifest) -> BackupFacts {
+pub fn of(manifest: &Envelope) -> BackupFacts {
     BackupFacts {
         name: manifest.name.clone(),
         service: manifest.service.clone(),

@@ -62,7 +62,7 @@ async fn backup(env: &Env, ctx: &Context, claimed: &Claimed, request: &BackupReq
     match settled.await {
         Ok(Some(manifest)) => {
             ctx.meter.info("its manifest had been written: the backup is complete");
-            Ok(Box::new(facts::of(&manifest)))
+            Ok(Box::new(facts::of(&manifest.envelope)))
         }
         Ok(None) => {
             ctx.meter.info("what it had written is removed");

@@ -1,18 +1,19 @@
 //! A restore job: the plan that was confirmed, carried out.
 
-use super::backup::CONNECT_LIMIT;
+use async_trait::async_trait;
+
 use super::blocking;
 use super::env::Env;
 use super::progress::Log;
 use super::task::open_storage;
 use crate::artifact::layout::BackupRoot;
+use crate::artifact::manifest::Envelope;
 use crate::domain::backup::BackupState;
 use crate::domain::pitr::{self, PlannedReplay};
 use crate::domain::restore::{LeftOut, RestorePlan, RestoreRequest};
-use crate::engine::logical::{Later, Stored, restore};
-use crate::engine::{Context, stored};
+use crate::engine::contract::{BeforeWriting, Confirmed, OplogTail, RestoreSource};
+use crate::engine::{Context, backup_reader, engine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::mongo::Server;
 use crate::store::Claimed;
 
 pub async fn run(
@@ -33,29 +34,23 @@ pub async fn run(
     let target = blocking(move || store.service(&name)).await?;
     let (_, storage) = open_storage(env, ctx, &backup.storage).await?;
     ctx.meter.set_phase("reading the manifest");
-    let manifest = stored::read_manifest(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
-    let stored = Stored::new(storage, manifest)?;
-    let stored = match &plan.point_in_time {
-        Some(replay) => followed(env, ctx, stored, replay).await?,
-        None => stored,
+    let manifest =
+        backup_reader::read_manifest(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
+    let tail = match &plan.point_in_time {
+        Some(replay) => Some(tail(env, ctx, &manifest.envelope, replay).await?),
+        None => None,
     };
-    if stored.manifest.name != plan.backup || Some(stored.until()) != plan.consistent_at_ts {
+    let source = RestoreSource { storage, manifest, tail };
+    if source.manifest.envelope.name != plan.backup || Some(source.until()) != plan.consistent_at_ts {
         return Err(Error::new(
             ErrorKind::Conflict,
             format!("backup {} is no longer the one the plan was made for", backup.name),
         )
         .hint("nothing was written; make the plan again"));
     }
-    ctx.meter.set_phase(format!("connecting to {}", request.to));
-    let connecting = Server::connect(&request.to, &target.uri, CONNECT_LIMIT);
-    let server = tokio::select! {
-        server = connecting => server?,
-        () = ctx.cancel.cancelled() => return Err(Error::cancelled().hint("nothing was written to the target")),
-    };
-    // From here on a daemon that dies must not be followed by another attempt.
-    let (store, id) = (env.store.clone(), claimed.job.id);
-    blocking(move || store.restore_writes(id)).await?;
-    let report = restore(ctx, &stored, &server, request, plan).await?;
+    let writes = Writes { env, job: claimed.job.id };
+    let engine = engine(backup.engine, backup.model)?;
+    let report = engine.restore(ctx, source, &target, Confirmed { request, plan }, &writes).await?;
     ctx.meter.info(format!(
         "restored {} namespaces: {} documents loaded, {} operations of the oplog applied",
         report.namespaces, report.documents, report.operations
@@ -71,11 +66,25 @@ pub async fn run(
     Ok(())
 }
 
-/// The base with the slices that the plan counts on: as they are now, so that a gap since then is found.
-async fn followed(env: &Env, ctx: &Context, base: Stored, replay: &PlannedReplay) -> Result<Stored> {
+/// From the first write on a daemon that dies must not be followed by another attempt.
+struct Writes<'a> {
+    env: &'a Env,
+    job: i64,
+}
+
+#[async_trait]
+impl BeforeWriting for Writes<'_> {
+    async fn before_writing(&self) -> Result<()> {
+        let (store, id) = (self.env.store.clone(), self.job);
+        blocking(move || store.restore_writes(id)).await
+    }
+}
+
+/// The slices that the plan counts on: as they are now, so that a gap since then is found.
+async fn tail(env: &Env, ctx: &Context, base: &Envelope, replay: &PlannedReplay) -> Result<OplogTail> {
     let (_, storage) = open_storage(env, ctx, &replay.archive.storage).await?;
     let (store, replay) = (env.store.clone(), replay.clone());
-    let (from, until) = (base.manifest.consistent_at_ts, replay.until);
+    let (from, until) = (base.consistent_at_ts, replay.until);
     let found = blocking(move || {
         let slices = store.slices(&replay.service, &replay.archive, from, until)?;
         let path = pitr::path(&slices, from, until).map(|path| path.into_iter().cloned().collect());
@@ -86,7 +95,7 @@ async fn followed(env: &Env, ctx: &Context, base: Stored, replay: &PlannedReplay
         let what = format!("the recorded oplog goes no further than position {}, the plan needs {until}", broken.at);
         Error::new(ErrorKind::Conflict, what).hint("nothing was written; make the plan again")
     })?;
-    base.followed_by(Later { storage, archive, slices, until })
+    Ok(OplogTail { storage, archive, slices, until })
 }
 
 /// The safety backup ran before, since its job is older and of the same service; now it must be there.

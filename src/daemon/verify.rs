@@ -5,8 +5,7 @@ use super::env::Env;
 use super::progress::Log;
 use super::task::open_storage;
 use crate::artifact::layout::BackupRoot;
-use crate::engine::Context;
-use crate::engine::logical::verify;
+use crate::engine::{Context, engine};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Problems named in the job's error; all of them are in its log.
@@ -19,7 +18,7 @@ pub async fn run(env: &Env, ctx: &Context, log: &Log, name: &str) -> Result<()> 
     let root = BackupRoot::new(&backup.folder, &backup.name)?;
     // A storage that is not there at all says nothing about the backup.
     storage.stat(&root.manifest()?).await?;
-    let report = verify(ctx, storage, &root).await?;
+    let report = engine(backup.engine, backup.model)?.verify(ctx, storage, &root).await?;
     ctx.meter.info(format!("read {} objects, {} bytes, {} documents", report.objects, report.bytes, report.documents));
     let error = if report.is_good() {
         None

@@ -7,12 +7,18 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+pub mod attempt;
+pub mod backup_reader;
+pub mod contract;
 pub mod logical;
 pub mod pitr;
 pub mod progress;
-pub mod stored;
 
+pub use contract::{Engine, engine};
 pub use progress::Meter;
+
+/// How long a server is looked for before an attempt fails.
+pub const CONNECT_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// What every run of an engine is given.
 #[derive(Clone)]

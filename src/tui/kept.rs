@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::model::{LOG_LINES, Load, Model, Target};
-use crate::artifact::manifest::Manifest;
+use crate::client::Contents;
 use crate::domain::job::LogLine;
 
 /// How many logs and manifests are kept.
@@ -25,7 +25,7 @@ impl Model {
         drop_oldest(&mut self.log_order, |id| Some(*id) == watched, |id| drop(self.logs.remove(id)));
     }
 
-    pub(super) fn take_manifest(&mut self, backup: String, manifest: Load<Manifest>) {
+    pub(super) fn take_manifest(&mut self, backup: String, manifest: Load<Contents>) {
         let shown = self.target();
         self.manifest_order.retain(|name| *name != backup);
         self.manifest_order.push_back(backup.clone());

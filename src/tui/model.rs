@@ -13,7 +13,7 @@ use super::msg::{Effect, Problem, Snapshot};
 pub use super::screens::{Screen, Sort, SortKey, Tab};
 use super::theme::Theme;
 use super::timeline::TimelinePane;
-use crate::artifact::manifest::Manifest;
+use crate::client::Contents;
 use crate::client::{DaemonStatus, SyncReport, Told};
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobKind, LogLine};
@@ -102,7 +102,7 @@ pub struct Model {
     pub unread_errors: usize,
     pub frame: usize,
 
-    pub manifests: BTreeMap<String, Load<Manifest>>,
+    pub manifests: BTreeMap<String, Load<Contents>>,
     pub checks: BTreeMap<String, Load<CheckReport>>,
     pub infos: BTreeMap<String, Load<ServiceInfo>>,
     pub tests: BTreeMap<String, TestRun>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use crossterm::event::{KeyEvent, MouseEvent};
 
-use crate::artifact::manifest::Manifest;
+use crate::client::Contents;
 use crate::client::{DaemonStatus, DeletePlan, ServiceView, StorageView, SyncReport, Told, Values};
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobRequest, LogLine};
@@ -134,7 +134,7 @@ pub enum Reply {
     },
     Manifest {
         backup: String,
-        result: Result<Box<Manifest>, Problem>,
+        result: Result<Box<Contents>, Problem>,
     },
     DeletePlanned {
         backup: String,

@@ -127,7 +127,7 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             Reply::Queued { what, result: blocking(move || client.verify_backup(&name)).await }
         }
         Effect::Manifest(backup) => {
-            let result = client.manifest(&backup).await.map(Box::new).map_err(Problem::from);
+            let result = client.contents(&backup).await.map(Box::new).map_err(Problem::from);
             Reply::Manifest { backup, result }
         }
         Effect::Pin(backup, pinned) => {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use mongodb::Client;
 use mongodb::bson::{RawDocumentBuf, Timestamp, doc};
-use mongokeep::artifact::manifest::Manifest;
 use mongokeep::domain::secret::Secret;
 use mongokeep::engine::logical;
+use mongokeep::engine::logical::LogicalManifest;
 use mongokeep::engine::{Context, Limits, Meter};
 use mongokeep::error::Result;
 use mongokeep::mongo::Server;
@@ -32,7 +32,7 @@ async fn server(set: &ReplicaSet, name: &str) -> Result<Server> {
 }
 
 /// Backs up what [`writers::seed`] made into `folder`, and takes about `duration` for it.
-pub async fn slow_dump(set: &ReplicaSet, folder: &Path, seed: u64, duration: Duration) -> Result<Manifest> {
+pub async fn slow_dump(set: &ReplicaSet, folder: &Path, seed: u64, duration: Duration) -> Result<LogicalManifest> {
     // About 150 writes to the storage, four at a time, each delayed by half of this on average.
     let longest = duration.mul_f64(2.0 * 4.0 / 150.0);
     let folder: Arc<dyn Storage> = Arc::new(Filesystem::new(folder));
@@ -50,7 +50,7 @@ pub async fn differences(
     target: &ReplicaSet,
     base: Base,
     folder: &Path,
-    manifest: Manifest,
+    manifest: LogicalManifest,
 ) -> Vec<String> {
     let live = set.direct_client(set.wait_for_primary().await.unwrap()).await.unwrap();
     let at = Timestamp { time: manifest.consistent_at_ts.t, increment: manifest.consistent_at_ts.i };
@@ -65,7 +65,7 @@ pub async fn differences(
     let storage: Arc<dyn Storage> = Arc::new(Filesystem::new(folder));
     let ctx = context(Limits::default());
     let restored = async {
-        let stored = logical::Stored::new(storage, manifest)?;
+        let stored = logical::OpenBackup::new(storage, manifest)?;
         let (server, request) = (server(target, "target").await?, pair::request());
         let plan = logical::plan(&ctx.cancel, &stored, &server, &request).await?;
         logical::restore(&ctx, &stored, &server, &request, &plan).await

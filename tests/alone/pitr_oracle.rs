@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use mongodb::Client;
 use mongodb::bson::doc;
-use mongokeep::artifact::manifest::Manifest;
 use mongokeep::domain::pitr::{Archive, Slice};
 use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::engine::logical;
+use mongokeep::engine::logical::LogicalManifest;
 use mongokeep::engine::{Context, Limits, Meter};
 use mongokeep::mongo::Server;
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
@@ -60,7 +60,7 @@ pub async fn every_position_is_restored_as_it_was() {
     let mut report = Report::default();
     let mut slices = Slices::default();
     let mut recorder = stand.record(&slices).await;
-    let mut bases: Vec<Arc<Manifest>> = Vec::new();
+    let mut bases: Vec<Arc<LogicalManifest>> = Vec::new();
     let mut checking: Option<tokio::task::JoinHandle<Report>> = None;
     for (n, wave) in seeds.chunks(WAVE as usize).enumerate() {
         stand.clear(&stand.from).await;
@@ -160,7 +160,7 @@ impl Stand {
     }
 
     /// Has the seeds work, and takes a base meanwhile.
-    async fn run(&self, seeds: &[u64]) -> (Vec<Outcome>, Manifest) {
+    async fn run(&self, seeds: &[u64]) -> (Vec<Outcome>, LogicalManifest) {
         let (based, is_based) = watch::channel(false);
         let course = Arc::new(Course { steps: watch::Sender::new(0), based: is_based });
         let tasks: Vec<_> = seeds
@@ -179,7 +179,7 @@ impl Stand {
         (outcomes, base)
     }
 
-    async fn dump(&self, seed: u64) -> Manifest {
+    async fn dump(&self, seed: u64) -> LogicalManifest {
         // Half of the waves are read in small pieces, the others as they lie, in large collections batch after batch.
         let in_pieces = seed % (2 * WAVE) < WAVE && !workload::has_large(seed);
         let (split_bytes, part_bytes, longest) = if in_pieces { (1 << 12, 1 << 12, 4) } else { (1 << 30, 1 << 20, 40) };
@@ -197,7 +197,7 @@ impl Stand {
     /// Restores what `databases` names (everything: empty) to `until`.
     async fn restore(
         &self,
-        base: &Manifest,
+        base: &LogicalManifest,
         slices: &Slices,
         until: Timestamp,
         databases: &[&str],
@@ -253,7 +253,7 @@ impl Slices {
 struct Check {
     stand: Arc<Stand>,
     /// The base of the wave is the last one; the one of the wave before, when there was one, is before it.
-    bases: Vec<Arc<Manifest>>,
+    bases: Vec<Arc<LogicalManifest>>,
     slices: Slices,
     every_moment: bool,
 }
@@ -263,7 +263,7 @@ struct Target {
     at: Timestamp,
     /// What is special about it.
     edge: &'static str,
-    base: Arc<Manifest>,
+    base: Arc<LogicalManifest>,
     truth: Arc<Truth>,
     /// What the seed had done last.
     after: &'static str,

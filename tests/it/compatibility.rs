@@ -8,7 +8,8 @@ use mongodb::bson::{Bson, DateTime, Document, doc};
 use mongokeep::artifact::layout::BackupRoot;
 use mongokeep::domain::restore::RestorePlan;
 use mongokeep::engine::Limits;
-use mongokeep::engine::logical::{ExportReport, Stored, export, plan, restore};
+use mongokeep::engine::contract::ExportReport;
+use mongokeep::engine::logical::{OpenBackup, export, plan, restore};
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -80,7 +81,7 @@ async fn restored(from: &ReplicaSet, to: &ReplicaSet, client: &Client) -> (Resto
     let root = BackupRoot::new(&manifest.folder, &manifest.name).unwrap();
     let exported =
         export(&context(), Arc::clone(&folder.storage), &root, &folder.dir.path().join("export")).await.unwrap();
-    let stored = Stored::new(Arc::clone(&folder.storage), manifest).unwrap();
+    let stored = OpenBackup::new(Arc::clone(&folder.storage), manifest).unwrap();
     let target = dumps::server(to).await;
     let confirmed = plan(&CancellationToken::new(), &stored, &target, &request()).await.unwrap();
     let often = doc! {"setParameter": 1, "ttlMonitorSleepSecs": 1};

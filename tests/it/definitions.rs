@@ -9,11 +9,11 @@ use mongodb::Client;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongokeep::artifact::bson::{self, Writer, tag};
 use mongokeep::artifact::layout::BackupRoot;
-use mongokeep::artifact::manifest::Manifest;
 use mongokeep::artifact::raw::Raw;
 use mongokeep::domain::backup::Compression;
 use mongokeep::engine::Limits;
-use mongokeep::engine::logical::{Stored, export, plan, restore};
+use mongokeep::engine::logical::LogicalManifest;
+use mongokeep::engine::logical::{OpenBackup, export, plan, restore};
 use tokio_util::sync::CancellationToken;
 
 use crate::support;
@@ -120,7 +120,7 @@ async fn definitions(client: &Client) -> BTreeMap<String, Vec<Vec<u8>>> {
     found
 }
 
-async fn restored(pair: &Pair, stored: &Stored) -> BTreeMap<String, Vec<Vec<u8>>> {
+async fn restored(pair: &Pair, stored: &OpenBackup) -> BTreeMap<String, Vec<Vec<u8>>> {
     let target = pair.server().await.unwrap();
     let confirmed = plan(&CancellationToken::new(), stored, &target, &request()).await.unwrap();
     restore(&support::pair::context(), stored, &target, &request(), &confirmed).await.unwrap();
@@ -159,12 +159,12 @@ async fn every_definition_comes_back_to_the_byte() {
         assert!(log.lock().unwrap().iter().any(|line| line.contains(&said)), "{said}: {:#?}", log.lock().unwrap());
     }
     assert_eq!(named.len(), all.len(), "{named:?}");
-    let stored = Stored::new(Arc::clone(&folder.storage), manifest).unwrap();
+    let stored = OpenBackup::new(Arc::clone(&folder.storage), manifest).unwrap();
     assert_eq!(restored(&pair, &stored).await, expected, "from the metadata");
 
     pair.to.database("d").drop().await.unwrap();
     let manifest = recording.end(&folder.storage, "oplog").await;
-    let stored = Stored::new(Arc::clone(&folder.storage), manifest).unwrap();
+    let stored = OpenBackup::new(Arc::clone(&folder.storage), manifest).unwrap();
     assert_eq!(restored(&pair, &stored).await, expected, "from the oplog");
 }
 
@@ -196,7 +196,7 @@ async fn other_tools_read_what_json_can_say() {
     let folder = Folder::new();
     let wanted = dumps::request("whole");
     let wanted = mongokeep::engine::logical::DumpRequest { compression: Compression::None, ..wanted };
-    let manifest: Manifest = dumps::dump_ok(&pair.source, &folder, &wanted, Limits::default()).await;
+    let manifest: LogicalManifest = dumps::dump_ok(&pair.source, &folder, &wanted, Limits::default()).await;
 
     let root = BackupRoot::new(&manifest.folder, &manifest.name).unwrap();
     let to = folder.dir.path().join("export");

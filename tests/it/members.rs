@@ -9,7 +9,7 @@ use mongokeep::domain::pitr::Slice;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::service::CheckState;
 use mongokeep::domain::timestamp::Timestamp;
-use mongokeep::engine::logical::{Stored, check, dump, plan, restore};
+use mongokeep::engine::logical::{OpenBackup, check, dump, plan, restore};
 use mongokeep::engine::{Context, Limits};
 use mongokeep::mongo::{Server, topology};
 use mongokeep::sandbox::{self, Member, ReplicaSet, ReplicaSetOptions, ServerOptions};
@@ -221,7 +221,7 @@ async fn with_arbiter() -> WithArbiter {
 }
 
 /// A backup of a collection with an index.
-async fn stored(dir: &std::path::Path) -> Stored {
+async fn stored(dir: &std::path::Path) -> OpenBackup {
     let source = support::replica_set().await;
     let from = source.client().await.unwrap();
     insert(&from, "orders", 1).await;
@@ -231,7 +231,7 @@ async fn stored(dir: &std::path::Path) -> Stored {
     recording.read_database("shop").await;
     let storage = folder(dir).await;
     let manifest = recording.end(&storage, "b").await;
-    Stored::new(storage, manifest).unwrap()
+    OpenBackup::new(storage, manifest).unwrap()
 }
 
 fn patient_for(wait: Duration) -> (Context, Arc<Mutex<Vec<String>>>) {

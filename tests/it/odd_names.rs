@@ -109,7 +109,7 @@ async fn what_has_such_a_name_is_left_out_and_named_everywhere() {
     let other = dumps::dump_ok(&pair.source, &folder, &other, Limits::default()).await;
     assert!(!other.left_out.iter().any(|l| l.what.contains(r"\xff")), "{:?}", other.left_out);
 
-    let stored = mongokeep::engine::logical::Stored::new(Arc::clone(&folder.storage), manifest.clone()).unwrap();
+    let stored = mongokeep::engine::logical::OpenBackup::new(Arc::clone(&folder.storage), manifest.clone()).unwrap();
     let mut request = request();
     request.exact = true;
     let target = pair.server().await.unwrap();

@@ -8,13 +8,15 @@ use chrono::Utc;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, Timestamp as BsonTimestamp, doc};
 use mongokeep::artifact::layout::{BackupRoot, FORMAT_VERSION};
-use mongokeep::artifact::manifest::{Attempt, CollectionEntry, Manifest, ObjectEntry};
+use mongokeep::artifact::manifest::{Attempt, Envelope, ObjectEntry};
 use mongokeep::domain::backup::{BackupType, Compression, Model};
 use mongokeep::domain::namespace::{Namespace, Selection};
 use mongokeep::domain::restore::CollectionKind;
 use mongokeep::domain::service::EngineKind;
 use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
+use mongokeep::engine::logical::LogicalManifest;
+use mongokeep::engine::logical::manifest::CollectionEntry;
 use mongokeep::storage::{Key, ObjectWriter, PutMode, Storage, read_all};
 use tempfile::TempDir;
 
@@ -27,7 +29,7 @@ pub const SECOND: u32 = 1_790_000_000;
 pub struct Artifact {
     pub storage: Arc<dyn Storage>,
     pub root: BackupRoot,
-    pub manifest: Manifest,
+    pub manifest: LogicalManifest,
     folder: TempDir,
 }
 
@@ -77,39 +79,41 @@ impl Artifact {
         let storage = mongokeep::storage::open(&config).await.unwrap();
         let root = BackupRoot::new("shop", "made").unwrap();
         let now = Utc::now();
-        let manifest = Manifest {
-            format_version: FORMAT_VERSION,
-            tool_version: "0.1.0".into(),
-            name: "made".into(),
-            attempt_id: "attempt-1".into(),
-            service: "shop".into(),
-            cluster: None,
-            folder: "shop".into(),
-            schedule: None,
-            engine: EngineKind::Native,
-            model: Model::Logical,
-            backup_type: BackupType::Full,
-            server_version: "6.0.5".into(),
-            fcv: "6.0".into(),
-            replica_set: "rs0".into(),
-            replica_set_id: "0123456789abcdef01234567".into(),
-            member: "127.0.0.1:27017".into(),
-            started_at: now,
-            finished_at: now,
+        let manifest = LogicalManifest {
+            envelope: Envelope {
+                format_version: FORMAT_VERSION,
+                tool_version: "0.1.0".into(),
+                name: "made".into(),
+                attempt_id: "attempt-1".into(),
+                service: "shop".into(),
+                cluster: None,
+                folder: "shop".into(),
+                schedule: None,
+                engine: EngineKind::Native,
+                model: Model::Logical,
+                backup_type: BackupType::Full,
+                server_version: "6.0.5".into(),
+                fcv: "6.0".into(),
+                replica_set: "rs0".into(),
+                replica_set_id: "0123456789abcdef01234567".into(),
+                member: "127.0.0.1:27017".into(),
+                started_at: now,
+                finished_at: now,
+                consistent_at_ts: at(1),
+                selection: Selection::default(),
+                compression,
+                left_out: Vec::new(),
+                documents: 0,
+                uncompressed_bytes: 0,
+                size_bytes: 0,
+                checksum: String::new(),
+            },
             oplog_from_ts: at(1),
-            consistent_at_ts: at(1),
-            selection: Selection::default(),
-            compression,
             collections: Vec::new(),
             oplog: Vec::new(),
             oplog_entries: 0,
             open_transactions: Vec::new(),
-            left_out: Vec::new(),
             not_in_json: Vec::new(),
-            documents: 0,
-            uncompressed_bytes: 0,
-            size_bytes: 0,
-            checksum: String::new(),
         };
         Self { storage, root, manifest, folder }
     }

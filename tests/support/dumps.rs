@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mongodb::bson::{RawDocumentBuf, doc};
-use mongokeep::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
+use mongokeep::artifact::manifest::ObjectEntry;
 use mongokeep::artifact::read::ReadOptions;
 use mongokeep::domain::backup::{BackupType, Compression};
 use mongokeep::domain::job::LogLevel;
 use mongokeep::domain::namespace::Selection;
 use mongokeep::domain::secret::Secret;
-use mongokeep::engine::logical::{DumpRequest, Stored, dump, verify};
+use mongokeep::engine::logical::LogicalManifest;
+use mongokeep::engine::logical::manifest::CollectionEntry;
+use mongokeep::engine::logical::{DumpRequest, OpenBackup, dump, verify};
 use mongokeep::engine::{Context, Limits, Meter};
 use mongokeep::error::Result;
 use mongokeep::mongo::Server;
@@ -83,7 +85,7 @@ pub async fn server(set: &ReplicaSet) -> Server {
 }
 
 /// Backs up with default limits, and has the result verified.
-pub async fn dump_ok(set: &ReplicaSet, folder: &Folder, request: &DumpRequest, limits: Limits) -> Manifest {
+pub async fn dump_ok(set: &ReplicaSet, folder: &Folder, request: &DumpRequest, limits: Limits) -> LogicalManifest {
     let (ctx, log) = context(limits);
     let manifest = match dump(&ctx, Arc::clone(&folder.storage), &server(set).await, request).await {
         Ok(manifest) => manifest,
@@ -93,25 +95,25 @@ pub async fn dump_ok(set: &ReplicaSet, folder: &Folder, request: &DumpRequest, l
     manifest
 }
 
-pub async fn verify_ok(folder: &Folder, manifest: &Manifest) {
+pub async fn verify_ok(folder: &Folder, manifest: &LogicalManifest) {
     let root = mongokeep::artifact::layout::BackupRoot::new(&manifest.folder, &manifest.name).unwrap();
     let (ctx, _) = context(Limits::default());
     let report = verify(&ctx, Arc::clone(&folder.storage), &root).await.unwrap();
     assert!(report.is_good(), "{:?}", report.problems);
 }
 
-pub fn entry<'a>(manifest: &'a Manifest, ns: &str) -> &'a CollectionEntry {
+pub fn entry<'a>(manifest: &'a LogicalManifest, ns: &str) -> &'a CollectionEntry {
     let found = manifest.collections.iter().find(|c| c.namespace.to_string() == ns);
     found.unwrap_or_else(|| panic!("{ns} is not among {:?}", names(manifest)))
 }
 
-pub fn names(manifest: &Manifest) -> Vec<String> {
+pub fn names(manifest: &LogicalManifest) -> Vec<String> {
     manifest.collections.iter().map(|c| c.namespace.to_string()).collect()
 }
 
 /// The documents of objects, in order.
-pub async fn documents(folder: &Folder, manifest: &Manifest, objects: &[ObjectEntry]) -> Vec<Vec<u8>> {
-    let stored = Stored::new(Arc::clone(&folder.storage), manifest.clone()).unwrap();
+pub async fn documents(folder: &Folder, manifest: &LogicalManifest, objects: &[ObjectEntry]) -> Vec<Vec<u8>> {
+    let stored = OpenBackup::new(Arc::clone(&folder.storage), manifest.clone()).unwrap();
     let mut all = Vec::new();
     for object in objects {
         let mut batches = stored.documents(object, ReadOptions::default()).unwrap();
@@ -145,11 +147,11 @@ pub fn counted(documents: Vec<Vec<u8>>) -> BTreeMap<Vec<u8>, usize> {
 pub struct Running {
     pub ctx: Context,
     pub log: Arc<Mutex<Vec<String>>>,
-    pub task: tokio::task::JoinHandle<Result<Manifest>>,
+    pub task: tokio::task::JoinHandle<Result<LogicalManifest>>,
 }
 
 impl Running {
-    pub async fn done(self) -> (Result<Manifest>, Vec<String>) {
+    pub async fn done(self) -> (Result<LogicalManifest>, Vec<String>) {
         let outcome = self.task.await.unwrap();
         let log = self.log.lock().unwrap().clone();
         (outcome, log)

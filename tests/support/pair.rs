@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use mongodb::Client;
-use mongokeep::artifact::manifest::Manifest;
 use mongokeep::domain::restore::{RestorePlan, RestoreRequest};
 use mongokeep::domain::secret::Secret;
-use mongokeep::engine::logical::{RestoreReport, Stored, plan, restore};
+use mongokeep::engine::contract::RestoreReport;
+use mongokeep::engine::logical::LogicalManifest;
+use mongokeep::engine::logical::{OpenBackup, plan, restore};
 use mongokeep::engine::{Context, Limits, Meter};
 use mongokeep::error::Result;
 use mongokeep::mongo::Server;
@@ -54,7 +55,7 @@ impl Pair {
         Self { source, target, from, to, dir: tempfile::tempdir().unwrap() }
     }
 
-    pub async fn restore(&self, manifest: &Manifest, request: &RestoreRequest) -> Result<RestoreReport> {
+    pub async fn restore(&self, manifest: &LogicalManifest, request: &RestoreRequest) -> Result<RestoreReport> {
         let confirmed = self.plan(manifest, request).await?;
         self.execute(manifest, request, &confirmed).await
     }
@@ -63,17 +64,17 @@ impl Pair {
         Server::connect("target", &Secret::new(self.target.uri()), Duration::from_secs(10)).await
     }
 
-    pub async fn stored(&self, manifest: &Manifest) -> Result<Stored> {
-        Stored::new(folder(self.dir.path()).await, manifest.clone())
+    pub async fn stored(&self, manifest: &LogicalManifest) -> Result<OpenBackup> {
+        OpenBackup::new(folder(self.dir.path()).await, manifest.clone())
     }
 
-    pub async fn plan(&self, manifest: &Manifest, request: &RestoreRequest) -> Result<RestorePlan> {
+    pub async fn plan(&self, manifest: &LogicalManifest, request: &RestoreRequest) -> Result<RestorePlan> {
         plan(&CancellationToken::new(), &self.stored(manifest).await?, &self.server().await?, request).await
     }
 
     pub async fn execute(
         &self,
-        manifest: &Manifest,
+        manifest: &LogicalManifest,
         request: &RestoreRequest,
         confirmed: &RestorePlan,
     ) -> Result<RestoreReport> {

@@ -11,7 +11,7 @@ use futures_util::TryStreamExt;
 use mongodb::Client;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongokeep::artifact::layout::{BackupRoot, FORMAT_VERSION};
-use mongokeep::artifact::manifest::{Attempt, CollectionEntry, Manifest, ObjectEntry};
+use mongokeep::artifact::manifest::{Attempt, Envelope, ObjectEntry};
 use mongokeep::domain::backup::{BackupType, Compression, Model};
 use mongokeep::domain::key::Key;
 use mongokeep::domain::namespace::{Namespace, Selection};
@@ -19,6 +19,8 @@ use mongokeep::domain::restore::CollectionKind;
 use mongokeep::domain::service::EngineKind;
 use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
+use mongokeep::engine::logical::LogicalManifest;
+use mongokeep::engine::logical::manifest::CollectionEntry;
 use mongokeep::storage::{PutMode, Storage};
 
 pub async fn folder(path: &Path) -> Arc<dyn Storage> {
@@ -142,7 +144,7 @@ impl Recording {
     }
 
     /// Ends the oplog here and stores the backup `name` below `storage`.
-    pub async fn end(self, storage: &Arc<dyn Storage>, name: &str) -> Manifest {
+    pub async fn end(self, storage: &Arc<dyn Storage>, name: &str) -> LogicalManifest {
         // Of a majority, by an entry of its own.
         let note = doc! {"appendOplogNote": 1, "data": {"end": name}, "writeConcern": {"w": "majority"}};
         self.client.database("admin").run_command(note).await.unwrap();
@@ -192,44 +194,46 @@ impl Recording {
         let facts = self.client.database("admin").run_command(doc! {"buildInfo": 1}).await.unwrap();
         let (major, minor) = super::release_of(&self.client).await;
         let fcv = format!("{major}.{minor}");
-        let manifest = Manifest {
-            format_version: FORMAT_VERSION,
-            tool_version: env!("CARGO_PKG_VERSION").into(),
-            name: name.into(),
-            attempt_id: "1".into(),
-            service: "source".into(),
-            cluster: None,
-            folder: "test".into(),
-            schedule: None,
-            engine: EngineKind::Native,
-            model: Model::Logical,
-            backup_type: BackupType::Full,
-            server_version: facts.get_str("version").unwrap().into(),
-            fcv,
-            replica_set: "rs".into(),
-            replica_set_id: String::new(),
-            member: String::new(),
-            started_at: Utc::now(),
-            finished_at: Utc::now(),
+        let manifest = LogicalManifest {
+            envelope: Envelope {
+                format_version: FORMAT_VERSION,
+                tool_version: env!("CARGO_PKG_VERSION").into(),
+                name: name.into(),
+                attempt_id: "1".into(),
+                service: "source".into(),
+                cluster: None,
+                folder: "test".into(),
+                schedule: None,
+                engine: EngineKind::Native,
+                model: Model::Logical,
+                backup_type: BackupType::Full,
+                server_version: facts.get_str("version").unwrap().into(),
+                fcv,
+                replica_set: "rs".into(),
+                replica_set_id: String::new(),
+                member: String::new(),
+                started_at: Utc::now(),
+                finished_at: Utc::now(),
+                consistent_at_ts: end,
+                selection: self.selection,
+                compression: self.compression,
+                documents: entries.iter().map(|e| e.documents).sum(),
+                uncompressed_bytes: entries.iter().map(|e| e.bytes).sum(),
+                size_bytes: entries
+                    .iter()
+                    .flat_map(|e| e.parts.iter().chain([&e.metadata]))
+                    .chain(&parts)
+                    .map(|o| o.size)
+                    .sum(),
+                left_out: vec![],
+                checksum: String::new(),
+            },
             oplog_from_ts: self.begin,
-            consistent_at_ts: end,
-            selection: self.selection,
-            compression: self.compression,
-            documents: entries.iter().map(|e| e.documents).sum(),
-            uncompressed_bytes: entries.iter().map(|e| e.bytes).sum(),
-            size_bytes: entries
-                .iter()
-                .flat_map(|e| e.parts.iter().chain([&e.metadata]))
-                .chain(&parts)
-                .map(|o| o.size)
-                .sum(),
             collections: entries,
             oplog_entries: log.len() as u64,
             oplog: parts,
             open_transactions: vec![],
-            left_out: vec![],
             not_in_json: vec![],
-            checksum: String::new(),
         };
         let attempt = Attempt {
             format_version: FORMAT_VERSION,

@@ -685,61 +685,49 @@ pub fn planned() -> Planned {
     (Box::new(request), Ok(Box::new(plan)))
 }
 
-pub fn manifest() -> mongokeep::artifact::manifest::Manifest {
-    use mongokeep::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
+pub fn contents() -> mongokeep::client::Contents {
+    use mongokeep::artifact::manifest::Envelope;
+    use mongokeep::client::{Contents, HeldNamespace};
     use mongokeep::domain::namespace::{Namespace, Selection};
     use mongokeep::domain::restore::{CollectionKind, LeftOut};
-    let object = |path: &str| ObjectEntry {
-        path: path.into(),
-        size: 100,
-        blake3: "0".repeat(64),
-        uncompressed: 300,
-        documents: 0,
-    };
-    let entry = |name: &str, documents, bytes| CollectionEntry {
+    let held = |name: &str, documents, bytes| HeldNamespace {
         namespace: Namespace::new("shop", name),
         kind: CollectionKind::Collection,
-        uuid: Some("0".repeat(32)),
         documents,
         bytes,
-        capped: false,
-        each_id_once: true,
-        read_from_ts: Timestamp::new(1_795_230_000, 1),
-        metadata: object("data/shop/x.metadata.json"),
-        parts: Vec::new(),
     };
-    Manifest {
-        format_version: 1,
-        tool_version: "0.1.0".into(),
-        name: "nightly-20261120".into(),
-        attempt_id: "a".into(),
-        service: "orders-rs".into(),
-        cluster: Some("prod".into()),
-        folder: "prod".into(),
-        schedule: None,
-        engine: EngineKind::Native,
-        model: DataModel::Logical,
-        backup_type: BackupType::Full,
-        server_version: "6.0.5".into(),
-        fcv: "6.0".into(),
-        replica_set: "rs0".into(),
-        replica_set_id: "0".repeat(24),
-        member: "orders-rs-2.example.net:27017".into(),
-        started_at: ago(720),
-        finished_at: ago(719),
-        oplog_from_ts: Timestamp::new(1_795_230_000, 1),
-        consistent_at_ts: Timestamp::new(1_795_230_180, 3),
-        selection: Selection::default(),
-        compression: Compression::Zstd(1),
-        collections: vec![entry("orders", 900_000, 600_000_000), entry("ev\u{1b}[2Jents", 1_204_311, 849_000_000)],
-        oplog: vec![object("oplog/00000.bson.zst")],
-        oplog_entries: 12_044,
-        open_transactions: Vec::new(),
-        left_out: vec![LeftOut { what: "local".into(), why: "belongs to the member".into() }],
+    Contents {
+        envelope: Envelope {
+            format_version: 1,
+            tool_version: "0.1.0".into(),
+            name: "nightly-20261120".into(),
+            attempt_id: "a".into(),
+            service: "orders-rs".into(),
+            cluster: Some("prod".into()),
+            folder: "prod".into(),
+            schedule: None,
+            engine: EngineKind::Native,
+            model: DataModel::Logical,
+            backup_type: BackupType::Full,
+            server_version: "6.0.5".into(),
+            fcv: "6.0".into(),
+            replica_set: "rs0".into(),
+            replica_set_id: "0".repeat(24),
+            member: "orders-rs-2.example.net:27017".into(),
+            started_at: ago(720),
+            finished_at: ago(719),
+            consistent_at_ts: Timestamp::new(1_795_230_180, 3),
+            selection: Selection::default(),
+            compression: Compression::Zstd(1),
+            left_out: vec![LeftOut { what: "local".into(), why: "belongs to the member".into() }],
+            documents: 2_104_311,
+            uncompressed_bytes: 1_449_000_000,
+            size_bytes: 505_000_000,
+            checksum: String::new(),
+        },
+        namespaces: vec![held("orders", 900_000, 600_000_000), held("ev\u{1b}[2Jents", 1_204_311, 849_000_000)],
         not_in_json: vec![],
-        documents: 2_104_311,
-        uncompressed_bytes: 1_449_000_000,
-        size_bytes: 505_000_000,
-        checksum: String::new(),
+        oplog_entries: 12_044,
+        open_transactions: 0,
     }
 }

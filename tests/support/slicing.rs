@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mongokeep::artifact::manifest::Manifest;
 use mongokeep::domain::pitr::{self, Archive, Slice};
 use mongokeep::domain::restore::{RestorePlan, RestoreRequest};
 use mongokeep::domain::timestamp::Timestamp;
-use mongokeep::engine::logical::{self, Later, RestoreReport, Stored};
+use mongokeep::engine::contract::OplogTail;
+use mongokeep::engine::contract::RestoreReport;
+use mongokeep::engine::logical::LogicalManifest;
+use mongokeep::engine::logical::{self, OpenBackup};
 use mongokeep::engine::pitr::{Event, Following, follow};
 use mongokeep::error::Result;
 use mongokeep::mongo::Server;
@@ -170,20 +172,20 @@ impl Recorder {
 /// The backup with the slices that lead to `until`.
 pub fn at(
     storage: &Arc<dyn Storage>,
-    manifest: &Manifest,
+    manifest: &LogicalManifest,
     archive: &Archive,
     slices: &[Slice],
     until: Timestamp,
-) -> Result<Stored> {
+) -> Result<OpenBackup> {
     let path = pitr::path(slices, manifest.consistent_at_ts, until).expect("a way to the moment");
     let slices = path.into_iter().cloned().collect();
-    let later = Later { storage: Arc::clone(storage), archive: archive.clone(), slices, until };
-    Stored::new(Arc::clone(storage), manifest.clone())?.followed_by(later)
+    let later = OplogTail { storage: Arc::clone(storage), archive: archive.clone(), slices, until };
+    OpenBackup::new(Arc::clone(storage), manifest.clone())?.followed_by(later)
 }
 
 /// Plans and restores.
 pub async fn restore(
-    stored: &Stored,
+    stored: &OpenBackup,
     target: &Server,
     request: &RestoreRequest,
 ) -> Result<(RestorePlan, RestoreReport)> {

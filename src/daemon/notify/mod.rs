@@ -14,7 +14,7 @@ use super::blocking;
 use super::env::Env;
 use crate::config::{Notify, Settings};
 use crate::domain::notification::{Channel, Notice};
-use crate::engine::logical::host_name;
+use crate::engine::attempt::host_name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Store;
 

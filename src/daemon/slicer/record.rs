@@ -9,12 +9,12 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::super::backup::CONNECT_LIMIT;
 use super::super::env::Env;
 use super::super::{blocking, folder};
 use super::{Order, missing};
 use crate::domain::pitr::{Archive, Slice, SlicerState};
 use crate::domain::timestamp::Timestamp;
+use crate::engine::CONNECT_LIMIT;
 use crate::engine::pitr::{Event, Following, follow};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;

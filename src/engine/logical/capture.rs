@@ -11,10 +11,11 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::manifest::OpenTransaction;
 use super::open_transactions::{self, Tracker};
 use super::reinserted::Reinserted;
 use crate::artifact::bson;
-use crate::artifact::manifest::{ObjectEntry, OpenTransaction};
+use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::write::{DocumentBatch, NamePart, OnObject, PartOptions, PartWriter};
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;

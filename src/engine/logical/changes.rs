@@ -5,20 +5,20 @@
 //! else would be another history, or a gap.
 
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::stored::Stored;
-use crate::artifact::bson;
+use super::open_backup::OpenBackup;
 use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::read::{Documents, ReadOptions};
 use crate::domain::key::Key;
-use crate::domain::pitr::{Archive, OpTime, Slice};
+use crate::domain::pitr::OpTime;
 use crate::domain::text::escape;
-use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::oplog::entry::op_time;
 use crate::storage::Storage;
 
 /// Objects whose bytes are already on their way while one is read: slices are small, and a distant storage answers
@@ -26,23 +26,6 @@ use crate::storage::Storage;
 const AHEAD: usize = 4;
 
 const READ: ReadOptions = ReadOptions { batch_bytes: 2 << 20, batch_documents: 10_000, check_structure: false };
-
-/// Slices that lead from the moment of a backup to a later one.
-pub struct Later {
-    pub storage: Arc<dyn Storage>,
-    pub archive: Archive,
-    /// In the order in which they are read (see `domain::pitr::path`).
-    pub slices: Vec<Slice>,
-    /// Every change up to and including this position.
-    pub until: Timestamp,
-}
-
-/// Whether a reader wants more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Go {
-    On,
-    Stop,
-}
 
 /// One object to read.
 struct Source {
@@ -60,7 +43,7 @@ struct Follows {
     last: OpTime,
 }
 
-impl Stored {
+impl OpenBackup {
     /// Gives every entry of the stored oplog to `visit`, on a thread that may block, until it says to stop. The object
     /// in which it stops is read to its end all the same: only then is it known to be what was written.
     ///
@@ -68,7 +51,7 @@ impl Stored {
     pub async fn for_each_entry<T, F>(&self, cancel: &CancellationToken, state: T, mut visit: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnMut(&mut T, &[u8]) -> Result<Go> + Send + 'static,
+        F: FnMut(&mut T, &[u8]) -> Result<ControlFlow<()>> + Send + 'static,
     {
         let sources = self.sources()?;
         let cancel = cancel.clone();
@@ -113,15 +96,15 @@ impl Stored {
 fn read_all(
     sources: Vec<Source>,
     cancel: &CancellationToken,
-    mut visit: impl FnMut(&[u8]) -> Result<Go>,
+    mut visit: impl FnMut(&[u8]) -> Result<ControlFlow<()>>,
 ) -> Result<()> {
     let runtime = Handle::current();
     let mut waiting = sources.into_iter();
     let mut opened: VecDeque<(Source, Documents)> = VecDeque::new();
-    let mut go = Go::On;
+    let mut go = ControlFlow::Continue(());
     // How far the stream was read.
     let mut at = None;
-    while go == Go::On {
+    while go == ControlFlow::Continue(()) {
         while opened.len() < AHEAD
             && let Some(source) = waiting.next()
         {
@@ -140,12 +123,12 @@ fn read_all(
         };
         while let Some(batch) = runtime.block_on(next(&mut documents)) {
             for entry in batch.map_err(|e| unusable(e, &source, at))?.documents() {
-                if go == Go::On && joint.is_new(entry)? {
+                if go == ControlFlow::Continue(()) && joint.is_new(entry)? {
                     go = visit(entry)?;
                 }
             }
         }
-        at = if go == Go::On { joint.end()? } else { joint.at };
+        at = if go == ControlFlow::Continue(()) { joint.end()? } else { joint.at };
     }
     Ok(())
 }
@@ -229,17 +212,10 @@ impl<'a> Joint<'a> {
     }
 }
 
-/// Position and term of an entry.
-pub fn op_time(entry: &[u8]) -> Option<OpTime> {
-    let ts = bson::get(entry, "ts")?.timestamp()?;
-    // Absent only in entries of protocol version 0.
-    let term = bson::get(entry, "t").and_then(|e| e.i64()).unwrap_or(-1);
-    Some(OpTime { ts, term })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::timestamp::Timestamp;
     use crate::storage::{PutMode, filesystem::Filesystem};
     use mongodb::bson::{Timestamp as T, doc};
 
@@ -286,10 +262,10 @@ mod tests {
                 read_all(sources, &CancellationToken::new(), |entry| {
                     let t = op_time(entry).unwrap().ts.t;
                     if t > stop_at {
-                        return Ok(Go::Stop);
+                        return Ok(ControlFlow::Break(()));
                     }
                     seen.push(t);
-                    Ok(Go::On)
+                    Ok(ControlFlow::Continue(()))
                 })?;
                 Ok(seen)
             })

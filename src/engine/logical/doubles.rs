@@ -6,10 +6,10 @@
 //! leaves the second out, and an export all of them, for the oplog inserts the document as a whole.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 
-use super::changes::Go;
+use super::open_backup::{OpenBackup, parse_uuid};
 use super::replay::Destinations;
-use super::stored::{Stored, parse_uuid};
 use crate::domain::restore::CollectionKind;
 use crate::engine::Context;
 use crate::error::Result;
@@ -35,11 +35,16 @@ struct Doubtful {
 
 impl Doubles {
     /// Reads the oplog of the backup itself, unless it was made by a version that leaves no doubt.
-    pub async fn find(ctx: &Context, stored: &Stored, destinations: &Destinations) -> Result<Self> {
+    pub async fn find(ctx: &Context, stored: &OpenBackup, destinations: &Destinations) -> Result<Self> {
         Self::with_room_for(KEYS, ctx, stored, destinations).await
     }
 
-    async fn with_room_for(keys: usize, ctx: &Context, stored: &Stored, destinations: &Destinations) -> Result<Self> {
+    async fn with_room_for(
+        keys: usize,
+        ctx: &Context,
+        stored: &OpenBackup,
+        destinations: &Destinations,
+    ) -> Result<Self> {
         let entries = &stored.manifest.collections;
         let doubtful: HashMap<Uuid, Doubtful> = entries
             .iter()
@@ -101,20 +106,20 @@ struct Search {
     is_full: bool,
 }
 
-async fn run(ctx: &Context, stored: &Stored, search: Search) -> Result<Search> {
+async fn run(ctx: &Context, stored: &OpenBackup, search: Search) -> Result<Search> {
     let until = stored.manifest.consistent_at_ts;
     let state = (stored.transactions(), search);
     let (_, search) = stored
         .for_each_entry(&ctx.cancel, state, move |(transactions, search), document| {
             let entry = Entry::parse(document)?;
             if entry.ts > until || search.is_full {
-                return Ok(Go::Stop);
+                return Ok(ControlFlow::Break(()));
             }
             transactions.feed(&entry, &mut |_, op| {
                 search.take(op);
                 Ok(())
             })?;
-            Ok(Go::On)
+            Ok(ControlFlow::Continue(()))
         })
         .await?;
     Ok(search)

@@ -16,18 +16,19 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::attempt::{Claim, Identity};
 use super::capture::{self, Captured, Course, Destination, Goal};
+use super::manifest::{CollectionEntry, LogicalManifest};
 use super::reinserted::Reinserted;
 use super::verify;
 use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
-use crate::artifact::manifest::{CollectionEntry, Manifest};
+use crate::artifact::manifest::Envelope;
 use crate::artifact::write::PartOptions;
 use crate::domain::backup::{BackupType, Compression, Model};
 use crate::domain::namespace::Selection;
 use crate::domain::service::EngineKind;
 use crate::domain::text::{self, duration, escape};
 use crate::domain::timestamp::Timestamp;
+use crate::engine::attempt::{Claim, Identity};
 use crate::engine::{Context, Meter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::Budget;
@@ -72,7 +73,7 @@ pub async fn dump(
     storage: Arc<dyn Storage>,
     server: &Server,
     request: &DumpRequest,
-) -> Result<Manifest> {
+) -> Result<LogicalManifest> {
     let root = BackupRoot::new(&request.folder, &request.name)?;
     let identity = Identity {
         attempt_id: &request.attempt_id,
@@ -135,7 +136,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn run(&self) -> Result<Manifest> {
+    async fn run(&self) -> Result<LogicalManifest> {
         let started_at = Utc::now();
         let meter = &self.ctx.meter;
         let stop = &self.stop;
@@ -267,7 +268,7 @@ impl Run<'_> {
         fcv: String,
         captured: Captured,
         read: ReadCollections,
-    ) -> Manifest {
+    ) -> LogicalManifest {
         let ReadCollections { entries: collections, left_out, not_in_json } = read;
         let request = self.request;
         let objects = || {
@@ -276,7 +277,7 @@ impl Run<'_> {
         };
         let oplog_bytes: u64 = captured.parts.iter().map(|o| o.uncompressed).sum();
         let oplog_size: u64 = captured.parts.iter().map(|o| o.size).sum();
-        Manifest {
+        let envelope = Envelope {
             format_version: FORMAT_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             name: request.name.clone(),
@@ -295,24 +296,27 @@ impl Run<'_> {
             member: reader.member.host.clone(),
             started_at,
             finished_at: Utc::now(),
-            oplog_from_ts: captured.from,
             consistent_at_ts: captured.to,
             selection: request.selection.clone(),
             compression: request.compression,
             documents: collections.iter().map(|c| c.documents).sum(),
             uncompressed_bytes: collections.iter().map(|c| c.bytes).sum::<u64>() + oplog_bytes,
             size_bytes: objects() + oplog_size,
+            left_out,
+            checksum: String::new(),
+        };
+        LogicalManifest {
+            envelope,
+            oplog_from_ts: captured.from,
             collections,
             oplog: captured.parts,
             oplog_entries: captured.entries,
             open_transactions: captured.open,
-            left_out,
             not_in_json,
-            checksum: String::new(),
         }
     }
 
-    async fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
+    async fn write_manifest(&self, manifest: &LogicalManifest) -> Result<()> {
         let meter = &self.ctx.meter;
         meter.set_phase("writing the manifest");
         for omitted in &manifest.left_out {
@@ -351,7 +355,7 @@ impl Run<'_> {
 
 /// What was stored is looked at before the manifest says that it is a backup.
 impl Run<'_> {
-    async fn check_stored(&self, manifest: &Manifest) -> Result<()> {
+    async fn check_stored(&self, manifest: &LogicalManifest) -> Result<()> {
         let meter = &self.ctx.meter;
         meter.set_phase("comparing what was stored");
         kept::check_sizes(&*self.storage, &self.root, manifest).await?;

@@ -10,10 +10,10 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use tokio::sync::OnceCell;
 
 use super::doubles::Doubles;
+use super::open_backup::OpenBackup;
 use super::plan::{Item, What};
 use super::replay::{CappedRules, resize};
 use super::standing::{Stage, Standing};
-use super::stored::Stored;
 use super::write::{MIXED_BUCKET, SCRIPTS, Writes};
 use crate::artifact::bson::{self, Writer, tag};
 use crate::artifact::manifest::ObjectEntry;
@@ -46,7 +46,7 @@ pub(super) struct Filling<'a> {
 }
 
 impl<'a> Filling<'a> {
-    pub fn new(item: &'a Item, replaces: bool, stored: &'a Stored, doubles: &Doubles, rules: CappedRules) -> Self {
+    pub fn new(item: &'a Item, replaces: bool, stored: &'a OpenBackup, doubles: &Doubles, rules: CappedRules) -> Self {
         let (source, has_doubles) = match &item.what {
             What::Collection { uuid, collection } => (collection.source, doubles.may_be_in(uuid)),
             What::View(_) => (None, false),
@@ -80,7 +80,7 @@ impl<'a> Filling<'a> {
 }
 
 /// Gives a capped collection, now that it is loaded, the bounds it had when its documents were read.
-pub(super) async fn rebound(writes: &Writes, stored: &Stored, filling: &Filling<'_>) -> Result<()> {
+pub(super) async fn rebound(writes: &Writes, stored: &OpenBackup, filling: &Filling<'_>) -> Result<()> {
     let What::Collection { collection, .. } = &filling.item.what else { return Ok(()) };
     let Some(created) = filling.bounds(stored.manifest.consistent_at_ts) else { return Ok(()) };
     let Some(entry) = collection.source.and_then(|n| stored.manifest.collections.get(n)) else { return Ok(()) };
@@ -94,7 +94,7 @@ pub(super) async fn rebound(writes: &Writes, stored: &Stored, filling: &Filling<
 /// Fills all collections. Gives, for each capped collection, the bytes of the last document loaded.
 pub(super) async fn load(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     writes: &Writes,
     fillings: &[Filling<'_>],
     standing: &Standing,
@@ -126,7 +126,7 @@ pub(super) async fn load(
 /// Creates the collection, if nobody has, and inserts the parts one after another.
 async fn fill(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     writes: &Writes,
     filling: &Filling<'_>,
     parts: Vec<&ObjectEntry>,
@@ -182,7 +182,7 @@ async fn create(writes: &Writes, filling: &Filling<'_>, recorded_until: Timestam
 /// Inserts one part; gives its last document.
 async fn load_part(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     writes: &Writes,
     filling: &Filling<'_>,
     part: &ObjectEntry,

@@ -1,7 +1,6 @@
 //! Logical backup of a replica set: documents by raw batches from one member, with the oplog of the same time, and the
 //! way back.
 
-mod attempt;
 mod capture;
 pub mod changes;
 mod compatibility;
@@ -11,7 +10,10 @@ pub mod dump;
 pub mod export;
 mod indexes;
 mod load;
+mod logical_engine;
+pub mod manifest;
 mod metadata;
+pub mod open_backup;
 mod open_transactions;
 pub mod plan;
 mod probe;
@@ -23,18 +25,18 @@ mod select;
 mod split;
 mod staging;
 mod standing;
-pub mod stored;
 mod translate;
 mod users;
+mod validate;
 pub mod verify;
 mod write;
 
-pub use attempt::{discard, host_name};
-pub use changes::{Later, op_time};
 pub use dump::{DumpRequest, dump};
-pub use export::{ExportReport, export};
+pub use export::export;
+pub use logical_engine::LogicalEngine;
+pub use manifest::LogicalManifest;
+pub use open_backup::OpenBackup;
 pub use plan::plan;
 pub use probe::check;
-pub use restore::{RestoreReport, restore};
-pub use stored::Stored;
-pub use verify::{Problem, VerifyReport, verify};
+pub use restore::restore;
+pub use verify::verify;

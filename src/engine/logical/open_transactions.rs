@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::manifest::OpenTransaction;
 use crate::artifact::bson;
-use crate::artifact::manifest::OpenTransaction;
 use crate::domain::timestamp::Timestamp;
 
 /// `lsid` as BSON, and `txnNumber`.

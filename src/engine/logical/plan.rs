@@ -6,9 +6,9 @@ use mongodb::bson::{Document, doc};
 use tokio_util::sync::CancellationToken;
 
 use super::compatibility::{Target, release};
+use super::manifest::LogicalManifest;
+use super::open_backup::{OpenBackup, Survey, is_restorable};
 use super::staging;
-use super::stored::{Stored, Survey, is_restorable};
-use crate::artifact::manifest::Manifest;
 use crate::domain::backup::Model;
 use crate::domain::namespace::{Namespace, Rename, contradicting, renamed};
 use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, PlannedNamespace, RestorePlan, RestoreRequest};
@@ -72,17 +72,17 @@ impl Item {
 /// `NotFound` and `Invalid` for a selection or rename that makes no sense, `Corrupt` for a damaged backup.
 pub async fn plan(
     cancel: &CancellationToken,
-    stored: &Stored,
+    stored: &OpenBackup,
     target: &Server,
     request: &RestoreRequest,
 ) -> Result<RestorePlan> {
     Ok(draft(cancel, stored, target, request).await?.plan)
 }
 
-/// The plan for the state after the position [`Stored::until`].
+/// The plan for the state after the position [`OpenBackup::until`].
 pub(super) async fn draft(
     cancel: &CancellationToken,
-    stored: &Stored,
+    stored: &OpenBackup,
     target: &Server,
     request: &RestoreRequest,
 ) -> Result<Draft> {
@@ -181,7 +181,12 @@ pub(super) async fn draft(
     Ok(Draft { plan, survey, takes, items: items.into_iter().map(|(item, _)| item).collect() })
 }
 
-fn compatible(manifest: &Manifest, facts: &topology::Facts, service: &str, warnings: &mut Vec<String>) -> Result<()> {
+fn compatible(
+    manifest: &LogicalManifest,
+    facts: &topology::Facts,
+    service: &str,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
     let older = |what: &str, target: &str, source: &str| {
         Error::new(
             ErrorKind::Unsupported,
@@ -212,7 +217,7 @@ fn compatible(manifest: &Manifest, facts: &topology::Facts, service: &str, warni
 
 /// A replica set may be of a newer release since its base was made: what it recorded is then of that one.
 async fn recorded_on(
-    stored: &Stored,
+    stored: &OpenBackup,
     cancel: &CancellationToken,
     facts: &topology::Facts,
     service: &str,
@@ -401,7 +406,7 @@ async fn count(cancel: &CancellationToken, target: &Server, ns: &Namespace) -> R
 }
 
 /// Documents as they were read; the oplog may add and remove some. `None`: all of them come from there.
-fn documents(manifest: &Manifest, item: &Item) -> Option<u64> {
+fn documents(manifest: &LogicalManifest, item: &Item) -> Option<u64> {
     match &item.what {
         What::Collection { collection, .. } => {
             collection.source.and_then(|n| manifest.collections.get(n)).map(|entry| entry.documents)
@@ -434,7 +439,7 @@ fn bystanders(
 
 /// Of which databases users and roles are restored: `None` when they are not, empty for all.
 fn users(
-    manifest: &Manifest,
+    manifest: &LogicalManifest,
     survey: &Survey,
     request: &RestoreRequest,
     items: &[(Item, Namespace)],

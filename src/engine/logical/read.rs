@@ -12,7 +12,6 @@ use std::sync::{Mutex, PoisonError};
 use mongodb::bson::RawDocumentBuf;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::Claim;
 use super::reinserted::Reinserted;
 use super::select::Source;
 use super::split::{Id, IdRange};
@@ -24,6 +23,7 @@ use crate::domain::key::Key;
 use crate::domain::restore::CollectionKind;
 use crate::domain::text::escape;
 use crate::engine::Meter;
+use crate::engine::attempt::Claim;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
 use crate::mongo::batches::{Batches, Budget, ReadError, ReadRequest, Reply, TARGET_BYTES};

@@ -5,15 +5,15 @@
 //! so that no lane ever waits for another.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mongodb::bson::doc;
 use tokio::sync::mpsc;
 
-use super::changes::Go;
 use super::compatibility::release;
+use super::open_backup::OpenBackup;
 use super::standing::{Replayed, Standing};
-use super::stored::Stored;
 use super::translate;
 use super::write::{Applied, Writes};
 use crate::artifact::bson;
@@ -109,11 +109,11 @@ impl Destinations {
     }
 }
 
-/// Applies every change up to the position [`Stored::until`]. Gives the number of operations; after a failure `standing`
+/// Applies every change up to the position [`OpenBackup::until`]. Gives the number of operations; after a failure `standing`
 /// knows how far it came.
 pub(super) async fn replay(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     writes: &Writes,
     destinations: Destinations,
     standing: &Standing,
@@ -145,11 +145,11 @@ pub(super) async fn replay(
             meter.add_bytes(document.len() as u64);
             let entry = Entry::parse(document)?;
             if entry.ts > until {
-                return Ok(Go::Stop);
+                return Ok(ControlFlow::Break(()));
             }
             sorter.watermark.reached(entry.ts);
             transactions.feed(&entry, &mut |ts, op| sorter.take(ts, op))?;
-            Ok(Go::On)
+            Ok(ControlFlow::Continue(()))
         })
         .await;
     let ended = match sorted {
@@ -393,7 +393,7 @@ struct Inserts {
 /// the oldest, for an insert too many finds its document there, and one too few loses it.
 pub(super) async fn inserted_until(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     destinations: Destinations,
     last: BTreeMap<Uuid, Loaded>,
 ) -> Result<Destinations> {
@@ -408,7 +408,7 @@ pub(super) async fn inserted_until(
         .for_each_entry(&ctx.cancel, state, move |(transactions, found, last), document| {
             let entry = Entry::parse(document)?;
             if entry.ts > until {
-                return Ok(Go::Stop);
+                return Ok(ControlFlow::Break(()));
             }
             transactions.feed(&entry, &mut |ts, op| {
                 if op.kind != OpKind::Insert {
@@ -426,7 +426,7 @@ pub(super) async fn inserted_until(
                 }
                 Ok(())
             })?;
-            Ok(Go::On)
+            Ok(ControlFlow::Continue(()))
         })
         .await?;
     for (uuid, inserts) in found {
@@ -439,7 +439,7 @@ pub(super) async fn inserted_until(
 
 /// Finds what was inserted into capped collections while they were read: a document of the same `_id` may have been there
 /// before, and what happened to that one must not happen to the one that was loaded.
-async fn inserted_again(ctx: &Context, stored: &Stored, mut destinations: Destinations) -> Result<Destinations> {
+async fn inserted_again(ctx: &Context, stored: &OpenBackup, mut destinations: Destinations) -> Result<Destinations> {
     let windows: HashMap<Uuid, (Timestamp, Timestamp)> = destinations
         .by_uuid
         .iter()
@@ -452,7 +452,7 @@ async fn inserted_again(ctx: &Context, stored: &Stored, mut destinations: Destin
         .for_each_entry(&ctx.cancel, state, move |(transactions, found, held), document| {
             let entry = Entry::parse(document)?;
             if entry.ts > until {
-                return Ok(Go::Stop);
+                return Ok(ControlFlow::Break(()));
             }
             transactions.feed(&entry, &mut |ts, op| {
                 let (OpKind::Insert, Some(uuid), Some(id)) = (op.kind, op.ui, op.id()) else { return Ok(()) };
@@ -462,7 +462,7 @@ async fn inserted_again(ctx: &Context, stored: &Stored, mut destinations: Destin
                 }
                 Ok(())
             })?;
-            Ok(Go::On)
+            Ok(ControlFlow::Continue(()))
         })
         .await?;
     for (uuid, inserts) in found {

@@ -6,39 +6,28 @@
 use std::collections::BTreeMap;
 
 use mongodb::bson::{Bson, doc};
-use serde::Serialize;
 
 use super::confirmed::check_confirmed;
 use super::doubles::Doubles;
 use super::indexes;
 use super::load::{Filling, load, rebound};
+use super::open_backup::OpenBackup;
 use super::plan::{Draft, Item, What, draft};
 use super::replay::{CappedRules, Destination, Destinations, Loaded, inserted_until, replay};
 use super::standing::{Replayed, Stage, Standing};
-use super::stored::Stored;
 use super::users::Users;
 use super::write::Writes;
 use crate::domain::namespace::Namespace;
 use crate::domain::pitr::MarkKind;
-use crate::domain::restore::{LeftOut, PlannedAction, RestorePlan, RestoreRequest};
+use crate::domain::restore::{PlannedAction, RestorePlan, RestoreRequest};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
+use crate::engine::contract::RestoreReport;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::catalogue::is_ttl;
 use crate::mongo::oplog::entry::Uuid;
 use crate::mongo::oplog::note;
 use crate::mongo::{Server, majority};
-
-/// What a restore did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct RestoreReport {
-    pub namespaces: u64,
-    /// Documents loaded from parts.
-    pub documents: u64,
-    /// Operations of the oplog applied after that.
-    pub operations: u64,
-    pub left_out: Vec<LeftOut>,
-}
 
 /// Carries out `confirmed`: the plan that was shown for the same backup, target and request.
 ///
@@ -46,7 +35,7 @@ pub struct RestoreReport {
 /// its hint, and in the log, what state the target is in.
 pub async fn restore(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     target: &Server,
     request: &RestoreRequest,
     confirmed: &RestorePlan,
@@ -77,7 +66,7 @@ pub async fn restore(
 
 async fn execute(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     writes: &Writes,
     request: &RestoreRequest,
     draft: Draft,
@@ -169,13 +158,13 @@ fn without_ttl(item: &mut Item) {
     }
 }
 
-fn totals(ctx: &Context, stored: &Stored, fillings: &[Filling<'_>], objects: usize) {
+fn totals(ctx: &Context, stored: &OpenBackup, fillings: &[Filling<'_>], objects: usize) {
     let parts = || fillings.iter().flat_map(|f| &f.parts);
     let bytes = parts().map(|p| p.uncompressed).sum::<u64>() + stored.oplog_bytes();
     ctx.meter.set_totals(bytes, objects as u64, parts().map(|p| p.documents).sum());
 }
 
-fn destinations(stored: &Stored, collections: &[&Item]) -> Destinations {
+fn destinations(stored: &OpenBackup, collections: &[&Item]) -> Destinations {
     let mut found = Destinations::default();
     for item in collections {
         let What::Collection { uuid, collection } = &item.what else { continue };

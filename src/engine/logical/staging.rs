@@ -14,12 +14,12 @@ use std::time::Duration;
 use mongodb::bson::{Bson, Document, doc};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::host_name;
 use super::write::Writes;
 use crate::artifact::bson;
 use crate::artifact::raw::Raw;
 use crate::domain::namespace::Namespace;
 use crate::engine::Context;
+use crate::engine::attempt::host_name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
 

@@ -5,13 +5,13 @@
 //! that needs those rights.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use mongodb::bson::{Bson, Document, doc};
 
-use super::changes::Go;
+use super::open_backup::OpenBackup;
 use super::plan::{ROLES, USERS};
 use super::staging::Staging;
-use super::stored::Stored;
 use super::write::Writes;
 use crate::artifact::bson;
 use crate::artifact::read::ReadOptions;
@@ -66,7 +66,7 @@ pub(super) fn are_followed(op: &Op<'_>) -> bool {
 
 impl Users {
     /// Those of the backup after position `until`.
-    pub async fn read(ctx: &Context, stored: &Stored, until: Timestamp) -> Result<Self> {
+    pub async fn read(ctx: &Context, stored: &OpenBackup, until: Timestamp) -> Result<Self> {
         let mut users = Self::default();
         for (n, name) in FOLLOWED.iter().enumerate() {
             let entries = stored.manifest.collections.iter();
@@ -86,10 +86,10 @@ impl Users {
             .for_each_entry(&ctx.cancel, state, move |(transactions, users), document| {
                 let entry = Entry::parse(document)?;
                 if entry.ts > until {
-                    return Ok(Go::Stop);
+                    return Ok(ControlFlow::Break(()));
                 }
                 transactions.feed(&entry, &mut |_, op| users.follow(op))?;
-                Ok(Go::On)
+                Ok(ControlFlow::Continue(()))
             })
             .await?;
         Ok(users)

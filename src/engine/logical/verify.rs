@@ -9,22 +9,24 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
-use futures_util::stream;
-use serde::{Deserialize, Serialize};
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use serde::Deserialize;
 
+use super::manifest::{CollectionEntry, LogicalManifest};
 use super::metadata::Definition;
-use super::stored::Stored;
-use crate::artifact::contradictions::contradictions;
+use super::open_backup::OpenBackup;
+use super::validate::validate;
 use crate::artifact::layout::BackupRoot;
-use crate::artifact::manifest::{Attempt, CollectionEntry, Manifest, ObjectEntry};
+use crate::artifact::manifest::{Attempt, ObjectEntry};
 use crate::artifact::read::{Batch, ReadOptions, read_small, read_whole};
-use crate::domain::key::Key;
 use crate::domain::restore::CollectionKind;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
-use crate::engine::stored::MANIFEST_LIMIT;
+use crate::engine::backup_reader::MANIFEST_LIMIT;
+use crate::engine::contract::{Problem, VerifyReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::entry::Entry;
 use crate::storage::Storage;
@@ -34,40 +36,6 @@ const BATCH_BYTES: usize = 1 << 20;
 
 /// Objects that the manifest does not name are listed up to this many.
 const STRAYS_NAMED: usize = 100;
-
-/// What `verify` found.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerifyReport {
-    /// What makes the backup, or a part of it, unusable.
-    pub problems: Vec<Problem>,
-    /// What is odd and does not touch the backup, such as an object that the manifest does not name.
-    pub notes: Vec<Problem>,
-    /// Objects looked at, the manifest included.
-    pub objects: u64,
-    /// Their bytes as stored.
-    pub bytes: u64,
-    /// Documents read, entries of the oplog included.
-    pub documents: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Problem {
-    /// The key of the object, relative to the storage.
-    pub object: String,
-    pub what: String,
-}
-
-impl Problem {
-    fn new(object: &Key, what: impl std::fmt::Display) -> Self {
-        Self { object: escape(object.as_str()), what: escape(&what.to_string()) }
-    }
-}
-
-impl VerifyReport {
-    pub fn is_good(&self) -> bool {
-        self.problems.is_empty()
-    }
-}
 
 /// Reads everything below `root` back.
 ///
@@ -87,9 +55,9 @@ async fn run(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Res
     ctx.meter.set_phase("read the manifest");
     let Some(manifest) = manifest(storage.as_ref(), root, &mut report).await? else { return Ok(report) };
     let key = root.manifest()?;
-    report.problems.extend(contradictions(&manifest, root).iter().map(|what| Problem::new(&key, what)));
+    report.problems.extend(validate(&manifest, root).iter().map(|what| Problem::new(&key, what)));
     attempt(storage.as_ref(), root, &manifest, &mut report).await?;
-    let stored = Stored::below(storage, root.clone(), manifest);
+    let stored = OpenBackup::below(storage, root.clone(), manifest);
     examine(ctx, &stored, &mut report).await?;
     strays(&stored, &mut report).await?;
     report.problems.sort();
@@ -101,9 +69,9 @@ pub(super) async fn read_back(
     ctx: &Context,
     storage: Arc<dyn Storage>,
     root: &BackupRoot,
-    manifest: Manifest,
+    manifest: LogicalManifest,
 ) -> Result<VerifyReport> {
-    let stored = Stored::below(storage, root.clone(), manifest);
+    let stored = OpenBackup::below(storage, root.clone(), manifest);
     let mut report = VerifyReport::default();
     tokio::select! {
         biased;
@@ -115,7 +83,7 @@ pub(super) async fn read_back(
 }
 
 /// Reads all that the manifest names.
-async fn examine(ctx: &Context, stored: &Stored, report: &mut VerifyReport) -> Result<()> {
+async fn examine(ctx: &Context, stored: &OpenBackup, report: &mut VerifyReport) -> Result<()> {
     ctx.meter.set_phase("read data");
     let mut work: Vec<Work<'_>> = Vec::new();
     // The oplog is read in order, and so from the start: it is the longest piece of work that cannot be divided.
@@ -130,15 +98,17 @@ async fn examine(ctx: &Context, stored: &Stored, report: &mut VerifyReport) -> R
     report.objects += objects;
     report.bytes = report.bytes.saturating_add(bytes);
     let readers = ctx.limits.parallel_collections.clamp(1, 8);
-    let mut outcomes = stream::iter(work.into_iter().map(|work| work.run(ctx, stored))).buffer_unordered(readers);
+    let (mut work, mut running) = (work.into_iter(), FuturesUnordered::new());
+    running.extend(work.by_ref().take(readers).map(|first| started(first, ctx, stored)));
     let mut replayable = true;
-    while let Some(outcome) = outcomes.next().await {
+    while let Some(outcome) = running.next().await {
+        running.extend(work.next().map(|next| started(next, ctx, stored)));
         let outcome = outcome?;
         report.documents += outcome.documents;
         replayable &= outcome.problems.is_empty() || !outcome.concerns_replay;
         report.problems.extend(outcome.problems);
     }
-    drop(outcomes);
+    drop(running);
 
     // Of damaged definitions or entries nothing could be said that is not said yet.
     if replayable {
@@ -146,6 +116,11 @@ async fn examine(ctx: &Context, stored: &Stored, report: &mut VerifyReport) -> R
         follow(ctx, stored, report).await?;
     }
     Ok(())
+}
+
+/// Boxed: otherwise the compiler does not see that the whole may go to another thread.
+fn started<'a>(work: Work<'a>, ctx: &'a Context, stored: &'a OpenBackup) -> BoxFuture<'a, Result<Outcome>> {
+    work.run(ctx, stored).boxed()
 }
 
 /// A failure that says something about the backup is given back; one that says nothing ends the check.
@@ -156,7 +131,11 @@ fn about_the_backup(error: Error) -> Result<Error> {
     }
 }
 
-async fn manifest(storage: &dyn Storage, root: &BackupRoot, report: &mut VerifyReport) -> Result<Option<Manifest>> {
+async fn manifest(
+    storage: &dyn Storage,
+    root: &BackupRoot,
+    report: &mut VerifyReport,
+) -> Result<Option<LogicalManifest>> {
     let key = root.manifest()?;
     // Whatever fails here, a disk that is not mounted for one, is about the storage and not about the backup.
     if storage.stat(&key).await?.is_none() {
@@ -166,7 +145,7 @@ async fn manifest(storage: &dyn Storage, root: &BackupRoot, report: &mut VerifyR
     let read = read_whole(storage, &key, MANIFEST_LIMIT).await.and_then(|bytes| {
         report.objects += 1;
         report.bytes += bytes.len() as u64;
-        Manifest::from_bytes(key.as_str(), &bytes)
+        LogicalManifest::from_bytes(key.as_str(), &bytes)
     });
     match read {
         Ok(manifest) => Ok(Some(manifest)),
@@ -181,7 +160,7 @@ async fn manifest(storage: &dyn Storage, root: &BackupRoot, report: &mut VerifyR
 async fn attempt(
     storage: &dyn Storage,
     root: &BackupRoot,
-    manifest: &Manifest,
+    manifest: &LogicalManifest,
     report: &mut VerifyReport,
 ) -> Result<()> {
     let key = root.attempt()?;
@@ -215,7 +194,7 @@ struct Outcome {
 }
 
 impl<'a> Work<'a> {
-    fn objects(&self, stored: &'a Stored) -> Vec<&'a ObjectEntry> {
+    fn objects(&self, stored: &'a OpenBackup) -> Vec<&'a ObjectEntry> {
         match self {
             Self::Metadata(collection) => vec![&collection.metadata],
             Self::Part(object) => vec![object],
@@ -223,7 +202,7 @@ impl<'a> Work<'a> {
         }
     }
 
-    async fn run(self, ctx: &Context, stored: &Stored) -> Result<Outcome> {
+    async fn run(self, ctx: &Context, stored: &OpenBackup) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         match self {
             Self::Metadata(collection) => {
@@ -251,7 +230,7 @@ impl<'a> Work<'a> {
 }
 
 impl Outcome {
-    fn problem(&mut self, stored: &Stored, object: &ObjectEntry, error: Error) -> Result<()> {
+    fn problem(&mut self, stored: &OpenBackup, object: &ObjectEntry, error: Error) -> Result<()> {
         let error = about_the_backup(error)?;
         // A path that is no key is what the problem is about.
         self.problems.push(match stored.root.key().join(&object.path) {
@@ -265,7 +244,7 @@ impl Outcome {
 /// Reads one object to its end and gives every batch to `look`.
 async fn read(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     object: &ObjectEntry,
     documents: &mut u64,
     mut look: impl FnMut(&Batch) -> Result<()>,
@@ -306,7 +285,7 @@ async fn read(
 }
 
 /// The metadata is readable and speaks of the collection that the manifest says.
-async fn definition(stored: &Stored, entry: &CollectionEntry) -> Result<()> {
+async fn definition(stored: &OpenBackup, entry: &CollectionEntry) -> Result<()> {
     let key = stored.root.key().join(&entry.metadata.path)?;
     let bytes = read_small(stored.storage.as_ref(), &key, &entry.metadata).await?;
     let corrupt = |why: String| Error::new(ErrorKind::Corrupt, why);
@@ -333,7 +312,7 @@ async fn definition(stored: &Stored, entry: &CollectionEntry) -> Result<()> {
 }
 
 /// The oplog's objects, read in order: every entry is one, and they ascend from the first position to the last.
-async fn oplog(ctx: &Context, stored: &Stored, outcome: &mut Outcome) -> Result<()> {
+async fn oplog(ctx: &Context, stored: &OpenBackup, outcome: &mut Outcome) -> Result<()> {
     outcome.concerns_replay = true;
     let manifest = &stored.manifest;
     let mut first: Option<Timestamp> = None;
@@ -373,7 +352,7 @@ async fn oplog(ctx: &Context, stored: &Stored, outcome: &mut Outcome) -> Result<
 }
 
 /// What a restore does first: it must be possible to tell what every collection is at the end.
-async fn follow(ctx: &Context, stored: &Stored, report: &mut VerifyReport) -> Result<()> {
+async fn follow(ctx: &Context, stored: &OpenBackup, report: &mut VerifyReport) -> Result<()> {
     if let Err(e) = stored.survey(&ctx.cancel, stored.manifest.consistent_at_ts).await {
         let what = about_the_backup(e)?.context("the stored oplog cannot be replayed");
         report.problems.push(Problem::new(&stored.root.manifest()?, what));
@@ -382,12 +361,11 @@ async fn follow(ctx: &Context, stored: &Stored, report: &mut VerifyReport) -> Re
 }
 
 /// Objects of the backup's folder that the manifest does not name: nothing reads or deletes them.
-async fn strays(stored: &Stored, report: &mut VerifyReport) -> Result<()> {
+async fn strays(stored: &OpenBackup, report: &mut VerifyReport) -> Result<()> {
     let root = &stored.root;
     let manifest = &stored.manifest;
-    let parts = manifest.collections.iter().flat_map(|c| c.parts.iter().chain([&c.metadata]));
     let named: std::collections::HashSet<&str> =
-        parts.chain(&manifest.oplog).map(|o| o.path.as_str()).chain(["manifest.json", "attempt.json"]).collect();
+        manifest.objects().map(|o| o.path.as_str()).chain(["manifest.json", "attempt.json"]).collect();
     let mut listing = match stored.storage.list(Some(root.key())).await {
         Ok(listing) => listing,
         Err(e) if e.kind() == ErrorKind::Denied => {

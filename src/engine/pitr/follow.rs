@@ -9,20 +9,21 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::archive_index;
 use super::build::Builder;
 use super::keep::{Cut, Keeper, Origin};
 use super::lease::{self, Lease};
 use super::resume::{self, Start};
-use super::stored;
 use super::watch::watch;
 use crate::artifact::slice;
 use crate::artifact::write::DocumentBatch;
 use crate::domain::pitr::{Archive, Gap, OpTime, Slice};
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
-use crate::engine::logical::{host_name, op_time};
+use crate::engine::attempt::host_name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::{Budget, Reply};
+use crate::mongo::oplog::entry::op_time;
 use crate::mongo::topology::{self, Reader, ReplicaSet};
 use crate::mongo::{Server, namespaces, oplog_source};
 use crate::storage::Storage;
@@ -183,7 +184,7 @@ async fn record(
     });
     let known = request.known_of(archive);
     let begin = async {
-        let newest = stored::newest(&**storage, archive, known, stored::NAMES, events).await?;
+        let newest = archive_index::newest(&**storage, archive, known, archive_index::LISTING_LIMIT, events).await?;
         start(cancel, &mut source, archive, newest, known, request.base_of(archive)).await
     };
     // Slices that nobody knew may be many, and the lease ends meanwhile.

@@ -4,14 +4,14 @@
 //! where that is impossible, the next slice says so. What is held in memory is bounded; while the storage is away the
 //! oplog itself waits.
 
+mod archive_index;
 mod build;
 mod follow;
 mod keep;
 pub mod lease;
 pub mod reconcile;
 mod resume;
-mod stored;
 mod watch;
 
+pub use archive_index::read_header;
 pub use follow::{Event, Following, follow};
-pub use stored::read_header;

@@ -5,8 +5,8 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::pitr::{Gap, OpTime};
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
-use crate::engine::logical::op_time;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::oplog::entry::op_time;
 use crate::mongo::topology::Reader;
 use crate::mongo::{Server, oplog_source, topology};
 

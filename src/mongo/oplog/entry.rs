@@ -2,6 +2,7 @@
 
 use crate::artifact::bson::{self, Element, tag};
 use crate::domain::namespace::Namespace;
+use crate::domain::pitr::OpTime;
 use crate::domain::text::quoted;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -218,6 +219,14 @@ pub fn is_ignored_command(name: &str) -> bool {
         name,
         "startIndexBuild" | "abortIndexBuild" | "setMultikeyMetadata" | "dropIdent" | "createIdent" | "dbCheck"
     )
+}
+
+/// Position and term of an entry.
+pub fn op_time(entry: &[u8]) -> Option<OpTime> {
+    let ts = bson::get(entry, "ts")?.timestamp()?;
+    // Absent only in entries of protocol version 0.
+    let term = bson::get(entry, "t").and_then(|e| e.i64()).unwrap_or(-1);
+    Some(OpTime { ts, term })
 }
 
 #[cfg(test)]

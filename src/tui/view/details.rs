@@ -4,7 +4,7 @@ use ratatui::text::{Line, Span};
 
 use super::lists::{model_word, type_word};
 use super::text::{ago, backup_state, bar, countdown, job_state, job_title, progress_words, when, when_exactly, wrap};
-use crate::artifact::manifest::Manifest;
+use crate::client::Contents;
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobState, LogLevel};
 use crate::domain::retry::RetryMode;
@@ -157,13 +157,14 @@ impl Page<'_> {
         }
     }
 
-    fn manifest(&mut self, manifest: &Manifest) {
+    fn manifest(&mut self, contents: &Contents) {
         let model = self.model;
+        let manifest = &contents.envelope;
         self.heading("Manifest");
         self.fact("Replica set", escape(&manifest.replica_set));
         self.fact("Read from", escape(&manifest.member));
         self.fact("Tool", format!("mongokeep {}, format {}", escape(&manifest.tool_version), manifest.format_version));
-        self.fact("Oplog", format!("{} entries", count(manifest.oplog_entries)));
+        self.fact("Oplog", format!("{} entries", count(contents.oplog_entries)));
         if !manifest.selection.is_everything() {
             let words = |list: &[crate::domain::namespace::Pattern]| {
                 list.iter().map(|p| escape(&p.to_string())).collect::<Vec<_>>().join(", ")
@@ -175,8 +176,8 @@ impl Page<'_> {
                 self.fact("Excluded", words(&manifest.selection.exclude));
             }
         }
-        if !manifest.open_transactions.is_empty() {
-            let n = manifest.open_transactions.len();
+        if contents.open_transactions > 0 {
+            let n = contents.open_transactions;
             self.fact("Transactions", format!("{n} open at that moment; a restore discards them"));
         }
         if !manifest.left_out.is_empty() {
@@ -185,17 +186,17 @@ impl Page<'_> {
                 self.text(&format!("{}: {}", left.what, left.why), model.theme.warn);
             }
         }
-        self.heading(&format!("Collections ({})", count(manifest.collections.len() as u64)));
+        self.heading(&format!("Collections ({})", count(contents.namespaces.len() as u64)));
         let name_width = self.width.saturating_sub(28).clamp(12, 60);
-        for entry in manifest.collections.iter().take(COLLECTIONS) {
+        for entry in contents.namespaces.iter().take(COLLECTIONS) {
             self.lines.push(Line::from(vec![
                 Span::raw(super::text::cell(&escape(&entry.namespace.to_string()), name_width)),
                 Span::raw(format!("{:>15}", count(entry.documents))),
                 Span::styled(format!("{:>11}", bytes(entry.bytes)), model.theme.dim),
             ]));
         }
-        if manifest.collections.len() > COLLECTIONS {
-            let more = manifest.collections.len() - COLLECTIONS;
+        if contents.namespaces.len() > COLLECTIONS {
+            let more = contents.namespaces.len() - COLLECTIONS;
             self.text(
                 &format!("and {} more: mongokeep backup show {}", count(more as u64), manifest.name),
                 model.theme.dim,

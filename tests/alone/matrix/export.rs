@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use mongodb::bson::{Document, doc};
 use mongokeep::artifact::layout::BackupRoot;
-use mongokeep::artifact::manifest::Manifest;
+use mongokeep::engine::logical::LogicalManifest;
 use mongokeep::engine::logical::export;
 
 use super::data;
@@ -14,7 +14,7 @@ use crate::support::tools::Tools;
 use crate::support::{compare, pair};
 
 /// What is exported of the source.
-async fn recorded(source: &Stand, dir: &std::path::Path) -> Manifest {
+async fn recorded(source: &Stand, dir: &std::path::Path) -> LogicalManifest {
     let client = &source.client;
     data::fill(source).await;
     let mut recording = Recording::begin(client).await;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mongodb::bson::doc;
-use mongokeep::artifact::manifest::Manifest;
 use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::timestamp::Timestamp;
+use mongokeep::engine::logical::LogicalManifest;
 use mongokeep::engine::{Limits, logical};
 use tokio::sync::watch;
 
@@ -25,7 +25,7 @@ const RESTORES: usize = 4;
 /// What was recorded of the seeds.
 struct Recorded {
     folder: Folder,
-    base: Manifest,
+    base: LogicalManifest,
     heard: Heard,
     outcomes: Vec<Outcome>,
 }

@@ -2,7 +2,7 @@
 
 use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::engine::Limits;
-use mongokeep::engine::logical::{Stored, plan, restore};
+use mongokeep::engine::logical::{OpenBackup, plan, restore};
 use mongokeep::error::Result;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ pub async fn through(source: &Stand, target: &Stand) -> Result<()> {
     let limits = Limits { split_bytes: 1 << 20, part_bytes: 1 << 20, ..Limits::default() };
     let manifest = dumps::dump_ok(&source.set, &folder, &dumps::request("b"), limits).await;
     dumps::verify_ok(&folder, &manifest).await;
-    let stored = Stored::new(folder.storage.clone(), manifest)?;
+    let stored = OpenBackup::new(folder.storage.clone(), manifest)?;
     let server = dumps::server(&target.set).await;
     let request: RestoreRequest = pair::request();
     let planned = plan(&CancellationToken::new(), &stored, &server, &request).await?;

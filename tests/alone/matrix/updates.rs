@@ -7,9 +7,9 @@ use mongodb::bson::{
     Binary, Bson, Decimal128, Document, JavaScriptCodeWithScope, RawDocumentBuf, Timestamp, doc, oid::ObjectId,
 };
 use mongodb::{Client, Database};
-use mongokeep::artifact::manifest::Manifest;
 use mongokeep::domain::restore::RestoreRequest;
-use mongokeep::engine::logical::{self, Stored};
+use mongokeep::engine::logical::LogicalManifest;
+use mongokeep::engine::logical::{self, OpenBackup};
 
 use super::ground::{Ground, Stand};
 use crate::support::recording::{Recording, folder};
@@ -244,10 +244,10 @@ async fn users(client: &Client) -> Vec<Document> {
     users.find_one(doc! {"_id": "forms.keeper"}).await.unwrap().into_iter().collect()
 }
 
-async fn restore(target: &Stand, dir: &std::path::Path, manifest: &Manifest) {
+async fn restore(target: &Stand, dir: &std::path::Path, manifest: &LogicalManifest) {
     let request = RestoreRequest { exact: true, users_and_roles: true, ..pair::request() };
     let (server, ctx) = (dumps::server(&target.set).await, pair::context());
-    let stored = Stored::new(folder(dir).await, manifest.clone()).unwrap();
+    let stored = OpenBackup::new(folder(dir).await, manifest.clone()).unwrap();
     let plan = logical::plan(&ctx.cancel, &stored, &server, &request).await.unwrap();
     let restored = logical::restore(&ctx, &stored, &server, &request, &plan).await;
     restored.unwrap_or_else(|e| panic!("{}: {}", manifest.name, e.full()));

@@ -10,7 +10,7 @@ use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::service::CheckState;
 use mongokeep::engine::Limits;
-use mongokeep::engine::logical::{Stored, check, dump, plan, restore};
+use mongokeep::engine::logical::{OpenBackup, check, dump, plan, restore};
 use mongokeep::mongo::Server;
 use mongokeep::sandbox::{Mongod, ReplicaSet, ReplicaSetOptions};
 use tokio_util::sync::CancellationToken;
@@ -80,7 +80,7 @@ pub async fn are_kept_with_the_built_in_roles(ground: Ground) {
     let manifest = dump(&ctx, folder.storage.clone(), &server, &dumps::request("users")).await.unwrap();
     dumps::verify_ok(&folder, &manifest).await;
 
-    let stored = Stored::new(folder.storage.clone(), manifest).unwrap();
+    let stored = OpenBackup::new(folder.storage.clone(), manifest).unwrap();
     let server = Server::connect("target", &Secret::new(target_uri), limit).await.unwrap();
     let request = RestoreRequest { users_and_roles: true, ..pair::request() };
     let planned = plan(&ctx.cancel, &stored, &server, &request).await.unwrap();

@@ -10,7 +10,7 @@ use crate::support::dumps::{Folder, counted, documents, entry, fill, live, names
 use crate::support::hooked::{Gate, hooked};
 
 /// Nothing is in the storage but what the manifest names.
-fn assert_no_orphans(folder: &Folder, manifest: &mongokeep::artifact::manifest::Manifest) {
+fn assert_no_orphans(folder: &Folder, manifest: &mongokeep::engine::logical::LogicalManifest) {
     let root = format!("{}/backups/{}", manifest.folder, manifest.name);
     let mut expected = vec![format!("{root}/attempt.json"), format!("{root}/manifest.json")];
     let collections = manifest.collections.iter().flat_map(|c| c.parts.iter().chain([&c.metadata]));
@@ -96,7 +96,7 @@ async fn an_oplog_entry_may_be_larger_than_a_document() {
 }
 
 /// The positions of a backup's oplog, with the command of each entry where it is one.
-async fn oplog(folder: &Folder, manifest: &mongokeep::artifact::manifest::Manifest) -> Vec<(Timestamp, Document)> {
+async fn oplog(folder: &Folder, manifest: &mongokeep::engine::logical::LogicalManifest) -> Vec<(Timestamp, Document)> {
     let entries = documents(folder, manifest, &manifest.oplog).await;
     entries
         .iter()

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use mongodb::Client;
 use mongodb::bson::{Bson, Decimal128, Document, doc};
 use mongokeep::artifact::bson;
-use mongokeep::artifact::manifest::Manifest;
 use mongokeep::artifact::read::ReadOptions;
 use mongokeep::engine::Limits;
+use mongokeep::engine::logical::LogicalManifest;
 use mongokeep::storage::Storage;
 use mongokeep::storage::throttle::{Limiter, Throttled};
 
@@ -21,7 +21,7 @@ use crate::support::pair::{Pair, request};
 use crate::support::recording::folder;
 
 /// The `_id` of every document in the parts of a collection.
-async fn ids(pair: &Pair, manifest: &Manifest, ns: &str) -> Vec<Vec<u8>> {
+async fn ids(pair: &Pair, manifest: &LogicalManifest, ns: &str) -> Vec<Vec<u8>> {
     let stored = pair.stored(manifest).await.unwrap();
     let mut ids = Vec::new();
     for object in &entry(manifest, ns).parts {
@@ -33,7 +33,7 @@ async fn ids(pair: &Pair, manifest: &Manifest, ns: &str) -> Vec<Vec<u8>> {
     ids
 }
 
-async fn assert_once(pair: &Pair, manifest: &Manifest, ns: &str, log: &[String]) -> usize {
+async fn assert_once(pair: &Pair, manifest: &LogicalManifest, ns: &str, log: &[String]) -> usize {
     let ids = ids(pair, manifest, ns).await;
     let different: BTreeSet<_> = ids.iter().collect();
     assert_eq!(ids.len(), different.len(), "{ns} holds a document twice\n{log:#?}");
@@ -48,7 +48,7 @@ async fn replace(client: &Client, collection: &str, old: Bson, new: Bson) {
 }
 
 /// Restores the backup and compares it with `expected`, the state at its end.
-async fn assert_restores(pair: &Pair, manifest: &Manifest, expected: &compare::State) {
+async fn assert_restores(pair: &Pair, manifest: &LogicalManifest, expected: &compare::State) {
     let report = pair.restore(manifest, &request()).await.unwrap();
     assert_eq!(report.documents, manifest.documents);
     compare::assert_same(expected, &compare::state(&pair.to).await, &manifest.name);

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use mongodb::Client;
 use mongodb::bson::{Document, Timestamp as T, doc};
 use mongokeep::artifact::layout::BackupRoot;
-use mongokeep::artifact::manifest::Manifest;
-use mongokeep::engine::logical::{ExportReport, export};
+use mongokeep::engine::contract::ExportReport;
+use mongokeep::engine::logical::LogicalManifest;
+use mongokeep::engine::logical::export;
 use mongokeep::engine::{Context, Limits, Meter};
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
 use tokio_util::sync::CancellationToken;
@@ -39,7 +40,7 @@ impl Pair {
         Some(Self { tools, _source: source, target, from, to, dir: tempfile::tempdir().unwrap() })
     }
 
-    async fn export(&self, manifest: &Manifest) -> ExportReport {
+    async fn export(&self, manifest: &LogicalManifest) -> ExportReport {
         let ctx =
             Context { cancel: CancellationToken::new(), meter: Arc::new(Meter::silent()), limits: Limits::default() };
         let root = BackupRoot::new(&manifest.folder, &manifest.name).unwrap();

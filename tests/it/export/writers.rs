@@ -9,7 +9,7 @@ use mongokeep::artifact::layout::BackupRoot;
 use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::secret::Secret;
 use mongokeep::engine::Limits;
-use mongokeep::engine::logical::{Stored, dump, export, plan, restore};
+use mongokeep::engine::logical::{OpenBackup, dump, export, plan, restore};
 use mongokeep::mongo::Server;
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
 use tokio_util::sync::CancellationToken;
@@ -79,7 +79,7 @@ async fn the_export_and_our_own_restore_agree() {
         };
         let target = Server::connect("own", &Secret::new(own.uri()), Duration::from_secs(10)).await.unwrap();
         let cancel = CancellationToken::new();
-        let stored = Stored::new(Arc::clone(&folder.storage), manifest).unwrap();
+        let stored = OpenBackup::new(Arc::clone(&folder.storage), manifest).unwrap();
         let confirmed = plan(&cancel, &stored, &target, &wanted).await.unwrap();
         restore(&ctx, &stored, &target, &wanted, &confirmed).await.unwrap();
         let (expected, found) = (compare::state(&own_client).await, compare::state(&stock_client).await);

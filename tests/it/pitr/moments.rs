@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use mongodb::bson::{Bson, Document, doc};
 use mongodb::{Client, ClientSession, Database, IndexModel};
-use mongokeep::artifact::manifest::Manifest;
 use mongokeep::domain::pitr::Archive;
 use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::engine::Limits;
+use mongokeep::engine::logical::LogicalManifest;
 
 use crate::support::compare::{self, State};
 use crate::support::dumps::{self, Folder};
@@ -135,7 +135,7 @@ impl Open {
 }
 
 /// Takes a base; transactions are open before it, begin and end while it is read, and are open after it.
-async fn base(pair: &Pair, folder: &Folder, moments: &mut Moments) -> (Manifest, Open) {
+async fn base(pair: &Pair, folder: &Folder, moments: &mut Moments) -> (LogicalManifest, Open) {
     let client = pair.from.clone();
     let mut untouched = State::new();
     for name in EARLY.iter().chain(&LATE) {

@@ -16,7 +16,7 @@ use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::engine::Limits;
-use mongokeep::engine::logical::Stored;
+use mongokeep::engine::logical::OpenBackup;
 use mongokeep::engine::pitr::read_header;
 use mongokeep::error::ErrorKind;
 use mongokeep::mongo::{Server, topology};
@@ -799,7 +799,7 @@ async fn a_wrong_restore_is_marked_and_can_be_undone() {
     recorder.reached(right).await;
 
     // The wrong one: back to the base, into the service that is recorded.
-    let stored = Stored::new(folder.storage.clone(), manifest.clone()).unwrap();
+    let stored = OpenBackup::new(folder.storage.clone(), manifest.clone()).unwrap();
     slicing::restore(&stored, &server, &RestoreRequest { exact: true, ..request() }).await.unwrap();
     assert_eq!(compare::database(&client, "d").await.len(), 1);
     insert(&client, "c", 0..10).await;

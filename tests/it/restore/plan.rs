@@ -6,7 +6,8 @@ use mongokeep::domain::namespace::Namespace;
 use mongokeep::domain::pitr::{Archive, OpTime};
 use mongokeep::domain::restore::{CollectionKind, PlannedAction, RestorePlan};
 use mongokeep::domain::secret::Secret;
-use mongokeep::engine::logical::{Later, Stored, plan, restore};
+use mongokeep::engine::contract::OplogTail;
+use mongokeep::engine::logical::{OpenBackup, plan, restore};
 use mongokeep::error::ErrorKind;
 use mongokeep::mongo::Server;
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
@@ -164,9 +165,10 @@ async fn damage_and_cancel_say_what_state_the_target_is_in() {
     let cancelled = context();
     cancelled.cancel.cancel();
     let server = pair.server().await.unwrap();
-    let error = restore(&cancelled, &Stored::new(storage, manifest.clone()).unwrap(), &server, &request(), &confirmed)
-        .await
-        .unwrap_err();
+    let error =
+        restore(&cancelled, &OpenBackup::new(storage, manifest.clone()).unwrap(), &server, &request(), &confirmed)
+            .await
+            .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert!(compare::state(&pair.to).await.is_empty());
 
@@ -200,7 +202,7 @@ async fn a_cancel_stops_within_two_seconds_and_says_where() {
     let server = pair.server().await.unwrap();
     let running = tokio::spawn({
         let (ctx, confirmed) = (ctx.clone(), confirmed.clone());
-        let stored = Stored::new(storage, manifest.clone()).unwrap();
+        let stored = OpenBackup::new(storage, manifest.clone()).unwrap();
         async move { restore(&ctx, &stored, &server, &request(), &confirmed).await }
     });
     while ctx.meter.snapshot().documents_done == 0 && !running.is_finished() {
@@ -264,7 +266,7 @@ async fn slices_of_a_newer_release_are_refused() {
         let slices = vec![header.slice(&key, object.len() as u64)];
         object.extend([0; 10]);
         storage.put(&key, object.into(), mongokeep::storage::PutMode::Overwrite).await.unwrap();
-        let later = Later { storage: storage.clone(), archive: archive.clone(), slices, until: at(2).ts };
+        let later = OplogTail { storage: storage.clone(), archive: archive.clone(), slices, until: at(2).ts };
         let stored = pair.stored(&manifest).await.unwrap().followed_by(later).unwrap();
         let planned = plan(&context().cancel, &stored, &pair.server().await.unwrap(), &request()).await;
         let error = planned.unwrap_err();
@@ -306,7 +308,7 @@ async fn a_replay_without_the_rights_for_it_is_refused_before_anything_is_writte
         Server::connect("target", &uri, std::time::Duration::from_secs(10)).await.unwrap()
     };
     let cancel = CancellationToken::new();
-    let stored = Stored::new(storage, manifest).unwrap();
+    let stored = OpenBackup::new(storage, manifest).unwrap();
     let error = plan(&cancel, &stored, &server().await, &request()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
     assert!(error.to_string().contains("d.c (update, remove)"), "{error}");

@@ -7,7 +7,7 @@ use futures_util::TryStreamExt;
 use mongodb::Client;
 use mongodb::bson::{Document, doc};
 use mongokeep::domain::secret::Secret;
-use mongokeep::engine::logical::{Stored, plan, restore};
+use mongokeep::engine::logical::{OpenBackup, plan, restore};
 use mongokeep::mongo::Server;
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
 use tokio_util::sync::CancellationToken;
@@ -57,7 +57,7 @@ async fn users_and_roles_are_merged_last() {
     let dir = tempfile::tempdir().unwrap();
     let storage = folder(dir.path()).await;
     let manifest = recording.end(&storage, "users").await;
-    let stored = Stored::new(storage, manifest).unwrap();
+    let stored = OpenBackup::new(storage, manifest).unwrap();
 
     let uri = Secret::new(target.uri_as("keeper", "hunter2"));
     let server = Server::connect("target", &uri, Duration::from_secs(10)).await.unwrap();
@@ -92,7 +92,7 @@ async fn users_and_roles_are_merged_last() {
 }
 
 /// A backup with a user of its own, and the target's connection as `user`.
-async fn prepared(target: &ReplicaSet, user: &str) -> (Stored, Server, tempfile::TempDir, ReplicaSet) {
+async fn prepared(target: &ReplicaSet, user: &str) -> (OpenBackup, Server, tempfile::TempDir, ReplicaSet) {
     let (source, from) = start().await;
     from.database("d").collection::<Document>("c").insert_one(doc! {"_id": 1}).await.unwrap();
     self::user(&from, "d", "reader", &["read"]).await;
@@ -102,7 +102,7 @@ async fn prepared(target: &ReplicaSet, user: &str) -> (Stored, Server, tempfile:
     let dir = tempfile::tempdir().unwrap();
     let storage = folder(dir.path()).await;
     let manifest = recording.end(&storage, "users").await;
-    let stored = Stored::new(storage, manifest).unwrap();
+    let stored = OpenBackup::new(storage, manifest).unwrap();
     let uri = Secret::new(target.uri_as(user, "hunter2"));
     (stored, Server::connect("target", &uri, Duration::from_secs(10)).await.unwrap(), dir, source)
 }

@@ -5,8 +5,8 @@ use std::process::Stdio;
 
 use mongodb::bson::{DateTime, Document, doc, oid::ObjectId};
 use mongokeep::artifact::layout::BackupRoot;
-use mongokeep::artifact::manifest::Manifest;
 use mongokeep::engine::Limits;
+use mongokeep::engine::logical::LogicalManifest;
 use mongokeep::engine::logical::export;
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
 
@@ -31,7 +31,7 @@ async fn pair_of(from: &str, to: &str) -> Option<Pair> {
 }
 
 /// Backs up while `change` changes what was read by then: all of that is in the oplog only.
-async fn changed_after_reading(pair: &Pair, collections: &[&str], change: impl Future<Output = ()>) -> Manifest {
+async fn changed_after_reading(pair: &Pair, collections: &[&str], change: impl Future<Output = ()>) -> LogicalManifest {
     let storage = folder(pair.dir.path()).await;
     let held: Vec<String> = collections.iter().map(|name| format!("/{name}/")).collect();
     let (gated, gate) = hooked(&storage, Gate::new(&held.iter().map(String::as_str).collect::<Vec<_>>()));
@@ -48,7 +48,7 @@ async fn changed_after_reading(pair: &Pair, collections: &[&str], change: impl F
 }
 
 /// Exports the backup, empties the target, and has `mongorestore` fill it. False without the stock tools.
-async fn mongorestored(pair: &Pair, manifest: &Manifest) -> bool {
+async fn mongorestored(pair: &Pair, manifest: &LogicalManifest) -> bool {
     let Some(tools) = tokio::task::spawn_blocking(Tools::find).await.unwrap() else { return false };
     for name in pair.to.list_database_names().await.unwrap() {
         if !["admin", "config", "local"].contains(&name.as_str()) {

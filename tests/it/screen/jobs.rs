@@ -223,7 +223,7 @@ fn only_the_last_logs_and_manifests_are_kept() {
     update(&mut model, log_lines(53));
     for id in 100..140 {
         update(&mut model, log_lines(id));
-        reply(&mut model, Reply::Manifest { backup: format!("b{id}"), result: Ok(Box::new(manifest())) });
+        reply(&mut model, Reply::Manifest { backup: format!("b{id}"), result: Ok(Box::new(contents())) });
     }
     assert_eq!((model.logs.len(), model.manifests.len()), (8, 8));
     assert!(model.logs.contains_key(&139) && model.manifests.contains_key("b139"));

@@ -189,7 +189,7 @@ fn pages() {
     both("details_running", |m| drop(keys(m, "Enter")));
     both("details_good", |m| {
         keys(m, "j Enter");
-        reply(m, Reply::Manifest { backup: "nightly-20261120".into(), result: Ok(Box::new(manifest())) });
+        reply(m, Reply::Manifest { backup: "nightly-20261120".into(), result: Ok(Box::new(contents())) });
         keys(m, "PgDn");
     });
     both("details_failed_job", |m| drop(keys(m, "l l j j j Enter")));

@@ -2,11 +2,11 @@
 
 use mongodb::bson::doc;
 use mongokeep::artifact::layout::BackupRoot;
-use mongokeep::artifact::manifest::Manifest;
 use mongokeep::client::{Client, Values};
 use mongokeep::config::Home;
 use mongokeep::domain::backup::{BackupState, Compression};
 use mongokeep::domain::restore::CollectionKind;
+use mongokeep::engine::logical::LogicalManifest;
 use mongokeep::storage::PutMode;
 use mongokeep::store::{Access, Store};
 
@@ -41,7 +41,7 @@ async fn stand() -> Stand {
 
 impl Stand {
     /// Puts a manifest beside the good one, sealed as if it had been written so.
-    async fn altered(&self, name: &str, change: impl FnOnce(&mut Manifest)) {
+    async fn altered(&self, name: &str, change: impl FnOnce(&mut LogicalManifest)) {
         let mut manifest = self.artifact.manifest.clone();
         manifest.name = name.into();
         change(&mut manifest);

@@ -8,12 +8,13 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
 use super::{Run, explaining, outcome_of, stopping};
-use crate::artifact::manifest::{CollectionEntry, ObjectEntry};
+use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::write::PartOptions;
 use crate::domain::backup::Compression;
 use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::text::{self, escape};
 use crate::domain::timestamp::Timestamp;
+use crate::engine::logical::manifest::CollectionEntry;
 use crate::engine::logical::metadata::{self, Description, Written};
 use crate::engine::logical::probe;
 use crate::engine::logical::read::{self, Outcome, Reading};
@@ -58,7 +59,7 @@ struct Found {
 pub(super) struct ReadCollections {
     pub entries: Vec<CollectionEntry>,
     pub left_out: Vec<LeftOut>,
-    /// Of definitions: see [`Manifest::not_in_json`](crate::artifact::manifest::Manifest).
+    /// Of definitions: see `LogicalManifest::not_in_json`.
     pub not_in_json: Vec<LeftOut>,
 }
 

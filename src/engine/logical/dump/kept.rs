@@ -10,9 +10,9 @@ use std::collections::HashMap;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::artifact::layout::BackupRoot;
-use crate::artifact::manifest::{Manifest, ObjectEntry};
 use crate::domain::key::Key;
 use crate::domain::text::{self, escape};
+use crate::engine::logical::manifest::LogicalManifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{Storage, read_all};
 
@@ -25,8 +25,8 @@ const HINT: &str = "the storage, or something in front of it, said that it was s
 /// Compares the sizes of all objects that `manifest` names with those the storage has.
 ///
 /// Errors: `Corrupt` when one is missing or of another size; what the storage reports.
-pub(super) async fn check_sizes(storage: &dyn Storage, root: &BackupRoot, manifest: &Manifest) -> Result<()> {
-    let mut expected: HashMap<&str, u64> = objects(manifest).map(|o| (o.path.as_str(), o.size)).collect();
+pub(super) async fn check_sizes(storage: &dyn Storage, root: &BackupRoot, manifest: &LogicalManifest) -> Result<()> {
+    let mut expected: HashMap<&str, u64> = manifest.objects().map(|o| (o.path.as_str(), o.size)).collect();
     match list(storage, root, &mut expected).await {
         Ok(()) => {}
         // A key that may not list can still look at each.
@@ -66,11 +66,6 @@ async fn list(storage: &dyn Storage, root: &BackupRoot, expected: &mut HashMap<&
     Ok(())
 }
 
-fn objects(manifest: &Manifest) -> impl Iterator<Item = &ObjectEntry> {
-    let of_collections = manifest.collections.iter().flat_map(|c| c.parts.iter().chain([&c.metadata]));
-    of_collections.chain(&manifest.oplog)
-}
-
 /// What is wrong with the object at `key`, which should have `size` bytes.
 async fn look(storage: &dyn Storage, key: Key, size: u64) -> Result<Option<String>> {
     let shown = escape(key.as_str());
@@ -100,7 +95,7 @@ pub(super) async fn check_bytes(storage: &dyn Storage, key: &Key, written: &[u8]
 }
 
 /// The failure of a backup that was read back before its manifest was written.
-pub(super) fn damaged(place: &str, problems: &[super::super::verify::Problem]) -> Error {
+pub(super) fn damaged(place: &str, problems: &[crate::engine::contract::Problem]) -> Error {
     let first = problems.first().map(|p| format!("{}: {}", p.object, p.what)).unwrap_or_default();
     let more = problems.len().saturating_sub(1);
     let more = if more > 0 { format!(" (and {more} more problems)") } else { String::new() };

@@ -8,14 +8,14 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::ops::ControlFlow;
 
 use crate::artifact::bson::{self, Element, Writer, tag};
 use crate::artifact::read::ReadOptions;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
-use crate::engine::logical::changes::Go;
+use crate::engine::logical::open_backup::OpenBackup;
 use crate::engine::logical::replay::Destinations;
-use crate::engine::logical::stored::Stored;
 use crate::error::{self, Error, ErrorKind, Result};
 use crate::mongo::oplog::apply::{cannot_be_mended, mending, not_mended, objects, zero_timestamps};
 use crate::mongo::oplog::entry::{Entry, Op, OpKind, Uuid};
@@ -43,7 +43,7 @@ pub(super) struct Written {
 /// collections in `recast` come after a delete.
 pub(super) async fn write(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     destinations: Destinations,
     gone: Keys,
     recast: HashSet<Uuid>,
@@ -58,11 +58,11 @@ pub(super) async fn write(
             meter.add_bytes(document.len() as u64);
             let entry = Entry::parse(document)?;
             if entry.ts > until {
-                return Ok(Go::Stop);
+                return Ok(ControlFlow::Break(()));
             }
             let wall = bson::get(document, "wall");
             transactions.feed(&entry, &mut |ts, op| sink.take(&Stamp { ts, term: entry.term, wall }, op))?;
-            Ok(Go::On)
+            Ok(ControlFlow::Continue(()))
         })
         .await?;
     tokio::task::spawn_blocking(move || {
@@ -74,7 +74,7 @@ pub(super) async fn write(
 }
 
 /// The forms of updates in which the source wrote its oplog, as far as it decides which others it is understood with.
-fn source_forms(stored: &Stored) -> UpdateForms {
+fn source_forms(stored: &OpenBackup) -> UpdateForms {
     let mut numbers = stored.manifest.server_version.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
     let mut next = || numbers.next().unwrap_or(0);
     match UpdateForms::taken_by([next(), next(), next()], Some(&stored.manifest.fcv)) {
@@ -189,7 +189,7 @@ fn is_whole(op: &Op<'_>) -> bool {
 /// as a number (or text) of another type.
 pub(super) async fn recast(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     destinations: &Destinations,
     until: Timestamp,
 ) -> Result<HashSet<Uuid>> {
@@ -197,7 +197,7 @@ pub(super) async fn recast(
         .for_each_entry(&ctx.cancel, (stored.transactions(), Forms::new()), move |(transactions, forms), document| {
             let entry = Entry::parse(document)?;
             if entry.ts > until {
-                return Ok(Go::Stop);
+                return Ok(ControlFlow::Break(()));
             }
             transactions.feed(&entry, &mut |_, op| {
                 if let (true, Some(uuid), Some(id)) = (op.kind == OpKind::Insert || is_whole(op), op.ui, op.id()) {
@@ -205,7 +205,7 @@ pub(super) async fn recast(
                 }
                 Ok(())
             })?;
-            Ok(Go::On)
+            Ok(ControlFlow::Continue(()))
         })
         .await?;
     let several = forms.into_iter().filter(|(uuid, forms)| {
@@ -247,7 +247,7 @@ fn key(uuid: &Uuid, op: &Op<'_>) -> u64 {
 /// insert that was read, and that were not read: they have rolled out.
 pub(super) async fn rolled_out(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     destinations: &Destinations,
     until: Timestamp,
 ) -> Result<Keys> {
@@ -264,7 +264,7 @@ pub(super) async fn rolled_out(
         .for_each_entry(&ctx.cancel, (stored.transactions(), Keys::new()), move |(transactions, found), document| {
             let entry = Entry::parse(document)?;
             if entry.ts > until {
-                return Ok(Go::Stop);
+                return Ok(ControlFlow::Break(()));
             }
             transactions.feed(&entry, &mut |ts, op| {
                 let Some(uuid) = op.ui.filter(|_| op.kind == OpKind::Update) else { return Ok(()) };
@@ -277,7 +277,7 @@ pub(super) async fn rolled_out(
                 }
                 Ok(())
             })?;
-            Ok(Go::On)
+            Ok(ControlFlow::Continue(()))
         })
         .await?;
     for (uuid, keys) in &mut updated {

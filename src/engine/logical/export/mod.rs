@@ -11,15 +11,14 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
-use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 
 use super::compatibility;
 use super::doubles::Doubles;
 use super::metadata::Description;
+use super::open_backup::{OpenBackup, Survey, is_restorable};
 use super::plan::{ROLES, USERS};
 use super::replay::{self, CappedRules, Destination, Destinations, Loaded};
-use super::stored::{Stored, Survey, is_restorable};
 use super::users::Users;
 use crate::artifact::bson;
 use crate::artifact::layout::{self, BackupRoot};
@@ -33,6 +32,7 @@ use crate::domain::service::EngineKind;
 use crate::domain::text::{escape, escape_bytes};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
+use crate::engine::contract::ExportReport;
 use crate::error::{self, Error, ErrorKind, Result};
 use crate::mongo::namespaces::NOT_UTF8;
 use crate::mongo::oplog::catalogue::{self, Bounds, Collection};
@@ -44,27 +44,6 @@ mod changes;
 mod target;
 
 use target::Target;
-
-/// What was exported, and how it is restored.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ExportReport {
-    /// The folder.
-    pub to: String,
-    /// Collections and time series.
-    pub collections: u64,
-    pub views: u64,
-    /// Documents as they were read; `oplog.bson` adds and removes some.
-    pub documents: u64,
-    pub oplog_entries: u64,
-    /// Bytes written.
-    pub bytes: u64,
-    pub left_out: Vec<LeftOut>,
-    /// What to know before restoring it: what newer servers do not take.
-    #[serde(default)]
-    pub warnings: Vec<String>,
-    /// Restores it. Validators are bypassed, because documents older than a validator need not pass it.
-    pub command: String,
-}
 
 /// Writes the backup below `root` to the folder `to`, which is new or empty.
 ///
@@ -131,8 +110,8 @@ async fn open(
     ctx: &Context,
     storage: Arc<dyn Storage>,
     root: &BackupRoot,
-) -> Result<(Stored, Vec<Item>, ExportReport)> {
-    let stored = Stored::open(storage, root).await?;
+) -> Result<(OpenBackup, Vec<Item>, ExportReport)> {
+    let stored = OpenBackup::open(storage, root).await?;
     let manifest = &stored.manifest;
     if manifest.model != Model::Logical || manifest.engine != EngineKind::Native {
         let name = escape(&manifest.name);
@@ -147,7 +126,7 @@ async fn open(
     Ok((stored, items, report))
 }
 
-fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<Vec<Item>> {
+fn items(stored: &OpenBackup, survey: &Survey, report: &mut ExportReport) -> Result<Vec<Item>> {
     let mut items = Vec::new();
     let whoever = compatibility::Target::export(&stored.manifest.server_version);
     for (uuid, collection) in survey.catalogue.collections() {
@@ -234,7 +213,7 @@ fn items(stored: &Stored, survey: &Survey, report: &mut ExportReport) -> Result<
 }
 
 /// Users and roles as they are at the end: whoever may restore may not replay operations on them.
-async fn authorization(ctx: &Context, stored: &Stored, report: &mut ExportReport) -> Result<Vec<Item>> {
+async fn authorization(ctx: &Context, stored: &OpenBackup, report: &mut ExportReport) -> Result<Vec<Item>> {
     let users = Users::read(ctx, stored, stored.manifest.consistent_at_ts).await?;
     let mut items = Vec::new();
     for name in [USERS, ROLES] {
@@ -276,7 +255,7 @@ fn plain<'a>(ns: &'a Namespace, options: &'a [u8]) -> Description<'a> {
 
 async fn write(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     items: &[Item],
     target: &Target,
     report: &mut ExportReport,
@@ -356,7 +335,7 @@ struct WrittenItem {
 
 async fn write_item(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     item: &Item,
     target: &Target,
     folders: &BTreeMap<String, std::path::PathBuf>,
@@ -434,7 +413,7 @@ async fn auth_schema(target: &Target, folder: &Path) -> Result<()> {
     target.write(Some(folder), "system.version.metadata.json", &metadata).await
 }
 
-fn destinations(stored: &Stored, items: &[Item]) -> Result<Destinations> {
+fn destinations(stored: &OpenBackup, items: &[Item]) -> Result<Destinations> {
     // Whatever it is restored into is not older.
     let capped = CappedRules::of(&stored.manifest.server_version)?;
     let mut destinations = Destinations { capped, ..Destinations::default() };
@@ -453,7 +432,7 @@ fn destinations(stored: &Stored, items: &[Item]) -> Result<Destinations> {
 
 async fn write_changes(
     ctx: &Context,
-    stored: &Stored,
+    stored: &OpenBackup,
     destinations: Destinations,
     last: BTreeMap<Uuid, Loaded>,
     target: &Target,

@@ -1,25 +1,27 @@
 //! What a backup holds, read back: definitions, the oplog, and the catalogue at a position.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use super::changes::{Go, Later};
+use super::manifest::{CollectionEntry, LogicalManifest};
 use super::metadata::Definition;
 use super::staging::is_staging;
 use super::users;
-use crate::artifact::contradictions::contradictions;
+use super::validate::validate;
 use crate::artifact::layout::BackupRoot;
-use crate::artifact::manifest::{CollectionEntry, Manifest, ObjectEntry};
+use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::read::{Documents, ReadOptions, read_small};
 use crate::domain::key::Key;
 use crate::domain::namespace::Namespace;
 use crate::domain::restore::CollectionKind;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
+use crate::engine::backup_reader::read_manifest;
+use crate::engine::contract::OplogTail;
 use crate::engine::pitr::read_header;
-use crate::engine::stored::read_manifest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::catalogue::{Catalogue, Collection};
 use crate::mongo::oplog::entry::{Entry, OpKind, Uuid};
@@ -28,22 +30,22 @@ use crate::storage::Storage;
 
 /// A backup in a storage: where its objects are, and what its manifest says. Cheap to clone.
 #[derive(Clone)]
-pub struct Stored {
+pub struct OpenBackup {
     pub storage: Arc<dyn Storage>,
     pub root: BackupRoot,
-    pub manifest: Arc<Manifest>,
-    pub(super) later: Option<Arc<Later>>,
+    pub manifest: Arc<LogicalManifest>,
+    pub(super) later: Option<Arc<OplogTail>>,
 }
 
-impl Stored {
+impl OpenBackup {
     /// The backup that `manifest` describes, in `storage`.
-    pub fn new(storage: Arc<dyn Storage>, manifest: Manifest) -> Result<Self> {
+    pub fn new(storage: Arc<dyn Storage>, manifest: LogicalManifest) -> Result<Self> {
         let root = BackupRoot::new(&manifest.folder, &manifest.name)?;
         Ok(Self::below(storage, root, manifest))
     }
 
     /// The same where the manifest was found, whatever it says of its own place.
-    pub(super) fn below(storage: Arc<dyn Storage>, root: BackupRoot, manifest: Manifest) -> Self {
+    pub(super) fn below(storage: Arc<dyn Storage>, root: BackupRoot, manifest: LogicalManifest) -> Self {
         Self { storage, root, manifest: Arc::new(manifest), later: None }
     }
 
@@ -52,12 +54,12 @@ impl Stored {
     /// Errors: those of [`read_manifest`].
     pub async fn open(storage: Arc<dyn Storage>, root: &BackupRoot) -> Result<Self> {
         let manifest = read_manifest(storage.as_ref(), root).await?;
-        Ok(Self::below(storage, root.clone(), manifest))
+        Ok(Self::below(storage, root.clone(), manifest.body()?))
     }
 
     /// Errors: `Corrupt` when the manifest contradicts itself, so that nothing is left out or read twice for it.
     pub(super) fn check_manifest(&self) -> Result<()> {
-        let Some(what) = contradictions(&self.manifest, &self.root).into_iter().next() else { return Ok(()) };
+        let Some(what) = validate(&self.manifest, &self.root).into_iter().next() else { return Ok(()) };
         Err(Error::new(ErrorKind::Corrupt, format!("the manifest of {} contradicts itself: {what}", self.root.key()))
             .hint("use another backup; `backup verify` lists all that is wrong"))
     }
@@ -65,7 +67,7 @@ impl Stored {
     /// With the slices that lead to a later moment.
     ///
     /// Errors: `Invalid` when that moment is before the backup's own, `Conflict` for slices of another replica set.
-    pub fn followed_by(self, later: Later) -> Result<Self> {
+    pub fn followed_by(self, later: OplogTail) -> Result<Self> {
         if later.archive.replica_set_id != self.manifest.replica_set_id {
             let (name, set) = (escape(&self.manifest.name), escape(&later.archive.replica_set));
             return Err(Error::new(
@@ -143,7 +145,7 @@ impl Stored {
             .for_each_entry(cancel, state, move |(catalogue, transactions, users_changed, changed), document| {
                 let entry = Entry::parse(document)?;
                 if entry.ts > until {
-                    return Ok(Go::Stop);
+                    return Ok(ControlFlow::Break(()));
                 }
                 transactions.feed(&entry, &mut |ts, op| {
                     *users_changed |= users::are_followed(op);
@@ -152,7 +154,7 @@ impl Stored {
                     }
                     catalogue.apply(ts, op)
                 })?;
-                Ok(Go::On)
+                Ok(ControlFlow::Continue(()))
             })
             .await?;
         catalogue.check_names()?;

@@ -7,8 +7,9 @@ use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
 
-use super::layout::BackupRoot;
-use super::manifest::{Manifest, ObjectEntry};
+use super::manifest::LogicalManifest;
+use crate::artifact::layout::BackupRoot;
+use crate::artifact::manifest::ObjectEntry;
 use crate::domain::restore::CollectionKind;
 use crate::domain::text::escape;
 
@@ -16,10 +17,10 @@ use crate::domain::text::escape;
 const MOST: u64 = 1 << 61;
 
 /// What no backup can be like: numbers and times that whoever counts with them need not expect; empty when there is
-/// nothing of that kind. Cheaper than [`contradictions`], and enough for a catalogue, which looks at nothing else.
-pub fn impossible(manifest: &Manifest) -> Vec<String> {
+/// nothing of that kind. Cheaper than [`validate`], and enough for a catalogue, which looks at nothing else.
+pub fn impossible(manifest: &LogicalManifest) -> Vec<String> {
     let mut found = Vec::new();
-    let stored = stored_bytes(manifest);
+    let stored = manifest.objects().fold(0_u64, |sum, object| object.size.saturating_add(sum));
     if stored != manifest.size_bytes {
         found.push(format!("it has {} bytes in the storage, its objects have {stored}", manifest.size_bytes));
     }
@@ -40,14 +41,8 @@ pub fn impossible(manifest: &Manifest) -> Vec<String> {
     found
 }
 
-/// Bytes of all objects a manifest names.
-fn stored_bytes(manifest: &Manifest) -> u64 {
-    let of_collections = manifest.collections.iter().flat_map(|c| c.parts.iter().chain([&c.metadata]));
-    of_collections.chain(&manifest.oplog).fold(0, |sum, object| object.size.saturating_add(sum))
-}
-
 /// Everything in `manifest`, found below `root`, that cannot be true; empty when all agrees.
-pub fn contradictions(manifest: &Manifest, root: &BackupRoot) -> Vec<String> {
+pub fn validate(manifest: &LogicalManifest, root: &BackupRoot) -> Vec<String> {
     let mut found = impossible(manifest);
     if BackupRoot::new(&manifest.folder, &manifest.name).ok().as_ref() != Some(root) {
         found.push(format!(

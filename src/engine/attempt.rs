@@ -14,7 +14,7 @@ use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::Attempt;
 use crate::domain::key::Key;
 use crate::domain::text::escape;
-use crate::engine::stored;
+use crate::engine::backup_reader;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{PutMode, Storage, read_all};
 
@@ -68,7 +68,7 @@ impl Claim {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::Conflict => {
                 // The answer to a first try may have been lost on its way: then it is ours.
-                let stored = stored::read_attempt(&*storage, &root).await;
+                let stored = backup_reader::read_attempt(&*storage, &root).await;
                 if !matches!(stored, Ok(Some(stored)) if stored == attempt) {
                     return Err(taken(&*storage, &root, identity).await.source(e));
                 }
@@ -85,7 +85,7 @@ impl Claim {
     /// Errors: `Conflict` when somebody else has the name by now; then nothing below it is ours any more.
     pub async fn must_hold(&self) -> Result<()> {
         let key = self.root.attempt()?;
-        match stored::read_attempt(&*self.storage, &self.root).await? {
+        match backup_reader::read_attempt(&*self.storage, &self.root).await? {
             Some(attempt) if attempt.attempt_id == self.attempt_id => Ok(()),
             Some(attempt) => {
                 let (service, host) = (escape(&attempt.service), escape(&attempt.host));
@@ -121,7 +121,7 @@ impl Claim {
         };
         let work = async {
             // Where somebody else has the name by now, the objects of that name are not ours to remove.
-            match stored::read_attempt(&*self.storage, &self.root).await? {
+            match backup_reader::read_attempt(&*self.storage, &self.root).await? {
                 Some(attempt) if attempt.attempt_id != self.attempt_id => return self.must_hold().await,
                 Some(_) | None => {}
             }
@@ -146,7 +146,7 @@ impl Claim {
 
 /// That the name has somebody, and who. What there is to do about it removes nothing: whoever has it may still be at work.
 async fn taken(storage: &dyn Storage, root: &BackupRoot, identity: &Identity<'_>) -> Error {
-    let held = stored::held(storage, root).await;
+    let held = backup_reader::held(storage, root).await;
     let whose = match held.as_ref().ok().and_then(|held| held.owner()) {
         Some(owner) => {
             let here = owner.home_id.as_deref() == Some(identity.home_id);

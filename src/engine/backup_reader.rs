@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures_util::StreamExt;
 
 use crate::artifact::layout::BackupRoot;
-use crate::artifact::manifest::{Attempt, Manifest};
+use crate::artifact::manifest::{Attempt, Manifest, ObjectEntry};
 use crate::domain::backup::Owner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{self, Storage};
@@ -56,16 +56,17 @@ pub async fn held(storage: &dyn Storage, root: &BackupRoot) -> Result<Held> {
     // Asked by `stat`: a storage that is not there at all is an error, and not a missing manifest.
     if storage.stat(&root.manifest()?).await?.is_some() {
         let manifest = read_manifest(storage, root).await?;
-        let attempt = read_attempt(storage, root).await?.filter(|a| a.attempt_id == manifest.attempt_id);
+        let envelope = &manifest.envelope;
+        let attempt = read_attempt(storage, root).await?.filter(|a| a.attempt_id == envelope.attempt_id);
         let (home_id, host) = attempt.map(|a| (a.home_id, a.host)).unzip();
         let owner = Owner {
-            attempt_id: manifest.attempt_id.clone(),
+            attempt_id: envelope.attempt_id.clone(),
             home_id,
             host,
-            service: manifest.service.clone(),
-            started_at: manifest.started_at,
+            service: envelope.service.clone(),
+            started_at: envelope.started_at,
             complete: true,
-            size_bytes: Some(manifest.size_bytes),
+            size_bytes: Some(envelope.size_bytes),
         };
         return Ok(Held::Complete(Box::new(manifest), owner));
     }
@@ -83,11 +84,9 @@ pub async fn held(storage: &dyn Storage, root: &BackupRoot) -> Result<Held> {
     Ok(if storage.stat(&root.attempt()?).await?.is_some() { Held::Unreadable } else { Held::Nothing })
 }
 
-/// Whether everything that the manifest names is there, in its size.
-pub async fn is_all_there(storage: &dyn Storage, root: &BackupRoot, manifest: &Manifest) -> Result<bool> {
-    let collections = manifest.collections.iter().flat_map(|c| c.parts.iter().chain([&c.metadata]));
-    let mut wanted: HashMap<&str, u64> =
-        collections.chain(&manifest.oplog).map(|object| (object.path.as_str(), object.size)).collect();
+/// Whether the manifest and all `objects` that it names are there, in their size.
+pub async fn is_all_there(storage: &dyn Storage, root: &BackupRoot, objects: &[ObjectEntry]) -> Result<bool> {
+    let mut wanted: HashMap<&str, u64> = objects.iter().map(|object| (object.path.as_str(), object.size)).collect();
     let mut listing = storage.list(Some(root.key())).await?;
     let mut has_manifest = false;
     while let Some(object) = listing.next().await {

@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 
 /// Names that are held at once: an archive may have hundreds of thousands. It is listed again for more.
-pub const NAMES: usize = 10_000;
+pub const LISTING_LIMIT: usize = 10_000;
 
 /// A slice as a listing shows it. Their order is that of their last entries.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -295,7 +295,7 @@ mod tests {
         let archive = archive();
         let mut told = Vec::new();
         {
-            let telling = newest(&storage, &archive, Some(&slices[0]), NAMES, &events);
+            let telling = newest(&storage, &archive, Some(&slices[0]), LISTING_LIMIT, &events);
             let hearing = async {
                 while told.len() < 2 {
                     match heard.recv().await {
@@ -310,6 +310,6 @@ mod tests {
             }
         }
         assert_eq!(told, slices[1..3]);
-        assert_eq!(look_at(&storage, told.last(), NAMES).await, (Some(at(60)), vec![50, 60]));
+        assert_eq!(look_at(&storage, told.last(), LISTING_LIMIT).await, (Some(at(60)), vec![50, 60]));
     }
 }
