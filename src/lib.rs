@@ -26,9 +26,10 @@
 //! | [`artifact`] | the format: layout, manifest, framing; BSON as bytes | storage |
 //! | [`mongo`] | everything that speaks to a server | artifact |
 //! | [`engine`] | how a backup is made, read back, restored; never sees the store | storage, artifact, mongo |
-//! | [`daemon`] | single instance, runner, retry | config, store, storage, artifact, mongo, engine |
-//! | [`client`] | the validated API | config, store, storage, artifact, mongo, engine, daemon |
-//! | [`cli`] | the command line | config, client, daemon, engine, tui, demo |
+//! | [`control`] | what daemon and clients share: lock, start, log, delivery of notices | config, store, storage, artifact, engine |
+//! | [`daemon`] | the job loop, a runner for each kind of job, the scheduler and what else runs beside | config, store, storage, artifact, mongo, engine, control |
+//! | [`client`] | the validated API | config, store, storage, artifact, mongo, engine, control |
+//! | [`cli`] | the command line | config, control, client, daemon, engine, tui, demo |
 //! | [`tui`] | the screen | config, client, artifact, engine |
 //! | [`sandbox`] | throw-away MongoDB servers for the demo, tests and benchmarks | |
 //! | [`demo`] | the main job on a throw-away replica set | config, sandbox, client, engine, tui |
@@ -39,6 +40,7 @@ pub mod artifact;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod demo;
 pub mod domain;

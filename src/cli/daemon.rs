@@ -33,7 +33,7 @@ pub async fn foreground(context: &Context, matches: &ArgMatches) -> Result<u8> {
         return Err(Error::invalid("read-only", "a daemon writes to the store"));
     }
     let background = matches.subcommand_matches("run").is_some_and(|run| given(run, "background"));
-    crate::daemon::run(&context.home, background).await?;
+    crate::daemon::run_daemon(&context.home, background).await?;
     if context.out.json {
         context.out.json_value(&DaemonStatus::default(), true)?;
     }

@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use super::{args, tree};
 use crate::config::Home;
-use crate::daemon::log::RotatedLog;
+use crate::control::log::RotatedLog;
 
 /// Starts logging. A daemon tells what it does without being asked; everything else only with `-v`.
 pub fn start(matches: &ArgMatches, quiet: bool, home: &Home) {

@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::config::{Home, Settings};
-use crate::daemon::{lock, start};
+use crate::control::{lock, start};
 use crate::domain::backup::Owner;
 use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::service::EngineKind;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Client;
 use crate::config::Settings;
-use crate::daemon::{lock, notify};
+use crate::control::{lock, notify};
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobState};
 use crate::domain::notification::{Channel, Event};

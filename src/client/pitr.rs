@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::Client;
-use crate::daemon::lock;
+use crate::control::lock;
 use crate::domain::backup::{Backup, BackupState, BackupType};
 use crate::domain::pitr::{
     self, Archive, Base, Coverage, Gap, Outside, PointInTime, Range, RecoverableRange, ShownGap, Slice, SlicerState,

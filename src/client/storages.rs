@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Client, StorageView, Values, text};
-use crate::daemon::folder;
+use crate::control::storage_folder;
 use crate::domain::field::FieldKind;
 use crate::domain::storage::{StorageLocation, TestStep};
 use crate::domain::text::escape;
@@ -109,7 +109,7 @@ impl Client {
             return Ok(());
         }
         let wanted = location.clone();
-        let prepared = self.beside(move |client| folder::prepare(&client.store, &wanted));
+        let prepared = self.beside(move |client| storage_folder::prepare(&client.store, &wanted));
         tokio::time::timeout(FOLDER_LIMIT, prepared).await.unwrap_or_else(|_| {
             let seconds = FOLDER_LIMIT.as_secs();
             let what = format!("the folder of storage {} did not answer within {seconds} s", escape(&location.name));

@@ -10,7 +10,7 @@ use tracing::debug;
 
 use super::{Client, SyncReport, SyncedSlices, sync_slices};
 use crate::artifact::layout::BackupRoot;
-use crate::daemon::facts;
+use crate::control::catalogue_entry::catalogue_entry;
 use crate::domain::backup::BackupState;
 use crate::domain::key::Key;
 use crate::domain::text::escape;
@@ -158,7 +158,7 @@ impl Client {
         if let Some(why) = why {
             return self.unreadable(found, known.is_some(), &place, why, report).await;
         }
-        let (place_name, facts) = (storage_name.to_owned(), facts::of(envelope));
+        let (place_name, facts) = (storage_name.to_owned(), catalogue_entry(envelope));
         match self.beside(move |client| client.store.import_backup(&place_name, &facts)).await {
             Ok(true) => report.added.push(found.name.clone()),
             Ok(false) => report.unchanged += 1,

@@ -61,6 +61,11 @@ impl Client {
         let given = draft.iter().filter(|(key, texts)| matters(key) && !texts.concat().is_empty());
         let given: Values = given.map(|(key, texts)| (key.clone(), texts.clone())).collect();
         typed::apply(SCHEDULE, &mut schedule, &given)?;
+        for (key, text) in [("service", &schedule.service), ("cron", &schedule.cron)] {
+            if text.is_empty() {
+                return Err(Error::invalid(key, "is needed"));
+            }
+        }
         self.settle_calendar(&mut schedule)?;
         Ok(schedule)
     }

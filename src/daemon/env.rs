@@ -5,12 +5,12 @@ use std::sync::atomic::AtomicBool;
 
 use crate::config::{Home, LastGood};
 use crate::error::Result;
-use crate::store::Store;
+use crate::store::{AsyncStore, Store};
 
 #[derive(Clone)]
 pub struct Env {
     pub home: Home,
-    pub store: Store,
+    pub store: AsyncStore,
     pub home_id: String,
     /// For what must go on with a settings file that cannot be read. A job that begins reads the file itself, and fails.
     pub settings: LastGood,
@@ -22,6 +22,6 @@ impl Env {
     pub fn new(home: Home, store: Store) -> Result<Self> {
         let home_id = store.home_id()?;
         let settings = LastGood::new(home.clone());
-        Ok(Self { home, store, home_id, settings, stopping: Arc::default() })
+        Ok(Self { home, store: AsyncStore::new(store), home_id, settings, stopping: Arc::default() })
     }
 }

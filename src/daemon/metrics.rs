@@ -12,55 +12,38 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::blocking;
+use super::component::Component;
 use super::env::Env;
 use crate::domain::pitr;
 use crate::error::{Error, Result, own_io};
-use crate::store::{Line, NewestBackup, Store, random_id};
+use crate::store::{Line, NewestBackup, Store, blocking, random_id};
 
 /// The collector is rarely asked more often.
 const EVERY: Duration = Duration::from_secs(10);
 const END_LIMIT: Duration = Duration::from_secs(2);
 const READABLE: u32 = 0o644;
 
-/// The file, while the daemon runs.
-pub struct Metrics {
-    stop: CancellationToken,
-    task: JoinHandle<()>,
+/// Keeps the file up to date while the daemon runs, and takes it away at the end.
+pub fn metrics(env: &Env) -> Component {
+    let env = env.clone();
+    Component::start("metrics", END_LIMIT, move |stop| keep_file(env, stop))
 }
 
-impl Metrics {
-    pub fn start(env: &Env) -> Self {
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(run(env.clone(), stop.clone()));
-        Self { stop, task }
-    }
-
-    /// Takes the file away.
-    pub async fn end(&mut self) {
-        self.stop.cancel();
-        if tokio::time::timeout(END_LIMIT, &mut self.task).await.is_err() {
-            self.task.abort();
-        }
-    }
-}
-
-async fn run(env: Env, stop: CancellationToken) {
+async fn keep_file(env: Env, stop: CancellationToken) {
     // Where it was written last, and what was last said about a failure.
     let (mut place, mut failed): (Option<PathBuf>, Option<String>) = (None, None);
     loop {
-        let (env, before) = (env.clone(), place.clone());
-        let written = blocking(move || {
-            let chosen = env.settings.settings().metrics_file();
-            let path = chosen.unwrap_or_else(|| env.home.metrics_file());
+        let (of, before) = (env.clone(), place.clone());
+        let written = env.store.with(move |store| {
+            let chosen = of.settings.settings().metrics_file();
+            let path = chosen.unwrap_or_else(|| of.home.metrics_file());
             if let Some(before) = before.filter(|before| *before != path) {
                 let _ = fs::remove_file(before);
             }
-            let text = text(&gather(&env.store, Utc::now())?);
+            let text = text(&gather(store, Utc::now())?);
             replace(&path, &text)?;
             Ok(path)
         });

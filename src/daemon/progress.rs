@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::blocking;
 use crate::domain::job::LogLevel;
 use crate::engine::Meter;
-use crate::store::Store;
+use crate::store::AsyncStore;
 
 const EVERY: Duration = Duration::from_millis(250);
 /// The rate is taken over this long: shorter jumps, longer lags.
@@ -38,7 +37,7 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    pub fn start(store: Store, job: i64, attempt: u32) -> Self {
+    pub fn start(store: AsyncStore, job: i64, attempt: u32) -> Self {
         let (sender, receiver) = mpsc::channel(BACKLOG);
         let log = Log(sender.clone());
         let meter = Arc::new(Meter::new(move |level, line| {
@@ -58,7 +57,7 @@ impl Sampler {
 }
 
 async fn sample(
-    store: Store,
+    store: AsyncStore,
     job: i64,
     attempt: u32,
     meter: Arc<Meter>,
@@ -94,8 +93,7 @@ async fn sample(
             continue;
         }
         last = Some(present.clone());
-        let store = store.clone();
-        let written = blocking(move || {
+        let written = store.with(move |store| {
             if !batch.is_empty() {
                 store.append_log(job, attempt, &batch)?;
             }
@@ -132,7 +130,7 @@ mod tests {
         };
         let job = store.enqueue_backup(&request).unwrap().id;
         let before = store.job_log(job, 0, usize::MAX).unwrap().len();
-        let sampler = Sampler::start(store.clone(), job, 1);
+        let sampler = Sampler::start(AsyncStore::new(store.clone()), job, 1);
         sampler.meter.info("read all");
         let lines = 2 * BACKLOG + 10;
         for n in 0..lines {

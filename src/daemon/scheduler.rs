@@ -87,7 +87,7 @@ impl Scheduler {
     /// A schedule whose previous run is among the jobs `in_recovery`, which a daemon that died left behind, is left
     /// alone until it is known whether that run goes on. One that cannot be decided is logged and tried again within a
     /// minute; it does not keep the others.
-    pub fn look(
+    pub fn decide_due(
         &mut self,
         store: &Store,
         settings: &Settings,
@@ -105,7 +105,7 @@ impl Scheduler {
         let mut decided = false;
         for state in states.iter().filter(|s| s.unfinished.is_none_or(|job| !in_recovery.contains(&job))) {
             let name = &state.schedule.name;
-            match self.look_at(store, settings, now, state) {
+            match self.decide_one(store, settings, now, state) {
                 Ok((any, wake_at)) => {
                     decided |= any;
                     self.wake_at = [self.wake_at, wake_at].into_iter().flatten().min();
@@ -124,7 +124,7 @@ impl Scheduler {
         Ok(decided)
     }
 
-    fn look_at(
+    fn decide_one(
         &mut self,
         store: &Store,
         settings: &Settings,
@@ -144,7 +144,7 @@ impl Scheduler {
             decided_until: state.decided_until,
             grace: grace(settings),
             backup_enabled: settings.backup_enabled(),
-            told_off: due::told_off(schedule),
+            already_reported_off: due::already_reported_off(schedule),
             unfinished: state.unfinished,
             paused_by: schedule.paused_by,
             held_back: None,
@@ -243,7 +243,7 @@ mod tests {
 
         fn look_with(&mut self, now: &str, settings: &Settings) -> bool {
             let version = self.store.data_version().unwrap();
-            self.scheduler.look(&self.store, settings, at(now), version, &self.in_recovery).unwrap()
+            self.scheduler.decide_due(&self.store, settings, at(now), version, &self.in_recovery).unwrap()
         }
 
         /// When they were due, and what became of them, oldest first.

@@ -50,7 +50,7 @@ pub struct Situation {
     /// Setting `backup.enabled`.
     pub backup_enabled: bool,
     /// The newest record of the schedule already says that backup management is off.
-    pub told_off: bool,
+    pub already_reported_off: bool,
     /// The job of its previous run, if that is not finished.
     pub unfinished: Option<i64>,
     /// The unfinished restore into its service.
@@ -108,7 +108,7 @@ pub const MOST_COUNTED: usize = 1_000;
 const OFF: &str = "backup management is off";
 
 /// Whether the newest record of `schedule` already says that backup management is off.
-pub fn told_off(schedule: &Schedule) -> bool {
+pub fn already_reported_off(schedule: &Schedule) -> bool {
     schedule.last.as_ref().is_some_and(|last| last.error.as_deref().is_some_and(|error| error.starts_with(OFF)))
 }
 
@@ -132,7 +132,7 @@ pub fn decide(calendar: &Calendar, s: &Situation) -> Due {
     let newest_is = |verdict| Decision { due_at: newest, verdict };
     if !s.backup_enabled {
         let told = || newest_is(Verdict::Skipped(format!("{OFF} (backup.enabled = false)")));
-        let decisions = if s.told_off { Vec::new() } else { vec![told()] };
+        let decisions = if s.already_reported_off { Vec::new() } else { vec![told()] };
         return Due { decisions, ..decided };
     }
     // Runs before the newest one that nobody decided.

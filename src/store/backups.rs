@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// What a manifest says about a backup.
 #[derive(Debug, Clone, PartialEq)]
-pub struct BackupFacts {
+pub struct CatalogueEntry {
     pub name: String,
     pub service: String,
     pub cluster: Option<String>,
@@ -176,7 +176,7 @@ impl Store {
     /// Returns whether it was new.
     ///
     /// Errors: `Conflict` when the name belongs to a backup elsewhere.
-    pub fn import_backup(&self, storage: &str, facts: &BackupFacts) -> Result<bool> {
+    pub fn import_backup(&self, storage: &str, facts: &CatalogueEntry) -> Result<bool> {
         self.write(|t| {
             let present = get(t, &facts.name);
             match present {
@@ -321,7 +321,7 @@ pub fn removed(t: &Transaction<'_>, name: &str) -> Result<()> {
 }
 
 /// Makes the row say what the manifest says, and that the backup is good.
-pub fn set_facts(t: &Transaction<'_>, facts: &BackupFacts) -> Result<()> {
+pub fn set_facts(t: &Transaction<'_>, facts: &CatalogueEntry) -> Result<()> {
     t.execute(
         "UPDATE backups SET state = 'succeeded', state_before = NULL, retired_by = NULL, error = NULL, service = ?2, cluster = ?3,
             consistent_t = ?4, consistent_i = ?5, size_bytes = ?6, uncompressed_bytes = ?7, documents = ?8,

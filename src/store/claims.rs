@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Transaction, params};
 
-use super::{BackupFacts, Store, backups, deletions, from_json, jobs, millis, now, random_id, to_json};
+use super::{CatalogueEntry, Store, backups, deletions, from_json, jobs, millis, now, random_id, to_json};
 use crate::domain::job::{Job, JobKind, JobRequest, JobState, LogLevel, Progress};
 use crate::domain::retry::RetryPolicy;
 use crate::error::{Error, Result};
@@ -36,7 +36,7 @@ pub struct AttemptRecord {
 #[derive(Debug)]
 pub enum Outcome {
     /// For a backup, with what its manifest says.
-    Succeeded(Option<Box<BackupFacts>>),
+    Succeeded(Option<Box<CatalogueEntry>>),
     Failed(Error),
     /// With what there is to know about what was left, such as the target of a restore.
     Cancelled(Option<String>),
@@ -288,7 +288,7 @@ fn end(
     Ok(())
 }
 
-fn succeed(t: &Transaction<'_>, job: &Job, facts: Option<&BackupFacts>, at: DateTime<Utc>) -> Result<()> {
+fn succeed(t: &Transaction<'_>, job: &Job, facts: Option<&CatalogueEntry>, at: DateTime<Utc>) -> Result<()> {
     if let Some(facts) = facts {
         backups::set_facts(t, facts)?;
     }

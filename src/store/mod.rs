@@ -4,7 +4,7 @@
 //! claims it and writes how far it is. Several processes have it open at once. It must never hold a secret in the
 //! clear, and must never be created anew over one that cannot be read.
 //!
-//! Every call blocks; on the async runtime they belong on a blocking thread.
+//! Every call of [`Store`] blocks; async code uses [`AsyncStore`].
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
 
+mod async_store;
 mod backups;
 mod claims;
 mod deletions;
@@ -37,7 +38,8 @@ mod storages;
 mod vanished;
 
 pub use crate::domain::due::{Decision, Verdict};
-pub use backups::{BackupFacts, BackupLength, NewestBackup};
+pub use async_store::{AsyncStore, blocking};
+pub use backups::{BackupLength, CatalogueEntry, NewestBackup};
 pub use claims::{AttemptRecord, Claimed, Outcome};
 pub use deletions::Deletion;
 pub use open::{Access, SchemaState};

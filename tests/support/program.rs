@@ -77,7 +77,7 @@ impl Home {
     }
 
     pub fn daemon_pid(&self) -> Option<i32> {
-        let holder = mongokeep::daemon::lock::holder(&self.home()).unwrap();
+        let holder = mongokeep::control::lock::holder(&self.home()).unwrap();
         holder.map(|h| i32::try_from(h.pid).unwrap())
     }
 

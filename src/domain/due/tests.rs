@@ -28,7 +28,7 @@ fn situation(decided_until: &str, now: &str) -> Situation {
         decided_until: at(decided_until),
         grace: TimeDelta::hours(6),
         backup_enabled: true,
-        told_off: false,
+        already_reported_off: false,
         unfinished: None,
         paused_by: None,
         held_back: None,
@@ -158,7 +158,12 @@ fn with_backup_management_off_one_record_says_so() {
     let off = Situation { backup_enabled: false, ..situation("2026-11-20T02:00:00Z", "2026-11-20T02:05:00Z") };
     let due = decide(&often, &off);
     assert_eq!(told(&due), ["20 02:05 skipped: backup management is off (backup.enabled = false)"]);
-    let again = Situation { told_off: true, decided_until: due.decided_until, now: at("2026-11-20T02:10:00Z"), ..off };
+    let again = Situation {
+        already_reported_off: true,
+        decided_until: due.decided_until,
+        now: at("2026-11-20T02:10:00Z"),
+        ..off
+    };
     let due = decide(&often, &again);
     assert_eq!((told(&due), due.decided_until), (vec![], at("2026-11-20T02:10:00Z")));
     // Switched on, it makes nothing of what was skipped.
@@ -271,7 +276,7 @@ impl Simulation {
                 decided_until: s.decided_until,
                 grace: GRACE,
                 backup_enabled: true,
-                told_off: false,
+                already_reported_off: false,
                 unfinished: s.unfinished_until.map(|_| 1),
                 paused_by: None,
                 held_back: None,

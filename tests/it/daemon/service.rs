@@ -98,7 +98,7 @@ fn the_unit_is_sound() {
     }
     // What the daemon may take to end, and what it tells afterwards, fits into what systemd grants.
     let limit = unit.lines().find_map(|l| l.strip_prefix("TimeoutStopSec=")).unwrap().parse::<u64>().unwrap();
-    assert!(limit > mongokeep::daemon::STOP_LIMIT.as_secs() + 10);
+    assert!(limit > mongokeep::control::STOP_LIMIT.as_secs() + 10);
     // systemd looks for the program too, so it gets one that is there.
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("mongokeep.service");

@@ -13,7 +13,7 @@ use mongokeep::domain::backup::{BackupType, Compression, Model};
 use mongokeep::domain::pitr::{Archive, Gap, Mark, MarkKind, OpTime, Slice};
 use mongokeep::domain::service::EngineKind;
 use mongokeep::domain::timestamp::Timestamp;
-use mongokeep::store::{Access, BackupFacts, Store};
+use mongokeep::store::{Access, CatalogueEntry, Store};
 use serde_json::{Value, json};
 
 use crate::support;
@@ -68,7 +68,7 @@ fn recorded(home: &Home) {
     let store = store(home);
     store.add_slices("a", &archive, &slices).unwrap();
     for (name, at) in [("one", 50), ("two", 350)] {
-        let facts = BackupFacts {
+        let facts = CatalogueEntry {
             name: name.into(),
             service: "a".into(),
             cluster: None,

@@ -18,7 +18,7 @@ use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::domain::warning::WarningKind;
 use mongokeep::error::{Error, ErrorKind};
-use mongokeep::store::{Access, BackupFacts, NeededBase, Outcome, Store};
+use mongokeep::store::{Access, CatalogueEntry, NeededBase, Outcome, Store};
 use proptest::prelude::*;
 
 use crate::support::schedule::daily;
@@ -77,8 +77,8 @@ fn gap(from: u32, to: u32) -> Gap {
     Gap { from_ts: at(from).ts, to_ts: at(to).ts, reason: "the oplog rolled over".into() }
 }
 
-fn facts(name: &str, t: u32) -> BackupFacts {
-    BackupFacts {
+fn facts(name: &str, t: u32) -> CatalogueEntry {
+    CatalogueEntry {
         name: name.into(),
         service: "a".into(),
         cluster: None,
@@ -172,11 +172,11 @@ fn bases_are_whole_logical_backups_of_the_replica_set() {
     base(&store, "late", 30);
     base(&store, "early", 10);
     for other in [
-        BackupFacts { whole: false, ..facts("part", 20) },
-        BackupFacts { model: Model::Physical, ..facts("files", 21) },
-        BackupFacts { engine: EngineKind::Pbm, ..facts("pbm", 22) },
-        BackupFacts { service: "b".into(), ..facts("other", 23) },
-        BackupFacts { replica_set_id: "f".repeat(24), ..facts("rebuilt", 24) },
+        CatalogueEntry { whole: false, ..facts("part", 20) },
+        CatalogueEntry { model: Model::Physical, ..facts("files", 21) },
+        CatalogueEntry { engine: EngineKind::Pbm, ..facts("pbm", 22) },
+        CatalogueEntry { service: "b".into(), ..facts("other", 23) },
+        CatalogueEntry { replica_set_id: "f".repeat(24), ..facts("rebuilt", 24) },
     ] {
         store.import_backup("t", &other).unwrap();
     }
@@ -253,7 +253,7 @@ fn a_base_after_a_gap_is_asked_for_until_there_is_one() {
     // Another gap is no reason to ask sooner.
     let NeededBase::Queued(job) = ask(&store, "a", now) else { panic!("nothing is queued") };
     gap_before(&store, "a", 200);
-    let facts = |t| BackupFacts { name: job.backup.clone().unwrap(), backup_type: BackupType::Pitr, ..facts("", t) };
+    let facts = |t| CatalogueEntry { name: job.backup.clone().unwrap(), backup_type: BackupType::Pitr, ..facts("", t) };
     while store.claim(9).unwrap().expect("the run").job.id != job.id {}
     store.finish(job.id, &Outcome::Succeeded(Some(Box::new(facts(150))))).unwrap();
     assert_eq!(ask(&store, "a", now), NeededBase::Waits, "it lies before the second gap");
@@ -311,7 +311,7 @@ fn another_replica_set_needs_a_base_of_its_own() {
     assert_eq!(store.base_needed("a").unwrap(), Some(at(150).ts));
     let asked = store.queue_needed_base("a", other, Compression::None, Utc::now()).unwrap();
     assert!(matches!(asked, NeededBase::Queued(_)), "{asked:?}");
-    store.import_backup("t", &BackupFacts { replica_set_id: other.into(), ..facts("new", 160) }).unwrap();
+    store.import_backup("t", &CatalogueEntry { replica_set_id: other.into(), ..facts("new", 160) }).unwrap();
     assert!(!store.other_set("a", other, at(170).ts).unwrap(), "it has one");
     assert_eq!(store.queue_needed_base("a", other, Compression::None, Utc::now()).unwrap(), NeededBase::Met);
 }
@@ -516,8 +516,8 @@ fn a_moment_is_reached_from_the_newest_base_before_it() {
         assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::NotFound, 3), "{error}");
         assert!(words.iter().all(|word| error.full().contains(word)), "{error}");
     }
-    store.import_backup("t", &BackupFacts { whole: false, ..facts("part", 120) }).unwrap();
-    store.import_backup("t", &BackupFacts { service: "b".into(), ..facts("foreign", 120) }).unwrap();
+    store.import_backup("t", &CatalogueEntry { whole: false, ..facts("part", 120) }).unwrap();
+    store.import_backup("t", &CatalogueEntry { service: "b".into(), ..facts("foreign", 120) }).unwrap();
     for (base, kind) in [("part", ErrorKind::Invalid), ("foreign", ErrorKind::Invalid), ("x", ErrorKind::NotFound)] {
         assert_eq!(reached("150,1", Some(base)).unwrap_err().kind(), kind, "{base}");
     }
@@ -577,7 +577,7 @@ fn the_time_of_a_backup_that_is_made_here_is_known_too() {
     assert_eq!(store.bases("a", None).unwrap(), []);
     let claimed = store.claim(1).unwrap().unwrap();
     assert_eq!(claimed.job.id, job.id);
-    let facts = BackupFacts { name: job.backup.unwrap(), backup_type: BackupType::Pitr, ..facts("", 77) };
+    let facts = CatalogueEntry { name: job.backup.unwrap(), backup_type: BackupType::Pitr, ..facts("", 77) };
     store.finish(job.id, &Outcome::Succeeded(Some(Box::new(facts)))).unwrap();
     assert_eq!(store.bases("a", Some(SET)).unwrap()[0].consistent_at_ts, at(77).ts);
     assert_eq!(store.bases("a", Some("x")).unwrap(), []);
@@ -593,7 +593,7 @@ fn finish(store: &Store, job: Box<Job>, schedule: &str, t: u32) -> String {
     // Retention jobs of the bases before it may stand in front of it.
     while store.claim(9).unwrap().expect("the run").job.id != job.id {}
     let name = job.backup.unwrap();
-    let facts = BackupFacts {
+    let facts = CatalogueEntry {
         name: name.clone(),
         schedule: Some(schedule.to_owned()),
         backup_type: BackupType::Pitr,

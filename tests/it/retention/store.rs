@@ -14,7 +14,7 @@ use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::domain::warning::WarningKind;
 use mongokeep::error::{Error, ErrorKind};
-use mongokeep::store::{Access, BackupFacts, Outcome, Store};
+use mongokeep::store::{Access, CatalogueEntry, Outcome, Store};
 
 use crate::support::schedule::daily;
 
@@ -40,8 +40,8 @@ fn stand(count: u32) -> Stand {
     Stand { _dir: dir, store, day: std::cell::Cell::new(0) }
 }
 
-fn facts(name: &str, schedule: Option<&str>, at: DateTime<Utc>) -> BackupFacts {
-    BackupFacts {
+fn facts(name: &str, schedule: Option<&str>, at: DateTime<Utc>) -> CatalogueEntry {
+    CatalogueEntry {
         name: name.into(),
         service: "a".into(),
         cluster: None,
@@ -88,7 +88,7 @@ impl Stand {
 
     fn by_hand_of(&self, name: &str, whole: bool) {
         let job = self.begin_by_hand(name);
-        let facts = BackupFacts { whole, ..facts(name, None, self.next_day()) };
+        let facts = CatalogueEntry { whole, ..facts(name, None, self.next_day()) };
         self.store.finish(job, &Outcome::Succeeded(Some(Box::new(facts)))).unwrap();
     }
 

@@ -13,7 +13,7 @@ use mongokeep::domain::service::{EngineKind, ServiceSpec};
 use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::error::{Error, ErrorKind};
-use mongokeep::store::{Access, BackupFacts, Decision, Outcome, Store, Verdict};
+use mongokeep::store::{Access, CatalogueEntry, Decision, Outcome, Store, Verdict};
 
 use crate::support::schedule::daily;
 
@@ -264,7 +264,7 @@ fn a_restore_pauses_the_schedules_of_its_target_as_long_as_it_lasts() {
     store.add_service(&ServiceSpec::at("b", "mongodb://127.0.0.1:1")).unwrap();
     store.add_schedule(&schedule("nightly")).unwrap();
     store.add_schedule(&Schedule { service: "b".into(), ..schedule("other") }).unwrap();
-    let facts = BackupFacts {
+    let facts = CatalogueEntry {
         name: "old".into(),
         service: "b".into(),
         cluster: None,

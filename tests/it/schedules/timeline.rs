@@ -7,7 +7,7 @@ use mongokeep::domain::backup::{BackupType, Compression, Model};
 use mongokeep::domain::service::EngineKind;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::error::ErrorKind;
-use mongokeep::store::{Access, BackupFacts, Store};
+use mongokeep::store::{Access, CatalogueEntry, Store};
 
 fn values(pairs: &[(&str, &str)]) -> Values {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), vec![(*v).to_owned()])).collect()
@@ -52,7 +52,7 @@ impl Stand {
     /// A good backup that took so many seconds, as long ago as there are others.
     fn made(&self, name: &str, service: &str, schedule: Option<&str>, seconds: i64) {
         let started_at = Utc::now() - TimeDelta::days(1);
-        let facts = BackupFacts {
+        let facts = CatalogueEntry {
             name: name.into(),
             service: service.into(),
             cluster: None,

@@ -12,15 +12,15 @@ use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
 
-use super::super::blocking;
 use crate::error::{Error, ErrorKind, Result, io};
+use crate::store::blocking;
 
 pub const SECRET_HEADER: &str = "X-Mongokeep-Secret";
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(15);
 const SECRET_BYTES: u64 = 4096;
 
-pub async fn post(url: &str, secret_file: Option<&Path>, body: Vec<u8>) -> Result<String> {
+pub async fn post_notice(url: &str, secret_file: Option<&Path>, body: Vec<u8>) -> Result<String> {
     let url = Url::parse(url).map_err(|e| Error::invalid("notify.webhook_url", e))?;
     let host = match (url.host_str(), url.port()) {
         (Some(host), Some(port)) => format!("{}://{host}:{port}", url.scheme()),
@@ -139,7 +139,7 @@ mod tests {
     async fn nothing_that_fails_names_more_than_the_host() {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = format!("http://127.0.0.1:{port}/hooks/T0KEN?key=s3cret");
-        let error = post(&url, None, vec![]).await.unwrap_err();
+        let error = post_notice(&url, None, vec![]).await.unwrap_err();
         assert!(error.is_retryable());
         let said = format!("{error:?}");
         assert!(said.contains(&format!("http://127.0.0.1:{port} did not answer")), "{said}");

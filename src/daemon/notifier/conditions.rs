@@ -7,7 +7,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::super::blocking;
 use super::super::env::Env;
 use crate::config::{Notify, Settings};
 use crate::domain::notification::Event;
@@ -26,10 +25,10 @@ const DISK_LIMIT: Duration = Duration::from_secs(5);
 type Wrong = Vec<(String, String)>;
 
 /// Looks now and then until `stop`.
-pub async fn watch(env: Env, stop: CancellationToken) {
+pub async fn watch_conditions(env: &Env, stop: &CancellationToken) {
     let mut asking: Option<JoinHandle<Result<Wrong>>> = None;
     loop {
-        if let Err(e) = look(&env, &mut asking).await {
+        if let Err(e) = look_at_all(env, &mut asking).await {
             warn!("looking for what is wrong: {e}");
         }
         tokio::select! {
@@ -39,31 +38,30 @@ pub async fn watch(env: Env, stop: CancellationToken) {
     }
 }
 
-async fn look(env: &Env, asking: &mut Option<JoinHandle<Result<Wrong>>>) -> Result<()> {
-    let (store, home) = (env.store.clone(), env.home.clone());
-    let settings = blocking(move || {
-        let settings = Settings::load(&home)?.notify();
-        let now = Utc::now();
-        let stale = store.services()?.into_iter().filter_map(|s| {
-            let warning = warning::stale(&s.name, s.last_good_backup_at, s.created_at, &settings.stale_after, now)?;
-            Some((s.name, warning.text))
-        });
-        store.set_conditions(Event::Stale, &stale.collect::<Vec<_>>(), false)?;
-        Ok(settings)
-    })
-    .await?;
+async fn look_at_all(env: &Env, asking: &mut Option<JoinHandle<Result<Wrong>>>) -> Result<()> {
+    let home = env.home.clone();
+    let settings = env
+        .store
+        .with(move |store| {
+            let settings = Settings::load(&home)?.notify();
+            let now = Utc::now();
+            let stale = store.services()?.into_iter().filter_map(|s| {
+                let warning = warning::stale(&s.name, s.last_good_backup_at, s.created_at, &settings.stale_after, now)?;
+                Some((s.name, warning.text))
+            });
+            store.set_conditions(Event::Stale, &stale.collect::<Vec<_>>(), false)?;
+            Ok(settings)
+        })
+        .await?;
     let mut asked = match asking.take() {
         Some(asked) => asked,
         None => {
-            let store = env.store.clone();
+            let store = env.store.sync().clone();
             tokio::task::spawn_blocking(move || full_disks(&store, &settings))
         }
     };
     match tokio::time::timeout(DISK_LIMIT, &mut asked).await {
-        Ok(Ok(full)) => {
-            let (store, full) = (env.store.clone(), full?);
-            blocking(move || store.set_conditions(Event::StorageFull, &full, true)).await
-        }
+        Ok(Ok(full)) => env.store.set_conditions(Event::StorageFull, &full?, true).await,
         Ok(Err(e)) => {
             warn!("asking how full the storages are: {e}");
             Ok(())

@@ -10,7 +10,6 @@ use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::super::blocking;
 use super::super::env::Env;
 use crate::config::{Home, Settings};
 use crate::domain::notification::Event;
@@ -36,12 +35,12 @@ struct Trouble {
 }
 
 /// Looks now and then until `stop`.
-pub async fn watch(env: Env, stop: CancellationToken) {
+pub async fn watch_recording(env: &Env, stop: &CancellationToken) {
     let mut since = Since::new();
     loop {
-        let (store, home, mut seen) = (env.store.clone(), env.home.clone(), std::mem::take(&mut since));
-        let looked = blocking(move || {
-            let outcome = look(&store, &home, &mut seen);
+        let (home, mut seen) = (env.home.clone(), std::mem::take(&mut since));
+        let looked = env.store.with(move |store| {
+            let outcome = look_at_all(store, &home, &mut seen);
             Ok((seen, outcome))
         });
         match looked.await {
@@ -60,7 +59,7 @@ pub async fn watch(env: Env, stop: CancellationToken) {
     }
 }
 
-fn look(store: &Store, home: &Home, since: &mut Since) -> Result<()> {
+fn look_at_all(store: &Store, home: &Home, since: &mut Since) -> Result<()> {
     let (mut wanted, known) = (store.slicing_wanted()?, store.conditions()?);
     let of_recording = |event| event == Event::PitrGap || LASTING.contains(&event);
     // Where nothing is recorded, or was and is not well yet, there is nothing to read the settings for.

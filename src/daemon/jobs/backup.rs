@@ -3,36 +3,46 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::env::Env;
-use super::task::{open_storage, prepare_folder};
-use super::{blocking, facts};
+use async_trait::async_trait;
+
+use super::super::env::Env;
+use super::storages::{open_storage, prepare_folder};
+use super::{Done, JobRunner, Work, stopped_unexpectedly};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
-use crate::config::Settings;
+use crate::control::catalogue_entry::catalogue_entry;
 use crate::domain::backup::BackupRequest;
 use crate::engine::attempt::discard;
 use crate::engine::contract::BackupOrder;
-use crate::engine::{Context, backup_reader, engine};
+use crate::engine::{backup_reader, engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{Storage, backend};
-use crate::store::{AttemptRecord, BackupFacts, Claimed};
+use crate::store::{AttemptRecord, CatalogueEntry};
 
 /// The longest an attempt that failed looks at what it left. The next one does it again, as does a delete.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
 
-pub async fn run(
-    env: &Env,
-    ctx: &Context,
-    claimed: &Claimed,
-    request: &BackupRequest,
-    settings: &Settings,
-) -> Result<Box<BackupFacts>> {
+/// Makes the backup that was asked for.
+pub struct BackupRunner<'a>(pub &'a BackupRequest);
+
+#[async_trait]
+impl JobRunner for BackupRunner<'_> {
+    async fn attempt(&self, work: &Work) -> Result<Done> {
+        run_backup(work, self.0).await.map(Some)
+    }
+
+    async fn recover(&self, work: &Work) -> Result<Done> {
+        recover_backup(work, self.0).await.map(Some)
+    }
+}
+
+async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<CatalogueEntry>> {
+    let Work { env, ctx, claimed, settings, .. } = work;
     if !settings.backup_enabled() {
         return Err(Error::new(ErrorKind::Conflict, "backup management is off (backup.enabled = false)")
             .hint("mongokeep settings set backup.enabled true"));
     }
-    let (store, name) = (env.store.clone(), request.service.clone());
-    let service = blocking(move || store.service(&name)).await?;
+    let service = env.store.service(&request.service).await?;
     // Nothing that was asked for is replaced by what there is.
     let engine = engine(service.engine, request.model)?;
     prepare_folder(env, ctx, &request.storage).await?;
@@ -40,11 +50,11 @@ pub async fn run(
     backend::check_folder(&location.config, &request.folder)?;
     let root = BackupRoot::new(&request.folder, &request.name)?;
 
-    let (store, name, present) = (env.store.clone(), request.name.clone(), claimed.attempt_id.clone());
-    let earlier = blocking(move || store.unclean_attempts(&name, Some(&present))).await?;
+    let (name, present) = (request.name.clone(), claimed.attempt_id.clone());
+    let earlier = env.store.with(move |store| store.unclean_attempts(&name, Some(&present))).await?;
     if let Some(manifest) = settle(env, storage.as_ref(), &root, &earlier).await? {
         ctx.meter.info("an earlier attempt had written its manifest before it was interrupted: the backup is complete");
-        return Ok(Box::new(facts::of(&manifest.envelope)));
+        return Ok(Box::new(catalogue_entry(&manifest.envelope)));
     }
 
     let order = BackupOrder {
@@ -59,7 +69,7 @@ pub async fn run(
         backup_type: request.backup_type,
     };
     match engine.backup(ctx, Arc::clone(&storage), &order).await {
-        Ok(envelope) => Ok(Box::new(facts::of(&envelope))),
+        Ok(envelope) => Ok(Box::new(catalogue_entry(&envelope))),
         Err(error) => {
             // The engine has cleaned up behind itself; whether all of it worked is seen by trying once more. Once, for a
             // storage that was waited for already is not waited for again.
@@ -87,11 +97,33 @@ pub async fn run(
     }
 }
 
+/// A backup that had come as far as its manifest is complete; anything else of it is removed.
+async fn recover_backup(work: &Work, request: &BackupRequest) -> Result<Box<CatalogueEntry>> {
+    let Work { env, ctx, claimed, .. } = work;
+    let settled = async {
+        let (_, storage) = open_storage(env, ctx, &request.storage).await?;
+        let root = BackupRoot::new(&request.folder, &request.name)?;
+        let name = request.name.clone();
+        let attempts = env.store.with(move |store| store.unclean_attempts(&name, None)).await?;
+        settle(env, storage.as_ref(), &root, &attempts).await
+    };
+    match settled.await {
+        Ok(Some(manifest)) => {
+            ctx.meter.info("its manifest had been written: the backup is complete");
+            return Ok(Box::new(catalogue_entry(&manifest.envelope)));
+        }
+        Ok(None) => ctx.meter.info("what it had written is removed"),
+        // Nothing is known; the next attempt, or a delete, looks again before it writes.
+        Err(e) => ctx.meter.warn(format!("what it had written could not be removed yet: {e}")),
+    }
+    Err(stopped_unexpectedly(claimed.job.id))
+}
+
 /// Ends attempts that were interrupted: one that had come as far as its manifest is the backup, whose manifest is
 /// returned; what others left is removed.
 ///
 /// Errors: the storage cannot be asked; then nothing is known, and nothing was decided.
-pub async fn settle(
+async fn settle(
     env: &Env,
     storage: &dyn Storage,
     root: &BackupRoot,
@@ -116,8 +148,7 @@ pub async fn settle(
             Err(e) if e.kind() == ErrorKind::Conflict => {}
             Err(e) => return Err(e.context("removing what an earlier attempt left")),
         }
-        let (store, record) = (env.store.clone(), attempt.clone());
-        blocking(move || store.attempt_clean(record.job, record.attempt)).await?;
+        env.store.attempt_clean(attempt.job, attempt.attempt).await?;
     }
     Ok(None)
 }

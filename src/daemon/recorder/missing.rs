@@ -7,7 +7,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tracing::warn;
 
-use super::super::blocking;
 use super::super::env::Env;
 use crate::artifact::slice;
 use crate::domain::key::Key;
@@ -24,7 +23,7 @@ const AGAIN: Duration = Duration::from_secs(600);
 const BATCH: usize = 1000;
 
 /// Looks for ever. What is missing leaves the catalogue, which tells it and asks for a base.
-pub async fn look(env: Env, storage: Arc<dyn Storage>, wanted: SlicingWanted) -> Infallible {
+pub async fn look_for_missing(env: Env, storage: Arc<dyn Storage>, wanted: SlicingWanted) -> Infallible {
     loop {
         let pause = match look_at_all(&env, &*storage, &wanted).await {
             Ok(()) => EVERY,
@@ -38,8 +37,7 @@ pub async fn look(env: Env, storage: Arc<dyn Storage>, wanted: SlicingWanted) ->
 }
 
 async fn look_at_all(env: &Env, storage: &dyn Storage, wanted: &SlicingWanted) -> Result<()> {
-    let (store, of) = (env.store.clone(), wanted.clone());
-    for (archive, newest) in blocking(move || store.recorded_into(&of)).await? {
+    for (archive, newest) in env.store.recorded_into(wanted).await? {
         look_at(env, storage, &archive, &newest).await?;
     }
     Ok(())
@@ -69,16 +67,14 @@ struct Known<'a> {
 #[async_trait]
 impl Catalogue for Known<'_> {
     async fn keys(&mut self, after: Option<&str>) -> Result<Vec<String>> {
-        let store = self.env.store.clone();
         let (place, folder, after) = (self.archive.storage.clone(), self.folder.clone(), after.map(str::to_owned));
-        blocking(move || store.slice_keys(&place, &folder, after.as_deref(), BATCH)).await
+        self.env.store.with(move |store| store.slice_keys(&place, &folder, after.as_deref(), BATCH)).await
     }
 
     async fn missing(&mut self, keys: Vec<String>) -> Result<()> {
         let (count, storage) = (keys.len(), &self.archive.storage);
         warn!(storage, "{count} slices are no longer there, such as {}", keys.first().map_or("", String::as_str));
-        let (store, place) = (self.env.store.clone(), self.archive.storage.clone());
-        blocking(move || store.forget_slices(&place, &keys)).await
+        self.env.store.forget_slices(storage, &keys).await
     }
 
     /// The recorder finds those that are newer than what is known; the others are for `storage sync`.

@@ -2,36 +2,44 @@
 
 use async_trait::async_trait;
 
-use super::blocking;
-use super::env::Env;
-use super::progress::Log;
-use super::task::open_storage;
+use super::super::env::Env;
+use super::storages::open_storage;
+use super::{Done, JobRunner, Work};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Envelope;
 use crate::domain::backup::BackupState;
 use crate::domain::pitr::{self, PlannedReplay};
-use crate::domain::restore::{LeftOut, RestorePlan, RestoreRequest};
+use crate::domain::restore::{LeftOut, PlannedAction, RestorePlan, RestoreRequest};
 use crate::engine::contract::{BeforeWriting, Confirmed, OplogTail, RestoreSource};
 use crate::engine::{Context, backup_reader, engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Claimed;
 
-pub async fn run(
-    env: &Env,
-    ctx: &Context,
-    log: &Log,
-    claimed: &Claimed,
-    request: &RestoreRequest,
-    plan: &RestorePlan,
-) -> Result<()> {
-    let (store, name) = (env.store.clone(), request.backup_of(plan).to_owned());
-    let backup = blocking(move || store.backup(&name)).await?;
+/// Carries out a plan. One that may have begun to write is never tried again by itself.
+pub struct RestoreRunner<'a> {
+    pub request: &'a RestoreRequest,
+    pub plan: &'a RestorePlan,
+}
+
+#[async_trait]
+impl JobRunner for RestoreRunner<'_> {
+    async fn attempt(&self, work: &Work) -> Result<Done> {
+        run_restore(work, self.request, self.plan).await.map(|()| None)
+    }
+
+    async fn recover(&self, work: &Work) -> Result<Done> {
+        Err(interrupted(&work.claimed, self.request, self.plan))
+    }
+}
+
+async fn run_restore(work: &Work, request: &RestoreRequest, plan: &RestorePlan) -> Result<()> {
+    let Work { env, ctx, log, claimed, .. } = work;
+    let backup = env.store.backup(request.backup_of(plan)).await?;
     plan.check_source(&backup)?;
     if let Some(first) = &plan.safety_backup {
         must_be_good(env, &first.name).await?;
     }
-    let (store, name) = (env.store.clone(), request.to.clone());
-    let target = blocking(move || store.service(&name)).await?;
+    let target = env.store.service(&request.to).await?;
     let (_, storage) = open_storage(env, ctx, &backup.storage).await?;
     ctx.meter.set_phase("reading the manifest");
     let manifest =
@@ -66,6 +74,28 @@ pub async fn run(
     Ok(())
 }
 
+/// Says what the target may look like now.
+fn interrupted(claimed: &Claimed, request: &RestoreRequest, plan: &RestorePlan) -> Error {
+    let target = &plan.to_service;
+    if !claimed.wrote {
+        return Error::new(
+            ErrorKind::Interrupted,
+            "the daemon stopped unexpectedly before this restore wrote anything",
+        )
+        .hint(format!("restore again: {}", request.command(plan)));
+    }
+    let replaced = plan.namespaces.iter().filter(|n| n.action == PlannedAction::Replace).count();
+    Error::new(
+        ErrorKind::Failed,
+        format!(
+            "the daemon stopped unexpectedly during this restore: the target {target} is incomplete. Each of the {} namespaces of the \
+             plan ({replaced} of them replaced) may be missing, partial or complete; all others are as they were",
+            plan.namespaces.len()
+        ),
+    )
+    .hint(format!("restore again: {}", request.command(plan)))
+}
+
 /// From the first write on a daemon that dies must not be followed by another attempt.
 struct Writes<'a> {
     env: &'a Env,
@@ -75,17 +105,16 @@ struct Writes<'a> {
 #[async_trait]
 impl BeforeWriting for Writes<'_> {
     async fn before_writing(&self) -> Result<()> {
-        let (store, id) = (self.env.store.clone(), self.job);
-        blocking(move || store.restore_writes(id)).await
+        self.env.store.restore_writes(self.job).await
     }
 }
 
 /// The slices that the plan counts on: as they are now, so that a gap since then is found.
 async fn tail(env: &Env, ctx: &Context, base: &Envelope, replay: &PlannedReplay) -> Result<OplogTail> {
     let (_, storage) = open_storage(env, ctx, &replay.archive.storage).await?;
-    let (store, replay) = (env.store.clone(), replay.clone());
+    let replay = replay.clone();
     let (from, until) = (base.consistent_at_ts, replay.until);
-    let found = blocking(move || {
+    let found = env.store.with(move |store| {
         let slices = store.slices(&replay.service, &replay.archive, from, until)?;
         let path = pitr::path(&slices, from, until).map(|path| path.into_iter().cloned().collect());
         Ok((replay.archive, path))
@@ -100,8 +129,7 @@ async fn tail(env: &Env, ctx: &Context, base: &Envelope, replay: &PlannedReplay)
 
 /// The safety backup ran before, since its job is older and of the same service; now it must be there.
 async fn must_be_good(env: &Env, name: &str) -> Result<()> {
-    let (store, wanted) = (env.store.clone(), name.to_owned());
-    let why = match blocking(move || store.backup(&wanted)).await {
+    let why = match env.store.backup(name).await {
         Ok(backup) if backup.state == BackupState::Succeeded => return Ok(()),
         Ok(backup) => backup.error.unwrap_or_else(|| "it is not complete".to_owned()),
         Err(e) if e.kind() == ErrorKind::NotFound => "it was cancelled or deleted".to_owned(),

@@ -9,50 +9,29 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use super::blocking;
+use super::component::Component;
 use super::env::Env;
 use crate::domain::service::Service;
 use crate::domain::storage::StorageLocation;
 use crate::error::Result;
 use crate::storage::throttle::Limiter;
-use crate::store::SlicingWanted;
+use crate::store::{SlicingWanted, blocking};
 
 mod missing;
 mod record;
 
 /// How often it is asked whether something changed: the store at once, the settings with it.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the end of the daemon waits for what slicers hold to be stored.
 const END_LIMIT: Duration = Duration::from_secs(8);
 
-/// All slicers, while the daemon runs.
-pub struct Slicers {
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Slicers {
-    pub fn start(env: &Env) -> Self {
-        let stop = CancellationToken::new();
-        let task = tokio::spawn(supervise(env.clone(), stop.clone()));
-        Self { stop, task }
-    }
-
-    /// Asks all to end.
-    pub fn stop(&self) {
-        self.stop.cancel();
-    }
-
-    /// What they hold is stored, if that is soon; the rest is read again from the oplog by the next daemon.
-    pub async fn end(&mut self) {
-        self.stop();
-        if tokio::time::timeout(END_LIMIT, &mut self.task).await.is_err() {
-            warn!("a slicer did not end in time; what it held is recorded again by the next daemon");
-            self.task.abort();
-        }
-    }
+/// All slicers, while the daemon runs. At the end what they hold is stored, if that is soon; the rest is read again from the
+/// oplog by the next daemon.
+pub fn recorder(env: &Env) -> Component {
+    let env = env.clone();
+    Component::start("oplog recording", END_LIMIT, move |stop| supervise(env, stop))
 }
 
 /// What a slicer was started with: a change of it starts another one.
@@ -83,19 +62,18 @@ struct Pace {
 
 async fn supervise(env: Env, stop: CancellationToken) {
     let mut running: HashMap<String, Running> = HashMap::new();
-    let (store, none) = (env.store.clone(), Vec::new());
-    if let Err(e) = blocking(move || store.slicers_stopped()).await {
+    if let Err(e) = env.store.slicers_stopped().await {
         error!("the state of slicers: {e}");
     }
-    let mut seen = Seen { version: None, orders: none };
+    let mut seen = Seen { version: None, orders: Vec::new() };
     loop {
-        match look(&env, &mut seen).await {
+        match poll_orders(&env, &mut seen).await {
             Ok(pace) => adjust(&env, &mut running, &seen.orders, pace).await,
             Err(e) => error!("looking for what is to be recorded: {e}"),
         }
         tokio::select! {
             () = stop.cancelled() => break,
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
     // All at once: each has something to store.
@@ -113,13 +91,13 @@ struct Seen {
 
 /// Brings `seen` up to date and returns what the settings say; `None`: nothing is to be recorded, or backup
 /// management is off.
-async fn look(env: &Env, seen: &mut Seen) -> Result<Option<Pace>> {
-    let (store, version) = (env.store.clone(), seen.version);
-    let (now, orders) = blocking(move || {
+async fn poll_orders(env: &Env, seen: &mut Seen) -> Result<Option<Pace>> {
+    let version = seen.version;
+    let polled = env.store.with(move |store| {
         let now = store.data_version()?;
-        Ok((now, if version == Some(now) { None } else { Some(orders(&store)?) }))
-    })
-    .await?;
+        Ok((now, if version == Some(now) { None } else { Some(orders(store)?) }))
+    });
+    let (now, orders) = polled.await?;
     seen.version = Some(now);
     if let Some(orders) = orders {
         seen.orders = orders;
@@ -187,7 +165,7 @@ fn begin(env: &Env, order: &Order, pace: Pace) -> Running {
     let stop = CancellationToken::new();
     let (env, own, token, handle) = (env.clone(), order.clone(), stop.clone(), tokio::runtime::Handle::current());
     // On a thread of its own, as every job: what it does between two awaits does not hold the others up.
-    let recording = record::run(env, own, lengths, reading_back, limiter.clone(), token);
+    let recording = record::follow_service(env, own, lengths, reading_back, limiter.clone(), token);
     let task = tokio::task::spawn_blocking(move || handle.block_on(recording));
     Running { order: order.clone(), stop, task, slice_length, read_back, limiter }
 }

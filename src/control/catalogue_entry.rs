@@ -1,11 +1,11 @@
 //! From a manifest to the catalogue.
 
 use crate::artifact::manifest::Envelope;
-use crate::store::BackupFacts;
+use crate::store::CatalogueEntry;
 
 /// What the catalogue keeps of a manifest.
-pub fn of(manifest: &Envelope) -> BackupFacts {
-    BackupFacts {
+pub fn catalogue_entry(manifest: &Envelope) -> CatalogueEntry {
+    CatalogueEntry {
         name: manifest.name.clone(),
         service: manifest.service.clone(),
         cluster: manifest.cluster.clone(),

@@ -1,13 +1,13 @@
 //! Deleting a backup, for a person or for retention: exactly the objects that a manifest or an attempt names, never a
 //! prefix; and only of an attempt of this home, unless a person has seen in the plan whose it is.
 
+use async_trait::async_trait;
 use chrono::Utc;
 use futures_util::StreamExt;
 
-use super::blocking;
-use super::env::Env;
-use super::prune;
-use super::task::open_storage;
+use super::super::env::Env;
+use super::storages::open_storage;
+use super::{Done, JobRunner, Work, slice_gc, stopped_unexpectedly};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::domain::backup::Owner;
@@ -29,15 +29,33 @@ pub enum End {
     Foreign(Box<Owner>),
 }
 
-/// A delete job.
-pub async fn run(env: &Env, ctx: &Context, name: &str, keep_files: bool, foreign: Option<&str>) -> Result<()> {
+/// Removes a backup, for a person.
+pub struct DeleteRunner<'a> {
+    pub backup: &'a str,
+    pub keep_files: bool,
+    pub foreign: Option<&'a str>,
+}
+
+#[async_trait]
+impl JobRunner for DeleteRunner<'_> {
+    async fn attempt(&self, work: &Work) -> Result<Done> {
+        run_delete(&work.env, &work.ctx, self.backup, self.keep_files, self.foreign).await.map(|()| None)
+    }
+
+    async fn recover(&self, work: &Work) -> Result<Done> {
+        let id = work.claimed.job.id;
+        let hint = format!("mongokeep job retry {id} goes on with deleting {}", self.backup);
+        Err(stopped_unexpectedly(id).hint(hint))
+    }
+}
+
+async fn run_delete(env: &Env, ctx: &Context, name: &str, keep_files: bool, foreign: Option<&str>) -> Result<()> {
     if keep_files {
         ctx.meter.info("the files stay where they are");
         return Ok(());
     }
-    let (store, wanted) = (env.store.clone(), name.to_owned());
-    let deletion = blocking(move || store.deletion(&wanted)).await?;
-    match files(env, ctx, &deletion, foreign).await? {
+    let deletion = env.store.deletion(name).await?;
+    match delete_files(env, ctx, &deletion, foreign).await? {
         End::Gone => {}
         End::Foreign(owner) if deletion.owns_nothing() => {
             ctx.meter.info(format!("only the record goes: the files of that name are another's ({})", owner.words()));
@@ -46,7 +64,7 @@ pub async fn run(env: &Env, ctx: &Context, name: &str, keep_files: bool, foreign
         End::Foreign(owner) => return Err(not_ours(name, &deletion.backup.storage, &owner)),
     }
     // It is gone; what is recorded only to follow it is of no use, but no reason to say that it was not deleted.
-    if let Err(e) = prune::run(env, ctx, &deletion.backup.service).await {
+    if let Err(e) = slice_gc::delete_useless(env, ctx, &deletion.backup.service).await {
         ctx.meter.warn(format!("the recorded oplog that led from it stays until the next retention: {e}"));
     }
     Ok(())
@@ -61,7 +79,7 @@ fn not_ours(name: &str, storage: &str, owner: &Owner) -> Error {
 /// Removes what the storage holds of a backup, if it is of this home, or the attempt `foreign`; its record stays.
 ///
 /// Errors: what the storage reports. Whether the backup was taken apart by then is noted in its record.
-pub async fn files(env: &Env, ctx: &Context, deletion: &Deletion, foreign: Option<&str>) -> Result<End> {
+pub async fn delete_files(env: &Env, ctx: &Context, deletion: &Deletion, foreign: Option<&str>) -> Result<End> {
     let backup = &deletion.backup;
     let (_, storage) = open_storage(env, ctx, &backup.storage).await?;
     let root = BackupRoot::new(&backup.folder, &backup.name)?;
@@ -70,7 +88,7 @@ pub async fn files(env: &Env, ctx: &Context, deletion: &Deletion, foreign: Optio
         let held = match backup_reader::held(storage.as_ref(), &root).await {
             // It is good no more, whatever else is found.
             Err(e) if e.kind() == ErrorKind::Corrupt => {
-                begins(env, &backup.name).await?;
+                env.store.deletion_begins(&backup.name).await?;
                 return Err(e);
             }
             other => other?,
@@ -86,11 +104,13 @@ pub async fn files(env: &Env, ctx: &Context, deletion: &Deletion, foreign: Optio
             ctx.meter.warn(format!("it is another installation's: {}", owner.words()));
         }
         match held {
-            Held::Complete(manifest, _) => whole(env, ctx, storage.as_ref(), &root, &manifest, &backup.name).await?,
+            Held::Complete(manifest, _) => {
+                delete_whole(env, ctx, storage.as_ref(), &root, &manifest, &backup.name).await?
+            }
             other => {
                 // Without its manifest it is no good one, even if the rest cannot be removed.
-                begins(env, &backup.name).await?;
-                unfinished(ctx, storage.as_ref(), &root, other).await?;
+                env.store.deletion_begins(&backup.name).await?;
+                delete_unfinished(ctx, storage.as_ref(), &root, other).await?;
             }
         }
         Ok(End::Gone)
@@ -114,15 +134,9 @@ pub fn may_be_running(place: &str, root: &BackupRoot, owner: &Owner) -> Error {
     ))
 }
 
-/// From now on it may be taken apart.
-async fn begins(env: &Env, name: &str) -> Result<()> {
-    let (store, name) = (env.store.clone(), name.to_owned());
-    blocking(move || store.deletion_begins(&name)).await
-}
-
 /// The manifest first, so that what is being taken apart is no backup any more; `attempt.json` last, so that a delete
 /// that is interrupted can go on.
-async fn whole(
+async fn delete_whole(
     env: &Env,
     ctx: &Context,
     storage: &dyn Storage,
@@ -142,12 +156,11 @@ async fn whole(
     if ctx.cancel.is_cancelled() {
         return Err(Error::cancelled());
     }
-    begins(env, name).await?;
+    env.store.deletion_begins(name).await?;
     if let Err(e) = storage.delete(&root.manifest()?).await {
         // A lock, or a key that may not delete: then all of it is still there, and it is as good as before.
         if is_all_there(storage, root, &named).await.is_ok_and(|all| all) {
-            let (store, name) = (env.store.clone(), name.to_owned());
-            blocking(move || store.deletion_undone(&name)).await?;
+            env.store.deletion_undone(name).await?;
         }
         return Err(e);
     }
@@ -170,7 +183,7 @@ async fn whole(
 }
 
 /// What an interrupted backup or delete left.
-async fn unfinished(ctx: &Context, storage: &dyn Storage, root: &BackupRoot, held: Held) -> Result<()> {
+async fn delete_unfinished(ctx: &Context, storage: &dyn Storage, root: &BackupRoot, held: Held) -> Result<()> {
     ctx.meter.set_phase("delete what an attempt left");
     match held {
         Held::Nothing => ctx.meter.info("nothing of it is in the storage"),

@@ -1,19 +1,29 @@
 //! A verify job: every object read back.
 
-use super::blocking;
-use super::env::Env;
-use super::progress::Log;
-use super::task::open_storage;
+use async_trait::async_trait;
+
+use super::storages::open_storage;
+use super::{Done, JobRunner, Work};
 use crate::artifact::layout::BackupRoot;
-use crate::engine::{Context, engine};
+use crate::engine::engine;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Problems named in the job's error; all of them are in its log.
 const NAMED: usize = 3;
 
-pub async fn run(env: &Env, ctx: &Context, log: &Log, name: &str) -> Result<()> {
-    let (store, wanted) = (env.store.clone(), name.to_owned());
-    let backup = blocking(move || store.backup(&wanted)).await?;
+/// Reads the backup of this name back.
+pub struct VerifyRunner<'a>(pub &'a str);
+
+#[async_trait]
+impl JobRunner for VerifyRunner<'_> {
+    async fn attempt(&self, work: &Work) -> Result<Done> {
+        run_verify(work, self.0).await.map(|()| None)
+    }
+}
+
+async fn run_verify(work: &Work, name: &str) -> Result<()> {
+    let Work { env, ctx, log, .. } = work;
+    let backup = env.store.backup(name).await?;
     let (_, storage) = open_storage(env, ctx, &backup.storage).await?;
     let root = BackupRoot::new(&backup.folder, &backup.name)?;
     // A storage that is not there at all says nothing about the backup.
@@ -32,8 +42,8 @@ pub async fn run(env: &Env, ctx: &Context, log: &Log, name: &str) -> Result<()> 
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
         Some(format!("{}{more}", named.join("; ")))
     };
-    let (store, wanted, found) = (env.store.clone(), name.to_owned(), error.clone());
-    blocking(move || store.backup_verified(&wanted, found.as_deref())).await?;
+    let (wanted, found) = (name.to_owned(), error.clone());
+    env.store.with(move |store| store.backup_verified(&wanted, found.as_deref())).await?;
     match error {
         None => Ok(()),
         Some(what) => Err(Error::new(ErrorKind::Corrupt, format!("backup {name} is damaged: {what}"))

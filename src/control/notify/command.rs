@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// So much of what it says on standard error is kept.
 const SAID: usize = 2_000;
 
-pub async fn run(command: &[String], body: Vec<u8>) -> Result<String> {
+pub async fn run_command(command: &[String], body: Vec<u8>) -> Result<String> {
     run_within(command, body, LIMIT).await
 }
 
@@ -116,16 +116,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("got");
         let good = words(&format!("cat > {}", file.display()));
-        run(&good, b"{\"id\":1}\n".to_vec()).await.unwrap();
+        run_command(&good, b"{\"id\":1}\n".to_vec()).await.unwrap();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "{\"id\":1}\n");
         // One that reads nothing, and more than a pipe holds.
-        run(&words("true"), vec![b'x'; 1 << 20]).await.unwrap();
-        let error = run(&words("printf 'no\\033[2Jway' >&2; exit 3"), vec![]).await.unwrap_err();
+        run_command(&words("true"), vec![b'x'; 1 << 20]).await.unwrap();
+        let error = run_command(&words("printf 'no\\033[2Jway' >&2; exit 3"), vec![]).await.unwrap_err();
         assert_eq!(error.full(), "/bin/sh (notify.command) ended with 3: no\\u{1b}[2Jway");
         // More than is kept, and than a pipe holds.
-        let error = run(&words("head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1"), vec![]).await.unwrap_err();
+        let error =
+            run_command(&words("head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1"), vec![]).await.unwrap_err();
         assert!(error.full().ends_with('x') && error.full().len() < SAID + 100, "{}", error.full().len());
-        assert!(run(&["/nonexistent/x".to_owned()], vec![]).await.unwrap_err().full().contains("/nonexistent/x"));
+        assert!(
+            run_command(&["/nonexistent/x".to_owned()], vec![]).await.unwrap_err().full().contains("/nonexistent/x")
+        );
     }
 
     #[tokio::test]

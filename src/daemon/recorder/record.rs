@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::super::env::Env;
-use super::super::{blocking, folder};
 use super::{Order, missing};
+use crate::control::storage_folder;
 use crate::domain::pitr::{Archive, Slice, SlicerState};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::CONNECT_LIMIT;
@@ -43,7 +43,7 @@ const BACKOFF: Backoff = Backoff {
 /// How often it is looked whether a base that is needed was made, and asked for again if not.
 const BASE_LOOK: Duration = Duration::from_secs(5);
 
-pub async fn run(
+pub async fn follow_service(
     env: Env,
     order: Order,
     slice_length: watch::Receiver<Duration>,
@@ -61,7 +61,7 @@ pub async fn run(
             Err(e) => e,
         };
         warn!(service = slicer.order.wanted.service, "its oplog is not recorded: {failed}");
-        slicer.tell(false, Some(&failed)).await;
+        slicer.note_state(false, Some(&failed)).await;
         if began.elapsed() > LASTED {
             pause = FIRST_PAUSE;
         }
@@ -71,7 +71,7 @@ pub async fn run(
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    slicer.tell(false, None).await;
+    slicer.note_state(false, None).await;
 }
 
 struct Slicer {
@@ -112,7 +112,7 @@ impl Slicer {
             read_back: self.read_back.clone(),
         };
         let (sender, mut events) = mpsc::channel(EVENTS);
-        let missing = missing::look(self.env.clone(), storage.clone(), self.order.wanted.clone());
+        let missing = missing::look_for_missing(self.env.clone(), storage.clone(), self.order.wanted.clone());
         let following = follow(stop, storage, &server, &request, sender);
         let hearing = async {
             let mut due = tokio::time::interval(BASE_LOOK);
@@ -134,22 +134,18 @@ impl Slicer {
     }
 
     async fn known(&self) -> Result<Known> {
-        let (store, wanted) = (self.env.store.clone(), self.order.wanted.clone());
-        blocking(move || {
+        let wanted = self.order.wanted.clone();
+        let known = self.env.store.with(move |store| {
             let newest = store.recorded_into(&wanted)?;
             Ok(Known { newest, bases: store.newest_bases(&wanted.service)? })
-        })
-        .await
+        });
+        known.await
     }
 
     async fn storage(&self, stop: &CancellationToken) -> Result<Arc<dyn Storage>> {
-        let (store, location) = (self.env.store.clone(), self.order.storage.clone());
-        blocking(move || {
-            // With its last test, which says whether the folder has been there before.
-            let location = store.storage(&location.name)?;
-            folder::prepare(&store, &location)
-        })
-        .await?;
+        let name = self.order.storage.name.clone();
+        // With its last test, which says whether the folder has been there before.
+        self.env.store.with(move |store| storage_folder::prepare(store, &store.storage(&name)?)).await?;
         // Not the slicer's own token: what it holds when it is stopped is still stored.
         let opener = Opener::new(&self.order.storage.config, BACKOFF, CancellationToken::new());
         opener.unheld().limited(self.limiter.clone()).open(stop).await
@@ -162,24 +158,24 @@ impl Slicer {
                 info!(service, member, folder = archive.folder, "following the oplog of {state}");
                 self.other_set(&archive.replica_set_id, after).await;
                 self.replica_set_id = Some(archive.replica_set_id);
-                self.tell(true, None).await;
+                self.note_state(true, None).await;
             }
-            Event::Stored { archive, slice } => self.stored(archive, *slice, stop).await,
+            Event::Stored { archive, slice } => self.note_slice(archive, *slice, stop).await,
             Event::StorageAway(e) => {
                 warn!(service, "a slice cannot be stored, trying again: {e}");
-                self.tell(true, Some(&e)).await;
+                self.note_state(true, Some(&e)).await;
             }
             Event::StorageBack => {
                 info!(service, "the storage takes slices again");
-                self.tell(true, None).await;
+                self.note_state(true, None).await;
             }
             Event::Stalled(e) => {
                 warn!(service, "nothing new is recorded: {e}");
-                self.tell(true, Some(&e)).await;
+                self.note_state(true, Some(&e)).await;
             }
             Event::Moving => {
                 info!(service, "the member that is recorded gets on again");
-                self.tell(true, None).await;
+                self.note_state(true, None).await;
             }
             Event::Warning(text) => warn!(service, "{text}"),
         }
@@ -187,9 +183,7 @@ impl Slicer {
 
     /// What was recorded or backed up of another replica set leads nowhere here: this one needs a base of its own.
     async fn other_set(&self, replica_set_id: &str, after: Timestamp) {
-        let (store, service) = (self.env.store.clone(), self.order.wanted.service.clone());
-        let id = replica_set_id.to_owned();
-        match blocking(move || store.other_set(&service, &id, after)).await {
+        match self.env.store.other_set(&self.order.wanted.service, replica_set_id, after).await {
             Ok(false) => {}
             Ok(true) => warn!(
                 service = self.order.wanted.service,
@@ -199,7 +193,7 @@ impl Slicer {
         }
     }
 
-    async fn stored(&mut self, archive: Archive, slice: Slice, stop: &CancellationToken) {
+    async fn note_slice(&mut self, archive: Archive, slice: Slice, stop: &CancellationToken) {
         let service = self.order.wanted.service.clone();
         debug!(service, from = %slice.after.ts, to = %slice.last.ts, entries = slice.entries, bytes = slice.size, "stored");
         if let Some(gap) = &slice.gap {
@@ -207,9 +201,7 @@ impl Slicer {
         }
         self.stored = self.stored.max(Some(slice.last.ts));
         loop {
-            let (store, service) = (self.env.store.clone(), service.clone());
-            let (archive, slice) = (archive.clone(), slice.clone());
-            match blocking(move || store.slice_recorded(&service, &archive, &slice)).await {
+            match self.env.store.slice_recorded(&service, &archive, &slice).await {
                 Ok(true) => break,
                 Ok(false) => return,
                 // Service or storage were removed meanwhile.
@@ -231,9 +223,9 @@ impl Slicer {
     /// What comes after a gap or a restore needs a base of its own, and is asked for until there is one.
     async fn ask_for_base(&self) {
         let Some(replica_set_id) = self.replica_set_id.clone() else { return };
-        let (store, settings) = (self.env.store.clone(), self.env.settings.clone());
+        let settings = self.env.settings.clone();
         let service = self.order.wanted.service.clone();
-        let asked = blocking(move || {
+        let asked = self.env.store.with(move |store| {
             let Some(after) = store.base_needed(&service)? else { return Ok(None) };
             let compression = settings.settings().compression();
             let made = store.queue_needed_base(&service, &replica_set_id, compression, Utc::now())?;
@@ -250,7 +242,7 @@ impl Slicer {
         }
     }
 
-    async fn tell(&self, running: bool, error: Option<&Error>) {
+    async fn note_state(&self, running: bool, error: Option<&Error>) {
         let state = SlicerState {
             running,
             stored: self.stored,
@@ -259,8 +251,7 @@ impl Slicer {
             held: error.is_some_and(|e| e.kind() == ErrorKind::Conflict),
             at: Utc::now(),
         };
-        let (store, service) = (self.env.store.clone(), self.order.wanted.service.clone());
-        if let Err(e) = blocking(move || store.set_slicer_state(&service, &state)).await {
+        if let Err(e) = self.env.store.set_slicer_state(&self.order.wanted.service, &state).await {
             warn!("the state of a slicer: {e}");
         }
     }

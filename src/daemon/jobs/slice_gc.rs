@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 
-use super::blocking;
-use super::env::Env;
-use super::task::open_storage;
+use super::super::env::Env;
+use super::storages::open_storage;
 use crate::domain::key::Key;
 use crate::domain::pitr::Archive;
 use crate::domain::text;
@@ -40,11 +39,10 @@ enum End {
 /// away is left out, and so is a slice that its storage does not let go.
 ///
 /// Errors: the first of what could not be deleted; all else is gone.
-pub async fn run(env: &Env, ctx: &Context, service: &str) -> Result<()> {
+pub async fn delete_useless(env: &Env, ctx: &Context, service: &str) -> Result<()> {
     let mut deleted = 0_u64;
     let (mut away, mut stuck, mut failed) = (BTreeSet::new(), BTreeSet::new(), None);
-    let (store, of) = (env.store.clone(), service.to_owned());
-    let mut archives = blocking(move || store.archives_going(&of)).await?;
+    let mut archives = env.store.archives_going(service).await?;
     let places: BTreeSet<String> = archives.iter().map(|archive| archive.storage.clone()).collect();
     for place in places {
         // What is chosen counts no more, so that nothing is chosen where nothing can be deleted.
@@ -62,14 +60,15 @@ pub async fn run(env: &Env, ctx: &Context, service: &str) -> Result<()> {
             return Err(Error::cancelled());
         }
         let but: Vec<Archive> = archives.iter().filter(|archive| away.contains(&archive.storage)).cloned().collect();
-        let (store, of, held) = (env.store.clone(), service.to_owned(), stuck.clone());
-        let Some(going) = blocking(move || store.slices_going(&of, BATCH, &but, &held)).await? else { break };
+        let (of, held) = (service.to_owned(), stuck.clone());
+        let going = env.store.with(move |store| store.slices_going(&of, BATCH, &but, &held));
+        let Some(going) = going.await? else { break };
         if !archives.contains(&going.archive) {
             archives.push(going.archive.clone());
         }
         ctx.meter.set_phase(format!("delete recorded oplog of {}", text::escape(service)));
         let storage = going.archive.storage.clone();
-        let ended = batch(env, ctx, going).await?;
+        let ended = delete_batch(env, ctx, going).await?;
         deleted += ended.gone;
         if ended.failed.iter().filter(|(_, e)| e.is_retryable()).count() >= IN_A_BATCH {
             away.insert(storage.clone());
@@ -102,7 +101,7 @@ struct Ended {
 }
 
 /// Errors: the storage cannot be opened, or the store fails.
-async fn batch(env: &Env, ctx: &Context, going: SlicesGoing) -> Result<Ended> {
+async fn delete_batch(env: &Env, ctx: &Context, going: SlicesGoing) -> Result<Ended> {
     let (_, storage) = match open_storage(env, ctx, &going.archive.storage).await {
         Ok(opened) => opened,
         Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
@@ -117,7 +116,7 @@ async fn batch(env: &Env, ctx: &Context, going: SlicesGoing) -> Result<Ended> {
     let mut ends = futures_util::stream::iter(going.keys)
         .map(|key| {
             let storage: Arc<dyn Storage> = Arc::clone(&storage);
-            async move { (one(storage.as_ref(), &env.home_id, &key).await, key) }
+            async move { (delete_one(storage.as_ref(), &env.home_id, &key).await, key) }
         })
         .buffer_unordered(AT_ONCE);
     while let Some((end, key)) = ends.next().await {
@@ -139,16 +138,16 @@ async fn batch(env: &Env, ctx: &Context, going: SlicesGoing) -> Result<Ended> {
     }
     drop(ends);
     let deleted = gone.len() as u64;
-    let (store, of) = (env.store.clone(), going.archive.storage);
-    blocking(move || {
+    let of = going.archive.storage;
+    let noted = env.store.with(move |store| {
         store.forget_slices(&of, &gone)?;
         store.slices_left_alone(&of, &left)
-    })
-    .await?;
+    });
+    noted.await?;
     Ok(Ended { gone: deleted, failed })
 }
 
-async fn one(storage: &dyn Storage, home_id: &str, key: &str) -> Result<End> {
+async fn delete_one(storage: &dyn Storage, home_id: &str, key: &str) -> Result<End> {
     let key = Key::new(key)?;
     let Some(object) = storage.stat(&key).await? else { return Ok(End::Gone) };
     match read_header(storage, &key, object.size).await {

@@ -5,10 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::blocking;
-use super::delete::{self, End};
-use super::env::Env;
-use super::prune;
+use async_trait::async_trait;
+
+use super::super::env::Env;
+use super::delete::{End, delete_files};
+use super::{Done, JobRunner, Work, slice_gc, stopped_unexpectedly};
 use crate::domain::text;
 use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,7 +17,25 @@ use crate::error::{Error, ErrorKind, Result};
 /// After so many backups in a row that failed in a way that may pass, a storage is left alone for the rest of a job.
 const IN_A_ROW: u32 = 3;
 
-pub async fn run(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Result<()> {
+/// Deletes what the retention of the schedule of this name no longer keeps.
+pub struct RetentionRunner<'a>(pub &'a str);
+
+#[async_trait]
+impl JobRunner for RetentionRunner<'_> {
+    async fn attempt(&self, work: &Work) -> Result<Done> {
+        run_retention(&work.env, &work.ctx, work.claimed.job.id, self.0).await.map(|()| None)
+    }
+
+    /// What was half deleted is finished at once: until then it is in the way of its own record.
+    async fn recover(&self, work: &Work) -> Result<Done> {
+        if work.claimed.job.cancel_requested {
+            return Err(stopped_unexpectedly(work.claimed.job.id));
+        }
+        self.attempt(work).await
+    }
+}
+
+async fn run_retention(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Result<()> {
     let (mut tried, mut away) = (BTreeSet::new(), BTreeSet::new());
     // How often in a row a storage failed in a way that may pass.
     let mut failing: BTreeMap<String, u32> = BTreeMap::new();
@@ -27,17 +46,17 @@ pub async fn run(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Result<(
             return Err(Error::cancelled());
         }
         ctx.meter.set_phase("looking for what goes");
-        let (store, of, skip, but) = (env.store.clone(), schedule.to_owned(), tried.clone(), away.clone());
-        let Some(next) = blocking(move || store.retire_next(&of, job, &skip, &but)).await? else { break };
+        let (of, skip, but) = (schedule.to_owned(), tried.clone(), away.clone());
+        let next = env.store.with(move |store| store.retire_next(&of, job, &skip, &but));
+        let Some(next) = next.await? else { break };
         let storage = next.deletion.backup.storage.clone();
         let name = next.deletion.backup.name.clone();
         let size = next.deletion.backup.size_bytes.map_or_else(String::new, |n| format!(", {}", text::bytes(n)));
         ctx.meter.info(format!("deleting {name}{size}: {}", next.reasons.join(", ")));
         tried.insert(name.clone());
-        match delete::files(env, ctx, &next.deletion, None).await {
+        match delete_files(env, ctx, &next.deletion, None).await {
             Ok(End::Gone) => {
-                let (store, gone) = (env.store.clone(), name.clone());
-                blocking(move || store.retired(&gone)).await?;
+                env.store.retired(&name).await?;
                 deleted += 1;
                 failing.remove(&storage);
             }
@@ -45,23 +64,20 @@ pub async fn run(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Result<(
                 let why =
                     format!("the storage holds a backup of another installation of this name ({})", owner.words());
                 ctx.meter.warn(format!("{name}: {why}, which is left alone"));
-                let (store, left) = (env.store.clone(), name.clone());
-                blocking(move || store.retire_replaced(&left, &why)).await?;
+                env.store.retire_replaced(&name, &why).await?;
             }
             Err(e) => {
-                let (store, left, why) = (env.store.clone(), name.clone(), e.full());
                 if e.kind() == ErrorKind::Cancelled {
-                    blocking(move || store.retire_cancelled(&left, &why)).await?;
+                    env.store.retire_cancelled(&name, &e.full()).await?;
                     return Err(e.hint(format!("what is left of {name} is deleted after the next run of {schedule}")));
                 }
-                blocking(move || store.retire_failed(&left, &why)).await?;
+                env.store.retire_failed(&name, &e.full()).await?;
                 ctx.meter.warn(format!("{name}: {e}"));
                 let in_a_row = failing.entry(storage.clone()).or_default();
                 *in_a_row = if e.is_retryable() { *in_a_row + 1 } else { 0 };
                 // It is the storage that is wrong: what else is there stays good, and is not asked for in this job.
-                if prune::is_away(&e) || *in_a_row >= IN_A_ROW {
-                    let (store, of, place, why) = (env.store.clone(), schedule.to_owned(), storage.clone(), e.full());
-                    let waiting = blocking(move || store.retire_postponed(&of, &place, &why)).await?;
+                if slice_gc::is_away(&e) || *in_a_row >= IN_A_ROW {
+                    let waiting = env.store.retire_postponed(schedule, &storage, &e.full()).await?;
                     ctx.meter.warn(format!("storage {storage} is left out for now: {waiting} backups wait there"));
                     away.insert(storage);
                 }
@@ -71,9 +87,8 @@ pub async fn run(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Result<(
     }
     ctx.meter.info(format!("deleted {deleted} backups of {schedule}"));
     // What led to them, and to nothing else, goes too. A backup that could not be deleted is kept by no rule.
-    let store = env.store.clone();
-    let pruned = match blocking(move || store.job(job)).await?.service {
-        Some(service) => prune::run(env, ctx, &service).await,
+    let pruned = match env.store.job(job).await?.service {
+        Some(service) => slice_gc::delete_useless(env, ctx, &service).await,
         None => Ok(()),
     };
     if matches!(&pruned, Err(e) if e.kind() == ErrorKind::Cancelled) {

@@ -1,0 +1,16 @@
+//! What the daemon and its clients share: who holds the lock, how a daemon is started and ended, where it logs, how a
+//! storage's folder is made, how a notice is delivered, and what the catalogue keeps of a manifest.
+//!
+//! Neither may know the other: a client that needs something of the daemon finds it here.
+
+use std::time::Duration;
+
+pub mod catalogue_entry;
+pub mod lock;
+pub mod log;
+pub mod notify;
+pub mod start;
+pub mod storage_folder;
+
+/// How long running jobs get to end in order when the daemon is asked to end.
+pub const STOP_LIMIT: Duration = Duration::from_secs(15);
