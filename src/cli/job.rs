@@ -11,7 +11,7 @@ use super::table::{Column, Pairs, Table};
 use super::tree::group;
 use super::wait::{self, Daemon};
 use crate::client::Client;
-use crate::domain::job::{Job, JobKind, JobState, LogLevel, LogLine};
+use crate::domain::job::{Job, JobState, LogLevel, LogLine};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -94,16 +94,6 @@ pub fn queued(context: &Context, job: Job) -> Result<u8> {
     Ok(0)
 }
 
-pub fn kind(kind: JobKind) -> &'static str {
-    match kind {
-        JobKind::Backup => "backup",
-        JobKind::Restore => "restore",
-        JobKind::Delete => "delete",
-        JobKind::Retention => "retention",
-        JobKind::Verify => "verify",
-    }
-}
-
 fn took(job: &Job) -> Option<String> {
     let began = job.started_at?;
     let seconds = (job.finished_at.unwrap_or_else(Utc::now) - began).num_seconds();
@@ -137,7 +127,7 @@ fn table(context: &Context, jobs: &[Job]) -> Table {
             .unwrap_or_else(|| if job.state.is_finished() { String::new() } else { job.phase.clone() });
         table.row([
             job.id.to_string(),
-            kind(job.kind).into(),
+            job.kind.word().into(),
             job.state.word().into(),
             job.service.clone().unwrap_or_default(),
             // A run that was not made has no backup, and retention deletes several.
@@ -173,7 +163,7 @@ fn pairs(context: &Context, job: &Job) -> Pairs {
     };
     Pairs::new()
         .add("job", job.id.to_string())
-        .add("kind", kind(job.kind))
+        .add("kind", job.kind.word())
         .add("state", state)
         .add("attempt", job.attempt.to_string())
         .some("service", job.service.clone())
@@ -239,7 +229,7 @@ fn log_line(context: &Context, line: &LogLine) -> String {
 
 /// The error of a job that did not succeed, in the words of the command line.
 pub fn failure(job: &Job) -> Option<Error> {
-    let what = format!("{} (job {}) {}", kind(job.kind), job.id, job.state.word());
+    let what = format!("{} (job {}) {}", job.kind.word(), job.id, job.state.word());
     let text = match (job.state, &job.error) {
         (JobState::Succeeded, _) => return None,
         (_, Some(error)) => format!("{what}: {error}"),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use unicode_width::UnicodeWidthStr;
 
 use super::context::{Context, blocking};
-use super::job::{counted, failure, kind};
+use super::job::{counted, failure};
 use super::output::{self, Out, columns};
 use super::table::cut;
 use crate::client::Client;
@@ -48,7 +48,7 @@ pub async fn ended(context: &Context, client: &Client, job: Job, daemon: Daemon)
 pub async fn finished(context: &Context, client: &Client, job: Job, daemon: Daemon) -> Result<Job> {
     let id = job.id;
     context.interrupted().leaves(
-        format!("the {} (job {id}) goes on", kind(job.kind)),
+        format!("the {} (job {id}) goes on", job.kind.word()),
         format!("mongokeep job wait {id} follows it, mongokeep job cancel {id} ends it"),
     );
     let mut line = Line::new(&context.out);
@@ -109,7 +109,7 @@ impl Watch {
 /// What a person wants to know of a running job, in one line.
 fn text(job: &Job) -> String {
     let name = job.backup.clone().unwrap_or_default();
-    let mut parts = vec![format!("{} {name}", kind(job.kind)).trim_end().to_owned()];
+    let mut parts = vec![format!("{} {name}", job.kind.word()).trim_end().to_owned()];
     if job.cancel_requested {
         parts.push("being cancelled".into());
     } else if job.state != JobState::Running {

@@ -14,6 +14,7 @@ use crate::config::{Home, Settings};
 use crate::control::{lock, start};
 use crate::domain::backup::Owner;
 use crate::domain::job::{Job, JobRequest, LogLine};
+use crate::domain::job_kind::OnBackup;
 use crate::domain::service::EngineKind;
 use crate::error::{Error, ErrorKind, Result, io};
 use crate::store::{Access, SchemaState, Store};
@@ -224,7 +225,7 @@ impl Client {
     /// Queues a failed or cancelled job again (or ends the wait of one that waits), and starts the daemon.
     pub fn retry_job(&self, id: i64) -> Result<Job> {
         self.must_write()?;
-        if self.store.job(id)?.kind == crate::domain::job::JobKind::Backup {
+        if self.store.job(id)?.kind.entry().on_backup == OnBackup::Makes {
             self.must_be_enabled()?;
         }
         self.queue(|| self.store.retry_job(id))

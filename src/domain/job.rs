@@ -8,15 +8,7 @@ use super::restore::{RestorePlan, RestoreRequest};
 use super::retry::RetryPolicy;
 use super::timestamp::Timestamp;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JobKind {
-    Backup,
-    Restore,
-    Delete,
-    Retention,
-    Verify,
-}
+pub use super::job_kind::JobKind;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -152,6 +144,13 @@ pub struct Job {
     /// The position that a restore to a moment goes to; `backup` is its base.
     #[serde(default)]
     pub point_in_time: Option<Timestamp>,
+}
+
+impl Job {
+    /// What it is in a few words: `backup nightly-1`, `restore of nightly-1 into orders`. Control characters are escaped.
+    pub fn title(&self) -> String {
+        (self.kind.entry().title)(self)
+    }
 }
 
 /// One line of a job's log.

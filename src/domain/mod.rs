@@ -8,6 +8,7 @@ pub mod field;
 pub mod fields;
 pub mod hours;
 pub mod job;
+pub mod job_kind;
 pub mod key;
 pub mod local_time;
 pub mod name;

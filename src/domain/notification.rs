@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::job::{JobKind, JobState};
+use super::job_kind::Of;
 
 /// What can be told, as named in the setting `notify.on`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -237,12 +238,9 @@ impl Notice {
 fn event(facts: &Facts) -> Option<Event> {
     match facts {
         Facts::Condition { event, .. } => Some(*event),
-        Facts::Job { kind: JobKind::Retention, state: JobState::Failed, .. } => Some(Event::RetentionFailure),
-        Facts::Job { state: JobState::Failed, .. } => Some(Event::Failure),
+        Facts::Job { kind, state: JobState::Failed, .. } => Some(kind.entry().failure),
         Facts::Job { state: JobState::Missed | JobState::Skipped, .. } => Some(Event::Missed),
-        Facts::Job {
-            kind: JobKind::Backup | JobKind::Restore | JobKind::Verify, state: JobState::Succeeded, ..
-        } => Some(Event::Success),
+        Facts::Job { kind, state: JobState::Succeeded, .. } if kind.entry().reports_success => Some(Event::Success),
         Facts::Job { .. } => None,
     }
 }
@@ -256,13 +254,10 @@ fn sentence(
     error: Option<&str>,
 ) -> String {
     let named = |name: Option<&str>| name.map_or_else(String::new, |name| format!(" {name}"));
-    let subject = match (kind, state) {
-        (_, JobState::Missed | JobState::Skipped) => format!("a run of schedule{}", named(schedule)),
-        (JobKind::Backup, _) => format!("backup{}", named(backup)),
-        (JobKind::Restore, _) => format!("the restore of{}", named(backup)),
-        (JobKind::Verify, _) => format!("the verification of{}", named(backup)),
-        (JobKind::Delete, _) => format!("the deletion of{}", named(backup)),
-        (JobKind::Retention, _) => format!("retention of schedule{}", named(schedule)),
+    let subject = match (state, kind.entry().of) {
+        (JobState::Missed | JobState::Skipped, _) => format!("a run of schedule{}", named(schedule)),
+        (_, Of::Backup) => format!("{}{}", kind.entry().noun, named(backup)),
+        (_, Of::Schedule) => format!("{}{}", kind.entry().noun, named(schedule)),
     };
     let of = match (kind, service) {
         (JobKind::Restore, Some(service)) => format!(" into {service}"),

@@ -9,7 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Transaction, params};
 
 use super::{CatalogueEntry, Store, backups, deletions, from_json, jobs, millis, now, random_id, to_json};
-use crate::domain::job::{Job, JobKind, JobRequest, JobState, LogLevel, Progress};
+use crate::domain::job::{Job, JobRequest, JobState, LogLevel, Progress};
+use crate::domain::job_kind::OnBackup;
 use crate::domain::retry::RetryPolicy;
 use crate::error::{Error, Result};
 
@@ -246,15 +247,15 @@ fn claim(t: &Transaction<'_>, concurrency: usize) -> Result<Option<Claimed>> {
     let claimed = claimed(t, id)?;
     t.execute(
         "INSERT INTO attempts (job, attempt, attempt_id, started_at, clean) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![id, claimed.job.attempt, attempt_id, millis(at), claimed.job.kind != JobKind::Backup],
+        params![id, claimed.job.attempt, attempt_id, millis(at), makes(&claimed.job).is_none()],
     )?;
-    if let (JobKind::Backup, Some(name)) = (claimed.job.kind, &claimed.job.backup) {
+    if let Some(name) = makes(&claimed.job) {
         t.execute(
             "UPDATE backups SET state = 'running', error = NULL, finished_at = NULL, started_at = ?2 WHERE name = ?1",
             params![name, millis(at)],
         )?;
     }
-    if let (JobKind::Delete, Some(name)) = (claimed.job.kind, &claimed.job.backup) {
+    if let Some(name) = removes(&claimed.job) {
         // An attempt before this one may have given it back.
         deletions::mark(t, name, None)?;
     }
@@ -292,13 +293,13 @@ fn succeed(t: &Transaction<'_>, job: &Job, facts: Option<&CatalogueEntry>, at: D
     if let Some(facts) = facts {
         backups::set_facts(t, facts)?;
     }
-    if let (JobKind::Delete, Some(name)) = (job.kind, &job.backup) {
+    if let Some(name) = removes(job) {
         backups::removed(t, name)?;
     }
     jobs::log(t, job.id, job.attempt, LogLevel::Info, "done")?;
     end(t, job.id, JobState::Succeeded, at, None, None)?;
     // In the transaction that makes the backup good: no crash can come between the two.
-    if let (JobKind::Backup, Some(schedule)) = (job.kind, &job.schedule) {
+    if let (Some(_), Some(schedule)) = (makes(job), &job.schedule) {
         super::retention::queue(t, schedule)?;
     }
     Ok(())
@@ -332,19 +333,26 @@ fn fail(t: &Transaction<'_>, claimed: &Claimed, error: &Error, at: DateTime<Utc>
     } else {
         end(t, job.id, JobState::Failed, at, Some(&text), error.hint_text())?;
     }
-    match (job.kind, &job.backup) {
-        (JobKind::Backup, Some(name)) => {
-            t.execute(
-                "UPDATE backups SET state = 'failed', error = ?2, finished_at = ?3 WHERE name = ?1 AND state = 'running'",
-                params![name, text, millis(at)],
-            )?;
-        }
-        (JobKind::Delete, Some(name)) => {
-            deletions::failed(t, name, &text)?;
-        }
-        _ => {}
+    if let Some(name) = makes(job) {
+        t.execute(
+            "UPDATE backups SET state = 'failed', error = ?2, finished_at = ?3 WHERE name = ?1 AND state = 'running'",
+            params![name, text, millis(at)],
+        )?;
+    }
+    if let Some(name) = removes(job) {
+        deletions::failed(t, name, &text)?;
     }
     Ok(())
+}
+
+/// The backup that a job makes.
+pub fn makes(job: &Job) -> Option<&String> {
+    job.backup.as_ref().filter(|_| job.kind.entry().on_backup == OnBackup::Makes)
+}
+
+/// The backup that a job removes.
+pub fn removes(job: &Job) -> Option<&String> {
+    job.backup.as_ref().filter(|_| job.kind.entry().on_backup == OnBackup::Removes)
 }
 
 fn seconds(wait: Duration) -> u64 {

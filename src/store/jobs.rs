@@ -3,9 +3,10 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
+use super::claims::{makes, removes};
 use super::{Store, backups, deletions, from_json, from_word, millis, now, time, to_json, word};
 use crate::domain::backup::{BackupRequest, BackupState};
-use crate::domain::job::{Job, JobKind, JobRequest, JobState, LogLevel, LogLine};
+use crate::domain::job::{Job, JobRequest, JobState, LogLevel, LogLine};
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::text::escape;
@@ -269,23 +270,21 @@ pub fn run_now(schedule: &str) -> String {
 /// What becomes of the backup of a job that was cancelled: a new one leaves the catalogue, unless something of it may
 /// still be in the storage; one that was to be deleted stays as it was, unless deleting had begun.
 pub fn cancelled(t: &Transaction<'_>, job: &Job) -> Result<()> {
-    let Some(name) = &job.backup else { return Ok(()) };
-    match job.kind {
-        JobKind::Backup => {
-            let dirty: i64 =
-                t.query_row("SELECT count(*) FROM attempts WHERE job = ?1 AND NOT clean", [job.id], |r| r.get(0))?;
-            if dirty == 0 {
-                t.execute("DELETE FROM backups WHERE name = ?1 AND state IN ('running', 'failed')", [name])?;
-            } else {
-                t.execute(
-                    "UPDATE backups SET state = 'incomplete', error = 'cancelled; something of it may be in the storage'
-                     WHERE name = ?1 AND state IN ('running', 'failed')",
-                    [name],
-                )?;
-            }
+    if let Some(name) = makes(job) {
+        let dirty: i64 =
+            t.query_row("SELECT count(*) FROM attempts WHERE job = ?1 AND NOT clean", [job.id], |r| r.get(0))?;
+        if dirty == 0 {
+            t.execute("DELETE FROM backups WHERE name = ?1 AND state IN ('running', 'failed')", [name])?;
+        } else {
+            t.execute(
+                "UPDATE backups SET state = 'incomplete', error = 'cancelled; something of it may be in the storage'
+                 WHERE name = ?1 AND state IN ('running', 'failed')",
+                [name],
+            )?;
         }
-        JobKind::Delete => deletions::cancelled(t, name)?,
-        _ => {}
+    }
+    if let Some(name) = removes(job) {
+        deletions::cancelled(t, name)?;
     }
     Ok(())
 }

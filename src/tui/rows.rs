@@ -113,7 +113,7 @@ impl Model {
         let job = |job: &Job| {
             let id = job.id.to_string();
             let texts = [&job.backup, &job.service, &job.storage].map(|t| t.as_deref().unwrap_or_default());
-            filter.lets_through(texts.into_iter().chain([job.state.word(), kind_word(job.kind), id.as_str()]))
+            filter.lets_through(texts.into_iter().chain([job.state.word(), job.kind.word(), id.as_str()]))
         };
         match tab {
             Tab::Backups => match self.backup_row(at) {
@@ -200,16 +200,5 @@ pub fn backup_word(state: BackupState, backup: &crate::domain::backup::Backup) -
         BackupState::Failed => "failed",
         BackupState::Incomplete => "incomplete",
         BackupState::Deleting => "deleting",
-    }
-}
-
-/// The word for what a job does.
-pub fn kind_word(kind: JobKind) -> &'static str {
-    match kind {
-        JobKind::Backup => "backup",
-        JobKind::Restore => "restore",
-        JobKind::Delete => "delete",
-        JobKind::Retention => "retention",
-        JobKind::Verify => "verify",
     }
 }

@@ -1,17 +1,17 @@
 //! To cancel a job, and to repeat one: what is said before, and what is asked anew.
 
 use super::act::push_form;
-use crate::domain::job::{Job, JobKind, JobRequest, JobState};
+use crate::domain::job::JobRequest;
+use crate::domain::job_kind::Repeat;
 use crate::domain::text::escape;
 use crate::tui::forms;
 use crate::tui::model::{Button, Confirm, Layer, Level, Model, Then};
 use crate::tui::msg::{Effect, Problem};
-use crate::tui::view;
 
 /// Asks whether to cancel the job of the row or page, with what is left of it then.
 pub(super) fn cancel(model: &mut Model) -> Vec<Effect> {
     let Some(job) = model.target_job() else { return Vec::new() };
-    let (id, title, line) = (job.id, view::job_title(job), left_behind(job));
+    let (id, title, line) = (job.id, job.title(), (job.kind.entry().left_behind)(job));
     model.layers.push(Layer::Confirm(Confirm {
         title: format!("Cancel {title}?"),
         lines: vec![line],
@@ -25,34 +25,13 @@ pub(super) fn cancel(model: &mut Model) -> Vec<Effect> {
     Vec::new()
 }
 
-/// What a job leaves behind that is cancelled now.
-fn left_behind(job: &Job) -> String {
-    let begun = job.started_at.is_some() || job.state == JobState::Running;
-    match job.kind {
-        JobKind::Backup => "What it has written to the storage so far is removed.".into(),
-        JobKind::Verify => "It only reads: nothing changes.".into(),
-        _ if !begun => "It has not begun: nothing changes.".into(),
-        JobKind::Restore => {
-            let target = escape(job.service.as_deref().unwrap_or("the target"));
-            format!(
-                "What it has written to {target} stays, and what it has replaced does not come back: what it was to \
-                 restore there may be missing, partial or complete. Nothing is rolled back."
-            )
-        }
-        JobKind::Delete => {
-            "What it has deleted is gone. A backup of which something was deleted cannot be restored any more.".into()
-        }
-        JobKind::Retention => "The backups it has deleted are gone; the others stay.".into(),
-    }
-}
-
 /// Repeats the job of the row or page. A restore is planned and confirmed anew, since it would replace what has been
 /// written to its target since; a delete is asked for anew.
 pub(super) fn retry(model: &Model) -> Vec<Effect> {
     let Some(job) = model.target_job() else { return Vec::new() };
-    vec![match job.kind {
-        JobKind::Restore | JobKind::Delete => Effect::JobRequest(job.id),
-        JobKind::Backup | JobKind::Verify | JobKind::Retention => Effect::RetryJob(job.id),
+    vec![match job.kind.entry().repeat {
+        Repeat::AskAnew => Effect::JobRequest(job.id),
+        Repeat::AsItWas => Effect::RetryJob(job.id),
     }]
 }
 

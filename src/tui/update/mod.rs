@@ -178,7 +178,7 @@ fn announce(model: &mut Model, next: &Snapshot) {
     };
     let ended: Vec<Job> = next.jobs.iter().filter(|j| j.state.is_finished() && is_news(j)).cloned().collect();
     for job in ended {
-        let what = super::view::job_title(&job);
+        let what = job.title();
         match job.state {
             // Nobody waits for what happens by itself; the lists show it.
             JobState::Succeeded if job.schedule.is_some() => {}

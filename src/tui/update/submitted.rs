@@ -10,7 +10,6 @@ use crate::tui::form::{Form, Purpose};
 use crate::tui::forms;
 use crate::tui::model::{Layer, Level, Model, Review};
 use crate::tui::msg::{Effect, Problem};
-use crate::tui::view;
 
 /// The number of a submission; `None`: it was a key.
 pub(super) type Ticket = Option<u64>;
@@ -103,7 +102,7 @@ pub(super) fn queued(model: &mut Model, ticket: Ticket, what: &str, result: Resu
                     model.layers.remove(below);
                 }
             }
-            let title = view::job_title(&job);
+            let title = job.title();
             model.tell(Level::Good, format!("{title} is queued as job {}", job.id), None);
         }
         (Err(problem), Some(at)) => {

@@ -237,7 +237,7 @@ fn status(frame: &mut Frame, model: &Model, area: Rect) {
             && model.size.0 >= 100
         {
             let percent = super::text::percent(&job.progress);
-            text = format!("{} {} {percent}", spinner(model), fit(&super::job_title(job), 40));
+            text = format!("{} {} {percent}", spinner(model), fit(&job.title(), 40));
         }
         spans.push(Span::styled(text, theme.running));
     }

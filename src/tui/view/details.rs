@@ -3,7 +3,7 @@
 use ratatui::text::{Line, Span};
 
 use super::lists::{model_word, type_word};
-use super::text::{ago, backup_state, bar, countdown, job_state, job_title, progress_words, when, when_exactly, wrap};
+use super::text::{ago, backup_state, bar, countdown, job_state, progress_words, when, when_exactly, wrap};
 use crate::client::Contents;
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobState, LogLevel};
@@ -27,7 +27,7 @@ pub fn lines(model: &Model, target: &Target, width: u16) -> Vec<Line<'static>> {
         },
         Target::Job(id) => match model.job(*id) {
             Some(job) => {
-                page.title(&job_title(job));
+                page.title(&job.title());
                 page.job(job);
             }
             None => page.gone(&format!("The job {id} is gone.")),

@@ -15,7 +15,6 @@ use crate::domain::job::JobState;
 use crate::domain::text::{bytes, count, escape};
 use crate::tui::action::Action;
 use crate::tui::model::{BackupRow, Load, Model, Tab};
-use crate::tui::rows::kind_word;
 
 const BACKUPS: &[Column] = &[
     left("NAME", 18, 99),
@@ -177,7 +176,7 @@ fn job_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
         // Retention, and runs that were not made, belong to a schedule and to no backup.
         (text(if job.backup.is_some() { &job.backup } else { &job.schedule }), theme.text),
         (job.id.to_string(), theme.dim),
-        (kind_word(job.kind).into(), theme.text),
+        (job.kind.word().into(), theme.text),
         (text(&job.service), theme.dim),
         job_state(model, job),
         (bytes(job.progress.bytes_done), theme.text),

@@ -29,7 +29,7 @@ mod toasts;
 pub use areas::{Areas, Hit, hit, is_too_small};
 pub use boxes::review_overflow;
 pub use moment::columns as moment_columns;
-pub use text::{job_title, when};
+pub use text::when;
 
 /// Draws one frame.
 pub fn draw(frame: &mut Frame, model: &Model) {
@@ -125,7 +125,7 @@ fn breadcrumb(model: &Model) -> Vec<String> {
                 Target::Backup(name) | Target::Storage(name) | Target::Service(name) | Target::Schedule(name) => {
                     name.clone()
                 }
-                Target::Job(id) => model.job(*id).map_or_else(|| format!("job {id}"), job_title),
+                Target::Job(id) => model.job(*id).map_or_else(|| format!("job {id}"), |job| job.title()),
             },
             Layer::Report { report: Report::Check(name), .. } => format!("check of {name}"),
             Layer::Report { report: Report::Test(name), .. } => format!("test of {name}"),

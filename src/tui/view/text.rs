@@ -7,10 +7,10 @@ use tui_input::Input;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::domain::backup::{Backup, BackupState};
-use crate::domain::job::{Job, JobKind, JobState, Progress};
+use crate::domain::job::{Job, JobState, Progress};
 use crate::domain::text::{bytes, duration, escape};
 use crate::tui::model::{BackupRow, Model};
-use crate::tui::rows::{backup_word, kind_word};
+use crate::tui::rows::backup_word;
 
 /// `text` cut to `width` columns, with an ellipsis when something is missing.
 pub fn fit(text: &str, width: usize) -> String {
@@ -197,12 +197,7 @@ pub fn job_state(model: &Model, job: &Job) -> (String, Style) {
     }
     match job.state {
         JobState::Running => {
-            let word = match job.kind {
-                JobKind::Backup => "running",
-                JobKind::Restore => "restoring",
-                JobKind::Delete | JobKind::Retention => "deleting",
-                JobKind::Verify => "verifying",
-            };
+            let word = job.kind.entry().doing;
             let percent = percent(&job.progress);
             let rest = if percent.is_empty() { ellipsis(model).to_owned() } else { format!(" {percent}") };
             (format!("{} {word}{rest}", spinner(model)), theme.running)
@@ -258,26 +253,6 @@ pub fn row_state(model: &Model, row: BackupRow) -> (String, Style) {
     match row {
         BackupRow::Backup(_, Some(job)) | BackupRow::Pending(job) => job_state(model, job),
         BackupRow::Backup(backup, None) => backup_state(model, backup),
-    }
-}
-
-/// What a job is, in a few words: `backup nightly-1`, `restore of nightly-1 into orders`.
-pub fn job_title(job: &Job) -> String {
-    let backup = escape(job.backup.as_deref().unwrap_or("-"));
-    match job.kind {
-        JobKind::Retention => format!("retention of {}", escape(job.schedule.as_deref().unwrap_or("-"))),
-        // A run that was not made has no backup.
-        JobKind::Backup if job.backup.is_none() => {
-            format!("a run of {}", escape(job.schedule.as_deref().unwrap_or("-")))
-        }
-        JobKind::Restore if job.point_in_time.is_some() => {
-            format!("restore to a moment into {}", escape(job.service.as_deref().unwrap_or("-")))
-        }
-        JobKind::Restore => match &job.service {
-            Some(service) => format!("restore of {backup} into {}", escape(service)),
-            None => format!("restore of {backup}"),
-        },
-        kind => format!("{} {backup}", kind_word(kind)),
     }
 }
 
