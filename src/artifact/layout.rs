@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha1::{Digest, Sha1};
 
-use crate::domain::backup::Compression;
+use super::codec::Codec;
 use crate::domain::key::Key;
 use crate::domain::namespace::Namespace;
 use crate::error::Result;
@@ -49,21 +49,16 @@ impl BackupRoot {
     }
 
     /// Part `number` of a collection.
-    pub fn part(&self, ns: &Namespace, number: u32, compression: Compression) -> Result<Key> {
-        self.0.join(&format!(
-            "data/{}/{}/{number:05}.bson{}",
-            escape(&ns.db),
-            escape(&ns.collection),
-            compression.suffix()
-        ))
+    pub fn part(&self, ns: &Namespace, number: u32, codec: Codec) -> Result<Key> {
+        self.0.join(&format!("data/{}/{}/{number:05}.bson{}", escape(&ns.db), escape(&ns.collection), codec.suffix()))
     }
 
     pub fn metadata(&self, ns: &Namespace) -> Result<Key> {
         self.0.join(&format!("data/{}/{}.metadata.json", escape(&ns.db), escape(&ns.collection)))
     }
 
-    pub fn oplog_part(&self, number: u32, compression: Compression) -> Result<Key> {
-        self.0.join(&format!("oplog/{number:05}.bson{}", compression.suffix()))
+    pub fn oplog_part(&self, number: u32, codec: Codec) -> Result<Key> {
+        self.0.join(&format!("oplog/{number:05}.bson{}", codec.suffix()))
     }
 }
 
@@ -93,6 +88,7 @@ pub fn escape(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::backup::Compression;
 
     #[test]
     fn names_are_escaped_as_mongo_tools_does() {
@@ -110,7 +106,7 @@ mod tests {
         assert_eq!(root.manifest().unwrap().as_str(), "prod/backups/oplog/manifest.json");
         let ns = Namespace::new("..", "../x");
         assert_eq!(
-            root.part(&ns, 3, Compression::Zstd(1)).unwrap().as_str(),
+            root.part(&ns, 3, Codec::new(Compression::Zstd(1))).unwrap().as_str(),
             "prod/backups/oplog/data/%2E%2E/..%2Fx/00003.bson.zst"
         );
         assert!(BackupRoot::new("../a", "b").is_err());

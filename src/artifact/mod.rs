@@ -6,6 +6,7 @@
 
 pub mod bson;
 pub mod checksummed_json;
+pub mod codec;
 pub mod extjson;
 pub mod layout;
 pub mod manifest;

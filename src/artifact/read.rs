@@ -14,6 +14,7 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::bson::{self, frame_length};
+use super::codec::Decoder;
 use super::manifest::ObjectEntry;
 use crate::domain::key::Key;
 use crate::domain::text::escape;
@@ -198,49 +199,6 @@ impl Read for Hashing {
     }
 }
 
-/// One decompressor per suffix of a part's name.
-enum Decompress {
-    Zstd(zstd::stream::read::Decoder<'static, io::BufReader<Hashing>>),
-    Gzip(Box<flate2::read::MultiGzDecoder<Hashing>>),
-    Plain(Hashing),
-}
-
-impl Decompress {
-    fn new(key: &Key, source: Hashing) -> io::Result<Self> {
-        Ok(match key.file_name().rsplit('.').next() {
-            Some("zst") => Self::Zstd(zstd::stream::read::Decoder::new(source)?),
-            Some("gz") => Self::Gzip(Box::new(flate2::read::MultiGzDecoder::new(source))),
-            _ => Self::Plain(source),
-        })
-    }
-
-    fn into_source(self) -> Hashing {
-        match self {
-            Self::Zstd(decoder) => decoder.finish().into_inner(),
-            Self::Gzip(decoder) => decoder.into_inner(),
-            Self::Plain(source) => source,
-        }
-    }
-
-    fn source(&mut self) -> &mut Hashing {
-        match self {
-            Self::Zstd(decoder) => decoder.get_mut().get_mut(),
-            Self::Gzip(decoder) => decoder.get_mut(),
-            Self::Plain(source) => source,
-        }
-    }
-}
-
-impl Read for Decompress {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Zstd(decoder) => decoder.read(buffer),
-            Self::Gzip(decoder) => decoder.read(buffer),
-            Self::Plain(source) => source.read(buffer),
-        }
-    }
-}
-
 /// Fills `buffer` as far as the source goes.
 fn read_full(source: &mut impl Read, mut buffer: &mut [u8]) -> io::Result<usize> {
     let mut total = 0;
@@ -265,7 +223,7 @@ fn cut(
     sink: &mpsc::Sender<Result<Option<Batch>>>,
 ) -> Result<()> {
     let source = Hashing { source, chunk: Bytes::new(), hasher: blake3::Hasher::new(), size: 0, error: None };
-    let mut input = Decompress::new(&object.key, source).map_err(|e| object.corrupt(e))?;
+    let mut input = Decoder::of(object.key.file_name(), source).map_err(|e| object.corrupt(e))?;
     let (mut documents, mut bytes, mut is_more) = (0u64, 0u64, false);
     let ended = cut_batches(object, &mut input, options, |batch| {
         documents += batch.len() as u64;

@@ -15,8 +15,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::codec::{Codec, Encoder};
 use super::manifest::ObjectEntry;
-use crate::domain::backup::Compression;
 use crate::domain::key::Key;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ObjectWriter, Storage};
@@ -47,7 +47,7 @@ pub struct PartOptions {
     pub storage: Arc<dyn Storage>,
     /// Root of the backup; entries name their objects relative to it.
     pub root: Key,
-    pub compression: Compression,
+    pub codec: Codec,
     /// A part ends after about this many bytes of BSON.
     pub part_bytes: u64,
     /// Gives up at once, wherever it stands; unfinished uploads are left to `Storage::sweep`.
@@ -85,8 +85,8 @@ impl PartWriter {
     pub fn start(options: PartOptions, numbers: Arc<AtomicU32>, name: NamePart, on_object: OnObject) -> Self {
         let (batches, incoming) = mpsc::channel(1);
         let (outgoing, pieces) = mpsc::channel(PIECES_AHEAD);
-        let (compression, part_bytes) = (options.compression, options.part_bytes.max(1));
-        let compressing = tokio::task::spawn_blocking(move || compress(incoming, outgoing, compression, part_bytes));
+        let (codec, part_bytes) = (options.codec, options.part_bytes.max(1));
+        let compressing = tokio::task::spawn_blocking(move || compress(incoming, outgoing, codec, part_bytes));
         let tasks = options.tasks.clone();
         let stored = tasks.spawn(async move {
             let cancel = options.cancel.clone();
@@ -221,7 +221,7 @@ fn take(entries: &mut [Option<ObjectEntry>], done: Option<Finished>) -> Result<(
 fn compress(
     mut batches: mpsc::Receiver<Message>,
     pieces: mpsc::Sender<Piece>,
-    compression: Compression,
+    codec: Codec,
     part_bytes: u64,
 ) -> Result<()> {
     let mut part: Option<Part> = None;
@@ -230,7 +230,7 @@ fn compress(
             Some(Message::Batch(batch)) => batch.visit(&mut |document| {
                 let current = match &mut part {
                     Some(current) => current,
-                    None => part.insert(Part::begin(&pieces, compression)?),
+                    None => part.insert(Part::begin(&pieces, codec)?),
                 };
                 current.add(document)?;
                 if current.uncompressed >= part_bytes
@@ -257,27 +257,16 @@ fn unheard() -> Error {
 
 /// The part that is being compressed.
 struct Part {
-    encoder: Encoder,
+    encoder: Encoder<Sink>,
     staging: Vec<u8>,
     documents: u64,
     uncompressed: u64,
 }
 
 impl Part {
-    fn begin(pieces: &mpsc::Sender<Piece>, compression: Compression) -> Result<Self> {
+    fn begin(pieces: &mpsc::Sender<Piece>, codec: Codec) -> Result<Self> {
         let sink = Sink { pieces: pieces.clone(), buffer: Vec::with_capacity(PIECE) };
-        let failed = |e| crate::error::io("starting the compressor", e);
-        let encoder = match compression {
-            Compression::Zstd(level) => {
-                let mut encoder = zstd::stream::write::Encoder::new(sink, level).map_err(failed)?;
-                encoder.include_checksum(true).map_err(failed)?;
-                Encoder::Zstd(encoder)
-            }
-            Compression::Gzip(level) => {
-                Encoder::Gzip(flate2::write::GzEncoder::new(sink, flate2::Compression::new(level)))
-            }
-            Compression::None => Encoder::None(sink),
-        };
+        let encoder = codec.encoder(sink)?;
         Ok(Self { encoder, staging: Vec::with_capacity(STAGING), documents: 0, uncompressed: 0 })
     }
 
@@ -286,7 +275,7 @@ impl Part {
             self.encode_staged()?;
         }
         if document.len() >= STAGING {
-            self.encoder.writer().write_all(document).map_err(sent)?;
+            self.encoder.write_all(document).map_err(sent)?;
         } else {
             self.staging.extend_from_slice(document);
         }
@@ -296,18 +285,14 @@ impl Part {
     }
 
     fn encode_staged(&mut self) -> Result<()> {
-        self.encoder.writer().write_all(&self.staging).map_err(sent)?;
+        self.encoder.write_all(&self.staging).map_err(sent)?;
         self.staging.clear();
         Ok(())
     }
 
     fn end(mut self, pieces: &mpsc::Sender<Piece>) -> Result<()> {
         self.encode_staged()?;
-        let sink = match self.encoder {
-            Encoder::Zstd(encoder) => encoder.finish().map_err(sent)?,
-            Encoder::Gzip(encoder) => encoder.finish().map_err(sent)?,
-            Encoder::None(sink) => sink,
-        };
+        let sink = self.encoder.finish().map_err(sent)?;
         if !sink.buffer.is_empty() {
             pieces.blocking_send(Piece::Data(sink.buffer.into())).map_err(|_| unheard())?;
         }
@@ -322,22 +307,6 @@ fn sent(error: io::Error) -> Error {
         unheard()
     } else {
         Error::new(ErrorKind::Internal, "compressing a part").source(error)
-    }
-}
-
-enum Encoder {
-    Zstd(zstd::stream::write::Encoder<'static, Sink>),
-    Gzip(flate2::write::GzEncoder<Sink>),
-    None(Sink),
-}
-
-impl Encoder {
-    fn writer(&mut self) -> &mut dyn Write {
-        match self {
-            Self::Zstd(encoder) => encoder,
-            Self::Gzip(encoder) => encoder,
-            Self::None(sink) => sink,
-        }
     }
 }
 

@@ -1,14 +1,14 @@
 //! Flags made of described fields, and their values collected for the client.
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Arg, ArgAction, ArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::output::Out;
 use super::secret;
 use crate::client::Values;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::secret::redact_uri;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// One flag for each field, in the order of the table.
 pub fn flags(fields: &[Field]) -> Vec<Arg> {
@@ -116,6 +116,20 @@ fn secret_of(matches: &ArgMatches, field: &Field, adding: bool, out: &Out) -> Re
     Ok(Some(text))
 }
 
+/// A command with subcommands, of which one must be given.
+pub fn group(name: &'static str, about: &'static str) -> Command {
+    Command::new(name)
+        .about(about)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand_value_name("COMMAND")
+}
+
+/// The failure of an edit without a flag.
+pub fn nothing_to_change() -> Error {
+    Error::new(ErrorKind::Invalid, "nothing to change: no flag is given")
+}
+
 /// The text of an argument that this command may or may not have.
 pub fn one(matches: &ArgMatches, id: &str) -> Option<String> {
     matches.try_get_one::<String>(id).ok().flatten().cloned()
@@ -144,7 +158,6 @@ mod tests {
     use super::*;
     use crate::client::storage_fields;
     use crate::domain::fields::{BACKUP_FIELDS, SERVICE_FIELDS};
-    use clap::Command;
 
     fn collected(fields: &[Field], args: &[&str]) -> Values {
         let command = Command::new("x").no_binary_name(true).args(flags(fields));

@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 use clap::{Arg, ArgMatches, Command};
 use serde_json::json;
 
-use super::args::{flags, given, needed, one, positional, switch, values};
+use super::args::{flags, given, group, needed, one, positional, switch, values};
 use super::contents::{Listed, Shown};
 use super::context::{Context, blocking};
 use super::plan;
 use super::table::{Column, Pairs, Table};
-use super::tree::group;
 use super::wait::{self, Daemon, Line};
 use super::{job, output};
 use crate::client::Removes;

@@ -4,10 +4,9 @@ use chrono::Utc;
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
-use super::args::{given, switch};
+use super::args::{given, group, switch};
 use super::context::{Context, blocking};
 use super::table::Pairs;
-use super::tree::group;
 use crate::client::{Client, DaemonStatus, ServiceView};
 use crate::domain::schedule::Schedule;
 use crate::domain::text::{duration, escape};

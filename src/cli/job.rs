@@ -5,15 +5,15 @@ use std::time::Duration;
 use chrono::Utc;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
-use super::args::{given, switch};
+use super::args::{given, group, switch};
 use super::context::{Context, blocking};
+use super::job_result::counted;
 use super::table::{Column, Pairs, Table};
-use super::tree::group;
 use super::wait::{self, Daemon};
 use crate::client::Client;
 use crate::domain::job::{Job, JobState, LogLevel, LogLine};
 use crate::domain::text::{bytes, count, duration, escape};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// Lines read from a log at once.
 const PAGE: usize = 500;
@@ -72,12 +72,6 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
         }
     }
     Ok(0)
-}
-
-/// Attempts count from 1, also before the first.
-pub fn counted(mut job: Job) -> Job {
-    job.attempt = job.attempt.max(1);
-    job
 }
 
 /// Prints a job that goes on, or whose end is known already.
@@ -225,16 +219,4 @@ fn log_line(context: &Context, line: &LogLine) -> String {
     };
     let at = context.out.second(line.at);
     format!("{at}  attempt {}  {level}  {}\n", line.attempt.max(1), escape(&line.message))
-}
-
-/// The error of a job that did not succeed, in the words of the command line.
-pub fn failure(job: &Job) -> Option<Error> {
-    let what = format!("{} (job {}) {}", job.kind.word(), job.id, job.state.word());
-    let text = match (job.state, &job.error) {
-        (JobState::Succeeded, _) => return None,
-        (_, Some(error)) => format!("{what}: {error}"),
-        (_, None) => what,
-    };
-    let hint = job.hint.clone().unwrap_or_else(|| format!("mongokeep job log {} tells more", job.id));
-    Some(Error::new(ErrorKind::Failed, text).hint(hint))
 }

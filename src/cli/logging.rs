@@ -7,14 +7,14 @@ use clap::ArgMatches;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
-use super::{args, tree};
+use super::args;
 use crate::config::Home;
 use crate::control::log::RotatedLog;
 
 /// Starts logging. A daemon tells what it does without being asked; everything else only with `-v`.
 pub fn start(matches: &ArgMatches, quiet: bool, home: &Home) {
     let verbose = matches.get_count("verbose");
-    let level = match (tree::is_daemon_run(matches), quiet, verbose) {
+    let level = match (is_daemon_run(matches), quiet, verbose) {
         (true, true, 0) => "warn",
         (true, _, 0) => "info",
         (_, _, 0) => return,
@@ -33,6 +33,10 @@ pub fn start(matches: &ArgMatches, quiet: bool, home: &Home) {
         });
     // Fails only when somebody was first, as in a test that runs commands in one process.
     let _ = if is_journal() { builder.without_time().try_init() } else { builder.try_init() };
+}
+
+pub fn is_daemon_run(matches: &ArgMatches) -> bool {
+    matches.subcommand().is_some_and(|(name, sub)| name == "daemon" && sub.subcommand_name() == Some("run"))
 }
 
 fn in_background(matches: &ArgMatches) -> bool {

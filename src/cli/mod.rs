@@ -23,6 +23,7 @@ mod contents;
 mod context;
 mod daemon;
 mod job;
+mod job_result;
 mod logging;
 mod output;
 mod pitr;
@@ -62,7 +63,7 @@ fn run(matches: &ArgMatches, args: &[OsString]) -> Result<u8> {
     let context = Context::new(matches, args)?;
     // `daemon run` has its own workers; a command needs one for its work and one that listens to Ctrl-C.
     let threads =
-        if tree::is_daemon_run(matches) { std::thread::available_parallelism().map_or(2, usize::from) } else { 2 };
+        if logging::is_daemon_run(matches) { std::thread::available_parallelism().map_or(2, usize::from) } else { 2 };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.max(2))
         .max_blocking_threads(blocking_threads())

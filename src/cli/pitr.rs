@@ -2,10 +2,9 @@
 
 use clap::{Arg, ArgMatches, Command};
 
-use super::args::one;
+use super::args::{group, one};
 use super::context::Context;
 use super::output::Out;
-use super::tree::group;
 use crate::domain::pitr::{MarkKind, Status};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::error::Result;

@@ -6,12 +6,10 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 
-use super::args::{edit_flags, flags, given, needed, one, positional, switch, values};
+use super::args::{edit_flags, flags, given, group, needed, nothing_to_change, one, positional, switch, values};
 use super::context::{Context, blocking};
 use super::job;
-use super::service::nothing_to_change;
 use super::table::{Column, Pairs, Table};
-use super::tree::group;
 use super::wait::{self, Daemon};
 use crate::client::{Client, Values};
 use crate::domain::cron::Cron;

@@ -4,11 +4,10 @@ use clap::{ArgMatches, Command};
 use serde::Serialize;
 use serde_json::json;
 
-use super::args::{edit_flags, flags, needed, positional, values};
+use super::args::{edit_flags, flags, group, needed, nothing_to_change, positional, values};
 use super::contents::Listed;
 use super::context::Context;
 use super::table::{Column, Pairs, Table};
-use super::tree::group;
 use super::{backup, schedule};
 use crate::client::ServiceView;
 use crate::domain::field::Field;
@@ -17,7 +16,7 @@ use crate::domain::pitr::Status;
 use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckReport, CheckState};
 use crate::domain::text::count;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 pub fn command() -> Command {
     let name = || positional("name", "NAME", "name of the service");
@@ -124,10 +123,6 @@ struct Page<'a> {
     /// None: its oplog is not recorded and never was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pitr: Option<Status>,
-}
-
-pub fn nothing_to_change() -> Error {
-    Error::new(crate::error::ErrorKind::Invalid, "nothing to change: no flag is given")
 }
 
 fn table(context: &Context, services: &[ServiceView]) -> Table {

@@ -5,10 +5,9 @@
 use clap::{Arg, ArgMatches, Command};
 use serde_json::{Value, json};
 
-use super::args::{needed, one, positional};
+use super::args::{group, needed, one, positional};
 use super::context::Context;
 use super::table::{Column, Table};
-use super::tree::group;
 use crate::config::Settings;
 use crate::domain::field::FieldKind;
 use crate::domain::fields::SETTING_FIELDS;

@@ -3,11 +3,9 @@
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
-use super::args::{edit_flags, flags, needed, positional, values};
+use super::args::{edit_flags, flags, group, needed, nothing_to_change, positional, values};
 use super::context::Context;
-use super::service::nothing_to_change;
 use super::table::{Column, Pairs, Table};
-use super::tree::group;
 use crate::client::{STORAGE_FIELDS, StorageView, SyncReport, SyncedSlices, storage_fields, storage_types};
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::storage::TestStep;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::builder::PossibleValuesParser;
 use clap::error::{ContextKind, ErrorKind as Usage};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{Arg, ArgAction, Command};
 
 use super::{args, backup, daemon, job, pitr, restore, schedule, service, settings, storage};
 use crate::client::STORAGE_FIELDS;
@@ -56,19 +56,6 @@ fn global() -> Vec<Arg> {
             .action(ArgAction::SetTrue),
         global("verbose", "say more on stderr; twice: even more").short('v').action(ArgAction::Count),
     ]
-}
-
-/// A command with subcommands, of which one must be given.
-pub fn group(name: &'static str, about: &'static str) -> Command {
-    Command::new(name)
-        .about(about)
-        .subcommand_required(true)
-        .arg_required_else_help(true)
-        .subcommand_value_name("COMMAND")
-}
-
-pub fn is_daemon_run(matches: &ArgMatches) -> bool {
-    matches.subcommand().is_some_and(|(name, sub)| name == "daemon" && sub.subcommand_name() == Some("run"))
 }
 
 /// A storage of a type that is not built has no flags yet; rather than an unknown flag, the type is what is wrong.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use unicode_width::UnicodeWidthStr;
 
 use super::context::{Context, blocking};
-use super::job::{counted, failure};
+use super::job_result::{counted, failure};
 use super::output::{self, Out, columns};
 use super::table::cut;
 use crate::client::Client;

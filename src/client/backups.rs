@@ -16,7 +16,7 @@ use crate::domain::job::Job;
 use crate::domain::typed;
 use crate::engine::backup_reader;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{self, Storage, backend};
+use crate::storage::{self, Storage, backends};
 use crate::store::Deletion;
 
 /// How long a person waits at most until a storage has said whose a backup is.
@@ -71,7 +71,7 @@ impl Client {
         let given = |text: String| Some(text).filter(|text| !text.is_empty());
         let name = given(draft.name).map_or_else(|| self.suggest_backup_name(&service.name), Ok)?;
         let folder = given(draft.folder).or(service.cluster).unwrap_or_else(|| service.name.clone());
-        backend::check_folder(&storage.config, &folder)?;
+        backends::check_folder(&storage.config, &folder)?;
         let request = BackupRequest {
             folder,
             name,

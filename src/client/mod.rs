@@ -34,7 +34,7 @@ mod timeline;
 
 pub use crate::domain::typed::Values;
 pub use crate::engine::contract::{Contents, HeldNamespace};
-pub use crate::storage::backend::{STORAGE_FIELDS, fields_of as storage_fields, types as storage_types};
+pub use crate::storage::backends::{STORAGE_FIELDS, fields_of as storage_fields, types as storage_types};
 pub use notifications::Told;
 pub use pitr::ResolvedMoment;
 pub use restores::restore_request;

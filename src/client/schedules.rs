@@ -140,7 +140,7 @@ impl Client {
         if s.folder.is_empty() || followed {
             s.folder = default_folder(&service).to_owned();
         }
-        crate::storage::backend::check_folder(&storage.config, &s.folder)?;
+        crate::storage::backends::check_folder(&storage.config, &s.folder)?;
         self.settle_calendar(&mut s)?;
         s.check()?;
         // Refuses a path that the layout cannot hold before anything is queued.

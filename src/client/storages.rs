@@ -9,7 +9,7 @@ use crate::domain::storage::{StorageLocation, TestStep};
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage;
-use crate::storage::backend::{self, Alternative, STORAGE_FIELDS};
+use crate::storage::backends::{self, Alternative, STORAGE_FIELDS};
 use crate::store::StorageRow;
 
 /// How long a disk may take to say whether a folder is there.
@@ -28,7 +28,7 @@ impl Client {
     pub fn add_storage(&self, values: &Values) -> Result<StorageView> {
         self.must_write()?;
         let default = STORAGE_FIELDS.iter().find(|f| f.key == "type").map_or("", |f| f.default);
-        let config = backend::new_config(text(values, "type").unwrap_or(default), values)?;
+        let config = backends::new_config(text(values, "type").unwrap_or(default), values)?;
         let name = text(values, "name").ok_or_else(|| Error::invalid("name", "is needed"))?;
         self.store.add_storage(name, &config)?;
         self.storage(name)
@@ -48,7 +48,7 @@ impl Client {
             Ok(location) => location.config,
             // Secrets that are entered again need no old ones, which is how a lost key is got over.
             Err(e) => {
-                let fields = backend::fields_of(&row.config.kind);
+                let fields = backends::fields_of(&row.config.kind);
                 let is_secret = |key: &String| fields.iter().any(|f| f.key == *key && f.kind == FieldKind::Secret);
                 if !values.keys().any(is_secret) {
                     return Err(e);
@@ -56,7 +56,7 @@ impl Client {
                 row.config
             }
         };
-        self.store.edit_storage(name, &backend::changed_config(&present, values)?)?;
+        self.store.edit_storage(name, &backends::changed_config(&present, values)?)?;
         self.storage(name)
     }
 
@@ -133,7 +133,7 @@ async fn other_setting(location: &StorageLocation, steps: &[TestStep], failed: O
         return None;
     }
     let began = std::time::Instant::now();
-    for Alternative { key, present, word, config } in backend::alternatives(&location.config).ok()? {
+    for Alternative { key, present, word, config } in backends::alternatives(&location.config).ok()? {
         let Ok(storage) = storage::open(&config).await else { continue };
         if storage::probe::takes_both(storage.as_ref()).await.is_ok() {
             let flag = key.replace('_', "-");
@@ -151,7 +151,7 @@ async fn other_setting(location: &StorageLocation, steps: &[TestStep], failed: O
 }
 
 fn view(row: StorageRow) -> StorageView {
-    let place = backend::place(&row.config);
+    let place = backends::place(&row.config);
     StorageView {
         name: row.name,
         place,

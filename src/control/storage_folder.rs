@@ -3,13 +3,13 @@
 use crate::domain::job::{Job, JobKind, JobState};
 use crate::domain::storage::StorageLocation;
 use crate::error::{Result, own_io};
-use crate::storage::backend;
+use crate::storage::backends;
 use crate::store::Store;
 
 /// Makes the folder of a storage that was never used. Once it holds backups, a folder that is missing is a disk that is
 /// not mounted, and filling the disk below it would look like a backup.
 pub fn prepare(store: &Store, location: &StorageLocation) -> Result<()> {
-    let Some(path) = backend::local_folder(&location.config)? else { return Ok(()) };
+    let Some(path) = backends::local_folder(&location.config)? else { return Ok(()) };
     if path.exists() || was_used(store, location)? {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::{Client, Database};
 
-use super::driver;
+use super::driver_error::driver;
 use super::sample::BALANCE;
 use super::writer::Written;
 use crate::domain::timestamp::Timestamp;

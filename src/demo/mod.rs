@@ -4,6 +4,7 @@
 //! never touch the user's own home, services or storages.
 
 mod compare;
+mod driver_error;
 mod headless;
 mod sample;
 mod stage;
@@ -55,11 +56,6 @@ async fn headless(stage: &Stage, json: bool) -> Result<u8> {
         print!("{}", summary.to_text());
     }
     Ok(u8::from(!summary.agreed))
-}
-
-/// A failure of the driver while the demo does what an application does.
-fn driver(what: impl std::fmt::Display, error: mongodb::error::Error) -> Error {
-    Error::new(ErrorKind::Failed, what.to_string()).source(error)
 }
 
 /// Applications are stopped before a restore goes over what they write to: so is the writer.

@@ -6,7 +6,7 @@ use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, DateTime, Document, doc};
 use mongodb::{Client, Database};
 
-use super::driver;
+use super::driver_error::driver;
 use crate::error::Result;
 
 /// The databases that [`fill`] makes.

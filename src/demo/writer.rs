@@ -14,7 +14,7 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::{Client, Database};
 use tokio_util::sync::CancellationToken;
 
-use super::driver;
+use super::driver_error::driver;
 use super::sample::{ACCOUNTS, Random};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};

@@ -1,7 +1,4 @@
-//! What every engine does, and the list of them.
-//!
-//! An engine is one file (or folder) and one line in [`ENGINES`]. Nobody outside this room asks which engine it is: whoever
-//! has a service, a request or a backup asks for the engine of it, and calls that.
+//! What every engine does, and what it is given for that. The list of them is in [`super::registry`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,33 +8,18 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use super::logical::LogicalEngine;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
-use crate::domain::backup::{BackupType, Compression, Model};
+use crate::domain::backup::{BackupType, Compression};
 use crate::domain::key::Key;
 use crate::domain::namespace::{Namespace, Selection};
 use crate::domain::pitr::{Archive, Slice};
 use crate::domain::restore::{CollectionKind, LeftOut, RestorePlan, RestoreRequest};
-use crate::domain::service::{CheckItem, EngineKind, Service};
+use crate::domain::service::{CheckItem, Service};
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::storage::Storage;
-
-/// Every engine there is, with what it makes: one line for each.
-static ENGINES: &[(EngineKind, Model, &dyn Engine)] = &[(EngineKind::Native, Model::Logical, &LogicalEngine)];
-
-/// The engine that makes, and reads, backups of this kind.
-///
-/// Errors: `Unsupported` for one that this version does not have. It is never replaced by another one.
-pub fn engine(kind: EngineKind, model: Model) -> Result<&'static dyn Engine> {
-    let found = ENGINES.iter().find(|(of_kind, of_model, _)| (*of_kind, *of_model) == (kind, model));
-    found.map(|(_, _, engine)| *engine).ok_or_else(|| {
-        let what = format!("this version makes no {} backups with the engine {}", model.word(), kind.word());
-        Error::new(ErrorKind::Unsupported, what).hint("a newer version of mongokeep may")
-    })
-}
 
 /// Makes backups of one kind, reads them back and restores them.
 #[async_trait]
@@ -252,22 +234,4 @@ pub struct HeldNamespace {
     pub documents: u64,
     /// Bytes of BSON.
     pub bytes: u64,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_not_there_is_named_and_never_replaced() {
-        assert!(engine(EngineKind::Native, Model::Logical).is_ok());
-        for (kind, model) in [(EngineKind::Pbm, Model::Logical), (EngineKind::Pbm, Model::Physical)] {
-            if ENGINES.iter().any(|(k, m, _)| (*k, *m) == (kind, model)) {
-                continue;
-            }
-            let error = engine(kind, model).err().unwrap();
-            assert_eq!(error.kind(), ErrorKind::Unsupported);
-            assert!(error.full().contains(kind.word()) && error.full().contains(model.word()), "{error}");
-        }
-    }
 }

@@ -13,9 +13,11 @@ pub mod contract;
 pub mod logical;
 pub mod pitr;
 pub mod progress;
+mod registry;
 
-pub use contract::{Engine, engine};
+pub use contract::Engine;
 pub use progress::Meter;
+pub use registry::engine;
 
 /// How long a server is looked for before an attempt fails.
 pub const CONNECT_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);

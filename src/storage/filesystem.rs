@@ -25,12 +25,12 @@ use tokio::sync::mpsc;
 use super::{Key, MOST_FOLDERS, ObjectInfo, PutMode, Storage, Upload, random_name, too_many_folders};
 use crate::error::{self, Error, ErrorKind, Result};
 
-pub mod config;
+mod backend;
 mod root;
 mod upload;
 mod walk;
 
-pub use config::FilesystemBackend;
+pub use backend::FilesystemBackend;
 use root::{Root, TEMPORARY};
 use upload::FilesystemUpload;
 use walk::Step;

@@ -1,6 +1,6 @@
 //! Object stores behind one trait.
 //!
-//! A backend is one file and one line in [`backend`]. Everything that is written goes through [`Storage`];
+//! A backend is one file and one line in [`backends`]. Everything that is written goes through [`Storage`];
 //! every call is idempotent, so that the retry decorator may repeat it: a part of an upload is named by its number
 //! and offset, an object becomes visible at `finish` as a whole or not at all.
 //!
@@ -19,6 +19,7 @@ use crate::domain::text::quoted;
 use crate::error::{Error, ErrorKind, Result};
 
 pub mod backend;
+pub mod backends;
 pub mod filesystem;
 pub mod hinted;
 pub mod opener;

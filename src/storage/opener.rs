@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Storage;
-use super::backend::{self, Hold};
+use super::backend::Hold;
+use super::backends;
 use super::hinted::Hinted;
 use super::retry::{Backoff, OnWait, Retrying};
 use super::throttle::{Limiter, Throttled};
@@ -59,7 +60,7 @@ impl<'a> Opener<'a> {
     /// Errors: `Unreachable` at once for a folder that is not there: its disk is not back within seconds, so that each call
     /// should wait for it. `Cancelled`; what cannot be opened.
     pub async fn open(self, stop: &CancellationToken) -> Result<Arc<dyn Storage>> {
-        let mut storage: Arc<dyn Storage> = Arc::new(Hinted::new(backend::open(self.config, self.hold).await?));
+        let mut storage: Arc<dyn Storage> = Arc::new(Hinted::new(backends::open(self.config, self.hold).await?));
         is_there(storage.as_ref(), stop).await?;
         if let Some(limiter) = self.limiter {
             storage = Arc::new(Throttled::new(storage, limiter));
@@ -75,7 +76,7 @@ impl<'a> Opener<'a> {
 /// Opens the storage of `config` for a question or two of a person who waits: nothing is repeated. Contacts nothing: what
 /// cannot be reached fails at the first call.
 pub async fn open(config: &StorageConfig) -> Result<Arc<dyn Storage>> {
-    Ok(Arc::new(Hinted::new(backend::open(config, Hold::Open).await?)))
+    Ok(Arc::new(Hinted::new(backends::open(config, Hold::Open).await?)))
 }
 
 /// Asks a storage that is a folder whether it is there, and waits for no disk that hangs.

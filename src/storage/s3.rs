@@ -27,15 +27,17 @@ use super::{Key, ObjectInfo, PutMode, Storage, Upload};
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
 
+mod backend;
 mod checksum;
-pub mod config;
+mod config;
 mod connect;
 mod failure;
 mod listing;
 mod upload;
 
+pub use backend::S3Backend;
 use checksum::{Environment, Mode, Proof};
-pub use config::{Checksums, S3Backend, S3Config};
+pub use config::{Checksums, S3Config};
 use failure::{Names, answer};
 
 /// Bytes of a part. S3 takes 10,000 parts, the last of any size and the others of at least 5 MiB. Every object that is

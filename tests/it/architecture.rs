@@ -1,6 +1,6 @@
 //! The arrows of the house, as `src/lib.rs` draws them: read from the `use crate::` lines and the paths in the code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Each module and what it may use, from the table in `src/lib.rs`.
@@ -136,4 +136,182 @@ fn a_wrong_arrow_is_found_however_it_is_written() {
         assert_eq!(violations("engine", right), Vec::<String>::new(), "{right}");
     }
     assert_eq!(violations("domain", "use crate::mongo::Server;"), ["mongo"]);
+}
+
+/// Files by the path of their module: `storage::s3::config` is `src/storage/s3/config.rs`.
+struct Sources {
+    code: BTreeMap<Vec<String>, String>,
+}
+
+impl Sources {
+    fn read() -> Self {
+        let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut sources = Self { code: BTreeMap::new() };
+        sources.visit(&src, &src);
+        sources
+    }
+
+    fn visit(&mut self, src: &Path, path: &Path) {
+        if path.is_dir() {
+            for entry in std::fs::read_dir(path).unwrap() {
+                let entry = entry.unwrap().path();
+                if entry.file_name().is_some_and(|n| n != "tests" && n != "tests.rs") {
+                    self.visit(src, &entry);
+                }
+            }
+            return;
+        }
+        let mut module: Vec<String> = path
+            .strip_prefix(src)
+            .unwrap()
+            .with_extension("")
+            .components()
+            .map(|c| c.as_os_str().to_str().unwrap().to_owned())
+            .collect();
+        if module.last().is_some_and(|last| last == "mod") {
+            module.pop();
+        }
+        if module != ["lib"] && module != ["main"] {
+            let source = std::fs::read_to_string(path).unwrap();
+            let code: Vec<&str> = without_tests(&source).lines().map(|l| l.split("//").next().unwrap_or("")).collect();
+            self.code.insert(module, code.join("\n"));
+        }
+    }
+
+    /// The paths in the `use` items of `code`, groups taken apart: whether it is a re-export, and the path.
+    fn used(code: &str) -> Vec<(bool, String)> {
+        let mut out = Vec::new();
+        for (at, _) in code.match_indices("use ") {
+            let line = &code[..at];
+            let before = line.rsplit('\n').next().unwrap_or("").trim();
+            if !(before.is_empty() || before.starts_with("pub")) {
+                continue;
+            }
+            let item: String =
+                code[at + 4..].split(';').next().unwrap_or("").split_whitespace().collect::<Vec<_>>().join(" ");
+            take_apart("", &item, &mut |path| out.push((before.starts_with("pub"), path)));
+        }
+        out
+    }
+
+    /// The file that `path`, written in `module`, leads to; through re-exports to the file that has the thing.
+    fn resolve(&self, module: &[String], path: &str, depth: usize) -> Option<Vec<String>> {
+        let path = path.split(" as ").next().unwrap_or(path).trim();
+        let mut segments: Vec<String> = path.split("::").map(|s| s.trim().to_owned()).collect();
+        let mut base = module.to_vec();
+        match segments[0].as_str() {
+            "crate" => {
+                base.clear();
+                segments.remove(0);
+            }
+            "self" => drop(segments.remove(0)),
+            "super" => {
+                while segments.first().is_some_and(|s| s == "super") {
+                    base.pop();
+                    segments.remove(0);
+                }
+            }
+            first => {
+                base.push(first.to_owned());
+                if !self.code.contains_key(&base) {
+                    return None;
+                }
+                base.pop();
+            }
+        }
+        base.extend(segments);
+        for n in (1..=base.len()).rev() {
+            let file = base[..n].to_vec();
+            let Some(code) = self.code.get(&file) else { continue };
+            let Some(name) = base.get(n).filter(|_| depth < 4) else { return Some(file) };
+            let through =
+                Self::used(code).into_iter().filter(|(public, used)| *public && used.rsplit("::").next() == Some(name));
+            for (_, used) in through {
+                if let Some(found) = self.resolve(&file, &used, depth + 1) {
+                    return Some(found);
+                }
+            }
+            return Some(file);
+        }
+        None
+    }
+
+    /// Which files each file needs. That a module has children is none of it.
+    fn graph(&self) -> BTreeMap<Vec<String>, BTreeSet<Vec<String>>> {
+        let needs = |(module, code): (&Vec<String>, &String)| {
+            let used = Self::used(code).into_iter().filter(|(public, _)| !public);
+            let found = used.filter_map(|(_, path)| self.resolve(module, &path, 0)).filter(|to| to != module);
+            (module.clone(), found.collect())
+        };
+        self.code.iter().map(needs).collect()
+    }
+}
+
+/// `a::{b, c::{d, self}}` is `a::b`, `a::c::d` and `a::c`.
+fn take_apart(before: &str, item: &str, out: &mut impl FnMut(String)) {
+    let item = item.trim();
+    let joined = |part: &str| if before.is_empty() { part.to_owned() } else { format!("{before}::{part}") };
+    let Some((head, group)) = item.split_once('{') else {
+        return out(if item == "self" { before.to_owned() } else { joined(item) });
+    };
+    let head = joined(head.trim().trim_end_matches("::"));
+    let head = head.trim_end_matches("::").to_owned();
+    let group = group.trim_end().strip_suffix('}').unwrap_or(group);
+    let (mut depth, mut from) = (0, 0);
+    for (at, c) in group.char_indices().chain([(group.len(), ',')]) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                if !group[from..at].trim().is_empty() {
+                    take_apart(&head, &group[from..at], out);
+                }
+                from = (at + 1).min(group.len());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Everything that can be reached from `from`.
+fn reached<'a>(
+    graph: &'a BTreeMap<Vec<String>, BTreeSet<Vec<String>>>,
+    from: &'a Vec<String>,
+) -> BTreeSet<&'a Vec<String>> {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
+    while let Some(file) = open.pop() {
+        for next in graph.get(file).into_iter().flatten() {
+            if seen.insert(next) {
+                open.push(next);
+            }
+        }
+    }
+    seen
+}
+
+/// Circles between files that are one subject, told over several files. Each is in one folder; this list only shrinks.
+const ONE_SUBJECT: &[(&str, &[&str])] = &[];
+
+#[test]
+fn no_file_needs_one_that_needs_it() {
+    let sources = Sources::read();
+    let graph = sources.graph();
+    let reach: BTreeMap<&Vec<String>, BTreeSet<&Vec<String>>> =
+        graph.keys().map(|file| (file, reached(&graph, file))).collect();
+    let mut circles: BTreeSet<BTreeSet<String>> = BTreeSet::new();
+    for (file, seen) in &reach {
+        let circle: BTreeSet<String> = seen
+            .iter()
+            .filter(|other| reach.get(*other).is_some_and(|back| back.contains(file)))
+            .map(|other| other.join("::"))
+            .collect();
+        if circle.len() > 1 {
+            circles.insert(circle);
+        }
+    }
+    let allowed: BTreeSet<BTreeSet<String>> = ONE_SUBJECT
+        .iter()
+        .map(|(folder, names)| names.iter().map(|name| format!("{folder}::{name}")).collect())
+        .collect();
+    assert_eq!(circles, allowed, "left: the circles in the code, right: those that are allowed");
 }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use chrono::Utc;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Bson, Document, Timestamp as BsonTimestamp, doc};
+use mongokeep::artifact::codec::Codec;
 use mongokeep::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use mongokeep::artifact::manifest::{Attempt, Envelope, ObjectEntry};
 use mongokeep::domain::backup::{BackupType, Compression, Model};
@@ -155,7 +156,7 @@ impl Artifact {
         let namespace = Namespace::parse(ns).unwrap();
         let mut stored = Vec::new();
         for (n, documents) in parts.iter().enumerate() {
-            let key = self.root.part(&namespace, n as u32, self.manifest.compression).unwrap();
+            let key = self.root.part(&namespace, n as u32, Codec::new(self.manifest.compression)).unwrap();
             stored.push(self.part(&key, documents).await);
         }
         let uuid = uuid.map(hex);
@@ -198,7 +199,7 @@ impl Artifact {
     /// Positions of the first and last entry become those of the manifest.
     pub async fn oplog(&mut self, parts: &[Vec<Document>]) {
         for (n, entries) in parts.iter().enumerate() {
-            let key = self.root.oplog_part(n as u32, self.manifest.compression).unwrap();
+            let key = self.root.oplog_part(n as u32, Codec::new(self.manifest.compression)).unwrap();
             let part = self.part(&key, entries).await;
             self.manifest.oplog.push(part);
         }

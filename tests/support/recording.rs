@@ -10,6 +10,7 @@ use chrono::Utc;
 use futures_util::TryStreamExt;
 use mongodb::Client;
 use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongokeep::artifact::codec::Codec;
 use mongokeep::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use mongokeep::artifact::manifest::{Attempt, Envelope, ObjectEntry};
 use mongokeep::domain::backup::{BackupType, Compression, Model};
@@ -154,7 +155,7 @@ impl Recording {
         for c in &self.collections {
             let mut parts = Vec::new();
             for (n, chunk) in c.documents.chunks(self.part_documents).enumerate() {
-                let key = store.root.part(&c.ns, n as u32, self.compression).unwrap();
+                let key = store.root.part(&c.ns, n as u32, Codec::new(self.compression)).unwrap();
                 parts.push(store.put(key, &chunk.concat(), self.compression, chunk.len()).await);
             }
             let metadata = doc! {
@@ -188,7 +189,7 @@ impl Recording {
         }
         let mut parts = Vec::new();
         for (n, chunk) in log.chunks(self.part_documents).enumerate() {
-            let key = store.root.oplog_part(n as u32, self.compression).unwrap();
+            let key = store.root.oplog_part(n as u32, Codec::new(self.compression)).unwrap();
             parts.push(store.put(key, &chunk.concat(), self.compression, chunk.len()).await);
         }
         let facts = self.client.database("admin").run_command(doc! {"buildInfo": 1}).await.unwrap();

@@ -16,7 +16,7 @@ use crate::engine::attempt::discard;
 use crate::engine::contract::BackupOrder;
 use crate::engine::{backup_reader, engine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Storage, backend};
+use crate::storage::{Storage, backends};
 use crate::store::{AttemptRecord, CatalogueEntry};
 
 /// The longest an attempt that failed looks at what it left. The next one does it again, as does a delete.
@@ -47,7 +47,7 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
     let engine = engine(service.engine, request.model)?;
     prepare_folder(env, ctx, &request.storage).await?;
     let (location, storage) = open_storage(env, ctx, &request.storage).await?;
-    backend::check_folder(&location.config, &request.folder)?;
+    backends::check_folder(&location.config, &request.folder)?;
     let root = BackupRoot::new(&request.folder, &request.name)?;
 
     let (name, present) = (request.name.clone(), claimed.attempt_id.clone());

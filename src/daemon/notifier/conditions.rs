@@ -12,7 +12,7 @@ use crate::config::{Notify, Settings};
 use crate::domain::notification::Event;
 use crate::domain::warning;
 use crate::error::Result;
-use crate::storage::backend;
+use crate::storage::backends;
 use crate::store::Store;
 
 /// How often everything is looked at.
@@ -81,7 +81,7 @@ fn full_disks(store: &Store, settings: &Notify) -> Result<Wrong> {
         return Ok(full);
     }
     for row in store.storages()? {
-        let Ok(Some(path)) = backend::local_folder(&row.config) else { continue };
+        let Ok(Some(path)) = backends::local_folder(&row.config) else { continue };
         // A folder that is not there is a matter of its own, which every job that needs it tells.
         let Ok(stat) = rustix::fs::statvfs(&path) else { continue };
         let Some(percent) = percent_full(stat.f_blocks, stat.f_bavail) else { continue };

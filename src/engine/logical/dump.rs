@@ -20,6 +20,7 @@ use super::capture::{self, Captured, Course, Destination, Goal};
 use super::manifest::{CollectionEntry, LogicalManifest};
 use super::reinserted::Reinserted;
 use super::verify;
+use crate::artifact::codec::Codec;
 use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::Envelope;
 use crate::artifact::write::PartOptions;
@@ -158,7 +159,7 @@ impl Run<'_> {
         let options = PartOptions {
             storage: Arc::clone(&self.storage),
             root: self.root.key().clone(),
-            compression: self.request.compression,
+            codec: Codec::new(self.request.compression),
             part_bytes: self.ctx.limits.part_bytes,
             cancel: stop.clone(),
             tasks: self.tasks.clone(),
@@ -250,11 +251,11 @@ impl Run<'_> {
     }
 
     fn oplog_destination(&self, options: &PartOptions) -> Destination {
-        let (root, compression) = (self.root.clone(), self.request.compression);
+        let (root, codec) = (self.root.clone(), options.codec);
         let claim = Arc::clone(&self.claim);
         Destination {
             options: options.clone(),
-            name: Arc::new(move |number| root.oplog_part(number, compression)),
+            name: Arc::new(move |number| root.oplog_part(number, codec)),
             on_object: Arc::new(move |key| claim.began(key)),
         }
     }

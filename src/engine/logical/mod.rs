@@ -26,6 +26,7 @@ mod split;
 mod staging;
 mod standing;
 mod translate;
+mod user_collections;
 mod users;
 mod validate;
 pub mod verify;

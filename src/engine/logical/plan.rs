@@ -9,6 +9,7 @@ use super::compatibility::{Target, release};
 use super::manifest::LogicalManifest;
 use super::open_backup::{OpenBackup, Survey, is_restorable};
 use super::staging;
+use super::user_collections::{ROLES, USERS};
 use crate::domain::backup::Model;
 use crate::domain::namespace::{Namespace, Rename, contradicting, renamed};
 use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, PlannedNamespace, RestorePlan, RestoreRequest};
@@ -20,9 +21,6 @@ use crate::mongo::oplog::catalogue::{self, BUCKETS_PREFIX, Collection, View, is_
 use crate::mongo::oplog::entry::Uuid;
 use crate::mongo::oplog::modifiers::UpdateForms;
 use crate::mongo::{Server, check, topology};
-
-pub(super) const USERS: &str = "system.users";
-pub(super) const ROLES: &str = "system.roles";
 
 /// A plan with what it takes to carry it out.
 pub(super) struct Draft {

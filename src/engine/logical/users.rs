@@ -10,8 +10,8 @@ use std::ops::ControlFlow;
 use mongodb::bson::{Bson, Document, doc};
 
 use super::open_backup::OpenBackup;
-use super::plan::{ROLES, USERS};
 use super::staging::Staging;
+use super::user_collections::{ROLES, USERS};
 use super::write::Writes;
 use crate::artifact::bson;
 use crate::artifact::read::ReadOptions;

@@ -8,9 +8,9 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
 use super::{Run, explaining, outcome_of, stopping};
+use crate::artifact::codec::Codec;
 use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::write::PartOptions;
-use crate::domain::backup::Compression;
 use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::text::{self, escape};
 use crate::domain::timestamp::Timestamp;
@@ -172,10 +172,7 @@ impl Run<'_> {
     /// Fails early where the storage is known to be far too small; warns where it may be.
     async fn require_space(&self, bytes: u64) -> Result<()> {
         let Some(free) = self.storage.free_space().await? else { return Ok(()) };
-        let (least, likely) = match self.request.compression {
-            Compression::None => (bytes - bytes / 10, bytes),
-            _ => (bytes / 20, bytes / 2),
-        };
+        let (least, likely) = Codec::new(self.request.compression).stored_bytes(bytes);
         let shown = format!("{} is free for {} of documents", text::bytes(free), text::bytes(bytes));
         if free < least {
             let message = format!("{}: {shown}", self.storage.place());

@@ -1,4 +1,4 @@
-//! What is configured of a folder as a storage.
+//! A folder as a backend: its one field.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

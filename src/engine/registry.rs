@@ -1,0 +1,42 @@
+//! The list of engines.
+//!
+//! An engine is one file (or folder) and one line in [`ENGINES`]. Nobody outside this room asks which engine it is: whoever
+//! has a service, a request or a backup asks for the engine of it, and calls that.
+
+use super::contract::Engine;
+use super::logical::LogicalEngine;
+use crate::domain::backup::Model;
+use crate::domain::service::EngineKind;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Every engine there is, with what it makes: one line for each.
+static ENGINES: &[(EngineKind, Model, &dyn Engine)] = &[(EngineKind::Native, Model::Logical, &LogicalEngine)];
+
+/// The engine that makes, and reads, backups of this kind.
+///
+/// Errors: `Unsupported` for one that this version does not have. It is never replaced by another one.
+pub fn engine(kind: EngineKind, model: Model) -> Result<&'static dyn Engine> {
+    let found = ENGINES.iter().find(|(of_kind, of_model, _)| (*of_kind, *of_model) == (kind, model));
+    found.map(|(_, _, engine)| *engine).ok_or_else(|| {
+        let what = format!("this version makes no {} backups with the engine {}", model.word(), kind.word());
+        Error::new(ErrorKind::Unsupported, what).hint("a newer version of mongokeep may")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_is_named_and_never_replaced() {
+        assert!(engine(EngineKind::Native, Model::Logical).is_ok());
+        for (kind, model) in [(EngineKind::Pbm, Model::Logical), (EngineKind::Pbm, Model::Physical)] {
+            if ENGINES.iter().any(|(k, m, _)| (*k, *m) == (kind, model)) {
+                continue;
+            }
+            let error = engine(kind, model).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.full().contains(kind.word()) && error.full().contains(model.word()), "{error}");
+        }
+    }
+}
