@@ -183,7 +183,9 @@ async fn the_check_reads_what_a_backup_reads() {
     let admin = client.database("admin");
     let resource = |db: &str, name: &str| doc! {"db": db, "collection": name};
     let all = vec!["find", "listCollections", "listIndexes", "collStats"];
-    let cluster = vec!["replSetGetConfig", "replSetGetStatus", "serverStatus", "getParameter", "listDatabases"];
+    // Without `useUUID` no collection can be named by its UUID, and whichever is read first would be what is refused.
+    let cluster =
+        vec!["replSetGetConfig", "replSetGetStatus", "serverStatus", "getParameter", "listDatabases", "useUUID"];
     let mut privileges = vec![
         doc! {"resource": {"cluster": true}, "actions": cluster},
         doc! {"resource": resource("", ""), "actions": all.clone()},
