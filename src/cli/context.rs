@@ -74,7 +74,7 @@ impl Interrupted {
     }
 
     /// Tells the command. Whether it ends by itself.
-    pub fn tell(&self) -> bool {
+    pub fn cancel(&self) -> bool {
         self.cancel.cancel();
         self.takes_back.load(Ordering::Relaxed)
     }

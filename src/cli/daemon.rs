@@ -39,7 +39,7 @@ pub async fn foreground(context: &Context, matches: &ArgMatches) -> Result<u8> {
     Ok(0)
 }
 
-pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+pub async fn run_daemon(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let client = context.client()?;
     if matches.subcommand_name() == Some("stop") {
         blocking(&client, Client::stop_daemon).await?;

@@ -36,7 +36,7 @@ pub fn command() -> Command {
         .subcommand(Command::new("wait").about("Wait until a job ends; exit 1 unless it succeeded").arg(id()))
 }
 
-pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+pub async fn run_job(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let out = &context.out;
     let Some((verb, sub)) = matches.subcommand() else { return Ok(2) };
     let client = context.client()?;

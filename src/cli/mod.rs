@@ -99,7 +99,7 @@ async fn dispatch(context: Context, matches: ArgMatches) -> Result<u8> {
             let done = tokio::select! {
                 done = &mut work => Some(done),
                 _ = tokio::signal::ctrl_c() => {
-                    if interrupted.tell() { tokio::time::timeout(TAKE_BACK, &mut work).await.ok() } else { None }
+                    if interrupted.cancel() { tokio::time::timeout(TAKE_BACK, &mut work).await.ok() } else { None }
                 }
             };
             match done {
@@ -112,15 +112,15 @@ async fn dispatch(context: Context, matches: ArgMatches) -> Result<u8> {
 
 async fn command(context: &Context, matches: &ArgMatches) -> Result<u8> {
     match matches.subcommand() {
-        Some(("service", sub)) => service::run(context, sub).await,
-        Some(("storage", sub)) => storage::run(context, sub).await,
-        Some(("backup", sub)) => backup::run(context, sub).await,
-        Some(("restore", sub)) => restore::run(context, sub).await,
-        Some(("schedule", sub)) => schedule::run(context, sub).await,
-        Some(("job", sub)) => job::run(context, sub).await,
-        Some(("daemon", sub)) => daemon::run(context, sub).await,
-        Some(("settings", sub)) => settings::run(context, sub).await,
-        Some(("pitr", sub)) => pitr::run(context, sub),
+        Some(("service", sub)) => service::run_service(context, sub).await,
+        Some(("storage", sub)) => storage::run_storage(context, sub).await,
+        Some(("backup", sub)) => backup::run_backup(context, sub).await,
+        Some(("restore", sub)) => restore::run_restore(context, sub).await,
+        Some(("schedule", sub)) => schedule::run_schedule(context, sub).await,
+        Some(("job", sub)) => job::run_job(context, sub).await,
+        Some(("daemon", sub)) => daemon::run_daemon(context, sub).await,
+        Some(("settings", sub)) => settings::run_settings(context, sub).await,
+        Some(("pitr", sub)) => pitr::run_pitr(context, sub),
         _ => Err(Error::new(ErrorKind::Internal, "a command without its code")),
     }
 }
@@ -153,10 +153,11 @@ async fn screen(context: &Context, matches: &ArgMatches) -> Result<u8> {
         ascii: args::given(matches, "ascii"),
         ..crate::tui::Options::default()
     };
-    crate::tui::run(context.client()?, options).await.map(|()| 0)
+    crate::tui::run_screen(context.client()?, options).await.map(|()| 0)
 }
 
 /// The demo has a home of its own, and stops and removes what it started.
 async fn demo(context: &Context, matches: &ArgMatches) -> Result<u8> {
-    crate::demo::run(crate::demo::Options { headless: args::given(matches, "headless"), json: context.out.json }).await
+    crate::demo::run_demo(crate::demo::Options { headless: args::given(matches, "headless"), json: context.out.json })
+        .await
 }

@@ -17,7 +17,7 @@ pub fn command() -> Command {
     )
 }
 
-pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+pub fn run_pitr(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let Some((_, sub)) = matches.subcommand() else { return Ok(2) };
     let all = context.client()?.pitr_status(one(sub, "service").as_deref())?;
     if all.is_empty() && !context.out.json {

@@ -24,7 +24,7 @@ pub fn command() -> Command {
         .arg(switch("wait", "until it is done; exit 1 if it fails"))
 }
 
-pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+pub async fn run_restore(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let mut all = values(matches, RESTORE_FIELDS, true, &context.out)?;
     all.extend(values(matches, MOMENT_FIELDS, true, &context.out)?);
     let request = restore_request(&all)?;

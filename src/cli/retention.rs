@@ -9,7 +9,7 @@ use crate::domain::retention::{PlannedOplog, RetentionPlan};
 use crate::domain::text::{bytes, count};
 use crate::error::Result;
 
-pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+pub fn run_retention(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let plan = context.client()?.retention_plan(&needed(matches, "name")?)?;
     context.out.result(&plan, || text(context, &plan))?;
     Ok(0)

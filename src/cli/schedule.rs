@@ -81,13 +81,13 @@ fn fields() -> Vec<Field> {
     SCHEDULE_FIELDS.iter().filter(|f| f.key != "name").copied().collect()
 }
 
-pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+pub async fn run_schedule(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let out = &context.out;
     let Some((verb, sub)) = matches.subcommand() else { return Ok(2) };
     let client = context.client()?;
     match verb {
         "next" => next(context, &client, sub)?,
-        "retention" => return super::retention::run(context, sub),
+        "retention" => return super::retention::run_retention(context, sub),
         "list" => {
             let schedules = client.schedules()?;
             let empty = "no schedule yet; add one: mongokeep schedule add NAME --service SERVICE --storage STORAGE \

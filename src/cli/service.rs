@@ -37,7 +37,7 @@ fn fields() -> Vec<Field> {
     SERVICE_FIELDS.iter().filter(|f| f.key != "name").copied().collect()
 }
 
-pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+pub async fn run_service(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let out = &context.out;
     let Some((verb, sub)) = matches.subcommand() else { return Ok(2) };
     match verb {

@@ -37,7 +37,7 @@ pub fn command() -> Command {
         .subcommand(Command::new("path").about("Print where config.toml is"))
 }
 
-pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+pub async fn run_settings(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let out = &context.out;
     let Some((verb, sub)) = matches.subcommand() else { return Ok(2) };
     match verb {

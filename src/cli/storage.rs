@@ -41,7 +41,7 @@ fn fields() -> Vec<Field> {
     all
 }
 
-pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+pub async fn run_storage(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let out = &context.out;
     let Some((verb, sub)) = matches.subcommand() else { return Ok(2) };
     match verb {
@@ -83,7 +83,7 @@ pub async fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
 
 async fn test(context: &Context, name: &str) -> Result<u8> {
     let out = &context.out;
-    // Told as they end: a storage that does not answer takes its time.
+    // DeliveryResult as they end: a storage that does not answer takes its time.
     let shown = !out.json && !out.quiet;
     let on_step = move |step: &TestStep| {
         if shown {

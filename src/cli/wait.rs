@@ -16,7 +16,7 @@ use crate::domain::job::{Job, JobState, LogLevel, Progress};
 use crate::domain::text::{bytes, duration, escape};
 use crate::error::{Error, ErrorKind, Result};
 
-const LOOK: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the daemon itself is looked at, so that a job without one is not waited for in vain.
 const DAEMON: Duration = Duration::from_secs(2);
 /// A daemon that is restarted by systemd is back within this time.
@@ -72,7 +72,7 @@ pub async fn finished(context: &Context, client: &Client, job: Job, daemon: Daem
             line.end();
             return Err(error);
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -35,7 +35,7 @@ mod timeline;
 pub use crate::domain::typed::Values;
 pub use crate::engine::contract::{Contents, HeldNamespace};
 pub use crate::storage::backends::{STORAGE_FIELDS, fields_of as storage_fields, types as storage_types};
-pub use notifications::Told;
+pub use notifications::DeliveryResult;
 pub use pitr::ResolvedMoment;
 pub use restores::restore_request;
 

@@ -19,7 +19,7 @@ use crate::store::Condition;
 
 /// How a test of a channel went.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Told {
+pub struct DeliveryResult {
     pub channel: Channel,
     pub detail: String,
     pub seconds: f64,
@@ -32,11 +32,11 @@ impl Client {
     /// Sends a test notice from this process, by the settings as they are; 30 s at most.
     ///
     /// Errors: `NotFound` when the channel is not set up; otherwise why it could not be told.
-    pub async fn test_notification(&self, channel: Channel) -> Result<Told> {
+    pub async fn test_notification(&self, channel: Channel) -> Result<DeliveryResult> {
         let settings = self.beside(|client| Ok(Settings::load(&client.home)?.notify())).await?;
         let began = Instant::now();
         let detail = notify::test(&settings, channel).await?;
-        Ok(Told { channel, detail, seconds: began.elapsed().as_secs_f64() })
+        Ok(DeliveryResult { channel, detail, seconds: began.elapsed().as_secs_f64() })
     }
 
     /// What a person should look at, the most urgent first. Asks the store only.

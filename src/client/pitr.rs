@@ -16,7 +16,7 @@ use crate::domain::schedule::Schedule;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::Line;
+use crate::store::RecoverySource;
 
 /// How a moment is reached.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,13 +64,13 @@ impl Client {
         daemon: bool,
         may_start: bool,
     ) -> Result<Status> {
-        let lines = self.store.lines(&service)?;
+        let lines = self.store.recovery_sources(&service)?;
         let state = self.store.slicer_state(&service)?;
         let now = Utc::now();
         let mut ranges: Vec<RecoverableRange> =
             lines.iter().flat_map(|l| pitr::recoverable(&l.row.covered, &l.bases)).collect();
         ranges.sort_by_key(|r| (r.from_ts, r.to_ts));
-        let mut gaps: Vec<Gap> = lines.iter().flat_map(Line::gaps).collect();
+        let mut gaps: Vec<Gap> = lines.iter().flat_map(RecoverySource::gaps).collect();
         gaps.sort_by_key(|g| (g.from_ts, g.to_ts));
         let mut bases: Vec<Base> = lines.iter().flat_map(|l| l.bases.iter().cloned()).collect();
         bases.sort_by(|a, b| (a.consistent_at_ts, &a.backup).cmp(&(b.consistent_at_ts, &b.backup)));
@@ -78,10 +78,10 @@ impl Client {
         let mut marks: Vec<_> = lines.iter().flat_map(|l| l.row.marks.iter().cloned()).collect();
         marks.sort_by_key(|m| m.ts);
         marks.dedup();
-        let here = |l: &&Line| {
+        let here = |l: &&RecoverySource| {
             schedules.iter().any(|s| s.storage == l.row.archive.storage && s.folder == l.row.archive.folder)
         };
-        let newest = lines.iter().filter_map(Line::newest).max();
+        let newest = lines.iter().filter_map(RecoverySource::newest).max();
         let (error, hint) = trouble(schedules, state.as_ref(), daemon, may_start);
         let recorded = lines.iter().find(here);
         let waiting_base = match recorded {
@@ -90,7 +90,7 @@ impl Client {
             None if lines.is_empty() && !schedules.is_empty() => self.store.bases(&service, None)?.pop(),
             None => None,
         };
-        let none_now = !recorded.is_some_and(Line::has_base_now);
+        let none_now = !recorded.is_some_and(RecoverySource::has_base_now);
         let hint = hint.or_else(|| no_base(schedules, waiting_base.as_ref(), none_now, !gaps.is_empty()));
         Ok(Status {
             ranges,
@@ -130,7 +130,7 @@ impl Client {
     /// none.
     pub fn resolve_moment(&self, moment: &PointInTime) -> Result<ResolvedMoment> {
         let service = &moment.service;
-        let mut lines = self.store.lines(service)?;
+        let mut lines = self.store.recovery_sources(service)?;
         if lines.is_empty() {
             self.store.service_row(service)?;
             let state = self.store.slicer_state(service)?;
@@ -144,7 +144,7 @@ impl Client {
                 line.bases.retain(|b| b.backup == *base);
             }
         }
-        let mut found: Vec<(Timestamp, &Line)> =
+        let mut found: Vec<(Timestamp, &RecoverySource)> =
             lines.iter().filter_map(|l| Some((pitr::resolve(moment.when, &l.ranges()).ok()?, l))).collect();
         // Of several places the one that reaches farthest: that is what "latest" means, and for any other moment the
         // positions are the same.
@@ -169,7 +169,7 @@ impl Client {
         if backup.state != BackupState::Succeeded {
             return Ok(Vec::new());
         }
-        let lines = self.store.lines(&backup.service)?;
+        let lines = self.store.recovery_sources(&backup.service)?;
         let lost = lines.iter().flat_map(|l| pitr::lost(&l.row.covered, &l.bases, &backup.name));
         let sentence = |r: Range| {
             let (from, to) = (shown(r.from_ts.to_datetime()), shown(r.to_ts.to_datetime()));
@@ -263,9 +263,9 @@ fn nothing_recorded(service: &str, schedule: Option<&Schedule>, state: Option<&S
 }
 
 /// A moment that cannot be restored: why, and which ones can.
-fn out_of_reach(moment: &PointInTime, lines: &[Line]) -> Error {
+fn out_of_reach(moment: &PointInTime, lines: &[RecoverySource]) -> Error {
     let service = escape(&moment.service);
-    let ranges: Vec<Range> = lines.iter().flat_map(Line::ranges).collect();
+    let ranges: Vec<Range> = lines.iter().flat_map(RecoverySource::ranges).collect();
     if ranges.is_empty() {
         let (what, hint) = match &moment.base {
             Some(base) => (
@@ -290,7 +290,7 @@ fn out_of_reach(moment: &PointInTime, lines: &[Line]) -> Error {
     if let Some(ts) = outside.after {
         near.push(format!("the first after it is {}", at(ts, ts.t)));
     }
-    let gaps: Vec<Gap> = lines.iter().flat_map(Line::gaps).collect();
+    let gaps: Vec<Gap> = lines.iter().flat_map(RecoverySource::gaps).collect();
     let wanted = match moment.when {
         When::Second(t) => Timestamp::new(t, u32::MAX),
         When::Position(ts) => ts,

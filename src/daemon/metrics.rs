@@ -19,7 +19,7 @@ use super::component::Component;
 use super::env::Env;
 use crate::domain::pitr;
 use crate::error::{Error, Result, own_io};
-use crate::store::{Line, NewestBackup, Store, blocking, random_id};
+use crate::store::{NewestBackup, RecoverySource, Store, blocking, random_id};
 
 /// The collector is rarely asked more often.
 const EVERY: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ async fn keep_file(env: Env, stop: CancellationToken) {
         });
         match written.await {
             Ok(path) => (place, failed) = (Some(path), None),
-            Err(e) => told_once(&e, &mut failed),
+            Err(e) => warn_once(&e, &mut failed),
         }
         tokio::select! {
             () = stop.cancelled() => break,
@@ -61,7 +61,7 @@ async fn keep_file(env: Env, stop: CancellationToken) {
     }
 }
 
-fn told_once(error: &Error, before: &mut Option<String>) {
+fn warn_once(error: &Error, before: &mut Option<String>) {
     let said = error.to_string();
     if before.as_ref() != Some(&said) {
         warn!("{said}");
@@ -80,7 +80,7 @@ struct Gathered {
 struct Recorded {
     service: String,
     running: bool,
-    lines: Vec<Line>,
+    lines: Vec<RecoverySource>,
 }
 
 fn gather(store: &Store, at: DateTime<Utc>) -> Result<Gathered> {
@@ -90,7 +90,7 @@ fn gather(store: &Store, at: DateTime<Utc>) -> Result<Gathered> {
     services.dedup();
     let recorded = services.into_iter().map(|service| {
         let running = store.slicer_state(&service)?.is_some_and(|s| s.running && s.error.is_none());
-        Ok(Recorded { lines: store.lines(&service)?, service, running })
+        Ok(Recorded { lines: store.recovery_sources(&service)?, service, running })
     });
     Ok(Gathered { at, recorded: recorded.collect::<Result<_>>()?, backups: store.newest_backups()? })
 }
@@ -113,7 +113,7 @@ fn text(gathered: &Gathered) -> String {
         let sample = |r: &Recorded| Some((labels(&[("service", &r.service)]), number(r)?));
         gathered.recorded.iter().filter_map(sample).collect::<Vec<_>>()
     };
-    let sum = |number: fn(&Line) -> u64| {
+    let sum = |number: fn(&RecoverySource) -> u64| {
         move |r: &Recorded| Some(r.lines.iter().map(number).fold(0, u64::saturating_add) as f64)
     };
     metric(
@@ -125,12 +125,12 @@ fn text(gathered: &Gathered) -> String {
         "mongokeep_pitr_lag_seconds",
         "Seconds since the last change that is stored.",
         of_services(&|r| {
-            let newest = r.lines.iter().filter_map(Line::newest).max()?;
+            let newest = r.lines.iter().filter_map(RecoverySource::newest).max()?;
             Some(pitr::lag_seconds(newest, gathered.at) as f64)
         }),
     );
     // The newest stretch: what an alert asks is whether the present can be restored.
-    let range = |r: &Recorded| r.lines.iter().flat_map(Line::ranges).max_by_key(|range| range.to_ts);
+    let range = |r: &Recorded| r.lines.iter().flat_map(RecoverySource::ranges).max_by_key(|range| range.to_ts);
     metric(
         "mongokeep_pitr_recoverable_from_timestamp_seconds",
         "Where the newest stretch without a gap begins of which any second can be restored.",

@@ -22,11 +22,11 @@ impl ServiceManager {
     }
 
     pub async fn ready(&self) {
-        tell(&[NotifyState::Ready, NotifyState::Status("ready")]).await;
+        send(&[NotifyState::Ready, NotifyState::Status("ready")]).await;
     }
 
     pub async fn stopping(&self) {
-        tell(&[NotifyState::Stopping, NotifyState::Status("ending what runs")]).await;
+        send(&[NotifyState::Stopping, NotifyState::Status("ending what runs")]).await;
     }
 
     /// Called by the loop that claims jobs: a daemon that hangs falls silent.
@@ -34,12 +34,12 @@ impl ServiceManager {
         if self.every.is_some_and(|every| self.last.elapsed() >= every) {
             self.last = Instant::now();
             // Beside the loop, which must not wait for whoever reads this.
-            tokio::spawn(tell(&[NotifyState::Watchdog]));
+            tokio::spawn(send(&[NotifyState::Watchdog]));
         }
     }
 }
 
-async fn tell(states: &'static [NotifyState<'static>]) {
+async fn send(states: &'static [NotifyState<'static>]) {
     let sent = tokio::task::spawn_blocking(move || sd_notify::notify(states));
     match tokio::time::timeout(LIMIT, sent).await {
         Ok(Ok(Err(e))) => warn!("the service manager cannot be notified: {e}"),

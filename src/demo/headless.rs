@@ -39,7 +39,7 @@ pub struct Summary {
 }
 
 /// Runs it on `stage`.
-pub async fn run(stage: &Stage) -> Result<Summary> {
+pub async fn prove(stage: &Stage) -> Result<Summary> {
     stage.start_daemon().await?;
     let writer = stage.start_writer(Errors::Fail);
     // Something must have been changed before, too.

@@ -28,7 +28,7 @@ pub struct Options {
 }
 
 /// Runs the demo; `Ok` holds the exit code.
-pub async fn run(options: Options) -> Result<u8> {
+pub async fn run_demo(options: Options) -> Result<u8> {
     let work = async {
         let stage = Stage::build().await?;
         let result = if options.headless { headless(&stage, options.json).await } else { screen(&stage).await };
@@ -47,7 +47,7 @@ pub async fn run(options: Options) -> Result<u8> {
 }
 
 async fn headless(stage: &Stage, json: bool) -> Result<u8> {
-    let summary = headless::run(stage).await?;
+    let summary = headless::prove(stage).await?;
     if json {
         let text = serde_json::to_string_pretty(&summary)
             .map_err(|e| Error::new(ErrorKind::Internal, "writing the summary").source(e))?;
@@ -83,7 +83,7 @@ async fn screen(stage: &Stage) -> Result<u8> {
     let writer = stage.start_writer(Errors::GoOn);
     let aside = tokio::spawn(stand_aside(stage.client.clone(), writer.pause()));
     stage.start_daemon().await?;
-    let shown = crate::tui::run(stage.client.clone(), crate::tui::Options::default()).await;
+    let shown = crate::tui::run_screen(stage.client.clone(), crate::tui::Options::default()).await;
     aside.abort();
     shown?;
     stage::say("removing the servers, the backups and the home of the demo");

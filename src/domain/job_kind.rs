@@ -2,8 +2,8 @@
 //!
 //! Screens, command line, notifications and the store ask here. What a kind does is in `daemon::jobs`.
 
+use super::event::Event;
 use super::job::{Job, JobState};
-use super::notification::Event;
 use super::text::escape;
 use super::words::words;
 

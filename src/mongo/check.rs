@@ -41,7 +41,12 @@ pub type TryReading = for<'r> fn(&'r Reader, &'r CancellationToken) -> BoxFuture
 
 /// Runs the checks that need the server. Always one item for each of `ITEMS`, in that order: what cannot be tried
 /// because an earlier one failed is skipped. Each connection takes [`CHECK_TIMEOUT`] at most.
-pub async fn run(service: &str, uri: &Secret, cancel: &CancellationToken, try_reading: TryReading) -> Vec<CheckItem> {
+pub async fn check_service(
+    service: &str,
+    uri: &Secret,
+    cancel: &CancellationToken,
+    try_reading: TryReading,
+) -> Vec<CheckItem> {
     let mut report = Report::default();
     let server = match Server::connect(service, uri, CHECK_TIMEOUT).await {
         Ok(server) => server,

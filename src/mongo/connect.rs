@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{self, Place};
 use super::run::run;
-use super::topology;
 use crate::domain::secret::Secret;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -256,10 +255,15 @@ impl Hello {
             is_arbiter: flag("arbiterOnly"),
             is_mongos: reply.get_str("msg").is_ok_and(|m| m == "isdbgrid"),
             is_uninitiated: flag("isreplicaset"),
-            last_write: reply.get_document("lastWrite").ok().and_then(|l| topology::ts(l.get_document("opTime").ok()?)),
+            last_write: reply.get_document("lastWrite").ok().and_then(|l| ts(l.get_document("opTime").ok()?)),
             process_id: reply.get_document("topologyVersion").ok().and_then(|t| t.get_object_id("processId").ok()),
         }
     }
+}
+
+/// The position of an `opTime`.
+pub(super) fn ts(optime: &Document) -> Option<Timestamp> {
+    optime.get_timestamp("ts").ok().map(|t| Timestamp::new(t.time, t.increment))
 }
 
 #[cfg(test)]

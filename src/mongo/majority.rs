@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// How often the members are looked at meanwhile.
-const LOOK: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// A look that takes longer says nothing.
 const LOOK_LIMIT: Duration = Duration::from_secs(4);
 
@@ -35,7 +35,7 @@ pub async fn watched<T>(
     let watch = async {
         let mut since: Option<Instant> = None;
         loop {
-            tokio::time::sleep(LOOK.min(limit / 2)).await;
+            tokio::time::sleep(POLL_INTERVAL.min(limit / 2)).await;
             let Some(why) = missing(server, cancel).await else {
                 since = None;
                 continue;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Hello, Server};
+use super::connect::{Hello, Server, ts};
 use crate::domain::service::ServiceInfo;
 use crate::domain::text::{duration, escape};
 use crate::domain::timestamp::Timestamp;
@@ -495,10 +495,6 @@ pub async fn rollback_id(server: &Server, cancel: &CancellationToken) -> Result<
             format!("service {}: the server does not tell its rollback id", server.service()),
         )
     })
-}
-
-pub(super) fn ts(optime: &Document) -> Option<Timestamp> {
-    optime.get_timestamp("ts").ok().map(|t| Timestamp::new(t.time, t.increment))
 }
 
 /// Any of BSON's numbers.

@@ -48,9 +48,9 @@ impl<'a> Opener<'a> {
         self
     }
 
-    /// See [`Retrying::telling`].
+    /// See [`Retrying::on_wait`].
     #[must_use]
-    pub fn telling(mut self, on_wait: OnWait) -> Self {
+    pub fn on_wait(mut self, on_wait: OnWait) -> Self {
         self.on_wait = Some(on_wait);
         self
     }
@@ -67,7 +67,7 @@ impl<'a> Opener<'a> {
         }
         let mut retrying = Retrying::new(storage, self.backoff, self.cancel);
         if let Some(on_wait) = self.on_wait {
-            retrying = retrying.telling(on_wait);
+            retrying = retrying.on_wait(on_wait);
         }
         Ok(Arc::new(retrying))
     }

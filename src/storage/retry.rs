@@ -95,7 +95,7 @@ impl Retrying {
 
     /// Calls `on_wait` as waits begin and end, so that a person sees what a job waits for. It must not block.
     #[must_use]
-    pub fn telling(mut self, on_wait: OnWait) -> Self {
+    pub fn on_wait(mut self, on_wait: OnWait) -> Self {
         self.repeat.on_wait = on_wait;
         self
     }

@@ -10,7 +10,6 @@ use rusqlite::{Transaction, params};
 
 use super::{CatalogueEntry, Store, backups, deletions, from_json, jobs, millis, now, random_id, to_json};
 use crate::domain::job::{Job, JobRequest, JobState, LogLevel, Progress};
-use crate::domain::job_kind::OnBackup;
 use crate::domain::retry::RetryPolicy;
 use crate::error::{Error, Result};
 
@@ -247,15 +246,15 @@ fn claim(t: &Transaction<'_>, concurrency: usize) -> Result<Option<Claimed>> {
     let claimed = claimed(t, id)?;
     t.execute(
         "INSERT INTO attempts (job, attempt, attempt_id, started_at, clean) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![id, claimed.job.attempt, attempt_id, millis(at), makes(&claimed.job).is_none()],
+        params![id, claimed.job.attempt, attempt_id, millis(at), jobs::makes(&claimed.job).is_none()],
     )?;
-    if let Some(name) = makes(&claimed.job) {
+    if let Some(name) = jobs::makes(&claimed.job) {
         t.execute(
             "UPDATE backups SET state = 'running', error = NULL, finished_at = NULL, started_at = ?2 WHERE name = ?1",
             params![name, millis(at)],
         )?;
     }
-    if let Some(name) = removes(&claimed.job) {
+    if let Some(name) = jobs::removes(&claimed.job) {
         // An attempt before this one may have given it back.
         deletions::mark(t, name, None)?;
     }
@@ -293,13 +292,13 @@ fn succeed(t: &Transaction<'_>, job: &Job, facts: Option<&CatalogueEntry>, at: D
     if let Some(facts) = facts {
         backups::set_facts(t, facts)?;
     }
-    if let Some(name) = removes(job) {
+    if let Some(name) = jobs::removes(job) {
         backups::removed(t, name)?;
     }
     jobs::log(t, job.id, job.attempt, LogLevel::Info, "done")?;
     end(t, job.id, JobState::Succeeded, at, None, None)?;
     // In the transaction that makes the backup good: no crash can come between the two.
-    if let (Some(_), Some(schedule)) = (makes(job), &job.schedule) {
+    if let (Some(_), Some(schedule)) = (jobs::makes(job), &job.schedule) {
         super::retention::queue(t, schedule)?;
     }
     Ok(())
@@ -333,26 +332,16 @@ fn fail(t: &Transaction<'_>, claimed: &Claimed, error: &Error, at: DateTime<Utc>
     } else {
         end(t, job.id, JobState::Failed, at, Some(&text), error.hint_text())?;
     }
-    if let Some(name) = makes(job) {
+    if let Some(name) = jobs::makes(job) {
         t.execute(
             "UPDATE backups SET state = 'failed', error = ?2, finished_at = ?3 WHERE name = ?1 AND state = 'running'",
             params![name, text, millis(at)],
         )?;
     }
-    if let Some(name) = removes(job) {
+    if let Some(name) = jobs::removes(job) {
         deletions::failed(t, name, &text)?;
     }
     Ok(())
-}
-
-/// The backup that a job makes.
-pub fn makes(job: &Job) -> Option<&String> {
-    job.backup.as_ref().filter(|_| job.kind.entry().on_backup == OnBackup::Makes)
-}
-
-/// The backup that a job removes.
-pub fn removes(job: &Job) -> Option<&String> {
-    job.backup.as_ref().filter(|_| job.kind.entry().on_backup == OnBackup::Removes)
 }
 
 fn seconds(wait: Duration) -> u64 {

@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
-use super::claims::{makes, removes};
 use super::{Store, backups, deletions, from_json, from_word, millis, now, time, to_json, word};
 use crate::domain::backup::{BackupRequest, BackupState};
 use crate::domain::job::{Job, JobRequest, JobState, LogLevel, LogLine};
+use crate::domain::job_kind::OnBackup;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::text::escape;
@@ -287,6 +287,16 @@ pub fn cancelled(t: &Transaction<'_>, job: &Job) -> Result<()> {
         deletions::cancelled(t, name)?;
     }
     Ok(())
+}
+
+/// The backup that a job makes.
+pub fn makes(job: &Job) -> Option<&String> {
+    job.backup.as_ref().filter(|_| job.kind.entry().on_backup == OnBackup::Makes)
+}
+
+/// The backup that a job removes.
+pub fn removes(job: &Job) -> Option<&String> {
+    job.backup.as_ref().filter(|_| job.kind.entry().on_backup == OnBackup::Removes)
 }
 
 /// The first unfinished job for which `condition` (with one parameter) holds.

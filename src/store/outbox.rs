@@ -149,7 +149,7 @@ impl Store {
 /// Something is wrong from now on, or wrong anew: somebody is to be told.
 pub fn begin(t: &Transaction<'_>, event: Event, subject: &str, text: &str) -> Result<()> {
     put(t, event, subject, text)?;
-    tell(t, event, subject, text, false)
+    write_notice(t, event, subject, text, false)
 }
 
 /// It is no longer wrong, if it was: somebody is to be told with `text`, or nobody.
@@ -157,7 +157,7 @@ pub fn end(t: &Transaction<'_>, event: Event, subject: &str, text: Option<&str>)
     let known =
         t.execute("DELETE FROM conditions WHERE kind = ?1 AND subject = ?2", params![word(&event)?, subject])? > 0;
     match text.filter(|_| known) {
-        Some(text) => tell(t, event, subject, text, true),
+        Some(text) => write_notice(t, event, subject, text, true),
         None => Ok(()),
     }
 }
@@ -171,7 +171,7 @@ fn put(t: &Transaction<'_>, event: Event, subject: &str, text: &str) -> Result<(
     Ok(())
 }
 
-fn tell(t: &Transaction<'_>, event: Event, subject: &str, text: &str, over: bool) -> Result<()> {
+fn write_notice(t: &Transaction<'_>, event: Event, subject: &str, text: &str, over: bool) -> Result<()> {
     let is_storage = event == Event::StorageFull;
     let named = |wanted: bool| wanted.then(|| subject.to_owned());
     let (service, storage) = (named(!is_storage), named(is_storage));

@@ -9,7 +9,7 @@ use crate::error::Result;
 
 /// An archive with the bases that its slices cover.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Line {
+pub struct RecoverySource {
     pub row: ArchiveRow,
     /// Oldest first.
     pub bases: Vec<Base>,
@@ -19,7 +19,7 @@ pub struct Line {
     pub before: Option<Gap>,
 }
 
-impl Line {
+impl RecoverySource {
     pub fn ranges(&self) -> Vec<Range> {
         pitr::ranges(&self.row.covered, &self.bases)
     }
@@ -43,7 +43,7 @@ impl Line {
 
 impl Store {
     /// Those of a service, the one with the newest slice first.
-    pub fn lines(&self, service: &str) -> Result<Vec<Line>> {
+    pub fn recovery_sources(&self, service: &str) -> Result<Vec<RecoverySource>> {
         let rows = self.archive_rows(service)?;
         rows.into_iter()
             .map(|row| {
@@ -53,7 +53,7 @@ impl Store {
                 let before = before(&row, &all);
                 let mut bases = all;
                 bases.retain(|b| row.covered.iter().any(|c| c.holds(b.consistent_at_ts)));
-                Ok(Line { row, bases, waiting, before })
+                Ok(RecoverySource { row, bases, waiting, before })
             })
             .collect()
     }

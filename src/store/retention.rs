@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::jobs::{self, NewJob};
-use super::{Deletion, Store, backups, deletions, from_json, now, pruning, time};
+use super::{Deletion, Store, backups, deletions, from_json, now, slice_gc, time};
 use crate::domain::job::{Job, JobRequest, JobState, LogLevel};
 use crate::domain::retention::{Deleting, GoodBackup, Retention, RetentionPlan, plan};
 use crate::domain::retry::{RetryMode, RetryPolicy};
@@ -45,7 +45,7 @@ impl Store {
                 Error::not_found("schedule", escape(schedule)).hint("mongokeep schedule list shows what there is")
             })?;
             let plan = planned(c, schedule, &rules, now())?;
-            Ok(RetentionPlan { deleting: deleting(c, schedule)?, oplog: pruning::planned(c, schedule)?, ..plan })
+            Ok(RetentionPlan { deleting: deleting(c, schedule)?, oplog: slice_gc::planned(c, schedule)?, ..plan })
         })
     }
 
@@ -202,7 +202,7 @@ fn has_work(c: &Connection, schedule: &str) -> Result<bool> {
         return Ok(true);
     }
     let Some(rules) = rules(c, schedule)? else { return Ok(false) };
-    Ok(planned(c, schedule, &rules, now())?.going().next().is_some() || pruning::any(c, &rules.service)?)
+    Ok(planned(c, schedule, &rules, now())?.going().next().is_some() || slice_gc::any(c, &rules.service)?)
 }
 
 /// Why a backup could not be deleted is nobody's trouble any more once it stays.

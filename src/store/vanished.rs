@@ -41,7 +41,7 @@ impl Store {
                 if !missed.is_empty() {
                     let before = covered(t, archive)?;
                     cover_again(t, archive)?;
-                    tell(t, archive, &before, &missed)?;
+                    note_missed(t, archive, &before, &missed)?;
                 }
                 t.execute("DELETE FROM archives WHERE id = ?1 AND slices = 0", [archive])?;
             }
@@ -51,7 +51,7 @@ impl Store {
 }
 
 /// Tells what is missing of an archive that is recorded into, if anything is that no other slice holds.
-fn tell(t: &Transaction<'_>, archive: i64, before: &[Coverage], missed: &[Coverage]) -> Result<()> {
+fn note_missed(t: &Transaction<'_>, archive: i64, before: &[Coverage], missed: &[Coverage]) -> Result<()> {
     if covered(t, archive)? == *before {
         return Ok(());
     }

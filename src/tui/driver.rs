@@ -14,9 +14,9 @@ use futures_util::StreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use super::effects::{self, Planning, blocking};
 use super::model::{LOG_LINES, Look, Model, TOAST_SECONDS};
 use super::msg::{Effect, Msg, Snapshot};
-use super::performing::{self, Planning, blocking};
 use super::terminal::{self, Screen};
 use super::{Options, view};
 use crate::client::Client;
@@ -51,7 +51,7 @@ struct Wanted {
     nudge: u64,
 }
 
-pub async fn run(client: Client, options: Options) -> Result<()> {
+pub async fn drive(client: Client, options: Options) -> Result<()> {
     terminal::require()?;
     let mut interrupt = Signals::new()?;
     let mut screen = Screen::enter()?;
@@ -130,18 +130,18 @@ pub async fn run(client: Client, options: Options) -> Result<()> {
             ask_services = Instant::now() + SERVICES;
             asked_for = services;
             for service in &model.data.services {
-                performing::start(client.clone(), Effect::ServiceInfo(service.name.clone()), messages.clone());
+                effects::start(client.clone(), Effect::ServiceInfo(service.name.clone()), messages.clone());
             }
         }
         if model.loaded && ask_warnings <= Instant::now() {
             ask_warnings = Instant::now() + WARNINGS;
-            performing::start(client.clone(), Effect::Warnings, messages.clone());
+            effects::start(client.clone(), Effect::Warnings, messages.clone());
         }
         // At the start, and again whenever it is missed.
         if !model.look.read_only && (!tried_daemon || model.misses_daemon()) && try_daemon <= Instant::now() {
             tried_daemon = true;
             try_daemon = Instant::now() + RESTART;
-            performing::start(client.clone(), Effect::EnsureDaemon, messages.clone());
+            effects::start(client.clone(), Effect::EnsureDaemon, messages.clone());
         }
         screen.set_mouse(model.mouse())?;
         tell_reader(&model, &want);

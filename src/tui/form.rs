@@ -4,10 +4,10 @@
 
 use tui_input::InputRequest;
 
+pub use super::form_row::{ADD, Choice, Row};
 use super::keymap::Chord;
 use super::moment::MomentPane;
 use super::preview::Preview;
-pub use super::row::{ADD, Choice, Row};
 use crate::client::Values;
 use crate::domain::field::FieldKind;
 

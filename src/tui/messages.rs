@@ -31,12 +31,12 @@ pub struct Message {
 
 impl Model {
     /// Puts a message into the list and on the screen for a while.
-    pub fn tell(&mut self, level: Level, text: impl Into<String>, hint: Option<String>) {
+    pub fn emit(&mut self, level: Level, text: impl Into<String>, hint: Option<String>) {
         self.keep(Message { at: self.now, level, text: text.into(), hint, toast: true });
     }
 
-    pub fn tell_problem(&mut self, what: &str, problem: &Problem) {
-        self.tell(Level::Error, format!("{what}: {}", problem.message), problem.hint.clone());
+    pub fn emit_problem(&mut self, what: &str, problem: &Problem) {
+        self.emit(Level::Error, format!("{what}: {}", problem.message), problem.hint.clone());
     }
 
     /// Puts what stands in a form or box into the list, which keeps it when that is closed.

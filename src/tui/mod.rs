@@ -7,25 +7,25 @@
 pub mod action;
 mod availability;
 mod driver;
+mod effects;
 pub mod form;
+mod form_row;
 pub mod forms;
-mod kept;
 pub mod keymap;
 pub mod layer;
 pub mod list;
+pub mod list_rows;
 mod messages;
 mod missed;
 pub mod model;
 pub mod moment;
 pub mod msg;
+mod page_cache;
 pub mod palette;
-mod performing;
 pub mod preview;
 mod recording;
-mod row;
-pub mod rows;
 mod screens;
-pub mod strip;
+pub mod service_strip;
 mod terminal;
 pub mod theme;
 pub mod timeline;
@@ -51,6 +51,6 @@ pub struct Options {
 /// Runs the interface until a person quits or the terminal goes. Jobs go on afterwards.
 ///
 /// Errors: the terminal cannot be used; everything else is shown on the screen.
-pub async fn run(client: Client, options: Options) -> Result<()> {
-    driver::run(client, options).await
+pub async fn run_screen(client: Client, options: Options) -> Result<()> {
+    driver::drive(client, options).await
 }

@@ -14,7 +14,7 @@ pub use super::screens::{Screen, Sort, SortKey, Tab};
 use super::theme::Theme;
 use super::timeline::TimelinePane;
 use crate::client::Contents;
-use crate::client::{DaemonStatus, SyncReport, Told};
+use crate::client::{DaemonStatus, DeliveryResult, SyncReport};
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobKind, LogLine};
 use crate::domain::pitr::Status;
@@ -79,7 +79,7 @@ pub struct Model {
     pub when: Vec<String>,
     /// The meaning of every crontab line that was seen.
     pub(super) words: HashMap<String, String>,
-    pub strip: Vec<super::strip::StripRow>,
+    pub strip: Vec<super::service_strip::StripRow>,
 
     pub screen: Screen,
     /// The open tab of each screen.
@@ -108,7 +108,7 @@ pub struct Model {
     pub tests: BTreeMap<String, TestRun>,
     pub syncs: BTreeMap<String, Load<SyncReport>>,
     /// How the last test of a channel went, by its word.
-    pub told: BTreeMap<&'static str, Load<Told>>,
+    pub told: BTreeMap<&'static str, Load<DeliveryResult>>,
     /// What retention would do, by schedule.
     pub retention: BTreeMap<String, Load<RetentionPlan>>,
     pub timeline: TimelinePane,

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use crossterm::event::{KeyEvent, MouseEvent};
 
 use crate::client::Contents;
-use crate::client::{DaemonStatus, DeletePlan, ServiceView, StorageView, SyncReport, Told, Values};
+use crate::client::{DaemonStatus, DeletePlan, DeliveryResult, ServiceView, StorageView, SyncReport, Values};
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::notification::Channel;
@@ -194,7 +194,7 @@ pub enum Reply {
     Warnings(Result<Vec<Warning>, Problem>),
     NotificationTested {
         channel: Channel,
-        result: Result<Told, Problem>,
+        result: Result<DeliveryResult, Problem>,
     },
     /// What a job that is to be repeated was queued to do.
     JobRequested {

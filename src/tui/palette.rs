@@ -64,7 +64,7 @@ pub fn run(model: &mut Model, action: Action) -> Vec<Effect> {
     match why_not(model, action) {
         Some(why) => {
             let text = format!("{}: {why}", action.title());
-            model.tell(super::model::Level::Warn, text, None);
+            model.emit(super::model::Level::Warn, text, None);
             Vec::new()
         }
         None => act(model, action),

@@ -27,7 +27,7 @@ pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(Stora
             _ => {}
         }
     });
-    let mut opener = Opener::new(&location.config, Backoff::default(), ctx.cancel.clone()).telling(on_wait);
+    let mut opener = Opener::new(&location.config, Backoff::default(), ctx.cancel.clone()).on_wait(on_wait);
     if let Some(limit) = ctx.limits.bandwidth_limit {
         opener = opener.limited(Limiter::new(Some(limit)));
     }

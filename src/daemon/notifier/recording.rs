@@ -1,7 +1,7 @@
-//! What is wrong with the recording of oplogs: told when it lasts, and told again when it is over.
+//! What is wrong with the recording of oplogs: reported when it lasts, and reported again when it is over.
 //!
-//! Elections, restarts and short troubles of a storage pass by themselves: the oplog waits. So it is told only what has
-//! lasted for as long as the settings say. A gap is told by what finds it, at once.
+//! Elections, restarts and short troubles of a storage pass by themselves: the oplog waits. So it is reported only what has
+//! lasted for as long as the settings say. A gap is reported by what finds it, at once.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ struct Trouble {
     event: Event,
     text: String,
     /// It is known already, or has lasted.
-    told: bool,
+    reported: bool,
 }
 
 /// Looks now and then until `stop`.
@@ -92,19 +92,19 @@ fn look_at_all(store: &Store, home: &Home, since: &mut Since) -> Result<()> {
     let mut troubles = Vec::new();
     for ((service, event), text) in found {
         let began = *since.entry((service.clone(), event)).or_insert_with(Instant::now);
-        // What was told, by whichever daemon, goes on; what is new has to last.
-        let told = is_known(&service, event) || limit.is_some_and(|limit| began.elapsed() >= limit);
-        troubles.push(Trouble { service, event, text, told });
+        // What was reported, by whichever daemon, goes on; what is new has to last.
+        let reported = is_known(&service, event) || limit.is_some_and(|limit| began.elapsed() >= limit);
+        troubles.push(Trouble { service, event, text, reported });
     }
     for event in LASTING {
         let mut present = Vec::new();
-        for Trouble { service, event: of, text, told } in &troubles {
+        for Trouble { service, event: of, text, reported } in &troubles {
             let before = known.iter().find(|c| c.event == event && c.subject == *service);
             match before {
-                _ if *of == event && *told => present.push((service.clone(), text.clone())),
-                // Wrong in another way, which may pass: what is recorded again lags at first. That it is over is told when
-                // all is well, unless the other is told before.
-                Some(before) if *of != event && !told => present.push((service.clone(), before.text.clone())),
+                _ if *of == event && *reported => present.push((service.clone(), text.clone())),
+                // Wrong in another way, which may pass: what is recorded again lags at first. That it is over is reported when
+                // all is well, unless the other is reported before.
+                Some(before) if *of != event && !reported => present.push((service.clone(), before.text.clone())),
                 _ => {}
             }
         }
@@ -113,7 +113,7 @@ fn look_at_all(store: &Store, home: &Home, since: &mut Since) -> Result<()> {
                 Event::PitrLag => "recording its oplog has caught up",
                 _ => "its oplog is recorded again",
             };
-            // Who switched it off knows; and what is wrong in another way now is told by that.
+            // Who switched it off knows; and what is wrong in another way now is reported by that.
             well.contains(&service).then(|| format!("{service}: {words}"))
         };
         store.set_conditions_until(event, &present, true, &over)?;

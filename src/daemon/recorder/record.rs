@@ -41,7 +41,7 @@ const BACKOFF: Backoff = Backoff {
     after_cancel: Duration::from_secs(30),
 };
 /// How often it is looked whether a base that is needed was made, and asked for again if not.
-const BASE_LOOK: Duration = Duration::from_secs(5);
+const BASE_INTERVAL: Duration = Duration::from_secs(5);
 
 pub async fn follow_service(
     env: Env,
@@ -115,7 +115,7 @@ impl Slicer {
         let missing = missing::look_for_missing(self.env.clone(), storage.clone(), self.order.wanted.clone());
         let following = follow(stop, storage, &server, &request, sender);
         let hearing = async {
-            let mut due = tokio::time::interval(BASE_LOOK);
+            let mut due = tokio::time::interval(BASE_INTERVAL);
             due.set_missed_tick_behavior(MissedTickBehavior::Delay);
             loop {
                 tokio::select! {

@@ -10,15 +10,15 @@ use super::timestamp::Timestamp;
 
 mod chain;
 mod gaps;
-mod keep;
 mod status;
 mod when;
+mod window;
 
 pub use chain::{Broken, Coverage, Range, coverage, join, path, ranges};
 pub use gaps::gaps;
-pub use keep::{Keeps, Useless, lost, useless, window};
 pub use status::{RecoverableRange, ShownGap, SlicerState, Status, lag_seconds, recoverable};
 pub use when::{Outside, When, resolve};
+pub use window::{Keeps, Useless, lost, useless, window};
 
 /// A position of the oplog with the election term it was written in. Two histories may share a position, never this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -38,7 +38,7 @@ use crate::mongo::{Server, oplog_source};
 use crate::storage::{ObjectWriter, Storage};
 
 mod collections;
-mod kept;
+mod stored_check;
 
 use collections::ReadCollections;
 
@@ -341,7 +341,7 @@ impl Run<'_> {
         let mut writer = ObjectWriter::new(Arc::clone(&self.storage), key.clone());
         writer.write(bytes.clone()).await?;
         writer.finish().await?;
-        kept::check_bytes(&*self.storage, &key, &bytes).await?;
+        stored_check::check_bytes(&*self.storage, &key, &bytes).await?;
         meter.info(format!(
             "consistent at {}: {} collections, {} documents, {} of BSON in {}",
             manifest.consistent_at_ts,
@@ -359,7 +359,7 @@ impl Run<'_> {
     async fn check_stored(&self, manifest: &LogicalManifest) -> Result<()> {
         let meter = &self.ctx.meter;
         meter.set_phase("comparing what was stored");
-        kept::check_sizes(&*self.storage, &self.root, manifest).await?;
+        stored_check::check_sizes(&*self.storage, &self.root, manifest).await?;
         if !self.ctx.limits.read_back {
             return Ok(());
         }
@@ -374,7 +374,7 @@ impl Run<'_> {
         let report =
             report.map_err(|e| Error::new(ErrorKind::Internal, "reading back stopped unexpectedly").source(e))??;
         if !report.is_good() {
-            return Err(kept::damaged(&self.storage.place(), &report.problems));
+            return Err(stored_check::damaged(&self.storage.place(), &report.problems));
         }
         let (objects, bytes) = (text::count(report.objects), text::bytes(report.bytes));
         meter.info(format!("read back: {objects} objects, {bytes}"));

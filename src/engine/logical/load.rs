@@ -13,7 +13,7 @@ use super::doubles::Doubles;
 use super::open_backup::OpenBackup;
 use super::plan::{Item, What};
 use super::replay::{CappedRules, resize};
-use super::standing::{Stage, Standing};
+use super::restore_state::{RestoreState, Stage};
 use super::write::{MIXED_BUCKET, SCRIPTS, Writes};
 use crate::artifact::bson::{self, Writer, tag};
 use crate::artifact::manifest::ObjectEntry;
@@ -97,7 +97,7 @@ pub(super) async fn load(
     stored: &OpenBackup,
     writes: &Writes,
     fillings: &[Filling<'_>],
-    standing: &Standing,
+    standing: &RestoreState,
 ) -> Result<Vec<(Namespace, Vec<u8>)>> {
     // Large parts first: the last one to end decides when all end.
     let mut work: Vec<(&Filling<'_>, Vec<&ObjectEntry>)> = Vec::new();
@@ -130,7 +130,7 @@ async fn fill(
     writes: &Writes,
     filling: &Filling<'_>,
     parts: Vec<&ObjectEntry>,
-    standing: &Standing,
+    standing: &RestoreState,
 ) -> Result<Option<(Namespace, Vec<u8>)>> {
     let recorded_until = stored.manifest.consistent_at_ts;
     filling.created.get_or_try_init(|| create(writes, filling, recorded_until, standing)).await?;
@@ -151,7 +151,12 @@ pub(super) fn connections(ctx: &Context) -> usize {
 ///
 /// A capped collection gets such bounds as keep everything that is loaded; see [`rebound`]. The replay sets them as they were
 /// at each moment.
-async fn create(writes: &Writes, filling: &Filling<'_>, recorded_until: Timestamp, standing: &Standing) -> Result<()> {
+async fn create(
+    writes: &Writes,
+    filling: &Filling<'_>,
+    recorded_until: Timestamp,
+    standing: &RestoreState,
+) -> Result<()> {
     let to = &filling.item.to;
     let What::Collection { collection, .. } = &filling.item.what else { return Ok(()) };
     standing.set(to, Stage::Partial);

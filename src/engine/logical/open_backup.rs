@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::manifest::{CollectionEntry, LogicalManifest};
 use super::metadata::Definition;
 use super::staging::is_staging;
-use super::users;
+use super::user_collections;
 use super::validate::validate;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::ObjectEntry;
@@ -148,7 +148,7 @@ impl OpenBackup {
                     return Ok(ControlFlow::Break(()));
                 }
                 transactions.feed(&entry, &mut |ts, op| {
-                    *users_changed |= users::are_followed(op);
+                    *users_changed |= user_collections::are_followed(op);
                     if matches!(op.kind, OpKind::Update | OpKind::Delete) {
                         changed.extend(op.ui);
                     }

@@ -22,7 +22,7 @@ const LIMIT: Duration = Duration::from_secs(8);
 
 /// Runs the checks that need the server.
 pub async fn check(service: &str, uri: &Secret, cancel: &CancellationToken) -> Vec<CheckItem> {
-    check::run(service, uri, cancel, |reader, cancel| Box::pin(try_reading(reader, cancel))).await
+    check::check_service(service, uri, cancel, |reader, cancel| Box::pin(try_reading(reader, cancel))).await
 }
 
 /// Reads from the member what a backup of everything reads: of each collection its indexes and one document.

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::compatibility::release;
 use super::open_backup::OpenBackup;
-use super::standing::{Replayed, Standing};
+use super::restore_state::{Replayed, RestoreState};
 use super::translate;
 use super::write::{Applied, Writes};
 use crate::artifact::bson;
@@ -116,7 +116,7 @@ pub(super) async fn replay(
     stored: &OpenBackup,
     writes: &Writes,
     destinations: Destinations,
-    standing: &Standing,
+    standing: &RestoreState,
 ) -> Result<u64> {
     ctx.meter.set_phase("replay the oplog");
     let until = stored.until();

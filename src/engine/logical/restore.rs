@@ -14,7 +14,7 @@ use super::load::{Filling, load, rebound};
 use super::open_backup::OpenBackup;
 use super::plan::{Draft, Item, What, draft};
 use super::replay::{CappedRules, Destination, Destinations, Loaded, inserted_until, replay};
-use super::standing::{Replayed, Stage, Standing};
+use super::restore_state::{Replayed, RestoreState, Stage};
 use super::users::Users;
 use super::write::Writes;
 use crate::domain::namespace::Namespace;
@@ -53,7 +53,7 @@ pub async fn restore(
     for warning in &draft.plan.warnings {
         ctx.meter.warn(warning.clone());
     }
-    let standing = Standing::new(draft.items.iter().map(|i| i.to.clone()));
+    let standing = RestoreState::new(draft.items.iter().map(|i| i.to.clone()));
     let writes = Writes { server: target.clone(), cancel: ctx.cancel.clone(), takes: draft.takes };
     let done = execute(ctx, stored, &writes, request, draft, &standing).await;
     done.map_err(|e| {
@@ -70,7 +70,7 @@ async fn execute(
     writes: &Writes,
     request: &RestoreRequest,
     draft: Draft,
-    standing: &Standing,
+    standing: &RestoreState,
 ) -> Result<RestoreReport> {
     let until = stored.until();
     let Draft { plan, survey, mut items, takes: _ } = draft;

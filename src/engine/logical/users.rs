@@ -11,7 +11,7 @@ use mongodb::bson::{Bson, Document, doc};
 
 use super::open_backup::OpenBackup;
 use super::staging::Staging;
-use super::user_collections::{ROLES, USERS};
+use super::user_collections::{FOLLOWED, collection_of};
 use super::write::Writes;
 use crate::artifact::bson;
 use crate::artifact::read::ReadOptions;
@@ -20,9 +20,6 @@ use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::diff;
 use crate::mongo::oplog::entry::{Entry, Op, OpKind};
-
-/// Users first: the merge takes both in this order.
-const FOLLOWED: [&str; 2] = [USERS, ROLES];
 
 /// Users, and roles, by their `_id` (`<database>.<name>`).
 #[derive(Debug, Default)]
@@ -52,16 +49,6 @@ async fn after_merge(writes: &Writes) -> Writes {
         after.server = server;
     }
     after
-}
-
-/// Which of the two an operation changes.
-fn collection_of(op: &Op<'_>) -> Option<usize> {
-    FOLLOWED.iter().position(|name| op.ns.strip_prefix("admin.") == Some(name))
-}
-
-/// Whether an operation changes users or roles.
-pub(super) fn are_followed(op: &Op<'_>) -> bool {
-    collection_of(op).is_some()
 }
 
 impl Users {

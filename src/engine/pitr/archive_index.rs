@@ -7,7 +7,7 @@ use std::collections::BinaryHeap;
 use futures_util::{StreamExt, TryStreamExt};
 use tokio::sync::mpsc;
 
-use super::follow::{Event, tell};
+use super::event::{Event, emit};
 use crate::artifact::slice::{self, FIRST_READ, Header};
 use crate::domain::key::Key;
 use crate::domain::pitr::{Archive, OpTime, Slice};
@@ -123,14 +123,14 @@ async fn use_found(
     let why = match read_header(storage, key, listed.size).await {
         Ok((header, slice)) if header.replica_set_id == archive.replica_set_id => {
             let last = slice.last;
-            tell(events, Event::Stored { archive: archive.clone(), slice: Box::new(slice) }).await?;
+            emit(events, Event::Stored { archive: archive.clone(), slice: Box::new(slice) }).await?;
             return Ok(Some(last));
         }
         Ok(_) => format!("{key} is of another replica set"),
         Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => format!("{key} is not used: {e}"),
         Err(e) => return Err(e),
     };
-    tell(events, Event::Warning(why)).await?;
+    emit(events, Event::Warning(why)).await?;
     Ok(None)
 }
 

@@ -11,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::archive_index;
 use super::build::Builder;
-use super::keep::{Cut, Keeper, Origin};
+use super::event::{Event, emit};
 use super::lease::{self, Lease};
 use super::resume::{self, Start};
+use super::slice_uploader::{Cut, Keeper, Origin};
 use super::watch::watch;
 use crate::artifact::slice;
 use crate::artifact::write::DocumentBatch;
@@ -75,25 +76,6 @@ impl Following {
     }
 }
 
-/// What happens while an oplog is followed.
-#[derive(Debug)]
-pub enum Event {
-    /// Following has begun, on this member, with what comes after this position. `state`: what it is, and how far behind.
-    Began { archive: Archive, member: String, after: Timestamp, state: String },
-    /// In the storage, durably. Slices that a process which died had stored come first.
-    Stored { archive: Archive, slice: Box<Slice> },
-    /// A slice could not be stored; it is tried again for as long as it takes.
-    StorageAway(Error),
-    /// It could be stored after all.
-    StorageBack,
-    /// Nothing new can be recorded, because the member that is read does not get on.
-    Stalled(Error),
-    /// It gets on again.
-    Moving,
-    /// Something to put into the log.
-    Warning(String),
-}
-
 /// Records until `cancel`, and then stores what it holds.
 ///
 /// Errors: `Conflict` when another daemon records into the same archive; `Denied` when the server does not tell which
@@ -116,7 +98,7 @@ pub async fn follow(
         topology::reader_of(server, cancel, set, position, &warn).await?
     };
     for warning in warnings {
-        tell(&events, Event::Warning(warning)).await?;
+        emit(&events, Event::Warning(warning)).await?;
     }
     let folder = slice::folder(&archive)?;
     let host = host_name();
@@ -157,10 +139,6 @@ fn archive(set: &ReplicaSet, request: &Following) -> Result<Archive> {
     })
 }
 
-pub async fn tell(events: &mpsc::Sender<Event>, event: Event) -> Result<()> {
-    events.send(event).await.map_err(|_| Error::cancelled())
-}
-
 /// A replica set, and the member of it that is read.
 struct Source<'a> {
     service: &'a Server,
@@ -198,13 +176,13 @@ async fn record(
     let reader = source.reader;
     let version = topology::facts(&reader.server, cancel).await?.version;
     let (member, after, state) = (reader.member.host.clone(), start.after.ts, reader.in_words());
-    tell(events, Event::Began { archive: archive.clone(), member, after, state }).await?;
+    emit(events, Event::Began { archive: archive.clone(), member, after, state }).await?;
     if let Err(e) = namespaces::databases(&reader.server, cancel).await
         && e.kind() == ErrorKind::Denied
     {
         // What is recorded is whole all the same, but no base can be made that it could follow.
         let why = format!("{e}: no base can be made for what is recorded");
-        tell(events, Event::Warning(why)).await?;
+        emit(events, Event::Warning(why)).await?;
     }
     let origin = Origin {
         archive: archive.clone(),
@@ -244,7 +222,7 @@ async fn sweep(storage: &dyn Storage, archive: &Archive, events: &mpsc::Sender<E
         let swept = async { storage.sweep_older(&slice::folder(archive)?, ABANDONED).await };
         if let Err(e) = swept.await {
             let why = format!("what was not stored to its end is not removed: {e}");
-            if let Err(e) = tell(events, Event::Warning(why)).await {
+            if let Err(e) = emit(events, Event::Warning(why)).await {
                 return e;
             }
         }

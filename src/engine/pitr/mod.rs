@@ -6,12 +6,14 @@
 
 mod archive_index;
 mod build;
+mod event;
 mod follow;
-mod keep;
 pub mod lease;
 pub mod reconcile;
 mod resume;
+mod slice_uploader;
 mod watch;
 
 pub use archive_index::read_header;
-pub use follow::{Event, Following, follow};
+pub use event::Event;
+pub use follow::{Following, follow};

@@ -67,7 +67,7 @@ pub async fn reconcile(storage: &dyn Storage, folder: &Key, catalogue: &mut dyn 
         done.missing += walk.unlisted(key).await?;
         known = walk.next().await?;
     }
-    done.missing += walk.tell().await?;
+    done.missing += walk.emit().await?;
     walk.catalogue.found(new).await?;
     Ok(done)
 }
@@ -96,11 +96,11 @@ impl Walk<'_> {
     /// A key that is not in the listing. How many were told to be missing.
     async fn unlisted(&mut self, key: String) -> Result<u64> {
         self.gone.push(key);
-        if self.gone.len() >= BATCH { self.tell().await } else { Ok(0) }
+        if self.gone.len() >= BATCH { self.emit().await } else { Ok(0) }
     }
 
     /// One that was stored and noted after the listing began is there.
-    async fn tell(&mut self) -> Result<u64> {
+    async fn emit(&mut self) -> Result<u64> {
         let storage = self.storage;
         let looks = std::mem::take(&mut self.gone).into_iter().map(|key| async move {
             let there = storage.stat(&Key::new(&*key)?).await?.is_some();

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::follow::{Event, tell};
+use super::event::{Event, emit};
 use crate::domain::text::{duration, escape};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,7 +14,7 @@ use crate::mongo::Server;
 use crate::mongo::topology::{self, MemberState, NEAR_SECONDS, Reader, ReplicaSet};
 
 /// How often it is looked.
-const LOOK: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// A member that does not answer so long says nothing; the cursor on its oplog does.
 const LOOK_LIMIT: Duration = Duration::from_secs(20);
 
@@ -30,7 +30,7 @@ pub async fn watch(
     let mut stalled = false;
     let mut without_primary: Option<Instant> = None;
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let look = tokio::time::timeout(LOOK_LIMIT, look(cancel, service, reader, &mut without_primary));
         let Ok(Ok(found)) = look.await else { continue };
         let event = match found {
@@ -42,7 +42,7 @@ pub async fn watch(
             Found::Moving if std::mem::take(&mut stalled) => Event::Moving,
             Found::Moving => continue,
         };
-        if let Err(e) = tell(events, event).await {
+        if let Err(e) = emit(events, event).await {
             return e;
         }
     }

@@ -15,7 +15,7 @@ use crate::tui::view;
 pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
     if let Some(why) = model.why_not(action) {
         let text = format!("{}: {why}", action.title());
-        model.tell(Level::Warn, text, None);
+        model.emit(Level::Warn, text, None);
         return Vec::new();
     }
     let effects = match action {
@@ -257,7 +257,7 @@ fn edit_setting(model: &mut Model) -> Vec<Effect> {
         return Vec::new();
     };
     if model.look.read_only {
-        model.tell(Level::Warn, "this session is read-only", None);
+        model.emit(Level::Warn, "this session is read-only", None);
         return Vec::new();
     }
     // What has few values is changed on the spot, where it can be seen.

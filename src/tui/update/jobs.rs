@@ -41,19 +41,19 @@ pub(super) fn requested(model: &mut Model, id: i64, result: Result<Box<JobReques
     let request = match result {
         Ok(request) => request,
         Err(problem) => {
-            model.tell_problem(&what, &problem);
+            model.emit_problem(&what, &problem);
             return Vec::new();
         }
     };
     if !model.still_asks(&Effect::JobRequest(id)) {
-        model.tell(Level::Info, format!("{what}: another key came first"), None);
+        model.emit(Level::Info, format!("{what}: another key came first"), None);
         return Vec::new();
     }
     match *request {
         JobRequest::Restore { request, plan } => match forms::restore_again(model, &request, &plan) {
             Ok(form) => push_form(model, Some(form)),
             Err(why) => {
-                model.tell(Level::Warn, format!("{what}: {why}"), None);
+                model.emit(Level::Warn, format!("{what}: {why}"), None);
                 Vec::new()
             }
         },

@@ -47,7 +47,7 @@ pub(super) fn key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     }
     match model.keymap.resolve(chord, &model.groups()) {
         Some(action) if model.is_hidden(action) && model.look.read_only => {
-            model.tell(Level::Warn, "this session is read-only", None);
+            model.emit(Level::Warn, "this session is read-only", None);
             Vec::new()
         }
         Some(action) => act(model, action),
@@ -257,7 +257,7 @@ fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         }
         (KeyCode::Enter, _) => {
             let name = review.plan.to_service.clone();
-            model.tell(Level::Warn, format!("type {name} to confirm the restore, or Esc to go back"), None);
+            model.emit(Level::Warn, format!("type {name} to confirm the restore, or Esc to go back"), None);
         }
         _ => {
             if let Some(request) = form::edit(chord) {
@@ -283,7 +283,7 @@ fn confirm_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         }
         KeyCode::Enter if named && confirm.typed.as_ref().is_some_and(|typed| typed.text != typed.name) => {
             let name = confirm.typed.as_ref().map(|typed| escape(&typed.name)).unwrap_or_default();
-            model.tell(Level::Warn, format!("type {name} to confirm, or Esc to cancel"), None);
+            model.emit(Level::Warn, format!("type {name} to confirm, or Esc to cancel"), None);
         }
         // It does not go round: a step too many must not lead from the harmless button to the worst one.
         KeyCode::Left | KeyCode::BackTab | KeyCode::Up | KeyCode::Char('h' | 'k') => {

@@ -40,7 +40,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Snapshot(snapshot) => take_snapshot(model, *snapshot),
         Msg::StoreLost(problem) => {
             if model.lost.is_none() {
-                model.tell_problem("the store", &problem);
+                model.emit_problem("the store", &problem);
             }
             model.lost = Some(problem);
             Vec::new()
@@ -59,7 +59,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         }
         Msg::DaemonLost(problem) => {
             if model.daemon_problem.as_ref() != Some(&problem) {
-                model.tell_problem("the daemon", &problem);
+                model.emit_problem("the daemon", &problem);
             }
             model.daemon_problem = Some(problem);
             Vec::new()
@@ -131,7 +131,7 @@ fn clock(model: &mut Model, now: DateTime<Utc>) {
     }
     if new_minute && !model.data.pitr.is_empty() {
         // Time alone makes a recording late.
-        model.strip = super::strip::rows(model);
+        model.strip = super::service_strip::rows(model);
     }
     model.dirty |= new_minute || animated || counted || toasts != model.toasts().count();
 }
@@ -139,7 +139,7 @@ fn clock(model: &mut Model, now: DateTime<Utc>) {
 fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
     let first = !model.loaded;
     if model.lost.take().is_some() {
-        model.tell(Level::Good, "the store can be read again", None);
+        model.emit(Level::Good, "the store can be read again", None);
     }
     announce(model, &snapshot);
     for status in &mut snapshot.pitr {
@@ -148,7 +148,7 @@ fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
     model.forget_timeline(&snapshot);
     if let Some(problem) = &snapshot.settings_problem {
         if model.data.settings_problem.as_ref() != Some(problem) {
-            model.tell_problem("the settings", problem);
+            model.emit_problem("the settings", problem);
         }
         snapshot.settings = std::mem::take(&mut model.data.settings);
     }
@@ -182,11 +182,11 @@ fn announce(model: &mut Model, next: &Snapshot) {
         match job.state {
             // Nobody waits for what happens by itself; the lists show it.
             JobState::Succeeded if job.schedule.is_some() => {}
-            JobState::Succeeded => model.tell(Level::Good, format!("{what} is done"), None),
-            JobState::Cancelled => model.tell(Level::Info, format!("{what} was cancelled"), None),
+            JobState::Succeeded => model.emit(Level::Good, format!("{what} is done"), None),
+            JobState::Cancelled => model.emit(Level::Info, format!("{what} was cancelled"), None),
             state => {
                 let why = job.error.as_deref().unwrap_or("no reason was given");
-                model.tell(Level::Error, format!("{what} {}: {why}", state.word()), job.hint.clone());
+                model.emit(Level::Error, format!("{what} {}: {why}", state.word()), job.hint.clone());
             }
         }
         // A finished verify or restore may have changed what the page shows.

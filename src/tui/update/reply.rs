@@ -22,7 +22,7 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         Reply::ServiceSaved(Ok(service)) => {
             let closed = close_form(model, ticket);
             let added = closed.as_ref().is_some_and(|(_, form)| form.purpose == Purpose::AddService);
-            model.tell(Level::Good, format!("service {} is saved", service.name), None);
+            model.emit(Level::Good, format!("service {} is saved", service.name), None);
             model.infos.remove(&service.name);
             model.checks.remove(&service.name);
             let name = service.name.clone();
@@ -40,7 +40,7 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         Reply::ServiceSaved(Err(problem)) => fail_form(model, ticket, "the service was not saved", problem),
         Reply::StorageSaved(Ok(storage)) => {
             let closed = close_form(model, ticket);
-            model.tell(Level::Good, format!("storage {} is saved", storage.name), None);
+            model.emit(Level::Good, format!("storage {} is saved", storage.name), None);
             let name = storage.name.clone();
             match model.data.storages.iter_mut().find(|s| s.name == name) {
                 Some(known) => *known = storage,
@@ -62,9 +62,9 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         }
         Reply::ServiceInfo { name, result } => {
             if let (Err(problem), Some(Load::Ready(_))) = (&result, model.infos.get(&name)) {
-                model.tell_problem(&format!("service {name} is unreachable"), problem);
+                model.emit_problem(&format!("service {name} is unreachable"), problem);
             } else if let (Ok(_), Some(Load::Failed(_))) = (&result, model.infos.get(&name)) {
-                model.tell(Level::Good, format!("service {name} answers again"), None);
+                model.emit(Level::Good, format!("service {name} answers again"), None);
             }
             model.infos.insert(name, loaded(result));
         }
@@ -106,11 +106,11 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
             if model.still_asks(&Effect::PlanDelete(backup.clone())) {
                 model.layers.push(Layer::Confirm(delete_question(&backup, &plans.0, &plans.1)));
             } else {
-                model.tell(Level::Info, format!("{backup} is not deleted: another key came first"), None);
+                model.emit(Level::Info, format!("{backup} is not deleted: another key came first"), None);
             }
         }
         Reply::DeletePlanned { backup, result: Err(problem) } => {
-            model.tell_problem(&format!("{backup} cannot be deleted"), &problem);
+            model.emit_problem(&format!("{backup} cannot be deleted"), &problem);
         }
         Reply::RestorePlanned { request, result } => submitted::planned(model, ticket, *request, result),
         Reply::Operations { service, from, to, buckets, result } => {
@@ -121,9 +121,9 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         }
         Reply::Pinned { backup, result: Ok(pinned) } => {
             let text = if pinned { "is pinned: nothing removes it" } else { "is no longer pinned" };
-            model.tell(Level::Good, format!("{backup} {text}"), None);
+            model.emit(Level::Good, format!("{backup} {text}"), None);
         }
-        Reply::Pinned { backup, result: Err(problem) } => model.tell_problem(&backup, &problem),
+        Reply::Pinned { backup, result: Err(problem) } => model.emit_problem(&backup, &problem),
         reply @ (Reply::ScheduleSaved { .. }
         | Reply::ScheduleSwitched { .. }
         | Reply::ScheduleCopied { .. }
@@ -143,15 +143,15 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
             return asked(model, effects);
         }
         Reply::JobCancelled { id, result: Ok(()) } => {
-            model.tell(Level::Info, format!("cancelling job {id}"), None);
+            model.emit(Level::Info, format!("cancelling job {id}"), None);
         }
-        Reply::JobCancelled { id, result: Err(problem) } => model.tell_problem(&format!("job {id}"), &problem),
+        Reply::JobCancelled { id, result: Err(problem) } => model.emit_problem(&format!("job {id}"), &problem),
         Reply::SettingSaved { key, result } => submitted::setting_saved(model, ticket, &key, result),
         Reply::Copied { text, result: Ok(()) } => {
-            model.tell(Level::Good, format!("copied {}", escape(&text)), None);
+            model.emit(Level::Good, format!("copied {}", escape(&text)), None);
         }
         Reply::Copied { text, result: Err(why) } => {
-            model.tell(Level::Warn, format!("not copied: {why}"), Some(format!("it is {}", escape(&text))));
+            model.emit(Level::Warn, format!("not copied: {why}"), Some(format!("it is {}", escape(&text))));
         }
     }
     Vec::new()
@@ -167,10 +167,10 @@ pub(super) fn loaded<T>(result: Result<T, Problem>) -> Load<T> {
 fn removed(model: &mut Model, what: &str, target: &Target, name: &str, result: Result<(), Problem>) {
     match result {
         Ok(()) => {
-            model.tell(Level::Good, format!("{what} {name} is removed"), None);
+            model.emit(Level::Good, format!("{what} {name} is removed"), None);
             close_page(model, target);
         }
-        Err(problem) => model.tell_problem(&format!("{what} {name} is not removed"), &problem),
+        Err(problem) => model.emit_problem(&format!("{what} {name} is not removed"), &problem),
     }
 }
 

@@ -92,7 +92,7 @@ pub(super) fn reply(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effe
             close_form(model, ticket);
             let what = if edited { "is saved" } else { "is created" };
             let text = format!("schedule {} {what}: {}", schedule.name, next_words(model, &schedule));
-            model.tell(Level::Good, text, None);
+            model.emit(Level::Good, text, None);
             let name = schedule.name.clone();
             know(model, *schedule);
             if !edited {
@@ -105,33 +105,33 @@ pub(super) fn reply(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effe
         Reply::ScheduleSwitched { name, result: Ok(schedule) } => {
             let state = if schedule.enabled { "on" } else { "off" };
             let text = format!("schedule {name} is {state}: {}", next_words(model, &schedule));
-            model.tell(Level::Good, text, None);
+            model.emit(Level::Good, text, None);
             know(model, *schedule);
         }
         Reply::ScheduleSwitched { name, result: Err(problem) } => {
-            model.tell_problem(&format!("schedule {name} is not switched"), &problem);
+            model.emit_problem(&format!("schedule {name} is not switched"), &problem);
         }
         Reply::ScheduleCopied { name, result: Ok(copy) } => {
             let switch = model.keymap.first(Action::SwitchSchedule);
             let text = format!("{name} is copied as {}, which is off: {switch} switches it on", copy.name);
-            model.tell(Level::Good, text, None);
+            model.emit(Level::Good, text, None);
             let of = copy.name.clone();
             know(model, *copy);
             // The copy is what a person wants to change next.
             select(model, &of);
         }
         Reply::ScheduleCopied { name, result: Err(problem) } => {
-            model.tell_problem(&format!("schedule {name} is not copied"), &problem);
+            model.emit_problem(&format!("schedule {name} is not copied"), &problem);
         }
         Reply::ScheduleRemoved { name, result: Ok(()) } => {
-            model.tell(Level::Good, format!("schedule {name} is deleted, its backups stay"), None);
+            model.emit(Level::Good, format!("schedule {name} is deleted, its backups stay"), None);
             model.data.schedules.retain(|s| s.name != name);
             model.retention.remove(&name);
             close_page(model, &Target::Schedule(name));
             changed(model);
         }
         Reply::ScheduleRemoved { name, result: Err(problem) } => {
-            model.tell_problem(&format!("schedule {name} is not deleted"), &problem);
+            model.emit_problem(&format!("schedule {name} is not deleted"), &problem);
         }
         Reply::RetentionPlanned { schedule, result } => {
             model.retention.insert(schedule, loaded(result.map(|plan| *plan)));

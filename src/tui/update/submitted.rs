@@ -44,7 +44,7 @@ pub(super) fn fail_form(model: &mut Model, ticket: Ticket, what: &str, problem: 
     match form_at(model, ticket).and_then(|at| model.layers.get_mut(at)) {
         Some(Layer::Form(form)) => form.fail(problem.clone()),
         // The form was closed meanwhile; the failure must not go with it.
-        _ => return model.tell_problem(what, &problem),
+        _ => return model.emit_problem(what, &problem),
     }
     // It stands in the form; the list keeps it, a toast would say it twice.
     model.keep_problem(what, &problem);
@@ -103,7 +103,7 @@ pub(super) fn queued(model: &mut Model, ticket: Ticket, what: &str, result: Resu
                 }
             }
             let title = job.title();
-            model.tell(Level::Good, format!("{title} is queued as job {}", job.id), None);
+            model.emit(Level::Good, format!("{title} is queued as job {}", job.id), None);
         }
         (Err(problem), Some(at)) => {
             model.keep_problem(what, &problem);
@@ -121,7 +121,7 @@ pub(super) fn setting_saved(model: &mut Model, ticket: Ticket, key: &str, result
             close_form(model, ticket);
             // The order is kept without a word; it can be seen.
             if key != "ui.sort" {
-                model.tell(Level::Good, format!("{key} is saved"), None);
+                model.emit(Level::Good, format!("{key} is saved"), None);
             }
         }
         Err(problem) => fail_form(model, ticket, &format!("{key} is not saved"), problem),

@@ -2,7 +2,7 @@
 
 use ratatui::layout::Rect;
 
-use super::{chrome, has_side, schedules, strip, timeline};
+use super::{chrome, has_side, schedules, service_strip, timeline};
 use crate::tui::model::{Layer, Model, Screen, Tab};
 
 /// From this width on, details stand beside the list.
@@ -55,7 +55,7 @@ impl Areas {
             area
         };
         let banner = take(u16::from(chrome::banner_text(model).is_some()));
-        let strip_rows = strip::rows(model, height);
+        let strip_rows = service_strip::rows(model, height);
         let strip = take(if strip_rows == 0 { 0 } else { strip_rows + 1 });
         let tabs = take(1);
         let top = y;

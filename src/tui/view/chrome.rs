@@ -8,7 +8,7 @@ use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
 use super::text::{ago, fit, spinner};
-use super::{Areas, breadcrumb, strip};
+use super::{Areas, breadcrumb, service_strip};
 use crate::domain::job::JobState;
 use crate::domain::text::{count, escape};
 use crate::tui::action::Action;
@@ -22,7 +22,7 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
         let text = fit(&text, usize::from(areas.banner.width).saturating_sub(2));
         frame.render_widget(Paragraph::new(format!(" {text}")).style(model.theme.banner), areas.banner);
     }
-    strip::draw(frame, model, areas.strip);
+    service_strip::draw(frame, model, areas.strip);
     if model.layers.iter().any(Layer::is_page) {
         let line = format!(" {}", breadcrumb(model).join(" › "));
         let line = Line::styled(fit(&line, usize::from(areas.tabs.width)), model.theme.title);

@@ -20,7 +20,7 @@ mod preview;
 mod recoverable;
 mod schedules;
 mod service;
-mod strip;
+mod service_strip;
 mod table;
 mod text;
 mod timeline;

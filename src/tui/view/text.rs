@@ -9,8 +9,8 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 use crate::domain::backup::{Backup, BackupState};
 use crate::domain::job::{Job, JobState, Progress};
 use crate::domain::text::{bytes, duration, escape};
+use crate::tui::list_rows::backup_word;
 use crate::tui::model::{BackupRow, Model};
-use crate::tui::rows::backup_word;
 
 /// `text` cut to `width` columns, with an ellipsis when something is missing.
 pub fn fit(text: &str, width: usize) -> String {

@@ -306,7 +306,7 @@ async fn a_disk_that_is_too_small_is_found_before() {
     assert!(error.full().contains("free"), "{error}");
 }
 
-/// Told to stop at different moments, it leaves nothing behind.
+/// DeliveryResult to stop at different moments, it leaves nothing behind.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_export_leaves_nothing_behind() {
     let mut artifact = Artifact::new(Compression::Zstd(1)).await;

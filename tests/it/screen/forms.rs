@@ -198,7 +198,7 @@ fn only_the_page_of_what_is_gone_is_closed() {
 #[test]
 fn what_stands_in_a_form_is_kept_and_hides_no_toast() {
     let mut model = start();
-    model.tell(Level::Good, "something else is done", None);
+    model.emit(Level::Good, "something else is done", None);
     keys(&mut model, "n Ctrl-S");
     let what = "the backup was not queued".to_owned();
     reply(&mut model, Reply::Queued { what, result: Err(problem("no room")) });

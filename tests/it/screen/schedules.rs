@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use mongokeep::client::Told;
+use mongokeep::client::DeliveryResult;
 use mongokeep::domain::job::{JobKind, JobState};
 use mongokeep::domain::notification::Channel;
 use mongokeep::domain::retry::{RetryMode, RetryPolicy};
@@ -419,7 +419,7 @@ fn each_channel_can_be_tested_and_says_what_came_of_it() {
     assert!(screen.contains("https://h.io/...") && !screen.contains("io/key"), "{screen}");
     assert_eq!(press(&mut model, "t"), [Effect::TestNotification(Channel::Command)]);
     assert!(shown(&model).contains("Settings › Notifications › test of the command"), "{}", shown(&model));
-    let told = Told { channel: Channel::Command, detail: "it ended with 0".into(), seconds: 0.12 };
+    let told = DeliveryResult { channel: Channel::Command, detail: "it ended with 0".into(), seconds: 0.12 };
     reply(&mut model, Reply::NotificationTested { channel: Channel::Command, result: Ok(told) });
     assert!(shown(&model).contains("✓ The command took the notification in 0.1 s."), "{}", shown(&model));
     press(&mut model, "Esc");

@@ -11,7 +11,7 @@ use super::recoverable;
 use super::text::{ago, cell};
 use crate::domain::text::{bytes, escape};
 use crate::tui::model::{Layer, Model, Screen};
-use crate::tui::strip::spark;
+use crate::tui::service_strip::spark;
 
 /// How many services the strip has room for.
 pub fn rows(model: &Model, height: u16) -> u16 {

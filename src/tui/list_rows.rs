@@ -31,7 +31,7 @@ impl Model {
             pending.retain(|i| self.data.jobs[*i].backup.as_deref().is_none_or(|name| !known.contains(name)));
         }
         self.pending = pending;
-        self.strip = super::strip::rows(self);
+        self.strip = super::service_strip::rows(self);
         let schedules = std::mem::take(&mut self.data.schedules);
         self.when = schedules.iter().map(|s| self.when_words(s)).collect();
         self.data.schedules = schedules;

@@ -32,12 +32,12 @@ pub(super) enum Replayed {
 }
 
 /// The namespaces of a restore and their stages.
-pub(super) struct Standing {
+pub(super) struct RestoreState {
     stages: Mutex<BTreeMap<Namespace, Stage>>,
     replayed: Mutex<Replayed>,
 }
 
-impl Standing {
+impl RestoreState {
     pub fn new(namespaces: impl Iterator<Item = Namespace>) -> Self {
         let stages = namespaces.map(|ns| (ns, Stage::Untouched)).collect();
         Self { stages: Mutex::new(stages), replayed: Mutex::new(Replayed::Nothing) }
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_failure_names_the_state_of_the_target() {
         let names: Vec<Namespace> = (0..12).map(|n| Namespace::new("d", format!("c{n:02}"))).collect();
-        let standing = Standing::new(names.iter().cloned());
+        let standing = RestoreState::new(names.iter().cloned());
         let fail = || Error::new(ErrorKind::Failed, "x");
         assert_eq!(standing.describe(fail()).hint_text(), Some("nothing was written to the target"));
         names[..10].iter().for_each(|ns| standing.set(ns, Stage::Partial));

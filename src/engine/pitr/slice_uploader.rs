@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::build::{Builder, Contents};
-use super::follow::Event;
+use super::event::Event;
 use crate::artifact::layout::FORMAT_VERSION;
 use crate::artifact::slice::{self, Header};
 use crate::domain::key::Key;
@@ -81,7 +81,7 @@ impl Keeper {
         let slice = header.slice(&key, frame.len() as u64);
         let size = slice.size;
         self.put(&key, frame, data, before).await?;
-        self.tell(Event::Stored { archive: self.origin.archive.clone(), slice: Box::new(slice) }).await?;
+        self.emit(Event::Stored { archive: self.origin.archive.clone(), slice: Box::new(slice) }).await?;
         Ok(ObjectInfo { key, size })
     }
 
@@ -127,11 +127,11 @@ impl Keeper {
                 Err(e) => Err(e),
             };
             match tried {
-                Ok(()) if away => return self.tell(Event::StorageBack).await,
+                Ok(()) if away => return self.emit(Event::StorageBack).await,
                 Ok(()) => return Ok(()),
                 Err(e) => {
                     away = true;
-                    self.tell(Event::StorageAway(e)).await?;
+                    self.emit(Event::StorageAway(e)).await?;
                 }
             }
             tokio::time::sleep(pause).await;
@@ -186,7 +186,7 @@ impl Keeper {
         Ok(())
     }
 
-    async fn tell(&self, event: Event) -> Result<()> {
+    async fn emit(&self, event: Event) -> Result<()> {
         self.events.send(event).await.map_err(|_| Error::cancelled())
     }
 }
