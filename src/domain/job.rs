@@ -3,12 +3,10 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::backup::BackupRequest;
-use super::restore::{RestorePlan, RestoreRequest};
 use super::retry::RetryPolicy;
 use super::timestamp::Timestamp;
 
-pub use super::job_kind::JobKind;
+pub use super::job_kind::{JobKind, JobRequest};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,46 +38,6 @@ impl JobState {
             Self::Cancelled => "cancelled",
             Self::Skipped => "skipped",
             Self::Missed => "missed",
-        }
-    }
-}
-
-/// What the daemon is to do; kept as JSON with the job.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum JobRequest {
-    Backup(BackupRequest),
-    /// The plan that was confirmed: the restore refuses when the target no longer matches it.
-    Restore {
-        request: RestoreRequest,
-        plan: Box<RestorePlan>,
-    },
-    /// Removes a backup's record and, unless `keep_files`, its objects.
-    Delete {
-        backup: String,
-        keep_files: bool,
-        /// The attempt of another installation that a person saw named in the plan, and let go all the same. `None`: only
-        /// what this home made goes.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        foreign: Option<String>,
-    },
-    Verify {
-        backup: String,
-    },
-    /// Deletes what the retention of a schedule no longer keeps, as it is when the job runs.
-    Retention {
-        schedule: String,
-    },
-}
-
-impl JobRequest {
-    pub fn kind(&self) -> JobKind {
-        match self {
-            Self::Backup(_) => JobKind::Backup,
-            Self::Restore { .. } => JobKind::Restore,
-            Self::Delete { .. } => JobKind::Delete,
-            Self::Verify { .. } => JobKind::Verify,
-            Self::Retention { .. } => JobKind::Retention,
         }
     }
 }

@@ -1,9 +1,13 @@
-//! The kinds of job: one entry each, with every word and rule that differs between them.
+//! The kinds of job: one entry each, with what it is asked to do, and every word and rule that differs between them.
 //!
 //! Screens, command line, notifications and the store ask here. What a kind does is in `daemon::jobs`.
 
+use serde::{Deserialize, Serialize};
+
+use super::backup::BackupRequest;
 use super::event::Event;
 use super::job::{Job, JobState};
+use super::restore::{RestorePlan, RestoreRequest};
 use super::text::escape;
 use super::words::words;
 
@@ -15,6 +19,46 @@ words! {
         Delete => "delete",
         Retention => "retention",
         Verify => "verify",
+    }
+}
+
+/// What the daemon is to do; kept as JSON with the job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum JobRequest {
+    Backup(BackupRequest),
+    /// The plan that was confirmed: the restore refuses when the target no longer matches it.
+    Restore {
+        request: RestoreRequest,
+        plan: Box<RestorePlan>,
+    },
+    /// Removes a backup's record and, unless `keep_files`, its objects.
+    Delete {
+        backup: String,
+        keep_files: bool,
+        /// The attempt of another installation that a person saw named in the plan, and let go all the same. `None`: only
+        /// what this home made goes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        foreign: Option<String>,
+    },
+    Verify {
+        backup: String,
+    },
+    /// Deletes what the retention of a schedule no longer keeps, as it is when the job runs.
+    Retention {
+        schedule: String,
+    },
+}
+
+impl JobRequest {
+    pub fn kind(&self) -> JobKind {
+        match self {
+            Self::Backup(_) => JobKind::Backup,
+            Self::Restore { .. } => JobKind::Restore,
+            Self::Delete { .. } => JobKind::Delete,
+            Self::Verify { .. } => JobKind::Verify,
+            Self::Retention { .. } => JobKind::Retention,
+        }
     }
 }
 
@@ -61,8 +105,10 @@ pub enum OnBackup {
     Makes,
     /// It goes by this job.
     Removes,
-    /// It stays as it is.
+    /// It stays as it is, and must be good.
     Reads,
+    /// The job is about no single one.
+    Nothing,
 }
 
 impl JobKind {
@@ -142,7 +188,7 @@ const RETENTION: KindEntry = KindEntry {
     of: Of::Schedule,
     left_behind: |job| begun(job, "The backups it has deleted are gone; the others stay.".into()),
     repeat: Repeat::AsItWas,
-    on_backup: OnBackup::Reads,
+    on_backup: OnBackup::Nothing,
     reports_success: false,
     failure: Event::RetentionFailure,
 };

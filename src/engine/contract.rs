@@ -1,4 +1,4 @@
-//! What every engine does, and what it is given for that. The list of them is in [`super::registry`].
+//! What every engine does, and what it is given for that. The list of them is in [`crate::engine`].
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use super::Context;
+use super::context::Context;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::domain::backup::{BackupType, Compression};

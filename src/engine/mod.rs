@@ -3,59 +3,50 @@
 //! An engine gets a [`Context`] and a storage and returns a value; it never sees the store, never prints and never
 //! decides about retries. It stops within two seconds of a cancel, and then removes what it left in the storage.
 
-use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
-
 pub mod attempt;
 pub mod backup_reader;
+pub mod context;
 pub mod contract;
 pub mod logical;
 pub mod pitr;
 pub mod progress;
-mod registry;
 
+pub use context::{CONNECT_LIMIT, Context, Limits};
 pub use contract::Engine;
 pub use progress::Meter;
-pub use registry::engine;
 
-/// How long a server is looked for before an attempt fails.
-pub const CONNECT_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
+use crate::domain::backup::Model;
+use crate::domain::service::EngineKind;
+use crate::error::{Error, ErrorKind, Result};
 
-/// What every run of an engine is given.
-#[derive(Clone)]
-pub struct Context {
-    pub cancel: CancellationToken,
-    pub meter: Arc<Meter>,
-    pub limits: Limits,
+/// Every engine there is, with what it makes: one line for each.
+static ENGINES: &[(EngineKind, Model, &dyn Engine)] = &[(EngineKind::Native, Model::Logical, &logical::LogicalEngine)];
+
+/// The engine that makes, and reads, backups of this kind.
+///
+/// Errors: `Unsupported` for one that this version does not have. It is never replaced by another one.
+pub fn engine(kind: EngineKind, model: Model) -> Result<&'static dyn Engine> {
+    let found = ENGINES.iter().find(|(of_kind, of_model, _)| (*of_kind, *of_model) == (kind, model));
+    found.map(|(_, _, engine)| *engine).ok_or_else(|| {
+        let what = format!("this version makes no {} backups with the engine {}", model.word(), kind.word());
+        Error::new(ErrorKind::Unsupported, what).hint("a newer version of mongokeep may")
+    })
 }
 
-/// Bounds set by a person (`backup.*` settings).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// Cursors (backup) or connections (restore) that move documents at once.
-    pub parallel_collections: usize,
-    /// A collection above this many bytes is read by several cursors.
-    pub split_bytes: u64,
-    /// A part ends after about this many bytes of BSON.
-    pub part_bytes: u64,
-    /// How long a majority of the members may take to confirm what was written.
-    pub majority_wait: std::time::Duration,
-    /// Stored bytes per second, over all uploads of a job.
-    pub bandwidth_limit: Option<u64>,
-    /// Everything that was stored is read back before the manifest is written.
-    pub read_back: bool,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            parallel_collections: 4,
-            split_bytes: 1 << 30,
-            part_bytes: 256 << 20,
-            majority_wait: crate::mongo::majority::LIMIT,
-            bandwidth_limit: None,
-            read_back: false,
+    #[test]
+    fn what_is_not_there_is_named_and_never_replaced() {
+        assert!(engine(EngineKind::Native, Model::Logical).is_ok());
+        for (kind, model) in [(EngineKind::Pbm, Model::Logical), (EngineKind::Pbm, Model::Physical)] {
+            if ENGINES.iter().any(|(k, m, _)| (*k, *m) == (kind, model)) {
+                continue;
+            }
+            let error = engine(kind, model).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.full().contains(kind.word()) && error.full().contains(model.word()), "{error}");
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The list of storage backends, and what is asked of them by the word of their type.
 //!
-//! A backend is one file and one line in [`BACKENDS`]. A word that no backend has is an error, never another backend.
+//! A backend is one file below, and its lines here: that of its module, that in [`BACKENDS`] and its word in [`TYPES`]. A word that no backend has is an error, never another backend.
+
+pub mod filesystem;
+pub mod s3;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,8 +12,6 @@ use async_trait::async_trait;
 
 use super::Storage;
 use super::backend::{Backend, Hold, kept, parse};
-use super::filesystem::FilesystemBackend;
-use super::s3::S3Backend;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::{self, rules};
 use crate::domain::storage::StorageConfig;
@@ -19,7 +20,7 @@ use crate::domain::typed::{self, Values};
 use crate::error::{Error, Result};
 
 /// Every backend there is: one line for each.
-static BACKENDS: &[&dyn AnyBackend] = &[&FilesystemBackend, &S3Backend];
+static BACKENDS: &[&dyn AnyBackend] = &[&filesystem::FilesystemBackend, &s3::S3Backend];
 
 /// The words of the list above, in its order, and of what is planned. A test holds the two together.
 const TYPES: &[&str] = &["filesystem", "s3", "azure", "gcs"];

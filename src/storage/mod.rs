@@ -20,16 +20,15 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub mod backend;
 pub mod backends;
-pub mod filesystem;
 pub mod hinted;
 pub mod opener;
 pub mod probe;
 pub mod retry;
-pub mod s3;
 pub mod throttle;
 pub mod writer;
 
 pub use crate::domain::key::Key;
+pub use backends::{filesystem, s3};
 pub use opener::{Opener, open};
 pub use probe::{test, test_and_judge};
 pub use writer::{ObjectWriter, Written, read_all};

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{Store, backups, deletions, from_json, from_word, millis, now, time, to_json, word};
 use crate::domain::backup::{BackupRequest, BackupState};
-use crate::domain::job::{Job, JobRequest, JobState, LogLevel, LogLine};
+use crate::domain::job::{Job, JobKind, JobRequest, JobState, LogLevel, LogLine};
 use crate::domain::job_kind::OnBackup;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::retry::RetryPolicy;
@@ -197,60 +197,13 @@ impl Store {
                         .hint("only a failed, cancelled or waiting job can be tried again"));
                 }
             }
-            match request(t, id)? {
-                JobRequest::Backup(request) => {
-                    must_exist(t, "service", &request.service)?;
-                    must_exist(t, "storage", &request.storage)?;
-                    let state: Option<String> = t
-                        .query_row("SELECT state FROM backups WHERE name = ?1", [&request.name], |r| r.get(0))
-                        .optional()?;
-                    let latest: Option<i64> = t.query_row(
-                        "SELECT max(id) FROM jobs WHERE backup = ?1 AND kind = 'backup'",
-                        [&request.name],
-                        |r| r.get(0),
-                    )?;
-                    match state.as_deref() {
-                        // A newer job of the same name owns the row.
-                        Some("failed" | "incomplete") if latest == Some(id) => {
-                            t.execute(
-                                "UPDATE backups SET state = 'running', error = NULL WHERE name = ?1",
-                                [&request.name],
-                            )?;
-                        }
-                        None => reserve(t, &request)?,
-                        Some(_) => {
-                            return Err(Error::new(
-                                ErrorKind::Conflict,
-                                format!("there is another backup {} by now", request.name),
-                            )
-                            .hint("create a new backup under another name"));
-                        }
-                    }
-                }
-                // Its plan was confirmed for what was there then.
-                JobRequest::Restore { request, plan } if job.state != JobState::WaitingRetry => {
-                    let what = format!("job {id} is a restore: look at its plan as it is now, and confirm that");
-                    return Err(Error::new(ErrorKind::Conflict, what).hint(request.command(&plan)));
-                }
-                JobRequest::Restore { request, plan } => {
-                    must_exist(t, "service", &request.to)?;
-                    good(t, request.backup_of(&plan))?;
-                }
-                JobRequest::Verify { backup } => {
-                    good(t, &backup)?;
-                }
-                JobRequest::Retention { .. } => {}
-                JobRequest::Delete { backup, .. } => {
-                    backups::get(t, &backup)?;
-                    if let Some(other) = unfinished(t, &format!("backup = ?1 AND id != {id}"), &backup)? {
-                        return Err(Error::new(
-                            ErrorKind::Conflict,
-                            format!("backup {backup} is in use by job {other}"),
-                        ));
-                    }
-                    deletions::to_be_deleted(t, &backup)?;
-                }
+            let request = request(t, id)?;
+            // Its plan was confirmed for what was there then.
+            if let (JobRequest::Restore { request, plan }, false) = (&request, job.state == JobState::WaitingRetry) {
+                let what = format!("job {id} is a restore: look at its plan as it is now, and confirm that");
+                return Err(Error::new(ErrorKind::Conflict, what).hint(request.command(plan)));
             }
+            may_run_again(t, &job, &request)?;
             t.execute(
                 "UPDATE jobs SET state = 'queued', phase = '', next_attempt_at = NULL, finished_at = NULL, error = NULL,
                     hint = NULL, cancel_requested = 0 WHERE id = ?1",
@@ -259,6 +212,51 @@ impl Store {
             log(t, id, job.attempt, LogLevel::Info, "queued again by a person")?;
             get(t, id)
         })
+    }
+}
+
+/// Makes what a job works on ready for another attempt.
+///
+/// Errors: `NotFound` and `Conflict` when that is no longer possible.
+fn may_run_again(t: &Transaction<'_>, job: &Job, request: &JobRequest) -> Result<()> {
+    let Some(name) = &job.backup else { return Ok(()) };
+    match job.kind.entry().on_backup {
+        OnBackup::Makes => {
+            for (what, of) in [("service", &job.service), ("storage", &job.storage)] {
+                must_exist(t, what, of.as_deref().unwrap_or_default())?;
+            }
+            let state: Option<String> =
+                t.query_row("SELECT state FROM backups WHERE name = ?1", [name], |r| r.get(0)).optional()?;
+            let latest: Option<i64> = t.query_row(
+                "SELECT max(id) FROM jobs WHERE backup = ?1 AND kind = ?2",
+                [name, job.kind.word()],
+                |r| r.get(0),
+            )?;
+            match (state.as_deref(), request) {
+                // A newer job of the same name owns the row.
+                (Some("failed" | "incomplete"), _) if latest == Some(job.id) => {
+                    t.execute("UPDATE backups SET state = 'running', error = NULL WHERE name = ?1", [name])?;
+                    Ok(())
+                }
+                (None, JobRequest::Backup(request)) => reserve(t, request),
+                _ => Err(Error::new(ErrorKind::Conflict, format!("there is another backup {name} by now"))
+                    .hint("create a new backup under another name")),
+            }
+        }
+        OnBackup::Removes => {
+            backups::get(t, name)?;
+            if let Some(other) = unfinished(t, &format!("backup = ?1 AND id != {}", job.id), name)? {
+                return Err(Error::new(ErrorKind::Conflict, format!("backup {name} is in use by job {other}")));
+            }
+            deletions::to_be_deleted(t, name).map(drop)
+        }
+        OnBackup::Reads => {
+            if let Some(service) = job.service.as_ref().filter(|_| job.kind == JobKind::Restore) {
+                must_exist(t, "service", service)?;
+            }
+            good(t, name).map(drop)
+        }
+        OnBackup::Nothing => Ok(()),
     }
 }
 

@@ -23,9 +23,9 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 
-use super::{Key, ObjectInfo, PutMode, Storage, Upload};
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{Key, ObjectInfo, PutMode, Storage, Upload};
 
 mod backend;
 mod checksum;

@@ -22,8 +22,8 @@ use rustix::io::Errno;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 
-use super::{Key, MOST_FOLDERS, ObjectInfo, PutMode, Storage, Upload, random_name, too_many_folders};
 use crate::error::{self, Error, ErrorKind, Result};
+use crate::storage::{Key, MOST_FOLDERS, ObjectInfo, PutMode, Storage, Upload, random_name, too_many_folders};
 
 mod backend;
 mod root;

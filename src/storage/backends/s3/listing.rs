@@ -8,10 +8,10 @@ use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::DateTime;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
-use super::super::{Key, MOST_FOLDERS, ObjectInfo, too_many_folders};
 use super::Inner;
 use super::failure::answer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{Key, MOST_FOLDERS, ObjectInfo, too_many_folders};
 
 impl Inner {
     /// What the full keys below `prefix` begin with: empty, or ending in a slash.

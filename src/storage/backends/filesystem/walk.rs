@@ -11,8 +11,8 @@ use rustix::io::Errno;
 
 use crate::domain::key::Key;
 
-use super::super::ObjectInfo;
 use super::root::{TEMPORARY, open_folder, size_of};
+use crate::storage::ObjectInfo;
 
 /// One name of a folder; a folder's own name ends in a slash, which also puts it where its keys belong
 /// (`a-b` comes before `a/b`).

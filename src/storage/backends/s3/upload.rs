@@ -8,12 +8,12 @@ use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
-use super::super::{Key, Upload, random_name};
 use super::Inner;
 use super::checksum::{self, PartSum};
 use super::failure::answer;
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{Key, Upload, random_name};
 
 /// S3's own bound.
 const MAX_PARTS: u32 = 10_000;

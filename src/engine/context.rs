@@ -1,0 +1,48 @@
+//! What every run of an engine is given.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::progress::Meter;
+
+/// How long a server is looked for before an attempt fails.
+pub const CONNECT_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
+
+/// What every run of an engine is given.
+#[derive(Clone)]
+pub struct Context {
+    pub cancel: CancellationToken,
+    pub meter: Arc<Meter>,
+    pub limits: Limits,
+}
+
+/// Bounds set by a person (`backup.*` settings).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Cursors (backup) or connections (restore) that move documents at once.
+    pub parallel_collections: usize,
+    /// A collection above this many bytes is read by several cursors.
+    pub split_bytes: u64,
+    /// A part ends after about this many bytes of BSON.
+    pub part_bytes: u64,
+    /// How long a majority of the members may take to confirm what was written.
+    pub majority_wait: std::time::Duration,
+    /// Stored bytes per second, over all uploads of a job.
+    pub bandwidth_limit: Option<u64>,
+    /// Everything that was stored is read back before the manifest is written.
+    pub read_back: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            parallel_collections: 4,
+            split_bytes: 1 << 30,
+            part_bytes: 256 << 20,
+            majority_wait: crate::mongo::majority::LIMIT,
+            bandwidth_limit: None,
+            read_back: false,
+        }
+    }
+}
