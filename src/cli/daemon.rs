@@ -41,15 +41,18 @@ pub async fn foreground(context: &Context, matches: &ArgMatches) -> Result<u8> {
 
 pub async fn run_daemon(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let client = context.client()?;
-    if matches.subcommand_name() == Some("stop") {
+    let stops = matches.subcommand_name() == Some("stop");
+    if stops {
         blocking(&client, Client::stop_daemon).await?;
     }
     let status = blocking(&client, Client::daemon_status).await?;
     let mut schedules = client.schedules()?;
     schedules.retain(|s| s.enabled);
     let off = client.setting("backup.enabled").is_ok_and(|value| value == "false");
-    if matches.subcommand_name() == Some("stop") {
-        context.out.result(&status, || text(context, &status, &schedules, off))?;
+    if stops {
+        context.out.result(&status, || {
+            if status.running { text(context, &status, &schedules, off) } else { stopped(&schedules) }
+        })?;
         return Ok(0);
     }
     let (services, warnings, recorded) = (client.services()?, client.warnings()?, client.pitr_status(None)?);
@@ -102,6 +105,16 @@ fn last_good(service: &ServiceView) -> serde_json::Value {
 
 fn age(service: &ServiceView) -> String {
     seconds_ago(service).map_or_else(|| "none".to_owned(), |seconds| format!("{} ago", duration(seconds)))
+}
+
+/// After a stop: what does not happen until a daemon runs again.
+fn stopped(on: &[Schedule]) -> String {
+    let which = match on {
+        [] => return "no daemon runs\n".into(),
+        [one] => format!("schedule {} does nothing", one.name),
+        many => format!("{} schedules do nothing", many.len()),
+    };
+    format!("no daemon runs: {which} until it runs again (mongokeep daemon run)\n")
 }
 
 fn text(context: &Context, status: &DaemonStatus, on: &[Schedule], off: bool) -> String {

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{CHECK_TIMEOUT, Server};
 use super::namespaces;
 use super::oplog::catalogue::BUCKETS_PREFIX;
+use super::sharding::{self, ClusterPart};
 use super::topology::{self, Reader, number};
 use crate::domain::namespace::Namespace;
 use crate::domain::secret::Secret;
@@ -109,6 +110,7 @@ pub async fn check_service(
             } else {
                 report.pass("replica_set", &shown);
             }
+            sharded(&mut report, service, &reader.server, cancel).await;
             version(&mut report, &reader.server, cancel).await;
             backup_rights(&mut report, &reader, cancel, try_reading).await;
             names(&mut report, &reader.server, cancel).await;
@@ -225,6 +227,29 @@ async fn backup_rights(report: &mut Report, reader: &Reader, cancel: &Cancellati
 }
 
 /// Whether everything has a name that a backup can keep. Where names cannot be listed, the rights say so.
+/// Says that the replica set is a part of a sharded cluster, where it is one.
+async fn sharded(report: &mut Report, service: &str, server: &Server, cancel: &CancellationToken) {
+    let (state, detail) = match sharding::cluster_part(server, cancel).await {
+        Ok(None) | Err(_) => return,
+        Ok(Some(part @ ClusterPart::ConfigServers)) => {
+            (CheckState::Fail, format!("{} ({})", sharding::no_backup_of(service, &part).full(), sharding::USE_PBM))
+        }
+        Ok(Some(part)) => {
+            let words = part.words();
+            let holds =
+                "a backup holds what this shard has, at a moment of its own, and cannot be restored into the cluster";
+            (CheckState::Warn, format!("{words}: {holds} ({})", sharding::USE_PBM))
+        }
+    };
+    report.0.push(CheckItem {
+        id: "sharded".into(),
+        title: "Not a part of a sharded cluster".into(),
+        state,
+        detail,
+        remedy: String::new(),
+    });
+}
+
 async fn names(report: &mut Report, server: &Server, cancel: &CancellationToken) {
     let Ok(listing) = namespaces::list(server, cancel).await else { return };
     let mut unnamed: Vec<String> = listing.unnamed.into_iter().map(|unnamed| unnamed.shown).collect();

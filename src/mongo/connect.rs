@@ -39,6 +39,8 @@ pub struct Hello {
     pub is_arbiter: bool,
     /// The router of a sharded cluster.
     pub is_mongos: bool,
+    /// A config server of a sharded cluster.
+    pub is_config_server: bool,
     /// Started with `--replSet`, not initiated.
     pub is_uninitiated: bool,
     /// The last change it applied.
@@ -254,6 +256,7 @@ impl Hello {
             is_hidden: flag("hidden"),
             is_arbiter: flag("arbiterOnly"),
             is_mongos: reply.get_str("msg").is_ok_and(|m| m == "isdbgrid"),
+            is_config_server: reply.contains_key("configsvr"),
             is_uninitiated: flag("isreplicaset"),
             last_write: reply.get_document("lastWrite").ok().and_then(|l| ts(l.get_document("opTime").ok()?)),
             process_id: reply.get_document("topologyVersion").ok().and_then(|t| t.get_object_id("processId").ok()),

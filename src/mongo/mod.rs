@@ -13,6 +13,7 @@ pub mod namespaces;
 pub mod oplog;
 pub mod oplog_source;
 pub mod run;
+pub mod sharding;
 pub mod topology;
 
 pub use connect::{Hello, Server};

@@ -120,10 +120,7 @@ pub fn require_replica_set(service: &str, hello: &Hello) -> Result<String> {
             ErrorKind::Unsupported,
             format!("service {service} is a sharded cluster (its connection string leads to a mongos)"),
         )
-        .hint(
-            "a sharded cluster is backed up by Percona Backup for MongoDB (PBM), which this version does not drive; \
-             one shard or the config servers can be added as a service of its own",
-        ));
+        .hint(format!("{}; a shard alone can be added as a service, with what it holds", super::sharding::USE_PBM)));
     }
     if hello.is_uninitiated {
         return Err(Error::new(

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support;
 use crate::support::dumps::{Folder, context, request};
+use crate::support::pair::Pair;
 
 fn state(items: &[CheckItem], id: &str) -> CheckState {
     items.iter().find(|i| i.id == id).unwrap_or_else(|| panic!("no item {id}")).state
@@ -274,4 +275,41 @@ async fn a_server_before_4_4_is_too_old_and_not_unreachable() {
     let error = Server::connect("prod", &uri, Duration::from_secs(3)).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
     assert!(error.full().contains("too old: MongoDB 4.2") && error.full().contains(&address.to_string()), "{error}");
+}
+
+/// A shard keeps its identity in `admin.system.version`; only a member that was started as one takes notice of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_of_a_sharded_cluster_is_named_and_not_restored_into() {
+    let pair = Pair::start().await;
+    pair.from.database("shop").collection("c").insert_one(doc! {"_id": 1}).await.unwrap();
+    let identity =
+        doc! {"_id": "shardIdentity", "shardName": "sh\u{1b}1", "clusterId": mongodb::bson::oid::ObjectId::new()};
+    for client in [&pair.from, &pair.to] {
+        client
+            .database("admin")
+            .collection::<mongodb::bson::Document>("system.version")
+            .insert_one(&identity)
+            .await
+            .unwrap();
+    }
+    let items = check("prod", &Secret::new(pair.source.uri()), &CancellationToken::new()).await;
+    let sharded = item(&items, "sharded");
+    assert_eq!(sharded.state, CheckState::Warn, "{sharded:?}");
+    assert!(sharded.detail.contains("\\u{1b}1") && sharded.detail.contains("PBM"), "{sharded:?}");
+    // A backup is made, and says what it is.
+    let storage = crate::support::recording::folder(pair.dir.path()).await;
+    let (ctx, log) = context(Limits::default());
+    let server = Server::connect("prod", &Secret::new(pair.source.uri()), Duration::from_secs(10)).await.unwrap();
+    let manifest = dump(&ctx, storage, &server, &request("part")).await.unwrap();
+    let said =
+        log.lock().unwrap().iter().any(|line| line.starts_with("warning: ") && line.contains("of a sharded cluster"));
+    assert!(said, "{:?}", log.lock().unwrap());
+    // Nothing is restored into a part, whatever the backup is of.
+    let error = pair.plan(&manifest, &crate::support::pair::request()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(
+        error.full().contains("breaks the cluster") && error.hint_text().unwrap().contains("mongorestore"),
+        "{error}"
+    );
+    assert!(!pair.to.list_database_names().await.unwrap().contains(&"shop".to_owned()));
 }

@@ -82,6 +82,11 @@ const INDEX_OPTIONS: [Known; 29] = [
     known("originalSpec", (6, 0)),
 ];
 
+/// Options of indexes that are numbers, and texts, where they are anything. Tried from 4.4.2 into 5.0.4 and 6.0.5.
+const NUMBERS: [&str; 7] =
+    ["bits", "min", "max", "textIndexVersion", "2dsphereIndexVersion", "finestIndexedLevel", "coarsestIndexedLevel"];
+const TEXTS: [&str; 2] = ["default_language", "language_override"];
+
 /// The kinds of indexes that their keys name.
 const INDEX_KINDS: [Known; 5] = [
     known("2d", OLDEST),
@@ -303,6 +308,21 @@ impl Target {
             changes
                 .add(&format!("{flag} of index {name}"), format!("its value counts as {on}, which is written instead"));
         }
+        // Values of another type were let in by servers before 5.0, and used by none.
+        for number in NUMBERS {
+            let is_number =
+                |value: &Element<'_>| matches!(value.tag, tag::INT32 | tag::INT64 | tag::DOUBLE | tag::DECIMAL);
+            if spec.get(number).is_some_and(|value| !is_number(&value)) {
+                spec.remove(number);
+                changes.add(&format!("{number} of index {name}"), "it is no number".into());
+            }
+        }
+        for text in TEXTS {
+            if spec.get(text).is_some_and(|value| value.str().is_none()) {
+                spec.remove(text);
+                changes.add(&format!("{text} of index {name}"), "it is no text".into());
+            }
+        }
     }
 
     /// The seconds after which documents expire. A server that cannot have them as they are takes some of them for others,
@@ -488,9 +508,10 @@ mod tests {
             doc! {"v": 1, "key": {"a": true, "b": "", "c": -1.0, "t": "text"}, "name": "key", "weights": {"t": 1}},
             index(doc! {"weights": {"a": 1}, "name": "weights"}),
             doc! {"v": 0, "key": {"z": 1}, "name": "zero"},
+            index(doc! {"2dsphereIndexVersion": "3", "default_language": 5, "bits": "x", "min": 1.0, "name": "types"}),
         ];
         let (c, changes) = fitted("5.0.4", doc! {"capped": true, "size": 0}, &old);
-        assert_eq!(changes.len(), 9, "{changes:#?}");
+        assert_eq!(changes.len(), 12, "{changes:#?}");
         assert_eq!(c.options, doc! {"capped": true, "size": 4096_i64});
         let expected = [
             index(doc! {}),
@@ -498,6 +519,7 @@ mod tests {
             doc! {"v": 1, "key": {"a": 1, "b": 1, "c": -1.0, "t": "text"}, "name": "key", "weights": {"t": 1}},
             index(doc! {"name": "weights"}),
             doc! {"key": {"z": 1}, "name": "zero"},
+            index(doc! {"min": 1.0, "name": "types"}),
         ];
         assert_eq!(c.indexes, expected);
         let (c, changes) = fitted("4.4.2", doc! {"capped": true, "size": 0, "recordPreImages": true}, &old[..1]);

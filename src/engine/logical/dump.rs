@@ -33,6 +33,7 @@ use crate::engine::attempt::{Claim, Identity};
 use crate::engine::{Context, Meter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::Budget;
+use crate::mongo::sharding::{self, ClusterPart};
 use crate::mongo::topology::{self, MemberState, Reader};
 use crate::mongo::{Server, oplog_source};
 use crate::storage::{ObjectWriter, Storage};
@@ -152,6 +153,18 @@ impl Run<'_> {
         });
         let host = escape(&reader.member.host);
         meter.info(format!("reading {}, MongoDB {}, FCV {fcv}", reader.in_words(), facts.version));
+        match sharding::cluster_part(member, stop).await? {
+            None => {}
+            Some(part @ ClusterPart::Shard(_)) => meter.warn(format!(
+                "this is {}: the backup holds what this shard has, at a moment of its own, and cannot be restored into \
+                 the cluster; {}",
+                part.words(),
+                sharding::USE_PBM
+            )),
+            Some(part @ ClusterPart::ConfigServers) => {
+                return Err(sharding::no_backup_of(self.server.service(), &part));
+            }
+        }
         let continuity = topology::continuity(member, stop).await?;
         let begin = oplog_source::begin(member, stop).await?;
 

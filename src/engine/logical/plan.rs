@@ -20,7 +20,7 @@ use crate::mongo::namespaces::{self, NOT_UTF8, Unnamed};
 use crate::mongo::oplog::catalogue::{self, BUCKETS_PREFIX, Collection, View, is_ttl};
 use crate::mongo::oplog::entry::Uuid;
 use crate::mongo::oplog::modifiers::UpdateForms;
-use crate::mongo::{Server, check, topology};
+use crate::mongo::{Server, check, sharding, topology};
 
 /// A plan with what it takes to carry it out.
 pub(super) struct Draft {
@@ -95,8 +95,9 @@ pub(super) async fn draft(
     let mut warnings = Vec::new();
     if target.hello().is_mongos {
         return Err(Error::new(ErrorKind::Unsupported, format!("service {} is a sharded cluster", target.service()))
-            .hint("restore into a replica set"));
+            .hint(sharding::INTO_A_CLUSTER));
     }
+    sharding::require_no_part(target, cancel).await?;
     let facts = topology::facts(target, cancel).await?;
     compatible(manifest, &facts, target.service(), &mut warnings)?;
     recorded_on(stored, cancel, &facts, target.service()).await?;

@@ -80,15 +80,16 @@ pub(super) async fn indexes_of(
         let e = e.context(format!("reading the indexes of {ns}"));
         match is_old_option {
             true => e.hint(format!(
-                "an index of {ns} has an option that this MongoDB no longer knows, which older ones let in: drop that index \
-                 and make it anew without it"
+                "an index of {ns} has an option, or the value of one, that this MongoDB does not take and older ones let in; \
+                 db.getCollection(NAME).aggregate([{{$indexStats: {{}}}}]) shows it: drop that index and make it anew without it"
             )),
             false => e,
         }
     })
 }
 
-/// `listIndexes` of 5.0 for an index with an option that it does not know (seen on 5.0.4).
+/// `listIndexes` for an index with an option of a type that its reply cannot have, such as `default_language: 5` (made on
+/// 4.4.2; seen on 5.0.4, 6.0.5, 6.0.27 and 7.0.11, each for fewer options).
 const OLD_OPTION: &str = "(code 5254501)";
 
 async fn document_of(server: &Server, cancel: &CancellationToken, source: &Source) -> Result<()> {
