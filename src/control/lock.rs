@@ -110,6 +110,16 @@ fn only_looked_at(file: &File) -> bool {
     file.try_lock_shared().is_ok() && file.unlock().is_ok()
 }
 
+/// Whoever takes the lock of a daemon that was killed finds its text, and writes its own right after. A text of a process
+/// that is not there is believed after this long: the daemon may run in another container, where pids are others.
+const STALE: Duration = Duration::from_millis(250);
+
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    // Who may not signal it knows at least that it is there.
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
 /// The daemon that runs for this home, if any.
 pub fn holder(home: &Home) -> Result<Option<Holder>> {
     let path = home.lock_file();
@@ -125,7 +135,9 @@ pub fn holder(home: &Home) -> Result<Option<Holder>> {
             Err(TryLockError::WouldBlock) => {}
             Err(TryLockError::Error(e)) => return Err(own_io(format!("looking at {}", path.display()), e)),
         }
-        if let Some(holder) = read(&mut file) {
+        if let Some(holder) = read(&mut file)
+            && (is_alive(holder.pid) || began.elapsed() > STALE)
+        {
             return Ok(Some(holder));
         }
         // It is just writing, or has just taken or left the lock.
@@ -166,6 +178,30 @@ mod tests {
         drop(lock);
         assert_eq!(holder(&home).unwrap(), None);
         DaemonLock::acquire(&home).unwrap();
+    }
+
+    /// A pid that was a daemon's and is nobody's, or somebody else's, must not be signalled.
+    #[test]
+    fn the_text_of_a_daemon_that_was_killed_is_not_taken_for_that_of_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::below(dir.path());
+        home.create().unwrap();
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let text = |pid: u32| {
+            let holder = Holder { pid, version: "1".into(), started_at: Utc::now(), stage: Stage::Ready };
+            serde_json::to_string(&holder).unwrap()
+        };
+        fs::write(home.lock_file(), text(child.id())).unwrap();
+        let next = fs::OpenOptions::new().read(true).write(true).open(home.lock_file()).unwrap();
+        next.lock().unwrap();
+        let seen = std::thread::scope(|scope| {
+            let seen = scope.spawn(|| holder(&home).unwrap().unwrap().pid);
+            std::thread::sleep(Duration::from_millis(50));
+            fs::write(home.lock_file(), text(std::process::id())).unwrap();
+            seen.join().unwrap()
+        });
+        assert_eq!(seen, std::process::id());
     }
 
     #[test]

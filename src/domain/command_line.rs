@@ -1,36 +1,14 @@
 //! A command line without a shell: words, and quotes around those that hold spaces. Nothing is expanded.
 
-/// The words of `text`: separated by spaces, `'...'` and `"..."` keep theirs together.
+/// The words of `text` as a POSIX shell reads them, of which nothing is expanded: quotes keep words together, a backslash
+/// takes its meaning from the character after it.
 pub fn words(text: &str) -> Result<Vec<String>, String> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quote = None;
-    for c in text.chars() {
-        match (quote, c) {
-            (Some(open), c) if c == open => quote = None,
-            (None, '\'' | '"') => {
-                quote = Some(c);
-                word.get_or_insert_default();
-            }
-            (None, c) if c.is_whitespace() => words.extend(word.take()),
-            (_, c) => word.get_or_insert_default().push(c),
-        }
-    }
-    if quote.is_some() {
-        return Err("a quote is not closed".into());
-    }
-    words.extend(word);
-    Ok(words)
+    shell_words::split(text).map_err(|_| "a quote is not closed".to_owned())
 }
 
 /// A word as a shell reads it back.
 pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
+    shell_words::quote(word).into_owned()
 }
 
 /// Checks the command of a setting: a program by its absolute path, and its arguments.
@@ -53,6 +31,9 @@ mod tests {
         assert_eq!(words(" /bin/a  'b c' d\"e f\"g ''").unwrap(), ["/bin/a", "b c", "de fg", ""]);
         assert_eq!(words("/bin/a $HOME *;rm").unwrap(), ["/bin/a", "$HOME", "*;rm"]);
         assert!(words("/bin/a 'b").is_err());
+        for word in ["a", "a b", "it's", "$HOME", "", "a\\b"] {
+            assert_eq!(words(&quoted(word)).unwrap(), [word]);
+        }
         assert!(check("/usr/bin/alert --team ops").is_ok());
         for bad in ["alert", "", "'", "/bin/a\n/bin/b"] {
             assert!(check(bad).is_err(), "{bad:?}");

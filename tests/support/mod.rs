@@ -17,6 +17,7 @@ pub mod schedule;
 pub mod screen;
 pub mod slicing;
 pub mod stands;
+pub mod stores;
 pub mod tools;
 pub mod versions;
 pub mod writers;

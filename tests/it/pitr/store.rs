@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use mongokeep::client::Client;
-use mongokeep::config::Home;
 use mongokeep::domain::backup::{BackupType, Compression, Model};
 use mongokeep::domain::job::{Job, JobKind, JobState};
 use mongokeep::domain::notification::{Channel, Event, Notice};
@@ -13,8 +12,7 @@ use mongokeep::domain::pitr::{self, Archive, Coverage, Gap, Mark, MarkKind, OpTi
 use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::retention::{Retention, RetentionPlan};
 use mongokeep::domain::schedule::Schedule;
-use mongokeep::domain::service::{EngineKind, ServiceSpec};
-use mongokeep::domain::storage::StorageConfig;
+use mongokeep::domain::service::EngineKind;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::domain::warning::WarningKind;
 use mongokeep::error::{Error, ErrorKind};
@@ -22,28 +20,18 @@ use mongokeep::store::{Access, CatalogueEntry, NeededBase, Outcome, Store};
 use proptest::prelude::*;
 
 use crate::support::schedule::daily;
-
-const SET: &str = "0123456789abcdef01234567";
+use crate::support::stores::{self, OpenStore, SET};
 
 struct Stand {
-    _dir: tempfile::TempDir,
+    _open: OpenStore,
     client: Client,
     store: Store,
 }
 
 /// A store with services `a` and `b` and storages `t` and `u`.
 fn stand() -> Stand {
-    let dir = tempfile::tempdir().unwrap();
-    let home = Home::below(dir.path());
-    home.create().unwrap();
-    let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
-    for service in ["a", "b"] {
-        store.add_service(&ServiceSpec::at(service, "mongodb://127.0.0.1:1")).unwrap();
-    }
-    for storage in ["t", "u"] {
-        store.add_storage(storage, &StorageConfig::of("filesystem", [("path", "/nonexistent")])).unwrap();
-    }
-    Stand { client: Client::open(&home, false).unwrap(), _dir: dir, store }
+    let open = stores::open(&["a", "b"], &["t", "u"]);
+    Stand { client: Client::open(&open.home, false).unwrap(), store: open.store.clone(), _open: open }
 }
 
 fn archive(storage: &str) -> Archive {
@@ -78,27 +66,7 @@ fn gap(from: u32, to: u32) -> Gap {
 }
 
 fn facts(name: &str, t: u32) -> CatalogueEntry {
-    CatalogueEntry {
-        name: name.into(),
-        service: "a".into(),
-        cluster: None,
-        folder: "prod".into(),
-        schedule: None,
-        engine: EngineKind::Native,
-        model: Model::Logical,
-        backup_type: BackupType::Full,
-        compression: Compression::None,
-        consistent_at_ts: at(t).ts,
-        size_bytes: 1,
-        uncompressed_bytes: 1,
-        documents: 1,
-        started_at: at(t).ts.to_datetime(),
-        finished_at: at(t).ts.to_datetime(),
-        server_version: "6.0.5".into(),
-        fcv: "6.0".into(),
-        replica_set_id: SET.into(),
-        whole: true,
-    }
+    stores::entry(name, at(t).ts)
 }
 
 fn base(store: &Store, name: &str, t: u32) {
@@ -115,7 +83,7 @@ fn moment(when: &str) -> PointInTime {
 
 #[test]
 fn a_slice_comes_back_as_it_went_in_and_is_known_once() {
-    let Stand { store, _dir, .. } = stand();
+    let Stand { store, _open, .. } = stand();
     let mark = Mark { ts: at(25).ts, kind: MarkKind::RestoreBegan, text: "b1".into() };
     let wanted = Slice { gap: Some(gap(10, 20)), marks: vec![mark.clone()], ..slice(20, 30) };
     assert!(store.add_slice("a", &archive("t"), &wanted).unwrap());
@@ -148,7 +116,7 @@ fn a_slice_comes_back_as_it_went_in_and_is_known_once() {
 
 #[test]
 fn slices_are_found_by_what_they_hold() {
-    let Stand { store, _dir, .. } = stand();
+    let Stand { store, _open, .. } = stand();
     store.add_slices("a", &archive("t"), &[slice(10, 20), slice(20, 30), slice(30, 40), slice(12, 38)]).unwrap();
     let found = |from: (u32, u32), to: (u32, u32)| {
         let slices =
@@ -168,7 +136,7 @@ fn slices_are_found_by_what_they_hold() {
 
 #[test]
 fn bases_are_whole_logical_backups_of_the_replica_set() {
-    let Stand { store, _dir, .. } = stand();
+    let Stand { store, _open, .. } = stand();
     base(&store, "late", 30);
     base(&store, "early", 10);
     for other in [
@@ -203,7 +171,7 @@ fn gap_before(store: &Store, service: &str, t: u32) {
 
 #[test]
 fn a_base_is_queued_once_and_only_while_a_schedule_is_on() {
-    let Stand { store, _dir, .. } = stand();
+    let Stand { store, _open, .. } = stand();
     let now = Utc::now();
     assert_eq!(ask(&store, "a", now), NeededBase::Met);
     gap_before(&store, "a", 100);
@@ -229,7 +197,7 @@ fn a_base_is_queued_once_and_only_while_a_schedule_is_on() {
 
 #[test]
 fn a_base_after_a_gap_is_asked_for_until_there_is_one() {
-    let Stand { store, client, _dir } = stand();
+    let Stand { store, client, _open } = stand();
     store.add_schedule(&schedule("line", "a")).unwrap();
     base(&store, "before", 50);
     let fails = |job: i64| {
@@ -275,7 +243,7 @@ fn a_base_after_a_gap_is_asked_for_until_there_is_one() {
 /// The oplog rolled over before anything was stored after a base: what is missing is a gap like any other, and a base is made.
 #[test]
 fn what_is_missing_right_after_a_base_is_a_gap_and_needs_a_base() {
-    let Stand { store, client, _dir } = stand();
+    let Stand { store, client, _open } = stand();
     store.add_schedule(&schedule("line", "a")).unwrap();
     base(&store, "old", 100);
     assert_eq!(store.newest_bases("a").unwrap(), [(Some(SET.to_owned()), at(100).ts)]);
@@ -299,7 +267,7 @@ fn what_is_missing_right_after_a_base_is_a_gap_and_needs_a_base() {
 /// A service that was edited to be another replica set: nothing that was recorded or backed up before leads anywhere there.
 #[test]
 fn another_replica_set_needs_a_base_of_its_own() {
-    let Stand { store, _dir, .. } = stand();
+    let Stand { store, _open, .. } = stand();
     store.add_schedule(&schedule("line", "a")).unwrap();
     // Nothing of any other is known: the first base comes by the calendar.
     assert!(!store.other_set("a", SET, at(50).ts).unwrap());
@@ -318,7 +286,7 @@ fn another_replica_set_needs_a_base_of_its_own() {
 
 #[test]
 fn slices_that_are_gone_are_told_without_a_stretch_of_no_length() {
-    let Stand { store, _dir, .. } = stand();
+    let Stand { store, _open, .. } = stand();
     let reason = "slices are no longer in the storage".to_owned();
     let gap = Gap { from_ts: at(100).ts, to_ts: at(100).ts, reason };
     assert!(store.slice_recorded("a", &archive("t"), &Slice { gap: Some(gap), ..slice(100, 110) }).unwrap());
@@ -330,7 +298,7 @@ fn slices_that_are_gone_are_told_without_a_stretch_of_no_length() {
 /// Slices that a sync does not find are a gap as any other, where they are missed.
 #[test]
 fn slices_that_a_sync_does_not_find_are_told_and_need_a_base() {
-    let Stand { store, _dir, .. } = stand();
+    let Stand { store, _open, .. } = stand();
     let slices: Vec<Slice> = (0..5).map(|n| slice(100 + 10 * n, 110 + 10 * n)).collect();
     let overlapping = slice(105, 125);
     store.add_slices("a", &archive("t"), &slices).unwrap();
@@ -380,7 +348,7 @@ fn told(store: &Store) -> Vec<Notice> {
 
 #[test]
 fn what_follows_a_restore_needs_a_base_too() {
-    let Stand { store, _dir, .. } = stand();
+    let Stand { store, _open, .. } = stand();
     store.add_schedule(&schedule("line", "a")).unwrap();
     let mark = |t, kind| Mark { ts: at(t).ts, kind, text: "b".into() };
     let restored = vec![mark(101, MarkKind::RestoreBegan), mark(105, MarkKind::RestoreEnded)];
@@ -392,7 +360,7 @@ fn what_follows_a_restore_needs_a_base_too() {
 
 #[test]
 fn a_slicer_says_how_it_does() {
-    let Stand { store, client, _dir } = stand();
+    let Stand { store, client, _open } = stand();
     assert_eq!(store.slicer_state("a").unwrap(), None);
     let state = SlicerState {
         running: true,
@@ -420,7 +388,7 @@ fn a_slicer_says_how_it_does() {
 
 #[test]
 fn the_status_tells_what_can_be_recovered() {
-    let Stand { store, client, _dir } = stand();
+    let Stand { store, client, _open } = stand();
     assert_eq!(client.pitr_status(None).unwrap(), []);
     assert_eq!(client.pitr_status(Some("x")).unwrap_err().kind(), ErrorKind::NotFound);
     let unknown = &client.pitr_status(Some("b")).unwrap()[0];
@@ -471,7 +439,7 @@ fn the_status_tells_what_can_be_recovered() {
 
 #[test]
 fn a_moment_is_reached_from_the_newest_base_before_it() {
-    let Stand { store, client, _dir } = stand();
+    let Stand { store, client, _open } = stand();
     let none = client.resolve_moment(&moment("latest")).unwrap_err();
     assert_eq!(none.kind(), ErrorKind::NotFound);
     assert!(none.hint_text().unwrap().contains("--type pitr"), "{none}");
@@ -537,7 +505,7 @@ proptest! {
         gone in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
         (from, length, buckets) in (90u32..220, 1u32..120, 1usize..9),
     ) {
-        let Stand { store, client, _dir } = stand();
+        let Stand { store, client, _open } = stand();
         let mut slices: Vec<Slice> = Vec::new();
         for (after, length) in cuts {
             let slice = slice(after, after + length);
@@ -571,7 +539,7 @@ proptest! {
 #[test]
 fn the_time_of_a_backup_that_is_made_here_is_known_too() {
     // The row of a backup is filled by the manifest, in the transaction that ends its job.
-    let Stand { store, _dir, .. } = stand();
+    let Stand { store, _open, .. } = stand();
     store.add_schedule(&schedule("pitr", "a")).unwrap();
     let job = store.run_schedule("pitr", Compression::None).unwrap();
     assert_eq!(store.bases("a", None).unwrap(), []);
@@ -604,8 +572,8 @@ fn finish(store: &Store, job: Box<Job>, schedule: &str, t: u32) -> String {
 }
 
 /// Where the slices end that would be chosen: asked of a copy, because to be asked for is to be on the way out.
-fn going(stand: &tempfile::TempDir) -> Vec<u32> {
-    let (home, copy) = (Home::below(stand.path()), tempfile::tempdir().unwrap());
+fn going(open: &OpenStore) -> Vec<u32> {
+    let (home, copy) = (&open.home, tempfile::tempdir().unwrap());
     let file = copy.path().join("store");
     let original = rusqlite::Connection::open(home.store_file()).unwrap();
     original.execute("VACUUM INTO ?1", [file.to_str().unwrap()]).unwrap();
@@ -621,7 +589,7 @@ fn ends(store: &Store) -> Vec<u32> {
 /// What is being deleted is counted on by nobody, whatever becomes of it.
 #[test]
 fn what_goes_is_not_planned_with() {
-    let Stand { store, client, _dir } = stand();
+    let Stand { store, client, _open } = stand();
     let one = Retention { count: 1, ..Retention::default() };
     store.add_schedule(&Schedule { retention: one, ..schedule("line", "a") }).unwrap();
     let slices: Vec<Slice> = (0..4).map(|n| slice(100 + 10 * n, 110 + 10 * n)).collect();
@@ -648,7 +616,7 @@ fn what_goes_is_not_planned_with() {
 
 #[test]
 fn the_window_of_a_schedule_begins_at_the_oldest_base_it_keeps() {
-    let Stand { store, client, _dir: dir } = stand();
+    let Stand { store, client, _open: dir } = stand();
     let two = Retention { count: 2, ..Retention::default() };
     store.add_schedule(&Schedule { retention: two, ..schedule("line", "a") }).unwrap();
     let slices: Vec<Slice> = (0..8).map(|n| slice(100 + 10 * n, 110 + 10 * n)).collect();
@@ -698,7 +666,7 @@ fn the_window_of_a_schedule_begins_at_the_oldest_base_it_keeps() {
 /// The base that a restore asks for takes no run's place, so that what was before can still be restored.
 #[test]
 fn a_base_that_a_restore_asked_for_does_not_shorten_the_window() {
-    let Stand { store, client, _dir: dir } = stand();
+    let Stand { store, client, _open: dir } = stand();
     let one = Retention { count: 1, ..Retention::default() };
     store.add_schedule(&Schedule { retention: one, ..schedule("line", "a") }).unwrap();
     store.add_slices("a", &archive("t"), &[slice(100, 110), slice(110, 120), slice(120, 130)]).unwrap();
@@ -719,7 +687,7 @@ fn a_base_that_a_restore_asked_for_does_not_shorten_the_window() {
 
 #[test]
 fn a_base_that_is_damaged_is_not_replayed_from() {
-    let Stand { store, client, _dir } = stand();
+    let Stand { store, client, _open } = stand();
     store.add_slices("a", &archive("t"), &[slice(100, 200)]).unwrap();
     base(&store, "sound", 110);
     base(&store, "damaged", 150);
@@ -736,7 +704,7 @@ fn a_base_that_is_damaged_is_not_replayed_from() {
 /// An archive whose storage is away keeps no other from it.
 #[test]
 fn an_archive_that_does_not_let_go_is_passed_over() {
-    let Stand { store, client: _client, _dir } = stand();
+    let Stand { store, client: _client, _open } = stand();
     for storage in ["t", "u"] {
         store.add_slices("a", &archive(storage), &[slice(100, 110), slice(110, 120)]).unwrap();
     }
@@ -750,7 +718,7 @@ fn an_archive_that_does_not_let_go_is_passed_over() {
 
 #[tokio::test]
 async fn a_base_that_is_deleted_takes_moments_with_it() {
-    let Stand { store, client, _dir } = stand();
+    let Stand { store, client, _open } = stand();
     store.add_slices("a", &archive("t"), &[slice(100, 200), slice(200, 300)]).unwrap();
     base(&store, "one", 110);
     base(&store, "two", 250);
@@ -762,7 +730,7 @@ async fn a_base_that_is_deleted_takes_moments_with_it() {
 
 #[test]
 fn a_new_base_queues_what_retention_has_to_do() {
-    let Stand { store, _dir: dir, .. } = stand();
+    let Stand { store, _open: dir, .. } = stand();
     let one = Retention { count: 1, ..Retention::default() };
     store.add_schedule(&Schedule { retention: one, ..schedule("line", "a") }).unwrap();
     store.add_slices("a", &archive("t"), &[slice(100, 110), slice(110, 120)]).unwrap();

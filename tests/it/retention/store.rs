@@ -3,23 +3,21 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use mongokeep::config::Home;
 use mongokeep::domain::backup::{BackupRequest, BackupState, BackupType, Compression, Model};
 use mongokeep::domain::job::{Job, JobKind, JobState};
 use mongokeep::domain::retention::Retention;
 use mongokeep::domain::retry::RetryPolicy;
 use mongokeep::domain::schedule::Schedule;
-use mongokeep::domain::service::{EngineKind, ServiceSpec};
-use mongokeep::domain::storage::StorageConfig;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::domain::warning::WarningKind;
 use mongokeep::error::{Error, ErrorKind};
-use mongokeep::store::{Access, CatalogueEntry, Outcome, Store};
+use mongokeep::store::{CatalogueEntry, Outcome, Store};
 
 use crate::support::schedule::daily;
+use crate::support::stores::{self, OpenStore};
 
 struct Stand {
-    _dir: tempfile::TempDir,
+    _open: OpenStore,
     store: Store,
     /// Each run is a day after the one before.
     day: std::cell::Cell<i64>,
@@ -30,37 +28,18 @@ fn schedule(name: &str, count: u32) -> Schedule {
 }
 
 fn stand(count: u32) -> Stand {
-    let dir = tempfile::tempdir().unwrap();
-    let home = Home::below(dir.path());
-    home.create().unwrap();
-    let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
-    store.add_service(&ServiceSpec::at("a", "mongodb://127.0.0.1:1")).unwrap();
-    store.add_storage("t", &StorageConfig::of("filesystem", [("path", "/nonexistent")])).unwrap();
+    let open = stores::open(&["a"], &["t"]);
+    let store = open.store.clone();
     store.add_schedule(&schedule("nightly", count)).unwrap();
-    Stand { _dir: dir, store, day: std::cell::Cell::new(0) }
+    Stand { _open: open, store, day: std::cell::Cell::new(0) }
 }
 
 fn facts(name: &str, schedule: Option<&str>, at: DateTime<Utc>) -> CatalogueEntry {
     CatalogueEntry {
-        name: name.into(),
-        service: "a".into(),
-        cluster: None,
-        folder: "prod".into(),
         schedule: schedule.map(str::to_owned),
-        engine: EngineKind::Native,
-        model: Model::Logical,
-        backup_type: BackupType::Full,
-        compression: Compression::None,
-        consistent_at_ts: Timestamp::new(u32::try_from(at.timestamp()).unwrap(), 1),
         size_bytes: 10,
         uncompressed_bytes: 10,
-        documents: 1,
-        started_at: at,
-        finished_at: at,
-        server_version: "6.0.5".into(),
-        fcv: "6.0".into(),
-        replica_set_id: "0123456789abcdef01234567".into(),
-        whole: true,
+        ..stores::entry(name, Timestamp::new(u32::try_from(at.timestamp()).unwrap(), 1))
     }
 }
 
@@ -383,7 +362,7 @@ fn neither_a_limited_nor_a_damaged_backup_passes_for_the_last_good_one() {
 #[test]
 fn what_is_damaged_and_what_failed_last_is_among_what_is_wrong() {
     let stand = stand(1);
-    let client = mongokeep::client::Client::open(&Home::below(stand._dir.path()), true).unwrap();
+    let client = mongokeep::client::Client::open(&stand._open.home, true).unwrap();
     let wrong = || -> Vec<(WarningKind, String)> {
         let warnings = client.warnings().unwrap().into_iter().map(|w| (w.kind, w.text));
         warnings.filter(|(kind, _)| matches!(kind, WarningKind::Damaged | WarningKind::BackupFailed)).collect()

@@ -1,41 +1,26 @@
 //! What the store promises about schedules: each run is decided once, and what a schedule uses stays.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use mongokeep::config::Home;
-use mongokeep::domain::backup::{BackupState, BackupType, Compression, Model};
+use mongokeep::domain::backup::{BackupState, Compression};
 use mongokeep::domain::job::JobState;
 use mongokeep::domain::namespace::Selection;
 use mongokeep::domain::restore::{RestorePlan, RestoreRequest};
 use mongokeep::domain::retention::Retention;
 use mongokeep::domain::retry::RetryPolicy;
 use mongokeep::domain::schedule::Schedule;
-use mongokeep::domain::service::{EngineKind, ServiceSpec};
-use mongokeep::domain::storage::StorageConfig;
+use mongokeep::domain::service::ServiceSpec;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::error::{Error, ErrorKind};
 use mongokeep::store::{Access, CatalogueEntry, Decision, Outcome, Store, Verdict};
 
 use crate::support::schedule::daily;
+use crate::support::stores::{self, OpenStore};
 
 const SETTING: Compression = Compression::Gzip(3);
 
-struct Stand {
-    _dir: tempfile::TempDir,
-    home: Home,
-    store: Store,
-}
-
 /// A store with a service `a` and a storage `t`.
-fn stand() -> Stand {
-    let dir = tempfile::tempdir().unwrap();
-    let home = Home::below(dir.path());
-    home.create().unwrap();
-    let store = Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
-    store
-        .add_service(&ServiceSpec { cluster: Some("prod".into()), ..ServiceSpec::at("a", "mongodb://127.0.0.1:1") })
-        .unwrap();
-    store.add_storage("t", &StorageConfig::of("filesystem", [("path", "/nonexistent")])).unwrap();
-    Stand { _dir: dir, home, store }
+fn stand() -> OpenStore {
+    stores::open(&["a"], &["t"])
 }
 
 fn schedule(name: &str) -> Schedule {
@@ -264,27 +249,7 @@ fn a_restore_pauses_the_schedules_of_its_target_as_long_as_it_lasts() {
     store.add_service(&ServiceSpec::at("b", "mongodb://127.0.0.1:1")).unwrap();
     store.add_schedule(&schedule("nightly")).unwrap();
     store.add_schedule(&Schedule { service: "b".into(), ..schedule("other") }).unwrap();
-    let facts = CatalogueEntry {
-        name: "old".into(),
-        service: "b".into(),
-        cluster: None,
-        folder: "b".into(),
-        schedule: None,
-        engine: EngineKind::Native,
-        model: Model::Logical,
-        backup_type: BackupType::Full,
-        compression: SETTING,
-        consistent_at_ts: Timestamp::new(1, 1),
-        size_bytes: 1,
-        uncompressed_bytes: 1,
-        documents: 1,
-        started_at: Utc::now(),
-        finished_at: Utc::now(),
-        server_version: "6.0.5".into(),
-        fcv: "6.0".into(),
-        replica_set_id: "0123456789abcdef01234567".into(),
-        whole: true,
-    };
+    let facts = CatalogueEntry { service: "b".into(), ..stores::entry("old", Timestamp::new(1, 1)) };
     store.import_backup("t", &facts).unwrap();
     let request: RestoreRequest = serde_json::from_value(serde_json::json!({"backup": "old", "to": "a"})).unwrap();
     let plan: RestorePlan = serde_json::from_value(serde_json::json!({
