@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::args::{flags, given, group, needed, one, positional, switch, values};
 use super::contents::{Listed, Shown};
-use super::context::{Context, blocking};
+use super::context::Context;
 use super::plan;
 use super::table::{Column, Pairs, Table};
 use super::wait::{self, Daemon, Line};
@@ -71,7 +71,7 @@ pub async fn run_backup(context: &Context, matches: &ArgMatches) -> Result<u8> {
         "create" => {
             let values = values(sub, BACKUP_FIELDS, true, out)?;
             let client = context.client()?;
-            let job = blocking(&client, move |c| c.create_backup(&values)).await?;
+            let job = client.call(move |c| c.create_backup(&values)).await?;
             if given(sub, "wait") {
                 return wait::ended(context, &client, job, Daemon::Started).await;
             }
@@ -92,7 +92,7 @@ pub async fn run_backup(context: &Context, matches: &ArgMatches) -> Result<u8> {
         }
         "verify" => {
             let (client, name) = (context.client()?, needed(sub, "name")?);
-            let job = blocking(&client, move |c| c.verify_backup(&name)).await?;
+            let job = client.call(move |c| c.verify_backup(&name)).await?;
             return wait::ended(context, &client, job, Daemon::Started).await;
         }
         "delete" => return delete(context, sub).await,
@@ -138,7 +138,7 @@ async fn delete(context: &Context, sub: &ArgMatches) -> Result<u8> {
     };
     if yes && !dry && stopped.is_none() {
         let attempt = plan.foreign.filter(|_| plan.removes == Removes::RecordAndFiles).map(|owner| owner.attempt_id);
-        let job = blocking(&client, move |c| c.delete_backup(&name, keep, attempt.as_deref())).await?;
+        let job = client.call(move |c| c.delete_backup(&name, keep, attempt.as_deref())).await?;
         return wait::ended(context, &client, job, Daemon::Started).await;
     }
     context.out.result(&plan, || plan::delete(&plan))?;

@@ -86,14 +86,3 @@ impl Interrupted {
         }
     }
 }
-
-/// Runs a call that may wait for the daemon to start, off the threads that serve everything else.
-pub async fn blocking<T: Send + 'static>(
-    client: &Client,
-    call: impl FnOnce(&Client) -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let client = client.clone();
-    tokio::task::spawn_blocking(move || call(&client))
-        .await
-        .map_err(|e| Error::new(ErrorKind::Internal, "the command broke off").source(e))?
-}

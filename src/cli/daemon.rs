@@ -5,7 +5,7 @@ use clap::{ArgMatches, Command};
 use serde_json::json;
 
 use super::args::{given, group, switch};
-use super::context::{Context, blocking};
+use super::context::Context;
 use super::table::Pairs;
 use crate::client::{Client, DaemonStatus, ServiceView};
 use crate::domain::schedule::Schedule;
@@ -43,9 +43,9 @@ pub async fn run_daemon(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let client = context.client()?;
     let stops = matches.subcommand_name() == Some("stop");
     if stops {
-        blocking(&client, Client::stop_daemon).await?;
+        client.call(Client::stop_daemon).await?;
     }
-    let status = blocking(&client, Client::daemon_status).await?;
+    let status = client.call(Client::daemon_status).await?;
     let mut schedules = client.schedules()?;
     schedules.retain(|s| s.enabled);
     let off = client.setting("backup.enabled").is_ok_and(|value| value == "false");

@@ -6,7 +6,7 @@ use chrono::Utc;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::args::{given, group, switch};
-use super::context::{Context, blocking};
+use super::context::Context;
 use super::job_result::counted;
 use super::table::{Column, Pairs, Table};
 use super::wait::{self, Daemon};
@@ -64,7 +64,7 @@ pub async fn run_job(context: &Context, matches: &ArgMatches) -> Result<u8> {
         }
         "retry" => {
             let id = id()?;
-            print(context, blocking(&client, move |c| c.retry_job(id)).await?)?;
+            print(context, client.call(move |c| c.retry_job(id)).await?)?;
         }
         _ => {
             let job = client.job(id()?)?;

@@ -3,7 +3,7 @@
 use clap::{Arg, ArgMatches, Command};
 
 use super::args::{flags, given, switch, values};
-use super::context::{Context, blocking};
+use super::context::Context;
 use super::wait::{self, Daemon};
 use super::{job, plan};
 use crate::client::restore_request;
@@ -41,7 +41,7 @@ pub async fn run_restore(context: &Context, matches: &ArgMatches) -> Result<u8> 
     for warning in &plan.warnings {
         context.out.warn(warning);
     }
-    let job = blocking(&client, move |c| c.restore(&request, &plan)).await?;
+    let job = client.call(move |c| c.restore(&request, &plan)).await?;
     if given(matches, "wait") {
         return wait::ended(context, &client, job, Daemon::Started).await;
     }

@@ -7,7 +7,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use serde_json::json;
 
 use super::args::{edit_flags, flags, given, group, needed, nothing_to_change, one, positional, switch, values};
-use super::context::{Context, blocking};
+use super::context::Context;
 use super::job;
 use super::table::{Column, Pairs, Table};
 use super::wait::{self, Daemon};
@@ -98,7 +98,7 @@ pub async fn run_schedule(context: &Context, matches: &ArgMatches) -> Result<u8>
         "add" => {
             let mut values = values(sub, SCHEDULE_FIELDS, true, out)?;
             values.extend(super::args::values(sub, SCHEDULE_DISABLED, true, out)?);
-            let schedule = blocking(&client, move |c| c.add_schedule(&values)).await?;
+            let schedule = client.call(move |c| c.add_schedule(&values)).await?;
             out.object(&schedule, || pairs(context, &schedule))?;
             if !schedule.enabled {
                 out.note(&format!("added, switched off; mongokeep schedule enable {} switches it on", schedule.name));
@@ -129,7 +129,7 @@ pub async fn run_schedule(context: &Context, matches: &ArgMatches) -> Result<u8>
         }
         "enable" | "disable" => {
             let (name, on) = (needed(sub, "name")?, verb == "enable");
-            let schedule = blocking(&client, move |c| c.enable_schedule(&name, on)).await?;
+            let schedule = client.call(move |c| c.enable_schedule(&name, on)).await?;
             out.object(&schedule, || pairs(context, &schedule))?;
             note_if_off(context, &client, std::slice::from_ref(&schedule))?;
             if on {
@@ -143,7 +143,7 @@ pub async fn run_schedule(context: &Context, matches: &ArgMatches) -> Result<u8>
         }
         _ => {
             let name = needed(sub, "name")?;
-            let job = blocking(&client, move |c| c.run_schedule(&name)).await?;
+            let job = client.call(move |c| c.run_schedule(&name)).await?;
             if given(sub, "wait") {
                 return wait::ended(context, &client, job, Daemon::Started).await;
             }

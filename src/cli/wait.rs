@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use unicode_width::UnicodeWidthStr;
 
-use super::context::{Context, blocking};
+use super::context::Context;
 use super::job_result::{counted, failure};
 use super::output::{self, Out, columns};
 use super::table::cut;
@@ -88,13 +88,13 @@ impl Watch {
             return Ok(());
         }
         self.looked = Instant::now();
-        if blocking(client, Client::daemon_status).await?.running {
+        if client.call(Client::daemon_status).await?.running {
             self.seen = Instant::now();
             return Ok(());
         }
         match self.daemon {
             Daemon::Started => {
-                blocking(client, Client::ensure_daemon).await.map_err(|e| e.context(format!("job {id} waits")))?;
+                client.call(Client::ensure_daemon).await.map_err(|e| e.context(format!("job {id} waits")))?;
             }
             Daemon::LeftAlone if self.seen.elapsed() > GONE => {
                 return Err(Error::new(ErrorKind::Unreachable, format!("no daemon runs, so job {id} does not go on"))

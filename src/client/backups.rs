@@ -112,7 +112,7 @@ impl Client {
     /// another installation are meant, too.
     pub async fn plan_delete(&self, name: &str, keep_files: bool, foreign: bool) -> Result<DeletePlan> {
         let wanted = name.to_owned();
-        let (deletion, mut warnings) = self.beside(move |client| client.before_delete(&wanted)).await?;
+        let (deletion, mut warnings) = self.call(move |client| client.before_delete(&wanted)).await?;
         let backup = &deletion.backup;
         let mut plan = DeletePlan {
             backup: name.to_owned(),
@@ -129,7 +129,7 @@ impl Client {
         } else {
             match tokio::time::timeout(ASK_LIMIT, self.owner(backup)).await {
                 Ok(Ok(owner)) => {
-                    let home_id = self.beside(|client| client.store.home_id()).await?;
+                    let home_id = self.call(|client| client.store.home_id()).await?;
                     plan.foreign = owner.filter(|owner| !owner.is_of(&home_id, &deletion.attempts));
                 }
                 Ok(Err(e)) => warnings.push(format!("its storage does not say whose it is, and is asked again: {e}")),

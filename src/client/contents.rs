@@ -9,7 +9,7 @@ impl Client {
     /// Reads the manifest of `backup` from its storage.
     pub async fn contents(&self, backup: &str) -> Result<Contents> {
         let name = backup.to_owned();
-        let backup = self.beside(move |client| client.readable(&name)).await?;
+        let backup = self.call(move |client| client.readable(&name)).await?;
         let (_, manifest) = self.opened(&backup).await?;
         engine(backup.engine, backup.model)?.contents(&manifest)
     }

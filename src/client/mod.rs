@@ -17,7 +17,7 @@ use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::job_kind::OnBackup;
 use crate::domain::service::EngineKind;
 use crate::error::{Error, ErrorKind, Result, io};
-use crate::store::{Access, SchemaState, Store};
+use crate::store::{Access, SchemaState, Store, blocking};
 
 mod backups;
 mod contents;
@@ -277,12 +277,11 @@ impl Client {
         Settings::set(&self.home, key, value)
     }
 
-    /// Runs a call on the store, or on a disk, beside the runtime: the store may be held by another process for seconds,
-    /// and a disk that is away may never answer.
-    async fn beside<T: Send + 'static>(&self, call: impl FnOnce(&Self) -> Result<T> + Send + 'static) -> Result<T> {
+    /// Runs a method that is not async, from code that is: the store may be held by another process for seconds, a daemon
+    /// takes its time to start, and a disk that is away may never answer.
+    pub async fn call<T: Send + 'static>(&self, call: impl FnOnce(&Self) -> Result<T> + Send + 'static) -> Result<T> {
         let client = self.clone();
-        let called = tokio::task::spawn_blocking(move || call(&client)).await;
-        called.map_err(|e| Error::new(ErrorKind::Internal, "a call on the store broke off").source(e))?
+        blocking(move || call(&client)).await
     }
 
     fn status_of(&self, holder: &lock::Holder) -> Result<DaemonStatus> {

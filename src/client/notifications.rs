@@ -33,7 +33,7 @@ impl Client {
     ///
     /// Errors: `NotFound` when the channel is not set up; otherwise why it could not be told.
     pub async fn test_notification(&self, channel: Channel) -> Result<DeliveryResult> {
-        let settings = self.beside(|client| Ok(Settings::load(&client.home)?.notify())).await?;
+        let settings = self.call(|client| Ok(Settings::load(&client.home)?.notify())).await?;
         let began = Instant::now();
         let detail = notify::test(&settings, channel).await?;
         Ok(DeliveryResult { channel, detail, seconds: began.elapsed().as_secs_f64() })

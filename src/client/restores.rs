@@ -39,8 +39,7 @@ impl Client {
         let cancel = CancellationToken::new();
         let _ends = cancel.clone().drop_guard();
         let wanted = request.clone();
-        let Known { moment, backup, safety_backup, target } =
-            self.beside(move |client| client.known_of(&wanted)).await?;
+        let Known { moment, backup, safety_backup, target } = self.call(move |client| client.known_of(&wanted)).await?;
         let (storage, manifest) = self.opened(&backup).await?;
         let mut source = RestoreSource { storage, manifest, tail: None };
         let mut point_in_time = None;
@@ -109,7 +108,7 @@ impl Client {
         cancel: CancellationToken,
     ) -> Result<ExportReport> {
         let wanted = name.to_owned();
-        let known = self.beside(move |client| {
+        let known = self.call(move |client| {
             let backup = client.readable(&wanted)?;
             let location = client.store.storage(&backup.storage)?;
             Ok((backup, location, Settings::load(&client.home)?))

@@ -69,7 +69,7 @@ impl Client {
     /// Runs the prerequisites; 10 s at most for each connection.
     pub async fn check_service(&self, name: &str) -> Result<CheckReport> {
         let wanted = name.to_owned();
-        let known = self.beside(move |client| Ok((client.store.service(&wanted)?, Settings::load(&client.home)?)));
+        let known = self.call(move |client| Ok((client.store.service(&wanted)?, Settings::load(&client.home)?)));
         let (service, settings) = known.await?;
         let mut items = vec![management(&settings)];
         // What a person has not chosen yet: the model that every engine makes.
@@ -86,14 +86,14 @@ impl Client {
     /// What the server is; 10 s at most.
     pub async fn service_info(&self, name: &str) -> Result<ServiceInfo> {
         let wanted = name.to_owned();
-        let service = self.beside(move |client| client.store.service(&wanted)).await?;
+        let service = self.call(move |client| client.store.service(&wanted)).await?;
         let server = Server::connect(name, &service.uri, CHECK_TIMEOUT).await?;
         topology::info(&server, &CancellationToken::new()).await
     }
 
     /// One storage that can be written is enough; with several, the others are named.
     async fn check_storages(&self) -> Result<CheckItem> {
-        let rows = self.beside(|client| client.store.storages()).await?;
+        let rows = self.call(|client| client.store.storages()).await?;
         if rows.is_empty() {
             return Ok(item(
                 "storage",

@@ -93,14 +93,14 @@ impl Client {
         if !self.is_read_only() {
             let failed: Vec<_> = steps.iter().filter(|s| !s.ok).map(|s| format!("{}: {}", s.id, s.detail)).collect();
             let failed = Some(failed.join("; ")).filter(|f| !f.is_empty());
-            self.beside(move |client| client.store.storage_tested(&location.name, failed.as_deref())).await?;
+            self.call(move |client| client.store.storage_tested(&location.name, failed.as_deref())).await?;
         }
         Ok(steps)
     }
 
     pub(super) async fn location(&self, name: &str) -> Result<StorageLocation> {
         let name = name.to_owned();
-        self.beside(move |client| client.store.storage(&name)).await
+        self.call(move |client| client.store.storage(&name)).await
     }
 
     /// Makes the folder of a storage that was never used, where this client may.
@@ -109,7 +109,7 @@ impl Client {
             return Ok(());
         }
         let wanted = location.clone();
-        let prepared = self.beside(move |client| storage_folder::prepare(&client.store, &wanted));
+        let prepared = self.call(move |client| storage_folder::prepare(&client.store, &wanted));
         tokio::time::timeout(FOLDER_LIMIT, prepared).await.unwrap_or_else(|_| {
             let seconds = FOLDER_LIMIT.as_secs();
             let what = format!("the folder of storage {} did not answer within {seconds} s", escape(&location.name));

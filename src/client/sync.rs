@@ -58,7 +58,7 @@ impl Client {
             self.sync_one(storage.as_ref(), name, found, &mut report).await?;
         }
         let place = name.to_owned();
-        let forgotten = self.beside(move |client| {
+        let forgotten = self.call(move |client| {
             let mut missing = Vec::new();
             for backup in client.store.backups()? {
                 let known = backup.storage == place && backup.state == BackupState::Succeeded;
@@ -79,7 +79,7 @@ impl Client {
     async fn unlisted(&self, storage: &dyn Storage, storage_name: &str, found: &[Found]) -> Result<Vec<Found>> {
         let listed: BTreeSet<(String, String)> = found.iter().map(|f| (f.folder.clone(), f.name.clone())).collect();
         let place = storage_name.to_owned();
-        let unlisted = self.beside(move |client| {
+        let unlisted = self.call(move |client| {
             let known = client.store.backups()?.into_iter().filter(|b| {
                 b.storage == place
                     && b.state == BackupState::Succeeded
@@ -107,7 +107,7 @@ impl Client {
             if found.folder.is_empty() { found.name.clone() } else { format!("{}/{}", found.folder, found.name) };
         let root = BackupRoot::new(&found.folder, &found.name)?;
         let name = found.name.clone();
-        let known = match self.beside(move |client| client.store.backup(&name)).await {
+        let known = match self.call(move |client| client.store.backup(&name)).await {
             Ok(backup) => Some(backup),
             Err(e) if e.kind() == ErrorKind::NotFound => None,
             Err(e) => return Err(e),
@@ -126,7 +126,7 @@ impl Client {
             let (place_name, folder, name, shown) =
                 (storage_name.to_owned(), found.folder.clone(), found.name.clone(), escape(&why));
             let is_known = known.is_some();
-            let noted = self.beside(move |client| {
+            let noted = self.call(move |client| {
                 client.store.import_incomplete(&place_name, &folder, &name, &service, &shown)?;
                 if is_known { client.store.backup_missing(&name, "its manifest is gone") } else { Ok(()) }
             });
@@ -159,7 +159,7 @@ impl Client {
             return self.unreadable(found, known.is_some(), &place, why, report).await;
         }
         let (place_name, facts) = (storage_name.to_owned(), catalogue_entry(envelope));
-        match self.beside(move |client| client.store.import_backup(&place_name, &facts)).await {
+        match self.call(move |client| client.store.import_backup(&place_name, &facts)).await {
             Ok(true) => report.added.push(found.name.clone()),
             Ok(false) => report.unchanged += 1,
             Err(e) if e.kind() == ErrorKind::Conflict => report.unreadable.push(format!("{place}: {}", e.full())),
@@ -182,7 +182,7 @@ impl Client {
             return Ok(());
         }
         let name = found.name.clone();
-        self.beside(move |client| client.store.backup_missing(&name, &why)).await
+        self.call(move |client| client.store.backup_missing(&name, &why)).await
     }
 }
 

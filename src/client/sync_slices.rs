@@ -47,7 +47,7 @@ impl Client {
         report: &mut SyncReport,
     ) -> Result<()> {
         let place = name.to_owned();
-        let known = self.beside(move |client| client.store.archive_folders(&place)).await?;
+        let known = self.call(move |client| client.store.archive_folders(&place)).await?;
         let known = known.iter().map(|folder| Key::new(folder.as_str())).collect::<Result<Vec<_>>>()?;
         for folder in archives.iter().chain(known.iter().filter(|folder| !archives.contains(folder))) {
             let mut catalogue =
@@ -73,12 +73,12 @@ struct Known<'a> {
 impl Catalogue for Known<'_> {
     async fn keys(&mut self, after: Option<&str>) -> Result<Vec<String>> {
         let (place, folder, after) = (self.place.to_owned(), self.folder.to_owned(), after.map(str::to_owned));
-        self.client.beside(move |client| client.store.slice_keys(&place, &folder, after.as_deref(), BATCH)).await
+        self.client.call(move |client| client.store.slice_keys(&place, &folder, after.as_deref(), BATCH)).await
     }
 
     async fn missing(&mut self, keys: Vec<String>) -> Result<()> {
         let place = self.place.to_owned();
-        self.client.beside(move |client| client.store.forget_slices(&place, &keys)).await
+        self.client.call(move |client| client.store.forget_slices(&place, &keys)).await
     }
 
     /// Reads their descriptions and notes them.
@@ -95,7 +95,7 @@ impl Catalogue for Known<'_> {
             }
         }
         drop(reads);
-        let noted = self.client.beside(move |client| {
+        let noted = self.client.call(move |client| {
             let mut added = 0;
             for ((service, archive), slices) in found {
                 added += client.store.add_slices(&service, &archive, &slices)?;

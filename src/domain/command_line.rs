@@ -6,9 +6,10 @@ pub fn words(text: &str) -> Result<Vec<String>, String> {
     shell_words::split(text).map_err(|_| "a quote is not closed".to_owned())
 }
 
-/// A word as a shell reads it back.
+/// A word as a shell reads it back. `shell_words::quote` puts quotes around `a=b` and `7,2` too, which need none.
 pub fn quoted(word: &str) -> String {
-    shell_words::quote(word).into_owned()
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { shell_words::quote(word).into_owned() }
 }
 
 /// Checks the command of a setting: a program by its absolute path, and its arguments.

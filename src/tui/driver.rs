@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
-use super::effects::{self, Planning, blocking};
+use super::effects::{self, Planning, in_background};
 use super::model::{LOG_LINES, Look, Model, TOAST_SECONDS};
 use super::msg::{Effect, Msg, Snapshot};
 use super::terminal::{self, Screen};
@@ -265,7 +265,7 @@ async fn read_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: wat
         let of = client.clone();
         let seen = version;
         let looked = Instant::now();
-        let result = blocking(move || {
+        let result = in_background(move || {
             let now = (of.data_version()?, settings_stamp(&of), of.daemon_runs().ok());
             if seen == Some(now) {
                 return Ok(None);
@@ -316,7 +316,7 @@ async fn read_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: wat
             if changed || log_of.map(|l| l.0) != Some(id) {
                 let of = client.clone();
                 let read = move || last_lines(after, |after| of.job_log(id, after, LOG_PAGE));
-                if let Ok(lines) = blocking(read).await {
+                if let Ok(lines) = in_background(read).await {
                     log_of = Some((id, lines.last().map_or(after, |l| l.seq)));
                     if !lines.is_empty() && messages.send(Msg::Log { job: id, lines }).await.is_err() {
                         return;
@@ -362,7 +362,7 @@ fn settings_stamp(client: &Client) -> Option<(SystemTime, u64)> {
 async fn watch_daemon(client: Client, messages: mpsc::Sender<Msg>) {
     loop {
         let of = client.clone();
-        let msg = match blocking(move || of.daemon_status()).await {
+        let msg = match in_background(move || of.daemon_status()).await {
             Ok(status) => Msg::Daemon(status),
             Err(problem) => Msg::DaemonLost(problem),
         };

@@ -56,7 +56,7 @@ impl Planning {
 }
 
 /// Runs something that touches the store on a thread of its own.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T, Problem> {
+pub async fn in_background<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T, Problem> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(Problem::from),
         Err(e) => Err(Error::new(ErrorKind::Internal, "a worker stopped").source(e).into()),
@@ -67,18 +67,18 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
     let reply = match effect {
         Effect::Quit | Effect::Suspend | Effect::Redraw | Effect::Copy(_) | Effect::Submitted { .. } => return None,
         Effect::EnsureDaemon => {
-            return Some(match blocking(move || client.ensure_daemon()).await {
+            return Some(match in_background(move || client.ensure_daemon()).await {
                 Ok(status) => Msg::Daemon(status),
                 Err(problem) => Msg::DaemonLost(problem),
             });
         }
-        Effect::AddService(values) => Reply::ServiceSaved(blocking(move || client.add_service(&values)).await),
+        Effect::AddService(values) => Reply::ServiceSaved(in_background(move || client.add_service(&values)).await),
         Effect::EditService(name, values) => {
-            Reply::ServiceSaved(blocking(move || client.edit_service(&name, &values)).await)
+            Reply::ServiceSaved(in_background(move || client.edit_service(&name, &values)).await)
         }
         Effect::RemoveService(name) => {
             let of = name.clone();
-            Reply::ServiceRemoved { name, result: blocking(move || client.remove_service(&of)).await }
+            Reply::ServiceRemoved { name, result: in_background(move || client.remove_service(&of)).await }
         }
         Effect::CheckService(name) => {
             let result = client.check_service(&name).await.map_err(Problem::from);
@@ -88,13 +88,13 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             let result = client.service_info(&name).await.map_err(Problem::from);
             Reply::ServiceInfo { name, result }
         }
-        Effect::AddStorage(values) => Reply::StorageSaved(blocking(move || client.add_storage(&values)).await),
+        Effect::AddStorage(values) => Reply::StorageSaved(in_background(move || client.add_storage(&values)).await),
         Effect::EditStorage(name, values) => {
-            Reply::StorageSaved(blocking(move || client.edit_storage(&name, &values)).await)
+            Reply::StorageSaved(in_background(move || client.edit_storage(&name, &values)).await)
         }
         Effect::RemoveStorage(name) => {
             let of = name.clone();
-            Reply::StorageRemoved { name, result: blocking(move || client.remove_storage(&of)).await }
+            Reply::StorageRemoved { name, result: in_background(move || client.remove_storage(&of)).await }
         }
         Effect::TestStorage(name) => {
             let storage = name.clone();
@@ -116,15 +116,15 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
         }
         Effect::SuggestName(service) => {
             let of = service.clone();
-            Reply::NameSuggested { service, result: blocking(move || client.suggest_backup_name(&of)).await }
+            Reply::NameSuggested { service, result: in_background(move || client.suggest_backup_name(&of)).await }
         }
         Effect::CreateBackup(values) => {
-            let result = blocking(move || client.create_backup(&values)).await;
+            let result = in_background(move || client.create_backup(&values)).await;
             Reply::Queued { what: "the backup was not queued".into(), result }
         }
         Effect::Verify(name) => {
             let what = format!("{name} is not verified");
-            Reply::Queued { what, result: blocking(move || client.verify_backup(&name)).await }
+            Reply::Queued { what, result: in_background(move || client.verify_backup(&name)).await }
         }
         Effect::Manifest(backup) => {
             let result = client.contents(&backup).await.map(Box::new).map_err(Problem::from);
@@ -132,7 +132,7 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
         }
         Effect::Pin(backup, pinned) => {
             let name = backup.clone();
-            let result = blocking(move || client.pin_backup(&name, pinned)).await.map(|b| b.pinned);
+            let result = in_background(move || client.pin_backup(&name, pinned)).await.map(|b| b.pinned);
             Reply::Pinned { backup, result }
         }
         Effect::PlanDelete(backup) => {
@@ -151,11 +151,11 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
         Effect::Delete { backup, keep_files, foreign } => {
             let what = format!("{backup} is not deleted");
             let work = move || client.delete_backup(&backup, keep_files, foreign.as_deref());
-            Reply::Queued { what, result: blocking(work).await }
+            Reply::Queued { what, result: in_background(work).await }
         }
         Effect::Operations { service, from, to, buckets } => {
             let of = service.clone();
-            let result = blocking(move || client.pitr_operations(&of, from, to, buckets)).await;
+            let result = in_background(move || client.pitr_operations(&of, from, to, buckets)).await;
             Reply::Operations { service, from, to, buckets, result }
         }
         Effect::PlanRestore(request) => {
@@ -163,52 +163,52 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             Reply::RestorePlanned { request, result }
         }
         Effect::Restore(request, plan) => {
-            let result = blocking(move || client.restore(&request, &plan)).await;
+            let result = in_background(move || client.restore(&request, &plan)).await;
             Reply::Queued { what: "the restore was not queued".into(), result }
         }
         Effect::AddSchedule(values) => {
-            let result = blocking(move || client.add_schedule(&values)).await.map(Box::new);
+            let result = in_background(move || client.add_schedule(&values)).await.map(Box::new);
             Reply::ScheduleSaved { edited: false, result }
         }
         Effect::EditSchedule(name, values) => {
-            let result = blocking(move || client.edit_schedule(&name, &values)).await.map(Box::new);
+            let result = in_background(move || client.edit_schedule(&name, &values)).await.map(Box::new);
             Reply::ScheduleSaved { edited: true, result }
         }
         Effect::SwitchSchedule(name, on) => {
             let of = name.clone();
-            let result = blocking(move || client.enable_schedule(&of, on)).await.map(Box::new);
+            let result = in_background(move || client.enable_schedule(&of, on)).await.map(Box::new);
             Reply::ScheduleSwitched { name, result }
         }
         Effect::CopySchedule(name) => {
             let of = name.clone();
-            let result = blocking(move || client.copy_schedule(&of, None)).await.map(Box::new);
+            let result = in_background(move || client.copy_schedule(&of, None)).await.map(Box::new);
             Reply::ScheduleCopied { name, result }
         }
         Effect::RemoveSchedule(name) => {
             let of = name.clone();
-            Reply::ScheduleRemoved { name, result: blocking(move || client.remove_schedule(&of)).await }
+            Reply::ScheduleRemoved { name, result: in_background(move || client.remove_schedule(&of)).await }
         }
         Effect::RunSchedule(name) => Reply::Queued {
             what: format!("schedule {name} was not run"),
-            result: blocking(move || client.run_schedule(&name)).await,
+            result: in_background(move || client.run_schedule(&name)).await,
         },
         Effect::PlanRetention(schedule) => {
             let of = schedule.clone();
-            let result = blocking(move || client.retention_plan(&of)).await.map(Box::new);
+            let result = in_background(move || client.retention_plan(&of)).await.map(Box::new);
             Reply::RetentionPlanned { schedule, result }
         }
         Effect::Timeline { from, until } => {
-            Reply::Timeline(blocking(move || client.timeline(from, until, None)).await.map(Box::new))
+            Reply::Timeline(in_background(move || client.timeline(from, until, None)).await.map(Box::new))
         }
         Effect::FreeSlot(schedule) => {
             let values = [("name".to_owned(), vec![schedule.clone()])].into();
             // A proposal; the runs themselves say what is wrong.
-            let slot = blocking(move || client.nearest_free_slot(&values)).await.ok().flatten();
+            let slot = in_background(move || client.nearest_free_slot(&values)).await.ok().flatten();
             Reply::FreeSlot { schedule, slot }
         }
         Effect::Preview { from, until, values } => {
             let draft = values.clone();
-            let looked = blocking(move || {
+            let looked = in_background(move || {
                 let timeline = client.timeline(from, until, Some(&draft))?;
                 Ok((timeline, client.nearest_free_slot(&draft)?))
             });
@@ -217,24 +217,24 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
                 Err(problem) => Reply::Previewed { values, result: Err(problem), free: None },
             }
         }
-        Effect::Warnings => Reply::Warnings(blocking(move || client.warnings()).await),
+        Effect::Warnings => Reply::Warnings(in_background(move || client.warnings()).await),
         Effect::TestNotification(channel) => {
             let result = client.test_notification(channel).await.map_err(Problem::from);
             Reply::NotificationTested { channel, result }
         }
         Effect::CancelJob(id) => {
-            Reply::JobCancelled { id, result: blocking(move || client.cancel_job(id).map(drop)).await }
+            Reply::JobCancelled { id, result: in_background(move || client.cancel_job(id).map(drop)).await }
         }
         Effect::RetryJob(id) => Reply::Queued {
             what: format!("job {id} is not retried"),
-            result: blocking(move || client.retry_job(id)).await,
+            result: in_background(move || client.retry_job(id)).await,
         },
         Effect::JobRequest(id) => {
-            Reply::JobRequested { id, result: blocking(move || client.job_request(id)).await.map(Box::new) }
+            Reply::JobRequested { id, result: in_background(move || client.job_request(id)).await.map(Box::new) }
         }
         Effect::SetSetting(key, value) => {
             let name = key.clone();
-            Reply::SettingSaved { key, result: blocking(move || client.set_setting(&name, &value)).await }
+            Reply::SettingSaved { key, result: in_background(move || client.set_setting(&name, &value)).await }
         }
     };
     Some(Msg::Reply(Box::new(reply)))
