@@ -232,13 +232,13 @@ async fn sharded(report: &mut Report, service: &str, server: &Server, cancel: &C
     let (state, detail) = match sharding::cluster_part(server, cancel).await {
         Ok(None) | Err(_) => return,
         Ok(Some(part @ ClusterPart::ConfigServers)) => {
-            (CheckState::Fail, format!("{} ({})", sharding::no_backup_of(service, &part).full(), sharding::USE_PBM))
+            (CheckState::Fail, format!("{}; {}", sharding::no_backup_of(service, &part).full(), sharding::USE_PBM))
         }
         Ok(Some(part)) => {
             let words = part.words();
             let holds =
                 "a backup holds what this shard has, at a moment of its own, and cannot be restored into the cluster";
-            (CheckState::Warn, format!("{words}: {holds} ({})", sharding::USE_PBM))
+            (CheckState::Warn, format!("service {service} {words}: {holds}; {}", sharding::USE_PBM))
         }
     };
     report.0.push(CheckItem {

@@ -21,11 +21,11 @@ pub enum ClusterPart {
 }
 
 impl ClusterPart {
-    /// `shard sh1 of a sharded cluster`.
+    /// What a service is that leads to it: `is shard sh1 of a sharded cluster`.
     pub fn words(&self) -> String {
         match self {
-            Self::ConfigServers => "the config servers of a sharded cluster".into(),
-            Self::Shard(name) => format!("shard {} of a sharded cluster", escape(name)),
+            Self::ConfigServers => "leads to the config servers of a sharded cluster".into(),
+            Self::Shard(name) => format!("is shard {} of a sharded cluster", escape(name)),
         }
     }
 }
@@ -58,7 +58,7 @@ pub async fn cluster_part(server: &Server, cancel: &CancellationToken) -> Result
 pub async fn require_no_part(server: &Server, cancel: &CancellationToken) -> Result<()> {
     let Some(part) = cluster_part(server, cancel).await? else { return Ok(()) };
     let what = format!(
-        "service {} is {}: what is restored into it past its mongos breaks the cluster",
+        "service {} {}: what is restored into it past its mongos breaks the cluster",
         server.service(),
         part.words()
     );
@@ -67,7 +67,7 @@ pub async fn require_no_part(server: &Server, cancel: &CancellationToken) -> Res
 
 /// What the config servers hold is of no use without the shards, and no server takes it back by itself.
 pub fn no_backup_of(service: &str, part: &ClusterPart) -> Error {
-    let what = format!("service {service} is {}: what they hold cannot be restored by itself", part.words());
+    let what = format!("service {service} {}: what they hold cannot be restored by itself", part.words());
     Error::new(ErrorKind::Unsupported, what).hint(USE_PBM)
 }
 

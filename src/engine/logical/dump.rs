@@ -156,8 +156,9 @@ impl Run<'_> {
         match sharding::cluster_part(member, stop).await? {
             None => {}
             Some(part @ ClusterPart::Shard(_)) => meter.warn(format!(
-                "this is {}: the backup holds what this shard has, at a moment of its own, and cannot be restored into \
+                "service {} {}: the backup holds what this shard has, at a moment of its own, and cannot be restored into \
                  the cluster; {}",
+                self.server.service(),
                 part.words(),
                 sharding::USE_PBM
             )),
