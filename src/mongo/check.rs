@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{CHECK_TIMEOUT, Server};
 use super::namespaces;
 use super::oplog::catalogue::BUCKETS_PREFIX;
+use super::reader::{self, Reader};
 use super::sharding::{self, ClusterPart};
-use super::topology::{self, Reader, number};
+use super::topology::{self, number};
 use crate::domain::namespace::Namespace;
 use crate::domain::secret::Secret;
 use crate::domain::service::{CheckItem, CheckState};
@@ -87,7 +88,7 @@ pub async fn check_service(
     }
     let warnings = std::sync::Mutex::new(Vec::new());
     let warn = |text: String| warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
-    match topology::reader(&server, cancel, &warn).await {
+    match reader::reader(&server, cancel, &warn).await {
         Ok(reader) => {
             let members = reader.set.members.len();
             let mut shown = format!(

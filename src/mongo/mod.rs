@@ -12,6 +12,7 @@ pub mod majority;
 pub mod namespaces;
 pub mod oplog;
 pub mod oplog_source;
+pub mod reader;
 pub mod run;
 pub mod sharding;
 pub mod topology;

@@ -11,7 +11,7 @@ use mongokeep::domain::service::CheckState;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::engine::logical::{OpenBackup, check, dump, plan, restore};
 use mongokeep::engine::{Context, Limits};
-use mongokeep::mongo::{Server, topology};
+use mongokeep::mongo::{Server, reader, topology};
 use mongokeep::sandbox::{self, Member, ReplicaSet, ReplicaSetOptions, ServerOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -120,7 +120,7 @@ async fn a_member_far_behind_is_not_read_without_a_word() {
     // Choosing: another one is read, and both are named.
     let warnings = Mutex::new(Vec::new());
     let warn = |text: String| warnings.lock().unwrap().push(text);
-    let reader = topology::reader(&server, &CancellationToken::new(), &warn).await.unwrap();
+    let reader = reader::reader(&server, &CancellationToken::new(), &warn).await.unwrap();
     assert_eq!(reader.member.host, set.addresses()[1]);
     let said = warnings.into_inner().unwrap().join("\n");
     assert!(said.contains(&hidden) && said.contains("behind"), "{said}");

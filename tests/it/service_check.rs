@@ -8,7 +8,7 @@ use mongokeep::domain::service::{CheckItem, CheckState};
 use mongokeep::engine::Limits;
 use mongokeep::engine::logical::{check, dump};
 use mongokeep::error::ErrorKind;
-use mongokeep::mongo::{Server, topology};
+use mongokeep::mongo::{Server, reader, topology};
 use mongokeep::sandbox::{Member, ReplicaSet, ReplicaSetOptions, Scratch, ServerOptions};
 use tokio_util::sync::CancellationToken;
 
@@ -118,7 +118,7 @@ async fn the_hidden_member_is_read() {
     let set = ReplicaSet::start(&mongod, options).await.unwrap();
     let cancel = CancellationToken::new();
     let server = Server::connect("prod", &Secret::new(set.uri()), Duration::from_secs(10)).await.unwrap();
-    let reader = topology::reader(&server, &cancel, &|_| {}).await.unwrap();
+    let reader = reader::reader(&server, &cancel, &|_| {}).await.unwrap();
     assert_eq!(reader.member.host, set.addresses()[2]);
     assert!(reader.server.is_direct() && reader.server.hello().is_hidden);
     assert_eq!(reader.set.id.len(), 24);
@@ -127,7 +127,7 @@ async fn the_hidden_member_is_read() {
     assert!(topology::rollback_id(&reader.server, &cancel).await.unwrap() >= 1);
 
     let primary = Server::connect("prod", &Secret::new(set.direct_uri(0)), Duration::from_secs(10)).await.unwrap();
-    let reader = topology::reader(&primary, &cancel, &|_| {}).await.unwrap();
+    let reader = reader::reader(&primary, &cancel, &|_| {}).await.unwrap();
     assert_eq!(reader.member.host, set.addresses()[0], "a connection string that names one member alone is obeyed");
 }
 

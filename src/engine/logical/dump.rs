@@ -33,8 +33,9 @@ use crate::engine::attempt::{Claim, Identity};
 use crate::engine::{Context, Meter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::Budget;
+use crate::mongo::reader::{self, Reader};
 use crate::mongo::sharding::{self, ClusterPart};
-use crate::mongo::topology::{self, MemberState, Reader};
+use crate::mongo::topology::{self, MemberState};
 use crate::mongo::{Server, oplog_source};
 use crate::storage::{ObjectWriter, Storage};
 
@@ -144,7 +145,7 @@ impl Run<'_> {
         let stop = &self.stop;
         meter.set_phase("choosing a member");
         let warn = |text: String| meter.warn(text);
-        let reader = topology::reader(self.server, stop, &warn).await?;
+        let reader = reader::reader(self.server, stop, &warn).await?;
         let member = &reader.server;
         let facts = topology::facts(member, stop).await?;
         let fcv = facts.fcv.clone().unwrap_or_else(|| {

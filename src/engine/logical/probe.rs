@@ -14,7 +14,8 @@ use crate::domain::service::CheckItem;
 use crate::domain::text::{count, escape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::namespaces::{self, by_uuid};
-use crate::mongo::topology::{self, Reader};
+use crate::mongo::reader::Reader;
+use crate::mongo::topology;
 use crate::mongo::{Server, check, oplog_source};
 
 /// A person waits for a check. What is not tried within this is said.

@@ -25,7 +25,8 @@ use crate::engine::attempt::host_name;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::{Budget, Reply};
 use crate::mongo::oplog::entry::op_time;
-use crate::mongo::topology::{self, Reader, ReplicaSet};
+use crate::mongo::reader::{self, Reader};
+use crate::mongo::topology::{self, ReplicaSet};
 use crate::mongo::{Server, namespaces, oplog_source};
 use crate::storage::Storage;
 
@@ -95,7 +96,7 @@ pub async fn follow(
     let reader = {
         let heard = std::sync::Mutex::new(&mut warnings);
         let warn = |text: String| heard.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(text);
-        topology::reader_of(server, cancel, set, position, &warn).await?
+        reader::reader_of(server, cancel, set, position, &warn).await?
     };
     for warning in warnings {
         emit(&events, Event::Warning(warning)).await?;

@@ -7,7 +7,7 @@ use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::entry::op_time;
-use crate::mongo::topology::Reader;
+use crate::mongo::reader::{self, Reader};
 use crate::mongo::{Server, oplog_source, topology};
 
 /// Where recording begins.
@@ -86,7 +86,7 @@ pub async fn elsewhere(
     let majority = topology::op_times(&reader.server, cancel).await.ok()?.majority;
     for member in reader.set.candidates(ts).into_iter().filter(|m| m.host != reader.member.host) {
         // One that cannot be asked does not have it, as far as anybody knows.
-        let Ok(other) = topology::read_from(service, &reader.set, member).await else { continue };
+        let Ok(other) = reader::read_from(service, &reader.set, member).await else { continue };
         let Ok(Some(entry)) = oplog_source::entry_at(&other.server, cancel, ts).await else { continue };
         let Ok(times) = topology::op_times(&other.server, cancel).await else { continue };
         let is_near = times.majority.t.saturating_add(topology::NEAR_SECONDS) >= majority.t;

@@ -11,7 +11,8 @@ use crate::domain::text::{duration, escape};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
-use crate::mongo::topology::{self, MemberState, NEAR_SECONDS, Reader, ReplicaSet};
+use crate::mongo::reader::{self, Reader};
+use crate::mongo::topology::{self, MemberState, NEAR_SECONDS, ReplicaSet};
 
 /// How often it is looked.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
@@ -118,7 +119,7 @@ async fn nearer(service: &Server, cancel: &CancellationToken, reader: &Reader, s
             return None;
         }
         // One that cannot be asked cannot be read.
-        if let Ok(other) = topology::read_from(service, set, member).await
+        if let Ok(other) = reader::read_from(service, set, member).await
             && !other.is_far_behind()
         {
             return Some(other);

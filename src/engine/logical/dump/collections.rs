@@ -24,7 +24,8 @@ use crate::engine::logical::split::{self, IdRange};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::Budget;
 use crate::mongo::namespaces::{self, Size, Uuid};
-use crate::mongo::topology::{self, Reader};
+use crate::mongo::reader::Reader;
+use crate::mongo::topology;
 use crate::storage::ObjectWriter;
 
 /// Sizes of collections asked for at once.
