@@ -34,7 +34,19 @@
 //! | [`sandbox`] | throw-away MongoDB servers for the demo, tests and benchmarks | |
 //! | [`demo`] | the main job on a throw-away replica set | config, sandbox, client, engine, tui |
 //!
-//! `tests/architecture.rs` reads this table and checks it against every path in the code.
+//! `tests/it/architecture.rs` reads this table and checks it against every path in the code. It also finds circles between
+//! files: a short list in it names those that are one subject told over several files.
+//!
+//! # Where a change belongs
+//!
+//! - **A storage**: its file in `storage/backends`, and its lines in `storage/backends.rs`. Its fields say how flags, forms,
+//!   JSON and edits treat it.
+//! - **An engine**: its file or folder in `engine`, and its line in `engine/mod.rs`.
+//! - **A kind of job**: its entry in `domain/job_kind.rs`, its runner in `daemon/jobs`, and its line in
+//!   `daemon/jobs/mod.rs`.
+//! - **A field** of a service, backup, schedule, restore or setting: its entry in `domain/fields`.
+//!
+//! When such a change needs another place, the design is wrong there.
 
 pub mod artifact;
 pub mod cli;
