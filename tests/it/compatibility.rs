@@ -66,6 +66,11 @@ async fn make_4_4(client: &Client) {
     make(client, "hay", doc! {}, Some(doc! {"key": {"p": "geoHaystack", "a": 1}, "bucketSize": 1})).await;
     make(client, "flags", doc! {}, Some(doc! {"sparse": "x", "background": Bson::Null})).await;
     make(client, "weights", doc! {}, Some(doc! {"weights": {"a": 1}, "bucketSize": 3})).await;
+    let types = doc! {
+        "bits": "x", "min": "a", "max": "b", "textIndexVersion": "1", "2dsphereIndexVersion": "3",
+        "finestIndexedLevel": "1", "coarsestIndexedLevel": "1", "default_language": 5, "language_override": 5,
+    };
+    make(client, "types", doc! {}, Some(types)).await;
     make(client, "version 1", doc! {"collation": {"locale": "de"}}, Some(doc! {"v": 1})).await;
     // As servers before 3.4 did.
     let names = |mode: &str| doc! {"configureFailPoint": "skipIndexCreateFieldNameValidation", "mode": mode};
@@ -168,12 +173,21 @@ async fn what_4_4_let_in_comes_back_on_4_4() {
     }
 }
 
-const INTO_5_0: [&str; 12] = [
+const INTO_5_0: [&str; 21] = [
+    "2dsphereIndexVersion of index n of d.types",
     "background of index n of d.flags",
+    "bits of index n of d.types",
     "bucketSize of index n of d.weights",
+    "coarsestIndexedLevel of index n of d.types",
+    "default_language of index n of d.types",
+    "finestIndexedLevel of index n of d.types",
     "index n of d.hay",
+    "language_override of index n of d.types",
+    "max of index n of d.types",
+    "min of index n of d.types",
     "safe of index n of d.unknown",
     "sparse of index n of d.flags",
+    "textIndexVersion of index n of d.types",
     "the expiry of index n of d.huge",
     "the expiry of index n of d.most",
     "the expiry of index n of d.nan",
