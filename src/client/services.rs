@@ -51,12 +51,10 @@ impl Client {
             return Err(Error::invalid("name", "cannot be changed: backups are filed under it"));
         }
         // The stored connection string is not read: a new one needs no old one, which is how a lost key is got over.
-        let mut spec = spec(&self.store.service_row(name)?);
-        typed::apply(SERVICE, &mut spec, values)?;
-        if let Some(uri) = &spec.uri {
-            check_uri(name, uri)?;
-        }
-        self.store.edit_service(&spec)?;
+        self.store.edit_service(name, |spec| {
+            typed::apply(SERVICE, spec, values)?;
+            spec.uri.as_ref().map_or(Ok(()), |uri| check_uri(name, uri))
+        })?;
         self.service(name)
     }
 
@@ -166,20 +164,9 @@ fn item(id: &str, title: &str, state: CheckState, detail: &str, remedy: &str) ->
     CheckItem { id: id.into(), title: title.into(), state, detail: detail.into(), remedy: remedy.into() }
 }
 
-/// Without the connection string, which the row does not have.
-fn spec(row: &ServiceRow) -> ServiceSpec {
-    ServiceSpec {
-        name: row.name.clone(),
-        uri: None,
-        cluster: row.cluster.clone(),
-        engine: row.engine,
-        production_hours: row.production_hours.clone(),
-    }
-}
-
 fn view(row: ServiceRow) -> ServiceView {
     ServiceView {
-        fields: typed::texts(SERVICE, &spec(&row)),
+        fields: typed::texts(SERVICE, &row.spec()),
         name: row.name,
         uri: row.uri_shown,
         cluster: row.cluster,

@@ -115,11 +115,6 @@ impl RestoreSource {
     pub fn until(&self) -> Timestamp {
         self.tail.as_ref().map_or(self.manifest.envelope.consistent_at_ts, |tail| tail.until)
     }
-
-    /// Where the backup lies.
-    pub fn root(&self) -> Result<BackupRoot> {
-        BackupRoot::new(&self.manifest.envelope.folder, &self.manifest.envelope.name)
-    }
 }
 
 /// Slices that lead from the moment of a backup to a later one.

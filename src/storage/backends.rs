@@ -1,6 +1,7 @@
 //! The list of storage backends, and what is asked of them by the word of their type.
 //!
-//! A backend is one file below, and its lines here: that of its module, that in `BACKENDS` and its word in `TYPES`. A word that no backend has is an error, never another backend.
+//! A backend is one file below, and its lines here: that of its module, that in `BACKENDS` and its word in `TYPES`. A word
+//! that no backend has is an error, never another backend.
 
 pub mod filesystem;
 pub mod s3;

@@ -1,7 +1,7 @@
 //! Services: where they are and how to log in.
 
 use chrono::{DateTime, Utc};
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Store, from_word, millis, now, time, word};
 use crate::domain::secret::redact_uri;
@@ -23,6 +23,19 @@ pub struct ServiceRow {
     pub production_hours: Option<String>,
 }
 
+impl ServiceRow {
+    /// What a person said about it, without the connection string, which the row does not have.
+    pub fn spec(&self) -> ServiceSpec {
+        ServiceSpec {
+            name: self.name.clone(),
+            uri: None,
+            cluster: self.cluster.clone(),
+            engine: self.engine,
+            production_hours: self.production_hours.clone(),
+        }
+    }
+}
+
 /// The last good backup is one that no verification found damaged. Of a service that has whole ones, only they count: one
 /// of some collections says nothing about the others. One of which it is not known (NULL) may be whole.
 const COLUMNS: &str = "SELECT name, uri_shown, cluster, engine, created_at,
@@ -41,11 +54,7 @@ impl Store {
     }
 
     pub fn service_row(&self, name: &str) -> Result<ServiceRow> {
-        self.read(|c| {
-            let mut statement = c.prepare_cached(&format!("{COLUMNS} WHERE name = ?1"))?;
-            let mut rows = statement.query([name])?;
-            rows.next()?.map(read).transpose()?.ok_or_else(|| missing(name))
-        })
+        self.read(|c| row_of(c, name))
     }
 
     /// With its secrets.
@@ -89,17 +98,16 @@ impl Store {
         })
     }
 
-    /// Replaces what is known of the service of this name; without a connection string the stored one stays.
-    pub fn edit_service(&self, spec: &ServiceSpec) -> Result<()> {
-        let name = &spec.name;
+    /// Changes a service in one transaction. `change` gets it without its connection string; unless it puts one in, the
+    /// stored one stays.
+    pub fn edit_service(&self, name: &str, change: impl FnOnce(&mut ServiceSpec) -> Result<()>) -> Result<()> {
         self.write(|t| {
-            let changed = t.execute(
+            let mut spec = row_of(t, name)?.spec();
+            change(&mut spec)?;
+            t.execute(
                 "UPDATE services SET cluster = ?2, engine = ?3, production_hours = ?4 WHERE name = ?1",
                 params![name, spec.cluster, word(&spec.engine)?, spec.production_hours],
             )?;
-            if changed == 0 {
-                return Err(missing(name));
-            }
             if let Some(uri) = &spec.uri {
                 let sealed = self.key.seal(&secret_row(name), uri)?;
                 t.execute(
@@ -126,6 +134,12 @@ impl Store {
             Ok(())
         })
     }
+}
+
+fn row_of(c: &Connection, name: &str) -> Result<ServiceRow> {
+    let mut statement = c.prepare_cached(&format!("{COLUMNS} WHERE name = ?1"))?;
+    let mut rows = statement.query([name])?;
+    rows.next()?.map(read).transpose()?.ok_or_else(|| missing(name))
 }
 
 fn missing(name: &str) -> Error {

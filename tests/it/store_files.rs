@@ -228,3 +228,35 @@ async fn a_busy_store_holds_up_nothing_else() {
     assert!(tested.unwrap().iter().all(|step| step.ok));
     assert!(client.storage("t").unwrap().last_test_at.is_some());
 }
+
+#[test]
+fn two_edits_of_a_service_at_once_keep_what_both_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::below(dir.path());
+    home.create().unwrap();
+    let open = || Store::open(&home.store_file(), &home.key_file(), Access::Write).unwrap();
+    let store = open();
+    store.add_service(&ServiceSpec::at("a", "mongodb://h")).unwrap();
+    for round in 0..20 {
+        let (label, hours) = (format!("c{round}"), format!("0{}:00-18:00", round % 10));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let change = |spec: &mut ServiceSpec| {
+                    spec.cluster = Some(label.clone());
+                    Ok(())
+                };
+                open().edit_service("a", change).unwrap();
+            });
+            scope.spawn(|| {
+                let change = |spec: &mut ServiceSpec| {
+                    spec.production_hours = Some(hours.clone());
+                    Ok(())
+                };
+                open().edit_service("a", change).unwrap();
+            });
+        });
+        let row = store.service_row("a").unwrap();
+        assert_eq!((row.cluster, row.production_hours), (Some(label), Some(hours)));
+    }
+    assert_eq!(store.service("a").unwrap().uri.expose(), "mongodb://h", "nobody changed it");
+}

@@ -14,6 +14,7 @@ use super::super::env::Env;
 use super::super::progress::{Log, Sampler};
 use super::{Done, Work, runner_of};
 use crate::config::Settings;
+use crate::domain::job_kind::OnBackup;
 use crate::engine::{Context, Limits, Meter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Claimed, Outcome, blocking};
@@ -48,6 +49,10 @@ async fn attempt_of(
 ) -> Result<Done> {
     let home = env.home.clone();
     let settings = blocking(move || Settings::load(&home)).await?;
+    if claimed.job.kind.entry().on_backup == OnBackup::Makes && !settings.backup_enabled() {
+        return Err(Error::new(ErrorKind::Conflict, "backup management is off (backup.enabled = false)")
+            .hint("mongokeep settings set backup.enabled true"));
+    }
     let limits = Limits {
         parallel_collections: settings.parallel_collections(),
         split_bytes: settings.split_bytes(),
@@ -55,7 +60,7 @@ async fn attempt_of(
         read_back: settings.read_back(),
         ..Limits::default()
     };
-    let work = Work { env, ctx: Context { cancel, meter, limits }, log, claimed, settings: Arc::new(settings) };
+    let work = Work { env, ctx: Context { cancel, meter, limits }, log, claimed };
     runner_of(&work.claimed.request).attempt(&work).await
 }
 
@@ -67,8 +72,7 @@ pub async fn recover_attempt(env: &Env, claimed: Claimed, cancel: CancellationTo
     sampler.meter.set_phase("cleaning up after a daemon that stopped unexpectedly");
     sampler.meter.warn("the daemon that ran this attempt stopped unexpectedly");
     let ctx = Context { cancel, meter: Arc::clone(&sampler.meter), limits: Limits::default() };
-    let settings = Arc::new(env.settings.settings());
-    let work = Work { env: env.clone(), ctx, log: sampler.log.clone(), claimed, settings };
+    let work = Work { env: env.clone(), ctx, log: sampler.log.clone(), claimed };
     let result = runner_of(&work.claimed.request).recover(&work).await;
     drop(work);
     sampler.stop().await;

@@ -15,7 +15,7 @@ use crate::domain::backup::BackupRequest;
 use crate::engine::attempt::discard;
 use crate::engine::contract::BackupOrder;
 use crate::engine::{backup_reader, engine};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::storage::{Storage, backends};
 use crate::store::{AttemptRecord, CatalogueEntry};
 
@@ -37,11 +37,7 @@ impl JobRunner for BackupRunner<'_> {
 }
 
 async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<CatalogueEntry>> {
-    let Work { env, ctx, claimed, settings, .. } = work;
-    if !settings.backup_enabled() {
-        return Err(Error::new(ErrorKind::Conflict, "backup management is off (backup.enabled = false)")
-            .hint("mongokeep settings set backup.enabled true"));
-    }
+    let Work { env, ctx, claimed, .. } = work;
     let service = env.store.service(&request.service).await?;
     // Nothing that was asked for is replaced by what there is.
     let engine = engine(service.engine, request.model)?;

@@ -1,12 +1,9 @@
 //! What each kind of job does. A kind is one file and one line in [`runner_of`].
 
-use std::sync::Arc;
-
 use async_trait::async_trait;
 
 use super::env::Env;
 use super::progress::Log;
-use crate::config::Settings;
 use crate::domain::job::JobRequest;
 use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,8 +24,6 @@ struct Work {
     ctx: Context,
     log: Log,
     claimed: Claimed,
-    /// As they were when the attempt began; the last good ones when cleaning up after another daemon.
-    settings: Arc<Settings>,
 }
 
 /// What a job that succeeded has to say: a backup, what the catalogue keeps of it.
