@@ -1,6 +1,6 @@
 //! mongokeep beside the tools that others use: the same servers, the same data, in turn.
 //!
-//! `cargo bench --bench peers [-- --only dump,replay,mixed,slicing] [--quick] [--scale N] [--rounds N]`. Figures of two
+//! `cargo bench --bench peers [-- --only dump,files,replay,mixed,slicing] [--quick] [--scale N] [--rounds N]`. Figures of two
 //! machines cannot be compared; the ratios can, roughly. What is measured is what a person waits for: commands from
 //! their start to their end, with a daemon or agent that already runs, a filesystem storage and default settings. The
 //! stock tools know no S3: of that only the memory is bounded.
@@ -15,6 +15,7 @@ mod tools;
 mod changes;
 mod data;
 mod dump;
+mod files;
 mod measure;
 mod pbm;
 mod replay;
@@ -37,8 +38,13 @@ pub struct Scale {
 
 type Section = fn(&Peers, &Scale) -> Vec<String>;
 
-const SECTIONS: [(&str, Section); 4] =
-    [("dump", dump::run), ("replay", replay::updates), ("mixed", replay::mixed), ("slicing", slicing::run)];
+const SECTIONS: [(&str, Section); 5] = [
+    ("dump", dump::run),
+    ("files", files::run),
+    ("replay", replay::updates),
+    ("mixed", replay::mixed),
+    ("slicing", slicing::run),
+];
 
 fn main() {
     let mut scale = Scale { scale: 1.0, rounds: 3 };

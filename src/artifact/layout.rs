@@ -6,6 +6,8 @@
 //!                         data/<db>/<collection>.metadata.json
 //!                         oplog/00001.bson.zst ...                         begin to end of the dump
 //!                         manifest.json                                    last; nothing without it is a backup
+//! <folder>/blocks/<2 hex digits>/<64 hex digits>.zst ...                   blocks of files, shared by physical backups
+//!                 collector.json                                           who removes blocks now
 //! ```
 //!
 //! Databases and collections are escaped as mongo-tools does it (`util.EscapeCollectionName`), so that names from a
@@ -16,8 +18,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha1::{Digest, Sha1};
 
 use super::codec::Codec;
+use crate::domain::backup::Backup;
 use crate::domain::key::Key;
 use crate::domain::namespace::Namespace;
+use crate::domain::service::EngineKind;
 use crate::error::Result;
 
 /// The version of the format this program writes.
@@ -25,7 +29,19 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// The root of one backup's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BackupRoot(Key);
+pub struct BackupRoot {
+    key: Key,
+    layout: Layout,
+}
+
+/// Whose order the objects of a backup are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// That of the module's documentation.
+    Own,
+    /// Percona Backup for MongoDB: `<folder>/<name>/` and `<folder>/<name>.pbm.json`, which says that it is a backup.
+    Pbm,
+}
 
 impl BackupRoot {
     /// `folder` may be empty: the storage's own root.
@@ -33,32 +49,119 @@ impl BackupRoot {
         crate::domain::name::check_folder("folder", folder)?;
         crate::domain::name::check("name", name)?;
         let below = format!("backups/{name}");
-        Ok(Self(if folder.is_empty() { Key::new(below)? } else { Key::new(format!("{folder}/{below}"))? }))
+        let key = if folder.is_empty() { Key::new(below)? } else { Key::new(format!("{folder}/{below}"))? };
+        Ok(Self { key, layout: Layout::Own })
+    }
+
+    /// That of a backup of PBM in its storage, which is `folder`.
+    pub fn pbm(folder: &str, name: &str) -> Result<Self> {
+        crate::domain::name::check_folder("folder", folder)?;
+        crate::domain::name::check_backup("name", name)?;
+        let key = if folder.is_empty() { Key::new(name)? } else { Key::new(format!("{folder}/{name}"))? };
+        Ok(Self { key, layout: Layout::Pbm })
+    }
+
+    /// That of a backup in the catalogue.
+    pub fn of(backup: &Backup) -> Result<Self> {
+        match backup.engine {
+            // What PBM made for us has a manifest of ours.
+            EngineKind::Pbm if backup.pbm_name.is_none() => Self::pbm(&backup.folder, &backup.name),
+            EngineKind::Native | EngineKind::Pbm => Self::new(&backup.folder, &backup.name),
+        }
     }
 
     pub fn key(&self) -> &Key {
-        &self.0
+        &self.key
     }
 
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The blocks that the backups of the same folder share.
+    pub fn blocks(&self) -> Result<BlocksRoot> {
+        let path = self.key.as_str();
+        let folder = path.rsplit_once("backups/").map_or("", |(folder, _)| folder);
+        BlocksRoot::new(folder.trim_end_matches('/'))
+    }
+
+    /// The object without which there is no backup.
     pub fn manifest(&self) -> Result<Key> {
-        self.0.join("manifest.json")
+        match self.layout {
+            Layout::Own => self.key.join("manifest.json"),
+            Layout::Pbm => Key::new(format!("{}.pbm.json", self.key)),
+        }
     }
 
     pub fn attempt(&self) -> Result<Key> {
-        self.0.join("attempt.json")
+        self.key.join("attempt.json")
     }
 
     /// Part `number` of a collection.
     pub fn part(&self, ns: &Namespace, number: u32, codec: Codec) -> Result<Key> {
-        self.0.join(&format!("data/{}/{}/{number:05}.bson{}", escape(&ns.db), escape(&ns.collection), codec.suffix()))
+        self.key.join(&format!("data/{}/{}/{number:05}.bson{}", escape(&ns.db), escape(&ns.collection), codec.suffix()))
     }
 
     pub fn metadata(&self, ns: &Namespace) -> Result<Key> {
-        self.0.join(&format!("data/{}/{}.metadata.json", escape(&ns.db), escape(&ns.collection)))
+        self.key.join(&format!("data/{}/{}.metadata.json", escape(&ns.db), escape(&ns.collection)))
     }
 
     pub fn oplog_part(&self, number: u32, codec: Codec) -> Result<Key> {
-        self.0.join(&format!("oplog/{number:05}.bson{}", codec.suffix()))
+        self.key.join(&format!("oplog/{number:05}.bson{}", codec.suffix()))
+    }
+}
+
+/// Where the blocks of the physical backups of one folder lie. A block is named by the BLAKE3 of its plain contents, so
+/// that every backup of the folder that needs it can use the same object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlocksRoot {
+    folder: String,
+    key: Key,
+}
+
+impl BlocksRoot {
+    /// `folder` may be empty: the storage's own root.
+    pub fn new(folder: &str) -> Result<Self> {
+        crate::domain::name::check_folder("folder", folder)?;
+        let key = if folder.is_empty() { Key::new("blocks")? } else { Key::new(format!("{folder}/blocks"))? };
+        Ok(Self { folder: folder.to_owned(), key })
+    }
+
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Below which the backups lie that share these blocks.
+    pub fn backups(&self) -> Result<Key> {
+        if self.folder.is_empty() { Key::new("backups") } else { Key::new(format!("{}/backups", self.folder)) }
+    }
+
+    /// The backup `name` of the same folder.
+    pub fn backup(&self, name: &str) -> Result<BackupRoot> {
+        BackupRoot::new(&self.folder, name)
+    }
+
+    /// The object of a block. `name`: 64 hex digits and the suffix of a codec; anything else leads nowhere else.
+    pub fn block(&self, name: &str) -> Result<Key> {
+        let shard = name.get(..2).filter(|shard| shard.bytes().all(|b| b.is_ascii_hexdigit())).unwrap_or("xx");
+        self.key.join(&format!("{shard}/{name}"))
+    }
+
+    /// The file name of the block at `key`, if it is one.
+    pub fn block_name<'a>(&self, key: &'a Key) -> Option<&'a str> {
+        let (shard, name) = key.below(&self.key)?.split_once('/')?;
+        let is_block = name.len() >= 64 && name.starts_with(shard) && shard.len() == 2 && !name.contains('/');
+        is_block.then_some(name)
+    }
+
+    /// The claim of who removes blocks.
+    pub fn collector(&self) -> Result<Key> {
+        self.key.join("collector.json")
+    }
+
+    /// The note that blocks were left which perhaps nobody needs.
+    pub fn left(&self) -> Result<Key> {
+        self.key.join("left.json")
     }
 }
 

@@ -55,6 +55,15 @@ pub struct Envelope {
     pub documents: u64,
     pub uncompressed_bytes: u64,
     pub size_bytes: u64,
+    /// Of `size_bytes`: what was sent for this backup, where a part of it may have been there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_bytes: Option<u64>,
+    /// How long the server was locked against writes for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locked_millis: Option<u64>,
+    /// The name that Percona Backup for MongoDB gave what it made for us.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pbm_name: Option<String>,
     /// BLAKE3 of all bytes before this field's name. Filled in when it is written.
     #[serde(default, skip_serializing)]
     pub checksum: String,
@@ -90,6 +99,12 @@ impl Manifest {
         Ok(Self { envelope, bytes: bytes.into() })
     }
 
+    /// What an engine made of the description of another tool, which is not ours to check: `body` holds the envelope, too.
+    pub fn of_other_tool(envelope: Envelope, body: &impl Serialize) -> Result<Self> {
+        let failed = |e| Error::new(ErrorKind::Internal, "presenting the backup of another tool").source(e);
+        Ok(Self { envelope, bytes: serde_json::to_vec(body).map_err(failed)?.into() })
+    }
+
     /// All of it, as the engine that wrote it knows it.
     ///
     /// Errors: `Corrupt` when it lacks what that engine writes.
@@ -113,4 +128,7 @@ pub struct Attempt {
     pub host: String,
     pub pid: u32,
     pub started_at: DateTime<Utc>,
+    /// Of an attempt that uses blocks which others may remove: when it was last known to be alive. It is renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewed_at: Option<DateTime<Utc>>,
 }

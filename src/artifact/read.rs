@@ -10,11 +10,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use crc_fast::CrcAlgorithm;
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::bson::{self, frame_length};
 use super::codec::Decoder;
+use super::foreign::{self, ForeignObject};
 use super::manifest::ObjectEntry;
 use crate::domain::key::Key;
 use crate::domain::text::escape;
@@ -96,11 +98,26 @@ impl Documents {
         entry: &ObjectEntry,
         options: ReadOptions,
     ) -> Self {
+        let range = (offset > 0).then(|| offset..offset.saturating_add(entry.size));
+        let object = Object { key: key.clone(), place: storage.place(), expected: Expected::Written(entry.clone()) };
+        Self::begin(storage, object, range, options)
+    }
+
+    /// Begins to read an object that another tool wrote, stored under `key` and perhaps in further pieces.
+    pub fn open_foreign(storage: Arc<dyn Storage>, key: Key, foreign: &ForeignObject, options: ReadOptions) -> Self {
+        let object = Object { key, place: storage.place(), expected: Expected::Foreign(foreign.clone()) };
+        Self::begin(storage, object, None, options)
+    }
+
+    fn begin(storage: Arc<dyn Storage>, object: Object, range: Option<Range<u64>>, options: ReadOptions) -> Self {
         let (chunks, source) = mpsc::channel(CHUNKS_AHEAD);
         let (sink, batches) = mpsc::channel(1);
-        let object = Object { key: key.clone(), place: storage.place(), entry: entry.clone() };
-        let range = (offset > 0).then(|| offset..offset.saturating_add(entry.size));
-        tokio::spawn(feed(storage, key, range, chunks));
+        match &object.expected {
+            Expected::Written(_) => drop(tokio::spawn(feed(storage, object.key.clone(), range, chunks))),
+            Expected::Foreign(foreign) => {
+                drop(tokio::spawn(feed_pieces(storage, object.key.clone(), foreign.size, chunks)));
+            }
+        }
         tokio::task::spawn_blocking(move || {
             let end = cut(&object, source, options, &sink).map(|()| None);
             // A receiver that is gone wants no end either.
@@ -128,7 +145,60 @@ impl Documents {
 struct Object {
     key: Key,
     place: String,
-    entry: ObjectEntry,
+    expected: Expected,
+}
+
+/// What an object must turn out to be.
+enum Expected {
+    Written(ObjectEntry),
+    /// As far as the tool that wrote it says.
+    Foreign(ForeignObject),
+}
+
+impl Expected {
+    /// Whether so much can no longer be right.
+    fn is_exceeded_by(&self, documents: u64, bytes: u64) -> bool {
+        match self {
+            Self::Written(entry) => documents > entry.documents || bytes > entry.uncompressed,
+            Self::Foreign(foreign) => foreign.uncompressed.is_some_and(|most| bytes > most),
+        }
+    }
+
+    /// What is wrong with an object that was read to its end.
+    fn contradicted_by(&self, read: &Outcome) -> Option<String> {
+        let size = match self {
+            Self::Written(entry) => entry.size,
+            Self::Foreign(foreign) => foreign.size,
+        };
+        if read.stored != size {
+            return Some(format!("{} bytes are stored, {size} were written", read.stored));
+        }
+        let (documents, bytes) = (read.documents, read.bytes);
+        match self {
+            Self::Written(entry) if read.blake3 != entry.blake3 => Some("its checksum does not match".into()),
+            Self::Written(entry) if documents != entry.documents || bytes != entry.uncompressed => Some(format!(
+                "it holds {documents} documents of {bytes} bytes, the manifest says {} of {}",
+                entry.documents, entry.uncompressed
+            )),
+            Self::Written(_) => None,
+            Self::Foreign(foreign) => match (foreign.uncompressed, foreign.crc64) {
+                (Some(expected), _) if bytes != expected => {
+                    Some(format!("it holds {bytes} bytes of documents, its metadata says {expected}"))
+                }
+                (_, Some(crc64)) if read.crc64 != crc64 => Some("its checksum does not match".into()),
+                _ => None,
+            },
+        }
+    }
+}
+
+/// What an object turned out to hold.
+struct Outcome {
+    stored: u64,
+    documents: u64,
+    bytes: u64,
+    blake3: String,
+    crc64: u64,
 }
 
 impl Object {
@@ -137,33 +207,57 @@ impl Object {
     }
 }
 
-/// Sends the bytes of an object, in chunks of bounded size, until they end, fail, or nobody listens any more.
-async fn feed(storage: Arc<dyn Storage>, key: Key, range: Option<Range<u64>>, chunks: mpsc::Sender<Result<Bytes>>) {
+/// Sends the bytes of an object, in chunks of bounded size, until they end, fail, or nobody listens any more. How many
+/// were sent; `None`: no more are to come.
+async fn feed(
+    storage: Arc<dyn Storage>,
+    key: Key,
+    range: Option<Range<u64>>,
+    chunks: mpsc::Sender<Result<Bytes>>,
+) -> Option<u64> {
     let mut stream = match storage.get(&key, range).await {
         Ok(stream) => stream,
         Err(error) => {
             let _ = chunks.send(Err(error)).await;
-            return;
+            return None;
         }
     };
+    let mut sent = 0_u64;
     while let Some(next) = stream.next().await {
-        let failed = next.is_err();
         match next {
             Ok(mut bytes) => {
                 while !bytes.is_empty() {
                     let piece = bytes.split_to(bytes.len().min(CHUNK));
-                    if chunks.send(Ok(piece)).await.is_err() {
-                        return;
-                    }
+                    sent += piece.len() as u64;
+                    chunks.send(Ok(piece)).await.ok()?;
                 }
             }
             Err(error) => {
                 let _ = chunks.send(Err(error)).await;
+                return None;
             }
         }
-        if failed {
-            return;
+    }
+    Some(sent)
+}
+
+/// The same of an object in several pieces, as far as `size` bytes need them.
+async fn feed_pieces(storage: Arc<dyn Storage>, key: Key, size: u64, chunks: mpsc::Sender<Result<Bytes>>) {
+    let (mut sent, mut number) = (0, 0);
+    while number == 0 || sent < size {
+        let piece = match foreign::piece(&key, number) {
+            Ok(piece) => piece,
+            Err(error) => {
+                let _ = chunks.send(Err(error)).await;
+                return;
+            }
+        };
+        // An empty piece would follow itself for ever.
+        match feed(storage.clone(), piece, None, chunks.clone()).await {
+            Some(n) if n > 0 => sent += n,
+            _ => return,
         }
+        number += 1;
     }
 }
 
@@ -223,13 +317,24 @@ fn cut(
     sink: &mpsc::Sender<Result<Option<Batch>>>,
 ) -> Result<()> {
     let source = Hashing { source, chunk: Bytes::new(), hasher: blake3::Hasher::new(), size: 0, error: None };
-    let mut input = Decoder::of(object.key.file_name(), source).map_err(|e| object.corrupt(e))?;
+    let decoder = match &object.expected {
+        Expected::Written(_) => Decoder::of(object.key.file_name(), source),
+        Expected::Foreign(foreign) => Decoder::new(foreign.encoded, source),
+    };
+    let mut input = decoder.map_err(|e| object.corrupt(e))?;
     let (mut documents, mut bytes, mut is_more) = (0u64, 0u64, false);
+    let mut crc64 = match &object.expected {
+        Expected::Foreign(ForeignObject { crc64: Some(_), .. }) => Some(crc_fast::Digest::new(CrcAlgorithm::Crc64Xz)),
+        _ => None,
+    };
     let ended = cut_batches(object, &mut input, options, |batch| {
         documents += batch.len() as u64;
         bytes += batch.bytes.len() as u64;
         // Not to its end, which may be far: a little can hold very much.
-        is_more = documents > object.entry.documents || bytes > object.entry.uncompressed;
+        is_more = object.expected.is_exceeded_by(documents, bytes);
+        if let Some(crc64) = &mut crc64 {
+            crc64.update(batch.bytes());
+        }
         !is_more && sink.blocking_send(Ok(Some(batch))).is_ok()
     });
     if let Some(error) = input.source().error.take() {
@@ -249,20 +354,17 @@ fn cut(
     // Whatever follows the last frame belongs to the object's checksum too.
     let mut source = input.into_source();
     io::copy(&mut source, &mut io::sink()).map_err(|e| object.corrupt(e))?;
-    let entry = &object.entry;
-    if source.size != entry.size {
-        return Err(object.corrupt(format!("{} bytes are stored, {} were written", source.size, entry.size)));
+    let outcome = Outcome {
+        stored: source.size,
+        documents,
+        bytes,
+        blake3: source.hasher.finalize().to_hex().to_string(),
+        crc64: crc64.map_or(0, |crc64| crc64.finalize()),
+    };
+    match object.expected.contradicted_by(&outcome) {
+        Some(why) => Err(object.corrupt(why)),
+        None => Ok(()),
     }
-    if source.hasher.finalize().to_hex().as_str() != entry.blake3 {
-        return Err(object.corrupt("its checksum does not match"));
-    }
-    if documents != entry.documents || bytes != entry.uncompressed {
-        return Err(object.corrupt(format!(
-            "it holds {documents} documents of {bytes} bytes, the manifest says {} of {}",
-            entry.documents, entry.uncompressed
-        )));
-    }
-    Ok(())
 }
 
 /// Cuts `input` into batches until its end (`true`), or until `send` has no receiver any more (`false`).
@@ -324,7 +426,7 @@ fn cut_batches(
 
 /// Reads a small object as a whole and compares it with what was written: metadata, at most a few MiB.
 pub async fn read_small(storage: &dyn Storage, key: &Key, entry: &ObjectEntry) -> Result<Vec<u8>> {
-    let object = Object { key: key.clone(), place: storage.place(), entry: entry.clone() };
+    let object = Object { key: key.clone(), place: storage.place(), expected: Expected::Written(entry.clone()) };
     let bytes = read_whole(storage, key, 64 << 20).await.map_err(|e| match e.kind() {
         ErrorKind::NotFound => Error::new(ErrorKind::Corrupt, format!("{key} is missing in {}", escape(&object.place))),
         _ => e,

@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::table::{Column, Table};
-use crate::client::{Client, Contents, HeldNamespace};
+use crate::client::{Client, Contents, HeldFiles, HeldNamespace};
 use crate::domain::backup::{Backup, BackupState};
 use crate::domain::namespace::Selection;
 use crate::domain::restore::{CollectionKind, LeftOut};
-use crate::domain::text::{bytes, count, escape};
+use crate::domain::text::{bytes, count, escape, moments};
 use crate::error::Result;
 
 /// How long a storage may take to say what a backup holds; the rest of what is shown does not depend on it.
@@ -49,18 +49,23 @@ pub struct Shown<'a> {
     namespaces: Option<Vec<HeldNamespace>>,
     left_out: Option<Vec<LeftOut>>,
     not_in_json: Option<Vec<LeftOut>>,
+    /// Of a physical backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<HeldFiles>,
 }
 
 impl<'a> Shown<'a> {
     /// Reads the manifest, and says so when that is not possible.
     pub async fn read(context: &Context, client: &Client, listed: Listed<'a>) -> Self {
         let backup = listed.backup;
-        let mut shown = Self { listed, selection: None, namespaces: None, left_out: None, not_in_json: None };
+        let mut shown =
+            Self { listed, selection: None, namespaces: None, left_out: None, not_in_json: None, files: None };
         if backup.state != BackupState::Succeeded {
             return shown;
         }
         let why = match tokio::time::timeout(LIMIT, client.contents(&backup.name)).await {
-            Ok(Ok(Contents { envelope, namespaces, not_in_json, .. })) => {
+            Ok(Ok(Contents { envelope, namespaces, not_in_json, files, .. })) => {
+                shown.files = files;
                 let (selection, left_out) = (envelope.selection, envelope.left_out);
                 (shown.selection, shown.namespaces) = (Some(selection), Some(namespaces));
                 (shown.left_out, shown.not_in_json) = (Some(left_out), Some(not_in_json));
@@ -93,6 +98,19 @@ impl<'a> Shown<'a> {
                 escape(&lacking.why)
             ));
         }
+        if let Some(held) = &self.files {
+            text.push_str(&format!(
+                "{} files of {}, {}; {} blocks, of which {} ({}) were new\n{}{}\n",
+                count(held.files),
+                escape(&held.data_folder),
+                bytes(held.bytes),
+                count(held.blocks),
+                count(held.new_blocks),
+                bytes(held.new_bytes),
+                held.copied,
+                held.locked_millis.map_or_else(String::new, |held| format!(", for {}", moments(held))),
+            ));
+        }
         let mut table = Table::new([
             Column::new("NAMESPACE"),
             Column::right("DOCUMENTS"),
@@ -100,10 +118,12 @@ impl<'a> Shown<'a> {
             Column::new("NOTE"),
         ]);
         for held in self.namespaces.iter().flatten() {
+            let documents = held.documents.map_or_else(String::new, count);
+            let size = held.bytes.map_or_else(String::new, bytes);
             let (documents, size, note) = match held.kind {
                 CollectionKind::View => (String::new(), String::new(), "view"),
-                CollectionKind::Timeseries => (count(held.documents), bytes(held.bytes), "time series"),
-                CollectionKind::Collection => (count(held.documents), bytes(held.bytes), ""),
+                CollectionKind::Timeseries => (documents, size, "time series"),
+                CollectionKind::Collection => (documents, size, ""),
             };
             table.row([held.namespace.to_string(), documents, size, note.to_owned()]);
         }

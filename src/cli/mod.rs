@@ -15,6 +15,7 @@ use clap::error::ErrorKind as Usage;
 
 use crate::domain::field::FieldKind;
 use crate::domain::fields::SETTING_FIELDS;
+use crate::engine::physical::lock_keeper;
 use crate::error::{Error, ErrorKind, Result};
 
 mod args;
@@ -60,6 +61,9 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
 }
 
 fn run(matches: &ArgMatches, args: &[OsString]) -> Result<u8> {
+    if matches.subcommand_name() == Some(lock_keeper::COMMAND) {
+        return keep_lock();
+    }
     let context = Context::new(matches, args)?;
     // `daemon run` has its own workers; a command needs one for its work and one that listens to Ctrl-C.
     let threads =
@@ -74,6 +78,18 @@ fn run(matches: &ArgMatches, args: &[OsString]) -> Result<u8> {
     // A blocking call that still waits for the daemon must not keep an interrupted command alive.
     runtime.shutdown_background();
     result
+}
+
+/// A process of its own that locks a server for a daemon. It has no home, and says nothing but to whoever started it.
+fn keep_lock() -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| crate::error::io("starting", e))?;
+    let kept = runtime.block_on(lock_keeper::keep());
+    // Its input is read by a thread that may wait for ever.
+    runtime.shutdown_background();
+    kept.map(|()| 0)
 }
 
 /// Threads that may block, started when they are needed. Every job holds one, and one for each collection it reads or writes

@@ -137,7 +137,11 @@ mod tests {
             hint: None,
             schedules: vec!["p".into()],
             archive: None,
-            bases: vec![Base { backup: "b".into(), consistent_at_ts: ts(10) }],
+            bases: vec![Base {
+                backup: "b".into(),
+                consistent_at_ts: ts(10),
+                model: crate::domain::backup::Model::Logical,
+            }],
             waiting_base: None,
             marks: vec![Mark { ts: ts(35), kind: MarkKind::RestoreBegan, text: "b into a".into() }],
             slices: 2,

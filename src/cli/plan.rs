@@ -9,7 +9,7 @@ use super::table::{Column, Table};
 use crate::client::{DeletePlan, Removes};
 use crate::domain::command_line::quoted;
 use crate::domain::pitr::PlannedReplay;
-use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, RestorePlan};
+use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, PlannedFiles, RestorePlan};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::error::{Error, ErrorKind};
 
@@ -84,7 +84,7 @@ fn warnings(text: &mut String, warnings: &[String]) {
 }
 
 pub fn restore(context: &Context, plan: &RestorePlan) -> String {
-    let into = format!("into {}, MongoDB {}", escape(&plan.to_service), escape(&plan.target_version));
+    let into = format!("into {}, MongoDB {}", escape(plan.target()), escape(&plan.target_version));
     let mut text = match &plan.point_in_time {
         Some(replay) => moment(context, replay, &into),
         None => {
@@ -101,6 +101,11 @@ pub fn restore(context: &Context, plan: &RestorePlan) -> String {
             escape(&first.storage),
         ));
     }
+    if let Some(files) = &plan.files {
+        text.push_str(&of_files(files));
+        warnings(&mut text, &plan.warnings);
+        return text;
+    }
     let table = table(plan);
     if !table.is_empty() {
         text.push_str(&context.out.table(&table));
@@ -111,6 +116,30 @@ pub fn restore(context: &Context, plan: &RestorePlan) -> String {
     text
 }
 
+/// Each step of a restore of files, and what is left to a person.
+fn of_files(files: &PlannedFiles) -> String {
+    let mut text = String::new();
+    if let Some(why) = &files.only_by_hand {
+        text.push_str(&format!("mongokeep does not do this by itself: {}.\nBy hand:\n\n", escape(why)));
+    }
+    for (n, step) in files.steps.iter().enumerate() {
+        text.push_str(&format!("{:>2}. {}\n", n + 1, escape(step)));
+    }
+    text.push('\n');
+    if files.only_by_hand.is_none() {
+        text.push_str(&format!("{} are free there, {} are needed. ", bytes(files.free_bytes), bytes(files.bytes)));
+    }
+    text.push_str(if files.only_by_hand.is_none() { "Afterwards:\n" } else { "To know:\n" });
+    for line in &files.by_hand {
+        text.push_str(&format!("  - {}\n", escape(line)));
+    }
+    if let (Some(old), None) = (&files.replaces, &files.only_by_hand) {
+        let (dir, old) = (escape(&files.dir), escape(old));
+        text.push_str(&format!("\nREPLACES the data in {dir} (kept in {old} until the restored server answers)\n"));
+    }
+    text
+}
+
 /// Where to, and how: the base, the slices, and about how long.
 fn moment(context: &Context, replay: &PlannedReplay, into: &str) -> String {
     let utc = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
@@ -118,13 +147,15 @@ fn moment(context: &Context, replay: &PlannedReplay, into: &str) -> String {
     let base_at = context.out.time(replay.base.consistent_at_ts.to_datetime());
     let slices = match replay.slices {
         0 => "nothing of the recorded oplog is needed".to_owned(),
-        n => format!(
-            "then {} of the oplog ({} entries at most, {}) from {}",
-            some(n, "slice"),
-            count(replay.entries),
-            bytes(replay.bytes),
-            escape(&replay.archive.storage),
-        ),
+        n => {
+            // Not every tool that records writes down how many there are.
+            let entries = match replay.entries {
+                0 => String::new(),
+                n => format!("{} entries at most, ", count(n)),
+            };
+            let (slices, bytes) = (some(n, "slice"), bytes(replay.bytes));
+            format!("then {slices} of the oplog ({entries}{bytes}) from {}", escape(&replay.archive.storage))
+        }
     };
     format!(
         "restore {} as of {} ({}), {position}, {into}\nfrom base {} (consistent at {base_at}), {slices}; about {}\n\n",
@@ -165,7 +196,9 @@ fn table(plan: &RestorePlan) -> Table {
             CollectionKind::Timeseries => notes.push("time series".into()),
             CollectionKind::View => notes.push("view".into()),
         }
-        if n.documents.is_none() {
+        if n.uncounted {
+            notes.push("documents not counted".into());
+        } else if n.documents.is_none() {
             notes.push("all from the oplog".into());
         }
         table.row([
@@ -224,11 +257,17 @@ fn summary(plan: &RestorePlan) -> String {
     let (replaced, created) = (of(PlannedAction::Replace).count(), of(PlannedAction::Create).count());
     let documents = plan.namespaces.iter().filter_map(|n| n.documents).fold(0, u64::saturating_add);
     let of_base = if plan.point_in_time.is_some() { " in the base" } else { "" };
+    // PBM does not look at what is there.
+    let is_known = of(PlannedAction::Replace).any(|n| n.replaces_documents.is_some());
     let lost = of(PlannedAction::Replace).filter_map(|n| n.replaces_documents).fold(0, u64::saturating_add);
-    let mut parts =
-        vec![format!("{} documents{of_base}", count(documents)), format!("creates {}", count(created as u64))];
+    let mut parts = Vec::new();
+    if !plan.namespaces.iter().any(|n| n.uncounted) {
+        parts.push(format!("{} documents{of_base}", count(documents)));
+    }
+    parts.push(format!("creates {}", count(created as u64)));
     if replaced > 0 {
-        parts.push(format!("REPLACES {} ({} documents there now)", count(replaced as u64), count(lost)));
+        let there = if is_known { format!(" ({} documents there now)", count(lost)) } else { String::new() };
+        parts.push(format!("REPLACES {}{there}", count(replaced as u64)));
     }
     if !plan.dropped.is_empty() {
         parts.push(format!("DROPS {}", count(plan.dropped.len() as u64)));
@@ -258,9 +297,11 @@ mod tests {
             kind: CollectionKind::Collection,
             action,
             documents: Some(1200),
+            uncounted: false,
             replaces_documents: replaces,
         };
         RestorePlan {
+            files: None,
             backup: "nightly".into(),
             from_service: "a".into(),
             to_service: "b".into(),
@@ -314,7 +355,11 @@ mod tests {
             service: "s".into(),
             until: Timestamp::new(7, 2),
             until_at: DateTime::UNIX_EPOCH,
-            base: Base { backup: "nightly".into(), consistent_at_ts: Timestamp::new(5, 1) },
+            base: Base {
+                backup: "nightly".into(),
+                consistent_at_ts: Timestamp::new(5, 1),
+                model: crate::domain::backup::Model::Logical,
+            },
             archive: Archive {
                 storage: "disk".into(),
                 folder: "f".into(),

@@ -1,22 +1,24 @@
 //! `mongokeep service`: deployments that are backed up.
 
-use clap::{ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command};
 use serde::Serialize;
 use serde_json::json;
 
-use super::args::{edit_flags, flags, group, needed, nothing_to_change, positional, values};
+use super::args::{edit_flags, flags, given, group, needed, nothing_to_change, positional, switch, values};
 use super::contents::Listed;
 use super::context::Context;
+use super::plan::not_confirmed;
 use super::table::{Column, Pairs, Table};
 use super::{backup, schedule};
 use crate::client::ServiceView;
+use crate::domain::backup::Model;
 use crate::domain::field::Field;
 use crate::domain::fields::SERVICE_FIELDS;
 use crate::domain::pitr::Status;
 use crate::domain::schedule::Schedule;
-use crate::domain::service::{CheckReport, CheckState};
-use crate::domain::text::count;
-use crate::error::Result;
+use crate::domain::service::{CheckReport, CheckState, ConfigurationPlan};
+use crate::domain::text::{count, escape};
+use crate::error::{Error, Result};
 
 pub fn command() -> Command {
     let name = || positional("name", "NAME", "name of the service");
@@ -29,7 +31,28 @@ pub fn command() -> Command {
             Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(edit_flags(&fields)),
         )
         .subcommand(Command::new("remove").about("Forget a service; its backups stay").arg(name()))
-        .subcommand(Command::new("check").about("Run the prerequisites of backup and restore").arg(name()))
+        .subcommand(
+            Command::new("check").about("Run the prerequisites of backup and restore").arg(name()).arg(
+                Arg::new("model")
+                    .long("model")
+                    .value_name("logical|physical")
+                    .help("of backups of which model [default: logical]"),
+            ),
+        )
+        .subcommand(
+            Command::new("configure")
+                .about("Give the engine of a service its configuration; plan first (PBM)")
+                .arg(name())
+                .arg(Arg::new("storage").long("storage").value_name("NAME").required(true).help("where backups go"))
+                .arg(
+                    Arg::new("folder")
+                        .long("folder")
+                        .value_name("DIR")
+                        .help("in which folder [default: cluster label, else the service]"),
+                )
+                .arg(switch("dry-run", "print the plan, change nothing, exit 0"))
+                .arg(switch("yes", "do what the plan says")),
+        )
 }
 
 /// The fields that are flags; the name is the argument.
@@ -79,13 +102,53 @@ pub async fn run_service(context: &Context, matches: &ArgMatches) -> Result<u8> 
             out.result(&json!({"removed": name}), || format!("service {name} removed; its backups stay\n"))?;
             Ok(0)
         }
+        "configure" => configure(context, sub).await,
         _ => {
             let name = needed(sub, "name")?;
-            let report = context.client()?.check_service(&name).await?;
+            let model = sub.get_one::<String>("model").map_or(Ok(Model::default()), |word| word.parse());
+            let model = model.map_err(|why| Error::invalid("model", why))?;
+            let report = context.client()?.check_service(&name, model).await?;
             out.result(&report, || check_text(context, &report))?;
             Ok(u8::from(!report.ok))
         }
     }
+}
+
+/// Prints what would change, and changes it when that was confirmed.
+async fn configure(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let (name, storage) = (needed(matches, "name")?, needed(matches, "storage")?);
+    let folder = matches.get_one::<String>("folder").map(String::as_str);
+    let client = context.client()?;
+    let plan = client.plan_configuration(&name, &storage, folder).await?;
+    if given(matches, "yes") && !given(matches, "dry-run") && !plan.is_there {
+        client.configure_service(&name, &storage, folder).await?;
+        let done = json!({"configured": name, "changes": plan.changes});
+        context.out.result(&done, || format!("service {name} has its configuration\n"))?;
+        return Ok(0);
+    }
+    context.out.result(&plan, || configuration_text(context, &plan))?;
+    if plan.is_there || given(matches, "dry-run") {
+        return Ok(0);
+    }
+    Err(not_confirmed(&context.typed, "nothing was configured"))
+}
+
+fn configuration_text(context: &Context, plan: &ConfigurationPlan) -> String {
+    let shown = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), escape);
+    let mut text = match (plan.is_there, plan.is_new, plan.changes.is_empty()) {
+        (true, ..) => format!("service {} has this configuration already\n", plan.service),
+        (_, true, _) => format!("service {} has no configuration yet\n", plan.service),
+        (_, _, true) => "nothing that can be seen would change; secrets are written again\n".to_owned(),
+        _ => {
+            let mut table = Table::new([Column::long("SETTING"), Column::long("NOW"), Column::long("THEN")]);
+            for change in &plan.changes {
+                table.row([escape(&change.key), shown(&change.from), shown(&change.to)]);
+            }
+            context.out.table(&table)
+        }
+    };
+    plan.notes.iter().for_each(|note| text.push_str(&format!("note: {}\n", escape(note))));
+    text
 }
 
 /// A service's own page: what it is, its schedules, its backups.
@@ -172,9 +235,9 @@ fn check_text(context: &Context, report: &CheckReport) -> String {
     let mut text = context.out.table(&table);
     // Remedies are to be copied, so they stand whole and alone on their lines.
     for item in report.items.iter().filter(|i| !i.remedy.is_empty()) {
-        text.push_str(&format!("\n{}:\n", crate::domain::text::escape(&item.title)));
+        text.push_str(&format!("\n{}:\n", escape(&item.title)));
         for line in item.remedy.lines() {
-            text.push_str(&format!("  {}\n", crate::domain::text::escape(line)));
+            text.push_str(&format!("  {}\n", escape(line)));
         }
     }
     text

@@ -123,6 +123,7 @@ fn sync_text(report: &SyncReport) -> String {
         ("no longer in the storage", &report.missing),
         ("not complete", &report.incomplete),
         ("cannot be read", &report.unreadable),
+        ("of another tool, and not to be restored here", &report.refused),
     ];
     for (title, names) in groups.iter().filter(|(_, names)| !names.is_empty()) {
         text.push_str(&format!("{title}:\n"));

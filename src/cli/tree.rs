@@ -8,6 +8,7 @@ use clap::{Arg, ArgAction, Command};
 
 use super::{args, backup, daemon, job, pitr, restore, schedule, service, settings, storage};
 use crate::client::STORAGE_FIELDS;
+use crate::engine::physical::lock_keeper;
 use crate::error::{Error, ErrorKind};
 
 const AFTER: &str = "\
@@ -34,6 +35,7 @@ pub fn command() -> Command {
         .subcommand(job::command())
         .subcommand(daemon::command())
         .subcommand(settings::command())
+        .subcommand(Command::new(lock_keeper::COMMAND).hide(true))
         .subcommand(
             Command::new("demo")
                 .about("The main job on a throw-away replica set")

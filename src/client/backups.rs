@@ -14,7 +14,8 @@ use crate::domain::backup::{Backup, BackupDraft, BackupRequest, BackupState, Bac
 use crate::domain::fields::{self, BACKUP, BACKUP_FIELDS};
 use crate::domain::job::Job;
 use crate::domain::typed;
-use crate::engine::backup_reader;
+use crate::engine::contract::Wanted;
+use crate::engine::{backup_reader, engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{self, Storage, backends};
 use crate::store::Deletion;
@@ -64,6 +65,7 @@ impl Client {
         fields::check(&[BACKUP_FIELDS], values, false)?;
         let mut draft = BackupDraft::default();
         typed::apply(BACKUP, &mut draft, values)?;
+        draft.model.check_selection(&draft.selection)?;
         let settings = Settings::load(&self.home)?;
         let service = self.store.service_row(&draft.service)?;
         let storage = self.store.storage_row(&draft.storage)?;
@@ -72,6 +74,9 @@ impl Client {
         let name = given(draft.name).map_or_else(|| self.suggest_backup_name(&service.name), Ok)?;
         let folder = given(draft.folder).or(service.cluster).unwrap_or_else(|| service.name.clone());
         backends::check_folder(&storage.config, &folder)?;
+        let (selection, location) = (&draft.selection, &storage.config);
+        let wanted = Wanted { backup_type: BackupType::Full, selection, location, folder: &folder };
+        engine(service.engine, draft.model)?.may_make(&wanted)?;
         let request = BackupRequest {
             folder,
             name,
@@ -162,7 +167,7 @@ impl Client {
     async fn owner(&self, backup: &Backup) -> Result<Option<Owner>> {
         let location = self.location(&backup.storage).await?;
         let storage = storage::open(&location.config).await?;
-        let held = backup_reader::held(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
+        let held = backup_reader::held(storage.as_ref(), &BackupRoot::of(backup)?).await?;
         Ok(held.owner().cloned())
     }
 
@@ -217,8 +222,7 @@ impl Client {
     pub(super) async fn opened(&self, backup: &Backup) -> Result<(Arc<dyn Storage>, Manifest)> {
         let location = self.location(&backup.storage).await?;
         let storage = storage::open(&location.config).await?;
-        let manifest =
-            backup_reader::read_manifest(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
+        let manifest = backup_reader::read_manifest(storage.as_ref(), &BackupRoot::of(backup)?).await?;
         Ok((storage, manifest))
     }
 }

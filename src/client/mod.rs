@@ -11,13 +11,15 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use crate::config::{Home, Settings};
+use crate::control::engine_notes::surroundings;
 use crate::control::{lock, start};
 use crate::domain::backup::Owner;
 use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::job_kind::OnBackup;
 use crate::domain::service::EngineKind;
+use crate::engine::Surroundings;
 use crate::error::{Error, ErrorKind, Result, io};
-use crate::store::{Access, SchemaState, Store, blocking};
+use crate::store::{Access, AsyncStore, SchemaState, Store, blocking};
 
 mod backups;
 mod contents;
@@ -29,11 +31,12 @@ mod schedules;
 mod services;
 mod storages;
 mod sync;
+mod sync_foreign;
 mod sync_slices;
 mod timeline;
 
 pub use crate::domain::typed::Values;
-pub use crate::engine::contract::{Contents, HeldNamespace};
+pub use crate::engine::contract::{Contents, HeldFiles, HeldNamespace};
 pub use crate::storage::backends::{STORAGE_FIELDS, fields_of as storage_fields, types as storage_types};
 pub use notifications::DeliveryResult;
 pub use pitr::ResolvedMoment;
@@ -88,6 +91,8 @@ pub struct SyncReport {
     /// Folders without a manifest (a job elsewhere, or one that died), and manifests that cannot be read, with why.
     pub incomplete: Vec<String>,
     pub unreadable: Vec<String>,
+    /// What another tool left and that cannot be restored here, with why. Nothing is wrong with it.
+    pub refused: Vec<String>,
     pub unchanged: u64,
     pub slices: SyncedSlices,
 }
@@ -190,6 +195,12 @@ impl Client {
 
     pub fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// What stands around the engines that this client asks.
+    async fn surroundings(&self) -> Result<Surroundings> {
+        let settings = self.call(|client| Settings::load(&client.home)).await?;
+        Ok(surroundings(&AsyncStore::new(self.store.clone()), &settings))
     }
 
     /// A number that changes when anybody changed the store: a cheap poll for the screen.

@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 use super::Client;
 use crate::control::lock;
-use crate::domain::backup::{Backup, BackupState, BackupType};
+use crate::domain::backup::{Backup, BackupState, BackupType, Model};
 use crate::domain::pitr::{
     self, Archive, Base, Coverage, Gap, Outside, PointInTime, Range, RecoverableRange, ShownGap, Slice, SlicerState,
     Status, When,
@@ -87,7 +87,9 @@ impl Client {
         let waiting_base = match recorded {
             Some(line) => line.waiting.clone(),
             // Nothing is stored yet: recording begins at this one, if the oplog still reaches back so far.
-            None if lines.is_empty() && !schedules.is_empty() => self.store.bases(&service, None)?.pop(),
+            None if lines.is_empty() && !schedules.is_empty() => {
+                self.store.bases(&service, None)?.into_iter().rfind(|b| b.model == Model::Logical)
+            }
             None => None,
         };
         let none_now = !recorded.is_some_and(RecoverySource::has_base_now);
@@ -124,11 +126,11 @@ impl Client {
         Ok(most)
     }
 
-    /// The base and the slices that lead to a moment.
+    /// The base and the slices that lead to a moment. Unless a base is named, it is one of `model`.
     ///
     /// Errors: `NotFound` when it cannot be reached, naming the nearest moments that can; `Invalid` for a base that is
     /// none.
-    pub fn resolve_moment(&self, moment: &PointInTime) -> Result<ResolvedMoment> {
+    pub fn resolve_moment(&self, moment: &PointInTime, model: Model) -> Result<ResolvedMoment> {
         let service = &moment.service;
         let mut lines = self.store.recovery_sources(service)?;
         if lines.is_empty() {
@@ -140,10 +142,9 @@ impl Client {
         }
         if let Some(base) = &moment.base {
             self.must_be_base(service, base)?;
-            for line in &mut lines {
-                line.bases.retain(|b| b.backup == *base);
-            }
         }
+        let wanted = |b: &Base| moment.base.as_ref().map_or(b.model == model, |name| b.backup == *name);
+        lines.iter_mut().for_each(|line| line.bases.retain(wanted));
         let mut found: Vec<(Timestamp, &RecoverySource)> =
             lines.iter().filter_map(|l| Some((pitr::resolve(moment.when, &l.ranges()).ok()?, l))).collect();
         // Of several places the one that reaches farthest: that is what "latest" means, and for any other moment the
@@ -311,7 +312,6 @@ fn out_of_reach(moment: &PointInTime, lines: &[RecoverySource]) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::backup::Model;
     use crate::domain::namespace::Selection;
     use crate::domain::retention::Retention;
     use crate::domain::retry::RetryPolicy;
@@ -350,7 +350,8 @@ mod tests {
         assert!(text.contains("schedule line") && text.contains("h:1 stands still"), "{text}");
         assert!(hint.contains("pitr status") && !hint.contains("schedule add"), "{hint}");
         assert!(why(Some(&Schedule { enabled: false, ..schedule.clone() }), None).1.contains("schedule enable line"));
-        let base = Base { backup: "b".into(), consistent_at_ts: Timestamp::new(1_790_000_000, 5) };
+        let base =
+            Base { backup: "b".into(), consistent_at_ts: Timestamp::new(1_790_000_000, 5), model: Model::Logical };
         let said = |waiting, none, gap| no_base(&[&schedule], waiting, none, gap).unwrap_or_default();
         assert_eq!(said(Some(&base), false, false), "", "older ones serve");
         let waits = "base b of 2026-09-21T14:13:20Z: the changes after it are not stored yet";

@@ -10,15 +10,17 @@ use crate::artifact::layout::BackupRoot;
 use crate::config::Settings;
 use crate::domain::backup::{Backup, BackupRequest, BackupType, Model};
 use crate::domain::field::Field;
-use crate::domain::fields::{self, MOMENT, MOMENT_FIELDS, RESTORE, RESTORE_FIELDS};
+use crate::domain::fields::{
+    self, DATA_FOLDER, DATA_FOLDER_FIELDS, FILES, FILES_FIELDS, MOMENT, MOMENT_FIELDS, RESTORE, RESTORE_FIELDS,
+};
 use crate::domain::job::Job;
 use crate::domain::namespace::Selection;
-use crate::domain::pitr::{PlannedReplay, Slice, expected_seconds};
+use crate::domain::pitr::{PlannedReplay, PointInTime, Slice, expected_seconds};
 use crate::domain::restore::{RestoreDraft, RestorePlan, RestoreRequest};
 use crate::domain::retry::RetryPolicy;
 use crate::domain::service::Service;
 use crate::domain::typed;
-use crate::engine::contract::{ExportReport, OplogTail, RestoreSource};
+use crate::engine::contract::{ExportReport, OplogTail, RestoreSource, RestoreTarget};
 use crate::engine::{Context, Limits, Meter, engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::retry::Backoff;
@@ -29,7 +31,8 @@ struct Known {
     moment: Option<ResolvedMoment>,
     backup: Backup,
     safety_backup: Option<BackupRequest>,
-    target: Service,
+    /// `None`: it goes into a data folder.
+    target: Option<Service>,
 }
 
 impl Client {
@@ -41,33 +44,53 @@ impl Client {
         let wanted = request.clone();
         let Known { moment, backup, safety_backup, target } = self.call(move |client| client.known_of(&wanted)).await?;
         let (storage, manifest) = self.opened(&backup).await?;
-        let mut source = RestoreSource { storage, manifest, tail: None };
+        let location = self.location(&backup.storage).await?.config;
+        let mut source = RestoreSource { storage, location, manifest, tail: None };
         let mut point_in_time = None;
         if let (Some(wanted), Some(moment)) = (&request.point_in_time, moment) {
-            point_in_time = Some(planned(&wanted.service, &moment, &backup));
+            let service = if wanted.service.is_empty() { &backup.service } else { &wanted.service };
+            point_in_time = Some(planned(service, &moment, &backup));
             let location = self.location(&moment.archive.storage).await?;
             let ResolvedMoment { archive, slices, until, .. } = moment;
             let storage = storage::open(&location.config).await?;
             source.tail = Some(OplogTail { storage, archive, slices, until });
         }
-        let plan = engine(backup.engine, backup.model)?.plan_restore(&cancel, source, &target, request).await?;
+        let target = RestoreTarget::of(target.as_ref(), request)?;
+        let ctx = Context { cancel, around: self.surroundings().await?, ..Context::default() };
+        let plan = engine(backup.engine, backup.model)?.plan_restore(&ctx, source, target, request).await?;
         let warnings = RestorePlan::damage(&backup).into_iter().chain(plan.warnings).collect();
         Ok(RestorePlan { safety_backup: safety_backup.map(Box::new), point_in_time, warnings, ..plan })
     }
 
     /// Whether the plan of `request` would be carried out if it were confirmed.
     ///
-    /// Errors: `Conflict` when it would replace something from a backup that was found damaged.
+    /// Errors: `Conflict` when it would replace something from a backup that was found damaged; `Unsupported` when it is
+    /// a person's to carry out.
     pub fn may_restore(&self, request: &RestoreRequest, plan: &RestorePlan) -> Result<()> {
+        plan.must_be_ours()?;
         plan.check_source(&self.readable(request.backup_of(plan))?)
     }
 
     fn known_of(&self, request: &RestoreRequest) -> Result<Known> {
-        let moment = request.point_in_time.as_ref().map(|moment| self.resolve_moment(moment)).transpose()?;
+        let moment = request.point_in_time.as_ref().map(|moment| self.of_service(moment)).transpose()?;
+        // Into a service documents are replayed after documents, into a folder after files.
+        let model = if request.data_folder.is_some() { Model::Physical } else { Model::Logical };
+        let moment = moment.map(|moment| self.resolve_moment(&moment, model)).transpose()?;
         let backup = self.readable(moment.as_ref().map_or(&request.backup, |m| &m.base.backup))?;
         let safety_backup = if request.safety_backup { Some(self.safety_backup(request, &backup)?) } else { None };
-        let target = self.store.service(&request.to)?;
+        let target = if request.data_folder.is_some() { None } else { Some(self.store.service(&request.to)?) };
         Ok(Known { moment, backup, safety_backup, target })
+    }
+
+    /// A moment whose base was named alone is one of the service that the base is of.
+    fn of_service(&self, moment: &PointInTime) -> Result<PointInTime> {
+        let mut moment = moment.clone();
+        if moment.service.is_empty()
+            && let Some(base) = &moment.base
+        {
+            moment.service = self.store.backup(base)?.service;
+        }
+        Ok(moment)
     }
 
     /// A whole backup of the target, beside the one that is restored.
@@ -114,10 +137,11 @@ impl Client {
             Ok((backup, location, Settings::load(&client.home)?))
         });
         let (backup, location, settings) = known.await?;
-        let root = BackupRoot::new(&backup.folder, &backup.name)?;
+        let root = BackupRoot::of(&backup)?;
         let limits = Limits { parallel_collections: settings.parallel_collections(), ..Limits::default() };
         let _ends = cancel.clone().drop_guard();
-        let ctx = Context { cancel: cancel.clone(), meter, limits };
+        let around = self.surroundings().await?;
+        let ctx = Context { cancel: cancel.clone(), meter, limits, around };
         let (to, handle) = (to.to_owned(), tokio::runtime::Handle::current());
         // On a thread of its own, which outlives this future long enough to clean up.
         let work = tokio::task::spawn_blocking(move || {
@@ -137,6 +161,30 @@ impl Client {
 pub fn restore_request(values: &Values) -> Result<RestoreRequest> {
     let given = |key: &str| values.contains_key(key);
     let to_a_moment = MOMENT_FIELDS.iter().any(|field| given(field.key));
+    if let Some(folder) = DATA_FOLDER_FIELDS.iter().find(|field| given(field.key)) {
+        if text(values, "to_data_dir").is_none() {
+            return Err(Error::invalid(&folder.name(), "belongs to --to-data-dir, the folder to restore into"));
+        }
+        let of_service = |field: &&Field| field.key != "backup" && given(field.key);
+        if let Some(stray) = RESTORE_FIELDS.iter().find(of_service) {
+            let why = "belongs to a restore into a service; into a data folder everything is restored";
+            return Err(Error::invalid(&stray.name(), why));
+        }
+        // The backup that is named says which service it is of.
+        let of_backup = |field: &&Field| given("backup") && ["service", "base"].contains(&field.key);
+        if let Some(stray) = MOMENT_FIELDS.iter().find(|field| of_backup(field) && given(field.key)) {
+            return Err(Error::invalid(&stray.name(), "is given besides the backup, which says it"));
+        }
+        let source: Vec<Field> = if given("backup") || !to_a_moment {
+            RESTORE_FIELDS.iter().filter(|field| field.key == "backup").copied().collect()
+        } else {
+            Vec::new()
+        };
+        let moment: Vec<Field> =
+            MOMENT_FIELDS.iter().filter(|field| to_a_moment && !of_backup(field)).copied().collect();
+        fields::check(&[&source, &moment, DATA_FOLDER_FIELDS, FILES_FIELDS], values, false)?;
+        return drafted(values);
+    }
     if to_a_moment {
         if let Some(stray) = MOMENT_FIELDS.iter().find(|field| given(field.key) && text(values, "time").is_none()) {
             return Err(Error::invalid(stray.key, "belongs to --time, the moment to go back to"));
@@ -148,13 +196,24 @@ pub fn restore_request(values: &Values) -> Result<RestoreRequest> {
             );
         }
         let target: Vec<Field> = RESTORE_FIELDS.iter().filter(|field| field.key != "backup").copied().collect();
-        fields::check(&[&target, MOMENT_FIELDS], values, false)?;
+        fields::check(&[&target, MOMENT_FIELDS, FILES_FIELDS], values, false)?;
     } else {
-        fields::check(&[RESTORE_FIELDS], values, false)?;
+        fields::check(&[RESTORE_FIELDS, FILES_FIELDS], values, false)?;
     }
+    drafted(values)
+}
+
+fn drafted(values: &Values) -> Result<RestoreRequest> {
     let mut draft = RestoreDraft::default();
     typed::apply(RESTORE, &mut draft, values)?;
     typed::apply(MOMENT, &mut draft, values)?;
+    typed::apply(DATA_FOLDER, &mut draft, values)?;
+    typed::apply(FILES, &mut draft, values)?;
+    if let Some(dir) = draft.to_data_dir.take() {
+        // The daemon works in another folder: it means what it means where it was typed.
+        let path = storage::local_path(&dir).map_err(|why| Error::invalid("to-data-dir", why))?;
+        draft.to_data_dir = Some(path);
+    }
     Ok(draft.request())
 }
 

@@ -11,6 +11,8 @@ use crate::domain::name;
 use crate::domain::schedule::Schedule;
 use crate::domain::timeline::Calendar;
 use crate::domain::typed;
+use crate::engine::contract::Wanted;
+use crate::engine::engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::ServiceRow;
 
@@ -141,6 +143,9 @@ impl Client {
             s.folder = default_folder(&service).to_owned();
         }
         crate::storage::backends::check_folder(&storage.config, &s.folder)?;
+        let (selection, location) = (&s.selection, &storage.config);
+        let wanted = Wanted { backup_type: s.backup_type, selection, location, folder: &s.folder };
+        engine(service.engine, s.model)?.may_make(&wanted)?;
         self.settle_calendar(&mut s)?;
         s.check()?;
         // Refuses a path that the layout cannot hold before anything is queued.

@@ -8,9 +8,15 @@ use super::{Client, ServiceView, Values, text};
 use crate::config::Settings;
 use crate::domain::backup::Model;
 use crate::domain::fields::{self, SERVICE, SERVICE_FIELDS};
-use crate::domain::service::{CheckItem, CheckReport, CheckState, ServiceInfo, ServiceSpec};
+use crate::domain::schedule::Schedule;
+use crate::domain::service::{
+    CheckItem, CheckReport, CheckState, ConfigurationPlan, EngineKind, Service, ServiceInfo, ServiceSpec,
+};
+use crate::domain::storage::StorageConfig;
+use crate::domain::text::moments;
 use crate::domain::typed;
-use crate::engine::engine;
+use crate::engine::contract::Wanted;
+use crate::engine::{Context, engine};
 use crate::error::{Error, Result};
 use crate::mongo::connect::{CHECK_TIMEOUT, Server, check_uri};
 use crate::mongo::topology;
@@ -50,9 +56,22 @@ impl Client {
         if text(values, "name").is_some_and(|new| new != name) {
             return Err(Error::invalid("name", "cannot be changed: backups are filed under it"));
         }
+        let before = self.store.service_row(name)?;
+        // The store is busy while it changes a service.
+        let of_it = self.store.schedules()?.into_iter().filter(|schedule| schedule.service == name);
+        let with_storage = of_it.map(|schedule| {
+            let location = self.store.storage_row(&schedule.storage)?.config;
+            Ok((schedule, location))
+        });
+        let schedules: Vec<(Schedule, StorageConfig)> = with_storage.collect::<Result<_>>()?;
         // The stored connection string is not read: a new one needs no old one, which is how a lost key is got over.
         self.store.edit_service(name, |spec| {
             typed::apply(SERVICE, spec, values)?;
+            if spec.engine != before.engine {
+                for (schedule, location) in &schedules {
+                    must_be_made(spec.engine, schedule, location)?;
+                }
+            }
             spec.uri.as_ref().map_or(Ok(()), |uri| check_uri(name, uri))
         })?;
         self.service(name)
@@ -64,21 +83,64 @@ impl Client {
         self.store.remove_service(name)
     }
 
-    /// Runs the prerequisites; 10 s at most for each connection.
-    pub async fn check_service(&self, name: &str) -> Result<CheckReport> {
+    /// Runs the prerequisites of backups of this model; 10 s at most for each connection.
+    pub async fn check_service(&self, name: &str, model: Model) -> Result<CheckReport> {
         let wanted = name.to_owned();
         let known = self.call(move |client| Ok((client.store.service(&wanted)?, Settings::load(&client.home)?)));
         let (service, settings) = known.await?;
         let mut items = vec![management(&settings)];
-        // What a person has not chosen yet: the model that every engine makes.
-        let engine = engine(service.engine, Model::default())?;
-        items.extend(engine.check(&service, &CancellationToken::new()).await);
+        let engine = engine(service.engine, model)?;
+        let around = self.surroundings().await?;
+        items.extend(engine.check(&Context { around, ..Context::default() }, &service).await);
         // Where it stands in the list is part of how the screen reads: the label after the replica set.
         let at = items.iter().position(|i| i.id == "replica_set").map_or(items.len(), |i| i + 1);
         items.insert(at, label(name, service.cluster.as_deref()));
+        // How long writes wait is known from the last time.
+        if let Some(item) = items.iter_mut().find(|item| item.id == "locking") {
+            let wanted = name.to_owned();
+            let backups = self.call(move |client| client.store.backups()).await?;
+            let last = backups.iter().find_map(|backup| backup.locked_millis.filter(|_| backup.service == wanted));
+            item.detail.push_str(&last.map_or("; the lock time is not known yet".to_owned(), |millis| {
+                format!("; the lock took {} the last time", moments(millis))
+            }));
+        }
         items.push(self.check_storages().await?);
         let ok = items.iter().all(|i| i.state != CheckState::Fail);
         Ok(CheckReport { service: name.to_owned(), ok, items })
+    }
+
+    /// What giving a service its engine's configuration, for backups in `folder` of `storage`, would change. `folder`:
+    /// `None` for that of the service.
+    pub async fn plan_configuration(
+        &self,
+        name: &str,
+        storage: &str,
+        folder: Option<&str>,
+    ) -> Result<ConfigurationPlan> {
+        let (ctx, service, location, folder) = self.to_configure(name, storage, folder).await?;
+        engine(service.engine, Model::Logical)?.plan_configuration(&ctx, &service, &location, &folder).await
+    }
+
+    /// Gives it, whoever configured it before.
+    pub async fn configure_service(&self, name: &str, storage: &str, folder: Option<&str>) -> Result<()> {
+        self.must_write()?;
+        let (ctx, service, location, folder) = self.to_configure(name, storage, folder).await?;
+        engine(service.engine, Model::Logical)?.configure(&ctx, &service, &location, &folder).await
+    }
+
+    async fn to_configure(
+        &self,
+        name: &str,
+        storage: &str,
+        folder: Option<&str>,
+    ) -> Result<(Context, Service, StorageConfig, String)> {
+        let wanted = name.to_owned();
+        let service = self.call(move |client| client.store.service(&wanted)).await?;
+        let location = self.location(storage).await?.config;
+        let folder = folder.unwrap_or(service.default_folder()).to_owned();
+        storage::backends::check_folder(&location, &folder)?;
+        let ctx = Context { around: self.surroundings().await?, ..Context::default() };
+        Ok((ctx, service, location, folder))
     }
 
     /// What the server is; 10 s at most.
@@ -135,6 +197,14 @@ impl Client {
             None => Ok(()),
         }
     }
+}
+
+/// Errors: why the engine cannot make what `schedule` asks for.
+fn must_be_made(kind: EngineKind, schedule: &Schedule, location: &StorageConfig) -> Result<()> {
+    let Schedule { backup_type, selection, folder, .. } = schedule;
+    let wanted = Wanted { backup_type: *backup_type, selection, location, folder };
+    let may = engine(kind, schedule.model).and_then(|engine| engine.may_make(&wanted));
+    may.map_err(|e| e.context(format!("schedule {}", schedule.name)))
 }
 
 fn management(settings: &Settings) -> CheckItem {

@@ -13,9 +13,11 @@ use crate::artifact::layout::BackupRoot;
 use crate::control::catalogue_entry::catalogue_entry;
 use crate::domain::backup::BackupState;
 use crate::domain::key::Key;
+use crate::domain::service::EngineKind;
 use crate::domain::text::escape;
 use crate::engine::backup_reader::{read_attempt, read_manifest};
 use crate::engine::engine;
+use crate::engine::foreign::{self, ForeignFolder};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{self, Storage};
 
@@ -47,16 +49,18 @@ impl Client {
             missing: Vec::new(),
             incomplete: Vec::new(),
             unreadable: Vec::new(),
+            refused: Vec::new(),
             unchanged: 0,
             slices: SyncedSlices::default(),
         };
-        let (mut found, archives) = find(storage.as_ref()).await?;
+        let (mut found, archives, foreign) = find(storage.as_ref()).await?;
         found.extend(self.unlisted(storage.as_ref(), name, &found).await?);
         let mut seen = BTreeSet::new();
         for found in &found {
             seen.insert((found.folder.clone(), found.name.clone()));
             self.sync_one(storage.as_ref(), name, found, &mut report).await?;
         }
+        let recorded = self.sync_foreign(storage.as_ref(), name, &foreign, &mut seen, &mut report).await?;
         let place = name.to_owned();
         let forgotten = self.call(move |client| {
             let mut missing = Vec::new();
@@ -71,6 +75,7 @@ impl Client {
         });
         report.missing = forgotten.await?;
         self.sync_slices(storage.as_ref(), name, &archives, &mut report).await?;
+        self.sync_chunks(name, recorded, &mut report).await?;
         Ok(report)
     }
 
@@ -82,6 +87,7 @@ impl Client {
         let unlisted = self.call(move |client| {
             let known = client.store.backups()?.into_iter().filter(|b| {
                 b.storage == place
+                    && (b.engine == EngineKind::Native || b.pbm_name.is_some())
                     && b.state == BackupState::Succeeded
                     && !listed.contains(&(b.folder.clone(), b.name.clone()))
             });
@@ -186,10 +192,10 @@ impl Client {
     }
 }
 
-/// Every `<folder>/backups/<name>` that holds a manifest or an attempt, without listing any parts, and every
-/// `<folder>/oplog/<replica set>-<its id>`.
-async fn find(storage: &dyn Storage) -> Result<(Vec<Found>, Vec<Key>)> {
-    let (mut found, mut archives) = (Vec::new(), Vec::new());
+/// Every `<folder>/backups/<name>` that holds a manifest or an attempt, without listing any parts, every
+/// `<folder>/oplog/<replica set>-<its id>`, and every folder that another tool backs up into.
+async fn find(storage: &dyn Storage) -> Result<(Vec<Found>, Vec<Key>, Vec<ForeignFolder>)> {
+    let (mut found, mut archives, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
     let mut listings = 0;
     // Folders to look into, and whether their children are backups.
     let mut open: Vec<(String, bool, usize)> = vec![(String::new(), false, 0)];
@@ -205,7 +211,8 @@ async fn find(storage: &dyn Storage) -> Result<(Vec<Found>, Vec<Key>)> {
             continue_below(storage, &folder, &names, depth, &mut open, &mut found).await?;
             continue;
         }
-        for name in names {
+        let of_other_tool = foreign::in_folder(storage, &folder).await?;
+        for name in names.into_iter().filter(|name| !of_other_tool.iter().any(|f| f.has(name))) {
             let below = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
             // A name that is no key belongs to somebody else.
             let Ok(key) = Key::new(below.clone()) else { continue };
@@ -215,10 +222,11 @@ async fn find(storage: &dyn Storage) -> Result<(Vec<Found>, Vec<Key>)> {
                 open.push((below, name == "backups", depth + 1));
             }
         }
+        foreign.extend(of_other_tool);
     }
     found.sort_by(|a, b| (&a.folder, &a.name).cmp(&(&b.folder, &b.name)));
     archives.sort();
-    Ok((found, archives))
+    Ok((found, archives, foreign))
 }
 
 /// The children of a folder called `backups`: a backup each, or a folder of a person who called it so.

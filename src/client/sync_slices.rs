@@ -12,6 +12,7 @@ use crate::artifact::slice;
 use crate::domain::key::Key;
 use crate::domain::pitr::{Archive, Slice};
 use crate::domain::text::escape;
+use crate::engine::foreign;
 use crate::engine::pitr::read_header;
 use crate::engine::pitr::reconcile::{Catalogue, Compared, reconcile};
 use crate::error::{Error, ErrorKind, Result};
@@ -49,6 +50,7 @@ impl Client {
         let place = name.to_owned();
         let known = self.call(move |client| client.store.archive_folders(&place)).await?;
         let known = known.iter().map(|folder| Key::new(folder.as_str())).collect::<Result<Vec<_>>>()?;
+        let known: Vec<Key> = known.into_iter().filter(|folder| !foreign::is_archive(folder)).collect();
         for folder in archives.iter().chain(known.iter().filter(|folder| !archives.contains(folder))) {
             let mut catalogue =
                 Known { client: self, storage, place: name, folder: folder.as_str(), report: &mut *report };

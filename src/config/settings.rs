@@ -165,6 +165,11 @@ impl Settings {
         Some(self.text("production_hours")).filter(|hours| !hours.is_empty())
     }
 
+    /// The program `pbm`, if not the one on the search path.
+    pub fn pbm(&self) -> Option<PathBuf> {
+        Some(self.text("pbm.path")).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
     /// Where metrics go, if not to their usual place.
     pub fn metrics_file(&self) -> Option<PathBuf> {
         Some(self.text("metrics.file")).filter(|text| !text.is_empty()).map(PathBuf::from)

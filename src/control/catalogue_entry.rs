@@ -18,7 +18,11 @@ pub fn catalogue_entry(manifest: &Envelope) -> CatalogueEntry {
         consistent_at_ts: manifest.consistent_at_ts,
         size_bytes: manifest.size_bytes,
         uncompressed_bytes: manifest.uncompressed_bytes,
-        documents: manifest.documents,
+        documents: (manifest.model.counts_documents() && manifest.engine.counts_documents())
+            .then_some(manifest.documents),
+        new_bytes: manifest.new_bytes,
+        locked_millis: manifest.locked_millis,
+        pbm_name: manifest.pbm_name.clone(),
         started_at: manifest.started_at,
         finished_at: manifest.finished_at,
         server_version: manifest.server_version.clone(),

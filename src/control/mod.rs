@@ -1,11 +1,12 @@
 //! What the daemon and its clients share: who holds the lock, how a daemon is started and ended, where it logs, how a
-//! storage's folder is made, how a notice is delivered, and what the catalogue keeps of a manifest.
+//! storage's folder is made, how a notice is delivered, what engines are given, and what the catalogue keeps of a manifest.
 //!
 //! Neither may know the other: a client that needs something of the daemon finds it here.
 
 use std::time::Duration;
 
 pub mod catalogue_entry;
+pub mod engine_notes;
 pub mod lock;
 pub mod log;
 pub mod notify;

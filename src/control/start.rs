@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::lock::{self, Holder, Stage};
 use super::log;
 use crate::config::Home;
+use crate::domain::command_line::OF_THE_SERVICE_MANAGER;
 use crate::error::{Error, ErrorKind, Result, own_io};
 
 /// A machine under load may need a while to start a process and migrate a store.
@@ -80,13 +81,13 @@ fn spawn(home: &Home, program: &Path) -> Result<mpsc::Receiver<String>> {
     if let Some(root) = home.root() {
         command.arg("--home").arg(root);
     }
+    // A daemon that is started by a service is not that service.
+    for name in OF_THE_SERVICE_MANAGER {
+        command.env_remove(name);
+    }
     command
         .args(["daemon", "run", "--background"])
         .current_dir("/")
-        // A daemon that is started by a service is not that service.
-        .env_remove("NOTIFY_SOCKET")
-        .env_remove("WATCHDOG_USEC")
-        .env_remove("WATCHDOG_PID")
         .env_remove("JOURNAL_STREAM")
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -71,6 +71,9 @@ pub async fn prove(stage: &Stage) -> Result<Summary> {
         .map(|db| format!("{db}={}", restored(db)).parse().map_err(|e| Error::invalid("rename", e)))
         .collect::<Result<Vec<_>>>()?;
     let request = RestoreRequest {
+        data_folder: None,
+        mongod: None,
+        no_check: false,
         backup: name.clone(),
         point_in_time: None,
         to: SERVICE.into(),

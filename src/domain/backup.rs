@@ -12,6 +12,7 @@ use super::service::EngineKind;
 use super::text::escape;
 use super::timestamp::Timestamp;
 use super::words::words;
+use crate::error::{Error, Result};
 
 words! {
     /// What a backup is made of: documents, or a copy of the server's files.
@@ -20,6 +21,23 @@ words! {
         #[default]
         Logical => "logical",
         Physical => "physical",
+    }
+}
+
+impl Model {
+    /// Whether it is known how many documents a backup holds.
+    pub fn counts_documents(self) -> bool {
+        self == Self::Logical
+    }
+
+    /// Errors: `Invalid`, naming the field, when a part of what cannot be divided was chosen.
+    pub fn check_selection(self, selection: &Selection) -> Result<()> {
+        for (field, patterns) in [("include", &selection.include), ("exclude", &selection.exclude)] {
+            if self == Self::Physical && !patterns.is_empty() {
+                return Err(Error::invalid(field, "needs the logical model: a physical backup holds all files"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -50,6 +68,32 @@ pub enum Compression {
     Zstd(i32),
     Gzip(u32),
     None,
+    /// What another tool did. Nothing is written so here.
+    Foreign(ForeignCompression),
+}
+
+words! {
+    /// The words of Percona Backup for MongoDB, which does not write down the level.
+    pub enum ForeignCompression {
+        Gzip => "gzip",
+        Pgzip => "pgzip",
+        Snappy => "snappy",
+        Lz4 => "lz4",
+        S2 => "s2",
+        Zstd => "zstd",
+    }
+}
+
+impl ForeignCompression {
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Self::Gzip | Self::Pgzip => ".gz",
+            Self::Snappy => ".snappy",
+            Self::Lz4 => ".lz4",
+            Self::S2 => ".s2",
+            Self::Zstd => ".zst",
+        }
+    }
 }
 
 impl Default for Compression {
@@ -66,6 +110,15 @@ impl Compression {
             Self::Zstd(_) => ".zst",
             Self::Gzip(_) => ".gz",
             Self::None => "",
+            Self::Foreign(word) => word.suffix(),
+        }
+    }
+
+    /// What a backup says of itself, which may be the word of another tool; a person may ask for less ([`FromStr`]).
+    pub fn recorded(text: &str) -> std::result::Result<Self, String> {
+        match text.parse() {
+            Ok(word) => Ok(Self::Foreign(word)),
+            Err(_) => text.parse(),
         }
     }
 }
@@ -73,7 +126,7 @@ impl Compression {
 impl FromStr for Compression {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
         let (name, level) = match text.split_once(':') {
             Some((name, level)) => {
                 let level = level.parse::<i32>().map_err(|_| format!("{level:?} is not a compression level"))?;
@@ -100,19 +153,20 @@ impl fmt::Display for Compression {
             Self::Zstd(level) => write!(f, "zstd:{level}"),
             Self::Gzip(level) => write!(f, "gzip:{level}"),
             Self::None => f.write_str("none"),
+            Self::Foreign(word) => f.write_str(word.word()),
         }
     }
 }
 
 impl Serialize for Compression {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
         s.collect_str(self)
     }
 }
 
 impl<'de> Deserialize<'de> for Compression {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        String::deserialize(d)?.parse().map_err(serde::de::Error::custom)
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        Self::recorded(&String::deserialize(d)?).map_err(serde::de::Error::custom)
     }
 }
 
@@ -171,6 +225,12 @@ pub struct Backup {
     /// Bytes of BSON.
     pub uncompressed_bytes: Option<u64>,
     pub documents: Option<u64>,
+    /// Of a physical backup: bytes that were sent for it, the rest having been there before.
+    pub new_bytes: Option<u64>,
+    /// Of a physical backup: how long the server was locked against writes for it.
+    pub locked_millis: Option<u64>,
+    /// The name that Percona Backup for MongoDB gave what it made for us.
+    pub pbm_name: Option<String>,
     pub started_at: DateTime<Utc>,
     pub finished_at: Option<DateTime<Utc>>,
     pub server_version: Option<String>,

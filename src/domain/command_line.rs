@@ -1,5 +1,8 @@
 //! A command line without a shell: words, and quotes around those that hold spaces. Nothing is expanded.
 
+/// What a service manager tells the daemon in its environment, and is not for what the daemon starts.
+pub const OF_THE_SERVICE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
 /// The words of `text` as a POSIX shell reads them, of which nothing is expanded: quotes keep words together, a backslash
 /// takes its meaning from the character after it.
 pub fn words(text: &str) -> Result<Vec<String>, String> {

@@ -17,8 +17,11 @@ pub struct RestoreRequest {
     /// The moment to go back to; `None`: that of the backup itself.
     #[serde(default)]
     pub point_in_time: Option<PointInTime>,
-    /// The service to write to.
+    /// The service to write to. Empty for a restore into a data folder.
     pub to: String,
+    /// The folder that becomes a server's data folder, instead of a service.
+    #[serde(default)]
+    pub data_folder: Option<DataFolder>,
     #[serde(default)]
     pub include: Vec<Pattern>,
     #[serde(default)]
@@ -34,6 +37,35 @@ pub struct RestoreRequest {
     /// Back the target up first.
     #[serde(default)]
     pub safety_backup: bool,
+    /// Files: the server's program that recovers them; `None`: the one that is found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mongod: Option<String>,
+    /// Files: do not look at every collection before it counts as done.
+    #[serde(default)]
+    pub no_check: bool,
+}
+
+/// A folder of the daemon's host that becomes the data folder of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataFolder {
+    /// An absolute path; empty or missing.
+    pub dir: String,
+    /// `None`: the name that the set had.
+    #[serde(default)]
+    pub replica_set: Option<String>,
+    /// `host:port` each. None: `localhost:27017`.
+    #[serde(default)]
+    pub members: Vec<String>,
+}
+
+impl DataFolder {
+    /// What stands for it on a command line, such as `--to-data-dir DIR --member HOST:PORT`.
+    pub fn flags(&self) -> String {
+        let mut words = vec![format!("--to-data-dir {}", quoted(&self.dir))];
+        words.extend(self.replica_set.iter().map(|name| format!("--replica-set {}", quoted(name))));
+        words.extend(self.members.iter().map(|member| format!("--member {}", quoted(member))));
+        words.join(" ")
+    }
 }
 
 /// What a person asks for with `restore`: a backup, or a service and a moment of its past.
@@ -51,21 +83,34 @@ pub struct RestoreDraft {
     pub service: String,
     pub time: Option<When>,
     pub base: Option<String>,
+    /// See [`DataFolder`].
+    pub to_data_dir: Option<String>,
+    pub replica_set: Option<String>,
+    pub members: Vec<String>,
+    pub mongod: Option<String>,
+    pub no_check: bool,
 }
 
 impl RestoreDraft {
     pub fn request(self) -> RestoreRequest {
-        let Self { service, base, .. } = self;
+        let Self { service, mut base, mut backup, replica_set, members, .. } = self;
+        // A backup named besides a moment is its base.
+        if self.time.is_some() && !backup.is_empty() {
+            base = Some(std::mem::take(&mut backup));
+        }
         RestoreRequest {
             point_in_time: self.time.map(|when| PointInTime { service, when, base }),
-            backup: self.backup,
+            backup,
             to: self.to,
+            data_folder: self.to_data_dir.map(|dir| DataFolder { dir, replica_set, members }),
             include: self.include,
             rename: self.rename,
             exact: self.exact,
             no_ttl: self.no_ttl,
             users_and_roles: self.users_and_roles,
             safety_backup: self.safety_backup,
+            mongod: self.mongod,
+            no_check: self.no_check,
         }
     }
 }
@@ -85,6 +130,11 @@ impl From<&RestoreRequest> for RestoreDraft {
             service: moment.map(|m| m.service.clone()).unwrap_or_default(),
             time: moment.map(|m| m.when),
             base: moment.and_then(|m| m.base.clone()),
+            to_data_dir: request.data_folder.as_ref().map(|folder| folder.dir.clone()),
+            replica_set: request.data_folder.as_ref().and_then(|folder| folder.replica_set.clone()),
+            members: request.data_folder.as_ref().map(|folder| folder.members.clone()).unwrap_or_default(),
+            mongod: request.mongod.clone(),
+            no_check: request.no_check,
         }
     }
 }
@@ -94,6 +144,7 @@ impl From<&RestoreRequest> for RestoreDraft {
 pub struct RestorePlan {
     pub backup: String,
     pub from_service: String,
+    /// Empty for a restore into a data folder.
     pub to_service: String,
     /// How the moment asked for is reached from the backup; `None`: the backup's own moment.
     #[serde(default)]
@@ -114,8 +165,37 @@ pub struct RestorePlan {
     /// The backup of the target that is made first. Nothing is restored when it fails.
     #[serde(default)]
     pub safety_backup: Option<Box<BackupRequest>>,
+    /// A restore of files: where to, and everything that is done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<PlannedFiles>,
     /// What to know before confirming (another server version, TTL indexes, a target that differs).
     pub warnings: Vec<String>,
+}
+
+/// How files become a server again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedFiles {
+    /// The data folder that is made.
+    pub dir: String,
+    /// What is there of a service is kept in this folder until the restored server answers.
+    pub replaces: Option<String>,
+    /// Why a person has to do the steps; `None`: mongokeep does them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_by_hand: Option<String>,
+    /// The program that recovers it.
+    pub mongod: String,
+    pub mongod_version: String,
+    pub replica_set: String,
+    pub members: Vec<String>,
+    pub files: u64,
+    /// Of the files, as they are laid out.
+    pub bytes: u64,
+    /// Free where they are laid out.
+    pub free_bytes: u64,
+    /// In their order, as sentences.
+    pub steps: Vec<String>,
+    /// What is left to a person afterwards, as commands and sentences.
+    pub by_hand: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +207,9 @@ pub struct PlannedNamespace {
     /// Documents in the backup; of a restore to a moment, in its base. 0 for a view; `None`: it was made later, and its
     /// documents come from the oplog.
     pub documents: Option<u64>,
+    /// Whoever made the backup did not write down how many documents are in it, so that `documents` says nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub uncounted: bool,
     /// Documents in the target now, when it exists.
     pub replaces_documents: Option<u64>,
 }
@@ -173,10 +256,20 @@ impl RestoreRequest {
     /// replace more than was meant. A safety backup is not asked for again: it was made, and another one would hold what
     /// a first attempt left.
     pub fn command(&self, plan: &RestorePlan) -> String {
-        let mut words = vec![format!("mongokeep restore {} --to {}", plan.origin(), quoted(&self.to))];
+        let mut words = vec![format!("mongokeep restore {}", plan.origin())];
+        match &self.data_folder {
+            None => words.push(format!("--to {}", quoted(&self.to))),
+            Some(folder) => words.push(folder.flags()),
+        }
+        words.extend(self.mongod.iter().map(|path| format!("--mongod {}", quoted(path))));
         words.extend(self.include.iter().map(|p| format!("--include {}", quoted(&p.to_string()))));
         words.extend(self.rename.iter().map(|r| format!("--rename {}", quoted(&r.to_string()))));
-        let flags = [(self.exact, "--exact"), (self.no_ttl, "--no-ttl"), (self.users_and_roles, "--users-and-roles")];
+        let flags = [
+            (self.no_check, "--no-check"),
+            (self.exact, "--exact"),
+            (self.no_ttl, "--no-ttl"),
+            (self.users_and_roles, "--users-and-roles"),
+        ];
         words.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.to_owned()));
         words.join(" ")
     }
@@ -215,9 +308,30 @@ impl RestorePlan {
         Err(Error::new(ErrorKind::Conflict, damage).hint(hint))
     }
 
+    /// Whether a person has to carry it out.
+    pub fn is_by_hand(&self) -> bool {
+        self.files.as_ref().is_some_and(|files| files.only_by_hand.is_some())
+    }
+
+    /// Errors: `Unsupported` for a plan that a person has to carry out.
+    pub fn must_be_ours(&self) -> Result<()> {
+        let Some(why) = self.files.as_ref().and_then(|files| files.only_by_hand.as_deref()) else { return Ok(()) };
+        let what = format!("mongokeep does not restore over {} by itself: {why}", self.to_service);
+        Err(Error::new(ErrorKind::Unsupported, what).hint("the plan has the steps to do by hand (--dry-run prints it)"))
+    }
+
+    /// Where to: the service, or the data folder.
+    pub fn target(&self) -> &str {
+        match &self.files {
+            Some(files) if self.to_service.is_empty() => &files.dir,
+            _ => &self.to_service,
+        }
+    }
+
     /// Whether something that exists is replaced or dropped, so that it must be confirmed by typing.
     pub fn overwrites(&self) -> bool {
-        !self.dropped.is_empty()
+        self.files.as_ref().is_some_and(|files| files.replaces.is_some())
+            || !self.dropped.is_empty()
             || self.users_and_roles
             || self.namespaces.iter().any(|n| n.action == PlannedAction::Replace)
     }

@@ -82,12 +82,12 @@ impl Default for Schedule {
 
 impl Schedule {
     /// What the fields must be together. Changes of everything are recorded, and only a backup of everything can be
-    /// followed by them.
+    /// followed by them; physical backups hold everything.
     ///
     /// Errors: `Invalid`, naming the field.
     pub fn check(&self) -> Result<()> {
         if self.backup_type != BackupType::Pitr {
-            return Ok(());
+            return self.model.check_selection(&self.selection);
         }
         let refused = |field: &str, why: &str| Err(Error::invalid(field, format!("--type pitr {why}")));
         if self.model != Model::Logical {

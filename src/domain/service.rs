@@ -16,6 +16,13 @@ words! {
     }
 }
 
+impl EngineKind {
+    /// Whether it writes down how many documents a backup holds.
+    pub fn counts_documents(self) -> bool {
+        self == Self::Native
+    }
+}
+
 /// What a person says about a service.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServiceSpec {
@@ -26,6 +33,11 @@ pub struct ServiceSpec {
     pub engine: EngineKind,
     /// `None`: the setting `production_hours`.
     pub production_hours: Option<String>,
+    /// Where the data folder of its member on this host lies, if not where the server says.
+    pub data_dir: Option<String>,
+    /// Command lines that stop and start its member on this host. Both or none.
+    pub stop_command: Option<String>,
+    pub start_command: Option<String>,
 }
 
 impl ServiceSpec {
@@ -43,6 +55,10 @@ pub struct Service {
     pub cluster: Option<String>,
     pub engine: EngineKind,
     pub created_at: DateTime<Utc>,
+    /// See [`ServiceSpec`].
+    pub data_dir: Option<String>,
+    pub stop_command: Option<String>,
+    pub start_command: Option<String>,
 }
 
 impl Service {
@@ -80,6 +96,27 @@ pub enum CheckState {
     Warn,
     Fail,
     Skip,
+}
+
+/// What giving a service its engine's configuration would change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationPlan {
+    pub service: String,
+    /// There is none yet.
+    pub is_new: bool,
+    /// Just this is there already.
+    pub is_there: bool,
+    pub changes: Vec<ConfigurationChange>,
+    /// What people must see to besides.
+    pub notes: Vec<String>,
+}
+
+/// One setting; `None`: it is not set. Secrets are shown as `***`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigurationChange {
+    pub key: String,
+    pub from: Option<String>,
+    pub to: Option<String>,
 }
 
 /// What a look at the server told, for the form and the list (`MongoDB 6.0.5 · replica set rs0, 3 members`).

@@ -43,6 +43,11 @@ pub fn quoted(text: &str) -> String {
     format!("\"{}\"", escape(text))
 }
 
+/// A short time: below a minute its tenths count.
+pub fn moments(millis: u64) -> String {
+    if millis < 60_000 { format!("{:.1} s", millis as f64 / 1000.0) } else { duration(millis / 1000) }
+}
+
 /// Whether [`escape`] writes `c` differently.
 pub fn is_unsafe(c: char) -> bool {
     c.is_control()

@@ -15,6 +15,7 @@ use crate::artifact::manifest::Attempt;
 use crate::domain::key::Key;
 use crate::domain::text::escape;
 use crate::engine::backup_reader;
+use crate::engine::blocks::left;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{PutMode, Storage, read_all};
 
@@ -22,7 +23,10 @@ use crate::storage::{PutMode, Storage, read_all};
 const DELETES_AT_ONCE: usize = 16;
 
 /// The longest an attempt spends on removing what it wrote; what is left then is found by [`discard`].
-const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
+pub const CLEAN_UP_LIMIT: Duration = Duration::from_secs(60);
+
+/// How often an attempt that uses shared blocks says that it is alive (see [`crate::engine::blocks::collector`]).
+pub const RENEW_INTERVAL: Duration = Duration::from_secs(600);
 
 /// An `attempt.json` is a few hundred bytes.
 const ATTEMPT_LIMIT: usize = 64 << 10;
@@ -31,7 +35,7 @@ const ATTEMPT_LIMIT: usize = 64 << 10;
 pub struct Claim {
     storage: Arc<dyn Storage>,
     root: BackupRoot,
-    attempt_id: String,
+    attempt: Attempt,
     objects: Mutex<BTreeSet<Key>>,
 }
 
@@ -41,6 +45,8 @@ pub struct Identity<'a> {
     pub name: &'a str,
     pub service: &'a str,
     pub home_id: &'a str,
+    /// It uses blocks that it shares with other backups.
+    pub shares_blocks: bool,
 }
 
 impl Claim {
@@ -61,10 +67,9 @@ impl Claim {
             host: host_name(),
             pid: std::process::id(),
             started_at: Utc::now(),
+            renewed_at: identity.shares_blocks.then(Utc::now),
         };
-        let body = serde_json::to_vec_pretty(&attempt)
-            .map_err(|e| Error::new(ErrorKind::Internal, "writing attempt.json").source(e))?;
-        match storage.put(&root.attempt()?, body.into(), PutMode::CreateNew).await {
+        match storage.put(&root.attempt()?, body_of(&attempt)?.into(), PutMode::CreateNew).await {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::Conflict => {
                 // The answer to a first try may have been lost on its way: then it is ours.
@@ -75,8 +80,7 @@ impl Claim {
             }
             Err(e) => return Err(e),
         }
-        let claim =
-            Self { storage, root, attempt_id: identity.attempt_id.to_owned(), objects: Mutex::new(BTreeSet::new()) };
+        let claim = Self { storage, root, attempt, objects: Mutex::new(BTreeSet::new()) };
         // A storage that does not know conditions lets the second write over the claim of the first.
         claim.must_hold().await?;
         Ok(claim)
@@ -86,7 +90,7 @@ impl Claim {
     pub async fn must_hold(&self) -> Result<()> {
         let key = self.root.attempt()?;
         match backup_reader::read_attempt(&*self.storage, &self.root).await? {
-            Some(attempt) if attempt.attempt_id == self.attempt_id => Ok(()),
+            Some(attempt) if attempt.attempt_id == self.attempt.attempt_id => Ok(()),
             Some(attempt) => {
                 let (service, host) = (escape(&attempt.service), escape(&attempt.host));
                 let place = self.storage.place();
@@ -97,6 +101,15 @@ impl Claim {
             None => Err(Error::new(ErrorKind::Conflict, format!("{}/{key} is gone", self.storage.place()))
                 .hint("somebody removed it while the backup was being made; make the backup again")),
         }
+    }
+
+    /// Says again that this attempt is alive.
+    ///
+    /// Errors: those of [`Claim::must_hold`].
+    pub async fn renew(&self) -> Result<()> {
+        self.must_hold().await?;
+        let renewed = Attempt { renewed_at: Some(Utc::now()), ..self.attempt.clone() };
+        self.storage.put(&self.root.attempt()?, body_of(&renewed)?.into(), PutMode::Overwrite).await
     }
 
     /// Notes that `key` is about to be written.
@@ -122,7 +135,7 @@ impl Claim {
         let work = async {
             // Where somebody else has the name by now, the objects of that name are not ours to remove.
             match backup_reader::read_attempt(&*self.storage, &self.root).await? {
-                Some(attempt) if attempt.attempt_id != self.attempt_id => return self.must_hold().await,
+                Some(attempt) if attempt.attempt_id != self.attempt.attempt_id => return self.must_hold().await,
                 Some(_) | None => {}
             }
             // First, so that nobody takes for a backup what is being taken apart.
@@ -142,6 +155,10 @@ impl Claim {
             }
         }
     }
+}
+
+fn body_of(attempt: &Attempt) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(attempt).map_err(|e| Error::new(ErrorKind::Internal, "writing attempt.json").source(e))
 }
 
 /// That the name has somebody, and who. What there is to do about it removes nothing: whoever has it may still be at work.
@@ -172,7 +189,8 @@ async fn sweep(storage: &dyn Storage, root: &BackupRoot) -> Result<()> {
     }
 }
 
-async fn delete_all(storage: &dyn Storage, keys: Vec<Key>) -> Result<()> {
+/// Removes all of them, some at once. Errors: the first; the others were tried.
+pub(super) async fn delete_all(storage: &dyn Storage, keys: Vec<Key>) -> Result<()> {
     let deletes = futures_util::stream::iter(keys).map(|key| async move { storage.delete(&key).await });
     let mut outcomes = deletes.buffer_unordered(DELETES_AT_ONCE);
     let mut first = Ok(());
@@ -211,6 +229,9 @@ pub async fn discard(storage: &dyn Storage, root: &BackupRoot, attempt_id: &str,
         .hint("nothing was removed; if that attempt is dead, remove it from the installation that made it"));
     }
     sweep(storage, root).await?;
+    if attempt.renewed_at.is_some() {
+        left::note_left(storage, &root.blocks()?).await?;
+    }
     let mut ours = Vec::new();
     let mut listing = storage.list(Some(root.key())).await?;
     while let Some(object) = listing.next().await {

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use futures_util::StreamExt;
 
-use crate::artifact::layout::BackupRoot;
+use super::pbm_layout;
+use crate::artifact::layout::{BackupRoot, Layout};
 use crate::artifact::manifest::{Attempt, Manifest, ObjectEntry};
 use crate::domain::backup::Owner;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,6 +19,9 @@ const ATTEMPT_LIMIT: usize = 1 << 20;
 ///
 /// Errors: `NotFound` when there is none, so that there is no backup; `Corrupt` and `Unsupported` when it cannot be used.
 pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<Manifest> {
+    if root.layout() == Layout::Pbm {
+        return pbm_layout::read_manifest(storage, root).await;
+    }
     let key = root.manifest()?;
     let bytes = storage::read_all(storage, &key, MANIFEST_LIMIT).await.map_err(|e| match e.kind() {
         ErrorKind::NotFound => e.hint(
@@ -88,11 +92,10 @@ pub async fn held(storage: &dyn Storage, root: &BackupRoot) -> Result<Held> {
 pub async fn is_all_there(storage: &dyn Storage, root: &BackupRoot, objects: &[ObjectEntry]) -> Result<bool> {
     let mut wanted: HashMap<&str, u64> = objects.iter().map(|object| (object.path.as_str(), object.size)).collect();
     let mut listing = storage.list(Some(root.key())).await?;
-    let mut has_manifest = false;
+    let has_manifest = storage.stat(&root.manifest()?).await?.is_some();
     while let Some(object) = listing.next().await {
         let object = object?;
         let Some(path) = object.key.below(root.key()) else { continue };
-        has_manifest |= path == "manifest.json";
         if wanted.get(path) == Some(&object.size) {
             wanted.remove(path);
         }

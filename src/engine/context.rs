@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Meter;
+use super::surroundings::Surroundings;
 
 /// How long a server is looked for before an attempt fails.
 pub const CONNECT_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
@@ -15,6 +16,19 @@ pub struct Context {
     pub cancel: CancellationToken,
     pub meter: Arc<Meter>,
     pub limits: Limits,
+    pub around: Surroundings,
+}
+
+impl Default for Context {
+    /// Nobody watches, and nobody cancels.
+    fn default() -> Self {
+        Self {
+            cancel: CancellationToken::new(),
+            meter: Arc::new(Meter::silent()),
+            limits: Limits::default(),
+            around: Surroundings::default(),
+        }
+    }
 }
 
 /// Bounds set by a person (`backup.*` settings).

@@ -4,28 +4,58 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use tokio_util::sync::CancellationToken;
 
+use super::attempt::Identity;
+use super::blocks::BlockEntry;
 use super::context::Context;
-use crate::artifact::layout::BackupRoot;
+use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
-use crate::domain::backup::{BackupType, Compression};
+use crate::domain::backup::{BackupType, Compression, Model};
 use crate::domain::key::Key;
 use crate::domain::namespace::{Namespace, Selection};
 use crate::domain::pitr::{Archive, Slice};
-use crate::domain::restore::{CollectionKind, LeftOut, RestorePlan, RestoreRequest};
-use crate::domain::service::{CheckItem, Service};
+use crate::domain::restore::{CollectionKind, DataFolder, LeftOut, RestorePlan, RestoreRequest};
+use crate::domain::service::{CheckItem, ConfigurationPlan, EngineKind, Service};
+use crate::domain::storage::StorageConfig;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 
 /// Makes backups of one kind, reads them back and restores them.
 #[async_trait]
 pub trait Engine: Send + Sync {
     /// Whether a backup of `service` can be made: tries what a backup does. Takes ten seconds for each connection at most.
-    async fn check(&self, service: &Service, cancel: &CancellationToken) -> Vec<CheckItem>;
+    async fn check(&self, ctx: &Context, service: &Service) -> Vec<CheckItem>;
+
+    /// Whether this engine can be told to make such a backup; asked before anything is queued, and contacts nothing.
+    ///
+    /// Errors: `Unsupported` and `Invalid`, naming what cannot be.
+    fn may_make(&self, _: &Wanted<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// What giving `service` the configuration for backups in `folder` of `location` would change. Writes nothing.
+    ///
+    /// Errors: `Unsupported` for an engine that needs none.
+    async fn plan_configuration(
+        &self,
+        _: &Context,
+        service: &Service,
+        _location: &StorageConfig,
+        _folder: &str,
+    ) -> Result<ConfigurationPlan> {
+        let what =
+            format!("service {} has the engine {}, which needs no configuration", service.name, service.engine.word());
+        Err(Error::new(ErrorKind::Unsupported, what))
+    }
+
+    /// Carries out such a plan, whoever configured it before.
+    async fn configure(&self, ctx: &Context, service: &Service, location: &StorageConfig, folder: &str) -> Result<()> {
+        self.plan_configuration(ctx, service, location, folder).await.map(drop)
+    }
 
     /// Makes one backup, which is in the storage when this returns.
     ///
@@ -40,9 +70,9 @@ pub trait Engine: Send + Sync {
     /// `Corrupt` for a damaged backup.
     async fn plan_restore(
         &self,
-        cancel: &CancellationToken,
+        ctx: &Context,
         source: RestoreSource,
-        target: &Service,
+        target: RestoreTarget<'_>,
         request: &RestoreRequest,
     ) -> Result<RestorePlan>;
 
@@ -54,10 +84,23 @@ pub trait Engine: Send + Sync {
         &self,
         ctx: &Context,
         source: RestoreSource,
-        target: &Service,
+        target: RestoreTarget<'_>,
         confirmed: Confirmed<'_>,
         writes: &(dyn BeforeWriting + '_),
     ) -> Result<RestoreReport>;
+
+    /// Cleans up behind the attempt `attempt_id` at a restore whose process was killed, as far as that is safe. Says what
+    /// was done and what state the target is in; `None`: nothing is known about it.
+    ///
+    /// Errors: what is left, and how it is removed.
+    async fn abandoned_restore(
+        &self,
+        _: RestoreTarget<'_>,
+        _attempt_id: &str,
+        _: &RestorePlan,
+    ) -> Result<Option<String>> {
+        Ok(None)
+    }
 
     /// Reads everything below `root` back. What is wrong with the backup is in the report.
     ///
@@ -80,6 +123,26 @@ pub trait Engine: Send + Sync {
     /// Every object of a backup but `attempt.json` and the manifest itself: what deleting it removes.
     fn objects(&self, manifest: &Manifest) -> Result<Vec<ObjectEntry>>;
 
+    /// Removes what a backup holds elsewhere than in its objects, before they go. `service`: the one it was made of, where it
+    /// is still known.
+    ///
+    /// Errors: as `Conflict` for what must not be removed, with the reason; then all of it is still there.
+    async fn delete_elsewhere(
+        &self,
+        _: &Context,
+        _location: &StorageConfig,
+        _storage: &dyn Storage,
+        _: &Manifest,
+        _service: Option<&Service>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// The blocks that a backup shares with others of its folder. They go when no backup names them.
+    fn blocks(&self, _: &Manifest) -> Result<Vec<BlockEntry>> {
+        Ok(Vec::new())
+    }
+
     /// What no backup can be like, as sentences; empty when all is well. Cheap: the catalogue asks before it counts with
     /// what a manifest says.
     fn implausible(&self, manifest: &Manifest) -> Result<Vec<String>>;
@@ -88,10 +151,21 @@ pub trait Engine: Send + Sync {
     fn contents(&self, manifest: &Manifest) -> Result<Contents>;
 }
 
+/// What is asked of an engine, for one backup or for a schedule.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    pub backup_type: BackupType,
+    pub selection: &'a Selection,
+    pub location: &'a StorageConfig,
+    pub folder: &'a str,
+}
+
 /// A backup that is to be made.
 #[derive(Debug, Clone)]
 pub struct BackupOrder {
     pub service: Service,
+    /// The storage, for programs that open it themselves.
+    pub location: StorageConfig,
     pub name: String,
     /// Names this attempt; the same in `attempt.json` and the manifest.
     pub attempt_id: String,
@@ -103,9 +177,59 @@ pub struct BackupOrder {
     pub backup_type: BackupType,
 }
 
+impl BackupOrder {
+    /// What a backup says of itself that follows from its order. The rest is empty.
+    pub fn envelope(&self, engine: EngineKind, model: Model, started_at: DateTime<Utc>) -> Envelope {
+        Envelope {
+            format_version: FORMAT_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: self.name.clone(),
+            attempt_id: self.attempt_id.clone(),
+            service: self.service.name.clone(),
+            cluster: self.service.cluster.clone(),
+            folder: self.folder.clone(),
+            schedule: self.schedule.clone(),
+            engine,
+            model,
+            backup_type: self.backup_type,
+            server_version: String::new(),
+            fcv: String::new(),
+            replica_set: String::new(),
+            replica_set_id: String::new(),
+            member: String::new(),
+            started_at,
+            finished_at: Utc::now(),
+            consistent_at_ts: Timestamp::MIN,
+            selection: self.selection.clone(),
+            compression: self.compression,
+            left_out: Vec::new(),
+            documents: 0,
+            uncompressed_bytes: 0,
+            size_bytes: 0,
+            new_bytes: None,
+            locked_millis: None,
+            pbm_name: None,
+            checksum: String::new(),
+        }
+    }
+
+    /// Who attempts it.
+    pub fn identity(&self, shares_blocks: bool) -> Identity<'_> {
+        Identity {
+            attempt_id: &self.attempt_id,
+            name: &self.name,
+            service: &self.service.name,
+            home_id: &self.home_id,
+            shares_blocks,
+        }
+    }
+}
+
 /// What is restored: a backup, and the recorded oplog that leads from it to a later moment.
 pub struct RestoreSource {
     pub storage: Arc<dyn Storage>,
+    /// The storage, for programs that open it themselves.
+    pub location: StorageConfig,
     pub manifest: Manifest,
     pub tail: Option<OplogTail>,
 }
@@ -127,9 +251,41 @@ pub struct OplogTail {
     pub until: Timestamp,
 }
 
+/// Where a restore writes.
+#[derive(Clone, Copy)]
+pub enum RestoreTarget<'a> {
+    Service(&'a Service),
+    /// A folder of this host.
+    DataFolder(&'a DataFolder),
+}
+
+impl<'a> RestoreTarget<'a> {
+    /// `service`: what `request` names, unless it names a folder.
+    pub fn of(service: Option<&'a Service>, request: &'a RestoreRequest) -> Result<Self> {
+        match (&request.data_folder, service) {
+            (Some(folder), _) => Ok(Self::DataFolder(folder)),
+            (None, Some(service)) => Ok(Self::Service(service)),
+            (None, None) => Err(Error::new(ErrorKind::Internal, "a restore without a target")),
+        }
+    }
+
+    /// Errors: `Unsupported` for a folder, for engines that write into servers that run.
+    pub fn service(self) -> Result<&'a Service> {
+        match self {
+            Self::Service(service) => Ok(service),
+            Self::DataFolder(_) => {
+                Err(Error::new(ErrorKind::Unsupported, "a logical backup holds documents and becomes no data folder")
+                    .hint("restore it into a service that runs, an empty one if need be: --to SERVICE"))
+            }
+        }
+    }
+}
+
 /// A restore that a person has confirmed.
 #[derive(Clone, Copy)]
 pub struct Confirmed<'a> {
+    /// Names the attempt at it.
+    pub attempt_id: &'a str,
     pub request: &'a RestoreRequest,
     pub plan: &'a RestorePlan,
 }
@@ -186,6 +342,14 @@ impl Problem {
     }
 }
 
+/// A failure that says something about a backup is given back; one that says nothing ends the check.
+pub fn about_the_backup(error: Error) -> Result<Error> {
+    match error.kind() {
+        ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::NotFound | ErrorKind::Invalid => Ok(error),
+        _ => Err(error),
+    }
+}
+
 /// What was exported, and how it is restored.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportReport {
@@ -219,6 +383,25 @@ pub struct Contents {
     pub oplog_entries: u64,
     /// Transactions that a plain restore discards.
     pub open_transactions: u64,
+    /// What it holds instead of documents.
+    pub files: Option<HeldFiles>,
+}
+
+/// The files of a backup, and the blocks they are made of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HeldFiles {
+    pub files: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    pub blocks: u64,
+    /// Of them: sent for this backup.
+    pub new_blocks: u64,
+    pub new_bytes: u64,
+    /// How the server was kept from writing meanwhile, in words.
+    pub copied: String,
+    pub locked_millis: Option<u64>,
+    /// The data folder that was copied.
+    pub data_folder: String,
 }
 
 /// A collection, view or time series, under the name it had when it was read.
@@ -226,7 +409,8 @@ pub struct Contents {
 pub struct HeldNamespace {
     pub namespace: Namespace,
     pub kind: CollectionKind,
-    pub documents: u64,
-    /// Bytes of BSON.
-    pub bytes: u64,
+    /// `None`: whoever made the backup did not count them.
+    pub documents: Option<u64>,
+    /// Bytes of BSON. `None`: whoever made the backup did not count them.
+    pub bytes: Option<u64>,
 }

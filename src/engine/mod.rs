@@ -5,22 +5,37 @@
 
 pub mod attempt;
 pub mod backup_reader;
+mod blocking;
+pub mod blocks;
 pub mod context;
 pub mod contract;
+pub mod foreign;
 pub mod logical;
+mod oplog_stream;
+pub mod pbm;
+pub mod pbm_layout;
+pub mod physical;
 pub mod pitr;
 pub mod progress;
+pub mod stored_check;
+pub mod surroundings;
 
 pub use context::{CONNECT_LIMIT, Context, Limits};
 pub use contract::Engine;
 pub use progress::Meter;
+pub use surroundings::Surroundings;
 
 use crate::domain::backup::Model;
 use crate::domain::service::EngineKind;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Every engine there is, with what it makes: one line for each.
-static ENGINES: &[(EngineKind, Model, &dyn Engine)] = &[(EngineKind::Native, Model::Logical, &logical::LogicalEngine)];
+static ENGINES: &[(EngineKind, Model, &dyn Engine)] = &[
+    (EngineKind::Native, Model::Logical, &logical::LogicalEngine),
+    (EngineKind::Native, Model::Physical, &physical::PhysicalEngine),
+    (EngineKind::Pbm, Model::Logical, &pbm::PbmEngine(Model::Logical)),
+    (EngineKind::Pbm, Model::Physical, &pbm::PbmEngine(Model::Physical)),
+];
 
 /// The engine that makes, and reads, backups of this kind.
 ///

@@ -55,6 +55,11 @@ impl Meter {
         self.bytes_total.fetch_add(bytes, Relaxed);
     }
 
+    pub fn add_totals(&self, bytes: u64, objects: u64) {
+        self.bytes_total.fetch_add(bytes, Relaxed);
+        self.objects_total.fetch_add(objects, Relaxed);
+    }
+
     pub fn add_bytes(&self, bytes: u64) {
         self.bytes_done.fetch_add(bytes, Relaxed);
     }

@@ -38,17 +38,25 @@ const ITEMS: [(&str, &str); 7] = [
     ("oplog_window", "Oplog window"),
 ];
 
+/// What a command is for, its database, and the command.
+pub type Try = (&'static str, &'static str, fn() -> Document);
+
+/// What a backup does on a member, tried.
+pub struct Tries {
+    /// Each is run once; those that are denied are named.
+    pub commands: &'static [Try],
+    /// The roles that give all of these rights.
+    pub roles: &'static str,
+    /// What comes after them.
+    pub then: TryReading,
+}
+
 /// Reads from a member what a backup reads, and says how much that was.
 pub type TryReading = for<'r> fn(&'r Reader, &'r CancellationToken) -> BoxFuture<'r, Result<String>>;
 
 /// Runs the checks that need the server. Always one item for each of `ITEMS`, in that order: what cannot be tried
 /// because an earlier one failed is skipped. Each connection takes [`CHECK_TIMEOUT`] at most.
-pub async fn check_service(
-    service: &str,
-    uri: &Secret,
-    cancel: &CancellationToken,
-    try_reading: TryReading,
-) -> Vec<CheckItem> {
+pub async fn check_service(service: &str, uri: &Secret, cancel: &CancellationToken, tries: Tries) -> Vec<CheckItem> {
     let mut report = Report::default();
     let server = match Server::connect(service, uri, CHECK_TIMEOUT).await {
         Ok(server) => server,
@@ -113,7 +121,7 @@ pub async fn check_service(
             }
             sharded(&mut report, service, &reader.server, cancel).await;
             version(&mut report, &reader.server, cancel).await;
-            backup_rights(&mut report, &reader, cancel, try_reading).await;
+            backup_rights(&mut report, &reader, cancel, &tries).await;
             names(&mut report, &reader.server, cancel).await;
             oplog_window(&mut report, &reader.server, cancel).await;
         }
@@ -161,7 +169,8 @@ fn create_user() -> String {
         .into()
 }
 
-fn grant(roles: &str) -> String {
+/// The command that gives these roles.
+pub fn grant(roles: &str) -> String {
     let list: Vec<String> = roles.split(' ').map(|r| format!("\"{r}\"")).collect();
     format!("mongosh admin --eval 'db.grantRolesToUser(\"mongokeep\", [{}])'", list.join(", "))
 }
@@ -187,47 +196,32 @@ async fn version(report: &mut Report, server: &Server, cancel: &CancellationToke
 }
 
 /// Everything a backup reads, read once: first what names the rights that are missing, then what a backup does itself.
-async fn backup_rights(report: &mut Report, reader: &Reader, cancel: &CancellationToken, try_reading: TryReading) {
-    let majority = doc! {"level": "majority"};
-    let commands: [(&str, &str, Document); 8] = [
-        ("list all databases", "admin", doc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false}),
-        (
-            "read the oplog",
-            "local",
-            doc! {"find": "oplog.rs", "limit": 1, "projection": {"ts": 1}, "readConcern": majority},
-        ),
-        ("read config.transactions", "config", doc! {"find": "transactions", "limit": 1, "projection": {"_id": 1}}),
-        ("list collections", "admin", doc! {"listCollections": 1}),
-        ("list indexes", "admin", doc! {"listIndexes": "system.version"}),
-        ("read users", "admin", doc! {"find": "system.users", "limit": 1, "projection": {"_id": 1}}),
-        ("read roles", "admin", doc! {"find": "system.roles", "limit": 1, "projection": {"_id": 1}}),
-        ("read the rollback id", "admin", doc! {"serverStatus": 1, "metrics": 0, "wiredTiger": 0, "locks": 0}),
-    ];
+async fn backup_rights(report: &mut Report, reader: &Reader, cancel: &CancellationToken, tries: &Tries) {
     let mut missing = Vec::new();
-    for (what, db, command) in commands {
+    for (what, db, command) in tries.commands {
+        let command = command();
         // A name in the reply need not be UTF-8.
-        let asked = match what {
-            "list all databases" => namespaces::databases(&reader.server, cancel).await.map(drop),
-            _ => reader.server.command(cancel, db, command).await.map(drop),
+        let asked = match command.contains_key("listDatabases") {
+            true => namespaces::databases(&reader.server, cancel).await.map(drop),
+            false => reader.server.command(cancel, db, command).await.map(drop),
         };
         match asked {
             Ok(()) => {}
-            Err(e) if e.kind() == ErrorKind::Denied => missing.push(what),
+            Err(e) if e.kind() == ErrorKind::Denied => missing.push(*what),
             Err(e) => return report.error("rights_backup", &e, ""),
         }
     }
     if !missing.is_empty() {
         let detail = format!("the user may not {}", missing.join(", "));
-        return report.push("rights_backup", CheckState::Fail, detail, grant("backup clusterMonitor"));
+        return report.push("rights_backup", CheckState::Fail, detail, grant(tries.roles));
     }
-    match try_reading(reader, cancel).await {
+    match (tries.then)(reader, cancel).await {
         Ok(detail) => report.pass("rights_backup", &detail),
-        Err(e) if e.kind() == ErrorKind::Denied => report.error("rights_backup", &e, &grant("backup clusterMonitor")),
+        Err(e) if e.kind() == ErrorKind::Denied => report.error("rights_backup", &e, &grant(tries.roles)),
         Err(e) => report.error("rights_backup", &e, ""),
     }
 }
 
-/// Whether everything has a name that a backup can keep. Where names cannot be listed, the rights say so.
 /// Says that the replica set is a part of a sharded cluster, where it is one.
 async fn sharded(report: &mut Report, service: &str, server: &Server, cancel: &CancellationToken) {
     let (state, detail) = match sharding::cluster_part(server, cancel).await {
@@ -251,6 +245,7 @@ async fn sharded(report: &mut Report, service: &str, server: &Server, cancel: &C
     });
 }
 
+/// Whether everything has a name that a backup can keep. Where names cannot be listed, the rights say so.
 async fn names(report: &mut Report, server: &Server, cancel: &CancellationToken) {
     let Ok(listing) = namespaces::list(server, cancel).await else { return };
     let mut unnamed: Vec<String> = listing.unnamed.into_iter().map(|unnamed| unnamed.shown).collect();
@@ -361,6 +356,28 @@ fn missing_actions(privileges: &[Document]) -> BTreeSet<&'static str> {
         }
     }
     missing
+}
+
+/// Whether the user may lock the server and unlock it again. Read from the roles: a server is not locked for a check.
+///
+/// Errors: `Denied`, with the role that gives the rights.
+pub async fn may_lock(server: &Server, cancel: &CancellationToken) -> Result<()> {
+    let access = access(server, cancel).await?;
+    let may = |action: &str| {
+        access.privileges.iter().any(|privilege| {
+            let listed = privilege
+                .get_array("actions")
+                .is_ok_and(|list| list.iter().any(|a| a.as_str().is_some_and(|a| a == action || a == "anyAction")));
+            listed && privilege.get_document("resource").is_ok_and(|resource| covers(resource, Where::Cluster))
+        })
+    };
+    let lacking: Vec<&str> = ["fsync", "unlock"].into_iter().filter(|action| !may(action)).collect();
+    if access.open || lacking.is_empty() {
+        return Ok(());
+    }
+    let who = escape(&access.users.join(", "));
+    let what = format!("the user {who} may not lock the server and unlock it ({})", lacking.join(", "));
+    Err(Error::new(ErrorKind::Denied, what).hint(grant("hostManager")))
 }
 
 /// What replaying changes of documents takes, in each of its collections. The role `restore` lets documents only come.

@@ -82,6 +82,56 @@ pub fn check_uri(service: &str, uri: &Secret) -> Result<()> {
     }
 }
 
+/// What the server at `address` (`host:port`) says to anybody: without a login, because its users may be others than they
+/// were, with the TLS that `uri` asks for.
+///
+/// Errors: as [`Server::connect`].
+pub async fn greet(service: &str, uri: &Secret, address: &str, timeout: Duration) -> Result<Hello> {
+    let mut options = read_options(service, uri, timeout).await?;
+    options.credential = None;
+    let server = Server::open(service.to_owned(), to_one(options, address)?, timeout).await?;
+    Ok(server.hello().clone())
+}
+
+/// The options for a connection to the member `address` alone.
+fn to_one(mut options: ClientOptions, address: &str) -> Result<ClientOptions> {
+    let parsed = ServerAddress::parse(address).map_err(|_| {
+        let shown = crate::domain::text::quoted(address);
+        Error::new(ErrorKind::Invalid, format!("{shown} is not the address of a member"))
+    })?;
+    options.hosts = vec![parsed];
+    options.direct_connection = Some(true);
+    options.repl_set_name = None;
+    Ok(options)
+}
+
+/// The options of a connection string, as we use them.
+async fn read_options(service: &str, uri: &Secret, timeout: Duration) -> Result<ClientOptions> {
+    let cancel = CancellationToken::new();
+    let parsed = uri.expose().to_owned();
+    // Looking up a mongodb+srv name is network traffic, which may hang like any other.
+    let parsed = run(&cancel, Some(timeout), async move { ClientOptions::parse(parsed).await })
+        .await
+        .map_err(|e| e.context(format!("service {service}: looking up the hosts of the connection string")))?;
+    let mut options = parsed.map_err(|e| error::connection_string(service, uri, &e))?;
+    if options.load_balanced == Some(true) {
+        return Err(Error::new(ErrorKind::Unsupported, format!("service {service} is behind a load balancer"))
+            .hint("give the connection string of the replica set itself"));
+    }
+    options.app_name = Some("mongokeep".into());
+    // A shorter patience that somebody wrote into the connection string stays.
+    let timeout = options.server_selection_timeout.map_or(timeout, |t| t.min(timeout));
+    options.server_selection_timeout = Some(timeout);
+    options.connect_timeout = Some(options.connect_timeout.map_or(timeout, |t| t.min(timeout)));
+    // Enough for the readers or writers of one job and its bookkeeping beside them.
+    options.max_pool_size = Some(options.max_pool_size.unwrap_or(0).max(24));
+    options.max_connecting = Some(4);
+    // A command goes where we say, never where a preference in the connection string would have it.
+    options.selection_criteria = None;
+    options.read_concern = None;
+    Ok(options)
+}
+
 impl Server {
     /// Connects to the deployment of `service` and says hello to its nearest member; `timeout` bounds the search for
     /// one (less, when the connection string says so).
@@ -89,41 +139,14 @@ impl Server {
     /// Errors: `Invalid` for a connection string that cannot be used, `Unreachable` (which names hosts and seconds),
     /// `Unauthenticated`.
     pub async fn connect(service: &str, uri: &Secret, timeout: Duration) -> Result<Self> {
-        let cancel = CancellationToken::new();
-        let parsed = uri.expose().to_owned();
-        // Looking up a mongodb+srv name is network traffic, which may hang like any other.
-        let parsed = run(&cancel, Some(timeout), async move { ClientOptions::parse(parsed).await })
-            .await
-            .map_err(|e| e.context(format!("service {service}: looking up the hosts of the connection string")))?;
-        let mut options = parsed.map_err(|e| error::connection_string(service, uri, &e))?;
-        if options.load_balanced == Some(true) {
-            return Err(Error::new(ErrorKind::Unsupported, format!("service {service} is behind a load balancer"))
-                .hint("give the connection string of the replica set itself"));
-        }
-        options.app_name = Some("mongokeep".into());
-        // A shorter patience that somebody wrote into the connection string stays.
-        let timeout = options.server_selection_timeout.map_or(timeout, |t| t.min(timeout));
-        options.server_selection_timeout = Some(timeout);
-        options.connect_timeout = Some(options.connect_timeout.map_or(timeout, |t| t.min(timeout)));
-        // Enough for the readers or writers of one job and its bookkeeping beside them.
-        options.max_pool_size = Some(options.max_pool_size.unwrap_or(0).max(24));
-        options.max_connecting = Some(4);
-        // A command goes where we say, never where a preference in the connection string would have it.
-        options.selection_criteria = None;
-        options.read_concern = None;
+        let options = read_options(service, uri, timeout).await?;
+        let timeout = options.server_selection_timeout.unwrap_or(timeout);
         Self::open(service.to_owned(), options, timeout).await
     }
 
     /// A connection to the member `address` (`host:port`) alone, with the same credentials and TLS.
     pub async fn direct(&self, address: &str) -> Result<Self> {
-        let parsed = ServerAddress::parse(address).map_err(|_| {
-            let shown = crate::domain::text::quoted(address);
-            Error::new(ErrorKind::Invalid, format!("{shown} is not the address of a member"))
-        })?;
-        let mut options = self.inner.options.clone();
-        options.hosts = vec![parsed];
-        options.direct_connection = Some(true);
-        options.repl_set_name = None;
+        let options = to_one(self.inner.options.clone(), address)?;
         let timeout = options.server_selection_timeout.unwrap_or(CHECK_TIMEOUT);
         Self::open(self.inner.place.service.clone(), options, timeout).await
     }

@@ -28,6 +28,11 @@ pub mod code {
     pub const QUERY_PLAN_KILLED: i32 = 175;
     pub const OUT_OF_DISK_SPACE: i32 = 14031;
     pub const DUPLICATE_KEY: i32 = 11000;
+    /// Of an aggregation.
+    pub const UNKNOWN_STAGE: i32 = 40324;
+    pub const BACKUP_CURSOR_IN_USE: i32 = 50886;
+    pub const BACKUP_CURSOR_CHECKPOINT: i32 = 50915;
+    pub const BACKUP_CURSOR_OPLOG_ROLLED_OVER: i32 = 50917;
 }
 
 /// Network trouble, elections and shutdowns as the server words them: the same call may succeed a moment later.

@@ -4,6 +4,7 @@
 //! else. Its futures must not be dropped half way (a connection whose reply nobody reads is closed, and an
 //! operation may have happened or not), so that everything that can be cancelled goes through [`run()`].
 
+pub mod backup_cursor;
 pub mod batches;
 pub mod check;
 pub mod connect;

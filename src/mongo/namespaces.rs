@@ -3,10 +3,14 @@
 //! Answers are kept as bytes: options and index specifications must come back as they are, whatever a future server
 //! puts into them.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use mongodb::bson::{Binary, Bson, Document, doc, spec::BinarySubtype};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::Server;
+use super::oplog::catalogue::BUCKETS_PREFIX;
 use super::topology::number;
 use crate::artifact::bson;
 use crate::domain::namespace::Namespace;
@@ -34,6 +38,20 @@ pub struct Listing {
     pub entries: Vec<Listed>,
     /// What has a name that no program can write as text.
     pub unnamed: Vec<Unnamed>,
+}
+
+impl Listing {
+    /// The names of time series without buckets, and of buckets without a time series.
+    fn halves(&self) -> BTreeSet<(&str, &str)> {
+        let (mut series, mut buckets) = (BTreeSet::new(), BTreeSet::new());
+        for Listed { ns, kind, .. } in &self.entries {
+            match ns.collection.strip_prefix(BUCKETS_PREFIX) {
+                Some(name) => buckets.insert((ns.db.as_str(), name)),
+                None => kind == "timeseries" && series.insert((ns.db.as_str(), ns.collection.as_str())),
+            };
+        }
+        series.symmetric_difference(&buckets).copied().collect()
+    }
 }
 
 /// A database or collection whose name is not UTF-8: servers take any bytes.
@@ -119,12 +137,34 @@ pub async fn list(server: &Server, cancel: &CancellationToken) -> Result<Listing
     let (names, unnamed) = databases(server, cancel).await?;
     let mut all = Listing { entries: Vec::new(), unnamed };
     for db in names {
-        let found = list_database(server, cancel, &db, Document::new()).await;
+        let found = list_in_pairs(server, cancel, &db).await;
         let listing = found.map_err(|e| e.context(format!("listing the collections of {}", escape(&db))))?;
         all.entries.extend(listing.entries);
         all.unnamed.extend(listing.unnamed);
     }
     Ok(all)
+}
+
+/// How long to wait before a database is listed again that showed half of a time series.
+const HALVES_SETTLE: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200), Duration::from_millis(400)];
+
+/// What a database holds, each time series together with its buckets. A server lists collections before it lists views and
+/// makes the two halves of a time series one after the other, so that one that is being made or dropped may show by half
+/// (seen on 6.0.5). What still is a half after a second stays one.
+async fn list_in_pairs(server: &Server, cancel: &CancellationToken, db: &str) -> Result<Listing> {
+    let mut listing = list_database(server, cancel, db, Document::new()).await?;
+    for pause in HALVES_SETTLE {
+        if listing.halves().is_empty() {
+            break;
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return Err(Error::cancelled()),
+            () = tokio::time::sleep(pause) => {}
+        }
+        listing = list_database(server, cancel, db, Document::new()).await?;
+    }
+    Ok(listing)
 }
 
 /// What a database holds that `filter` takes.

@@ -1,6 +1,7 @@
 //! Reading the oplog of one member: where to begin, and following it.
 //!
-//! Always with read concern majority: a tail without it has been seen to store entries that a rollback then erased.
+//! What is stored is read with read concern majority: a tail without it has been seen to store entries that a rollback then
+//! erased.
 
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use super::batches::{Batches, Budget, ReadRequest};
 use super::connect::Server;
 use super::topology;
 use crate::artifact::bson;
+use crate::domain::pitr::OpTime;
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
+use crate::mongo::oplog::entry::op_time;
 
 /// Entries in one reply; an entry may be 16 MiB, but most are a few hundred bytes.
 const BATCH: u32 = 8_192;
@@ -81,6 +84,15 @@ pub async fn entry_at(server: &Server, cancel: &CancellationToken, ts: Timestamp
     let at = to_bson(ts);
     let ask = doc! {"find": "oplog.rs", "filter": {"ts": {"$gte": at, "$lte": at}}, "limit": 1, "singleBatch": true};
     Ok(server.collect(cancel, "local", ask).await?.into_iter().next())
+}
+
+/// Where the oplog of the member ends, committed or not; `None`: it has no entry.
+pub async fn newest(server: &Server, cancel: &CancellationToken) -> Result<Option<OpTime>> {
+    let ask = doc! {
+        "find": "oplog.rs", "sort": {"$natural": -1}, "limit": 1, "singleBatch": true, "projection": {"ts": 1, "t": 1},
+    };
+    let found = server.collect(cancel, "local", ask).await?;
+    Ok(found.first().and_then(|entry| op_time(entry.as_bytes())))
 }
 
 /// The oldest entry of the oplog.

@@ -65,7 +65,7 @@ pub trait Storage: Send + Sync {
     /// How many bytes every part of an upload but the last has.
     fn part_size(&self) -> usize;
 
-    /// Writes a small object (at most [`Storage::part_size`]) as a whole, durably: when it returns, the object
+    /// Writes a small object (5 MiB at most, or [`Storage::part_size`] if that is more) as a whole, durably: when it returns, the object
     /// survives a power loss.
     async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()>;
 
@@ -125,7 +125,7 @@ fn too_many_folders(place: &str) -> Error {
 
 /// A path of this machine as it is kept: the daemon works in another folder, so it means what it means where it was typed.
 /// `~/` is the user's own folder. The error does not name the field.
-fn local_path(path: &str) -> std::result::Result<String, String> {
+pub fn local_path(path: &str) -> std::result::Result<String, String> {
     let expanded = match path.strip_prefix("~/") {
         Some(rest) => directories::BaseDirs::new().map_or_else(|| PathBuf::from(path), |d| d.home_dir().join(rest)),
         None => PathBuf::from(path),
@@ -142,7 +142,7 @@ fn local_path(path: &str) -> std::result::Result<String, String> {
 }
 
 /// A name nobody else has chosen: 128 random bits in hex.
-fn random_name() -> Result<String> {
+pub fn random_name() -> Result<String> {
     let mut bytes = [0u8; 16];
     aws_lc_rs::rand::fill(&mut bytes)
         .map_err(|_| Error::new(ErrorKind::Failed, "the operating system gave no random bytes"))?;

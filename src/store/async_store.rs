@@ -66,6 +66,8 @@ calls! {
     claim(concurrency: =usize) -> Option<Claimed>;
     data_version() -> u64;
     deletion(name: &str) -> Deletion;
+    derived_key(purpose: &str) -> [u8; 32];
+    engine_note(service: &str) -> Option<String>;
     deletion_begins(name: &str) -> ();
     deletion_undone(name: &str) -> ();
     forget_slices(storage: &str, keys: &[String]) -> ();
@@ -86,6 +88,7 @@ calls! {
     retired(name: &str) -> ();
     service(name: &str) -> Service;
     set_conditions(event: =Event, present: &[(String, String)], refresh: =bool) -> ();
+    set_engine_note(service: &str, note: &str) -> ();
     set_slicer_state(service: &str, state: &SlicerState) -> ();
     slice_recorded(service: &str, archive: &Archive, slice: &Slice) -> bool;
     slicers_stopped() -> ();

@@ -27,7 +27,11 @@ pub struct CatalogueEntry {
     pub consistent_at_ts: Timestamp,
     pub size_bytes: u64,
     pub uncompressed_bytes: u64,
-    pub documents: u64,
+    /// `None`: it holds files.
+    pub documents: Option<u64>,
+    pub new_bytes: Option<u64>,
+    pub locked_millis: Option<u64>,
+    pub pbm_name: Option<String>,
     pub started_at: chrono::DateTime<chrono::Utc>,
     pub finished_at: chrono::DateTime<chrono::Utc>,
     pub server_version: String,
@@ -62,7 +66,7 @@ const LONGEST: i64 = 30 * 24 * 3600;
 
 const COLUMNS: &str = "SELECT name, service, cluster, storage, folder, engine, model, type, schedule, state, pinned,
     consistent_t, consistent_i, size_bytes, uncompressed_bytes, documents, started_at, finished_at, server_version, fcv,
-    compression, error, verified_at, verify_error FROM backups";
+    compression, error, verified_at, verify_error, new_bytes, locked_millis, pbm_name FROM backups";
 
 impl Store {
     /// Newest first.
@@ -326,7 +330,8 @@ pub fn set_facts(t: &Transaction<'_>, facts: &CatalogueEntry) -> Result<()> {
         "UPDATE backups SET state = 'succeeded', state_before = NULL, retired_by = NULL, error = NULL, service = ?2, cluster = ?3,
             consistent_t = ?4, consistent_i = ?5, size_bytes = ?6, uncompressed_bytes = ?7, documents = ?8,
             started_at = ?9, finished_at = ?10, server_version = ?11, fcv = ?12, compression = ?13, engine = ?14,
-            model = ?15, type = ?16, replica_set_id = ?17, whole = ?18 WHERE name = ?1",
+            model = ?15, type = ?16, replica_set_id = ?17, whole = ?18, new_bytes = ?19, locked_millis = ?20, pbm_name = ?21
+            WHERE name = ?1",
         params![
             facts.name,
             facts.service,
@@ -335,7 +340,7 @@ pub fn set_facts(t: &Transaction<'_>, facts: &CatalogueEntry) -> Result<()> {
             facts.consistent_at_ts.i,
             integer(facts.size_bytes),
             integer(facts.uncompressed_bytes),
-            integer(facts.documents),
+            facts.documents.map(integer),
             millis(facts.started_at),
             millis(facts.finished_at),
             facts.server_version,
@@ -346,6 +351,9 @@ pub fn set_facts(t: &Transaction<'_>, facts: &CatalogueEntry) -> Result<()> {
             word(&facts.backup_type)?,
             facts.replica_set_id,
             facts.whole,
+            facts.new_bytes.map(integer),
+            facts.locked_millis.map(integer),
+            facts.pbm_name,
         ],
     )?;
     Ok(())
@@ -372,15 +380,19 @@ fn read(row: &Row<'_>) -> Result<Backup> {
         consistent_at: position.map(Timestamp::to_datetime),
         consistent_at_ts: position,
         size_bytes: number(13)?,
-        uncompressed_bytes: number(14)?,
+        // Nothing in something was not counted.
+        uncompressed_bytes: number(14)?.filter(|plain| *plain > 0),
         documents: number(15)?,
         started_at: time(row.get(16)?),
         finished_at: row.get::<_, Option<i64>>(17)?.map(time),
         server_version: row.get(18)?,
         fcv: row.get(19)?,
-        compression: row.get::<_, String>(20)?.parse().map_err(super::damaged)?,
+        compression: Compression::recorded(&row.get::<_, String>(20)?).map_err(super::damaged)?,
         error: row.get(21)?,
         verified_at: row.get::<_, Option<i64>>(22)?.map(time),
         verify_error: row.get(23)?,
+        new_bytes: number(24)?,
+        locked_millis: number(25)?,
+        pbm_name: row.get(26)?,
     })
 }

@@ -42,8 +42,11 @@ impl Store {
     /// Errors: `Conflict` when the name of the safety backup was taken meanwhile; nothing is queued then.
     pub fn enqueue_restore(&self, request: &RestoreRequest, plan: &RestorePlan) -> Result<Job> {
         self.write(|t| {
-            must_exist(t, "service", &request.to)?;
             let backup = good(t, request.backup_of(plan))?;
+            let to = request.data_folder.is_none().then_some(request.to.as_str());
+            if let Some(to) = to {
+                must_exist(t, "service", to)?;
+            }
             if let Some(first) = &plan.safety_backup {
                 insert_backup(t, first, None)?;
             }
@@ -52,11 +55,12 @@ impl Store {
                 NewJob {
                     request: JobRequest::Restore { request: request.clone(), plan: Box::new(plan.clone()) },
                     retry: RetryPolicy::default(),
-                    service: Some(&request.to),
+                    service: Some(to.unwrap_or(&backup.service)),
                     storage: Some(&backup.storage),
                     backup: Some(&backup.name),
                     schedule: None,
-                    occupies: Some(&request.to),
+                    // A folder is nobody's yet.
+                    occupies: to,
                     due_at: None,
                 },
             )

@@ -7,10 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{Store, millis, outbox, schedules, slices, time};
-use crate::domain::backup::Compression;
+use crate::domain::backup::{Compression, Model};
 use crate::domain::job::Job;
 use crate::domain::notification::Event;
-use crate::domain::pitr::{Archive, MarkKind, Slice};
+use crate::domain::pitr::{Archive, Base, MarkKind, Slice};
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 
@@ -54,7 +54,8 @@ impl Store {
                  OR EXISTS (SELECT 1 FROM archives WHERE service = ?1 AND replica_set_id != ?2)";
         let is_other = |c: &Connection| -> Result<bool> {
             let others: bool = c.query_row(sql, [service, replica_set_id], |r| r.get(0))?;
-            Ok(others && slices::bases(c, service, Some(replica_set_id), slices::Damaged::No)?.is_empty())
+            let bases = slices::bases(c, service, Some(replica_set_id), slices::Damaged::No)?;
+            Ok(others && !bases.iter().any(|base| base.model == Model::Logical))
         };
         // Mostly it is the same as ever, which is no reason to write.
         if !self.read(is_other)? {
@@ -89,7 +90,9 @@ impl Store {
         self.write(|t| {
             let Some(needed) = needed(t, service)? else { return Ok(NeededBase::Met) };
             let bases = slices::bases(t, service, Some(replica_set_id), slices::Damaged::No)?;
-            if let Some(base) = bases.iter().find(|b| b.consistent_at_ts >= needed.after) {
+            // One of documents: files lead to later moments in a folder alone.
+            let serves = |b: &&Base| b.model == Model::Logical && b.consistent_at_ts >= needed.after;
+            if let Some(base) = bases.iter().find(serves) {
                 t.execute("DELETE FROM bases_needed WHERE service = ?1", [service])?;
                 let at = base.consistent_at_ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC");
                 let text = format!(

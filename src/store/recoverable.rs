@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{ArchiveRow, Store};
-use crate::domain::pitr::{self, Base, Gap, Range};
+use crate::domain::backup::Model;
+use crate::domain::pitr::{self, Base, Coverage, Gap, Range};
 use crate::domain::timestamp::Timestamp;
 use crate::error::Result;
 
@@ -34,10 +35,11 @@ impl RecoverySource {
         self.row.covered.last().map(|c| c.last.ts)
     }
 
-    /// Whether what is being recorded now can be restored: a base lies within its last stretch.
+    /// Whether what is being recorded now can be restored into a service: a base lies within its last stretch.
     pub fn has_base_now(&self) -> bool {
         let last = self.row.covered.last();
-        last.is_some_and(|c| self.bases.iter().any(|b| c.after.ts <= b.consistent_at_ts))
+        let serves = |b: &Base, c: &Coverage| b.model == Model::Logical && c.after.ts <= b.consistent_at_ts;
+        last.is_some_and(|c| self.bases.iter().any(|b| serves(b, c)))
     }
 }
 
@@ -49,7 +51,11 @@ impl Store {
             .map(|row| {
                 let all = self.bases(service, Some(&row.archive.replica_set_id))?;
                 let newest = row.covered.last().map(|c| c.last.ts);
-                let waiting = all.last().filter(|b| newest.is_some_and(|newest| b.consistent_at_ts > newest)).cloned();
+                let waiting = all
+                    .iter()
+                    .rfind(|b| b.model == Model::Logical)
+                    .filter(|b| newest.is_some_and(|newest| b.consistent_at_ts > newest))
+                    .cloned();
                 let before = before(&row, &all);
                 let mut bases = all;
                 bases.retain(|b| row.covered.iter().any(|c| c.holds(b.consistent_at_ts)));

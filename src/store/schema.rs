@@ -283,6 +283,21 @@ const STEPS: &[M<'_>] = &[
      ALTER TABLE slices ADD COLUMN going INTEGER NOT NULL DEFAULT 0;
      CREATE INDEX slices_that_go ON slices (archive) WHERE going;",
     ),
+    M::up(
+        "-- physical backups: where the data folder of the member on this host is, and how that is stopped and started
+     ALTER TABLE services ADD COLUMN data_dir TEXT;
+     ALTER TABLE services ADD COLUMN stop_command TEXT;
+     ALTER TABLE services ADD COLUMN start_command TEXT;
+     -- bytes that were sent for it, where a part of it was there before; how long the server was locked for it
+     ALTER TABLE backups ADD COLUMN new_bytes INTEGER;
+     ALTER TABLE backups ADD COLUMN locked_millis INTEGER;",
+    ),
+    M::up(
+        "-- what the engine of a service noted for itself
+     ALTER TABLE services ADD COLUMN engine_note TEXT;
+     -- what Percona Backup for MongoDB calls what it made for us
+     ALTER TABLE backups ADD COLUMN pbm_name TEXT;",
+    ),
 ];
 
 /// All migrations, oldest first.

@@ -74,6 +74,15 @@ impl LocalKey {
         Ok(Secret::new(clear))
     }
 
+    /// A secret for `purpose` that follows from the key.
+    pub fn derived(&self, purpose: &str) -> Result<[u8; 32]> {
+        let key = match self.read()? {
+            Some(key) => key,
+            None => self.create()?,
+        };
+        Ok(blake3::derive_key(&format!("mongokeep {purpose}"), &key))
+    }
+
     fn read(&self) -> Result<Option<Zeroizing<Vec<u8>>>> {
         match fs::read(&self.file) {
             Ok(bytes) if bytes.len() == KEY_BYTES => Ok(Some(Zeroizing::new(bytes))),

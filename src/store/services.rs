@@ -21,6 +21,10 @@ pub struct ServiceRow {
     pub backups: u64,
     /// `HH:MM-HH:MM`; `None`: the setting.
     pub production_hours: Option<String>,
+    /// See [`ServiceSpec`].
+    pub data_dir: Option<String>,
+    pub stop_command: Option<String>,
+    pub start_command: Option<String>,
 }
 
 impl ServiceRow {
@@ -32,6 +36,9 @@ impl ServiceRow {
             cluster: self.cluster.clone(),
             engine: self.engine,
             production_hours: self.production_hours.clone(),
+            data_dir: self.data_dir.clone(),
+            stop_command: self.stop_command.clone(),
+            start_command: self.start_command.clone(),
         }
     }
 }
@@ -42,7 +49,8 @@ const COLUMNS: &str = "SELECT name, uri_shown, cluster, engine, created_at,
     (SELECT max(coalesce(consistent_t * 1000, finished_at, started_at)) FROM backups b
      WHERE b.service = services.name AND b.state = 'succeeded' AND b.verify_error IS NULL
      GROUP BY b.whole IS NOT 0 ORDER BY b.whole IS NOT 0 DESC LIMIT 1),
-    (SELECT count(*) FROM backups b WHERE b.service = services.name), production_hours FROM services";
+    (SELECT count(*) FROM backups b WHERE b.service = services.name), production_hours,
+    data_dir, stop_command, start_command FROM services";
 
 impl Store {
     /// In the order of their names.
@@ -66,7 +74,16 @@ impl Store {
                 .ok_or_else(|| missing(name))
         })?;
         let uri = self.key.open(&secret_row(name), &sealed)?;
-        Ok(Service { name: row.name, uri, cluster: row.cluster, engine: row.engine, created_at: row.created_at })
+        Ok(Service {
+            name: row.name,
+            uri,
+            cluster: row.cluster,
+            engine: row.engine,
+            created_at: row.created_at,
+            data_dir: row.data_dir,
+            stop_command: row.stop_command,
+            start_command: row.start_command,
+        })
     }
 
     /// Errors: `Conflict` for a taken name; `Invalid` without a connection string.
@@ -82,8 +99,9 @@ impl Store {
             }
             let sealed = self.key.seal(&secret_row(name), uri)?;
             t.execute(
-                "INSERT INTO services (name, uri, uri_shown, cluster, engine, created_at, production_hours)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO services (name, uri, uri_shown, cluster, engine, created_at, production_hours, data_dir,
+                     stop_command, start_command)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
                 params![
                     name,
                     sealed,
@@ -91,7 +109,10 @@ impl Store {
                     spec.cluster,
                     word(&spec.engine)?,
                     millis(now()),
-                    spec.production_hours
+                    spec.production_hours,
+                    spec.data_dir,
+                    spec.stop_command,
+                    spec.start_command
                 ],
             )?;
             Ok(())
@@ -105,8 +126,17 @@ impl Store {
             let mut spec = row_of(t, name)?.spec();
             change(&mut spec)?;
             t.execute(
-                "UPDATE services SET cluster = ?2, engine = ?3, production_hours = ?4 WHERE name = ?1",
-                params![name, spec.cluster, word(&spec.engine)?, spec.production_hours],
+                "UPDATE services SET cluster = ?2, engine = ?3, production_hours = ?4, data_dir = ?5, stop_command = ?6,
+                     start_command = ?7 WHERE name = ?1",
+                params![
+                    name,
+                    spec.cluster,
+                    word(&spec.engine)?,
+                    spec.production_hours,
+                    spec.data_dir,
+                    spec.stop_command,
+                    spec.start_command
+                ],
             )?;
             if let Some(uri) = &spec.uri {
                 let sealed = self.key.seal(&secret_row(name), uri)?;
@@ -117,6 +147,26 @@ impl Store {
             }
             Ok(())
         })
+    }
+
+    /// What the engine of a service noted for itself; nothing of a service that is not there.
+    pub fn engine_note(&self, name: &str) -> Result<Option<String>> {
+        self.read(|c| {
+            let found = c.query_row("SELECT engine_note FROM services WHERE name = ?1", [name], |r| r.get(0));
+            Ok(found.optional()?.flatten())
+        })
+    }
+
+    pub fn set_engine_note(&self, name: &str, note: &str) -> Result<()> {
+        self.write(|t| {
+            t.execute("UPDATE services SET engine_note = ?2 WHERE name = ?1", [name, note])?;
+            Ok(())
+        })
+    }
+
+    /// A secret that follows from the local key, another one for each purpose.
+    pub fn derived_key(&self, purpose: &str) -> Result<[u8; 32]> {
+        self.key.derived(purpose)
     }
 
     /// Errors: `Conflict` while a job or schedule uses it. Its backups stay.
@@ -163,5 +213,8 @@ fn read(row: &Row<'_>) -> Result<ServiceRow> {
         last_good_backup_at: row.get::<_, Option<i64>>(5)?.map(time),
         backups: row.get::<_, i64>(6)? as u64,
         production_hours: row.get(7)?,
+        data_dir: row.get(8)?,
+        stop_command: row.get(9)?,
+        start_command: row.get(10)?,
     })
 }

@@ -179,9 +179,11 @@ pub fn planned(c: &Connection, schedule: &str) -> Result<Option<PlannedOplog>> {
 
 fn judged(c: &Connection, service: &str) -> Result<Vec<Judged>> {
     let mut statement = c.prepare_cached(
-        "SELECT storage, folder, replica_set, replica_set_id, id, prefix FROM archives WHERE service = ?1 ORDER BY id",
+        "SELECT storage, folder, replica_set, replica_set_id, id, prefix FROM archives
+         WHERE service = ?1 AND substr(replica_set_id, 1, length(?2)) <> ?2 ORDER BY id",
     )?;
-    super::all(statement.query([service])?, |row| {
+    // What another tool recorded is its own.
+    super::all(statement.query([service, Archive::OF_PBM])?, |row| {
         let (archive, id) = (read_archive(row)?, row.get(4)?);
         let covered = covered(c, id)?;
         // One that is damaged may have been read badly: nothing that leads from it goes for that.

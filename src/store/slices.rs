@@ -220,8 +220,8 @@ impl Store {
         Ok(sums)
     }
 
-    /// Whole backups of a service that replay can begin with, oldest first; none that is known to be damaged. With `replica_set_id`, those of that replica
-    /// set, and those of which it is not known.
+    /// Whole backups of a service that replay can begin with, of every model, oldest first; none that is known to be
+    /// damaged. With `replica_set_id`, those of that replica set, and those of which it is not known.
     pub fn bases(&self, service: &str, replica_set_id: Option<&str>) -> Result<Vec<Base>> {
         self.read(|c| bases(c, service, replica_set_id, Damaged::No))
     }
@@ -252,19 +252,20 @@ pub enum Damaged {
     No,
 }
 
+/// One of another tool is a base only of what that tool recorded.
 pub fn bases(c: &Connection, service: &str, replica_set_id: Option<&str>, damaged: Damaged) -> Result<Vec<Base>> {
     let mut statement = c.prepare_cached(
-        "SELECT name, consistent_t, consistent_i FROM backups
-         WHERE service = ?1 AND state = 'succeeded' AND whole AND engine = 'native' AND model = 'logical'
-             AND consistent_t IS NOT NULL
+        "SELECT name, consistent_t, consistent_i, model FROM backups
+         WHERE service = ?1 AND state = 'succeeded' AND whole AND consistent_t IS NOT NULL
+             AND (engine = 'native' OR substr(replica_set_id, 1, length(?4)) = ?4)
              AND (?2 IS NULL OR replica_set_id IS NULL OR replica_set_id = ?2)
              AND (?3 OR verify_error IS NULL)
          ORDER BY consistent_t, consistent_i, name",
     )?;
-    let rows = statement.query_map(params![service, replica_set_id, damaged == Damaged::Too], |r| {
-        Ok(Base { backup: r.get(0)?, consistent_at_ts: Timestamp::new(r.get(1)?, r.get(2)?) })
-    })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    super::all(statement.query(params![service, replica_set_id, damaged == Damaged::Too, Archive::OF_PBM])?, |r| {
+        let consistent_at_ts = Timestamp::new(r.get(1)?, r.get(2)?);
+        Ok(Base { backup: r.get(0)?, consistent_at_ts, model: super::from_word(r.get(3)?)? })
+    })
 }
 
 struct Found {
@@ -294,9 +295,17 @@ fn archive_id(t: &Transaction<'_>, service: &str, archive: &Archive, prefix: &st
     Ok(t.last_insert_rowid())
 }
 
-/// Folder and file name of a key.
+/// The folder of the archive that a slice is in, and its name there: that of its file, and for one of PBM the day before it.
 pub fn split(key: &str) -> Result<(&str, &str)> {
-    key.rsplit_once('/').ok_or_else(|| Error::new(ErrorKind::Internal, format!("{key:?} is no key of a slice")))
+    let split = key.rsplit_once('/').map(|(folder, name)| match folder.rsplit_once('/') {
+        Some((archive, day))
+            if name.contains(".oplog") && day.len() == 8 && day.bytes().all(|b| b.is_ascii_digit()) =>
+        {
+            (archive, key.get(archive.len() + 1..).unwrap_or(name))
+        }
+        _ => (folder, name),
+    });
+    split.ok_or_else(|| Error::new(ErrorKind::Internal, format!("{key:?} is no key of a slice")))
 }
 
 fn insert(t: &Transaction<'_>, archive: i64, prefix: &str, slice: &Slice) -> Result<bool> {

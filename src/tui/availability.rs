@@ -2,7 +2,7 @@
 
 use super::action::{Action, Group};
 use super::model::{Layer, Model, Report, Tab, Target};
-use crate::domain::backup::BackupState;
+use crate::domain::backup::{BackupState, Model as BackupModel};
 use crate::domain::job::JobState;
 use crate::domain::notification::Channel;
 use crate::domain::schedule::Schedule;
@@ -247,7 +247,7 @@ impl Model {
     /// The first remedy of the check that is open.
     pub fn first_remedy(&self) -> Option<&str> {
         let Some(Layer::Report { report: Report::Check(name), .. }) = self.layers.last() else { return None };
-        match self.checks.get(name)? {
+        match self.check(name, BackupModel::default())? {
             super::model::Load::Ready(report) => report.items.iter().map(|i| i.remedy.as_str()).find(|r| !r.is_empty()),
             _ => None,
         }

@@ -80,9 +80,9 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             let of = name.clone();
             Reply::ServiceRemoved { name, result: in_background(move || client.remove_service(&of)).await }
         }
-        Effect::CheckService(name) => {
-            let result = client.check_service(&name).await.map_err(Problem::from);
-            Reply::ServiceChecked { name, result }
+        Effect::CheckService(name, model) => {
+            let result = client.check_service(&name, model).await.map_err(Problem::from);
+            Reply::ServiceChecked { name, model, result }
         }
         Effect::ServiceInfo(name) => {
             let result = client.service_info(&name).await.map_err(Problem::from);

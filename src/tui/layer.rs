@@ -74,9 +74,9 @@ pub struct Review {
 }
 
 impl Review {
-    /// Whether the name of the target was typed.
+    /// Whether the name of the target was typed, of a plan that can be carried out.
     pub fn is_confirmed(&self) -> bool {
-        self.typed.value() == self.plan.to_service
+        !self.plan.is_by_hand() && self.typed.value() == self.plan.target()
     }
 }
 

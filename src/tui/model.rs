@@ -15,7 +15,7 @@ use super::theme::Theme;
 use super::timeline::TimelinePane;
 use crate::client::Contents;
 use crate::client::{DaemonStatus, DeliveryResult, SyncReport};
-use crate::domain::backup::Backup;
+use crate::domain::backup::{Backup, Model as BackupModel};
 use crate::domain::job::{Job, JobKind, LogLine};
 use crate::domain::pitr::Status;
 use crate::domain::retention::RetentionPlan;
@@ -103,7 +103,8 @@ pub struct Model {
     pub frame: usize,
 
     pub manifests: BTreeMap<String, Load<Contents>>,
-    pub checks: BTreeMap<String, Load<CheckReport>>,
+    /// By service and the model of the backup that is to be made.
+    pub checks: BTreeMap<(String, BackupModel), Load<CheckReport>>,
     pub infos: BTreeMap<String, Load<ServiceInfo>>,
     pub tests: BTreeMap<String, TestRun>,
     pub syncs: BTreeMap<String, Load<SyncReport>>,
@@ -124,6 +125,11 @@ pub struct Model {
 }
 
 impl Model {
+    /// What is known of the prerequisites of backups of this model.
+    pub fn check(&self, service: &str, model: BackupModel) -> Option<&Load<CheckReport>> {
+        self.checks.get(&(service.to_owned(), model))
+    }
+
     pub fn new(look: Look, forced_theme: Option<String>, size: (u16, u16), now: DateTime<Utc>, local_zone: Tz) -> Self {
         let mut model = Self {
             size,
@@ -374,7 +380,9 @@ impl Model {
         self.layers.iter().any(|layer| match layer {
             Layer::Form(form) => form.submitting,
             Layer::Review(review) => review.submitting,
-            Layer::Report { report: Report::Check(name), .. } => matches!(self.checks.get(name), Some(Load::Waiting)),
+            Layer::Report { report: Report::Check(name), .. } => {
+                matches!(self.check(name, BackupModel::default()), Some(Load::Waiting))
+            }
             Layer::Report { report: Report::Notification(channel), .. } => {
                 matches!(self.told.get(channel.word()), Some(Load::Waiting))
             }

@@ -7,7 +7,7 @@ use crossterm::event::{KeyEvent, MouseEvent};
 
 use crate::client::Contents;
 use crate::client::{DaemonStatus, DeletePlan, DeliveryResult, ServiceView, StorageView, SyncReport, Values};
-use crate::domain::backup::Backup;
+use crate::domain::backup::{Backup, Model as BackupModel};
 use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::notification::Channel;
 use crate::domain::pitr::Status;
@@ -100,6 +100,7 @@ pub enum Reply {
     },
     ServiceChecked {
         name: String,
+        model: BackupModel,
         result: Result<CheckReport, Problem>,
     },
     ServiceInfo {
@@ -232,7 +233,7 @@ pub enum Effect {
     AddService(Values),
     EditService(String, Values),
     RemoveService(String),
-    CheckService(String),
+    CheckService(String, BackupModel),
     ServiceInfo(String),
     AddStorage(Values),
     EditStorage(String, Values),

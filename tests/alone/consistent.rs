@@ -11,12 +11,11 @@ use mongodb::bson::{RawDocumentBuf, Timestamp, doc};
 use mongokeep::domain::secret::Secret;
 use mongokeep::engine::logical;
 use mongokeep::engine::logical::LogicalManifest;
-use mongokeep::engine::{Context, Limits, Meter};
+use mongokeep::engine::{Context, Limits};
 use mongokeep::error::Result;
 use mongokeep::mongo::Server;
 use mongokeep::sandbox::ReplicaSet;
 use mongokeep::storage::{Storage, filesystem::Filesystem};
-use tokio_util::sync::CancellationToken;
 
 use crate::oracle::Base;
 use crate::support::hooked::{Slow, hooked};
@@ -24,7 +23,7 @@ use crate::support::writers::{BYTES, FULL_OF_BYTES};
 use crate::support::{compare, dumps, pair, release_of, writers};
 
 fn context(limits: Limits) -> Context {
-    Context { cancel: CancellationToken::new(), meter: Arc::new(Meter::silent()), limits }
+    Context { limits, ..Context::default() }
 }
 
 async fn server(set: &ReplicaSet, name: &str) -> Result<Server> {
@@ -75,18 +74,30 @@ pub async fn differences(
     }
     let mut lines = compare::differences(&expected, &compare::state(&client).await);
     lines.retain(|line| indexes || !line.contains(": index "));
+    forgive_uncut(&mut lines, uncut, &client, false).await;
+    lines
+}
+
+/// Takes out the differences of collections full of bytes of which `client` has the newest documents, as many as fit.
+/// `or_more`: it was recovered by such a server, too, and drops what does not fit with the next insert.
+pub async fn forgive_uncut(
+    lines: &mut Vec<String>,
+    uncut: BTreeMap<String, Vec<RawDocumentBuf>>,
+    client: &Client,
+    or_more: bool,
+) {
     for (db, before) in uncut {
         let about = format!("{db}.{FULL_OF_BYTES}: {} documents", before.len());
-        if newest_that_fit(&before, &natural(&client, &db).await) {
+        let found = natural(client, &db).await;
+        if newest_that_fit(&before, &found) || (or_more && before.ends_with(&found) && size_of(&found) > BYTES) {
             lines.retain(|line| !line.starts_with(&about));
         }
     }
-    lines
 }
 
 /// The collections full of bytes by their databases, from a server whose recovery leaves in them what has to go: that of
 /// 4.4 does not count bytes (seen on 4.4.2: 49 documents where there was room for 5), and evictions are not in its oplog.
-async fn uncut(recovered: &Client) -> BTreeMap<String, Vec<RawDocumentBuf>> {
+pub async fn uncut(recovered: &Client) -> BTreeMap<String, Vec<RawDocumentBuf>> {
     let mut uncut = BTreeMap::new();
     if release_of(recovered).await < (5, 0) {
         for db in recovered.list_database_names().await.unwrap() {
@@ -105,7 +116,10 @@ async fn natural(client: &Client, db: &str) -> Vec<RawDocumentBuf> {
 
 /// Whether `found` is the end of `all`, as much of it as there is room for.
 fn newest_that_fit(all: &[RawDocumentBuf], found: &[RawDocumentBuf]) -> bool {
-    let size = |documents: &[RawDocumentBuf]| documents.iter().map(|d| d.as_bytes().len()).sum::<usize>();
     let one_more = &all[all.len().saturating_sub(found.len() + 1)..];
-    all.ends_with(found) && size(found) <= BYTES && (found.len() == all.len() || size(one_more) > BYTES)
+    all.ends_with(found) && size_of(found) <= BYTES && (found.len() == all.len() || size_of(one_more) > BYTES)
+}
+
+fn size_of(documents: &[RawDocumentBuf]) -> usize {
+    documents.iter().map(|d| d.as_bytes().len()).sum()
 }

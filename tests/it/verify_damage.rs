@@ -6,14 +6,13 @@ use mongodb::bson::{Document, doc};
 use mongokeep::domain::backup::Compression;
 use mongokeep::domain::restore::CollectionKind;
 use mongokeep::domain::storage::StorageConfig;
+use mongokeep::engine::Context;
 use mongokeep::engine::contract::VerifyReport;
 use mongokeep::engine::logical::verify;
-use mongokeep::engine::{Context, Limits, Meter};
 use mongokeep::error::{ErrorKind, Result};
 use mongokeep::storage::Key;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use tokio_util::sync::CancellationToken;
 
 use crate::support::artifact::{Artifact, at, change, command, noop};
 
@@ -21,7 +20,7 @@ const ORDERS: [u8; 16] = [1; 16];
 const SERIES: [u8; 16] = [2; 16];
 
 fn context() -> Context {
-    Context { cancel: CancellationToken::new(), meter: Arc::new(Meter::silent()), limits: Limits::default() }
+    Context::default()
 }
 
 async fn check(artifact: &Artifact) -> Result<VerifyReport> {

@@ -82,6 +82,9 @@ impl Artifact {
         let now = Utc::now();
         let manifest = LogicalManifest {
             envelope: Envelope {
+                new_bytes: None,
+                locked_millis: None,
+                pbm_name: None,
                 format_version: FORMAT_VERSION,
                 tool_version: "0.1.0".into(),
                 name: "made".into(),
@@ -189,6 +192,7 @@ impl Artifact {
             bytes: stored.iter().map(|p| p.uncompressed).sum(),
             capped,
             each_id_once: false,
+            counted: true,
             read_from_ts: at(1),
             metadata: metadata_entry,
             parts: stored,
@@ -222,6 +226,7 @@ impl Artifact {
         (manifest.documents, manifest.uncompressed_bytes) =
             (parts().map(|p| p.documents).sum(), parts().map(|p| p.uncompressed).sum());
         let attempt = Attempt {
+            renewed_at: None,
             format_version: FORMAT_VERSION,
             attempt_id: manifest.attempt_id.clone(),
             name: manifest.name.clone(),
@@ -271,5 +276,6 @@ fn compress(compression: Compression, plain: &[u8]) -> Vec<u8> {
             encoder.finish().unwrap()
         }
         Compression::None => plain.to_vec(),
+        Compression::Foreign(word) => panic!("nothing is written with {}", word.word()),
     }
 }

@@ -20,7 +20,6 @@ use mongokeep::mongo::Server;
 use mongokeep::sandbox::ReplicaSet;
 use mongokeep::storage::Storage;
 use mongokeep::storage::filesystem::Filesystem;
-use tokio_util::sync::CancellationToken;
 
 /// A folder as a storage, gone when dropped.
 pub struct Folder {
@@ -77,7 +76,7 @@ pub fn context(limits: Limits) -> (Context, Arc<Mutex<Vec<String>>>) {
         let warning = if level == LogLevel::Info { "" } else { "warning: " };
         lines.lock().unwrap().push(format!("{warning}{line}"));
     });
-    (Context { cancel: CancellationToken::new(), meter: Arc::new(meter), limits }, log)
+    (Context { meter: Arc::new(meter), limits, ..Context::default() }, log)
 }
 
 pub async fn server(set: &ReplicaSet) -> Server {

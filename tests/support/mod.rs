@@ -1,9 +1,11 @@
 //! What the integration tests share: real servers, stock tools, comparing databases.
 
+pub mod agents;
 pub mod artifact;
 pub mod changes;
 pub mod command;
 pub mod compare;
+pub mod cursor_server;
 pub mod dumps;
 pub mod hooked;
 pub mod indexes;

@@ -8,7 +8,7 @@ use mongokeep::domain::secret::Secret;
 use mongokeep::engine::contract::RestoreReport;
 use mongokeep::engine::logical::LogicalManifest;
 use mongokeep::engine::logical::{OpenBackup, plan, restore};
-use mongokeep::engine::{Context, Limits, Meter};
+use mongokeep::engine::{Context, Meter};
 use mongokeep::error::Result;
 use mongokeep::mongo::Server;
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
@@ -27,12 +27,15 @@ pub struct Pair {
 
 pub fn context() -> Context {
     let meter = Meter::new(|level, line| eprintln!("{level:?}: {line}"));
-    Context { cancel: CancellationToken::new(), meter: meter.into(), limits: Limits::default() }
+    Context { meter: meter.into(), ..Context::default() }
 }
 
 /// Everything, under its own name.
 pub fn request() -> RestoreRequest {
     RestoreRequest {
+        data_folder: None,
+        mongod: None,
+        no_check: false,
         backup: "b".into(),
         point_in_time: None,
         to: "target".into(),

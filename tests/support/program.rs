@@ -68,6 +68,17 @@ impl Home {
         self.ok(&["storage", "add", name, "--type", "filesystem", "--path", self.storage().to_str().unwrap()]);
     }
 
+    /// Adds the storage `name`: a bucket at `address`.
+    #[allow(dead_code)]
+    pub fn add_s3(&self, name: &str, address: std::net::SocketAddr, bucket: &str, secret: &str) {
+        let file = self.path().join("secret");
+        std::fs::write(&file, secret).unwrap();
+        let endpoint = format!("http://{address}");
+        let of = ["--type", "s3", "--bucket", bucket, "--region", "eu-west-1", "--endpoint", &endpoint, "--path-style"];
+        let keys = ["--access-key-id", super::s3::ACCESS_KEY, "--secret-access-key-file", file.to_str().unwrap()];
+        self.ok(&[&["storage", "add", name], &of[..], &keys[..]].concat());
+    }
+
     /// Files in the storage, relative to it.
     pub fn files(&self) -> Vec<String> {
         let mut out = Vec::new();

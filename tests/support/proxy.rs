@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 /// What happens to one connection.
@@ -42,6 +43,10 @@ struct Shared {
     /// Faults that happened.
     connections: AtomicUsize,
     from_server: AtomicU64,
+    /// Nothing goes through, in either direction.
+    frozen: watch::Sender<bool>,
+    /// How often all connections were cut.
+    cuts: watch::Sender<usize>,
 }
 
 impl Proxy {
@@ -54,6 +59,8 @@ impl Proxy {
             faults: Mutex::new(faults.into_iter().collect()),
             connections: AtomicUsize::new(0),
             from_server: AtomicU64::new(0),
+            frozen: watch::Sender::new(false),
+            cuts: watch::Sender::new(0),
         });
         let task = tokio::spawn({
             let shared = Arc::clone(&shared);
@@ -82,6 +89,19 @@ impl Proxy {
     #[allow(dead_code)]
     pub fn heal(&self) {
         self.shared.faults.lock().unwrap().clear();
+    }
+
+    /// From now on nothing goes through, and no connection ends; `false` ends that.
+    #[allow(dead_code)]
+    pub fn freeze(&self, frozen: bool) {
+        self.shared.frozen.send_replace(frozen);
+    }
+
+    /// Closes all connections that there are. The next ones meet `faults`.
+    #[allow(dead_code)]
+    pub fn cut(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.shared.faults.lock().unwrap().extend(faults);
+        self.shared.cuts.send_modify(|n| *n += 1);
     }
 
     /// Every fault has met a connection.
@@ -123,6 +143,7 @@ impl Shared {
             }
             _ => {}
         }
+        let mut cuts = self.cuts.subscribe();
         let Ok(server) = TcpStream::connect(self.server).await else { return };
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
@@ -131,7 +152,12 @@ impl Shared {
         tokio::select! {
             () = self.upstream(from_client, to_server, &fault, &losing) => {}
             () = self.downstream(from_server, to_client, &fault, &losing) => {}
+            _ = cuts.changed() => {}
         }
+    }
+
+    async fn thawed(&self) {
+        let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
     }
 
     async fn upstream(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fault: &Fault, losing: &Mutex<bool>) {
@@ -149,6 +175,7 @@ impl Shared {
             }
             let n = n.min(left);
             left -= n;
+            self.thawed().await;
             if n == 0 || to.write_all(&buffer[..n]).await.is_err() || left == 0 {
                 return;
             }
@@ -168,6 +195,7 @@ impl Shared {
             let n = n.min(left);
             left -= n;
             self.from_server.fetch_add(n as u64, Ordering::SeqCst);
+            self.thawed().await;
             if n == 0 || to.write_all(&buffer[..n]).await.is_err() || left == 0 {
                 return;
             }

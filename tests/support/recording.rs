@@ -175,6 +175,7 @@ impl Recording {
                 bytes: c.documents.iter().map(|d| d.len() as u64).sum(),
                 capped: c.options.get_bool("capped").unwrap_or(false),
                 each_id_once: false,
+                counted: true,
                 read_from_ts: c.read_from,
                 metadata,
                 parts,
@@ -197,6 +198,9 @@ impl Recording {
         let fcv = format!("{major}.{minor}");
         let manifest = LogicalManifest {
             envelope: Envelope {
+                new_bytes: None,
+                locked_millis: None,
+                pbm_name: None,
                 format_version: FORMAT_VERSION,
                 tool_version: env!("CARGO_PKG_VERSION").into(),
                 name: name.into(),
@@ -237,6 +241,7 @@ impl Recording {
             not_in_json: vec![],
         };
         let attempt = Attempt {
+            renewed_at: None,
             format_version: FORMAT_VERSION,
             attempt_id: "1".into(),
             name: name.into(),
@@ -269,6 +274,7 @@ impl Store {
                 encoder.finish().unwrap()
             }
             Compression::None => plain.to_vec(),
+            Compression::Foreign(word) => panic!("nothing is written with {}", word.word()),
         };
         let entry = ObjectEntry {
             path: key.below(self.root.key()).unwrap().to_owned(),

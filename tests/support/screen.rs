@@ -70,6 +70,9 @@ pub fn storage(name: &str, kind: &str, place: &str) -> StorageView {
 pub fn backup(name: &str, service: &str, minutes: i64, state: BackupState) -> Backup {
     let good = state == BackupState::Succeeded;
     Backup {
+        new_bytes: None,
+        locked_millis: None,
+        pbm_name: None,
         name: name.into(),
         service: service.into(),
         cluster: Some("prod".into()),
@@ -314,7 +317,11 @@ pub fn pitr_status() -> Status {
         from_ts: ts(from, 3),
         to_ts: ts(to, 1),
     };
-    let base = |name: &str, at| Base { backup: name.into(), consistent_at_ts: ts(at, 3) };
+    let base = |name: &str, at| Base {
+        backup: name.into(),
+        consistent_at_ts: ts(at, 3),
+        model: mongokeep::domain::backup::Model::Logical,
+    };
     let (lost, again) = (ago(1_000), ago(760));
     Status {
         service: "orders-rs".into(),
@@ -643,6 +650,9 @@ pub fn planned() -> Planned {
         CollectionKind, LeftOut, PlannedAction, PlannedNamespace, RestorePlan, RestoreRequest,
     };
     let request = RestoreRequest {
+        data_folder: None,
+        mongod: None,
+        no_check: false,
         backup: "nightly-20261120".into(),
         point_in_time: None,
         to: "orders-rs".into(),
@@ -659,9 +669,11 @@ pub fn planned() -> Planned {
         kind,
         action,
         documents: Some(900_000),
+        uncounted: false,
         replaces_documents: replaces,
     };
     let plan = RestorePlan {
+        files: None,
         backup: "nightly-20261120".into(),
         from_service: "orders-rs".into(),
         to_service: "orders-rs".into(),
@@ -693,11 +705,15 @@ pub fn contents() -> mongokeep::client::Contents {
     let held = |name: &str, documents, bytes| HeldNamespace {
         namespace: Namespace::new("shop", name),
         kind: CollectionKind::Collection,
-        documents,
-        bytes,
+        documents: Some(documents),
+        bytes: Some(bytes),
     };
     Contents {
+        files: None,
         envelope: Envelope {
+            new_bytes: None,
+            locked_millis: None,
+            pbm_name: None,
             format_version: 1,
             tool_version: "0.1.0".into(),
             name: "nightly-20261120".into(),

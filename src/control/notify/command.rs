@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
+use crate::domain::command_line::OF_THE_SERVICE_MANAGER;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result, io};
 
@@ -26,13 +27,13 @@ async fn run_within(command: &[String], body: Vec<u8>, limit: Duration) -> Resul
         return Err(Error::new(ErrorKind::Invalid, "notify.command is empty"));
     };
     let shown = escape(program);
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    for name in OF_THE_SERVICE_MANAGER {
+        command.env_remove(name);
+    }
+    let mut child = command
         .args(args)
         .current_dir("/")
-        // What the service manager told the daemon is not for its children.
-        .env_remove("NOTIFY_SOCKET")
-        .env_remove("WATCHDOG_USEC")
-        .env_remove("WATCHDOG_PID")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

@@ -14,6 +14,7 @@ use super::super::env::Env;
 use super::super::progress::{Log, Sampler};
 use super::{Done, Work, runner_of};
 use crate::config::Settings;
+use crate::control::engine_notes::surroundings;
 use crate::domain::job_kind::OnBackup;
 use crate::engine::{Context, Limits, Meter};
 use crate::error::{Error, ErrorKind, Result};
@@ -60,7 +61,8 @@ async fn attempt_of(
         read_back: settings.read_back(),
         ..Limits::default()
     };
-    let work = Work { env, ctx: Context { cancel, meter, limits }, log, claimed };
+    let around = surroundings(&env.store, &settings);
+    let work = Work { env, ctx: Context { cancel, meter, limits, around }, log, claimed };
     runner_of(&work.claimed.request).attempt(&work).await
 }
 
@@ -71,7 +73,11 @@ pub async fn recover_attempt(env: &Env, claimed: Claimed, cancel: CancellationTo
     let sampler = Sampler::start(env.store.clone(), id, claimed.job.attempt);
     sampler.meter.set_phase("cleaning up after a daemon that stopped unexpectedly");
     sampler.meter.warn("the daemon that ran this attempt stopped unexpectedly");
-    let ctx = Context { cancel, meter: Arc::clone(&sampler.meter), limits: Limits::default() };
+    let last_good = env.settings.clone();
+    // Settings that cannot be read are no reason to leave something half done.
+    let settings = blocking(move || Ok(last_good.settings())).await;
+    let around = settings.map(|settings| surroundings(&env.store, &settings)).unwrap_or_default();
+    let ctx = Context { cancel, meter: Arc::clone(&sampler.meter), limits: Limits::default(), around };
     let work = Work { env: env.clone(), ctx, log: sampler.log.clone(), claimed };
     let result = runner_of(&work.claimed.request).recover(&work).await;
     drop(work);

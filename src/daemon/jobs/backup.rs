@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::super::env::Env;
 use super::storages::{open_storage, prepare_folder};
-use super::{Done, JobRunner, Work, stopped_unexpectedly};
+use super::{Done, JobRunner, Work, block_gc, stopped_unexpectedly};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::control::catalogue_entry::catalogue_entry;
@@ -55,6 +55,7 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
 
     let order = BackupOrder {
         service,
+        location: location.config.clone(),
         name: request.name.clone(),
         attempt_id: claimed.attempt_id.clone(),
         home_id: env.home_id.clone(),
@@ -65,7 +66,10 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
         backup_type: request.backup_type,
     };
     match engine.backup(ctx, Arc::clone(&storage), &order).await {
-        Ok(envelope) => Ok(Box::new(catalogue_entry(&envelope))),
+        Ok(envelope) => {
+            block_gc::collect_left(env, ctx, storage.as_ref(), &request.folder).await;
+            Ok(Box::new(catalogue_entry(&envelope)))
+        }
         Err(error) => {
             // The engine has cleaned up behind itself; whether all of it worked is seen by trying once more. Once, for a
             // storage that was waited for already is not waited for again.

@@ -7,11 +7,12 @@ use futures_util::StreamExt;
 
 use super::super::env::Env;
 use super::storages::open_storage;
-use super::{Done, JobRunner, Work, slice_gc, stopped_unexpectedly};
+use super::{Done, JobRunner, Work, block_gc, slice_gc, stopped_unexpectedly};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::domain::backup::Owner;
 use crate::domain::key::Key;
+use crate::domain::storage::StorageConfig;
 use crate::engine::attempt::discard;
 use crate::engine::backup_reader::{self, Held, is_all_there};
 use crate::engine::{Context, engine};
@@ -56,7 +57,7 @@ async fn run_delete(env: &Env, ctx: &Context, name: &str, keep_files: bool, fore
     }
     let deletion = env.store.deletion(name).await?;
     match delete_files(env, ctx, &deletion, foreign).await? {
-        End::Gone => {}
+        End::Gone => block_gc::collect_after(env, ctx, &deletion.backup.storage, &deletion.backup.folder).await?,
         End::Foreign(owner) if deletion.owns_nothing() => {
             ctx.meter.info(format!("only the record goes: the files of that name are another's ({})", owner.words()));
             return Ok(());
@@ -81,8 +82,8 @@ fn not_ours(name: &str, storage: &str, owner: &Owner) -> Error {
 /// Errors: what the storage reports. Whether the backup was taken apart by then is noted in its record.
 pub async fn delete_files(env: &Env, ctx: &Context, deletion: &Deletion, foreign: Option<&str>) -> Result<End> {
     let backup = &deletion.backup;
-    let (_, storage) = open_storage(env, ctx, &backup.storage).await?;
-    let root = BackupRoot::new(&backup.folder, &backup.name)?;
+    let (location, storage) = open_storage(env, ctx, &backup.storage).await?;
+    let root = BackupRoot::of(backup)?;
     let hint = format!("mongokeep backup delete {} --keep-files removes the record alone", backup.name);
     let outcome = async {
         let held = match backup_reader::held(storage.as_ref(), &root).await {
@@ -105,7 +106,7 @@ pub async fn delete_files(env: &Env, ctx: &Context, deletion: &Deletion, foreign
         }
         match held {
             Held::Complete(manifest, _) => {
-                delete_whole(env, ctx, storage.as_ref(), &root, &manifest, &backup.name).await?
+                delete_whole(env, ctx, (&location.config, storage.as_ref()), &root, &manifest, &backup.name).await?
             }
             other => {
                 // Without its manifest it is no good one, even if the rest cannot be removed.
@@ -139,13 +140,14 @@ pub fn may_be_running(place: &str, root: &BackupRoot, owner: &Owner) -> Error {
 async fn delete_whole(
     env: &Env,
     ctx: &Context,
-    storage: &dyn Storage,
+    (location, storage): (&StorageConfig, &dyn Storage),
     root: &BackupRoot,
     manifest: &Manifest,
     name: &str,
 ) -> Result<()> {
     let envelope = &manifest.envelope;
-    let named = engine(envelope.engine, envelope.model)?.objects(manifest)?;
+    let engine = engine(envelope.engine, envelope.model)?;
+    let named = engine.objects(manifest)?;
     // Every name is checked before the first object goes.
     let objects: Vec<(Key, u64)> =
         named.iter().map(|o| Ok((root.key().join(&o.path)?, o.size))).collect::<Result<_>>()?;
@@ -157,6 +159,14 @@ async fn delete_whole(
         return Err(Error::cancelled());
     }
     env.store.deletion_begins(name).await?;
+    // Most engines need none, and a lost key is no reason not to delete.
+    let service = env.store.service(&envelope.service).await.ok();
+    if let Err(e) = engine.delete_elsewhere(ctx, location, storage, manifest, service.as_ref()).await {
+        if e.kind() == ErrorKind::Conflict {
+            env.store.deletion_undone(name).await?;
+        }
+        return Err(e);
+    }
     if let Err(e) = storage.delete(&root.manifest()?).await {
         // A lock, or a key that may not delete: then all of it is still there, and it is as good as before.
         if is_all_there(storage, root, &named).await.is_ok_and(|all| all) {

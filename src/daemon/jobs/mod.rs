@@ -11,6 +11,7 @@ use crate::store::{CatalogueEntry, Claimed};
 
 pub mod attempt;
 mod backup;
+mod block_gc;
 mod delete;
 mod restore;
 mod retention;

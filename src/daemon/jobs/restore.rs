@@ -10,7 +10,7 @@ use crate::artifact::manifest::Envelope;
 use crate::domain::backup::BackupState;
 use crate::domain::pitr::{self, PlannedReplay};
 use crate::domain::restore::{LeftOut, PlannedAction, RestorePlan, RestoreRequest};
-use crate::engine::contract::{BeforeWriting, Confirmed, OplogTail, RestoreSource};
+use crate::engine::contract::{BeforeWriting, Confirmed, OplogTail, RestoreSource, RestoreTarget};
 use crate::engine::{Context, backup_reader, engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::Claimed;
@@ -28,7 +28,16 @@ impl JobRunner for RestoreRunner<'_> {
     }
 
     async fn recover(&self, work: &Work) -> Result<Done> {
-        Err(interrupted(&work.claimed, self.request, self.plan))
+        let error = interrupted(&work.claimed, self.request, self.plan);
+        match clean_up(work, self.request, self.plan).await {
+            Ok(None) => Err(error),
+            Ok(Some(done)) => {
+                let what = format!("the daemon stopped unexpectedly during this restore: {done}");
+                let again = format!("restore again: {}", self.request.command(self.plan));
+                Err(Error::new(ErrorKind::Failed, what).hint(again))
+            }
+            Err(e) => Err(e.context("the daemon stopped unexpectedly during this restore")),
+        }
     }
 }
 
@@ -39,16 +48,19 @@ async fn run_restore(work: &Work, request: &RestoreRequest, plan: &RestorePlan) 
     if let Some(first) = &plan.safety_backup {
         must_be_good(env, &first.name).await?;
     }
-    let target = env.store.service(&request.to).await?;
-    let (_, storage) = open_storage(env, ctx, &backup.storage).await?;
+    let target = match request.data_folder {
+        None => Some(env.store.service(&request.to).await?),
+        Some(_) => None,
+    };
+    let target = RestoreTarget::of(target.as_ref(), request)?;
+    let (location, storage) = open_storage(env, ctx, &backup.storage).await?;
     ctx.meter.set_phase("reading the manifest");
-    let manifest =
-        backup_reader::read_manifest(storage.as_ref(), &BackupRoot::new(&backup.folder, &backup.name)?).await?;
+    let manifest = backup_reader::read_manifest(storage.as_ref(), &BackupRoot::of(&backup)?).await?;
     let tail = match &plan.point_in_time {
         Some(replay) => Some(tail(env, ctx, &manifest.envelope, replay).await?),
         None => None,
     };
-    let source = RestoreSource { storage, manifest, tail };
+    let source = RestoreSource { storage, location: location.config, manifest, tail };
     if source.manifest.envelope.name != plan.backup || Some(source.until()) != plan.consistent_at_ts {
         return Err(Error::new(
             ErrorKind::Conflict,
@@ -58,11 +70,8 @@ async fn run_restore(work: &Work, request: &RestoreRequest, plan: &RestorePlan) 
     }
     let writes = Writes { env, job: claimed.job.id };
     let engine = engine(backup.engine, backup.model)?;
-    let report = engine.restore(ctx, source, &target, Confirmed { request, plan }, &writes).await?;
-    ctx.meter.info(format!(
-        "restored {} namespaces: {} documents loaded, {} operations of the oplog applied",
-        report.namespaces, report.documents, report.operations
-    ));
+    let confirmed = Confirmed { attempt_id: &claimed.attempt_id, request, plan };
+    let report = engine.restore(ctx, source, target, confirmed, &writes).await?;
     let (not_asked_for, others): (Vec<&LeftOut>, Vec<&LeftOut>) =
         report.left_out.iter().partition(|left| left.is_not_included());
     if !not_asked_for.is_empty() {
@@ -74,9 +83,21 @@ async fn run_restore(work: &Work, request: &RestoreRequest, plan: &RestorePlan) 
     Ok(())
 }
 
+/// What the engine can do about a restore that a killed daemon left.
+async fn clean_up(work: &Work, request: &RestoreRequest, plan: &RestorePlan) -> Result<Option<String>> {
+    let Work { env, claimed, .. } = work;
+    let backup = env.store.backup(request.backup_of(plan)).await?;
+    let target = match request.data_folder {
+        None => Some(env.store.service(&request.to).await?),
+        Some(_) => None,
+    };
+    let target = RestoreTarget::of(target.as_ref(), request)?;
+    engine(backup.engine, backup.model)?.abandoned_restore(target, &claimed.attempt_id, plan).await
+}
+
 /// Says what the target may look like now.
 fn interrupted(claimed: &Claimed, request: &RestoreRequest, plan: &RestorePlan) -> Error {
-    let target = &plan.to_service;
+    let target = plan.target();
     if !claimed.wrote {
         return Error::new(
             ErrorKind::Interrupted,

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 
 use super::super::env::Env;
 use super::delete::{End, delete_files};
-use super::{Done, JobRunner, Work, slice_gc, stopped_unexpectedly};
+use super::{Done, JobRunner, Work, block_gc, slice_gc, stopped_unexpectedly};
 use crate::domain::text;
 use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
@@ -41,6 +41,8 @@ async fn run_retention(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Re
     let mut failing: BTreeMap<String, u32> = BTreeMap::new();
     let mut failures: Vec<(String, Error)> = Vec::new();
     let mut deleted = 0_u64;
+    // Where something went that may have shared blocks with others.
+    let mut folders: BTreeSet<(String, String)> = BTreeSet::new();
     loop {
         if ctx.cancel.is_cancelled() {
             return Err(Error::cancelled());
@@ -57,6 +59,7 @@ async fn run_retention(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Re
         match delete_files(env, ctx, &next.deletion, None).await {
             Ok(End::Gone) => {
                 env.store.retired(&name).await?;
+                folders.insert((storage.clone(), next.deletion.backup.folder.clone()));
                 deleted += 1;
                 failing.remove(&storage);
             }
@@ -84,6 +87,9 @@ async fn run_retention(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Re
                 failures.push((name, e));
             }
         }
+    }
+    for (storage, folder) in &folders {
+        block_gc::collect_after(env, ctx, storage, folder).await?;
     }
     ctx.meter.info(format!("deleted {deleted} backups of {schedule}"));
     // What led to them, and to nothing else, goes too. A backup that could not be deleted is kept by no rule.

@@ -25,7 +25,7 @@ async fn run_verify(work: &Work, name: &str) -> Result<()> {
     let Work { env, ctx, log, .. } = work;
     let backup = env.store.backup(name).await?;
     let (_, storage) = open_storage(env, ctx, &backup.storage).await?;
-    let root = BackupRoot::new(&backup.folder, &backup.name)?;
+    let root = BackupRoot::of(&backup)?;
     // A storage that is not there at all says nothing about the backup.
     storage.stat(&root.manifest()?).await?;
     let report = engine(backup.engine, backup.model)?.verify(ctx, storage, &root).await?;

@@ -15,8 +15,7 @@ const THE_SERVICE: Field =
     Field::new("service", "Service", FieldKind::Service, "what is backed up").required().check(name_rule);
 const MODEL: Field =
     Field::new("model", "Data model", FieldKind::Choice(Model::WORDS), "documents, or a copy of the files")
-        .default("logical")
-        .not_built(&["physical"]);
+        .default("logical");
 const STORAGE: Field =
     Field::new("storage", "Storage", FieldKind::Storage, "where it is kept").required().check(name_rule);
 const FOLDER: Field =

@@ -1,6 +1,8 @@
 //! The fields of a restore.
 
-use super::rules::{name_rule, pattern_rule, rename_rule, when_rule};
+use super::rules::{
+    absolute_rule, backup_rule, member_rule, name_rule, path_rule, pattern_rule, plain_rule, rename_rule, when_rule,
+};
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::restore::RestoreDraft;
 use crate::domain::typed::{Typed, described, list, optional, optional_text, plain_text, switch};
@@ -8,7 +10,7 @@ use crate::domain::typed::{Typed, described, list, optional, optional_text, plai
 /// `restore`.
 pub const RESTORE: &[Typed<RestoreDraft>] = &[
     plain_text!(
-        Field::new("backup", "Backup", FieldKind::Backup, "what is restored").required().check(name_rule),
+        Field::new("backup", "Backup", FieldKind::Backup, "what is restored").required().check(backup_rule),
         backup
     ),
     plain_text!(
@@ -91,8 +93,65 @@ pub const MOMENT: &[Typed<RestoreDraft>] = &[
             "point in time: the backup to begin with; empty: the newest before the moment",
         )
         .advanced()
-        .check(name_rule),
+        .check(backup_rule),
         base
     ),
 ];
+/// `restore` of a physical backup into a folder, instead of a service.
+pub const DATA_FOLDER: &[Typed<RestoreDraft>] = &[
+    optional_text!(
+        Field::new(
+            "to_data_dir",
+            "Data folder",
+            FieldKind::Text,
+            "physical backups: an empty or missing folder of the daemon's host, which becomes a server's data folder",
+        )
+        .required()
+        .check(path_rule),
+        to_data_dir
+    ),
+    optional_text!(
+        Field::new("replica_set", "Replica set", FieldKind::Text, "its name there; empty: the name it had")
+            .check(plain_rule),
+        replica_set
+    ),
+    Typed::new(
+        Field::new("member", "Member", FieldKind::List, "HOST:PORT of each member; empty: localhost:27017")
+            .check(member_rule),
+        |of| of.members.clone(),
+        |of, texts| {
+            of.members = texts.to_vec();
+            Ok(())
+        },
+    ),
+];
+pub const DATA_FOLDER_FIELDS: &[Field] = &described::<_, { DATA_FOLDER.len() }>(DATA_FOLDER);
+
+/// `restore` of a physical backup, wherever to.
+pub const FILES: &[Typed<RestoreDraft>] = &[
+    optional_text!(
+        Field::new(
+            "mongod",
+            "Server program",
+            FieldKind::Text,
+            "physical backups: a mongod of the same version; empty: the one found"
+        )
+        .advanced()
+        .check(absolute_rule),
+        mongod
+    ),
+    switch!(
+        Field::new(
+            "no_check",
+            "Without a check",
+            FieldKind::Bool,
+            "physical backups: do not look at every collection before it is done"
+        )
+        .default("false")
+        .advanced(),
+        no_check
+    ),
+];
+pub const FILES_FIELDS: &[Field] = &described::<_, { FILES.len() }>(FILES);
+
 pub const MOMENT_FIELDS: &[Field] = &described::<_, { MOMENT.len() }>(MOMENT);

@@ -2,7 +2,7 @@
 
 use crate::domain::storage::MAX_PREFIX;
 use crate::domain::text::quoted;
-use crate::domain::{backup, cron, hours, name, namespace, notification, pitr, retry, warning};
+use crate::domain::{backup, command_line, cron, hours, name, namespace, notification, pitr, retry, warning};
 
 pub fn name_rule(text: &str) -> Result<(), String> {
     name::check("name", text).map_err(|_| {
@@ -12,6 +12,11 @@ pub fn name_rule(text: &str) -> Result<(), String> {
             quoted(text)
         )
     })
+}
+
+/// The name of a backup that is there.
+pub fn backup_rule(text: &str) -> Result<(), String> {
+    name_rule(&text.replace(':', "-")).map_err(|_| format!("{} is not the name of a backup", quoted(text)))
 }
 
 pub fn folder_rule(text: &str) -> Result<(), String> {
@@ -42,6 +47,23 @@ pub fn start_rule(text: &str) -> Result<(), String> {
     chrono::DateTime::parse_from_rfc3339(text)
         .map(drop)
         .map_err(|_| format!("{} is not a time such as 2026-11-21T02:00:00Z", quoted(text)))
+}
+
+/// A command line that is run without a shell.
+pub fn command_rule(text: &str) -> Result<(), String> {
+    if text.chars().any(char::is_control) {
+        return Err("cannot contain control characters".into());
+    }
+    if command_line::words(text)?.is_empty() { Err("names no program".into()) } else { Ok(()) }
+}
+
+/// The address of a member of a replica set.
+pub fn member_rule(text: &str) -> Result<(), String> {
+    let valid = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let plain = |c: char| !c.is_control() && !c.is_whitespace() && !"/,@?".contains(c);
+        !host.is_empty() && host.chars().all(plain) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if valid { Ok(()) } else { Err(format!("{} is not an address such as db1.example.net:27017", quoted(text))) }
 }
 
 /// One line without control characters or spaces around it.

@@ -1,6 +1,6 @@
 //! The fields of a service.
 
-use super::rules::{folder_rule, hours_rule, name_rule};
+use super::rules::{absolute_rule, command_rule, folder_rule, hours_rule, name_rule};
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::service::{EngineKind, ServiceSpec};
 use crate::domain::typed::{Typed, described, optional_text, plain_text, secret_text, word};
@@ -31,8 +31,7 @@ pub const SERVICE: &[Typed<ServiceSpec>] = &[
             "what makes the backups: this program, or PBM",
         )
         .default("native")
-        .advanced()
-        .not_built(&["pbm"]),
+        .advanced(),
         engine
     ),
     optional_text!(
@@ -45,6 +44,34 @@ pub const SERVICE: &[Typed<ServiceSpec>] = &[
         .advanced()
         .check(hours_rule),
         production_hours
+    ),
+    optional_text!(
+        Field::new(
+            "data_dir",
+            "Data folder",
+            FieldKind::Text,
+            "physical backups: where the data folder of its member is on this host; empty: where the server says",
+        )
+        .advanced()
+        .check(absolute_rule),
+        data_dir
+    ),
+    optional_text!(
+        Field::new(
+            "stop_command",
+            "Stop command",
+            FieldKind::Text,
+            "stops its member on this host, such as systemctl stop mongod; for a physical restore over it",
+        )
+        .advanced()
+        .check(command_rule),
+        stop_command
+    ),
+    optional_text!(
+        Field::new("start_command", "Start command", FieldKind::Text, "starts it again, such as systemctl start mongod")
+            .advanced()
+            .check(command_rule),
+        start_command
     ),
 ];
 pub const SERVICE_FIELDS: &[Field] = &described::<_, { SERVICE.len() }>(SERVICE);

@@ -71,6 +71,13 @@ pub const SETTING_FIELDS: &[Field] = &[
     )
     .check(hours_rule),
     Field::new(
+        "pbm.path",
+        "Program pbm",
+        FieldKind::Text,
+        "the pbm of Percona Backup for MongoDB, for services with the engine pbm; empty: the one on the search path",
+    )
+    .check(absolute_rule),
+    Field::new(
         "notify.command",
         "Command",
         FieldKind::Text,

@@ -54,15 +54,6 @@ fn what_is_refused_names_the_flag() {
 }
 
 #[test]
-fn what_is_not_built_says_so() {
-    let error = check(&[BACKUP_FIELDS], &values(&[("service", "a"), ("storage", "b"), ("model", "physical")]), false);
-    let error = error.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
-    assert_eq!(error.kind().exit_code(), 2);
-    assert!(error.full().contains("not built yet"), "{error}");
-}
-
-#[test]
 fn storage_rules() {
     assert!(prefix_rule("backups/mongodb").is_ok() && prefix_rule(&"p".repeat(255)).is_ok());
     for bad in ["/x", "../x", &"p".repeat(256), &["p".repeat(200), "q".repeat(100)].join("/")] {
@@ -126,9 +117,12 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("cluster", "prod", "x/y"),
     ("engine", "native", "native"),
     ("production_hours", "08:00-18:00", "Mon-Fri 09:00-17:30"),
+    ("data_dir", "/data/db", "/srv/a b"),
+    ("stop_command", "systemctl stop mongod", "/bin/stop 'a b'"),
+    ("start_command", "systemctl start mongod", "/bin/start"),
     ("service", "a", "b"),
     ("storage", "s", "t"),
-    ("model", "logical", "logical"),
+    ("model", "logical", "physical"),
     ("folder", "f", "f/g"),
     ("include", "shop", "shop.orders"),
     ("exclude", "*.events", "tmp"),
@@ -155,6 +149,11 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("safety_backup", "true", "false"),
     ("time", "2026-11-21T14:02:03Z", "1790000000,2"),
     ("base", "b", "c"),
+    ("to_data_dir", "/srv/new", "/srv/a b"),
+    ("replica_set", "rs", "other"),
+    ("member", "a:27017", "b:1"),
+    ("mongod", "/usr/bin/mongod", "/opt/mongod"),
+    ("no_check", "true", "false"),
 ];
 
 #[test]
@@ -164,6 +163,8 @@ fn every_field_goes_in_and_comes_out_again() {
     round_trips(SCHEDULE, &Schedule::default(), SAMPLES);
     round_trips(RESTORE, &RestoreDraft::default(), SAMPLES);
     round_trips(MOMENT, &RestoreDraft::default(), SAMPLES);
+    round_trips(DATA_FOLDER, &RestoreDraft::default(), SAMPLES);
+    round_trips(FILES, &RestoreDraft::default(), SAMPLES);
 }
 
 #[test]

@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn base(t: u32) -> Base {
-        Base { backup: format!("b{t}"), consistent_at_ts: ts(t) }
+        Base { backup: format!("b{t}"), consistent_at_ts: ts(t), model: crate::domain::backup::Model::Logical }
     }
 
     fn spans(slices: &[Slice]) -> Vec<(u32, u32)> {

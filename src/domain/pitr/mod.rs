@@ -1,11 +1,12 @@
 //! Point-in-time recovery: the recorded oplog of a replica set, and which moments it can bring back.
 //!
-//! Slices are contiguous pieces of the oplog. A base is a whole logical backup. Together they make ranges: from the
+//! Slices are contiguous pieces of the oplog. A base is a whole backup. Together they make ranges: from the
 //! moment a base is consistent at to the last entry of the slices that follow it without a gap.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::backup::Model;
 use super::timestamp::Timestamp;
 
 mod chain;
@@ -27,6 +28,11 @@ pub struct OpTime {
     pub term: i64,
 }
 
+impl OpTime {
+    /// Whoever recorded it did not write the term down.
+    pub const UNKNOWN_TERM: i64 = -1;
+}
+
 /// Where the oplog of one replica set is kept.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Archive {
@@ -35,6 +41,16 @@ pub struct Archive {
     pub replica_set: String,
     /// ObjectId of the replica set's configuration, in hex: two sets of one name do not mix.
     pub replica_set_id: String,
+}
+
+impl Archive {
+    /// How the id of a replica set begins whose oplog PBM recorded: PBM does not say which one it is.
+    pub const OF_PBM: &'static str = "pbm-";
+
+    /// Another tool recorded it: it is read and never changed.
+    pub fn is_foreign(&self) -> bool {
+        self.replica_set_id.starts_with(Self::OF_PBM)
+    }
 }
 
 /// One stored piece of the oplog.
@@ -97,6 +113,9 @@ pub enum MarkKind {
 pub struct Base {
     pub backup: String,
     pub consistent_at_ts: Timestamp,
+    /// Changes are replayed into a service after documents, into a folder after files.
+    #[serde(default)]
+    pub model: Model,
 }
 
 /// The moment a restore is asked to go back to. Kept with the job.

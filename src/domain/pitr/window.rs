@@ -148,7 +148,11 @@ mod tests {
     fn what_goes_with_a_base() {
         let covered = [piece(10, 50), piece(60, 99)];
         let bases: Vec<Base> = [("a", 15), ("b", 30), ("c", 70)]
-            .map(|(name, t)| Base { backup: name.into(), consistent_at_ts: ts(t) })
+            .map(|(name, t)| Base {
+                backup: name.into(),
+                consistent_at_ts: ts(t),
+                model: crate::domain::backup::Model::Logical,
+            })
             .into();
         let spans = |name| lost(&covered, &bases, name).iter().map(|r| (r.from_ts.t, r.to_ts.t)).collect::<Vec<_>>();
         assert_eq!(spans("a"), [(15, 30)]);
@@ -178,7 +182,7 @@ mod tests {
             let goes = |s: &Coverage| gone.iter().any(|u| u.from <= s.after.ts && s.last.ts <= u.to);
             let left = super::super::join(slices.iter().copied().filter(|s| !goes(s)));
             let named: Vec<Base> =
-                bases.iter().map(|ts| Base { backup: ts.to_string(), consistent_at_ts: *ts }).collect();
+                bases.iter().map(|ts| Base { backup: ts.to_string(), consistent_at_ts: *ts, model: crate::domain::backup::Model::Logical }).collect();
             let begin = if schedules.is_empty() { Timestamp::MIN } else {
                 window(&covered, &bases, &[], &schedules).unwrap_or(Timestamp::MIN)
             };

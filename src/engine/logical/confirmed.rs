@@ -53,12 +53,14 @@ mod tests {
             kind: CollectionKind::Collection,
             action: if replaces.is_some() { PlannedAction::Replace } else { PlannedAction::Create },
             documents: Some(1),
+            uncounted: false,
             replaces_documents: replaces,
         }
     }
 
     fn a_plan(namespaces: Vec<PlannedNamespace>, dropped: &[&str]) -> RestorePlan {
         RestorePlan {
+            files: None,
             backup: "b".into(),
             from_service: "s".into(),
             to_service: "t".into(),

@@ -48,7 +48,7 @@ impl Doubles {
         let entries = &stored.manifest.collections;
         let doubtful: HashMap<Uuid, Doubtful> = entries
             .iter()
-            .filter(|e| e.kind == CollectionKind::Collection && !e.each_id_once && e.documents > 1)
+            .filter(|e| e.kind == CollectionKind::Collection && !e.each_id_once && (e.documents > 1 || !e.counted))
             .filter_map(|e| {
                 let uuid = parse_uuid(e.uuid.as_deref()?)?;
                 let destination = destinations.by_uuid.get(&uuid).filter(|d| !d.capped)?;

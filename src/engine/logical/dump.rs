@@ -9,7 +9,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chrono::Utc;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
@@ -30,6 +29,7 @@ use crate::domain::service::EngineKind;
 use crate::domain::text::{self, duration, escape};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::attempt::{Claim, Identity};
+use crate::engine::stored_check;
 use crate::engine::{Context, Meter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::batches::Budget;
@@ -37,10 +37,9 @@ use crate::mongo::reader::{self, Reader};
 use crate::mongo::sharding::{self, ClusterPart};
 use crate::mongo::topology::{self, MemberState};
 use crate::mongo::{Server, oplog_source};
-use crate::storage::{ObjectWriter, Storage};
+use crate::storage::Storage;
 
 mod collections;
-mod stored_check;
 
 use collections::ReadCollections;
 
@@ -83,6 +82,7 @@ pub async fn dump(
         name: &request.name,
         service: &request.service,
         home_id: &request.home_id,
+        shares_blocks: false,
     };
     ctx.meter.set_phase("starting");
     if ctx.cancel.is_cancelled() {
@@ -318,6 +318,9 @@ impl Run<'_> {
             documents: collections.iter().map(|c| c.documents).sum(),
             uncompressed_bytes: collections.iter().map(|c| c.bytes).sum::<u64>() + oplog_bytes,
             size_bytes: objects() + oplog_size,
+            new_bytes: None,
+            locked_millis: None,
+            pbm_name: None,
             left_out,
             checksum: String::new(),
         };
@@ -352,11 +355,7 @@ impl Run<'_> {
         self.claim.must_hold().await?;
         let key = self.root.manifest()?;
         self.claim.began(&key);
-        let bytes = Bytes::from(manifest.to_bytes()?);
-        let mut writer = ObjectWriter::new(Arc::clone(&self.storage), key.clone());
-        writer.write(bytes.clone()).await?;
-        writer.finish().await?;
-        stored_check::check_bytes(&*self.storage, &key, &bytes).await?;
+        stored_check::put_checked(&self.storage, key, manifest.to_bytes()?.into()).await?;
         meter.info(format!(
             "consistent at {}: {} collections, {} documents, {} of BSON in {}",
             manifest.consistent_at_ts,
@@ -374,7 +373,7 @@ impl Run<'_> {
     async fn check_stored(&self, manifest: &LogicalManifest) -> Result<()> {
         let meter = &self.ctx.meter;
         meter.set_phase("comparing what was stored");
-        stored_check::check_sizes(&*self.storage, &self.root, manifest).await?;
+        stored_check::check_sizes(&*self.storage, &self.root, manifest.objects()).await?;
         if !self.ctx.limits.read_back {
             return Ok(());
         }

@@ -6,12 +6,12 @@ use mongodb::bson::doc;
 use super::load::connections;
 use super::plan::{Item, What};
 use super::write::Writes;
-use crate::artifact::bson::{self, Writer, tag};
+use crate::artifact::bson::{self, tag};
 use crate::artifact::raw::Raw;
 use crate::domain::text::escape;
 use crate::engine::Context;
 use crate::error::{ErrorKind, Result};
-use crate::mongo::oplog::catalogue::is_ttl;
+use crate::mongo::oplog::catalogue::{as_built, create_indexes, is_ttl};
 use crate::mongo::{majority, namespaces};
 
 /// Builds the indexes of all collections that no document expires by, several collections at once.
@@ -83,13 +83,8 @@ async fn each(ctx: &Context, writes: &Writes, items: &[Item], wanted: fn(&Raw) -
 
 async fn create(ctx: &Context, writes: &Writes, item: &Item, specs: Vec<Raw>) -> Result<()> {
     ctx.meter.set_phase(format!("build indexes of {}", item.to));
-    // One command scans the collection once for all of them.
-    let mut command = Writer::default();
-    command.str("createIndexes", &item.to.collection).open(tag::ARRAY, "indexes");
-    for (n, spec) in specs.iter().enumerate() {
-        command.document(&n.to_string(), spec.as_bytes());
-    }
-    command.close().open(tag::DOCUMENT, "writeConcern").i32("w", 1).close();
+    let mut command = create_indexes(&item.to.collection, &specs);
+    command.open(tag::DOCUMENT, "writeConcern").i32("w", 1).close();
     // By itself the server waits for every member that votes, also for one that is down: for ever. The end of a restore
     // needs a majority anyway.
     if writes.server.hello().set_name.is_some() {
@@ -100,37 +95,4 @@ async fn create(ctx: &Context, writes: &Writes, item: &Item, specs: Vec<Raw>) ->
     let building = writes.raw(&item.to.db, &doing, command.finish());
     majority::watched(&writes.server, &writes.cancel, ctx.limits.majority_wait, &doing, &say, building).await?;
     Ok(())
-}
-
-/// A specification as `createIndexes` takes it. An index without a collation would inherit that of its collection.
-fn as_built(spec: &Raw, options: &Raw) -> Raw {
-    let mut spec = spec.clone();
-    spec.remove("ns");
-    // One of version 1 has none, and inherits none.
-    let old = spec.get("v").and_then(|e| e.number()).is_some_and(|v| v < 2.0);
-    if options.contains_key("collation") && !spec.contains_key("collation") && !old {
-        spec.insert("collation", doc! {"locale": "simple"});
-    }
-    spec
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_index_does_not_inherit_a_collation() {
-        let plain = Raw::from(doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "hidden": true, "ns": "x.y"});
-        let collated = Raw::from(doc! {"collation": {"locale": "de"}});
-        let built = as_built(&plain, &collated);
-        assert_eq!(
-            built,
-            doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "hidden": true, "collation": {"locale": "simple"}}
-        );
-        assert!(!as_built(&plain, &Raw::default()).contains_key("collation"));
-        let old = Raw::from(doc! {"v": 1, "key": {"a": 1}, "name": "a_1"});
-        assert_eq!(as_built(&old, &collated), old);
-        let own = Raw::from(doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "collation": {"locale": "fr"}});
-        assert_eq!(as_built(&own, &collated), own);
-    }
 }

@@ -42,6 +42,7 @@ pub(super) struct Filling<'a> {
     /// A document may come twice, and either copy will do.
     has_doubles: bool,
     rules: CappedRules,
+    counted: bool,
     created: OnceCell<()>,
 }
 
@@ -53,7 +54,8 @@ impl<'a> Filling<'a> {
         };
         let entry = source.and_then(|n| stored.manifest.collections.get(n));
         let parts = entry.map(|e| e.parts.iter().collect()).unwrap_or_default();
-        Self { item, replaces, parts, has_doubles, rules, created: OnceCell::new() }
+        let counted = entry.is_none_or(|e| e.counted);
+        Self { item, replaces, parts, has_doubles, rules, counted, created: OnceCell::new() }
     }
 
     fn is_capped(&self) -> bool {
@@ -70,7 +72,7 @@ impl<'a> Filling<'a> {
         if self.rules.fixed_bounds {
             return Some(collection.bounds.clone());
         }
-        let documents = self.parts.iter().map(|p| p.documents).sum();
+        let documents = if self.counted { self.parts.iter().map(|p| p.documents).sum() } else { u64::MAX };
         let bytes = self.parts.iter().map(|p| p.uncompressed).sum();
         Some(match collection.source {
             Some(_) => collection.bounds_to_load(documents, bytes, recorded_until),

@@ -14,9 +14,10 @@ use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::service::{CheckItem, Service};
+use crate::domain::text::escape;
 use crate::engine::contract::{
     BackupOrder, BeforeWriting, Confirmed, Contents, Engine, ExportReport, HeldNamespace, RestoreReport, RestoreSource,
-    VerifyReport,
+    RestoreTarget, VerifyReport,
 };
 use crate::engine::{CONNECT_LIMIT, Context};
 use crate::error::{Error, ErrorKind, Result};
@@ -29,8 +30,8 @@ pub struct LogicalEngine;
 
 #[async_trait]
 impl Engine for LogicalEngine {
-    async fn check(&self, service: &Service, cancel: &CancellationToken) -> Vec<CheckItem> {
-        probe::check(&service.name, &service.uri, cancel).await
+    async fn check(&self, ctx: &Context, service: &Service) -> Vec<CheckItem> {
+        probe::check(&service.name, &service.uri, &ctx.cancel).await
     }
 
     async fn backup(&self, ctx: &Context, storage: Arc<dyn Storage>, order: &BackupOrder) -> Result<Envelope> {
@@ -52,31 +53,24 @@ impl Engine for LogicalEngine {
 
     async fn plan_restore(
         &self,
-        cancel: &CancellationToken,
+        ctx: &Context,
         source: RestoreSource,
-        target: &Service,
+        target: RestoreTarget<'_>,
         request: &RestoreRequest,
     ) -> Result<RestorePlan> {
-        let opened = open(source)?;
-        let server = Server::connect(&target.name, &target.uri, CHECK_TIMEOUT).await?;
-        plan::plan(cancel, &opened, &server, request).await
+        target.service()?;
+        plan_of(&ctx.cancel, &open(source)?, target, request).await
     }
 
     async fn restore(
         &self,
         ctx: &Context,
         source: RestoreSource,
-        target: &Service,
+        target: RestoreTarget<'_>,
         confirmed: Confirmed<'_>,
         writes: &(dyn BeforeWriting + '_),
     ) -> Result<RestoreReport> {
-        let opened = open(source)?;
-        let server = connect(ctx, target, CONNECT_LIMIT).await.map_err(|e| match e.kind() == ErrorKind::Cancelled {
-            true => e.hint("nothing was written to the target"),
-            false => e,
-        })?;
-        writes.before_writing().await?;
-        restore::restore(ctx, &opened, &server, confirmed.request, confirmed.plan).await
+        restore_of(ctx, &open(source)?, target, confirmed, writes).await
     }
 
     async fn verify(&self, ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Result<VerifyReport> {
@@ -102,19 +96,64 @@ impl Engine for LogicalEngine {
     }
 
     fn contents(&self, manifest: &Manifest) -> Result<Contents> {
-        let LogicalManifest { envelope, collections, oplog_entries, open_transactions, not_in_json, .. } =
-            manifest.body()?;
-        let held = collections.into_iter().map(|c| HeldNamespace {
-            namespace: c.namespace,
-            kind: c.kind,
-            documents: c.documents,
-            bytes: c.bytes,
-        });
-        let mut namespaces: Vec<HeldNamespace> = held.collect();
-        namespaces.sort_by(|a, b| a.namespace.cmp(&b.namespace));
-        let open_transactions = open_transactions.len() as u64;
-        Ok(Contents { envelope, namespaces, not_in_json, oplog_entries, open_transactions })
+        contents_of(manifest)
     }
+}
+
+/// [`Engine::plan_restore`] for a backup that is open, whoever made it.
+pub async fn plan_of(
+    cancel: &CancellationToken,
+    opened: &OpenBackup,
+    target: RestoreTarget<'_>,
+    request: &RestoreRequest,
+) -> Result<RestorePlan> {
+    let target = target.service()?;
+    for (given, field) in [(request.mongod.is_some(), "mongod"), (request.no_check, "no-check")] {
+        if given {
+            let name = escape(&opened.manifest.name);
+            return Err(Error::invalid(field, format!("is for physical backups; {name} is a logical one")));
+        }
+    }
+    let server = Server::connect(&target.name, &target.uri, CHECK_TIMEOUT).await?;
+    plan::plan(cancel, opened, &server, request).await
+}
+
+/// [`Engine::restore`] for a backup that is open, whoever made it.
+pub async fn restore_of(
+    ctx: &Context,
+    opened: &OpenBackup,
+    target: RestoreTarget<'_>,
+    confirmed: Confirmed<'_>,
+    writes: &(dyn BeforeWriting + '_),
+) -> Result<RestoreReport> {
+    let target = target.service()?;
+    let server = connect(ctx, target, CONNECT_LIMIT).await.map_err(|e| match e.kind() == ErrorKind::Cancelled {
+        true => e.hint("nothing was written to the target"),
+        false => e,
+    })?;
+    writes.before_writing().await?;
+    let report = restore::restore(ctx, opened, &server, confirmed.request, confirmed.plan).await?;
+    ctx.meter.info(format!(
+        "restored {} namespaces: {} documents loaded, {} operations of the oplog applied",
+        report.namespaces, report.documents, report.operations
+    ));
+    Ok(report)
+}
+
+/// [`Engine::contents`] of whatever is presented as a logical backup.
+pub fn contents_of(manifest: &Manifest) -> Result<Contents> {
+    let LogicalManifest { envelope, collections, oplog_entries, open_transactions, not_in_json, .. } =
+        manifest.body()?;
+    let held = collections.into_iter().map(|c| HeldNamespace {
+        namespace: c.namespace,
+        kind: c.kind,
+        documents: c.counted.then_some(c.documents),
+        bytes: c.counted.then_some(c.bytes),
+    });
+    let mut namespaces: Vec<HeldNamespace> = held.collect();
+    namespaces.sort_by(|a, b| a.namespace.cmp(&b.namespace));
+    let open_transactions = open_transactions.len() as u64;
+    Ok(Contents { envelope, namespaces, not_in_json, oplog_entries, open_transactions, files: None })
 }
 
 fn open(source: RestoreSource) -> Result<OpenBackup> {

@@ -65,6 +65,15 @@ impl DerefMut for LogicalManifest {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_yes(yes: &bool) -> bool {
+    *yes
+}
+
 /// A collection, view or time series, under the name it had when collections were listed. Later renames and drops
 /// are in the stored oplog; `uuid` connects the two.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -80,6 +89,9 @@ pub struct CollectionEntry {
     /// inserted again while it was read may be there twice, and its changes are in the stored oplog.
     #[serde(default)]
     pub each_id_once: bool,
+    /// Its documents are counted. Those of other tools' backups are not: `documents` says nothing then.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub counted: bool,
     /// Every change up to this majority-committed position is in the parts. Needed to replay a capped collection,
     /// where an insert that has already rolled out must not come back.
     pub read_from_ts: Timestamp,

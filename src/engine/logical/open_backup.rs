@@ -1,22 +1,26 @@
 //! What a backup holds, read back: definitions, the oplog, and the catalogue at a position.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use super::foreign::Foreign;
 use super::manifest::{CollectionEntry, LogicalManifest};
 use super::metadata::Definition;
+use super::read_by_name::NamesRead;
 use super::staging::is_staging;
 use super::user_collections;
 use super::validate::validate;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::read::{Documents, ReadOptions, read_small};
+use crate::domain::backup::Model;
 use crate::domain::key::Key;
 use crate::domain::namespace::Namespace;
 use crate::domain::restore::CollectionKind;
+use crate::domain::service::EngineKind;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::backup_reader::read_manifest;
@@ -35,6 +39,8 @@ pub struct OpenBackup {
     pub root: BackupRoot,
     pub manifest: Arc<LogicalManifest>,
     pub(super) later: Option<Arc<OplogTail>>,
+    /// Another tool made it.
+    pub(super) foreign: Option<Arc<Foreign>>,
 }
 
 impl OpenBackup {
@@ -46,7 +52,33 @@ impl OpenBackup {
 
     /// The same where the manifest was found, whatever it says of its own place.
     pub(super) fn below(storage: Arc<dyn Storage>, root: BackupRoot, manifest: LogicalManifest) -> Self {
-        Self { storage, root, manifest: Arc::new(manifest), later: None }
+        Self { storage, root, manifest: Arc::new(manifest), later: None, foreign: None }
+    }
+
+    /// A backup of another tool, as `manifest` and `foreign` present it.
+    pub fn of_other_tool(
+        storage: Arc<dyn Storage>,
+        root: BackupRoot,
+        manifest: LogicalManifest,
+        foreign: Foreign,
+    ) -> Self {
+        Self { foreign: Some(Arc::new(foreign)), ..Self::below(storage, root, manifest) }
+    }
+
+    /// With the UUIDs that its manifest does not have, in hex.
+    #[must_use]
+    pub fn with_uuids(mut self, uuids: &BTreeMap<Namespace, String>) -> Self {
+        for entry in &mut Arc::make_mut(&mut self.manifest).collections {
+            if let (None, Some(uuid)) = (&entry.uuid, uuids.get(&entry.namespace)) {
+                entry.uuid = Some(uuid.clone());
+            }
+        }
+        self
+    }
+
+    /// Whether it is one that is read here, whoever made it.
+    pub(super) fn is_logical(&self) -> bool {
+        self.manifest.model == Model::Logical && (self.manifest.engine == EngineKind::Native || self.foreign.is_some())
     }
 
     /// Reads the manifest below `root`.
@@ -59,6 +91,10 @@ impl OpenBackup {
 
     /// Errors: `Corrupt` when the manifest contradicts itself, so that nothing is left out or read twice for it.
     pub(super) fn check_manifest(&self) -> Result<()> {
+        // Whoever presented it has looked.
+        if self.foreign.is_some() {
+            return Ok(());
+        }
         let Some(what) = validate(&self.manifest, &self.root).into_iter().next() else { return Ok(()) };
         Err(Error::new(ErrorKind::Corrupt, format!("the manifest of {} contradicts itself: {what}", self.root.key()))
             .hint("use another backup; `backup verify` lists all that is wrong"))
@@ -94,6 +130,10 @@ impl OpenBackup {
         let Some((later, last)) = self.later.as_ref().and_then(|later| Some((later, later.slices.last()?))) else {
             return Ok(None);
         };
+        // PBM writes it down for no chunk.
+        if later.archive.is_foreign() {
+            return Ok(None);
+        }
         let key = Key::new(&*last.key)?;
         let header = tokio::select! {
             biased;
@@ -116,11 +156,21 @@ impl OpenBackup {
     /// The documents of one object.
     pub fn documents(&self, object: &ObjectEntry, options: ReadOptions) -> Result<Documents> {
         let key = self.root.key().join(&object.path)?;
-        Ok(Documents::open(self.storage.clone(), key, object, options))
+        match &self.foreign {
+            None => Ok(Documents::open(self.storage.clone(), key, object, options)),
+            Some(foreign) => {
+                let object = foreign.objects.get(&object.path).ok_or_else(|| not_presented(&object.path))?;
+                Ok(Documents::open_foreign(self.storage.clone(), key, object, options))
+            }
+        }
     }
 
     /// Options and indexes of a collection, as they were recorded.
     pub async fn definition(&self, entry: &CollectionEntry) -> Result<Definition> {
+        if let Some(foreign) = &self.foreign {
+            let found = foreign.definitions.get(&entry.namespace).cloned();
+            return found.ok_or_else(|| not_presented(&entry.namespace.to_string()));
+        }
         let key = self.root.key().join(&entry.metadata.path)?;
         let bytes = read_small(self.storage.as_ref(), &key, &entry.metadata).await?;
         Definition::parse(&bytes)
@@ -140,9 +190,12 @@ impl OpenBackup {
             };
             add(&mut catalogue, n, entry, definition)?;
         }
-        let state = (catalogue, self.transactions(), false, BTreeSet::new());
-        let (catalogue, transactions, users_changed, changed) = self
-            .for_each_entry(cancel, state, move |(catalogue, transactions, users_changed, changed), document| {
+        let names = self.names_read();
+        let own = self.manifest.consistent_at_ts;
+        let state = (catalogue, self.transactions(), false, BTreeSet::new(), names);
+        let (catalogue, transactions, users_changed, changed, names) = self
+            .for_each_entry(cancel, state, move |state, document| {
+                let (catalogue, transactions, users_changed, changed, names) = state;
                 let entry = Entry::parse(document)?;
                 if entry.ts > until {
                     return Ok(ControlFlow::Break(()));
@@ -152,6 +205,9 @@ impl OpenBackup {
                     if matches!(op.kind, OpKind::Update | OpKind::Delete) {
                         changed.extend(op.ui);
                     }
+                    if ts <= own {
+                        names.follow(ts, op);
+                    }
                     catalogue.apply(ts, op)
                 })?;
                 Ok(ControlFlow::Continue(()))
@@ -159,7 +215,16 @@ impl OpenBackup {
             .await?;
         catalogue.check_names()?;
         self.check_strangers(&catalogue)?;
-        Ok(Survey { catalogue, open: transactions.open(), users_changed, changed })
+        Ok(Survey { catalogue, open: transactions.open(), users_changed, changed, renamed: names.doubtful() })
+    }
+
+    /// What another tool read by its name. A backup of ours is read by UUID.
+    fn names_read(&self) -> NamesRead {
+        let entries = self.manifest.collections.iter().filter(|_| self.foreign.is_some());
+        NamesRead::new(entries.filter_map(|e| {
+            let uuid = parse_uuid(e.uuid.as_deref()?)?;
+            Some((uuid, e.namespace.to_string(), e.bytes == 0))
+        }))
     }
 
     /// A collection that was selected, has changes and is not in the backup: the backup is not what it claims to be.
@@ -192,6 +257,12 @@ pub struct Survey {
     pub users_changed: bool,
     /// Collections of which documents changed or went, besides new ones that came.
     pub changed: BTreeSet<Uuid>,
+    /// Collections of another tool's backup that may lack documents, with the position at which they lost their name.
+    pub renamed: Vec<(String, Timestamp)>,
+}
+
+pub(super) fn not_presented(what: &str) -> Error {
+    Error::new(ErrorKind::Internal, format!("nothing says how {} is read", escape(what)))
 }
 
 fn add(catalogue: &mut Catalogue, source: usize, entry: &CollectionEntry, definition: Definition) -> Result<()> {

@@ -8,12 +8,11 @@ use tokio_util::sync::CancellationToken;
 use super::compatibility::{Target, release};
 use super::manifest::LogicalManifest;
 use super::open_backup::{OpenBackup, Survey, is_restorable};
+use super::read_by_name::missed;
 use super::staging;
 use super::user_collections::{ROLES, USERS};
-use crate::domain::backup::Model;
 use crate::domain::namespace::{Namespace, Rename, contradicting, renamed};
 use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, PlannedNamespace, RestorePlan, RestoreRequest};
-use crate::domain::service::EngineKind;
 use crate::domain::text::{escape, escape_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::namespaces::{self, NOT_UTF8, Unnamed};
@@ -85,14 +84,14 @@ pub(super) async fn draft(
     request: &RestoreRequest,
 ) -> Result<Draft> {
     let (manifest, until) = (&stored.manifest, stored.until());
-    if manifest.model != Model::Logical || manifest.engine != EngineKind::Native {
+    if !stored.is_logical() {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!("{} is not a logical backup made by mongokeep itself", escape(&manifest.name)),
+            format!("{} is not a logical backup that can be read here", escape(&manifest.name)),
         ));
     }
     stored.check_manifest()?;
-    let mut warnings = Vec::new();
+    let mut warnings = stored.foreign.as_ref().map(|foreign| foreign.warnings.clone()).unwrap_or_default();
     if target.hello().is_mongos {
         return Err(Error::new(ErrorKind::Unsupported, format!("service {} is a sharded cluster", target.service()))
             .hint(sharding::INTO_A_CLUSTER));
@@ -102,6 +101,7 @@ pub(super) async fn draft(
     compatible(manifest, &facts, target.service(), &mut warnings)?;
     recorded_on(stored, cancel, &facts, target.service()).await?;
     let survey = stored.survey(cancel, until).await?;
+    warnings.extend(survey.renamed.iter().map(|(name, ts)| missed(name, *ts)));
     let mut left_out = manifest.left_out.clone();
     let mut items = items(&survey, request, &mut left_out)?;
     check_selection(&manifest.name, &survey, request)?;
@@ -146,6 +146,7 @@ pub(super) async fn draft(
             kind: item.kind(),
             action: if replaces_documents.is_some() { PlannedAction::Replace } else { PlannedAction::Create },
             documents: documents(manifest, item),
+            uncounted: is_uncounted(manifest, item),
             replaces_documents,
         });
     }
@@ -160,6 +161,7 @@ pub(super) async fn draft(
         warnings.push(format!("stop what writes to {to} first: its changes would be mixed with what is restored"));
     }
     let plan = RestorePlan {
+        files: None,
         backup: manifest.name.clone(),
         from_service: manifest.service.clone(),
         to_service: target.service().to_owned(),
@@ -407,11 +409,19 @@ async fn count(cancel: &CancellationToken, target: &Server, ns: &Namespace) -> R
 /// Documents as they were read; the oplog may add and remove some. `None`: all of them come from there.
 fn documents(manifest: &LogicalManifest, item: &Item) -> Option<u64> {
     match &item.what {
-        What::Collection { collection, .. } => {
-            collection.source.and_then(|n| manifest.collections.get(n)).map(|entry| entry.documents)
-        }
+        What::Collection { collection, .. } => collection
+            .source
+            .and_then(|n| manifest.collections.get(n))
+            .filter(|entry| entry.counted)
+            .map(|entry| entry.documents),
         What::View(_) => Some(0),
     }
+}
+
+/// Whether nobody wrote down how many documents the backup holds of it.
+fn is_uncounted(manifest: &LogicalManifest, item: &Item) -> bool {
+    let What::Collection { collection, .. } = &item.what else { return false };
+    collection.source.and_then(|n| manifest.collections.get(n)).is_some_and(|entry| !entry.counted)
 }
 
 /// What else the restored databases of the target hold: to be dropped, and to be left alone.

@@ -13,6 +13,7 @@ use crate::domain::secret::Secret;
 use crate::domain::service::CheckItem;
 use crate::domain::text::{count, escape};
 use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::check::{Tries, Try};
 use crate::mongo::namespaces::{self, by_uuid};
 use crate::mongo::reader::Reader;
 use crate::mongo::topology;
@@ -23,8 +24,29 @@ const LIMIT: Duration = Duration::from_secs(8);
 
 /// Runs the checks that need the server.
 pub async fn check(service: &str, uri: &Secret, cancel: &CancellationToken) -> Vec<CheckItem> {
-    check::check_service(service, uri, cancel, |reader, cancel| Box::pin(try_reading(reader, cancel))).await
+    let tries = Tries {
+        commands: COMMANDS,
+        roles: "backup clusterMonitor",
+        then: |reader, cancel| Box::pin(try_reading(reader, cancel)),
+    };
+    check::check_service(service, uri, cancel, tries).await
 }
+
+/// What names the rights that are missing.
+const COMMANDS: &[Try] = &[
+    ("list all databases", "admin", || doc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": false}),
+    (
+        "read the oplog",
+        "local",
+        || doc! {"find": "oplog.rs", "limit": 1, "projection": {"ts": 1}, "readConcern": {"level": "majority"}},
+    ),
+    ("read config.transactions", "config", || doc! {"find": "transactions", "limit": 1, "projection": {"_id": 1}}),
+    ("list collections", "admin", || doc! {"listCollections": 1}),
+    ("list indexes", "admin", || doc! {"listIndexes": "system.version"}),
+    ("read users", "admin", || doc! {"find": "system.users", "limit": 1, "projection": {"_id": 1}}),
+    ("read roles", "admin", || doc! {"find": "system.roles", "limit": 1, "projection": {"_id": 1}}),
+    ("read the rollback id", "admin", || doc! {"serverStatus": 1, "metrics": 0, "wiredTiger": 0, "locks": 0}),
+];
 
 /// Reads from the member what a backup of everything reads: of each collection its indexes and one document.
 ///

@@ -10,6 +10,7 @@ use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::namespaces::{Listed, Listing, NOT_UTF8, Unnamed, Uuid};
+use crate::mongo::oplog::catalogue::BUCKETS_PREFIX;
 
 /// One collection, time series or view to be backed up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +33,13 @@ impl Source {
     /// The collection that holds the documents.
     pub fn stored_in(&self) -> Namespace {
         match self.kind {
-            CollectionKind::Timeseries => Namespace::new(&self.ns.db, format!("{BUCKETS}{}", self.ns.collection)),
+            CollectionKind::Timeseries => {
+                Namespace::new(&self.ns.db, format!("{BUCKETS_PREFIX}{}", self.ns.collection))
+            }
             _ => self.ns.clone(),
         }
     }
 }
-
-const BUCKETS: &str = "system.buckets.";
 
 /// What of `config` is a cluster's configuration rather than a server's bookkeeping.
 const CONFIG_KEPT: [&str; 7] = ["chunks", "collections", "databases", "settings", "shards", "tags", "version"];
@@ -51,7 +52,7 @@ pub fn select(listing: Listing, selection: &Selection) -> Result<(Vec<Source>, V
     let mut buckets: BTreeMap<Namespace, Listed> = BTreeMap::new();
     let mut others = Vec::new();
     for entry in listing.entries {
-        match entry.ns.collection.strip_prefix(BUCKETS) {
+        match entry.ns.collection.strip_prefix(BUCKETS_PREFIX) {
             Some(name) => {
                 buckets.insert(Namespace::new(&entry.ns.db, name), entry);
             }
@@ -126,7 +127,7 @@ pub fn select(listing: Listing, selection: &Selection) -> Result<(Vec<Source>, V
         }
     }
     for (ns, _) in buckets.into_iter().filter(|(ns, _)| selection.selects(ns) && !sources.iter().any(|s| s.ns == *ns)) {
-        let what = escape(&format!("{}.{BUCKETS}{}", ns.db, ns.collection));
+        let what = escape(&format!("{}.{BUCKETS_PREFIX}{}", ns.db, ns.collection));
         left_out.push(LeftOut { what, why: "buckets of a time series that does not exist".into() });
     }
     for Unnamed { shown, like } in listing.unnamed {

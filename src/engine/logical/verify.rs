@@ -26,7 +26,7 @@ use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::engine::backup_reader::MANIFEST_LIMIT;
-use crate::engine::contract::{Problem, VerifyReport};
+use crate::engine::contract::{Problem, VerifyReport, about_the_backup};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::entry::Entry;
 use crate::storage::Storage;
@@ -121,14 +121,6 @@ async fn examine(ctx: &Context, stored: &OpenBackup, report: &mut VerifyReport) 
 /// Boxed: otherwise the compiler does not see that the whole may go to another thread.
 fn started<'a>(work: Work<'a>, ctx: &'a Context, stored: &'a OpenBackup) -> BoxFuture<'a, Result<Outcome>> {
     work.run(ctx, stored).boxed()
-}
-
-/// A failure that says something about the backup is given back; one that says nothing ends the check.
-fn about_the_backup(error: Error) -> Result<Error> {
-    match error.kind() {
-        ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::NotFound | ErrorKind::Invalid => Ok(error),
-        _ => Err(error),
-    }
 }
 
 async fn manifest(

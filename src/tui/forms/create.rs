@@ -5,6 +5,7 @@
 
 use super::{fill, pick_first, refresh_choices, row};
 use crate::client::Values;
+use crate::domain::backup::Model as BackupModel;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::{BACKUP_FIELDS, SCHEDULE, SCHEDULE_FIELDS};
 use crate::domain::schedule::Schedule;
@@ -166,7 +167,11 @@ fn fit_type(form: &mut Form) {
             row.set("full");
         }
     }
-    let whole = is_pitr(form).then(|| "PITR takes the whole service".to_owned());
+    let whole = match (is_pitr(form), physical) {
+        (_, true) => Some("a physical backup holds all files".to_owned()),
+        (true, _) => Some("PITR takes the whole service".to_owned()),
+        _ => None,
+    };
     for row in form.rows.iter_mut().filter(|r| PARTS.contains(&r.field.key)) {
         row.disabled.clone_from(&whole);
         row.error = None;
@@ -217,6 +222,9 @@ pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
     if [WHEN, "model", "type"].contains(&key) {
         fit_type(form);
     }
+    if key == "model" {
+        effects.extend(check(model, form));
+    }
     effects.extend(preview(model, form));
     effects
 }
@@ -261,13 +269,24 @@ fn service_changed(model: &Model, form: &mut Form) -> Vec<Effect> {
             row.set(folder);
         }
     }
-    if !matches!(model.checks.get(&name), Some(Load::Waiting)) {
-        effects.push(Effect::CheckService(name.clone()));
-    }
+    effects.extend(check(model, form));
     if !matches!(model.infos.get(&name), Some(Load::Ready(_))) {
         effects.push(Effect::ServiceInfo(name));
     }
     effects
+}
+
+/// The model that is chosen.
+pub fn backup_model(form: &Form) -> BackupModel {
+    form.text("model").parse().unwrap_or_default()
+}
+
+/// Tries what a backup of the chosen model does, unless that is being tried.
+fn check(model: &Model, form: &Form) -> Option<Effect> {
+    let (name, of) = (form.text("service").to_owned(), backup_model(form));
+    let known = model.data.services.iter().any(|service| service.name == name);
+    let waiting = matches!(model.check(&name, of), Some(Load::Waiting));
+    (known && !waiting).then_some(Effect::CheckService(name.clone(), of))
 }
 
 /// Looks ahead for a schedule: at once what the line means, and as an effect how that fits with the others.

@@ -1,12 +1,13 @@
 //! The form of a restore: a backup, or a moment of a service; into which service, and what of it.
 //!
 //! Both are one form, so that what was chosen about the target stays when a person changes their mind about the source.
+//! Files go over a service or into a folder, and as a whole.
 
 use super::{refresh_choices, row};
 use crate::client;
 use crate::domain::backup::BackupState;
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::{RESTORE, RESTORE_FIELDS};
+use crate::domain::fields::{DATA_FOLDER, DATA_FOLDER_FIELDS, FILES, FILES_FIELDS, RESTORE, RESTORE_FIELDS};
 use crate::domain::pitr::{PlannedReplay, When};
 use crate::domain::restore::{RestoreDraft, RestorePlan, RestoreRequest};
 use crate::domain::text::escape;
@@ -24,6 +25,17 @@ pub const MOMENT: &str = "moment";
 pub const TIMELINE: &str = "_timeline";
 pub const TIME: &str = "_time";
 
+/// The row that decides where files go, and its words.
+pub const WHERE: &str = "_where";
+pub const OVER_A_SERVICE: &str = "service";
+pub const INTO_A_FOLDER: &str = "folder";
+
+const WHERE_FIELD: Field = Field::new(
+    WHERE,
+    "Where",
+    FieldKind::Choice(&[OVER_A_SERVICE, INTO_A_FOLDER]),
+    "in the place of a service's data, or a folder that a server is started on",
+);
 const WHAT_FIELD: Field =
     Field::new(WHAT, "What", FieldKind::Choice(&[BACKUP, MOMENT]), "as it was backed up, or as it was at any second");
 // A choice without words: its keys belong to the cursor.
@@ -39,19 +51,25 @@ const TIME_FIELD: Field = Field::new(
 
 /// The rows of the target, in the order in which a person decides.
 const TARGET: [&str; 7] = ["to", "include", "rename", "exact", "no_ttl", "users_and_roles", "safety_backup"];
+/// Of them, those of files that go over a service.
+const OF_FILES: [&str; 2] = ["to", "safety_backup"];
 
 /// To restore a backup, or a moment of the service it belongs to.
 pub fn restore_backup(model: &Model, backup: &str) -> Option<Form> {
-    let service = model.backup(backup)?.service.clone();
-    let mut form = form(model, Source::Backup(backup.to_owned()), &service);
+    let known = model.backup(backup)?;
+    let (service, files) = (known.service.clone(), !known.model.counts_documents());
+    let mut form = form(model, Source::Backup(backup.to_owned()), &service, files);
     if let Some(row) = form.row_mut(BACKUP) {
         row.set(backup);
         row.disabled = Some(String::new());
     }
     if let Some(row) = form.row_mut(WHAT) {
         row.set(BACKUP);
-        if model.pitr(&service).is_none() {
-            let why = "not recorded";
+        let why = match files {
+            true => Some("use restore --time"),
+            false => model.pitr(&service).is_none().then_some("not recorded"),
+        };
+        if let Some(why) = why {
             row.choices[1] = Choice { label: row.choices[1].label, ..Choice::disabled(MOMENT, why) };
             row.disabled = Some(String::new());
         }
@@ -63,7 +81,7 @@ pub fn restore_backup(model: &Model, backup: &str) -> Option<Form> {
 
 /// To restore a moment of a service.
 pub fn restore_service(model: &Model, service: &str) -> Form {
-    let mut form = form(model, Source::Service(service.to_owned()), service);
+    let mut form = form(model, Source::Service(service.to_owned()), service, false);
     form.rows.retain(|r| r.field.key != BACKUP);
     if let Some(row) = form.row_mut(WHAT) {
         row.set(MOMENT);
@@ -92,8 +110,15 @@ pub fn restore_again(model: &Model, request: &RestoreRequest, plan: &RestorePlan
             form.ok_or_else(|| format!("there is no good backup {} any more", escape(backup)))?
         }
     };
-    let present = typed::texts(RESTORE, &RestoreDraft::from(request));
-    for key in TARGET {
+    let draft = RestoreDraft::from(request);
+    let mut present = typed::texts(RESTORE, &draft);
+    present.extend(typed::texts(DATA_FOLDER, &draft));
+    present.extend(typed::texts(FILES, &draft));
+    if let Some(row) = form.row_mut(WHERE) {
+        row.set(if request.data_folder.is_some() { INTO_A_FOLDER } else { OVER_A_SERVICE });
+    }
+    let of_files = [DATA_FOLDER_FIELDS, FILES_FIELDS].concat();
+    for key in TARGET.into_iter().chain(of_files.iter().map(|field| field.key)) {
         if let Some(row) = form.row_mut(key) {
             row.set(present.get(key).map(|texts| texts.join(", ")).unwrap_or_default());
             // A person has chosen it once: it is not dropped without a question.
@@ -128,7 +153,7 @@ fn moment_again(model: &Model, replay: &PlannedReplay) -> Result<Form, String> {
     Ok(form)
 }
 
-fn form(model: &Model, source: Source, service: &str) -> Form {
+fn form(model: &Model, source: Source, service: &str, files: bool) -> Form {
     let mut what = row(WHAT_FIELD);
     for (choice, label) in what.choices.iter_mut().zip(["this backup", "point in time"]) {
         choice.label = Some(label);
@@ -138,7 +163,15 @@ fn form(model: &Model, source: Source, service: &str) -> Form {
     rows.extend(field(BACKUP).map(|f| Row { only_if: Some((WHAT, BACKUP)), ..row(*f) }));
     rows.push(Row { only_if: Some((WHAT, MOMENT)), ..row(TIMELINE_FIELD) });
     rows.push(Row { only_if: Some((WHAT, MOMENT)), ..row(TIME_FIELD) });
-    rows.extend(TARGET.iter().filter_map(|key| field(key)).map(|f| row(*f)));
+    if files {
+        rows.push(where_row());
+        let (over, into) = (Some((WHERE, OVER_A_SERVICE)), Some((WHERE, INTO_A_FOLDER)));
+        rows.extend(OF_FILES.iter().filter_map(|key| field(key)).map(|f| Row { only_if: over, ..row(*f) }));
+        rows.extend(DATA_FOLDER_FIELDS.iter().map(|f| Row { only_if: into, ..row(*f) }));
+        rows.extend(FILES_FIELDS.iter().map(|f| row(*f)));
+    } else {
+        rows.extend(TARGET.iter().filter_map(|key| field(key)).map(|f| row(*f)));
+    }
     let mut form = Form::new(Purpose::Restore(source), rows);
     // A backup that a sync has found may be of a service that this machine does not know: then a person picks.
     let is_known = model.data.services.iter().any(|s| s.name == service);
@@ -147,6 +180,15 @@ fn form(model: &Model, source: Source, service: &str) -> Form {
     }
     form.moment = Some(Box::new(MomentPane::new(service)));
     form
+}
+
+fn where_row() -> Row {
+    let mut row = row(WHERE_FIELD);
+    for (choice, label) in row.choices.iter_mut().zip(["over a service", "into a data folder"]) {
+        choice.label = Some(label);
+    }
+    row.set(OVER_A_SERVICE);
+    row
 }
 
 /// Whether the form, as it is, stands for a moment.

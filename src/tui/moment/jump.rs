@@ -70,7 +70,11 @@ mod tests {
     }
 
     fn status() -> Status {
-        let base = |t| Base { backup: format!("b{t}"), consistent_at_ts: Timestamp::new(t, 3) };
+        let base = |t| Base {
+            backup: format!("b{t}"),
+            consistent_at_ts: Timestamp::new(t, 3),
+            model: crate::domain::backup::Model::Logical,
+        };
         Status {
             bases: vec![base(10), base(20), base(50), base(90)],
             marks: vec![mark(MarkKind::RestoreBegan, 60), mark(MarkKind::RestoreEnded, 63)],

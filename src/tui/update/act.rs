@@ -1,6 +1,7 @@
 //! What each action does to the model.
 
 use super::{asked, jobs, schedules};
+use crate::domain::backup::Model as BackupModel;
 use crate::tui::action::Action;
 use crate::tui::form::Form;
 use crate::tui::forms;
@@ -160,7 +161,7 @@ fn act_on(model: &mut Model, action: Action, target: Target) -> Vec<Effect> {
         }
         (Action::CheckService, Target::Service(name)) => {
             model.layers.push(Layer::Report { report: Report::Check(name.clone()), scroll: 0 });
-            vec![Effect::CheckService(name)]
+            vec![Effect::CheckService(name, BackupModel::default())]
         }
         (Action::RemoveService, Target::Service(name)) => {
             let line = "Its backups stay; only this machine forgets how to reach it.";

@@ -256,7 +256,7 @@ fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
             return vec![Effect::Submitted { ticket, effect: Box::new(effect) }];
         }
         (KeyCode::Enter, _) => {
-            let name = review.plan.to_service.clone();
+            let name = review.plan.target().to_owned();
             model.emit(Level::Warn, format!("type {name} to confirm the restore, or Esc to go back"), None);
         }
         _ => {

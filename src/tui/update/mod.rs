@@ -207,8 +207,8 @@ fn zone(setting: &str, local: chrono_tz::Tz) -> chrono_tz::Tz {
 fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
     for effect in &effects {
         match effect {
-            Effect::CheckService(name) => {
-                model.checks.insert(name.clone(), Load::Waiting);
+            Effect::CheckService(name, of) => {
+                model.checks.insert((name.clone(), *of), Load::Waiting);
             }
             Effect::ServiceInfo(name) if !model.infos.contains_key(name) => {
                 model.infos.insert(name.clone(), Load::Waiting);

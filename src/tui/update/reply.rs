@@ -24,7 +24,7 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
             let added = closed.as_ref().is_some_and(|(_, form)| form.purpose == Purpose::AddService);
             model.emit(Level::Good, format!("service {} is saved", service.name), None);
             model.infos.remove(&service.name);
-            model.checks.remove(&service.name);
+            model.checks.retain(|(name, _), _| *name != service.name);
             let name = service.name.clone();
             match model.data.services.iter_mut().find(|s| s.name == name) {
                 Some(known) => *known = service,
@@ -57,8 +57,8 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         Reply::StorageRemoved { name, result } => {
             removed(model, "storage", &Target::Storage(name.clone()), &name, result);
         }
-        Reply::ServiceChecked { name, result } => {
-            model.checks.insert(name, loaded(result));
+        Reply::ServiceChecked { name, model: of, result } => {
+            model.checks.insert((name, of), loaded(result));
         }
         Reply::ServiceInfo { name, result } => {
             if let (Err(problem), Some(Load::Ready(_))) = (&result, model.infos.get(&name)) {

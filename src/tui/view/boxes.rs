@@ -67,7 +67,10 @@ pub fn review_overflow(model: &Model) -> usize {
 fn below_plan(model: &Model, review: &Review, width: usize, height: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let mut question = Vec::new();
-    let name = escape(&review.plan.to_service);
+    let name = escape(review.plan.target());
+    if review.plan.is_by_hand() {
+        return vec![Line::styled("The steps are yours to do. Esc goes back.", theme.warn)];
+    }
     if review.plan.overwrites() {
         question.extend(wrap(&format!("Data in {name} will be replaced."), width));
     }
@@ -90,9 +93,9 @@ pub fn review(frame: &mut Frame, model: &Model, review: &Review, area: Rect) {
     let (width, height) = review_size(area);
     let title = match &review.plan.point_in_time {
         Some(replay) => {
-            format!("Restore a moment of {} into {}", escape(&replay.service), escape(&review.plan.to_service))
+            format!("Restore a moment of {} into {}", escape(&replay.service), escape(review.plan.target()))
         }
-        None => format!("Restore {} into {}", escape(&review.plan.backup), escape(&review.plan.to_service)),
+        None => format!("Restore {} into {}", escape(&review.plan.backup), escape(review.plan.target())),
     };
     let inner = popup(frame, model, area, width, height, &title);
     let lines = plan_lines(model, &review.plan, usize::from(inner.width));
@@ -110,6 +113,11 @@ pub fn review(frame: &mut Frame, model: &Model, review: &Review, area: Rect) {
     let rule = format!("{more}{}", "─".repeat(usize::from(inner.width).saturating_sub(more.width())));
     let field_width = usize::from(inner.width).saturating_sub(2).min(50);
     let (field, cursor) = typed(&review.typed, field_width);
+    if review.plan.is_by_hand() {
+        let lines: Vec<Line> = std::iter::once(Line::styled(rule, theme.border)).chain(below).collect();
+        frame.render_widget(Paragraph::new(lines), Rect { y, height: inner.bottom().saturating_sub(y), ..inner });
+        return;
+    }
     let last = if review.submitting {
         Line::styled(format!("{} queueing", spinner(model)), theme.running)
     } else if review.is_confirmed() {
@@ -130,6 +138,7 @@ fn documents(plan: &RestorePlan, ns: &PlannedNamespace) -> String {
     match (ns.documents, &plan.point_in_time) {
         (Some(n), None) => format!("{} documents", count(n)),
         (Some(n), Some(_)) => format!("{} in the base", count(n)),
+        (None, _) if ns.uncounted => "documents not counted".into(),
         (None, _) => "all from the oplog".into(),
     }
 }
@@ -152,8 +161,11 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
         let bytes = bytes(replay.bytes);
         let slices = format!("{} slice{}", count(replay.slices), super::chrome::plural(replay.slices as usize));
         let place = escape(&replay.archive.storage);
-        let entries = count(replay.entries);
-        fact("Then", format!("{slices}, {bytes}, at most {entries} entries, from {place}"));
+        let entries = match replay.entries {
+            0 => String::new(),
+            n => format!(", at most {} entries", count(n)),
+        };
+        fact("Then", format!("{slices}, {bytes}{entries}, from {place}"));
         fact("Takes", format!("about {}", duration(replay.expected_seconds)));
     } else {
         fact("From", format!("{} of {}", escape(&plan.backup), escape(&plan.from_service)));
@@ -161,14 +173,35 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
     if let Some(ts) = plan.consistent_at_ts.filter(|_| plan.point_in_time.is_none()) {
         fact("As of", format!("{}  ({ts})", super::text::when_exactly(model, ts.to_datetime())));
     }
-    let target = format!("{}, MongoDB {}", escape(&plan.to_service), escape(&plan.target_version));
+    let target = format!("{}, MongoDB {}", escape(plan.target()), escape(&plan.target_version));
     fact("Into", format!("{target}, FCV {}", escape(&plan.target_fcv)));
     if let Some(first) = &plan.safety_backup {
         fact("Safety backup", format!("first, as {} in {}", escape(&first.name), escape(&first.storage)));
     }
     let replaced = plan.namespaces.iter().filter(|n| n.action == PlannedAction::Replace).count();
     let created = plan.namespaces.len() - replaced;
-    fact("In short", format!("{created} created, {replaced} replaced, {} dropped", plan.dropped.len()));
+    match &plan.files {
+        None => fact("In short", format!("{created} created, {replaced} replaced, {} dropped", plan.dropped.len())),
+        Some(files) => {
+            if let Some(why) = &files.only_by_hand {
+                fact("By hand", format!("mongokeep does not do this by itself: {}", escape(why)));
+            } else {
+                let (files, needed, free) = (count(files.files), bytes(files.bytes), bytes(files.free_bytes));
+                fact("In short", format!("{files} files, {needed}; {free} free there"));
+            }
+            if let (Some(old), None) = (&files.replaces, &files.only_by_hand) {
+                fact("Replaces", format!("the data in {}", escape(&files.dir)));
+                fact("Old files", format!("in {} until the restored server answers", escape(old)));
+            }
+            for (n, step) in files.steps.iter().enumerate() {
+                fact(&format!("Step {}", n + 1), escape(step));
+            }
+            for (n, line) in files.by_hand.iter().enumerate() {
+                let label = if files.only_by_hand.is_some() { "To know" } else { "Afterwards" };
+                fact(if n == 0 { label } else { "" }, escape(line));
+            }
+        }
+    }
     for warning in &plan.warnings {
         for part in wrap(&format!("! {}", escape(warning)), width) {
             lines.push(Line::styled(part, theme.warn));

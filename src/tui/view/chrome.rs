@@ -307,6 +307,9 @@ fn keys(frame: &mut Frame, model: &Model, area: Rect) {
             ("F1", "help"),
             ("Esc", "close"),
         ]),
+        Some(Layer::Review(review)) if review.plan.is_by_hand() => {
+            Some(&[("Up Down", "scroll"), ("Esc", "back to the form")])
+        }
         Some(Layer::Review(_)) => Some(&[("Up Down", "scroll"), ("Enter", "restore"), ("Esc", "back to the form")]),
         Some(Layer::Confirm(confirm)) if confirm.asks_for_name() => {
             Some(&[("Left", "back"), ("Enter", "take, once it is typed"), ("Esc", "cancel")])

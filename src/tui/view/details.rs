@@ -4,11 +4,11 @@ use ratatui::text::{Line, Span};
 
 use super::lists::{model_word, type_word};
 use super::text::{ago, backup_state, bar, countdown, job_state, progress_words, when, when_exactly, wrap};
-use crate::client::Contents;
+use crate::client::{Contents, HeldFiles};
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobState, LogLevel};
 use crate::domain::retry::RetryMode;
-use crate::domain::text::{bytes, count, duration, escape};
+use crate::domain::text::{bytes, count, duration, escape, moments};
 use crate::tui::action::Action;
 use crate::tui::model::{Load, Model, Target};
 
@@ -102,12 +102,19 @@ impl Page<'_> {
         let folder = if backup.folder.is_empty() { String::new() } else { format!(" / {}", escape(&backup.folder)) };
         self.fact("Storage", format!("{}{folder}", escape(&backup.storage)));
         self.fact("Model", format!("{}, {}", model_word(backup), type_word(backup)));
+        if let Some(name) = &backup.pbm_name {
+            self.fact("Made by", format!("PBM, as {}", escape(name)));
+        }
         if let Some(at) = backup.consistent_at {
             let ts = backup.consistent_at_ts.map_or(String::new(), |ts| format!("  ({ts})"));
             self.fact("Consistent at", format!("{}{ts}", when_exactly(model, at)));
         }
         match (backup.size_bytes, backup.uncompressed_bytes) {
-            (Some(size), Some(plain)) => self.fact("Size", format!("{} stored, {} of BSON", bytes(size), bytes(plain))),
+            (Some(size), Some(plain)) => {
+                let of = if backup.model.counts_documents() { "of BSON" } else { "of files" };
+                let new = backup.new_bytes.map_or_else(String::new, |new| format!(", {} new", bytes(new)));
+                self.fact("Size", format!("{} stored{new}, {} {of}", bytes(size), bytes(plain)));
+            }
             (Some(size), None) => self.fact("Size", format!("{} stored", bytes(size))),
             _ => {}
         }
@@ -164,6 +171,10 @@ impl Page<'_> {
         self.fact("Replica set", escape(&manifest.replica_set));
         self.fact("Read from", escape(&manifest.member));
         self.fact("Tool", format!("mongokeep {}, format {}", escape(&manifest.tool_version), manifest.format_version));
+        if let Some(held) = &contents.files {
+            self.files(held);
+            return;
+        }
         self.fact("Oplog", format!("{} entries", count(contents.oplog_entries)));
         if !manifest.selection.is_everything() {
             let words = |list: &[crate::domain::namespace::Pattern]| {
@@ -191,8 +202,8 @@ impl Page<'_> {
         for entry in contents.namespaces.iter().take(COLLECTIONS) {
             self.lines.push(Line::from(vec![
                 Span::raw(super::text::cell(&escape(&entry.namespace.to_string()), name_width)),
-                Span::raw(format!("{:>15}", count(entry.documents))),
-                Span::styled(format!("{:>11}", bytes(entry.bytes)), model.theme.dim),
+                Span::raw(format!("{:>15}", entry.documents.map_or_else(String::new, count))),
+                Span::styled(format!("{:>11}", entry.bytes.map_or_else(String::new, bytes)), model.theme.dim),
             ]));
         }
         if contents.namespaces.len() > COLLECTIONS {
@@ -201,6 +212,17 @@ impl Page<'_> {
                 &format!("and {} more: mongokeep backup show {}", count(more as u64), manifest.name),
                 model.theme.dim,
             );
+        }
+    }
+
+    fn files(&mut self, held: &HeldFiles) {
+        self.fact("Data folder", escape(&held.data_folder));
+        self.fact("Files", format!("{}, {}", count(held.files), bytes(held.bytes)));
+        let new = format!("{} new ({})", count(held.new_blocks), bytes(held.new_bytes));
+        self.fact("Blocks", format!("{}, {new}", count(held.blocks)));
+        self.fact("Copied", held.copied.clone());
+        if let Some(locked) = held.locked_millis {
+            self.fact("Locked for", moments(locked));
         }
     }
 
@@ -226,7 +248,7 @@ impl Page<'_> {
         if p.objects_total > 0 {
             let documents =
                 if p.documents_done > 0 { format!(", {} documents", count(p.documents_done)) } else { String::new() };
-            self.fact("Collections", format!("{} of {}{documents}", count(p.objects_done), count(p.objects_total)));
+            self.fact("Objects", format!("{} of {}{documents}", count(p.objects_done), count(p.objects_total)));
         }
         if !job.phase.is_empty() && !job.state.is_finished() {
             self.fact("Now", escape(&job.phase));

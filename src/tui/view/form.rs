@@ -10,11 +10,12 @@ use unicode_width::UnicodeWidthStr;
 use super::pages::check_sign;
 use super::text::{fit, skip_columns, spinner, take_columns, wrap};
 use super::{moment, place_cursor, popup, preview};
+use crate::domain::backup::Model as BackupModel;
 use crate::domain::field::FieldKind;
 use crate::domain::service::CheckState;
 use crate::domain::text::{bytes, escape};
 use crate::tui::form::{ADD, Form, Item, Purpose, Row, Source};
-use crate::tui::forms::{TIME, TIMELINE, is_pitr, is_schedule, is_to_a_moment};
+use crate::tui::forms::{TIME, TIMELINE, backup_model, is_pitr, is_schedule, is_to_a_moment};
 use crate::tui::missed::recording_ends;
 use crate::tui::model::{Load, Model};
 use crate::tui::moment as tui_moment;
@@ -358,7 +359,7 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let mut lines = vec![Line::raw("")];
     if matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_)) {
-        lines.extend(prerequisites(model, form.text("service"), width));
+        lines.extend(prerequisites(model, form.text("service"), backup_model(form), width));
     }
     if let Some(preview) = &form.preview {
         lines.extend(preview::warnings(model, preview, width));
@@ -396,9 +397,9 @@ fn ends_recording<'a>(model: &'a Model, form: &Form) -> Option<&'a str> {
 }
 
 /// The live check of the chosen service: the sum, and what is wrong with its remedy.
-fn prerequisites(model: &Model, service: &str, width: usize) -> Vec<Line<'static>> {
+fn prerequisites(model: &Model, service: &str, of: BackupModel, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
-    match model.checks.get(service) {
+    match model.check(service, of) {
         Some(Load::Waiting) => {
             vec![Line::styled(format!("{} checking the prerequisites", spinner(model)), theme.running)]
         }
@@ -409,9 +410,14 @@ fn prerequisites(model: &Model, service: &str, width: usize) -> Vec<Line<'static
         Some(Load::Ready(report)) => {
             let mut lines = Vec::new();
             let passed = report.items.iter().filter(|i| i.state == CheckState::Pass).count();
-            let wrong: Vec<_> =
-                report.items.iter().filter(|i| matches!(i.state, CheckState::Warn | CheckState::Fail)).collect();
-            if wrong.is_empty() {
+            // What a server is locked for must be known before it is, whole, whether it is a warning or not.
+            let lock = report.items.iter().find(|i| i.id == "locking");
+            let wrong: Vec<_> = report
+                .items
+                .iter()
+                .filter(|i| matches!(i.state, CheckState::Warn | CheckState::Fail) && i.id != "locking")
+                .collect();
+            if wrong.is_empty() && lock.is_none_or(|i| i.state == CheckState::Pass) {
                 lines.push(Line::styled(format!("✓ all {passed} prerequisites are met"), theme.ok));
             }
             for item in wrong.into_iter().take(2) {
@@ -421,6 +427,11 @@ fn prerequisites(model: &Model, service: &str, width: usize) -> Vec<Line<'static
                 if !item.remedy.is_empty() {
                     lines.push(Line::styled(fit(&format!("  {}", escape(&item.remedy)), width), theme.key));
                 }
+            }
+            if let Some(lock) = lock {
+                let (sign, style) = check_sign(model, lock.state);
+                let text = format!("{sign} {}", escape(&lock.detail));
+                lines.extend(wrap(&text, width).into_iter().map(|part| Line::styled(part, style)));
             }
             lines
         }

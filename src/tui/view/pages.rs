@@ -7,6 +7,7 @@ use ratatui::widgets::Paragraph;
 
 use super::details;
 use super::text::{spinner, wrap};
+use crate::domain::backup::Model as BackupModel;
 use crate::domain::service::CheckState;
 use crate::domain::text::{count, escape};
 use crate::tui::action::{Action, Group};
@@ -75,7 +76,7 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
     let theme = &model.theme;
     let waiting = |text: &str| vec![Line::styled(format!("{} {text}", spinner(model)), theme.running)];
     match report {
-        Report::Check(name) => match model.checks.get(name) {
+        Report::Check(name) => match model.check(name, BackupModel::default()) {
             None | Some(Load::Waiting) => waiting("Checking the prerequisites, 10 s at most for each connection"),
             Some(Load::Failed(problem)) => problem_lines(model, problem, width),
             Some(Load::Ready(report)) => {
@@ -167,6 +168,7 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
                     ("in the list, no longer in the storage", "!", theme.warn, &report.missing),
                     ("without a manifest (running elsewhere, or left behind)", "!", theme.warn, &report.incomplete),
                     ("whose manifest cannot be read", "✗", theme.error, &report.unreadable),
+                    ("of another tool, not to be restored here", "!", theme.dim, &report.refused),
                 ];
                 for (what, sign, style, names) in groups {
                     lines.push(Line::from(vec![

@@ -5,13 +5,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Trial;
 use mongodb::Client;
 use mongokeep::sandbox::{Mongod, ReplicaSet, ReplicaSetOptions};
 use tokio::sync::OnceCell;
 
-use crate::RUNTIME;
 use crate::support::versions::mongod_of;
+use crate::{RUNTIME, VERSIONS, in_lane};
 
 /// What a case is given: where it reads, and where it restores into. Both hold nothing.
 pub struct Ground {
@@ -111,10 +111,10 @@ async fn stand(version: &'static str, part: Part) -> Option<Arc<Stand>> {
 }
 
 pub fn trial(case: Case) -> Trial {
-    Trial::test(format!("matrix::{}", case.name), move || run(&case))
+    in_lane(VERSIONS, &format!("matrix::{}", case.name), move || run(&case))
 }
 
-fn run(case: &Case) -> Result<(), Failed> {
+fn run(case: &Case) {
     RUNTIME.block_on(async {
         let (Some(source), Some(target)) = (stand(case.from, Part::Source).await, stand(case.to, Part::Target).await)
         else {
@@ -124,7 +124,6 @@ fn run(case: &Case) -> Result<(), Failed> {
         target.clear().await;
         (case.run)(Ground { source, target }).await;
     });
-    Ok(())
 }
 
 /// Ends all servers.

@@ -1,9 +1,5 @@
 //! The life of jobs, with the real program, a real daemon and a real replica set.
 
-use mongokeep::domain::backup::{BackupRequest, BackupType, Compression, Model};
-use mongokeep::domain::namespace::Selection;
-use mongokeep::domain::retry::RetryPolicy;
-use mongokeep::store::{Access, Store};
 use serde_json::json;
 
 use crate::support::program::{self, Home, fill, replica_set, until};
@@ -260,27 +256,42 @@ fn an_idle_daemon_costs_nothing_and_takes_a_job_at_once() {
 /// The form and the flags refuse it before it is queued. What is queued all the same (a newer client, a store of a newer
 /// version) is never made as something else.
 #[test]
-fn a_model_that_this_version_does_not_make_fails_by_name() {
+fn a_program_that_is_not_there_fails_by_name_and_nothing_else_makes_the_backup() {
     let home = Home::new();
     home.add_service("src", "mongodb://127.0.0.1:1/?replicaSet=rs");
     home.add_storage("local");
-    let store = Store::open(&home.home().store_file(), &home.home().key_file(), Access::Write).unwrap();
-    let request = BackupRequest {
-        name: "files".into(),
-        service: "src".into(),
-        storage: "local".into(),
-        folder: "src".into(),
-        model: Model::Physical,
-        backup_type: BackupType::Full,
-        selection: Selection::default(),
-        compression: Compression::default(),
-        retry: RetryPolicy::default(),
-        schedule: None,
-    };
-    let id = store.enqueue_backup(&request).unwrap().id;
-    home.start_daemon();
-    until("it has ended", || home.job(id)["state"] == "failed");
-    let error = home.job(id)["error"].as_str().unwrap().to_owned();
-    assert!(error.contains("physical") && error.contains("native"), "{error}");
+    home.ok(&["service", "edit", "src", "--engine", "pbm"]);
+    home.ok(&["settings", "set", "pbm.path", "/nowhere/pbm"]);
+    for model in ["logical", "physical"] {
+        let create = ["backup", "create", "--service", "src", "--storage", "local", "--name", model, "--model", model];
+        let id = home.ok(&create)["id"].as_i64().unwrap();
+        until("it has ended", || home.job(id)["state"] == "failed");
+        let job = home.job(id);
+        let (error, hint) = (job["error"].as_str().unwrap(), job["hint"].as_str().unwrap());
+        assert!(error.contains("/nowhere/pbm") && hint.contains("settings set pbm.path"), "{error} {hint}");
+    }
     assert_eq!(home.files(), [""; 0], "nothing was written");
+    let ran = home.run(&["service", "check", "src"]);
+    assert!(ran.code == 1 && ran.stdout.contains("/nowhere/pbm"), "{}", ran.stdout);
+    // What PBM cannot do is refused before anything is queued.
+    for (more, says) in [
+        (&["backup", "create", "--service", "src", "--storage", "local", "--exclude", "a"][..], "leaves nothing out"),
+        (&["backup", "create", "--service", "src", "--storage", "local", "--include", "a.b*"], "whole databases"),
+        (
+            &["schedule", "add", "s", "--service", "src", "--storage", "local", "--type", "pitr", "--cron", "@daily"],
+            "pitr",
+        ),
+    ] {
+        let ran = home.run(more);
+        assert!(ran.code == 2 && ran.stderr.contains(says), "{more:?}: {} {}", ran.code, ran.stderr);
+    }
+    // An engine that cannot make what a schedule asks for is not given to its service.
+    home.add_service("other", "mongodb://127.0.0.1:1/?replicaSet=rs");
+    let line =
+        ["schedule", "add", "line", "--service", "other", "--storage", "local", "--type", "pitr", "--cron", "@daily"];
+    home.ok(&[&line[..], &["--disabled"]].concat());
+    let ran = home.run(&["service", "edit", "other", "--engine", "pbm"]);
+    assert!(ran.code == 2 && ran.stderr.contains("schedule line"), "{} {}", ran.code, ran.stderr);
+    let ran = home.run(&["service", "configure", "other", "--storage", "local"]);
+    assert!(ran.code == 2 && ran.stderr.contains("needs no configuration"), "{} {}", ran.code, ran.stderr);
 }

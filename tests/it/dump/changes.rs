@@ -1,12 +1,16 @@
 //! Backups of collections that move, go and come while they are read.
 
+use std::collections::BTreeSet;
+
 use mongodb::bson::{Document, Timestamp, doc};
 use mongokeep::artifact::bson;
 use mongokeep::engine::Limits;
+use mongokeep::mongo::namespaces;
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
+use tokio_util::sync::CancellationToken;
 
 use crate::support;
-use crate::support::dumps::{Folder, counted, documents, entry, fill, live, names, request, start, verify_ok};
+use crate::support::dumps::{self, Folder, counted, documents, entry, fill, live, names, request, start, verify_ok};
 use crate::support::hooked::{Gate, hooked};
 
 /// Nothing is in the storage but what the manifest names.
@@ -50,6 +54,44 @@ async fn collections_that_move_while_they_are_read() {
     assert!(log.iter().any(|l| l.contains("moves.dropped was dropped during the backup")), "{log:#?}");
     assert_no_orphans(&folder, &manifest);
     verify_ok(&folder, &manifest).await;
+}
+
+/// A server lists collections before views: a time series that comes or goes meanwhile would show by half.
+#[tokio::test(flavor = "multi_thread")]
+async fn time_series_that_come_and_go_are_listed_whole_or_not_at_all() {
+    let set = support::replica_set().await;
+    let client = set.client().await.unwrap();
+    let stop = CancellationToken::new();
+    let make_and_drop = |n: usize| {
+        let (db, stop) = (client.database("flux"), stop.clone());
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                let create = doc! {"create": format!("ts{n}"), "timeseries": {"timeField": "t"}};
+                db.run_command(create).await.unwrap();
+                db.run_command(doc! {"drop": format!("ts{n}")}).await.unwrap();
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+    };
+    let tasks: Vec<_> = (0..3).map(make_and_drop).collect();
+    let server = dumps::server(&set).await;
+    let (mut whole, mut halves) = (0, Vec::new());
+    for _ in 0..150 {
+        let listing = namespaces::list(&server, &CancellationToken::new()).await.unwrap();
+        let of = |prefix: &str| -> BTreeSet<String> {
+            let names = listing.entries.iter().filter(|e| e.ns.db == "flux").map(|e| e.ns.collection.as_str());
+            names.filter_map(|name| name.strip_prefix(prefix)).map(str::to_owned).collect()
+        };
+        let (series, buckets) = (of("ts"), of("system.buckets.ts"));
+        whole += series.intersection(&buckets).count();
+        halves.extend(series.symmetric_difference(&buckets).cloned());
+    }
+    stop.cancel();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert!(whole > 0, "no time series was seen");
+    assert!(halves.is_empty(), "{halves:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use mongodb::bson::{Bson, Document, doc};
 use mongokeep::domain::backup::Compression;
 use mongokeep::domain::restore::CollectionKind;
+use mongokeep::engine::Context;
 use mongokeep::engine::contract::ExportReport;
 use mongokeep::engine::logical::export;
-use mongokeep::engine::{Context, Limits, Meter};
 use mongokeep::error::{Error, ErrorKind, Result};
-use tokio_util::sync::CancellationToken;
 
 use crate::support;
 use crate::support::artifact::{Artifact, at, change, command, entry, hex, noop};
@@ -24,7 +23,7 @@ const FRESH: [u8; 16] = [4; 16];
 const GONE: [u8; 16] = [5; 16];
 
 fn context() -> Context {
-    Context { cancel: CancellationToken::new(), meter: Arc::new(Meter::silent()), limits: Limits::default() }
+    Context::default()
 }
 
 async fn run(artifact: &Artifact, to: &Path) -> Result<ExportReport> {

@@ -2,17 +2,15 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::Arc;
 
 use mongodb::Client;
 use mongodb::bson::{Document, Timestamp as T, doc};
 use mongokeep::artifact::layout::BackupRoot;
+use mongokeep::engine::Context;
 use mongokeep::engine::contract::ExportReport;
 use mongokeep::engine::logical::LogicalManifest;
 use mongokeep::engine::logical::export;
-use mongokeep::engine::{Context, Limits, Meter};
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
-use tokio_util::sync::CancellationToken;
 
 use crate::support;
 use crate::support::compare;
@@ -41,8 +39,7 @@ impl Pair {
     }
 
     async fn export(&self, manifest: &LogicalManifest) -> ExportReport {
-        let ctx =
-            Context { cancel: CancellationToken::new(), meter: Arc::new(Meter::silent()), limits: Limits::default() };
+        let ctx = Context::default();
         let root = BackupRoot::new(&manifest.folder, &manifest.name).unwrap();
         let to = self.dir.path().join(format!("dump of {}", manifest.name));
         export(&ctx, folder(self.dir.path()).await, &root, &to).await.unwrap()

@@ -67,6 +67,9 @@ async fn the_export_and_our_own_restore_agree() {
         assert!(output.status.success(), "seed {seed}: {said}");
 
         let wanted = RestoreRequest {
+            data_folder: None,
+            mongod: None,
+            no_check: false,
             backup: manifest.name.clone(),
             point_in_time: None,
             to: "own".into(),

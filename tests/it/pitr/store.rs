@@ -135,7 +135,7 @@ fn slices_are_found_by_what_they_hold() {
 }
 
 #[test]
-fn bases_are_whole_logical_backups_of_the_replica_set() {
+fn bases_are_whole_backups_of_the_replica_set_each_of_its_model() {
     let Stand { store, _open, .. } = stand();
     base(&store, "late", 30);
     base(&store, "early", 10);
@@ -149,10 +149,12 @@ fn bases_are_whole_logical_backups_of_the_replica_set() {
         store.import_backup("t", &other).unwrap();
     }
     let names = |set| store.bases("a", set).unwrap().into_iter().map(|b| b.backup).collect::<Vec<_>>();
-    assert_eq!(names(Some(SET)), ["early", "late"]);
-    assert_eq!(names(None), ["early", "rebuilt", "late"]);
+    assert_eq!(names(Some(SET)), ["early", "files", "late"]);
+    let models: Vec<Model> = store.bases("a", Some(SET)).unwrap().into_iter().map(|b| b.model).collect();
+    assert_eq!(models, [Model::Logical, Model::Physical, Model::Logical]);
+    assert_eq!(names(None), ["early", "files", "rebuilt", "late"]);
     store.backup_missing("early", "gone").unwrap();
-    assert_eq!(names(Some(SET)), ["late"]);
+    assert_eq!(names(Some(SET)), ["files", "late"]);
 }
 
 /// What the slicer of `service` does now and then.
@@ -254,7 +256,7 @@ fn what_is_missing_right_after_a_base_is_a_gap_and_needs_a_base() {
     let gaps: Vec<_> = status.gaps.iter().map(|g| (g.from_ts, g.to_ts, g.reason.clone())).collect();
     assert_eq!(gaps, [(at(100).ts, at(300).ts, "the oplog rolled over".to_owned())]);
     assert!(status.ranges.is_empty(), "{:?}", status.ranges);
-    let error = client.resolve_moment(&moment("latest")).unwrap_err();
+    let error = client.resolve_moment(&moment("latest"), Model::Logical).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(matches!(ask(&store, "a", Utc::now()), NeededBase::Queued(_)));
     let text = told(&store).into_iter().map(|notice| notice.text).collect::<Vec<_>>().join("; ");
@@ -440,7 +442,7 @@ fn the_status_tells_what_can_be_recovered() {
 #[test]
 fn a_moment_is_reached_from_the_newest_base_before_it() {
     let Stand { store, client, _open } = stand();
-    let none = client.resolve_moment(&moment("latest")).unwrap_err();
+    let none = client.resolve_moment(&moment("latest"), Model::Logical).unwrap_err();
     assert_eq!(none.kind(), ErrorKind::NotFound);
     assert!(none.hint_text().unwrap().contains("--type pitr"), "{none}");
     store
@@ -450,14 +452,14 @@ fn a_moment_is_reached_from_the_newest_base_before_it() {
             &[slice(100, 200), slice(200, 300), slice(300, 400), Slice { gap: Some(gap(400, 500)), ..slice(500, 600) }],
         )
         .unwrap();
-    let error = client.resolve_moment(&moment("latest")).unwrap_err();
+    let error = client.resolve_moment(&moment("latest"), Model::Logical).unwrap_err();
     assert!(error.kind() == ErrorKind::NotFound && error.full().contains("no base yet"), "{error}");
     for (name, t) in [("one", 110), ("two", 250), ("three", 510)] {
         base(&store, name, t);
     }
     let reached = |when: &str, base: Option<&str>| {
         let moment = PointInTime { base: base.map(str::to_owned), ..moment(when) };
-        client.resolve_moment(&moment).map(|m| {
+        client.resolve_moment(&moment, Model::Logical).map(|m| {
             let slices: Vec<_> = m.slices.iter().map(|s| (s.after.ts.t, s.last.ts.t)).collect();
             (m.base.backup, m.until.t, slices)
         })
@@ -490,7 +492,10 @@ fn a_moment_is_reached_from_the_newest_base_before_it() {
         assert_eq!(reached("150,1", Some(base)).unwrap_err().kind(), kind, "{base}");
     }
     assert_eq!(
-        client.resolve_moment(&PointInTime { service: "x".into(), ..moment("latest") }).unwrap_err().kind(),
+        client
+            .resolve_moment(&PointInTime { service: "x".into(), ..moment("latest") }, Model::Logical)
+            .unwrap_err()
+            .kind(),
         ErrorKind::NotFound
     );
 }
@@ -595,7 +600,7 @@ fn what_goes_is_not_planned_with() {
     let slices: Vec<Slice> = (0..4).map(|n| slice(100 + 10 * n, 110 + 10 * n)).collect();
     store.add_slices("a", &archive("t"), &slices).unwrap();
     base(&store, "by-hand", 105);
-    let early = || client.resolve_moment(&moment("108,1")).map(|replay| replay.base.backup);
+    let early = || client.resolve_moment(&moment("108,1"), Model::Logical).map(|replay| replay.base.backup);
     made(&store, "line", 125);
     assert_eq!(early().unwrap(), "by-hand");
     assert_eq!(ends(&store), [110, 120]);
@@ -692,7 +697,7 @@ fn a_base_that_is_damaged_is_not_replayed_from() {
     base(&store, "sound", 110);
     base(&store, "damaged", 150);
     let request = |base: Option<&str>| PointInTime { base: base.map(str::to_owned), ..moment("180,1") };
-    let reached = |base| client.resolve_moment(&request(base)).map(|replay| replay.base.backup);
+    let reached = |base| client.resolve_moment(&request(base), Model::Logical).map(|replay| replay.base.backup);
     assert_eq!(reached(None).unwrap(), "damaged", "nobody knows yet");
     store.backup_verified("damaged", Some("a part is not what was written")).unwrap();
     assert_eq!(reached(None).unwrap(), "sound");

@@ -87,7 +87,7 @@ fn values_that_can_never_be_accepted_name_their_flag() {
         (format!("{add} --cron @daily --type pitr --include shop"), "include"),
         (format!("{add} --cron @daily --type pitr --exclude shop"), "exclude"),
         (format!("{add} --cron @daily --type pitr --model physical"), "model"),
-        (format!("{add} --cron @daily --model physical"), "model"),
+        (format!("{add} --cron @daily --model physical --include shop"), "include"),
         (add.to_owned(), "cron"),
         (format!("{add} --cron 0~0~30~2~*"), "cron"),
         (format!("{add} --cron 61~*~*~*~*"), "cron"),

@@ -328,7 +328,7 @@ fn e09_read_only_offers_and_does_nothing_that_changes() {
                         e,
                         Effect::Copy(_)
                             | Effect::TestStorage(_)
-                            | Effect::CheckService(_)
+                            | Effect::CheckService(..)
                             | Effect::ServiceInfo(_)
                             | Effect::Timeline { .. }
                             | Effect::FreeSlot(_)
@@ -693,7 +693,10 @@ fn e21_a_first_start_leads_by_the_hand() {
     let effects = press(&mut model, "Enter");
     assert!(effects.contains(&Effect::SuggestName("orders".into())));
     reply(&mut model, Reply::NameSuggested { service: "orders".into(), result: Ok("orders-20261121-1502".into()) });
-    assert!(matches!(model.checks.get("orders"), Some(Load::Waiting)), "prerequisites are checked live");
+    assert!(
+        matches!(model.check("orders", mongokeep::domain::backup::Model::Logical), Some(Load::Waiting)),
+        "prerequisites are checked live"
+    );
     let effects = press(&mut model, "Ctrl-S");
     let [Effect::CreateBackup(values)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((&values["name"][0], &values["storage"][0]), (&"orders-20261121-1502".into(), &"local".into()));
@@ -932,7 +935,7 @@ mod sizes {
             // Opened at a size where keys work, then squeezed.
             let mut model = full(look, (100, 30));
             keys(&mut model, PLACES[place]);
-            reply(&mut model, Reply::ServiceChecked { name: "orders-rs".into(), result: Ok(check_report(false)) });
+            reply(&mut model, Reply::ServiceChecked { name: "orders-rs".into(), model: mongokeep::domain::backup::Model::Logical, result: Ok(check_report(false)) });
             if PLACES[place] == "j r" {
                 press(&mut model, "Ctrl-S");
                 let (request, result) = planned();

@@ -358,3 +358,62 @@ fn the_zone_stands_beside_times_that_are_read_in_it() {
         assert_eq!(shown(&model).contains("in Europe/Paris"), is_read_in_it, "{text}\n{}", shown(&model));
     }
 }
+
+/// A form to restore the second backup, which is one of files.
+fn restore_files() -> Model {
+    let mut model = start();
+    keys(&mut model, "j");
+    let selected = model.data.backups[1].name.clone();
+    for backup in std::sync::Arc::make_mut(&mut model.data.backups) {
+        backup.model = mongokeep::domain::backup::Model::Physical;
+    }
+    keys(&mut model, "r");
+    assert_eq!(form(&model).text("backup"), selected);
+    model
+}
+
+#[test]
+fn files_go_over_a_service_or_into_a_folder() {
+    let mut model = restore_files();
+    let text = shown(&model);
+    for words in ["(•) over a service", "( ) into a data folder", "use restore --time"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(!text.contains("Include") && !text.contains("Users and roles"), "documents are not selected: {text}");
+    let effects = press(&mut model, "Ctrl-S");
+    let over = |r: &mongokeep::domain::restore::RestoreRequest| r.to == "orders-rs" && r.data_folder.is_none();
+    assert!(matches!(&effects[..], [Effect::PlanRestore(r)] if over(r)), "{effects:?}");
+
+    let mut model = restore_files();
+    to_row(&mut model, "_where");
+    press(&mut model, "Right");
+    to_row(&mut model, "to_data_dir");
+    type_text(&mut model, "/srv/new");
+    to_row(&mut model, "member");
+    type_text(&mut model, "a:27017, b:27017");
+    let effects = press(&mut model, "Ctrl-S");
+    let [Effect::PlanRestore(request)] = &effects[..] else { panic!("{effects:?}") };
+    let folder = request.data_folder.as_ref().unwrap();
+    assert_eq!((folder.dir.as_str(), folder.members.len(), request.to.as_str()), ("/srv/new", 2, ""));
+}
+
+#[test]
+fn a_plan_for_a_person_is_read_and_not_confirmed() {
+    let mut model = restore_files();
+    press(&mut model, "Ctrl-S");
+    let (request, plan) = planned();
+    let mut plan = plan.unwrap();
+    plan.files = serde_json::from_value(serde_json::json!({
+        "dir": "/data", "replaces": "/data.old", "only_by_hand": "its replica set has 3 members", "mongod": "",
+        "mongod_version": "6.0.5", "replica_set": "rs", "members": [], "files": 1, "bytes": 1, "free_bytes": 1,
+        "steps": ["stop all members"], "by_hand": ["users are those of the backup"],
+    }))
+    .unwrap();
+    reply(&mut model, Reply::RestorePlanned { request, result: Ok(plan) });
+    let text = shown(&model);
+    for words in ["does not do this by itself: its replica set", "stop all members", "The steps are yours to do"] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    type_text(&mut model, "orders-rs");
+    assert!(!matches!(&press(&mut model, "Enter")[..], [Effect::Restore(..)]), "a person does it");
+}

@@ -78,7 +78,11 @@ fn stored(model: &mut Model, more: u32) {
     let mut snapshot = pitr_snapshot();
     let newer = Timestamp::new(ago(100).timestamp() as u32, 3);
     let status = &mut snapshot.pitr[0];
-    status.bases.push(Base { backup: "newer".into(), consistent_at_ts: newer });
+    status.bases.push(Base {
+        backup: "newer".into(),
+        consistent_at_ts: newer,
+        model: mongokeep::domain::backup::Model::Logical,
+    });
     status.ranges[1].to_ts.t += more;
     status.slices += u64::from(more);
     snapshot.jobs = model.data.jobs.clone();

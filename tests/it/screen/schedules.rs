@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use mongokeep::client::DeliveryResult;
+use mongokeep::domain::backup::Model as BackupModel;
 use mongokeep::domain::job::{JobKind, JobState};
 use mongokeep::domain::notification::Channel;
 use mongokeep::domain::retry::{RetryMode, RetryPolicy};
@@ -163,12 +164,14 @@ fn one_form_makes_backups_and_schedules_and_keeps_what_was_typed() {
 fn what_cannot_be_taken_is_dimmed_with_its_reason() {
     let mut model = on("nightly-orders", LARGE);
     press(&mut model, "n");
-    let text = shown(&model);
-    let line = text.lines().find(|l| l.contains("Data model")).unwrap();
-    assert!(line.contains("physical") && line.contains("not built yet"), "{line}");
     to_row(&mut model, "model");
-    press(&mut model, "Right");
-    assert_eq!(form(&model).text("model"), "logical");
+    let effects = press(&mut model, "Right");
+    assert_eq!(form(&model).text("model"), "physical");
+    let checked = effects.iter().any(|e| matches!(e, Effect::CheckService(_, BackupModel::Physical)));
+    assert!(checked, "what a physical backup needs is tried at once: {effects:?}");
+    let text = shown(&model);
+    assert!(text.contains("PITR needs the logical model"), "{text}");
+    assert!(form(&model).row("include").unwrap().disabled.as_ref().unwrap().contains("holds all files"));
 }
 
 #[test]

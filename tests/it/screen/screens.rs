@@ -81,7 +81,14 @@ fn schedules() {
     both("create_schedule", |m| {
         let effects = keys(m, "2 j j n");
         look_ahead(m, effects);
-        reply(m, Reply::ServiceChecked { name: "orders-rs".into(), result: Ok(check_report(true)) });
+        reply(
+            m,
+            Reply::ServiceChecked {
+                name: "orders-rs".into(),
+                model: mongokeep::domain::backup::Model::Logical,
+                result: Ok(check_report(true)),
+            },
+        );
         keys(m, "Tab Tab Tab Tab Tab Tab Tab");
     });
     both("edit_schedule", |m| {
@@ -139,12 +146,26 @@ fn forms() {
     both("create_backup", |m| {
         keys(m, "j n");
         reply(m, Reply::NameSuggested { service: "orders-rs".into(), result: Ok("orders-rs-20261121-1502".into()) });
-        reply(m, Reply::ServiceChecked { name: "orders-rs".into(), result: Ok(check_report(false)) });
+        reply(
+            m,
+            Reply::ServiceChecked {
+                name: "orders-rs".into(),
+                model: mongokeep::domain::backup::Model::Logical,
+                result: Ok(check_report(false)),
+            },
+        );
         reply(m, Reply::FreeSpace { name: "s3-eu".into(), result: Ok(None) });
     });
     both("create_backup_advanced", |m| {
         keys(m, "j n Tab Tab Tab Tab Tab Enter");
-        reply(m, Reply::ServiceChecked { name: "orders-rs".into(), result: Ok(check_report(true)) });
+        reply(
+            m,
+            Reply::ServiceChecked {
+                name: "orders-rs".into(),
+                model: mongokeep::domain::backup::Model::Logical,
+                result: Ok(check_report(true)),
+            },
+        );
     });
     both("form_with_errors", |m| {
         keys(m, "4 n");
@@ -197,7 +218,14 @@ fn pages() {
     both("details_service", |m| drop(keys(m, "4 Enter")));
     both("check", |m| {
         keys(m, "4 t");
-        reply(m, Reply::ServiceChecked { name: "orders-rs".into(), result: Ok(check_report(false)) });
+        reply(
+            m,
+            Reply::ServiceChecked {
+                name: "orders-rs".into(),
+                model: mongokeep::domain::backup::Model::Logical,
+                result: Ok(check_report(false)),
+            },
+        );
     });
     both("messages", |m| {
         let result = Err(problem(ErrorKind::Conflict, "archive holds 4 backups", "delete or move them first"));

@@ -5,16 +5,7 @@ use serde_json::Value;
 
 use crate::support::program::{Home, fill, replica_set, until};
 use crate::support::proxy::{Fault, Proxy};
-use crate::support::s3::{ACCESS_KEY, BUCKET, Conditions, Headers, S3Server, SECRET_KEY};
-
-fn add_s3(home: &Home, name: &str, address: std::net::SocketAddr, bucket: &str, secret: &str) {
-    let file = home.path().join("secret");
-    std::fs::write(&file, secret).unwrap();
-    let endpoint = format!("http://{address}");
-    let of = ["--type", "s3", "--bucket", bucket, "--region", "eu-west-1", "--endpoint", &endpoint, "--path-style"];
-    let keys = ["--access-key-id", ACCESS_KEY, "--secret-access-key-file", file.to_str().unwrap()];
-    home.ok(&[&["storage", "add", name], &of[..], &keys[..]].concat());
-}
+use crate::support::s3::{BUCKET, Conditions, Headers, S3Server, SECRET_KEY};
 
 fn create(home: &Home, storage: &str, name: &str) -> i64 {
     let auto = ["--retry", "auto", "--retries", "10", "--retry-interval", "8h"];
@@ -36,7 +27,7 @@ async fn a_storage_that_comes_back_is_written_by_a_later_attempt() {
     let proxy = Proxy::start(server.address, std::iter::repeat_n(Fault::Refuse, 100_000)).await;
     let home = Home::new();
     home.add_service("src", &set.uri());
-    add_s3(&home, "cloud", proxy.address, BUCKET, SECRET_KEY);
+    home.add_s3("cloud", proxy.address, BUCKET, SECRET_KEY);
     let id = create(&home, "cloud", "one");
     // The storage is asked twelve times, for about a minute, which outlasts a restart, before the attempt gives up. What
     // comes then is its cleaning up.
@@ -69,8 +60,8 @@ async fn what_waiting_does_not_mend_is_not_tried_again() {
     let server = S3Server::start().await;
     let home = Home::new();
     home.add_service("src", &set.uri());
-    add_s3(&home, "keys", server.address, BUCKET, "not the secret");
-    add_s3(&home, "bucket", server.address, "nobodys-bucket", SECRET_KEY);
+    home.add_s3("keys", server.address, BUCKET, "not the secret");
+    home.add_s3("bucket", server.address, "nobodys-bucket", SECRET_KEY);
     for storage in ["keys", "bucket"] {
         let id = create(&home, storage, storage);
         until("it has ended", || ["failed", "waiting_retry"].contains(&home.job(id)["state"].as_str().unwrap()));
@@ -90,7 +81,7 @@ async fn a_dead_storage_is_waited_for_once_and_by_name() {
     let proxy = Proxy::start(server.address, std::iter::repeat_n(Fault::Refuse, 100_000)).await;
     let home = Home::new();
     home.add_service("src", &set.uri());
-    add_s3(&home, "cloud", proxy.address, BUCKET, SECRET_KEY);
+    home.add_s3("cloud", proxy.address, BUCKET, SECRET_KEY);
     let began = std::time::Instant::now();
     let ran = home.run(&["storage", "test", "cloud"]);
     assert_eq!(ran.code, 1, "{}", ran.stdout);
@@ -126,7 +117,7 @@ async fn an_empty_listing_takes_no_backup_away() {
     let server = S3Server::start().await;
     let home = Home::new();
     home.add_service("src", &set.uri());
-    add_s3(&home, "cloud", server.address, BUCKET, SECRET_KEY);
+    home.add_s3("cloud", server.address, BUCKET, SECRET_KEY);
     for name in ["one", "two"] {
         home.ok(&["backup", "create", "--service", "src", "--storage", "cloud", "--name", name, "--wait"]);
     }
@@ -151,7 +142,7 @@ async fn the_checksums_that_a_server_takes_are_found_and_proposed() {
         let server = S3Server::answering(Conditions::Kept, headers, false).await;
         let home = Home::new();
         home.add_service("src", &set.uri());
-        add_s3(&home, "cloud", server.address, BUCKET, SECRET_KEY);
+        home.add_s3("cloud", server.address, BUCKET, SECRET_KEY);
         let ran = home.run(&["storage", "test", "cloud"]);
         assert_eq!(ran.code, 1, "{}", ran.stdout);
         let told: Value = serde_json::from_str(&ran.stdout).unwrap();

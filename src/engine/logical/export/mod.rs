@@ -25,10 +25,8 @@ use crate::artifact::layout::{self, BackupRoot};
 use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::raw::Raw;
 use crate::artifact::read::ReadOptions;
-use crate::domain::backup::Model;
 use crate::domain::namespace::Namespace;
 use crate::domain::restore::{CollectionKind, LeftOut};
-use crate::domain::service::EngineKind;
 use crate::domain::text::{escape, escape_bytes};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
@@ -51,11 +49,21 @@ use target::Target;
 /// `Unsupported` for one that cannot be resolved. After an error or a cancel nothing is left of what was written, or
 /// the hint says what is.
 pub async fn export(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot, to: &Path) -> Result<ExportReport> {
+    let opened = tokio::select! {
+        biased;
+        () = ctx.cancel.cancelled() => return Err(Error::cancelled()),
+        opened = OpenBackup::open(storage, root) => opened,
+    };
+    export_of(ctx, opened?, to).await
+}
+
+/// The same of a backup that is open, whoever made it.
+pub async fn export_of(ctx: &Context, stored: OpenBackup, to: &Path) -> Result<ExportReport> {
     ctx.meter.set_phase("read the definitions");
     let opened = tokio::select! {
         biased;
         () = ctx.cancel.cancelled() => return Err(Error::cancelled()),
-        opened = open(ctx, storage, root) => opened,
+        opened = resolve(ctx, stored) => opened,
     };
     let (stored, items, mut report) = opened?;
     let parts = items.iter().flat_map(|item| &item.parts).chain(&stored.manifest.oplog);
@@ -105,17 +113,15 @@ impl Item {
     }
 }
 
-/// Reads manifest and definitions, and resolves what everything is at the end.
-async fn open(
-    ctx: &Context,
-    storage: Arc<dyn Storage>,
-    root: &BackupRoot,
-) -> Result<(OpenBackup, Vec<Item>, ExportReport)> {
-    let stored = OpenBackup::open(storage, root).await?;
+/// Reads the definitions, and resolves what everything is at the end.
+async fn resolve(ctx: &Context, stored: OpenBackup) -> Result<(OpenBackup, Vec<Item>, ExportReport)> {
     let manifest = &stored.manifest;
-    if manifest.model != Model::Logical || manifest.engine != EngineKind::Native {
+    if !stored.is_logical() {
         let name = escape(&manifest.name);
-        return Err(Error::new(ErrorKind::Unsupported, format!("{name} is not a logical backup made by mongokeep")));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{name} is not a logical backup that can be read here"),
+        ));
     }
     stored.check_manifest()?;
     let survey = stored.survey(&ctx.cancel, manifest.consistent_at_ts).await?;
@@ -143,7 +149,7 @@ fn items(stored: &OpenBackup, survey: &Survey, report: &mut ExportReport) -> Res
         report.warnings.extend(whoever.later(&ns, &collection));
         let entry = collection.source.and_then(|n| stored.manifest.collections.get(n));
         report.collections += 1;
-        report.documents += entry.map_or(0, |e| e.documents);
+        report.documents += entry.filter(|e| e.counted).map_or(0, |e| e.documents);
         let kind = if collection.timeseries { CollectionKind::Timeseries } else { CollectionKind::Collection };
         let (options, lost) = collection.for_create();
         if lost.is_some() {

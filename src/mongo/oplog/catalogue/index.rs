@@ -1,6 +1,9 @@
 //! Index specifications: raw documents, known by their name.
 
+use mongodb::bson::doc;
+
 use super::{Collection, timeseries};
+use crate::artifact::bson::{Writer, tag};
 use crate::artifact::raw::Raw;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -41,4 +44,48 @@ pub(super) fn remove(collection: &mut Collection, o: &Raw) -> Result<()> {
         o.get_text("index").ok_or_else(|| Error::new(ErrorKind::Corrupt, "an index is dropped that has no name"))?;
     collection.indexes.retain(|i| i.get_text("name") != Some(name));
     Ok(())
+}
+
+/// The beginning of a `createIndexes` command: one command scans the collection once for all of `specs`.
+pub fn create_indexes(collection: &str, specs: &[Raw]) -> Writer {
+    let mut command = Writer::default();
+    command.str("createIndexes", collection).open(tag::ARRAY, "indexes");
+    for (n, spec) in specs.iter().enumerate() {
+        command.document(&n.to_string(), spec.as_bytes());
+    }
+    command.close();
+    command
+}
+
+/// A specification as `createIndexes` takes it. An index without a collation would inherit that of its collection.
+pub fn as_built(spec: &Raw, options: &Raw) -> Raw {
+    let mut spec = spec.clone();
+    spec.remove("ns");
+    // One of version 1 has none, and inherits none.
+    let old = spec.get("v").and_then(|e| e.number()).is_some_and(|v| v < 2.0);
+    if options.contains_key("collation") && !spec.contains_key("collation") && !old {
+        spec.insert("collation", doc! {"locale": "simple"});
+    }
+    spec
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_does_not_inherit_a_collation() {
+        let plain = Raw::from(doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "hidden": true, "ns": "x.y"});
+        let collated = Raw::from(doc! {"collation": {"locale": "de"}});
+        let built = as_built(&plain, &collated);
+        assert_eq!(
+            built,
+            doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "hidden": true, "collation": {"locale": "simple"}}
+        );
+        assert!(!as_built(&plain, &Raw::default()).contains_key("collation"));
+        let old = Raw::from(doc! {"v": 1, "key": {"a": 1}, "name": "a_1"});
+        assert_eq!(as_built(&old, &collated), old);
+        let own = Raw::from(doc! {"v": 2, "key": {"a": 1}, "name": "a_1", "collation": {"locale": "fr"}});
+        assert_eq!(as_built(&own, &collated), own);
+    }
 }

@@ -28,7 +28,7 @@ mod tests;
 mod timeseries;
 
 pub use bounds::{Bounds, Resize};
-pub use index::is_ttl;
+pub use index::{as_built, create_indexes, is_ttl};
 pub use timeseries::{BUCKETS_PREFIX, MIXED};
 
 /// A collection or time series that is alive.
@@ -298,6 +298,9 @@ impl Catalogue {
 
     fn command(&mut self, ts: Timestamp, op: &Op<'_>) -> Result<()> {
         let (name, _) = op.command().ok_or_else(|| nonsense(op))?;
+        if matches!(name, "startIndexBuild" | "abortIndexBuild") {
+            return self.unbuilt(op);
+        }
         if is_ignored_command(name) {
             return Ok(());
         }
@@ -369,6 +372,20 @@ impl Catalogue {
             }
             _ => index::remove(collection, &o),
         }
+    }
+
+    /// Indexes that are not there: their build begins, or was given up. A tool that lists them all the same (PBM does) took
+    /// one for done that was not; only `commitIndexBuild` makes it one.
+    fn unbuilt(&mut self, op: &Op<'_>) -> Result<()> {
+        let o = decode(op.o)?;
+        let (Some(uuid), Some(specs)) = (op.ui, o.get("indexes").and_then(|e| e.array())) else { return Ok(()) };
+        let specs = decode(specs)?;
+        let Some(collection) = self.alive(&uuid) else { return Ok(()) };
+        for spec in specs.iter().filter_map(|spec| spec.document()) {
+            let name = decode(spec)?.get_text("name").map(<[u8]>::to_vec);
+            collection.indexes.retain(|i| name.is_none() || i.get_text("name") != name.as_deref());
+        }
+        Ok(())
     }
 
     fn create(&mut self, uuid: Uuid, target: Namespace, mut options: Raw, odd: Option<Vec<u8>>) {

@@ -6,15 +6,17 @@
 //! setting `backup.read_back` all objects are read and compared, byte by byte.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::artifact::layout::BackupRoot;
+use crate::artifact::manifest::ObjectEntry;
 use crate::domain::key::Key;
 use crate::domain::text::{self, escape};
-use crate::engine::logical::manifest::LogicalManifest;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Storage, read_all};
+use crate::storage::{ObjectWriter, Storage, read_all};
 
 /// Objects that are looked at at once.
 const LOOKS_AT_ONCE: usize = 16;
@@ -22,11 +24,15 @@ const LOOKS_AT_ONCE: usize = 16;
 const HINT: &str = "the storage, or something in front of it, said that it was stored: look for a full disk behind it, and \
                     try it with mongokeep storage test STORAGE; nothing of this attempt is kept";
 
-/// Compares the sizes of all objects that `manifest` names with those the storage has.
+/// Compares the sizes of all `objects` of a manifest with those the storage has.
 ///
 /// Errors: `Corrupt` when one is missing or of another size; what the storage reports.
-pub(super) async fn check_sizes(storage: &dyn Storage, root: &BackupRoot, manifest: &LogicalManifest) -> Result<()> {
-    let mut expected: HashMap<&str, u64> = manifest.objects().map(|o| (o.path.as_str(), o.size)).collect();
+pub async fn check_sizes(
+    storage: &dyn Storage,
+    root: &BackupRoot,
+    objects: impl Iterator<Item = &ObjectEntry>,
+) -> Result<()> {
+    let mut expected: HashMap<&str, u64> = objects.map(|o| (o.path.as_str(), o.size)).collect();
     match list(storage, root, &mut expected).await {
         Ok(()) => {}
         // A key that may not list can still look at each.
@@ -76,10 +82,20 @@ async fn look(storage: &dyn Storage, key: Key, size: u64) -> Result<Option<Strin
     })
 }
 
+/// Writes an object, a manifest for one, and reads it back.
+///
+/// Errors: those of `check_bytes`; what the storage reports.
+pub async fn put_checked(storage: &Arc<dyn Storage>, key: Key, bytes: Bytes) -> Result<()> {
+    let mut writer = ObjectWriter::new(Arc::clone(storage), key.clone());
+    writer.write(bytes.clone()).await?;
+    writer.finish().await?;
+    check_bytes(&**storage, &key, &bytes).await
+}
+
 /// Compares an object with the bytes that were written, by reading it back.
 ///
 /// Errors: `Corrupt` when it is missing or another; what the storage reports.
-pub(super) async fn check_bytes(storage: &dyn Storage, key: &Key, written: &[u8]) -> Result<()> {
+async fn check_bytes(storage: &dyn Storage, key: &Key, written: &[u8]) -> Result<()> {
     // One more, so that an object that is too long is not taken for a damaged storage call.
     let what = match read_all(storage, key, written.len().saturating_add(1)).await {
         Ok(found) if found == written => return Ok(()),
@@ -95,7 +111,7 @@ pub(super) async fn check_bytes(storage: &dyn Storage, key: &Key, written: &[u8]
 }
 
 /// The failure of a backup that was read back before its manifest was written.
-pub(super) fn damaged(place: &str, problems: &[crate::engine::contract::Problem]) -> Error {
+pub fn damaged(place: &str, problems: &[crate::engine::contract::Problem]) -> Error {
     let first = problems.first().map(|p| format!("{}: {}", p.object, p.what)).unwrap_or_default();
     let more = problems.len().saturating_sub(1);
     let more = if more > 0 { format!(" (and {more} more problems)") } else { String::new() };

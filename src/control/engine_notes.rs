@@ -1,0 +1,32 @@
+//! What engines are given of the store and the settings, from which they know nothing.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::config::Settings;
+use crate::engine::surroundings::{Notes, Surroundings};
+use crate::error::Result;
+use crate::store::AsyncStore;
+
+/// The surroundings of engines that run for the installation of `store`.
+pub fn surroundings(store: &AsyncStore, settings: &Settings) -> Surroundings {
+    Surroundings { pbm: settings.pbm(), notes: Arc::new(Kept(store.clone())) }
+}
+
+struct Kept(AsyncStore);
+
+#[async_trait]
+impl Notes for Kept {
+    async fn read(&self, service: &str) -> Result<Option<String>> {
+        self.0.engine_note(service).await
+    }
+
+    async fn write(&self, service: &str, note: String) -> Result<()> {
+        self.0.set_engine_note(service, &note).await
+    }
+
+    async fn key(&self) -> Result<[u8; 32]> {
+        self.0.derived_key("notes of engines").await
+    }
+}

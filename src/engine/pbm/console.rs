@@ -1,0 +1,252 @@
+//! PBM of one service: its program, and its configuration, which belongs to mongokeep once a person said so.
+//!
+//! PBM has one configuration for a cluster, and whoever writes it decides where everybody's backups go. So a configuration that
+//! mongokeep did not write is never replaced unasked. What it wrote last is noted; as long as PBM still has that, it may
+//! write another one, for a schedule with another storage.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::answers::StatusAnswer;
+use super::cluster;
+use super::configuration::{Configuration, Difference, PitrWishes, Wishes};
+use super::configured;
+use super::follow::{Follow, Pace};
+use super::program::{self, ASK_LIMIT, Program};
+use super::version::PbmVersion;
+use super::watch::OnMeter;
+use crate::domain::service::Service;
+use crate::domain::storage::StorageConfig;
+use crate::domain::text::escape;
+use crate::engine::Context;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long an operation of PBM may go on before ours, such as the reading of a storage that was just configured.
+const FREE_LIMIT: Duration = Duration::from_secs(900);
+/// How long agents may say of a storage that they do not see it. Seen were fifteen seconds.
+const SEEN_LIMIT: Duration = Duration::from_secs(60);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+
+/// PBM, asked for one service.
+pub struct Console<'a> {
+    ctx: &'a Context,
+    service: &'a str,
+    pub program: Program,
+    pub version: PbmVersion,
+}
+
+/// What becomes of the recording of the oplog.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Recording {
+    /// It stays as it is.
+    Kept,
+    Set(PitrWishes),
+}
+
+/// What is remembered of a configuration that was written.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    fingerprint: String,
+    /// As PBM gave it back, secrets hidden.
+    read_back: Value,
+}
+
+/// What writing a configuration would do.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    pub ours: Configuration,
+    /// From what PBM has; none when it has no configuration.
+    pub differences: Vec<Difference>,
+    pub is_configured: bool,
+    /// PBM has just this, and a secret that was written last.
+    pub is_there: bool,
+    /// What PBM has was written by this installation, or nobody.
+    pub is_ours: bool,
+}
+
+impl<'a> Console<'a> {
+    /// Errors: `NotFound` without the program; `Unsupported` for one that is too old.
+    pub async fn open(ctx: &'a Context, service: &'a Service) -> Result<Self> {
+        let path = program::find(ctx.around.pbm.as_deref()).await?;
+        let program = Program::new(&path, &service.name, &service.uri);
+        let version = program.version(&ctx.cancel).await?;
+        version.must_be_new_enough()?;
+        Ok(Self { ctx, service: &service.name, program, version })
+    }
+
+    /// What PBM would have to be told for backups in `folder` of `storage`.
+    ///
+    /// Errors: what PBM cannot be told; what keeps it from answering.
+    pub async fn plan(&self, storage: &StorageConfig, folder: &str, recording: &Recording) -> Result<Planned> {
+        let present = configured::read(&self.program, &self.ctx.cancel).await?;
+        let pitr = match recording {
+            Recording::Set(wishes) => wishes.clone(),
+            Recording::Kept => PitrWishes { enabled: records(present.as_ref()), ..PitrWishes::default() },
+        };
+        let ours = Configuration::new(storage, folder, &Wishes { pitr, ..Wishes::default() })?;
+        let note = self.note().await?;
+        let fingerprint = ours.fingerprint(&self.ctx.around.notes.key().await?);
+        let differences = present.as_ref().map(|present| ours.differences(present)).unwrap_or_default();
+        let is_ours = match (&present, &note) {
+            (None, _) => true,
+            (Some(present), Some(note)) => without_recording(present) == without_recording(&note.read_back),
+            (Some(_), None) => false,
+        };
+        Ok(Planned {
+            is_there: present.is_some()
+                && differences.is_empty()
+                && note.is_some_and(|note| note.fingerprint == fingerprint),
+            is_configured: present.is_some(),
+            is_ours: is_ours || differences.is_empty(),
+            differences,
+            ours,
+        })
+    }
+
+    /// Gives PBM the configuration for backups in `folder` of `storage`, unless it has it.
+    ///
+    /// Errors: `Conflict` naming the differences, when PBM has one that somebody else wrote.
+    pub async fn configure(
+        &self,
+        storage: &StorageConfig,
+        folder: &str,
+        recording: &Recording,
+    ) -> Result<Configuration> {
+        let planned = self.plan(storage, folder, recording).await?;
+        if planned.is_there {
+            return Ok(planned.ours);
+        }
+        if !planned.is_ours {
+            return Err(self.not_ours(&planned.differences));
+        }
+        self.write(planned).await
+    }
+
+    /// The same, whoever wrote what PBM has.
+    pub async fn write(&self, planned: Planned) -> Result<Configuration> {
+        let Planned { ours, is_there, .. } = planned;
+        if is_there {
+            return Ok(ours);
+        }
+        self.ctx.meter.set_phase("configuring PBM");
+        let read_back = configured::write(&self.program, &ours, &self.ctx.cancel).await?;
+        ours.notes().iter().for_each(|note| self.ctx.meter.info(note.clone()));
+        let note = Note { fingerprint: ours.fingerprint(&self.ctx.around.notes.key().await?), read_back };
+        let text = serde_json::to_string(&note)
+            .map_err(|e| Error::new(ErrorKind::Internal, "noting a configuration of PBM").source(e))?;
+        self.ctx.around.notes.write(self.service, text).await?;
+        self.ctx.meter.info("PBM has the configuration of this service now");
+        // With another storage PBM reads what is in it first.
+        self.wait_until_free().await?;
+        self.wait_until_seen().await?;
+        Ok(ours)
+    }
+
+    /// Agents look at a storage that was just configured once in some seconds. Until then they refuse to begin.
+    ///
+    /// Errors: `Failed` with what an agent says of the storage, when that does not pass.
+    async fn wait_until_seen(&self) -> Result<()> {
+        self.ctx.meter.set_phase("waiting until the agents see the storage");
+        let began = Instant::now();
+        loop {
+            let Some((node, why)) = cluster::storage_error(&self.status(&["cluster"]).await?) else { return Ok(()) };
+            if began.elapsed() > SEEN_LIMIT {
+                let why = self.program.redactor().shown(&why);
+                let what = format!("service {}: {node} does not reach the storage: {why}", self.service);
+                return Err(Error::new(ErrorKind::Failed, what).hint(
+                    "every node with an agent must reach it, and a folder must be at the same path on all of them",
+                ));
+            }
+            tokio::select! {
+                () = self.ctx.cancel.cancelled() => return Err(Error::cancelled()),
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
+            }
+        }
+    }
+
+    /// What `pbm status` says of `sections`.
+    pub async fn status(&self, sections: &[&str]) -> Result<StatusAnswer> {
+        let mut arguments = vec!["status"];
+        sections.iter().for_each(|section| arguments.extend(["-s", section]));
+        self.program.call(&arguments, ASK_LIMIT, &self.ctx.cancel).await?.parse("status")
+    }
+
+    /// Errors: `Unreachable`, naming replica sets whose every agent is missing.
+    pub fn must_have_agents(&self, status: &StatusAnswer) -> Result<()> {
+        let dead = cluster::without_live_agent(status);
+        if dead.is_empty() {
+            return Ok(());
+        }
+        let service = self.service;
+        let dead = dead.iter().map(|set| escape(set)).collect::<Vec<_>>().join(", ");
+        let what = format!("service {service}: no pbm-agent is alive in the replica sets {dead}");
+        Err(Error::new(ErrorKind::Unreachable, what)
+            .hint(format!("start pbm-agent at their nodes; mongokeep service check {service} names them")))
+    }
+
+    /// Waits for what PBM is at.
+    ///
+    /// Errors: `Transient` when it goes on for long.
+    pub async fn wait_until_free(&self) -> Result<()> {
+        let mut watcher = OnMeter::new(&self.ctx.meter);
+        let mut follow =
+            Follow { program: &self.program, cancel: &self.ctx.cancel, pace: Pace::default(), watcher: &mut watcher };
+        self.ctx.meter.set_phase("waiting for PBM");
+        if follow.until_free(FREE_LIMIT).await? {
+            return Ok(());
+        }
+        let what =
+            format!("service {}: PBM has been at another operation for {} s", self.service, FREE_LIMIT.as_secs());
+        Err(Error::new(ErrorKind::Transient, what).hint(format!("mongokeep service check {} names it", self.service)))
+    }
+
+    /// Whether this installation wrote `present`, the configuration that PBM has.
+    pub async fn wrote(&self, present: &Value) -> Result<bool> {
+        Ok(self.note().await?.is_some_and(|note| without_recording(present) == without_recording(&note.read_back)))
+    }
+
+    async fn note(&self) -> Result<Option<Note>> {
+        let note = self.ctx.around.notes.read(self.service).await?;
+        // One of another version says nothing.
+        Ok(note.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    fn not_ours(&self, differences: &[Difference]) -> Error {
+        let what = format!(
+            "service {}: somebody else configured PBM, and mongokeep does not overwrite that unasked: {}",
+            self.service,
+            in_words(differences)
+        );
+        Error::new(ErrorKind::Conflict, what).hint(format!(
+            "mongokeep service configure {} --storage NAME shows the differences and writes the configuration",
+            self.service
+        ))
+    }
+}
+
+/// Differences, for people.
+pub fn in_words(differences: &[Difference]) -> String {
+    let shown = |text: &Option<String>| text.as_deref().map_or_else(|| "nothing".to_owned(), escape);
+    let one = |difference: &Difference| {
+        let key = escape(&difference.key);
+        format!("{key} is {} instead of {}", shown(&difference.theirs), shown(&difference.ours))
+    };
+    differences.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// Whether PBM records the oplog.
+fn records(configuration: Option<&Value>) -> bool {
+    configuration.and_then(|c| c.get("pitr")?.get("enabled")?.as_bool()).unwrap_or(false)
+}
+
+/// A restore switches recording off by itself.
+fn without_recording(configuration: &Value) -> Value {
+    let mut rest = configuration.clone();
+    if let Some(pitr) = rest.get_mut("pitr").and_then(Value::as_object_mut) {
+        pitr.remove("enabled");
+    }
+    rest
+}

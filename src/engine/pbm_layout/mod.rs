@@ -1,0 +1,28 @@
+//! Backups that Percona Backup for MongoDB left in a storage, read without its program.
+//!
+//! Each is presented as the manifest of a logical backup (see `manifest.rs`), with a word on how its objects are read, so
+//! that planning, restoring, following its oplog and exporting are the same code as for a backup of ours. Nothing is ever
+//! written to PBM's folders. What cannot be restored so (physical ones, sharded clusters, PBM before 2.0) is named and
+//! refused; what PBM lost in a backup is said before it is restored.
+//!
+//! Tried with real backups of PBM 2.0.1 and 2.15.0.
+
+mod buckets;
+mod chunks;
+mod description;
+mod discover;
+mod manifest;
+mod open;
+pub mod reader;
+mod specs;
+mod verify;
+
+pub use chunks::archive;
+pub use description::Description;
+pub use discover::Pbm;
+pub use manifest::PbmManifest;
+pub use open::{chunk, describe, open, read_manifest};
+pub use verify::verify;
+
+#[cfg(test)]
+mod tests;
