@@ -205,16 +205,25 @@ pub async fn indexes(
     db: &str,
     collection: Bson,
 ) -> Result<Option<Vec<Vec<u8>>>> {
-    let ask = doc! {"listIndexes": collection, "includeBuildUUIDs": true};
-    match server.collect(cancel, db, ask).await {
-        Ok(found) => {
-            let ready =
-                found.into_iter().map(|d| d.as_bytes().to_vec()).filter(|d| bson::get(d, "buildUUID").is_none());
-            Ok(Some(ready.collect()))
-        }
+    match all_indexes(server, cancel, db, collection).await {
+        Ok(found) => Ok(Some(found.into_iter().filter(|d| bson::get(d, "buildUUID").is_none()).collect())),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// The specifications of the indexes of `ns` that are not ready. None of a view.
+pub async fn unfinished_indexes(server: &Server, cancel: &CancellationToken, ns: &Namespace) -> Result<Vec<Vec<u8>>> {
+    let found = all_indexes(server, cancel, &ns.db, ns.collection.as_str().into()).await?;
+    let unfinished = found.iter().filter(|d| bson::get(d, "buildUUID").is_some());
+    Ok(unfinished.filter_map(|d| Some(bson::get(d, "spec")?.document()?.to_vec())).collect())
+}
+
+/// Those that are being built with a `buildUUID`, and their specification in `spec`.
+async fn all_indexes(server: &Server, cancel: &CancellationToken, db: &str, collection: Bson) -> Result<Vec<Vec<u8>>> {
+    let ask = doc! {"listIndexes": collection, "includeBuildUUIDs": true};
+    let found = server.collect(cancel, db, ask).await?;
+    Ok(found.into_iter().map(|d| d.as_bytes().to_vec()).collect())
 }
 
 /// Zero for what does not exist (any more).

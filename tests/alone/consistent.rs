@@ -95,6 +95,21 @@ pub async fn forgive_uncut(
     }
 }
 
+/// The namespaces of collections that a server drops when it becomes primary, because they belong to a command that did not
+/// finish.
+pub async fn temporary(client: &Client) -> Vec<String> {
+    let mut found = Vec::new();
+    for db in client.list_database_names().await.unwrap() {
+        let of_it = client.database(&db);
+        let command = doc! {"listCollections": 1, "filter": {"options.temp": true}};
+        let mut cursor = of_it.run_cursor_command(command).await.unwrap();
+        while let Some(entry) = cursor.try_next().await.unwrap() {
+            found.push(format!("{db}.{}", entry.get_str("name").unwrap()));
+        }
+    }
+    found
+}
+
 /// The collections full of bytes by their databases, from a server whose recovery leaves in them what has to go: that of
 /// 4.4 does not count bytes (seen on 4.4.2: 49 documents where there was room for 5), and evictions are not in its oplog.
 pub async fn uncut(recovered: &Client) -> BTreeMap<String, Vec<RawDocumentBuf>> {

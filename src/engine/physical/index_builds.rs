@@ -1,8 +1,6 @@
 //! Index builds that a server before 6.0 cannot recover from its oplog: as a standalone it ends by an invariant (`!isMaster`
 //! in 4.4.2, `!isPrimary` in 5.0.4). A copy must not have one behind its last checkpoint. In the checkpoint it harms nobody,
-//! finished or not: it is finished when the restored member becomes primary. Before 5.0 even that fails: a member that resumes
-//! a build waits, while it becomes primary, for a vote that only a primary takes (seen on 4.4.2). There no build may be under
-//! way.
+//! finished or not ([`super::recorded_indexes`]).
 
 use std::time::Duration;
 
@@ -25,33 +23,15 @@ pub fn are_recovered(numbers: [u32; 3]) -> bool {
     numbers[0] >= 6
 }
 
-/// Whether a server of this version finishes a build that was under way: 5.0.4 and newer do.
-fn are_resumed(numbers: [u32; 3]) -> bool {
-    numbers[0] >= 5
-}
-
-/// Whether a copy of `checkpoint` (`None`: the last one) that is made now can be recovered, and becomes primary; asked while
-/// nothing can be written, or the checkpoint is kept.
+/// Whether a copy of `checkpoint` (`None`: the last one) that is made now can be recovered; asked while nothing can be
+/// written, or the checkpoint is kept.
 pub async fn allow_a_copy(
     server: &Server,
     numbers: [u32; 3],
     checkpoint: Option<Timestamp>,
     cancel: &CancellationToken,
 ) -> Result<bool> {
-    if are_recovered(numbers) {
-        return Ok(true);
-    }
-    let under_way = !are_resumed(numbers) && are_running(server, cancel).await?;
-    Ok(!under_way && !are_after(server, checkpoint, cancel).await?)
-}
-
-/// Whether the member builds an index now.
-async fn are_running(server: &Server, cancel: &CancellationToken) -> Result<bool> {
-    // A secondary's builds have no command, only the thread that does them.
-    let threads = doc! {"desc": {"$regex": "^IndexBuildsCoordinator"}};
-    let ask = doc! {"currentOp": 1, "$or": [{"command.createIndexes": {"$exists": true}}, threads]};
-    let reply = server.command(cancel, "admin", ask).await?;
-    Ok(reply.get_array("inprog").is_ok_and(|operations| !operations.is_empty()))
+    Ok(are_recovered(numbers) || !are_after(server, checkpoint, cancel).await?)
 }
 
 /// Waits until nothing speaks against locking the server now.

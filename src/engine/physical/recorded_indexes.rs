@@ -3,10 +3,14 @@
 //!
 //! Such entries are replaced by ones that do nothing, and are noted here. When everything is replayed, the indexes that are
 //! missing are built: those that the noted entries made, and none dropped, of the collections that are there.
+//!
+//! Builds that were under way in the copy are taken out and made anew, too. A member that resumes one may never become
+//! primary: it waits for a vote that only a primary takes (4.4.2 under constant builds, seen several times). And the server
+//! cannot be told that such a build was given up later.
 
 use std::collections::BTreeMap;
 
-use mongodb::bson::{RawBsonRef, RawDocument, RawDocumentBuf, cstr, rawdoc};
+use mongodb::bson::{RawBsonRef, RawDocument, RawDocumentBuf, cstr, doc, rawdoc};
 use tokio_util::sync::CancellationToken;
 
 use super::index_builds::COMMANDS;
@@ -30,8 +34,6 @@ const CHANGES: [&str; 5] = ["dropIndexes", "deleteIndexes", "dropIndex", "delete
 pub struct RecordedIndexes {
     /// For each collection, in the order of the oplog: the operations.
     noted: BTreeMap<Uuid, Vec<(Timestamp, Vec<u8>)>>,
-    /// Builds that ended by an abort, of which nothing says that they began before.
-    aborted: Vec<String>,
 }
 
 fn nonsense(what: &str) -> Error {
@@ -51,9 +53,6 @@ impl RecordedIndexes {
         match parsed.op.command().map(|(name, _)| name).unwrap_or_default() {
             name if COMMANDS.contains(&name) => {
                 self.note(parsed.ts, &parsed.op, &bytes);
-                if name == "abortIndexBuild" {
-                    self.aborted.push(parsed.op.ns.to_owned());
-                }
                 nothing_instead_of(&entry)
             }
             name if CHANGES.contains(&name) => {
@@ -120,69 +119,92 @@ impl RecordedIndexes {
         Ok(new)
     }
 
-    /// Builds what is missing on `server`, which has replayed everything. Returns how many indexes that were.
+    /// Builds what is missing on `server`, a standalone which has replayed everything, and what it had not finished. Returns
+    /// how many indexes that were.
     ///
-    /// Errors: what the server says.
+    /// Errors: what the server says, but of an index that it had not finished: its build may have had to fail.
     pub async fn build(&self, ctx: &Context, server: &Server) -> Result<u64> {
         let listed = namespaces::list(server, &ctx.cancel).await?;
         let mut built = 0;
         for entry in listed.entries {
-            let Some((uuid, noted)) = entry.uuid.and_then(|uuid| Some((uuid, self.noted.get(&uuid)?))) else {
+            let Some(uuid) = entry.uuid else { continue };
+            let unfinished = take_unfinished(server, &ctx.cancel, &entry.ns).await?;
+            let noted = self.noted.get(&uuid).map(Vec::as_slice).unwrap_or_default();
+            if noted.is_empty() && unfinished.is_empty() {
                 continue;
-            };
+            }
             let options =
                 Raw::from_bytes(entry.options).map_err(|e| nonsense("has options that are not BSON").source(e))?;
             let (namespace, timeseries) = match entry.ns.collection.strip_prefix(BUCKETS_PREFIX) {
                 Some(name) => (Namespace::new(&entry.ns.db, name), true),
                 None => (entry.ns.clone(), false),
             };
+            let names: Vec<String> =
+                unfinished.iter().filter_map(|spec| spec.get_str("name").map(str::to_owned)).collect();
             let mut catalogue = Catalogue::default();
-            catalogue.add_collection(uuid, Collection::new(namespace, timeseries, options, Vec::new(), Some(0)));
+            catalogue.add_collection(uuid, Collection::new(namespace, timeseries, options, unfinished, Some(0)));
             for (ts, bytes) in noted {
                 // An entry, or an operation of a transaction: both say what they do in the same fields.
                 catalogue.apply(*ts, &Op::parse(bytes)?)?;
             }
             let Some(collection) = catalogue.collection(&uuid) else { continue };
-            built += missing(ctx, server, collection).await?;
-        }
-        for namespace in &self.aborted {
-            ctx.meter.warn(format!(
-                "the build of an index of {} was given up in the time that was replayed: if it had begun before the backup, the \
-                 server finishes it, and the index must be dropped by hand",
-                escape(namespace)
-            ));
+            built += missing(ctx, server, collection, &names).await?;
         }
         Ok(built)
     }
 }
 
-/// Builds those of its indexes that are not there.
-async fn missing(ctx: &Context, server: &Server, collection: &Collection) -> Result<u64> {
-    let (db, name) = (collection.namespace.db.as_str(), collection.namespace.collection.as_str());
-    let there = unfinished_too(server, &ctx.cancel, db, name).await?;
-    let specs: Vec<Raw> = collection
-        .indexes
-        .iter()
-        .filter(|spec| spec.get_str("name").is_none_or(|name| !there.iter().any(|other| other == name)))
-        .map(|spec| as_built(spec, &collection.options))
-        .collect();
-    if specs.is_empty() {
-        return Ok(0);
+/// Drops the indexes that the server had begun to build and does not go on with, because it is a standalone. Returns their
+/// specifications.
+async fn take_unfinished(server: &Server, cancel: &CancellationToken, ns: &Namespace) -> Result<Vec<Raw>> {
+    let mut taken = Vec::new();
+    for spec in namespaces::unfinished_indexes(server, cancel, ns).await? {
+        let spec = Raw::from_bytes(spec).map_err(|e| nonsense("has an index that is not BSON").source(e))?;
+        let name = spec.get_str("name").unwrap_or_default().to_owned();
+        let drop = doc! {"dropIndexes": &ns.collection, "index": name};
+        server.command(cancel, &ns.db, drop).await?;
+        taken.push(spec);
     }
+    Ok(taken)
+}
+
+/// Builds those of its indexes that are not there. Of the `doubtful` ones nobody knows whether they can be built.
+async fn missing(ctx: &Context, server: &Server, collection: &Collection, doubtful: &[String]) -> Result<u64> {
+    let (db, name) = (collection.namespace.db.as_str(), collection.namespace.collection.as_str());
+    let there = server.collect(&ctx.cancel, db, doc! {"listIndexes": name}).await?;
+    let is_there = |wanted: &str| there.iter().any(|spec| spec.get_str("name").is_ok_and(|name| name == wanted));
+    let missing = collection.indexes.iter().filter(|spec| spec.get_str("name").is_none_or(|name| !is_there(name)));
+    let (unsure, sure): (Vec<&Raw>, Vec<&Raw>) = missing
+        .partition(|spec| spec.get_str("name").is_some_and(|name| doubtful.iter().any(|doubtful| doubtful == name)));
+    let mut built = 0;
+    if !sure.is_empty() {
+        build_these(ctx, server, collection, &sure).await?;
+        built += sure.len() as u64;
+    }
+    for spec in unsure {
+        let Err(e) = build_these(ctx, server, collection, &[spec]).await else {
+            built += 1;
+            continue;
+        };
+        if matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::Unreachable) {
+            return Err(e);
+        }
+        let index = spec.get_str("name").unwrap_or_default();
+        ctx.meter.warn(format!("index {} was being built and is left out: {e}", quoted(index)));
+    }
+    Ok(built)
+}
+
+async fn build_these(ctx: &Context, server: &Server, collection: &Collection, specs: &[&Raw]) -> Result<()> {
+    let (db, name) = (collection.namespace.db.as_str(), collection.namespace.collection.as_str());
     ctx.meter.set_phase(format!("building indexes of {}", escape(&collection.namespace.to_string())));
+    let specs: Vec<Raw> = specs.iter().map(|spec| as_built(spec, &collection.options)).collect();
     let command = RawDocumentBuf::from_bytes(create_indexes(name, &specs).finish())
         .map_err(|e| nonsense("is not BSON").source(e))?;
     let database = server.client().database(db);
     let doing = format!("building indexes of {}", quoted(&collection.namespace.to_string()));
     server.call(&ctx.cancel, None, &doing, async move { database.run_raw_command(command).await }).await?;
-    Ok(specs.len() as u64)
-}
-
-/// The names of all indexes, those included that the server is still to finish.
-async fn unfinished_too(server: &Server, cancel: &CancellationToken, db: &str, name: &str) -> Result<Vec<String>> {
-    let found = server.collect(cancel, db, mongodb::bson::doc! {"listIndexes": name}).await?;
-    let name_of = |spec: &RawDocumentBuf| spec.get_str("name").ok().map(str::to_owned);
-    Ok(found.iter().filter_map(name_of).collect())
+    Ok(())
 }
 
 /// An entry that does nothing, at the same position.
@@ -202,7 +224,7 @@ fn nothing_instead_of(entry: &RawDocument) -> Result<RawDocumentBuf> {
 
 #[cfg(test)]
 mod tests {
-    use mongodb::bson::{Binary, Bson, Timestamp as BsonTimestamp, doc, spec::BinarySubtype};
+    use mongodb::bson::{Binary, Bson, Timestamp as BsonTimestamp, spec::BinarySubtype};
 
     use super::*;
 

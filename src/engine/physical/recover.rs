@@ -153,9 +153,11 @@ impl Recovery<'_> {
             let what = format!("the recovered copy is at position {reached} instead of {until}");
             return Err(Error::new(ErrorKind::Corrupt, what).hint("use another backup, and keep this one for a report"));
         }
-        let built = recovered.indexes.build(self.ctx, server).await?;
+        // A server that recovers the making of indexes finishes those that were under way, as after any restart.
+        let numbers = topology::facts(server, cancel).await?.numbers;
+        let built = if are_recovered(numbers) { 0 } else { recovered.indexes.build(self.ctx, server).await? };
         if built > 0 {
-            self.ctx.meter.info(format!("built {} indexes of the time that was replayed", count(built)));
+            self.ctx.meter.info(format!("built {} indexes that the server cannot recover by itself", count(built)));
         }
         if let Some(size) = recovered.oplog {
             let size = size.max(SMALLEST_OPLOG);
