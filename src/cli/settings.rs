@@ -100,6 +100,7 @@ fn typed(key: &str, text: &str) -> Value {
     let value = match kind {
         Some(FieldKind::Bool) => text.parse::<bool>().ok().map(Value::from),
         Some(FieldKind::Integer(..)) => text.parse::<u64>().ok().map(Value::from),
+        Some(FieldKind::NumberOrText) => text.parse::<u64>().ok().map(Value::from),
         Some(FieldKind::Duration) => parse_duration(text).ok().map(|d| Value::from(d.as_secs())),
         _ => None,
     };

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{Client, Values, text};
 use crate::config::Settings;
 use crate::domain::fields::SCHEDULE;
-use crate::domain::hours::ProductionHours;
+use crate::domain::hours::WeeklyHours;
 use crate::domain::schedule::Schedule;
 use crate::domain::timeline::{self, Calendar, FreeSlot, NextRun, Timeline};
 use crate::domain::typed;
@@ -99,7 +99,7 @@ impl Client {
             self.store.services()?.into_iter().map(|s| (s.name, s.production_hours)).collect();
         let calendar = |s: &Schedule| {
             let own = services.get(&s.service).cloned().flatten();
-            let hours = own.or_else(|| settings.production_hours()).and_then(|text| ProductionHours::parse(&text).ok());
+            let hours = own.or_else(|| settings.production_hours()).and_then(|text| WeeklyHours::parse(&text).ok());
             // A schedule that never ran is expected to take as long as the service's other backups.
             let seconds = newest(by_schedule.get(&(s.name.clone(), s.service.clone())))
                 .or_else(|| newest(by_service.get(&s.service)));

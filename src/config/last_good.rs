@@ -65,15 +65,15 @@ mod tests {
         home.create().unwrap();
         let write = |text: &str| std::fs::write(home.settings_file(), text).unwrap();
         let last_good = LastGood::new(home.clone());
-        assert_eq!(last_good.settings().bandwidth_limit(), None);
+        assert_eq!(last_good.settings().bandwidth_limit().now(), None);
         write("[backup]\nbandwidth_limit = 6000000\n");
-        assert_eq!(last_good.settings().bandwidth_limit(), Some(6_000_000));
+        assert_eq!(last_good.settings().bandwidth_limit().now(), Some(6_000_000));
         for broken in ["[backup\n", "[backup]\nbandwidth_limit = \"fast\"\n"] {
             write(broken);
             assert!(Settings::load(&home).is_err());
-            assert_eq!(last_good.settings().bandwidth_limit(), Some(6_000_000), "{broken}");
+            assert_eq!(last_good.settings().bandwidth_limit().now(), Some(6_000_000), "{broken}");
         }
         write("[backup]\nbandwidth_limit = 0\n");
-        assert_eq!(last_good.clone().settings().bandwidth_limit(), None);
+        assert_eq!(last_good.clone().settings().bandwidth_limit().now(), None);
     }
 }

@@ -15,6 +15,7 @@ use toml_edit::{DocumentMut, Item, Table, Value};
 
 use super::Home;
 use crate::domain::backup::Compression;
+use crate::domain::bandwidth::BandwidthLimit;
 use crate::domain::command_line;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::SETTING_FIELDS;
@@ -131,9 +132,11 @@ impl Settings {
         self.number("backup.parallel_collections") as usize
     }
 
-    /// Stored bytes per second, if they are limited.
-    pub fn bandwidth_limit(&self) -> Option<u64> {
-        Some(self.number("backup.bandwidth_limit")).filter(|limit| *limit > 0)
+    /// How many bytes per second may be stored, by the hours of [`Settings::zone`].
+    pub fn bandwidth_limit(&self) -> BandwidthLimit {
+        // Checked when it was read; the default is checked by a test.
+        BandwidthLimit::parse(&self.text("backup.bandwidth_limit"), self.zone())
+            .unwrap_or_else(|_| BandwidthLimit::none())
     }
 
     /// Whether all that was stored is read back before it counts.
@@ -236,6 +239,11 @@ fn text_of(field: &Field, item: &Item) -> std::result::Result<String, String> {
         (FieldKind::Integer(..), item) => {
             item.as_integer().ok_or("must be a whole number, without quotes")?.to_string()
         }
+        (FieldKind::NumberOrText, item) => match (item.as_integer(), item.as_str()) {
+            (Some(number), _) => number.to_string(),
+            (None, Some(text)) => text.to_owned(),
+            (None, None) => return Err("must be a whole number, or a text in quotes".into()),
+        },
         (_, item) => item.as_str().ok_or("must be a text in quotes")?.to_owned(),
     };
     field.validate(&text)?;
@@ -247,6 +255,7 @@ fn value_of(field: &Field, text: &str) -> Value {
         FieldKind::Bool => Value::from(text == "true"),
         // Checked to be in range, which ends at i64::MAX.
         FieldKind::Integer(..) => Value::from(text.parse::<i64>().unwrap_or_default()),
+        FieldKind::NumberOrText => text.parse::<i64>().map_or_else(|_| Value::from(text), Value::from),
         _ => Value::from(text),
     }
 }
@@ -323,7 +332,7 @@ mod tests {
         let settings = parse("[backup]\nenabled = false\ncolour = 1\n[new]\nx = 1\n").unwrap();
         assert!(!settings.backup_enabled());
         assert_eq!(settings.concurrency(), 2);
-        assert_eq!(settings.bandwidth_limit(), None);
+        assert_eq!(settings.bandwidth_limit().now(), None);
         assert_eq!(
             settings.warnings,
             ["config.toml:3: unknown setting backup.colour", "config.toml:5: unknown setting new.x"]

@@ -15,6 +15,8 @@ pub enum FieldKind {
     Integer(u64, u64),
     /// `2s 15m 8h 3d`.
     Duration,
+    /// A whole number, or a text that says more; a file has it without quotes or in quotes.
+    NumberOrText,
     /// A path on this machine.
     Path,
     /// Several values; the flag may be repeated, the form row is separated by commas.

@@ -1,6 +1,6 @@
-//! Production hours: when a backup is unwelcome.
+//! Hours of the week: production hours, in which a backup is unwelcome, and those of a bandwidth limit.
 //!
-//! They only mark and suggest; nothing is ever kept from running by them.
+//! Production hours only mark and suggest; nothing is ever kept from running by them.
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -10,7 +10,7 @@ use super::text::quoted;
 
 /// `08:00-18:00`, `Mon-Fri 08:00-18:00`, `22:00-02:00` (over midnight), several separated by commas.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProductionHours {
+pub struct WeeklyHours {
     windows: Vec<Window>,
 }
 
@@ -25,7 +25,7 @@ struct Window {
 
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
-impl ProductionHours {
+impl WeeklyHours {
     /// Errors: a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
         Ok(Self { windows: text.split(',').map(|part| window(part.trim())).collect::<Result<_, _>>()? })
@@ -100,7 +100,7 @@ mod tests {
     fn touches(hours: &str, zone: &str, from: &str, minutes: i64) -> bool {
         let from: DateTime<Utc> = from.parse().unwrap();
         let until = from + TimeDelta::minutes(minutes);
-        ProductionHours::parse(hours).unwrap().touch(zone.parse().unwrap(), from, until)
+        WeeklyHours::parse(hours).unwrap().touch(zone.parse().unwrap(), from, until)
     }
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
             "Fri-Mon 9:00-10:00",
             "Mon-Fri 08:00-18:00, Sat 10:00-14:00",
         ] {
-            assert!(ProductionHours::parse(good).is_ok(), "{good}");
+            assert!(WeeklyHours::parse(good).is_ok(), "{good}");
         }
         for bad in [
             "",
@@ -128,7 +128,7 @@ mod tests {
             "08:00-09:00,",
             "08:0-09:00",
         ] {
-            assert!(ProductionHours::parse(bad).is_err(), "{bad}");
+            assert!(WeeklyHours::parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::cron::Cron;
-use super::hours::ProductionHours;
+use super::hours::WeeklyHours;
 use super::schedule::Schedule;
 
 /// A run that is said to take longer is taken to take so long: nothing further away is looked at.
@@ -36,7 +36,7 @@ pub struct Calendar {
     /// The expected length of a run.
     pub seconds: Option<u64>,
     /// Of the service, read in the zone of the schedule.
-    pub hours: Option<ProductionHours>,
+    pub hours: Option<WeeklyHours>,
 }
 
 /// Serialised, it is an element of the timeline.
@@ -85,7 +85,7 @@ pub struct FreeSlot {
 
 impl Calendar {
     /// Errors: what is wrong with the line or zone of the schedule.
-    pub fn of(schedule: &Schedule, seconds: Option<u64>, hours: Option<ProductionHours>) -> Result<Self, String> {
+    pub fn of(schedule: &Schedule, seconds: Option<u64>, hours: Option<WeeklyHours>) -> Result<Self, String> {
         Ok(Self {
             schedule: schedule.name.clone(),
             service: schedule.service.clone(),
@@ -282,7 +282,7 @@ mod tests {
     #[test]
     fn lengths_of_any_size_are_planned_with() {
         let mut endless = calendar("endless", "a", "0 2 * * *", Some(u64::MAX));
-        endless.hours = Some(ProductionHours::parse("08:00-12:00").unwrap());
+        endless.hours = Some(WeeklyHours::parse("08:00-12:00").unwrap());
         let all = [endless, calendar("nightly", "a", "0 3 * * *", None)];
         let plan = timeline(&all, at("2026-11-20T00:00:00Z"), at("2026-11-20T12:00:00Z"));
         assert_eq!(met(&plan, "endless"), [["nightly", "endless"]]);
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn next_runs_say_the_local_time() {
         let mut target = calendar("n", "a", "30 2 * * *", Some(60));
-        target.hours = Some(ProductionHours::parse("Sat 02:00-04:00").unwrap());
+        target.hours = Some(WeeklyHours::parse("Sat 02:00-04:00").unwrap());
         let json = serde_json::to_value(next_runs(
             &target,
             &[calendar("o", "a", "30 2 * * 0", None)],
@@ -329,9 +329,9 @@ mod tests {
         // Half an hour before the nightly one begins.
         assert_eq!((slot.cron.as_str(), slot.moved_minutes), ("30 1 * * 1-5", -30));
         assert_eq!(slot.words, "on weekdays (Monday to Friday) at 01:30");
-        target.hours = Some(ProductionHours::parse("00:00-01:45").unwrap());
+        target.hours = Some(WeeklyHours::parse("00:00-01:45").unwrap());
         assert_eq!(nearest_free_slot(&target, &all, now).unwrap().cron, "0 4 * * 1-5");
-        target.hours = Some(ProductionHours::parse("00:00-24:00").unwrap());
+        target.hours = Some(WeeklyHours::parse("00:00-24:00").unwrap());
         assert_eq!(nearest_free_slot(&target, &all, now), None);
         // Nothing in the way: it can stay; and an hourly line moves its minute.
         assert_eq!(nearest_free_slot(&calendar("n", "b", "0 2 * * *", None), &all, now).unwrap().moved_minutes, 0);

@@ -75,7 +75,9 @@ pub fn to_json<T>(fields: &[Typed<T>], entity: &T) -> serde_json::Map<String, se
         let first = texts.first().cloned().unwrap_or_default();
         let value = match kind {
             Some(FieldKind::Bool) => (first == "true").into(),
-            Some(FieldKind::Integer(..)) => first.parse::<u64>().map_or_else(|_| first.into(), Into::into),
+            Some(FieldKind::Integer(..) | FieldKind::NumberOrText) => {
+                first.parse::<u64>().map_or_else(|_| first.into(), Into::into)
+            }
             Some(FieldKind::List) => texts.into(),
             _ => first.into(),
         };

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::progress::Meter;
 use super::surroundings::Surroundings;
+use crate::domain::bandwidth::BandwidthLimit;
 
 /// How long a server is looked for before an attempt fails.
 pub const CONNECT_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
@@ -42,8 +43,8 @@ pub struct Limits {
     pub part_bytes: u64,
     /// How long a majority of the members may take to confirm what was written.
     pub majority_wait: std::time::Duration,
-    /// Stored bytes per second, over all uploads of a job.
-    pub bandwidth_limit: Option<u64>,
+    /// Over all uploads of a job.
+    pub bandwidth_limit: BandwidthLimit,
     /// Everything that was stored is read back before the manifest is written.
     pub read_back: bool,
 }
@@ -55,7 +56,7 @@ impl Default for Limits {
             split_bytes: 1 << 30,
             part_bytes: 256 << 20,
             majority_wait: crate::mongo::majority::LIMIT,
-            bandwidth_limit: None,
+            bandwidth_limit: BandwidthLimit::none(),
             read_back: false,
         }
     }

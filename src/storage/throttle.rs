@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Key, ObjectInfo, PutMode, Storage, Upload};
+use crate::domain::bandwidth::BandwidthLimit;
 use crate::error::Result;
 
 /// Stored bytes per second, shared by all clones: one for each job, whatever number of objects it writes at once.
@@ -19,28 +20,32 @@ pub struct Limiter(Arc<State>);
 
 #[derive(Debug)]
 struct State {
-    /// Zero: no limit.
-    bytes_per_second: watch::Sender<u64>,
-    /// When the bytes let through so far are paid for.
-    paid_at: Mutex<Instant>,
+    limit: watch::Sender<BandwidthLimit>,
+    paid: Mutex<Paid>,
 }
 
+#[derive(Debug)]
+struct Paid {
+    /// When the bytes let through so far are paid for,
+    at: Instant,
+    /// by this rate. `None`: no limit.
+    rate: Option<u64>,
+}
+
+/// How soon another hour with another limit counts for those who wait.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
 impl Limiter {
-    /// A limit of zero is taken as one.
-    pub fn new(limit: Option<u64>) -> Self {
-        let bytes_per_second = watch::Sender::new(rate(limit));
-        Self(Arc::new(State { bytes_per_second, paid_at: Mutex::new(Instant::now()) }))
+    pub fn new(limit: BandwidthLimit) -> Self {
+        let paid = Paid { at: Instant::now(), rate: limit.now() };
+        Self(Arc::new(State { limit: watch::Sender::new(limit), paid: Mutex::new(paid) }))
     }
 
     /// Another limit from now on. Who waits by the old one goes on at once.
-    pub fn set(&self, limit: Option<u64>) {
-        let new = rate(limit);
-        self.0.bytes_per_second.send_if_modified(|old| {
-            let is_new = *old != new;
-            if is_new {
-                *self.paid_at() = Instant::now();
-                *old = new;
-            }
+    pub fn set(&self, limit: BandwidthLimit) {
+        self.0.limit.send_if_modified(|old| {
+            let is_new = *old != limit;
+            *old = limit;
             is_new
         });
     }
@@ -48,32 +53,41 @@ impl Limiter {
     /// Waits until `bytes` may be sent. They go at once and whole (a part is one request), and whoever comes next
     /// waits for them: the rate holds on average, not within a part.
     async fn take(&self, bytes: usize) {
-        let mut limit = self.0.bytes_per_second.subscribe();
-        let bytes_per_second = *limit.borrow_and_update();
-        if bytes_per_second == 0 {
-            return;
-        }
-        let cost = Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64);
-        let turn = {
-            let mut paid_at = self.paid_at();
+        let mut limit = self.0.limit.subscribe();
+        let (turn, own_rate) = {
+            let mut paid = self.paid();
+            let now = self.at_the_rate_of_now(&mut paid);
+            let Some(bytes_per_second) = paid.rate else { return };
             // Time in which nothing was sent is not saved up.
-            let turn = (*paid_at).max(Instant::now());
-            *paid_at = turn + cost;
-            turn
+            let turn = paid.at.max(now);
+            paid.at = turn + Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64);
+            (turn, paid.rate)
         };
-        tokio::select! {
-            () = tokio::time::sleep_until(turn) => {}
-            Ok(()) = limit.changed() => {}
+        while Instant::now() < turn {
+            tokio::select! {
+                () = tokio::time::sleep_until(turn.min(Instant::now() + LOOK_AGAIN)) => {}
+                Ok(()) = limit.changed() => {}
+            }
+            let mut paid = self.paid();
+            self.at_the_rate_of_now(&mut paid);
+            if paid.rate != own_rate {
+                return;
+            }
         }
     }
 
-    fn paid_at(&self) -> MutexGuard<'_, Instant> {
-        self.0.paid_at.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What was let through by another rate costs nothing more. Returns the present.
+    fn at_the_rate_of_now(&self, paid: &mut Paid) -> Instant {
+        let (now, rate) = (Instant::now(), self.0.limit.borrow().now());
+        if paid.rate != rate {
+            *paid = Paid { at: now, rate };
+        }
+        now
     }
-}
 
-fn rate(limit: Option<u64>) -> u64 {
-    limit.map_or(0, |bytes_per_second| bytes_per_second.max(1))
+    fn paid(&self) -> MutexGuard<'_, Paid> {
+        self.0.paid.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Holds back what is written to `inner`. Below [`super::retry::Retrying`], so that repeated bytes count too.
@@ -163,9 +177,13 @@ impl Upload for ThrottledUpload {
 mod tests {
     use super::*;
 
+    fn limit(text: &str) -> BandwidthLimit {
+        BandwidthLimit::parse(text, chrono_tz::Tz::UTC).unwrap()
+    }
+
     #[tokio::test]
     async fn clones_share_one_rate() {
-        let limiter = Limiter::new(Some(1_000_000));
+        let limiter = Limiter::new(limit("1MB"));
         let began = Instant::now();
         let takers = (0..5).map(|_| {
             let limiter = limiter.clone();
@@ -180,7 +198,7 @@ mod tests {
 
     #[tokio::test]
     async fn idle_time_is_not_saved_up() {
-        let limiter = Limiter::new(Some(1_000_000));
+        let limiter = Limiter::new(limit("1MB"));
         tokio::time::sleep(Duration::from_millis(300)).await;
         let began = Instant::now();
         for _ in 0..3 {
@@ -191,7 +209,7 @@ mod tests {
 
     #[tokio::test]
     async fn another_limit_counts_at_once() {
-        let limiter = Limiter::new(Some(1));
+        let limiter = Limiter::new(limit("1"));
         limiter.take(1_000_000).await;
         let waiting = tokio::spawn({
             let limiter = limiter.clone();
@@ -199,12 +217,12 @@ mod tests {
         });
         // Counted as waiting once its own bytes are paid for, too.
         let weeks = Duration::from_secs(1_000_005);
-        while *limiter.paid_at() < Instant::now() + weeks {
+        while limiter.paid().at < Instant::now() + weeks {
             tokio::task::yield_now().await;
         }
-        limiter.set(None);
+        limiter.set(limit("0"));
         tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
-        limiter.set(Some(1_000_000));
+        limiter.set(limit("1MB"));
         let began = Instant::now();
         limiter.take(200_000).await;
         limiter.take(1).await;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
+use mongokeep::domain::bandwidth::BandwidthLimit;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::storage::StorageConfig;
 use mongokeep::storage::Storage;
@@ -62,7 +63,10 @@ impl Stand {
 
     /// As a job sees it: retrying, and throttled so little that it shows in nothing.
     fn decorated(mut self) -> Self {
-        let throttled = Arc::new(Throttled::new(self.storage, Limiter::new(Some(10_000_000_000))));
+        let throttled = Arc::new(Throttled::new(
+            self.storage,
+            Limiter::new(BandwidthLimit::parse("10GB", chrono_tz::Tz::UTC).unwrap()),
+        ));
         self.storage = Arc::new(Retrying::new(throttled, Backoff::default(), CancellationToken::new()));
         self
     }

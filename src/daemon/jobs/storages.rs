@@ -28,8 +28,8 @@ pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(Stora
         }
     });
     let mut opener = Opener::new(&location.config, Backoff::default(), ctx.cancel.clone()).on_wait(on_wait);
-    if let Some(limit) = ctx.limits.bandwidth_limit {
-        opener = opener.limited(Limiter::new(Some(limit)));
+    if ctx.limits.bandwidth_limit.is_any() {
+        opener = opener.limited(Limiter::new(ctx.limits.bandwidth_limit.clone()));
     }
     let storage = opener.open(&ctx.cancel).await?;
     Ok((location, storage))

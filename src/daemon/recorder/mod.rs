@@ -13,6 +13,7 @@ use tracing::{error, info};
 
 use super::component::Component;
 use super::env::Env;
+use crate::domain::bandwidth::BandwidthLimit;
 use crate::domain::service::Service;
 use crate::domain::storage::StorageLocation;
 use crate::error::Result;
@@ -52,11 +53,10 @@ struct Running {
 }
 
 /// What the settings say of all that is recorded; it counts for those that run, too.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Pace {
     slice_length: Duration,
-    /// Bytes per second.
-    bandwidth: Option<u64>,
+    bandwidth: BandwidthLimit,
     read_back: bool,
 }
 
@@ -148,11 +148,11 @@ async fn adjust(env: &Env, running: &mut HashMap<String, Running>, orders: &[Ord
                 let length = pace.slice_length;
                 slicer.slice_length.send_if_modified(|l| std::mem::replace(l, length) != length);
                 slicer.read_back.send_replace(pace.read_back);
-                slicer.limiter.set(pace.bandwidth);
+                slicer.limiter.set(pace.bandwidth.clone());
             }
             None => {
                 info!(service = order.wanted.service, "its oplog is to be recorded");
-                running.insert(order.wanted.service.clone(), begin(env, order, pace));
+                running.insert(order.wanted.service.clone(), begin(env, order, pace.clone()));
             }
         }
     }

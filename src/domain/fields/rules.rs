@@ -2,7 +2,9 @@
 
 use crate::domain::storage::MAX_PREFIX;
 use crate::domain::text::quoted;
-use crate::domain::{backup, command_line, cron, hours, name, namespace, notification, pitr, retry, warning};
+use crate::domain::{
+    backup, bandwidth, command_line, cron, hours, name, namespace, notification, pitr, retry, warning,
+};
 
 pub fn name_rule(text: &str) -> Result<(), String> {
     name::check("name", text).map_err(|_| {
@@ -155,7 +157,11 @@ pub fn interval_rule(text: &str) -> Result<(), String> {
 }
 
 pub fn hours_rule(text: &str) -> Result<(), String> {
-    hours::ProductionHours::parse(text).map(drop)
+    hours::WeeklyHours::parse(text).map(drop)
+}
+
+pub fn bandwidth_rule(text: &str) -> Result<(), String> {
+    bandwidth::Bandwidth::parse(text).map(drop)
 }
 
 pub fn timezone_rule(text: &str) -> Result<(), String> {

@@ -1,8 +1,8 @@
 //! The settings.
 
 use super::rules::{
-    absolute_rule, compression_rule, events_rule, host_of, hours_rule, metrics_rule, plain_rule, stale_rule,
-    timezone_rule, webhook_rule,
+    absolute_rule, bandwidth_rule, compression_rule, events_rule, host_of, hours_rule, metrics_rule, plain_rule,
+    stale_rule, timezone_rule, webhook_rule,
 };
 use crate::domain::command_line;
 use crate::domain::field::{Field, FieldKind};
@@ -29,10 +29,11 @@ pub const SETTING_FIELDS: &[Field] = &[
     Field::new(
         "backup.bandwidth_limit",
         "Bandwidth limit",
-        FieldKind::Integer(0, i64::MAX as u64),
-        "stored bytes per second of one job; 0: no limit",
+        FieldKind::NumberOrText,
+        "stored bytes per second of one job: 20MB, or by the hour: 08:00-18:00 20MB, 100MB; 0: no limit",
     )
-    .default("0"),
+    .default("0")
+    .check(bandwidth_rule),
     Field::new(
         "backup.split_bytes",
         "Split above",

@@ -9,6 +9,7 @@ use mongodb::Client;
 use mongodb::bson::{Bson, Decimal128, Document, doc};
 use mongokeep::artifact::bson;
 use mongokeep::artifact::read::ReadOptions;
+use mongokeep::domain::bandwidth::BandwidthLimit;
 use mongokeep::engine::Limits;
 use mongokeep::engine::logical::LogicalManifest;
 use mongokeep::storage::Storage;
@@ -132,7 +133,8 @@ async fn a_slow_backup_holds_a_document_once() {
         collection.insert_many(documents.collect::<Vec<_>>()).await.unwrap();
     }
     let storage = folder(pair.dir.path()).await;
-    let slow: Arc<dyn Storage> = Arc::new(Throttled::new(storage, Limiter::new(Some(6_000_000))));
+    let slow: Arc<dyn Storage> =
+        Arc::new(Throttled::new(storage, Limiter::new(BandwidthLimit::parse("6MB", chrono_tz::Tz::UTC).unwrap())));
     let running = start(&pair.source.uri(), slow, dump_request("slow"), Limits::default()).await;
     while running.ctx.meter.snapshot().bytes_done < 1_000_000 {
         tokio::task::yield_now().await;
