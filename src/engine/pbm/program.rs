@@ -183,6 +183,8 @@ impl Program {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PBM_")) {
             command.env_remove(name);
         }
+        // With it PBM cannot open any S3 storage: it gives the SDK a client that takes no certificates (seen with 2.15.0).
+        command.env_remove("AWS_CA_BUNDLE");
         command.env(URI_VARIABLE, self.uri.expose());
         let mut attempts = 0;
         loop {
