@@ -126,7 +126,7 @@ pub trait Engine: Send + Sync {
     /// Removes what a backup holds elsewhere than in its objects, before they go. `service`: the one it was made of, where it
     /// is still known.
     ///
-    /// Errors: as `Conflict` for what must not be removed, with the reason; then all of it is still there.
+    /// Errors: what keeps it from removing, and whether all of it is still there: `Conflict` for what must not be removed.
     async fn delete_elsewhere(
         &self,
         _: &Context,
@@ -134,8 +134,8 @@ pub trait Engine: Send + Sync {
         _storage: &dyn Storage,
         _: &Manifest,
         _service: Option<&Service>,
-    ) -> Result<()> {
-        Ok(())
+    ) -> Result<Elsewhere, NotDeleted> {
+        Ok(Elsewhere::Nothing)
     }
 
     /// The blocks that a backup shares with others of its folder. They go when no backup names them.
@@ -149,6 +149,29 @@ pub trait Engine: Send + Sync {
 
     /// What a backup holds, for people.
     fn contents(&self, manifest: &Manifest) -> Result<Contents>;
+}
+
+/// What a backup held elsewhere than in its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elsewhere {
+    Nothing,
+    /// It is gone: from now on the backup cannot be restored.
+    Gone,
+}
+
+/// A deletion that did not come to its end.
+#[derive(Debug)]
+pub struct NotDeleted {
+    pub error: Error,
+    /// Nothing of it is gone, and nothing that was asked for removes it later.
+    pub is_whole: bool,
+}
+
+impl From<Error> for NotDeleted {
+    /// Of a failure before anything was asked to go.
+    fn from(error: Error) -> Self {
+        Self { error, is_whole: true }
+    }
 }
 
 /// What is asked of an engine, for one backup or for a schedule.

@@ -16,8 +16,8 @@ use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::service::{CheckItem, ConfigurationChange, ConfigurationPlan, Service};
 use crate::domain::storage::StorageConfig;
 use crate::engine::contract::{
-    BackupOrder, BeforeWriting, Confirmed, Contents, Engine, ExportReport, RestoreReport, RestoreSource, RestoreTarget,
-    VerifyReport, Wanted,
+    BackupOrder, BeforeWriting, Confirmed, Contents, Elsewhere, Engine, ExportReport, NotDeleted, RestoreReport,
+    RestoreSource, RestoreTarget, VerifyReport, Wanted,
 };
 use crate::engine::logical;
 use crate::engine::pbm_layout::{self, reader};
@@ -151,10 +151,12 @@ impl Engine for PbmEngine {
         storage: &dyn Storage,
         manifest: &Manifest,
         service: Option<&Service>,
-    ) -> Result<()> {
+    ) -> Result<Elsewhere, NotDeleted> {
         match is_driven(manifest) {
-            true => delete::delete(ctx, location, storage, &manifest.body()?, service).await,
-            false => Ok(()),
+            true => {
+                delete::delete(ctx, location, storage, &manifest.body()?, service).await.map(|()| Elsewhere::Gone)
+            }
+            false => Ok(Elsewhere::Nothing),
         }
     }
 
