@@ -16,7 +16,7 @@ use crate::domain::field::Field;
 use crate::domain::fields::SERVICE_FIELDS;
 use crate::domain::pitr::Status;
 use crate::domain::schedule::Schedule;
-use crate::domain::service::{CheckReport, CheckState, ConfigurationPlan};
+use crate::domain::service::{CheckReport, CheckState, ConfigurationPlan, EngineProposal};
 use crate::domain::text::{count, escape};
 use crate::error::{Error, Result};
 
@@ -24,7 +24,12 @@ pub fn command() -> Command {
     let name = || positional("name", "NAME", "name of the service");
     let fields: Vec<Field> = fields();
     group("service", "The MongoDB deployments that are backed up")
-        .subcommand(Command::new("add").about("Add a service; contacts nothing").arg(name()).args(flags(&fields)))
+        .subcommand(
+            Command::new("add")
+                .about("Add a service; says so when it is a sharded cluster")
+                .arg(name())
+                .args(flags(&fields)),
+        )
         .subcommand(Command::new("list").about("List the services"))
         .subcommand(Command::new("show").about("Show a service, without its secrets").arg(name()))
         .subcommand(
@@ -77,8 +82,10 @@ pub async fn run_service(context: &Context, matches: &ArgMatches) -> Result<u8> 
             let name = needed(sub, "name")?;
             let mut values = values(sub, &fields(), true, out)?;
             values.insert("name".into(), vec![name.clone()]);
-            let view = context.client()?.add_service(&values)?;
-            out.object(&view, || pairs(context, &view))?;
+            let (service, proposal) = context.client()?.add_service_looking(&values).await?;
+            let saved = Saved { service, proposal };
+            out.object(&saved, || pairs(context, &saved.service))?;
+            saved.say_proposal(context);
             out.note(&format!("added; try it with mongokeep service check {name}"));
             Ok(0)
         }
@@ -88,8 +95,10 @@ pub async fn run_service(context: &Context, matches: &ArgMatches) -> Result<u8> 
             if values.is_empty() {
                 return Err(nothing_to_change());
             }
-            let view = context.client()?.edit_service(&name, &values)?;
-            out.object(&view, || pairs(context, &view))?;
+            let (service, proposal) = context.client()?.edit_service_looking(&name, &values).await?;
+            let saved = Saved { service, proposal };
+            out.object(&saved, || pairs(context, &saved.service))?;
+            saved.say_proposal(context);
             Ok(0)
         }
         "show" => {
@@ -111,6 +120,25 @@ pub async fn run_service(context: &Context, matches: &ArgMatches) -> Result<u8> 
             out.result(&report, || check_text(context, &report))?;
             Ok(u8::from(!report.ok))
         }
+    }
+}
+
+/// A service that was saved, and the engine that would fit it better.
+#[derive(Serialize)]
+struct Saved {
+    #[serde(flatten)]
+    service: ServiceView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proposal: Option<EngineProposal>,
+}
+
+impl Saved {
+    fn say_proposal(&self, context: &Context) {
+        let Some(proposal) = &self.proposal else { return };
+        let name = &self.service.name;
+        context.out.warn(&format!("service {name} is saved, but {}", proposal.words()));
+        let uri = if proposal.needs_other_uri { " --uri-file F" } else { "" };
+        context.out.warn(&format!("mongokeep service edit {name} --engine {}{uri}", proposal.engine.word()));
     }
 }
 

@@ -39,11 +39,7 @@ impl Client {
     /// Checks the syntax and contacts nothing.
     pub fn add_service(&self, values: &Values) -> Result<ServiceView> {
         self.must_write()?;
-        fields::check(&[SERVICE_FIELDS], values, false)?;
-        let mut spec = ServiceSpec::default();
-        typed::apply(SERVICE, &mut spec, values)?;
-        let uri = spec.uri.as_ref().ok_or_else(|| Error::invalid("uri", "is needed"))?;
-        check_uri(&spec.name, uri)?;
+        let spec = new_spec(values)?;
         self.store.add_service(&spec)?;
         self.service(&spec.name)
     }
@@ -197,6 +193,16 @@ impl Client {
             None => Ok(()),
         }
     }
+}
+
+/// Checks the syntax of what describes a new service.
+pub(super) fn new_spec(values: &Values) -> Result<ServiceSpec> {
+    fields::check(&[SERVICE_FIELDS], values, false)?;
+    let mut spec = ServiceSpec::default();
+    typed::apply(SERVICE, &mut spec, values)?;
+    let uri = spec.uri.as_ref().ok_or_else(|| Error::invalid("uri", "is needed"))?;
+    check_uri(&spec.name, uri)?;
+    Ok(spec)
 }
 
 /// Errors: why the engine cannot make what `schedule` asks for.

@@ -127,3 +127,34 @@ pub struct ServiceInfo {
     pub replica_set: Option<String>,
     pub members: usize,
 }
+
+/// Another engine than the one that was chosen, and where it connects to: what is there is a part of a sharded cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EngineProposal {
+    /// What the service leads to: `leads to a mongos of a sharded cluster`.
+    pub found: String,
+    pub engine: EngineKind,
+    /// The connection string that was given leads elsewhere than the engine needs.
+    pub needs_other_uri: bool,
+    /// The one to use then, without credentials; `None`: it could not be found out.
+    pub uri: Option<String>,
+    /// The same with the credentials and options that were given.
+    #[serde(skip)]
+    pub full: Option<Secret>,
+}
+
+impl EngineProposal {
+    /// In whole sentences, for people.
+    pub fn words(&self) -> String {
+        let to = match &self.uri {
+            _ if !self.needs_other_uri => ", which is here".to_owned(),
+            Some(uri) => format!(", {uri}"),
+            None => "; who may run getShardMap on the mongos (role clusterMonitor) sees where they are".to_owned(),
+        };
+        format!(
+            "it {}, which is backed up by Percona Backup for MongoDB (engine {}) through the config servers' replica set{to}",
+            self.found,
+            self.engine.word()
+        )
+    }
+}

@@ -14,7 +14,7 @@ use crate::domain::pitr::Status;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::retention::RetentionPlan;
 use crate::domain::schedule::Schedule;
-use crate::domain::service::{CheckReport, ServiceInfo};
+use crate::domain::service::{CheckReport, EngineProposal, ServiceInfo};
 use crate::domain::storage::TestStep;
 use crate::domain::timeline::{FreeSlot, Timeline};
 use crate::domain::warning::Warning;
@@ -94,6 +94,8 @@ pub enum Msg {
 #[derive(Debug)]
 pub enum Reply {
     ServiceSaved(Result<ServiceView, Problem>),
+    /// It was not added: another engine fits it better.
+    EngineProposed(Box<EngineProposal>),
     ServiceRemoved {
         name: String,
         result: Result<(), Problem>,
@@ -230,7 +232,9 @@ pub enum Effect {
     Redraw,
     Copy(String),
     EnsureDaemon,
+    /// Adds it, unless its server says that another engine fits it better.
     AddService(Values),
+    AddServiceAnyway(Values),
     EditService(String, Values),
     RemoveService(String),
     CheckService(String, BackupModel),

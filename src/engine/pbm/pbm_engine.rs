@@ -153,9 +153,7 @@ impl Engine for PbmEngine {
         service: Option<&Service>,
     ) -> Result<Elsewhere, NotDeleted> {
         match is_driven(manifest) {
-            true => {
-                delete::delete(ctx, location, storage, &manifest.body()?, service).await.map(|()| Elsewhere::Gone)
-            }
+            true => delete::delete(ctx, location, storage, &manifest.body()?, service).await.map(|()| Elsewhere::Gone),
             false => Ok(Elsewhere::Nothing),
         }
     }

@@ -37,6 +37,7 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
             }
             return asked(model, effects);
         }
+        Reply::EngineProposed(proposal) => submitted::engine_proposed(model, ticket, proposal),
         Reply::ServiceSaved(Err(problem)) => fail_form(model, ticket, "the service was not saved", problem),
         Reply::StorageSaved(Ok(storage)) => {
             let closed = close_form(model, ticket);
