@@ -12,13 +12,14 @@ use super::table::{Column, Pairs, Table};
 use super::{backup, schedule};
 use crate::client::ServiceView;
 use crate::domain::backup::Model;
+use crate::domain::cluster::Cluster;
 use crate::domain::field::Field;
 use crate::domain::fields::SERVICE_FIELDS;
 use crate::domain::pitr::Status;
 use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckReport, CheckState, ConfigurationPlan, EngineProposal};
 use crate::domain::text::{count, escape};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 pub fn command() -> Command {
     let name = || positional("name", "NAME", "name of the service");
@@ -31,7 +32,12 @@ pub fn command() -> Command {
                 .args(flags(&fields)),
         )
         .subcommand(Command::new("list").about("List the services"))
-        .subcommand(Command::new("show").about("Show a service, without its secrets").arg(name()))
+        .subcommand(
+            Command::new("show")
+                .about("Show a service, without its secrets")
+                .arg(name())
+                .arg(switch("cluster", "ask its engine for the nodes, and what they are at (PBM)")),
+        )
         .subcommand(
             Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(edit_flags(&fields)),
         )
@@ -102,7 +108,7 @@ pub async fn run_service(context: &Context, matches: &ArgMatches) -> Result<u8> 
             Ok(0)
         }
         "show" => {
-            show(context, &needed(sub, "name")?)?;
+            show(context, &needed(sub, "name")?, given(sub, "cluster")).await?;
             Ok(0)
         }
         "remove" => {
@@ -180,14 +186,18 @@ fn configuration_text(context: &Context, plan: &ConfigurationPlan) -> String {
 }
 
 /// A service's own page: what it is, its schedules, its backups.
-fn show(context: &Context, name: &str) -> Result<()> {
+async fn show(context: &Context, name: &str, with_cluster: bool) -> Result<()> {
     let client = context.client()?;
+    let cluster = match with_cluster {
+        true => Some(client.service_cluster(name).await?.ok_or_else(|| no_cluster(name))?),
+        false => None,
+    };
     let view = client.service(name)?;
     let mut schedules = client.schedules()?;
     schedules.retain(|s| s.service == name);
     let recorded = client.pitr_status(Some(name))?.into_iter().next();
     let pitr = recorded.filter(|status| status.archive.is_some() || !status.schedules.is_empty());
-    let page = Page { service: &view, schedules: &schedules, pitr };
+    let page = Page { service: &view, schedules: &schedules, pitr, cluster };
     let mut backups = client.backups()?;
     backups.retain(|b| b.service == name);
     let listed = Listed::all(&client, &backups)?;
@@ -202,6 +212,9 @@ fn show(context: &Context, name: &str) -> Result<()> {
             let rows = if table.is_empty() { format!("{none}\n") } else { out.table(&table) };
             text.push_str(&format!("\n{title}\n{rows}"));
         }
+        if let Some(cluster) = &page.cluster {
+            text.push_str(&super::cluster::cluster_text(context, cluster));
+        }
         text
     })
 }
@@ -214,6 +227,14 @@ struct Page<'a> {
     /// None: its oplog is not recorded and never was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pitr: Option<Status>,
+    /// When it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<Cluster>,
+}
+
+fn no_cluster(name: &str) -> Error {
+    let what = format!("service {name} has the engine native, which works on the server alone");
+    Error::new(ErrorKind::Unsupported, what).hint(format!("mongokeep service check {name}"))
 }
 
 fn table(context: &Context, services: &[ServiceView]) -> Table {

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Client, ServiceView, Values, text};
 use crate::config::Settings;
 use crate::domain::backup::Model;
+use crate::domain::cluster::Cluster;
 use crate::domain::fields::{self, SERVICE, SERVICE_FIELDS};
 use crate::domain::schedule::Schedule;
 use crate::domain::service::{
@@ -145,6 +146,14 @@ impl Client {
         let service = self.call(move |client| client.store.service(&wanted)).await?;
         let server = Server::connect(name, &service.uri, CHECK_TIMEOUT).await?;
         topology::info(&server, &CancellationToken::new()).await
+    }
+
+    /// The nodes of a service as its engine sees them; `None`: it has an engine that works on the server alone.
+    pub async fn service_cluster(&self, name: &str) -> Result<Option<Cluster>> {
+        let wanted = name.to_owned();
+        let service = self.call(move |client| client.store.service(&wanted)).await?;
+        let ctx = Context { around: self.surroundings().await?, ..Context::default() };
+        engine(service.engine, Model::Logical)?.cluster(&ctx, &service).await
     }
 
     /// One storage that can be written is enough; with several, the others are named.

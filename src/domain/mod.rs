@@ -1,6 +1,7 @@
 //! What things are: values, their validation, their words. No I/O, no async, nothing of MongoDB's driver.
 
 pub mod backup;
+pub mod cluster;
 pub mod command_line;
 pub mod cron;
 pub mod due;

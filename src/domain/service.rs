@@ -17,6 +17,14 @@ words! {
 }
 
 impl EngineKind {
+    /// Whether agents at the nodes of a cluster work for it, so that there is a cluster to look at.
+    pub fn has_nodes(self) -> bool {
+        match self {
+            Self::Native => false,
+            Self::Pbm => true,
+        }
+    }
+
     /// Whether it writes down how many documents a backup holds.
     pub fn counts_documents(self) -> bool {
         self == Self::Native

@@ -13,6 +13,7 @@ use super::context::Context;
 use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::domain::backup::{BackupType, Compression, Model};
+use crate::domain::cluster::Cluster;
 use crate::domain::key::Key;
 use crate::domain::namespace::{Namespace, Selection};
 use crate::domain::pitr::{Archive, Slice};
@@ -35,6 +36,13 @@ pub trait Engine: Send + Sync {
     /// Errors: `Unsupported` and `Invalid`, naming what cannot be.
     fn may_make(&self, _: &Wanted<'_>) -> Result<()> {
         Ok(())
+    }
+
+    /// The nodes of `service` as the engine sees them, and what they are at. `None`: it works on the server alone.
+    ///
+    /// Errors: what keeps it from looking.
+    async fn cluster(&self, _: &Context, _service: &Service) -> Result<Option<Cluster>> {
+        Ok(None)
     }
 
     /// What giving `service` the configuration for backups in `folder` of `location` would change. Writes nothing.

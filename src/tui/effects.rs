@@ -96,6 +96,10 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             let result = client.service_info(&name).await.map_err(Problem::from);
             Reply::ServiceInfo { name, result }
         }
+        Effect::Cluster(name) => {
+            let result = client.service_cluster(&name).await.map(|seen| seen.map(Box::new)).map_err(Problem::from);
+            Reply::ClusterSeen { name, result }
+        }
         Effect::AddStorage(values) => Reply::StorageSaved(in_background(move || client.add_storage(&values)).await),
         Effect::EditStorage(name, values) => {
             Reply::StorageSaved(in_background(move || client.edit_storage(&name, &values)).await)

@@ -8,6 +8,7 @@ use crossterm::event::{KeyEvent, MouseEvent};
 use crate::client::Contents;
 use crate::client::{DaemonStatus, DeletePlan, DeliveryResult, ServiceView, StorageView, SyncReport, Values};
 use crate::domain::backup::{Backup, Model as BackupModel};
+use crate::domain::cluster::Cluster;
 use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::notification::Channel;
 use crate::domain::pitr::Status;
@@ -108,6 +109,11 @@ pub enum Reply {
     ServiceInfo {
         name: String,
         result: Result<ServiceInfo, Problem>,
+    },
+    /// `None`: its engine works on the server alone.
+    ClusterSeen {
+        name: String,
+        result: Result<Option<Box<Cluster>>, Problem>,
     },
     StorageSaved(Result<StorageView, Problem>),
     StorageRemoved {
@@ -239,6 +245,8 @@ pub enum Effect {
     RemoveService(String),
     CheckService(String, BackupModel),
     ServiceInfo(String),
+    /// Asks the engine of a service for the nodes.
+    Cluster(String),
     AddStorage(Values),
     EditStorage(String, Values),
     RemoveStorage(String),

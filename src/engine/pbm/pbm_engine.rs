@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use super::configuration::Difference;
 use super::console::{Console, Recording};
 use super::driven::DrivenManifest;
-use super::{backup, check, delete, held, restore};
+use super::{backup, check, delete, held, nodes, restore};
 use crate::artifact::layout::{BackupRoot, Layout};
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::domain::backup::Model;
+use crate::domain::cluster::Cluster;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::service::{CheckItem, ConfigurationChange, ConfigurationPlan, Service};
 use crate::domain::storage::StorageConfig;
@@ -42,6 +43,10 @@ impl Engine for PbmEngine {
 
     fn may_make(&self, wanted: &Wanted<'_>) -> Result<()> {
         backup::may_make(wanted)
+    }
+
+    async fn cluster(&self, ctx: &Context, service: &Service) -> Result<Option<Cluster>> {
+        nodes::cluster(ctx, service).await.map(Some)
     }
 
     async fn plan_configuration(
