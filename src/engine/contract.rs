@@ -72,6 +72,19 @@ pub trait Engine: Send + Sync {
     /// storage, unless the storage itself no longer answers, which the log then says.
     async fn backup(&self, ctx: &Context, storage: Arc<dyn Storage>, order: &BackupOrder) -> Result<Envelope>;
 
+    /// Goes on with what the attempt of `order` had begun when its process was killed, until it is a backup in the storage.
+    /// `None`: there is nothing to go on with, and what the attempt left is to be removed.
+    ///
+    /// Errors: as [`Engine::backup`].
+    async fn abandoned_backup(
+        &self,
+        _: &Context,
+        _storage: Arc<dyn Storage>,
+        _: &BackupOrder,
+    ) -> Result<Option<Envelope>> {
+        Ok(None)
+    }
+
     /// Says what restoring `source` into `target` would do. Writes nothing.
     ///
     /// Errors: `Unsupported` for what the target cannot take, `NotFound` and `Invalid` for a request that makes no sense,

@@ -2,7 +2,7 @@
 
 use crate::domain::storage::MAX_PREFIX;
 use crate::domain::text::quoted;
-use crate::domain::{backup, command_line, cron, hours, name, namespace, notification, pitr, retry, warning};
+use crate::domain::{backup, command_line, cron, hours, name, namespace, notification, pitr, restore, retry, warning};
 
 pub fn name_rule(text: &str) -> Result<(), String> {
     name::check("name", text).map_err(|_| {
@@ -144,6 +144,10 @@ pub fn pattern_rule(text: &str) -> Result<(), String> {
 
 pub fn rename_rule(text: &str) -> Result<(), String> {
     text.parse::<namespace::Rename>().map(drop)
+}
+
+pub fn replset_map_rule(text: &str) -> Result<(), String> {
+    text.parse::<restore::ReplicaSetMap>().map(drop)
 }
 
 pub fn compression_rule(text: &str) -> Result<(), String> {

@@ -77,6 +77,15 @@ impl Engine for PbmEngine {
         Ok(backup::backup(ctx, storage, order, self.0).await?.envelope)
     }
 
+    async fn abandoned_backup(
+        &self,
+        ctx: &Context,
+        storage: Arc<dyn Storage>,
+        order: &BackupOrder,
+    ) -> Result<Option<Envelope>> {
+        Ok(backup::adopt(ctx, storage, order, self.0).await?.map(|manifest| manifest.envelope))
+    }
+
     async fn plan_restore(
         &self,
         ctx: &Context,

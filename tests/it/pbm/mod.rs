@@ -2,3 +2,6 @@
 //! a line that says so.
 
 mod driven;
+mod interrupted;
+mod mapped;
+mod sharded;
