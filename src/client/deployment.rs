@@ -2,7 +2,7 @@
 //!
 //! A server that does not answer is no reason to refuse anything.
 
-use super::{Client, ServiceView, Values, text};
+use super::{Client, ServiceView, Values};
 use crate::domain::fields::{self, SERVICE, SERVICE_FIELDS};
 use crate::domain::secret::Secret;
 use crate::domain::service::{EngineKind, EngineProposal, ServiceSpec};
@@ -38,11 +38,11 @@ impl Client {
         self.must_write()?;
         fields::check(&[SERVICE_FIELDS], values, true)?;
         let mut proposed = None;
-        if text(values, "engine").is_some() || text(values, "uri").is_some() {
-            let wanted = name.to_owned();
-            let row = self.call(move |client| client.store.service_row(&wanted)).await?;
-            let mut spec = ServiceSpec { name: name.to_owned(), engine: row.engine, ..ServiceSpec::default() };
-            typed::apply(SERVICE, &mut spec, values)?;
+        let wanted = name.to_owned();
+        let before = self.call(move |client| client.store.service_row(&wanted)).await?.engine;
+        let mut spec = ServiceSpec { name: name.to_owned(), engine: before, ..ServiceSpec::default() };
+        typed::apply(SERVICE, &mut spec, values)?;
+        if spec.engine != before || spec.uri.is_some() {
             let wanted = name.to_owned();
             // A lost key is got over by a new connection string; without one nothing is looked at.
             let uri = match spec.uri {

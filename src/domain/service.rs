@@ -155,8 +155,8 @@ impl EngineProposal {
     /// In whole sentences, for people.
     pub fn words(&self) -> String {
         let to = match &self.uri {
-            _ if !self.needs_other_uri => ", which is here".to_owned(),
-            Some(uri) => format!(", {uri}"),
+            _ if !self.needs_other_uri => ": this connection string will do".to_owned(),
+            Some(uri) => format!(": {uri}"),
             None => "; who may run getShardMap on the mongos (role clusterMonitor) sees where they are".to_owned(),
         };
         format!(

@@ -124,11 +124,13 @@ async fn adopt(work: &Work, request: &BackupRequest) -> Result<Option<Box<Catalo
 /// anything else of it is removed.
 async fn recover_backup(work: &Work, request: &BackupRequest) -> Result<Box<CatalogueEntry>> {
     let Work { env, ctx, claimed, .. } = work;
-    let why = match adopt(work, request).await {
+    match adopt(work, request).await {
         Ok(Some(entry)) => return Ok(entry),
-        Ok(None) => None,
-        Err(e) => Some(e),
-    };
+        Ok(None) => {}
+        Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
+        // What others made of it is the end of this attempt, as that of its daemon is: another one may succeed.
+        Err(e) => ctx.meter.warn(e.full()),
+    }
     let settled = async {
         let (_, storage) = open_storage(env, ctx, &request.storage).await?;
         let root = BackupRoot::new(&request.folder, &request.name)?;
@@ -145,7 +147,7 @@ async fn recover_backup(work: &Work, request: &BackupRequest) -> Result<Box<Cata
         // Nothing is known; the next attempt, or a delete, looks again before it writes.
         Err(e) => ctx.meter.warn(format!("what it had written could not be removed yet: {e}")),
     }
-    Err(why.unwrap_or_else(|| stopped_unexpectedly(claimed.job.id)))
+    Err(stopped_unexpectedly(claimed.job.id))
 }
 
 /// Ends attempts that were interrupted: one that had come as far as its manifest is the backup, whose manifest is
