@@ -142,7 +142,7 @@ impl Saved {
     fn say_proposal(&self, context: &Context) {
         let Some(proposal) = &self.proposal else { return };
         let name = &self.service.name;
-        context.out.warn(&format!("service {name} is saved, but {}", proposal.words()));
+        context.out.warn(&format!("service {name} is saved, but it {}", proposal.words()));
         let uri = if proposal.needs_other_uri { " --uri-file F" } else { "" };
         context.out.warn(&format!("mongokeep service edit {name} --engine {}{uri}", proposal.engine.word()));
     }

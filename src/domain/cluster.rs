@@ -87,7 +87,7 @@ impl NodeState {
             Self::Failing => "not ready",
             Self::Lost => "agent lost",
             Self::Missing => "no agent",
-            Self::Arbiter => "arbiter, needs no agent",
+            Self::Arbiter => "needs no agent",
         }
     }
 }

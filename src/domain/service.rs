@@ -152,7 +152,7 @@ pub struct EngineProposal {
 }
 
 impl EngineProposal {
-    /// In whole sentences, for people.
+    /// For people, what is said of the service: `leads to a mongos ...`.
     pub fn words(&self) -> String {
         let to = match &self.uri {
             _ if !self.needs_other_uri => ": this connection string will do".to_owned(),
@@ -160,7 +160,7 @@ impl EngineProposal {
             None => "; who may run getShardMap on the mongos (role clusterMonitor) sees where they are".to_owned(),
         };
         format!(
-            "it {}, which is backed up by Percona Backup for MongoDB (engine {}) through the config servers' replica set{to}",
+            "{}, which is backed up by Percona Backup for MongoDB (engine {}) through the config servers' replica set{to}",
             self.found,
             self.engine.word()
         )

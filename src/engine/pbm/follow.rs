@@ -357,6 +357,14 @@ impl Follow<'_> {
             }
             let never = CancellationToken::new();
             course.cancelled = Some(Instant::now());
+            // It cancels whatever backup runs, which is another one when this one has just ended.
+            let running = self.running(&never).await.ok().flatten().filter(|running| !running.is_none());
+            let own = course.seen.as_ref().map(|state| state.op_id.as_str()).filter(|op_id| !op_id.is_empty());
+            if let (Some(running), Some(own)) = (&running, own)
+                && running.op_id != own
+            {
+                return Ok(());
+            }
             // PBM says that it has begun to cancel even when there is nothing to cancel.
             if let Err(e) = self.program.call(&["cancel-backup"], ASK_LIMIT, &never).await {
                 self.watcher.trouble(&e.full());

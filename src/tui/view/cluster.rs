@@ -45,7 +45,10 @@ impl Page<'_> {
         };
         let (s, r) = (plural(nodes), plural(cluster.sets.len()));
         let of = format!("{nodes} node{s} in {} replica set{r}{said}", cluster.sets.len());
-        self.heading(&format!("Cluster ({of}; seen {})", ago(self.model, cluster.seen_at)));
+        match nodes {
+            0 => self.heading("Cluster"),
+            _ => self.heading(&format!("Cluster ({of}; seen {})", ago(self.model, cluster.seen_at))),
+        }
         for problem in &cluster.problems {
             self.text(&format!("! {}", problem.text), theme.warn);
             if !problem.remedy.is_empty() {
@@ -78,8 +81,7 @@ impl Page<'_> {
             NodeState::Arbiter => ("·", theme.dim),
         };
         let agent = node.agent.as_deref().unwrap_or("-");
-        let since = node.silent_seconds.map(|s| format!(", last alive {} ago", duration(s))).unwrap_or_default();
-        let state = format!("{}{since}", node.state.words());
+        let since = node.silent_seconds.map(|s| format!("last alive {} ago", duration(s)));
         let mut spans = vec![
             Span::styled(cell(set, widths.set + 1), theme.accent),
             Span::styled(format!("{sign} "), style),
@@ -88,8 +90,15 @@ impl Page<'_> {
             Span::styled(format!("{}  ", cell(agent, 8)), theme.dim),
         ];
         let used: usize = spans.iter().map(|span| span.content.width()).sum();
-        spans.push(Span::styled(fit(&state, self.width.saturating_sub(used)), style));
+        let room = self.width.saturating_sub(used);
+        let whole = since.iter().fold(node.state.words().to_owned(), |state, since| format!("{state}, {since}"));
+        // Where there is no room beside the state, it stands below.
+        let (state, since) = if whole.width() <= room { (whole, None) } else { (node.state.words().to_owned(), since) };
+        spans.push(Span::styled(fit(&state, room), style));
         self.lines.push(Line::from(spans));
+        if let Some(since) = since {
+            self.indented(widths.set + 3, &since, style);
+        }
         let below = node
             .errors
             .iter()
