@@ -131,4 +131,7 @@ pub struct Attempt {
     /// Of an attempt that uses blocks which others may remove: when it was last known to be alive. It is renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renewed_at: Option<DateTime<Utc>>,
+    /// Of an attempt that PBM works for: the backup that PBM makes, by PBM's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pbm_name: Option<String>,
 }

@@ -268,7 +268,7 @@ fn pairs(context: &Context, listed: &Listed<'_>) -> Pairs {
         .add("folder", &b.folder)
         .add("model", b.model.word())
         .add("type", b.backup_type.word())
-        .some("PBM calls it", b.pbm_name.clone())
+        .some("made by", b.made_by())
         .some("schedule", b.schedule.clone())
         .some("holds", listed.whole.map(|whole| if whole { "everything" } else { "only what was chosen" }.to_owned()))
         .add("pinned", if b.pinned { "yes" } else { "no" })

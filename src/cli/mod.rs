@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 mod args;
 mod backup;
+mod cluster;
 mod contents;
 mod context;
 mod daemon;

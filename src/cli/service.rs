@@ -12,21 +12,32 @@ use super::table::{Column, Pairs, Table};
 use super::{backup, schedule};
 use crate::client::ServiceView;
 use crate::domain::backup::Model;
+use crate::domain::cluster::Cluster;
 use crate::domain::field::Field;
 use crate::domain::fields::SERVICE_FIELDS;
 use crate::domain::pitr::Status;
 use crate::domain::schedule::Schedule;
-use crate::domain::service::{CheckReport, CheckState, ConfigurationPlan};
+use crate::domain::service::{CheckReport, CheckState, ConfigurationPlan, EngineProposal};
 use crate::domain::text::{count, escape};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 pub fn command() -> Command {
     let name = || positional("name", "NAME", "name of the service");
     let fields: Vec<Field> = fields();
     group("service", "The MongoDB deployments that are backed up")
-        .subcommand(Command::new("add").about("Add a service; contacts nothing").arg(name()).args(flags(&fields)))
+        .subcommand(
+            Command::new("add")
+                .about("Add a service; says so when it is a sharded cluster")
+                .arg(name())
+                .args(flags(&fields)),
+        )
         .subcommand(Command::new("list").about("List the services"))
-        .subcommand(Command::new("show").about("Show a service, without its secrets").arg(name()))
+        .subcommand(
+            Command::new("show")
+                .about("Show a service, without its secrets")
+                .arg(name())
+                .arg(switch("cluster", "ask its engine for the nodes, and what they are at (PBM)")),
+        )
         .subcommand(
             Command::new("edit").about("Change what is given, keep the rest").arg(name()).args(edit_flags(&fields)),
         )
@@ -77,8 +88,10 @@ pub async fn run_service(context: &Context, matches: &ArgMatches) -> Result<u8> 
             let name = needed(sub, "name")?;
             let mut values = values(sub, &fields(), true, out)?;
             values.insert("name".into(), vec![name.clone()]);
-            let view = context.client()?.add_service(&values)?;
-            out.object(&view, || pairs(context, &view))?;
+            let (service, proposal) = context.client()?.add_service_looking(&values).await?;
+            let saved = Saved { service, proposal };
+            out.object(&saved, || pairs(context, &saved.service))?;
+            saved.say_proposal(context);
             out.note(&format!("added; try it with mongokeep service check {name}"));
             Ok(0)
         }
@@ -88,12 +101,14 @@ pub async fn run_service(context: &Context, matches: &ArgMatches) -> Result<u8> 
             if values.is_empty() {
                 return Err(nothing_to_change());
             }
-            let view = context.client()?.edit_service(&name, &values)?;
-            out.object(&view, || pairs(context, &view))?;
+            let (service, proposal) = context.client()?.edit_service_looking(&name, &values).await?;
+            let saved = Saved { service, proposal };
+            out.object(&saved, || pairs(context, &saved.service))?;
+            saved.say_proposal(context);
             Ok(0)
         }
         "show" => {
-            show(context, &needed(sub, "name")?)?;
+            show(context, &needed(sub, "name")?, given(sub, "cluster")).await?;
             Ok(0)
         }
         "remove" => {
@@ -111,6 +126,25 @@ pub async fn run_service(context: &Context, matches: &ArgMatches) -> Result<u8> 
             out.result(&report, || check_text(context, &report))?;
             Ok(u8::from(!report.ok))
         }
+    }
+}
+
+/// A service that was saved, and the engine that would fit it better.
+#[derive(Serialize)]
+struct Saved {
+    #[serde(flatten)]
+    service: ServiceView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proposal: Option<EngineProposal>,
+}
+
+impl Saved {
+    fn say_proposal(&self, context: &Context) {
+        let Some(proposal) = &self.proposal else { return };
+        let name = &self.service.name;
+        context.out.warn(&format!("service {name} is saved, but it {}", proposal.words()));
+        let uri = if proposal.needs_other_uri { " --uri-file F" } else { "" };
+        context.out.warn(&format!("mongokeep service edit {name} --engine {}{uri}", proposal.engine.word()));
     }
 }
 
@@ -152,14 +186,18 @@ fn configuration_text(context: &Context, plan: &ConfigurationPlan) -> String {
 }
 
 /// A service's own page: what it is, its schedules, its backups.
-fn show(context: &Context, name: &str) -> Result<()> {
+async fn show(context: &Context, name: &str, with_cluster: bool) -> Result<()> {
     let client = context.client()?;
+    let cluster = match with_cluster {
+        true => Some(client.service_cluster(name).await?.ok_or_else(|| no_cluster(name))?),
+        false => None,
+    };
     let view = client.service(name)?;
     let mut schedules = client.schedules()?;
     schedules.retain(|s| s.service == name);
     let recorded = client.pitr_status(Some(name))?.into_iter().next();
     let pitr = recorded.filter(|status| status.archive.is_some() || !status.schedules.is_empty());
-    let page = Page { service: &view, schedules: &schedules, pitr };
+    let page = Page { service: &view, schedules: &schedules, pitr, cluster };
     let mut backups = client.backups()?;
     backups.retain(|b| b.service == name);
     let listed = Listed::all(&client, &backups)?;
@@ -174,6 +212,9 @@ fn show(context: &Context, name: &str) -> Result<()> {
             let rows = if table.is_empty() { format!("{none}\n") } else { out.table(&table) };
             text.push_str(&format!("\n{title}\n{rows}"));
         }
+        if let Some(cluster) = &page.cluster {
+            text.push_str(&super::cluster::cluster_text(context, cluster));
+        }
         text
     })
 }
@@ -186,6 +227,14 @@ struct Page<'a> {
     /// None: its oplog is not recorded and never was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pitr: Option<Status>,
+    /// When it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<Cluster>,
+}
+
+fn no_cluster(name: &str) -> Error {
+    let what = format!("service {name} has the engine native, which works on the server alone");
+    Error::new(ErrorKind::Unsupported, what).hint(format!("mongokeep service check {name}"))
 }
 
 fn table(context: &Context, services: &[ServiceView]) -> Table {

@@ -23,6 +23,7 @@ use crate::store::{Access, AsyncStore, SchemaState, Store, blocking};
 
 mod backups;
 mod contents;
+mod deployment;
 mod notifications;
 mod pitr;
 mod restores;

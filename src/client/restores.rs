@@ -43,6 +43,11 @@ impl Client {
         let _ends = cancel.clone().drop_guard();
         let wanted = request.clone();
         let Known { moment, backup, safety_backup, target } = self.call(move |client| client.known_of(&wanted)).await?;
+        if !request.replset_map.is_empty() && !target.as_ref().is_some_and(|target| target.engine.has_nodes()) {
+            let why = "only PBM restores into replica sets of other names, and the target has another engine";
+            return Err(Error::invalid("replset-map", why)
+                .hint("leave it out: a native restore writes into the service, whatever its replica set is called"));
+        }
         let (storage, manifest) = self.opened(&backup).await?;
         let location = self.location(&backup.storage).await?.config;
         let mut source = RestoreSource { storage, location, manifest, tail: None };

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Client, ServiceView, Values, text};
 use crate::config::Settings;
 use crate::domain::backup::Model;
+use crate::domain::cluster::Cluster;
 use crate::domain::fields::{self, SERVICE, SERVICE_FIELDS};
 use crate::domain::schedule::Schedule;
 use crate::domain::service::{
@@ -39,11 +40,7 @@ impl Client {
     /// Checks the syntax and contacts nothing.
     pub fn add_service(&self, values: &Values) -> Result<ServiceView> {
         self.must_write()?;
-        fields::check(&[SERVICE_FIELDS], values, false)?;
-        let mut spec = ServiceSpec::default();
-        typed::apply(SERVICE, &mut spec, values)?;
-        let uri = spec.uri.as_ref().ok_or_else(|| Error::invalid("uri", "is needed"))?;
-        check_uri(&spec.name, uri)?;
+        let spec = new_spec(values)?;
         self.store.add_service(&spec)?;
         self.service(&spec.name)
     }
@@ -151,6 +148,14 @@ impl Client {
         topology::info(&server, &CancellationToken::new()).await
     }
 
+    /// The nodes of a service as its engine sees them; `None`: it has an engine that works on the server alone.
+    pub async fn service_cluster(&self, name: &str) -> Result<Option<Cluster>> {
+        let wanted = name.to_owned();
+        let service = self.call(move |client| client.store.service(&wanted)).await?;
+        let ctx = Context { around: self.surroundings().await?, ..Context::default() };
+        engine(service.engine, Model::Logical)?.cluster(&ctx, &service).await
+    }
+
     /// One storage that can be written is enough; with several, the others are named.
     async fn check_storages(&self) -> Result<CheckItem> {
         let rows = self.call(|client| client.store.storages()).await?;
@@ -197,6 +202,16 @@ impl Client {
             None => Ok(()),
         }
     }
+}
+
+/// Checks the syntax of what describes a new service.
+pub(super) fn new_spec(values: &Values) -> Result<ServiceSpec> {
+    fields::check(&[SERVICE_FIELDS], values, false)?;
+    let mut spec = ServiceSpec::default();
+    typed::apply(SERVICE, &mut spec, values)?;
+    let uri = spec.uri.as_ref().ok_or_else(|| Error::invalid("uri", "is needed"))?;
+    check_uri(&spec.name, uri)?;
+    Ok(spec)
 }
 
 /// Errors: why the engine cannot make what `schedule` asks for.

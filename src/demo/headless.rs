@@ -81,6 +81,7 @@ pub async fn prove(stage: &Stage) -> Result<Summary> {
         rename,
         exact: false,
         no_ttl: false,
+        replset_map: Vec::new(),
         users_and_roles: false,
         safety_backup: false,
     };

@@ -285,6 +285,15 @@ impl Backup {
     pub fn is_good(&self) -> bool {
         self.state == BackupState::Succeeded && self.verify_error.is_none()
     }
+
+    /// What made it, in words, where that is not this program.
+    pub fn made_by(&self) -> Option<String> {
+        match (self.engine, &self.pbm_name) {
+            (EngineKind::Native, _) => None,
+            (EngineKind::Pbm, Some(name)) => Some(format!("PBM, as {}", escape(name))),
+            (EngineKind::Pbm, None) => Some("PBM, for somebody else".to_owned()),
+        }
+    }
 }
 
 #[cfg(test)]

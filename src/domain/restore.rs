@@ -1,5 +1,8 @@
 //! The request to restore, and the plan that is shown before anything is written.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use super::backup::{Backup, BackupRequest};
@@ -43,6 +46,35 @@ pub struct RestoreRequest {
     /// Files: do not look at every collection before it counts as done.
     #[serde(default)]
     pub no_check: bool,
+    /// Replica sets that have other names in the target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replset_map: Vec<ReplicaSetMap>,
+}
+
+/// `FROM=TO`: the replica set `from` of a backup is restored into the replica set `to`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaSetMap {
+    pub from: String,
+    pub to: String,
+}
+
+impl FromStr for ReplicaSetMap {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            Some((from, to)) if !from.is_empty() && !to.is_empty() && !to.contains('=') && !text.contains(',') => {
+                Ok(Self { from: from.to_owned(), to: to.to_owned() })
+            }
+            _ => Err("is written FROM=TO, two names of replica sets".into()),
+        }
+    }
+}
+
+impl fmt::Display for ReplicaSetMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.from, self.to)
+    }
 }
 
 /// A folder of the daemon's host that becomes the data folder of a server.
@@ -89,6 +121,7 @@ pub struct RestoreDraft {
     pub members: Vec<String>,
     pub mongod: Option<String>,
     pub no_check: bool,
+    pub replset_map: Vec<ReplicaSetMap>,
 }
 
 impl RestoreDraft {
@@ -111,6 +144,7 @@ impl RestoreDraft {
             safety_backup: self.safety_backup,
             mongod: self.mongod,
             no_check: self.no_check,
+            replset_map: self.replset_map,
         }
     }
 }
@@ -135,6 +169,7 @@ impl From<&RestoreRequest> for RestoreDraft {
             members: request.data_folder.as_ref().map(|folder| folder.members.clone()).unwrap_or_default(),
             mongod: request.mongod.clone(),
             no_check: request.no_check,
+            replset_map: request.replset_map.clone(),
         }
     }
 }

@@ -17,6 +17,14 @@ words! {
 }
 
 impl EngineKind {
+    /// Whether agents at the nodes of a cluster work for it, so that there is a cluster to look at.
+    pub fn has_nodes(self) -> bool {
+        match self {
+            Self::Native => false,
+            Self::Pbm => true,
+        }
+    }
+
     /// Whether it writes down how many documents a backup holds.
     pub fn counts_documents(self) -> bool {
         self == Self::Native
@@ -126,4 +134,35 @@ pub struct ServiceInfo {
     pub fcv: Option<String>,
     pub replica_set: Option<String>,
     pub members: usize,
+}
+
+/// Another engine than the one that was chosen, and where it connects to: what is there is a part of a sharded cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EngineProposal {
+    /// What the service leads to: `leads to a mongos of a sharded cluster`.
+    pub found: String,
+    pub engine: EngineKind,
+    /// The connection string that was given leads elsewhere than the engine needs.
+    pub needs_other_uri: bool,
+    /// The one to use then, without credentials; `None`: it could not be found out.
+    pub uri: Option<String>,
+    /// The same with the credentials and options that were given.
+    #[serde(skip)]
+    pub full: Option<Secret>,
+}
+
+impl EngineProposal {
+    /// For people, what is said of the service: `leads to a mongos ...`.
+    pub fn words(&self) -> String {
+        let to = match &self.uri {
+            _ if !self.needs_other_uri => ": this connection string will do".to_owned(),
+            Some(uri) => format!(": {uri}"),
+            None => "; who may run getShardMap on the mongos (role clusterMonitor) sees where they are".to_owned(),
+        };
+        format!(
+            "{}, which is backed up by Percona Backup for MongoDB (engine {}) through the config servers' replica set{to}",
+            self.found,
+            self.engine.word()
+        )
+    }
 }

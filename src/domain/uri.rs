@@ -43,6 +43,45 @@ pub fn check(uri: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// `uri` with the hosts and the name of the replica set `set` (`name/host:port[,host:port]`, as servers write it) in the place
+/// of its own; credentials and other options stay. `None` when that gives no connection string.
+pub fn leading_to(uri: &str, set: &str) -> Option<String> {
+    let (name, hosts) = set.split_once('/')?;
+    let (is_srv, rest) = match (uri.strip_prefix("mongodb://"), uri.strip_prefix("mongodb+srv://")) {
+        (Some(rest), _) => (false, rest),
+        (_, Some(rest)) => (true, rest),
+        _ => return None,
+    };
+    let (before_options, options) = rest.split_once('?').unwrap_or((rest, ""));
+    let (credentials, path) = match before_options.rsplit_once('@') {
+        Some((credentials, path)) => (format!("{credentials}@"), path),
+        None => (String::new(), before_options),
+    };
+    let database = path.split_once('/').map_or("", |(_, database)| database);
+    // What says where to connect to is of the other hosts.
+    let of_hosts = ["replicaset", "directconnection", "loadbalanced", "srvservicename", "srvmaxhosts"];
+    let key = |option: &str| option.split_once('=').map_or(option, |(key, _)| key).to_ascii_lowercase();
+    let mut kept: Vec<String> = options
+        .split('&')
+        .filter(|option| !option.is_empty() && !of_hosts.contains(&key(option).as_str()))
+        .map(str::to_owned)
+        .collect();
+    // Such names mean TLS and the users of admin, unless something else is said.
+    for (default, keys) in [("tls=true", &["tls", "ssl"][..]), ("authSource=admin", &["authsource"])] {
+        if is_srv && !kept.iter().any(|option| keys.contains(&key(option).as_str())) {
+            kept.push(default.to_owned());
+        }
+    }
+    kept.push(format!("replicaSet={name}"));
+    let made = format!("mongodb://{credentials}{hosts}/{database}?{}", kept.join("&"));
+    (check(&made).is_ok() && !name.is_empty() && !name.contains(['&', '=', '?', '#'])).then_some(made)
+}
+
+/// Where `set` is, as a connection string without credentials or options.
+pub fn of_set(set: &str) -> Option<String> {
+    leading_to("mongodb://host/", set)
+}
+
 fn check_credentials(credentials: &str) -> Result<(), String> {
     let (user, password) = credentials.split_once(':').unwrap_or((credentials, ""));
     if user.is_empty() {
@@ -85,7 +124,30 @@ fn check_host(host: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{check, leading_to, of_set};
+
+    #[test]
+    fn a_connection_string_is_led_elsewhere_with_its_credentials() {
+        let set = "cfg/c1:27019,c2:27019";
+        for (uri, led) in [
+            ("mongodb://h", "mongodb://c1:27019,c2:27019/?replicaSet=cfg"),
+            (
+                "mongodb://u:p%40@h:1,i/db?tls=true&replicaSet=x",
+                "mongodb://u:p%40@c1:27019,c2:27019/db?tls=true&replicaSet=cfg",
+            ),
+            ("mongodb://h/?directConnection=true", "mongodb://c1:27019,c2:27019/?replicaSet=cfg"),
+            (
+                "mongodb+srv://u:p@c.example.net/?tls=false",
+                "mongodb://u:p@c1:27019,c2:27019/?tls=false&authSource=admin&replicaSet=cfg",
+            ),
+        ] {
+            assert_eq!(leading_to(uri, set).as_deref(), Some(led), "{uri}");
+        }
+        assert_eq!(of_set("cfg/c1:1").as_deref(), Some("mongodb://c1:1/?replicaSet=cfg"));
+        for odd in ["cfg", "cfg/", "/c1:1", "cfg/c1:1 x", "cfg/c1:1,", "a&b=c/c1:1", "cfg/u:p@c1:1:2"] {
+            assert_eq!(of_set(odd), None, "{odd}");
+        }
+    }
 
     #[test]
     fn good_and_bad_connection_strings() {

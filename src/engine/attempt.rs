@@ -68,6 +68,7 @@ impl Claim {
             pid: std::process::id(),
             started_at: Utc::now(),
             renewed_at: identity.shares_blocks.then(Utc::now),
+            pbm_name: None,
         };
         match storage.put(&root.attempt()?, body_of(&attempt)?.into(), PutMode::CreateNew).await {
             Ok(()) => {}
@@ -84,6 +85,36 @@ impl Claim {
         // A storage that does not know conditions lets the second write over the claim of the first.
         claim.must_hold().await?;
         Ok(claim)
+    }
+
+    /// The claim of the attempt `attempt_id` of this home, whose process was killed. `None` when it had not begun, has written
+    /// its manifest, or somebody else has the name.
+    pub async fn resume(
+        storage: Arc<dyn Storage>,
+        root: BackupRoot,
+        attempt_id: &str,
+        home_id: &str,
+    ) -> Result<Option<Self>> {
+        if storage.stat(&root.manifest()?).await?.is_some() {
+            return Ok(None);
+        }
+        let attempt = backup_reader::read_attempt(&*storage, &root).await?;
+        let own = attempt.filter(|attempt| attempt.attempt_id == attempt_id && attempt.home_id == home_id);
+        Ok(own.map(|attempt| Self { storage, root, attempt, objects: Mutex::new(BTreeSet::new()) }))
+    }
+
+    /// What `attempt.json` says, as it was when the claim was taken or resumed.
+    pub fn attempt(&self) -> &Attempt {
+        &self.attempt
+    }
+
+    /// Notes which backup of PBM this attempt waits for, so that it is known when the process is killed.
+    ///
+    /// Errors: those of [`Claim::must_hold`].
+    pub async fn note_pbm(&self, name: &str) -> Result<()> {
+        self.must_hold().await?;
+        let noted = Attempt { pbm_name: Some(name.to_owned()), ..self.attempt.clone() };
+        self.storage.put(&self.root.attempt()?, body_of(&noted)?.into(), PutMode::Overwrite).await
     }
 
     /// Errors: `Conflict` when somebody else has the name by now; then nothing below it is ours any more.

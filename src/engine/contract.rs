@@ -13,6 +13,7 @@ use super::context::Context;
 use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::domain::backup::{BackupType, Compression, Model};
+use crate::domain::cluster::Cluster;
 use crate::domain::key::Key;
 use crate::domain::namespace::{Namespace, Selection};
 use crate::domain::pitr::{Archive, Slice};
@@ -35,6 +36,13 @@ pub trait Engine: Send + Sync {
     /// Errors: `Unsupported` and `Invalid`, naming what cannot be.
     fn may_make(&self, _: &Wanted<'_>) -> Result<()> {
         Ok(())
+    }
+
+    /// The nodes of `service` as the engine sees them, and what they are at. `None`: it works on the server alone.
+    ///
+    /// Errors: what keeps it from looking.
+    async fn cluster(&self, _: &Context, _service: &Service) -> Result<Option<Cluster>> {
+        Ok(None)
     }
 
     /// What giving `service` the configuration for backups in `folder` of `location` would change. Writes nothing.
@@ -63,6 +71,19 @@ pub trait Engine: Send + Sync {
     /// `StorageFull`; what the server or the storage reports. After any of them nothing of the attempt is left in the
     /// storage, unless the storage itself no longer answers, which the log then says.
     async fn backup(&self, ctx: &Context, storage: Arc<dyn Storage>, order: &BackupOrder) -> Result<Envelope>;
+
+    /// Goes on with what the attempt of `order` had begun when its process was killed, until it is a backup in the storage.
+    /// `None`: there is nothing to go on with, and what the attempt left is to be removed.
+    ///
+    /// Errors: as [`Engine::backup`].
+    async fn abandoned_backup(
+        &self,
+        _: &Context,
+        _storage: Arc<dyn Storage>,
+        _: &BackupOrder,
+    ) -> Result<Option<Envelope>> {
+        Ok(None)
+    }
 
     /// Says what restoring `source` into `target` would do. Writes nothing.
     ///
@@ -126,7 +147,7 @@ pub trait Engine: Send + Sync {
     /// Removes what a backup holds elsewhere than in its objects, before they go. `service`: the one it was made of, where it
     /// is still known.
     ///
-    /// Errors: as `Conflict` for what must not be removed, with the reason; then all of it is still there.
+    /// Errors: what keeps it from removing, and whether all of it is still there: `Conflict` for what must not be removed.
     async fn delete_elsewhere(
         &self,
         _: &Context,
@@ -134,8 +155,8 @@ pub trait Engine: Send + Sync {
         _storage: &dyn Storage,
         _: &Manifest,
         _service: Option<&Service>,
-    ) -> Result<()> {
-        Ok(())
+    ) -> Result<Elsewhere, NotDeleted> {
+        Ok(Elsewhere::Nothing)
     }
 
     /// The blocks that a backup shares with others of its folder. They go when no backup names them.
@@ -149,6 +170,29 @@ pub trait Engine: Send + Sync {
 
     /// What a backup holds, for people.
     fn contents(&self, manifest: &Manifest) -> Result<Contents>;
+}
+
+/// What a backup held elsewhere than in its objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Elsewhere {
+    Nothing,
+    /// It is gone: from now on the backup cannot be restored.
+    Gone,
+}
+
+/// A deletion that did not come to its end.
+#[derive(Debug)]
+pub struct NotDeleted {
+    pub error: Error,
+    /// Nothing of it is gone, and nothing that was asked for removes it later.
+    pub is_whole: bool,
+}
+
+impl From<Error> for NotDeleted {
+    /// Of a failure before anything was asked to go.
+    fn from(error: Error) -> Self {
+        Self { error, is_whole: true }
+    }
 }
 
 /// What is asked of an engine, for one backup or for a schedule.

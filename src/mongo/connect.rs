@@ -20,6 +20,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// How long an interactive check waits for a server.
 pub const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a host that is no member of the replica set is asked whether it is a mongos.
+const ROUTER_LIMIT: Duration = Duration::from_secs(2);
+
 /// A command that reads or writes no bulk of data answers within this time, or the server is not well.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
 
@@ -93,6 +96,14 @@ pub async fn greet(service: &str, uri: &Secret, address: &str, timeout: Duration
     Ok(server.hello().clone())
 }
 
+/// The hosts of a connection string, `host:port` each.
+///
+/// Errors: `Invalid`; `Unreachable` when their names cannot be looked up.
+pub async fn hosts_of(service: &str, uri: &Secret, timeout: Duration) -> Result<Vec<String>> {
+    let options = read_options(service, uri, timeout).await?;
+    Ok(options.hosts.iter().map(ToString::to_string).collect())
+}
+
 /// The options for a connection to the member `address` alone.
 fn to_one(mut options: ClientOptions, address: &str) -> Result<ClientOptions> {
     let parsed = ServerAddress::parse(address).map_err(|_| {
@@ -141,6 +152,28 @@ impl Server {
     pub async fn connect(service: &str, uri: &Secret, timeout: Duration) -> Result<Self> {
         let options = read_options(service, uri, timeout).await?;
         let timeout = options.server_selection_timeout.unwrap_or(timeout);
+        let error = match Self::open(service.to_owned(), options.clone(), timeout).await {
+            Ok(server) => return Ok(server),
+            Err(error) => error,
+        };
+        // The driver takes no mongos for a member of the replica set that the connection string names, and cannot say why.
+        if error.kind() != ErrorKind::Unreachable || options.repl_set_name.is_none() {
+            return Err(error);
+        }
+        let others = options.hosts.iter().map(ToString::to_string);
+        let looks =
+            others.map(|host| async move { greet(service, uri, &host, ROUTER_LIMIT).await.is_ok_and(|h| h.is_mongos) });
+        if !futures_util::future::join_all(looks).await.contains(&true) {
+            return Err(error);
+        }
+        let mut options = options;
+        options.repl_set_name = None;
+        Self::open(service.to_owned(), options, timeout).await
+    }
+
+    /// The same to the member `address` of the deployment behind `uri` alone.
+    pub async fn member(service: &str, uri: &Secret, address: &str, timeout: Duration) -> Result<Self> {
+        let options = to_one(read_options(service, uri, timeout).await?, address)?;
         Self::open(service.to_owned(), options, timeout).await
     }
 

@@ -8,6 +8,7 @@ pub mod backup_cursor;
 pub mod batches;
 pub mod check;
 pub mod connect;
+pub mod deployment;
 pub mod error;
 pub mod majority;
 pub mod namespaces;

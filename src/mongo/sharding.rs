@@ -5,7 +5,7 @@
 //! 7.0.11, a restore straight into a shard reported success and left `checkMetadataConsistency` with a
 //! `CollectionUUIDMismatch`.
 
-use mongodb::bson::doc;
+use mongodb::bson::{Document, doc};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::Server;
@@ -31,8 +31,8 @@ impl ClusterPart {
 }
 
 /// What backs up a cluster as a whole.
-pub const USE_PBM: &str =
-    "a sharded cluster is backed up by Percona Backup for MongoDB (PBM), which this version does not drive";
+pub const USE_PBM: &str = "a sharded cluster is backed up by Percona Backup for MongoDB (PBM): a service with the engine pbm, whose connection \
+     string leads to the config servers' replica set";
 
 /// Which part of a cluster the member behind `server` is; `None` when it is none, or may not be asked.
 ///
@@ -42,6 +42,13 @@ pub async fn cluster_part(server: &Server, cancel: &CancellationToken) -> Result
     if server.hello().is_config_server {
         return Ok(Some(ClusterPart::ConfigServers));
     }
+    let identity = shard_identity(server, cancel).await?;
+    Ok(identity
+        .map(|identity| ClusterPart::Shard(identity.get_str("shardName").unwrap_or("without a name").to_owned())))
+}
+
+/// What a shard knows about itself: `shardName`, `configsvrConnectionString`. `None` elsewhere, and where it may not be read.
+pub async fn shard_identity(server: &Server, cancel: &CancellationToken) -> Result<Option<Document>> {
     let ask = doc! {"find": "system.version", "filter": {"_id": "shardIdentity"}, "limit": 1, "singleBatch": true};
     let reply = match server.command(cancel, "admin", ask).await {
         Ok(reply) => reply,
@@ -49,7 +56,7 @@ pub async fn cluster_part(server: &Server, cancel: &CancellationToken) -> Result
         Err(e) => return Err(e),
     };
     let first = reply.get_document("cursor").ok().and_then(|c| c.get_array("firstBatch").ok()?.first()?.as_document());
-    Ok(first.map(|identity| ClusterPart::Shard(identity.get_str("shardName").unwrap_or("without a name").to_owned())))
+    Ok(first.cloned())
 }
 
 /// Refuses to write into a part of a cluster.

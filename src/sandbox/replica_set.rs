@@ -149,11 +149,15 @@ impl ReplicaSet {
                 }
             })
             .collect();
-        let config = doc! {
+        let mut config = doc! {
             "_id": &self.options.name,
             "members": members,
             "settings": { "electionTimeoutMillis": self.options.election_timeout.as_millis() as i64 },
         };
+        // Config servers are initiated as what they are.
+        if self.options.args.iter().any(|arg| arg == "--configsvr") {
+            config.insert("configsvr", true);
+        }
         // The first member is the one that proposes itself, so it must be one that may become primary.
         let first = self.options.members.iter().position(|m| m.priority > 0.0).unwrap_or(0);
         // Without credentials: there are none yet, and a connection from this machine may initiate.

@@ -32,6 +32,9 @@ const DAEMON: Duration = Duration::from_secs(3);
 const RESTART: Duration = Duration::from_secs(10);
 /// How often each service is asked whether it is there.
 const SERVICES: Duration = Duration::from_secs(60);
+/// How often the nodes on the screen are looked at, and while something is being done on them.
+const NODES: Duration = Duration::from_secs(10);
+const NODES_BUSY: Duration = Duration::from_secs(3);
 /// How often it is looked for what time alone makes wrong.
 const WARNINGS: Duration = Duration::from_secs(60);
 /// One picture of a spinner.
@@ -68,10 +71,11 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
     let mut ask_services = Instant::now();
     let mut ask_warnings = Instant::now();
     let mut asked_for = 0;
+    let mut nodes = Nodes::default();
     let mut plans: Vec<Planning> = Vec::new();
     let mut events = EventStream::new();
     loop {
-        let wake = next_wake(&model);
+        let wake = next_wake(&model).min(nodes.due_in(&model));
         let msg = tokio::select! {
             event = events.next() => match event {
                 Some(Ok(event)) => match message(event) {
@@ -133,6 +137,9 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
                 effects::start(client.clone(), Effect::ServiceInfo(service.name.clone()), messages.clone());
             }
         }
+        if let Some(effect) = nodes.ask(&mut model) {
+            nodes.task = Some(effects::start(client.clone(), effect, messages.clone()));
+        }
         if model.loaded && ask_warnings <= Instant::now() {
             ask_warnings = Instant::now() + WARNINGS;
             effects::start(client.clone(), Effect::Warnings, messages.clone());
@@ -158,6 +165,38 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
         println!("{what} on in the background; mongokeep job list shows them");
     }
     Ok(())
+}
+
+/// The look at the nodes of the service whose page is open. Nobody looks at others, and at these one at a time.
+#[derive(Default)]
+struct Nodes {
+    of: Option<String>,
+    last: Option<Instant>,
+    task: Option<tokio::task::AbortHandle>,
+}
+
+impl Nodes {
+    /// How long until the next look.
+    fn due_in(&self, model: &Model) -> Duration {
+        let Some(wanted) = model.watched_cluster() else { return Duration::MAX };
+        let every = if model.cluster_works() { NODES_BUSY } else { NODES };
+        match self.last {
+            Some(last) if self.of.as_deref() == Some(wanted) => every.saturating_sub(last.elapsed()),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The next look, once it is time for it and the one before has ended.
+    fn ask(&mut self, model: &mut Model) -> Option<Effect> {
+        let is_asking = self.task.as_ref().is_some_and(|task| !task.is_finished());
+        let wanted = model.watched_cluster()?.to_owned();
+        if !self.due_in(model).is_zero() || (is_asking && self.of.as_deref() == Some(&wanted)) {
+            return None;
+        }
+        self.last = Some(Instant::now());
+        self.of = Some(wanted.clone());
+        super::update::look_at_nodes(model, wanted)
+    }
 }
 
 fn draw(screen: &mut Screen, model: &mut Model) -> Result<()> {

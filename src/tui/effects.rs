@@ -72,9 +72,17 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
                 Err(problem) => Msg::DaemonLost(problem),
             });
         }
-        Effect::AddService(values) => Reply::ServiceSaved(in_background(move || client.add_service(&values)).await),
+        Effect::AddService(values) => match client.propose_engine(&values).await {
+            Ok(Some(proposal)) => Reply::EngineProposed(Box::new(proposal)),
+            Ok(None) => Reply::ServiceSaved(in_background(move || client.add_service(&values)).await),
+            Err(e) => Reply::ServiceSaved(Err(e.into())),
+        },
+        Effect::AddServiceAnyway(values) => {
+            Reply::ServiceSaved(in_background(move || client.add_service(&values)).await)
+        }
         Effect::EditService(name, values) => {
-            Reply::ServiceSaved(in_background(move || client.edit_service(&name, &values)).await)
+            let saved = client.edit_service_looking(&name, &values).await;
+            Reply::ServiceSaved(saved.map(|(service, _)| service).map_err(Problem::from))
         }
         Effect::RemoveService(name) => {
             let of = name.clone();
@@ -87,6 +95,10 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
         Effect::ServiceInfo(name) => {
             let result = client.service_info(&name).await.map_err(Problem::from);
             Reply::ServiceInfo { name, result }
+        }
+        Effect::Cluster(name) => {
+            let result = client.service_cluster(&name).await.map(|seen| seen.map(Box::new)).map_err(Problem::from);
+            Reply::ClusterSeen { name, result }
         }
         Effect::AddStorage(values) => Reply::StorageSaved(in_background(move || client.add_storage(&values)).await),
         Effect::EditStorage(name, values) => {

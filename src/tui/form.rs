@@ -10,6 +10,7 @@ use super::moment::MomentPane;
 use super::preview::Preview;
 use crate::client::Values;
 use crate::domain::field::FieldKind;
+use crate::domain::service::EngineProposal;
 
 /// What a form is for; decides its title, its button and what submitting does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct Form {
     pub asked_by: Option<&'static str>,
     /// What the submission came back with.
     pub error: Option<super::msg::Problem>,
+    /// The engine that fits what was found behind the connection string, while the form has another one.
+    pub proposal: Option<Box<EngineProposal>>,
     /// What the schedule in it would do.
     pub preview: Option<Box<Preview>>,
     /// The moment that a restore goes back to.
@@ -75,6 +78,8 @@ pub enum Outcome {
     AddOne(&'static str),
     /// Take the time that was proposed instead of one that collides.
     TakeFreeSlot,
+    /// Take the engine that was proposed.
+    TakeEngine,
 }
 
 impl Form {
@@ -88,6 +93,7 @@ impl Form {
             ticket: 0,
             asked_by: None,
             error: None,
+            proposal: None,
             preview: None,
             moment: None,
         };
@@ -265,6 +271,7 @@ impl Form {
             (KeyCode::BackTab | KeyCode::Up, false) => self.step(false),
             (KeyCode::Char('s'), true) => return self.submit(),
             (KeyCode::Char('t'), true) if self.preview.is_some() => return Outcome::TakeFreeSlot,
+            (KeyCode::Char('t'), true) if self.proposal.is_some() => return Outcome::TakeEngine,
             (KeyCode::Enter, _) => return self.enter(),
             (KeyCode::Left | KeyCode::Right, false) if matches!(self.focus, Item::Cancel | Item::Submit) => {
                 self.focus = if self.focus == Item::Cancel { Item::Submit } else { Item::Cancel };

@@ -16,6 +16,7 @@ use super::timeline::TimelinePane;
 use crate::client::Contents;
 use crate::client::{DaemonStatus, DeliveryResult, SyncReport};
 use crate::domain::backup::{Backup, Model as BackupModel};
+use crate::domain::cluster::Cluster;
 use crate::domain::job::{Job, JobKind, LogLine};
 use crate::domain::pitr::Status;
 use crate::domain::retention::RetentionPlan;
@@ -106,6 +107,8 @@ pub struct Model {
     /// By service and the model of the backup that is to be made.
     pub checks: BTreeMap<(String, BackupModel), Load<CheckReport>>,
     pub infos: BTreeMap<String, Load<ServiceInfo>>,
+    /// The nodes of services whose engine has some to show, as they were seen last.
+    pub clusters: BTreeMap<String, Load<Cluster>>,
     pub tests: BTreeMap<String, TestRun>,
     pub syncs: BTreeMap<String, Load<SyncReport>>,
     /// How the last test of a channel went, by its word.
@@ -166,6 +169,7 @@ impl Model {
             manifests: BTreeMap::new(),
             checks: BTreeMap::new(),
             infos: BTreeMap::new(),
+            clusters: BTreeMap::new(),
             tests: BTreeMap::new(),
             syncs: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -338,6 +342,23 @@ impl Model {
         self.job_of(&target).map(|j| j.id)
     }
 
+    /// The service whose page is on the screen, if its engine has nodes to show.
+    pub fn watched_cluster(&self) -> Option<&str> {
+        match self.layers.iter().rev().find(|l| l.is_page())? {
+            Layer::Details { target: Target::Service(name), .. } => {
+                let service = self.data.services.iter().find(|s| s.name == *name)?;
+                service.engine.has_nodes().then_some(service.name.as_str())
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether something is being done on the nodes that are on the screen.
+    pub fn cluster_works(&self) -> bool {
+        let cluster = self.watched_cluster().and_then(|name| self.clusters.get(name));
+        matches!(cluster, Some(Load::Ready(cluster)) if cluster.is_working())
+    }
+
     pub fn running_jobs(&self) -> impl Iterator<Item = &Job> {
         use crate::domain::job::JobState;
         self.unfinished().filter(|j| j.state == JobState::Running)
@@ -366,7 +387,7 @@ impl Model {
 
     /// Whether something on the screen moves by itself.
     pub fn is_animated(&self) -> bool {
-        self.motion() && (self.running_jobs().next().is_some() || self.is_waiting())
+        self.motion() && (self.running_jobs().next().is_some() || self.is_waiting() || self.cluster_works())
     }
 
     /// Whether a job counts down to its next attempt: then each second is another picture.
@@ -389,6 +410,9 @@ impl Model {
             Layer::Report { report: Report::Sync(name), .. } => matches!(self.syncs.get(name), Some(Load::Waiting)),
             Layer::Report { report: Report::Test(name), .. } => {
                 self.tests.get(name).is_some_and(|t| t.result.is_none())
+            }
+            Layer::Details { target: Target::Service(name), .. } => {
+                matches!(self.clusters.get(name), Some(Load::Waiting))
             }
             _ => false,
         })

@@ -8,13 +8,14 @@ use crossterm::event::{KeyEvent, MouseEvent};
 use crate::client::Contents;
 use crate::client::{DaemonStatus, DeletePlan, DeliveryResult, ServiceView, StorageView, SyncReport, Values};
 use crate::domain::backup::{Backup, Model as BackupModel};
+use crate::domain::cluster::Cluster;
 use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::notification::Channel;
 use crate::domain::pitr::Status;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::retention::RetentionPlan;
 use crate::domain::schedule::Schedule;
-use crate::domain::service::{CheckReport, ServiceInfo};
+use crate::domain::service::{CheckReport, EngineProposal, ServiceInfo};
 use crate::domain::storage::TestStep;
 use crate::domain::timeline::{FreeSlot, Timeline};
 use crate::domain::warning::Warning;
@@ -94,6 +95,8 @@ pub enum Msg {
 #[derive(Debug)]
 pub enum Reply {
     ServiceSaved(Result<ServiceView, Problem>),
+    /// It was not added: another engine fits it better.
+    EngineProposed(Box<EngineProposal>),
     ServiceRemoved {
         name: String,
         result: Result<(), Problem>,
@@ -106,6 +109,11 @@ pub enum Reply {
     ServiceInfo {
         name: String,
         result: Result<ServiceInfo, Problem>,
+    },
+    /// `None`: its engine works on the server alone.
+    ClusterSeen {
+        name: String,
+        result: Result<Option<Box<Cluster>>, Problem>,
     },
     StorageSaved(Result<StorageView, Problem>),
     StorageRemoved {
@@ -230,11 +238,15 @@ pub enum Effect {
     Redraw,
     Copy(String),
     EnsureDaemon,
+    /// Adds it, unless its server says that another engine fits it better.
     AddService(Values),
+    AddServiceAnyway(Values),
     EditService(String, Values),
     RemoveService(String),
     CheckService(String, BackupModel),
     ServiceInfo(String),
+    /// Asks the engine of a service for the nodes.
+    Cluster(String),
     AddStorage(Values),
     EditStorage(String, Values),
     RemoveStorage(String),

@@ -9,6 +9,49 @@ use serde_json::Value;
 use super::program::Home;
 use super::tools::Pbm;
 
+/// Agents at any servers.
+pub struct RunningAgents {
+    programs: Pbm,
+}
+
+/// Agents, which end when this is dropped.
+pub struct Running(Vec<Child>);
+
+impl RunningAgents {
+    /// `None` without the programs, after a line that says so.
+    pub async fn new() -> Option<Self> {
+        Some(Self { programs: tokio::task::spawn_blocking(Pbm::find).await.unwrap()? })
+    }
+
+    /// The path of `pbm`.
+    pub fn program(&self) -> String {
+        self.programs.pbm().get_program().to_str().unwrap().to_owned()
+    }
+
+    /// One at each of `addresses`.
+    pub fn start(&self, addresses: impl IntoIterator<Item = String>) -> Running {
+        Running(addresses.into_iter().map(|address| spawn(&self.programs, &address)).collect())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for agent in &mut self.0 {
+            let _ = agent.kill();
+            let _ = agent.wait();
+        }
+    }
+}
+
+fn spawn(programs: &Pbm, address: &str) -> Child {
+    let mut agent = programs.agent();
+    agent.env("PBM_MONGODB_URI", format!("mongodb://{address}/"));
+    // A variable of the machine for other programs keeps PBM from its S3.
+    agent.env_remove("AWS_CA_BUNDLE");
+    agent.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    agent.spawn().unwrap()
+}
+
 /// A replica set with an agent at every member, and the programs. The agents end when this is dropped.
 pub struct Agents {
     pub set: ReplicaSet,
@@ -19,9 +62,13 @@ pub struct Agents {
 impl Agents {
     /// `None` without the programs, after a line that says so.
     pub async fn start(members: usize) -> Option<Self> {
+        Self::at(ReplicaSetOptions::default().members(members)).await
+    }
+
+    /// The same of any replica set.
+    pub async fn at(options: ReplicaSetOptions) -> Option<Self> {
         let programs = tokio::task::spawn_blocking(Pbm::find).await.unwrap()?;
-        let set =
-            ReplicaSet::start(&super::mongod().await, ReplicaSetOptions::default().members(members)).await.unwrap();
+        let set = ReplicaSet::start(&super::mongod().await, options).await.unwrap();
         let mut agents = Self { set, programs, running: Vec::new() };
         for address in agents.set.addresses().to_vec() {
             agents.start_agent(&address);
@@ -31,12 +78,7 @@ impl Agents {
 
     /// At the member `address`.
     pub fn start_agent(&mut self, address: &str) {
-        let mut agent = self.programs.agent();
-        agent.env("PBM_MONGODB_URI", format!("mongodb://{address}/"));
-        // A variable of the machine for other programs keeps PBM from its S3.
-        agent.env_remove("AWS_CA_BUNDLE");
-        agent.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.running.push(agent.spawn().unwrap());
+        self.running.push(spawn(&self.programs, address));
     }
 
     pub fn kill_agents(&mut self) {

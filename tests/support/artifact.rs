@@ -227,6 +227,7 @@ impl Artifact {
             (parts().map(|p| p.documents).sum(), parts().map(|p| p.uncompressed).sum());
         let attempt = Attempt {
             renewed_at: None,
+            pbm_name: None,
             format_version: FORMAT_VERSION,
             attempt_id: manifest.attempt_id.clone(),
             name: manifest.name.clone(),

@@ -3,6 +3,7 @@
 pub mod agents;
 pub mod artifact;
 pub mod changes;
+pub mod cluster;
 pub mod command;
 pub mod compare;
 pub mod cursor_server;

@@ -242,6 +242,7 @@ impl Recording {
         };
         let attempt = Attempt {
             renewed_at: None,
+            pbm_name: None,
             format_version: FORMAT_VERSION,
             attempt_id: "1".into(),
             name: name.into(),

@@ -555,6 +555,7 @@ pub fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
     let may_be_waited_for = matches!(
         reply,
         Reply::ServiceSaved(_)
+            | Reply::EngineProposed(_)
             | Reply::StorageSaved(_)
             | Reply::ScheduleSaved { .. }
             | Reply::SettingSaved { .. }
@@ -653,6 +654,7 @@ pub fn planned() -> Planned {
         data_folder: None,
         mongod: None,
         no_check: false,
+        replset_map: Vec::new(),
         backup: "nightly-20261120".into(),
         point_in_time: None,
         to: "orders-rs".into(),

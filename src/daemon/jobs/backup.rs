@@ -12,9 +12,12 @@ use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::control::catalogue_entry::catalogue_entry;
 use crate::domain::backup::BackupRequest;
+use crate::domain::service::Service;
+use crate::domain::storage::StorageConfig;
+use crate::domain::text::escape;
 use crate::engine::attempt::discard;
 use crate::engine::contract::BackupOrder;
-use crate::engine::{backup_reader, engine};
+use crate::engine::{Context, backup_reader, engine};
 use crate::error::{ErrorKind, Result};
 use crate::storage::{Storage, backends};
 use crate::store::{AttemptRecord, CatalogueEntry};
@@ -48,23 +51,12 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
 
     let (name, present) = (request.name.clone(), claimed.attempt_id.clone());
     let earlier = env.store.with(move |store| store.unclean_attempts(&name, Some(&present))).await?;
-    if let Some(manifest) = settle(env, storage.as_ref(), &root, &earlier).await? {
+    if let Some(manifest) = settle(env, ctx, storage.as_ref(), &root, &earlier).await? {
         ctx.meter.info("an earlier attempt had written its manifest before it was interrupted: the backup is complete");
         return Ok(Box::new(catalogue_entry(&manifest.envelope)));
     }
 
-    let order = BackupOrder {
-        service,
-        location: location.config.clone(),
-        name: request.name.clone(),
-        attempt_id: claimed.attempt_id.clone(),
-        home_id: env.home_id.clone(),
-        folder: request.folder.clone(),
-        selection: request.selection.clone(),
-        compression: request.compression,
-        schedule: request.schedule.clone(),
-        backup_type: request.backup_type,
-    };
+    let order = order(work, request, service, &location.config);
     match engine.backup(ctx, Arc::clone(&storage), &order).await {
         Ok(envelope) => {
             block_gc::collect_left(env, ctx, storage.as_ref(), &request.folder).await;
@@ -81,7 +73,7 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
             let left = [record];
             let settled = async {
                 let storage = crate::storage::open(&location.config).await?;
-                settle(env, storage.as_ref(), &root, &left).await
+                settle(env, ctx, storage.as_ref(), &root, &left).await
             };
             let settled = tokio::time::timeout(SETTLE_LIMIT, settled).await;
             let why = match settled {
@@ -97,15 +89,54 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
     }
 }
 
-/// A backup that had come as far as its manifest is complete; anything else of it is removed.
+fn order(work: &Work, request: &BackupRequest, service: Service, location: &StorageConfig) -> BackupOrder {
+    BackupOrder {
+        service,
+        location: location.clone(),
+        name: request.name.clone(),
+        attempt_id: work.claimed.attempt_id.clone(),
+        home_id: work.env.home_id.clone(),
+        folder: request.folder.clone(),
+        selection: request.selection.clone(),
+        compression: request.compression,
+        schedule: request.schedule.clone(),
+        backup_type: request.backup_type,
+    }
+}
+
+/// Goes on with what others do for the attempt, where somebody does.
+async fn adopt(work: &Work, request: &BackupRequest) -> Result<Option<Box<CatalogueEntry>>> {
+    let Work { env, ctx, .. } = work;
+    let known = async {
+        let service = env.store.service(&request.service).await?;
+        let engine = engine(service.engine, request.model)?;
+        Ok((service, engine, open_storage(env, ctx, &request.storage).await?))
+    };
+    let known: Result<_> = known.await;
+    // What cannot be looked at cannot be gone on with; the next attempt says what is left of this one.
+    let Ok((service, engine, (location, storage))) = known else { return Ok(None) };
+    let order = order(work, request, service, &location.config);
+    let adopted = engine.abandoned_backup(ctx, storage, &order).await?;
+    Ok(adopted.map(|envelope| Box::new(catalogue_entry(&envelope))))
+}
+
+/// A backup that had come as far as its manifest is complete, and one that others went on with is followed to its end;
+/// anything else of it is removed.
 async fn recover_backup(work: &Work, request: &BackupRequest) -> Result<Box<CatalogueEntry>> {
     let Work { env, ctx, claimed, .. } = work;
+    match adopt(work, request).await {
+        Ok(Some(entry)) => return Ok(entry),
+        Ok(None) => {}
+        Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
+        // What others made of it is the end of this attempt, as that of its daemon is: another one may succeed.
+        Err(e) => ctx.meter.warn(e.full()),
+    }
     let settled = async {
         let (_, storage) = open_storage(env, ctx, &request.storage).await?;
         let root = BackupRoot::new(&request.folder, &request.name)?;
         let name = request.name.clone();
         let attempts = env.store.with(move |store| store.unclean_attempts(&name, None)).await?;
-        settle(env, storage.as_ref(), &root, &attempts).await
+        settle(env, ctx, storage.as_ref(), &root, &attempts).await
     };
     match settled.await {
         Ok(Some(manifest)) => {
@@ -125,6 +156,7 @@ async fn recover_backup(work: &Work, request: &BackupRequest) -> Result<Box<Cata
 /// Errors: the storage cannot be asked; then nothing is known, and nothing was decided.
 async fn settle(
     env: &Env,
+    ctx: &Context,
     storage: &dyn Storage,
     root: &BackupRoot,
     attempts: &[AttemptRecord],
@@ -141,7 +173,16 @@ async fn settle(
         // Somebody else's backup of that name: ours left nothing it could be confused with.
         return Ok(None);
     }
+    let noted = backup_reader::read_attempt(storage, root).await?;
     for attempt in attempts {
+        let of_pbm = noted.as_ref().filter(|noted| noted.attempt_id == attempt.attempt_id);
+        if let Some(name) = of_pbm.and_then(|noted| noted.pbm_name.as_deref()) {
+            let name = escape(name);
+            ctx.meter.warn(format!(
+                "PBM's backup {name} was begun by an earlier attempt and is left alone: mongokeep storage sync lists it when it \
+                 is done, pbm delete-backup {name} removes it"
+            ));
+        }
         match discard(storage, root, &attempt.attempt_id, &env.home_id).await {
             Ok(_) => {}
             // Another attempt has the name by now, so nothing of this one is there.

@@ -15,6 +15,7 @@ use crate::domain::key::Key;
 use crate::domain::storage::StorageConfig;
 use crate::engine::attempt::discard;
 use crate::engine::backup_reader::{self, Held, is_all_there};
+use crate::engine::contract::{Elsewhere, NotDeleted};
 use crate::engine::{Context, engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
@@ -161,15 +162,20 @@ async fn delete_whole(
     env.store.deletion_begins(name).await?;
     // Most engines need none, and a lost key is no reason not to delete.
     let service = env.store.service(&envelope.service).await.ok();
-    if let Err(e) = engine.delete_elsewhere(ctx, location, storage, manifest, service.as_ref()).await {
-        if e.kind() == ErrorKind::Conflict {
-            env.store.deletion_undone(name).await?;
+    let elsewhere = engine.delete_elsewhere(ctx, location, storage, manifest, service.as_ref()).await;
+    let elsewhere = match elsewhere {
+        Ok(elsewhere) => elsewhere,
+        // Whatever kept it from going, and however soon that passes: what is whole is the good backup that it was.
+        Err(NotDeleted { error, is_whole }) => {
+            if is_whole {
+                env.store.deletion_undone(name).await?;
+            }
+            return Err(error);
         }
-        return Err(e);
-    }
+    };
     if let Err(e) = storage.delete(&root.manifest()?).await {
         // A lock, or a key that may not delete: then all of it is still there, and it is as good as before.
-        if is_all_there(storage, root, &named).await.is_ok_and(|all| all) {
+        if elsewhere == Elsewhere::Nothing && is_all_there(storage, root, &named).await.is_ok_and(|all| all) {
             env.store.deletion_undone(name).await?;
         }
         return Err(e);

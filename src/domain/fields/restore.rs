@@ -1,7 +1,8 @@
 //! The fields of a restore.
 
 use super::rules::{
-    absolute_rule, backup_rule, member_rule, name_rule, path_rule, pattern_rule, plain_rule, rename_rule, when_rule,
+    absolute_rule, backup_rule, member_rule, name_rule, path_rule, pattern_rule, plain_rule, rename_rule,
+    replset_map_rule, when_rule,
 };
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::restore::RestoreDraft;
@@ -56,6 +57,17 @@ pub const RESTORE: &[Typed<RestoreDraft>] = &[
         )
         .default("false"),
         users_and_roles
+    ),
+    list!(
+        Field::new(
+            "replset_map",
+            "Replica sets",
+            FieldKind::List,
+            "FROM=TO: replica sets that have other names in the target; only where PBM restores",
+        )
+        .advanced()
+        .check(replset_map_rule),
+        replset_map
     ),
     switch!(
         Field::new("safety_backup", "Safety backup", FieldKind::Bool, "back the target up first")

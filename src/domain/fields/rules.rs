@@ -3,7 +3,7 @@
 use crate::domain::storage::MAX_PREFIX;
 use crate::domain::text::quoted;
 use crate::domain::{
-    backup, bandwidth, command_line, cron, hours, name, namespace, notification, pitr, retry, warning,
+    backup, bandwidth, command_line, cron, hours, name, namespace, notification, pitr, restore, retry, warning,
 };
 
 pub fn name_rule(text: &str) -> Result<(), String> {
@@ -146,6 +146,10 @@ pub fn pattern_rule(text: &str) -> Result<(), String> {
 
 pub fn rename_rule(text: &str) -> Result<(), String> {
     text.parse::<namespace::Rename>().map(drop)
+}
+
+pub fn replset_map_rule(text: &str) -> Result<(), String> {
+    text.parse::<restore::ReplicaSetMap>().map(drop)
 }
 
 pub fn compression_rule(text: &str) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 use super::answers::{DescribedBackup, StartedBackup};
 use super::console::{Console, Recording};
@@ -54,15 +54,36 @@ pub async fn backup(
     }
     let claim = Claim::take(Arc::clone(&storage), root.clone(), &order.identity(false)).await?;
     let run = Run { ctx, storage, order, model, root, claim: &claim };
-    let error = match run.run(selected).await {
-        Ok(manifest) => return Ok(manifest),
-        Err(e) => e,
-    };
-    ctx.meter.set_phase("removing what was written");
-    if let Err(e) = claim.clean_up().await {
-        ctx.meter.warn(format!("what this attempt wrote could not all be removed: {e}"));
+    run.or_clean_up(run.run(selected).await).await
+}
+
+/// Follows the backup that PBM makes, or has made meanwhile, for the attempt of `order`, whose process was killed. Only one
+/// that the attempt itself noted is taken for its own; others that it may have begun are named.
+///
+/// Errors: as [`backup`].
+pub async fn adopt(
+    ctx: &Context,
+    storage: Arc<dyn Storage>,
+    order: &BackupOrder,
+    model: Model,
+) -> Result<Option<DrivenManifest>> {
+    let root = BackupRoot::new(&order.folder, &order.name)?;
+    let resumed = Claim::resume(Arc::clone(&storage), root.clone(), &order.attempt_id, &order.home_id).await?;
+    let Some(claim) = resumed else { return Ok(None) };
+    let run = Run { ctx, storage, order, model, root, claim: &claim };
+    let began = claim.attempt().started_at;
+    match claim.attempt().pbm_name.clone() {
+        Some(name) => {
+            ctx.meter.info(format!("PBM was at its backup {}: it is followed to its end", escape(&name)));
+            run.or_clean_up(run.go_on(&name, began).await).await.map(Some)
+        }
+        None => {
+            if let Err(e) = run.name_others(began).await {
+                ctx.meter.warn(format!("whether PBM had begun could not be found out: {}", e.full()));
+            }
+            Ok(None)
+        }
     }
-    Err(error)
 }
 
 struct Run<'a> {
@@ -85,15 +106,58 @@ impl Run<'_> {
         console.status(&["cluster"]).await.and_then(|status| console.must_have_agents(&status))?;
         console.wait_until_free().await?;
         let started = self.start(&console, &selected).await?;
+        if let Err(e) = self.claim.note_pbm(&started.name).await {
+            ctx.meter.warn(format!("it could not be noted which backup PBM makes: {e}"));
+        }
         ctx.meter.info(format!("PBM calls it {}", escape(&started.name)));
+        self.end_of(&console, &started.name, started_at).await
+    }
+
+    /// Goes on with the backup `name` of PBM.
+    async fn go_on(&self, name: &str, started_at: DateTime<Utc>) -> Result<DrivenManifest> {
+        let console = Console::open(self.ctx, &self.order.service).await?;
+        self.end_of(&console, name, started_at).await
+    }
+
+    /// Waits for the end of the backup `name`, and makes a backup of mongokeep of it.
+    async fn end_of(&self, console: &Console<'_>, name: &str, started_at: DateTime<Utc>) -> Result<DrivenManifest> {
+        let ctx = self.ctx;
         let mut watcher = OnMeter::new(&ctx.meter);
         let mut follow =
             Follow { program: &console.program, cancel: &ctx.cancel, pace: Pace::default(), watcher: &mut watcher };
-        let described = follow.backup(&started.name).await?;
-        let made = self.finish(&console, described, started_at).await;
+        let described = follow.backup(name).await?;
+        let made = self.finish(console, described, started_at).await;
         if made.is_err() {
             // Nobody would know of it.
-            self.delete(&console, &started.name).await;
+            self.delete(console, name).await;
+        }
+        made
+    }
+
+    /// Says which backups PBM began since `began`: one of them may be that of the attempt, which nothing proves.
+    async fn name_others(&self, began: DateTime<Utc>) -> Result<()> {
+        let console = Console::open(self.ctx, &self.order.service).await?;
+        let status = console.status(&["backups"]).await?;
+        let snapshots = status.backups.map(|storage| storage.snapshot).unwrap_or_default();
+        // PBM names them by their start, in seconds.
+        let since = |name: &str| DateTime::parse_from_rfc3339(name).is_ok_and(|at| at.timestamp() >= began.timestamp());
+        for snapshot in snapshots.iter().filter(|snapshot| since(&snapshot.name)) {
+            let (name, status) = (escape(&snapshot.name), &snapshot.status);
+            self.ctx.meter.warn(format!(
+                "PBM's backup {name} ({status}) may have been begun by this attempt, which had not noted it: it is left alone; \
+                 mongokeep storage sync lists it when it is done, pbm delete-backup {name} removes it"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Removes what the attempt wrote when nothing came of it.
+    async fn or_clean_up(&self, made: Result<DrivenManifest>) -> Result<DrivenManifest> {
+        if made.is_err() {
+            self.ctx.meter.set_phase("removing what was written");
+            if let Err(e) = self.claim.clean_up().await {
+                self.ctx.meter.warn(format!("what this attempt wrote could not all be removed: {e}"));
+            }
         }
         made
     }
@@ -127,7 +191,7 @@ impl Run<'_> {
         &self,
         console: &Console<'_>,
         described: DescribedBackup,
-        started_at: chrono::DateTime<Utc>,
+        started_at: DateTime<Utc>,
     ) -> Result<DrivenManifest> {
         let (ctx, order) = (self.ctx, self.order);
         ctx.meter.set_phase("looking for it in the storage");
@@ -184,7 +248,7 @@ impl Run<'_> {
         described: DescribedBackup,
         pbm_folder: String,
         last_write: Timestamp,
-        started_at: chrono::DateTime<Utc>,
+        started_at: DateTime<Utc>,
     ) -> Result<DrivenManifest> {
         let replica_sets = sets_of(&described);
         let names: Vec<&str> = replica_sets.iter().map(|set| set.name.as_str()).collect();

@@ -29,8 +29,9 @@ pub async fn check(ctx: &Context, service: &Service, model: Model) -> Vec<CheckI
     match console.program.ask(&arguments, ASK_LIMIT, &ctx.cancel).await {
         Ok(Reply::Answer(answer)) => match answer.parse::<StatusAnswer>("status") {
             Ok(status) => {
-                let found =
-                    cluster::check(&service.name, &status, console.version, console.program.redactor(), Utc::now());
+                let locks = console.program.locks(&ctx.cancel).await.unwrap_or_default();
+                let redactor = console.program.redactor();
+                let found = cluster::check(&service.name, &status, &locks, console.version, redactor, Utc::now());
                 items.extend(found);
                 items.extend(recording(&status, &console));
             }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::answers::{Node, ReplicaSet, Role, StatusAnswer};
 use super::failure::Refusal;
+use super::locks::Lock;
 use super::redact::Redactor;
 use super::version::PbmVersion;
 use crate::domain::service::{CheckItem, CheckState};
@@ -11,6 +12,9 @@ use crate::domain::text::{count, duration, escape};
 
 /// What is asked for a check: without `backups`, for which PBM opens the storage and fails altogether when it cannot.
 pub const QUESTION: &[&str] = &["status", "-s", "cluster", "-s", "running", "-s", "pitr"];
+
+/// Starts an agent, where packages installed it.
+pub const START_AGENT: &str = "systemctl enable --now pbm-agent";
 
 /// The replica sets by name, and in each the nodes by address: PBM gives them in any order.
 pub fn sorted(status: &StatusAnswer) -> Vec<ReplicaSet> {
@@ -29,10 +33,11 @@ pub fn without_live_agent(status: &StatusAnswer) -> Vec<String> {
     dead.map(|set| set.name.clone()).collect()
 }
 
-/// What `pbm status` tells about a cluster, as items of `service check`. `own`: the version of `pbm` here.
+/// What `pbm status` tells about a cluster, as items of `service check`. `locks`: as far as they can be read; `own`: the version of `pbm` here.
 pub fn check(
     service: &str,
     status: &StatusAnswer,
+    locks: &[Lock],
     own: PbmVersion,
     redactor: &Redactor,
     now: DateTime<Utc>,
@@ -42,7 +47,7 @@ pub fn check(
     items.extend(arbiters(&sets));
     items.push(storage(status, &sets, redactor));
     items.extend(agent_errors(&sets, redactor));
-    items.push(operation(service, status));
+    items.push(operation(service, status, locks));
     items
 }
 
@@ -83,7 +88,7 @@ fn agents(sets: &[ReplicaSet], now: DateTime<Utc>) -> CheckItem {
     let whole = sets.iter().all(|set| set.nodes.iter().any(|n| n.role != Role::Arbiter && n.has_live_agent()));
     let state = if whole { CheckState::Warn } else { CheckState::Fail };
     let detail = format!("no agent at {}", missing.join(", "));
-    item("pbm_agents", state, &detail, "systemctl enable --now pbm-agent")
+    item("pbm_agents", state, &detail, START_AGENT)
 }
 
 fn versions(sets: &[ReplicaSet], own: PbmVersion) -> CheckItem {
@@ -175,7 +180,10 @@ fn agent_errors(sets: &[ReplicaSet], redactor: &Redactor) -> Option<CheckItem> {
     (!found.is_empty()).then(|| item("pbm_agent_errors", CheckState::Fail, &found.join("; "), remedy))
 }
 
-fn operation(service: &str, status: &StatusAnswer) -> CheckItem {
+fn operation(service: &str, status: &StatusAnswer, locks: &[Lock]) -> CheckItem {
+    if !locks.is_empty() && locks.iter().all(Lock::is_stale) {
+        return left_over(service, locks);
+    }
     match status.running.as_ref().filter(|running| !running.is_none()) {
         None => item("pbm_operation", CheckState::Pass, "no operation of PBM in the way", ""),
         Some(running) => {
@@ -187,6 +195,22 @@ fn operation(service: &str, status: &StatusAnswer) -> CheckItem {
             item("pbm_operation", CheckState::Warn, &detail, &remedy)
         }
     }
+}
+
+/// Locks that nobody holds any more.
+fn left_over(service: &str, locks: &[Lock]) -> CheckItem {
+    let named = |lock: &Lock| {
+        let (kind, node, set) = (escape(&lock.kind), escape(&lock.node), escape(&lock.set));
+        format!("{kind} at {node} of {set}, silent for {}", duration(u64::from(lock.silent_seconds)))
+    };
+    let named: Vec<String> = locks.iter().map(named).collect();
+    let detail = format!(
+        "locks are left of an operation that is dead: {}; they keep nothing from being done, and PBM removes them when its next \
+         operation begins",
+        named.join(", ")
+    );
+    let remedy = format!("mongokeep backup create --service {service} --storage NAME");
+    item("pbm_operation", CheckState::Warn, &detail, &remedy)
 }
 
 fn item(id: &str, state: CheckState, detail: &str, remedy: &str) -> CheckItem {
@@ -210,7 +234,7 @@ mod tests {
 
     fn checked(status: &StatusAnswer) -> Vec<CheckItem> {
         let now = DateTime::from_timestamp(1_795_945_528, 0).unwrap();
-        check("prod", status, PbmVersion::parse("2.15.0").unwrap(), &Redactor::default(), now)
+        check("prod", status, &[], PbmVersion::parse("2.15.0").unwrap(), &Redactor::default(), now)
     }
 
     fn found<'a>(items: &'a [CheckItem], id: &str) -> &'a CheckItem {
@@ -252,6 +276,24 @@ mod tests {
             );
             assert!(!items.iter().any(|item| item.id == "pbm_agent_errors"), "told once");
         }
+    }
+
+    #[test]
+    fn locks_that_nobody_holds_are_named_and_stand_in_no_way() {
+        let lock = |silent_seconds| Lock {
+            kind: "backup".into(),
+            op_id: "6b0b".into(),
+            set: "sh1".into(),
+            node: "h:\u{1b}1".into(),
+            silent_seconds,
+        };
+        let status: StatusAnswer = answer("status-running");
+        let left = operation("prod", &status, &[lock(95), lock(40)]);
+        assert_eq!(left.state, CheckState::Warn);
+        assert!(left.detail.contains("backup at h:\\u{1b}1 of sh1, silent for 95 s"), "{}", left.detail);
+        assert!(left.remedy.contains("backup create --service prod"));
+        // One that lives is at work.
+        assert!(operation("prod", &status, &[lock(95), lock(2)]).detail.contains("PBM is at work"));
     }
 
     #[test]

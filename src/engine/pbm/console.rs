@@ -71,7 +71,7 @@ impl<'a> Console<'a> {
     /// Errors: `NotFound` without the program; `Unsupported` for one that is too old.
     pub async fn open(ctx: &'a Context, service: &'a Service) -> Result<Self> {
         let path = program::find(ctx.around.pbm.as_deref()).await?;
-        let program = Program::new(&path, &service.name, &service.uri);
+        let program = Program::new(&path, &service.name, &service.uri).reading_locks();
         let version = program.version(&ctx.cancel).await?;
         version.must_be_new_enough()?;
         Ok(Self { ctx, service: &service.name, program, version })

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::answers::{DescribedBackup, DescribedRestore, LogEntry, Running, Status, StatusAnswer};
 use super::cluster::without_live_agent;
 use super::failure::Reason;
+use super::locks::Lock;
 use super::log_lines::TAIL;
 use super::operation::{Operation, OperationState};
 use super::program::{ASK_LIMIT, Program, Reply};
@@ -134,7 +135,7 @@ impl Follow<'_> {
     pub async fn until_free(&mut self, limit: Duration) -> Result<bool> {
         let began = Instant::now();
         loop {
-            if self.running(self.cancel).await?.is_some_and(|running| running.is_none()) {
+            if self.is_free().await? {
                 return Ok(true);
             }
             if began.elapsed() > limit {
@@ -145,6 +146,22 @@ impl Follow<'_> {
                 () = sleep(self.pace.poll) => {}
             }
         }
+    }
+
+    /// Whether nothing holds PBM's lock. One that a dead operation left keeps nobody from anything, although PBM goes on to
+    /// name it.
+    async fn is_free(&self) -> Result<bool> {
+        match self.program.locks(self.cancel).await {
+            Some(locks) => Ok(locks.iter().all(Lock::is_stale)),
+            None => Ok(self.running(self.cancel).await?.is_some_and(|running| running.is_none())),
+        }
+    }
+
+    /// How long the operation `op_id` has given no sign of life in its locks; `None` for one that lives or has none.
+    async fn is_dead(&self, op_id: &str) -> Option<u32> {
+        let locks = self.program.locks(&CancellationToken::new()).await?;
+        let own: Vec<&Lock> = locks.iter().filter(|lock| lock.op_id == op_id).collect();
+        own.iter().all(|lock| lock.is_stale()).then(|| own.iter().map(|lock| lock.silent_seconds).min()).flatten()
     }
 
     /// One question. `None`: PBM did not answer, which may pass.
@@ -237,6 +254,7 @@ impl Follow<'_> {
                     // What agents log while they let go of the lock.
                     return self.log(course, &state).await;
                 }
+                _ if self.is_dead(&state.op_id).await.is_some() => return,
                 _ => sleep(self.pace.poll).await,
             }
         }
@@ -306,6 +324,9 @@ impl Follow<'_> {
             }
         }
         let op_id = course.seen.as_ref().map(|state| state.op_id.clone()).unwrap_or_default();
+        if let Some(seconds) = self.is_dead(&op_id).await {
+            return Err(stuck(&format!("no agent gave a sign of life for {seconds} s")));
+        }
         match self.running(&CancellationToken::new()).await.ok().flatten() {
             Some(running) if running.is_none() => return Err(stuck("no agent works on it")),
             Some(running) if !op_id.is_empty() && running.op_id != op_id => {
@@ -336,6 +357,14 @@ impl Follow<'_> {
             }
             let never = CancellationToken::new();
             course.cancelled = Some(Instant::now());
+            // It cancels whatever backup runs, which is another one when this one has just ended.
+            let running = self.running(&never).await.ok().flatten().filter(|running| !running.is_none());
+            let own = course.seen.as_ref().map(|state| state.op_id.as_str()).filter(|op_id| !op_id.is_empty());
+            if let (Some(running), Some(own)) = (&running, own)
+                && running.op_id != own
+            {
+                return Ok(());
+            }
             // PBM says that it has begun to cancel even when there is nothing to cancel.
             if let Err(e) = self.program.call(&["cancel-backup"], ASK_LIMIT, &never).await {
                 self.watcher.trouble(&e.full());

@@ -1,10 +1,12 @@
 //! A backup that PBM made for us, as it lies in a storage: looked at without asking PBM.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
+use tokio_util::sync::CancellationToken;
 
-use super::driven::DrivenManifest;
+use super::driven::{DrivenManifest, DrivenSet};
 use crate::artifact::layout::BackupRoot;
 use crate::domain::backup::Model;
 use crate::domain::namespace::Namespace;
@@ -85,28 +87,57 @@ pub async fn verify(ctx: &Context, storage: Arc<dyn Storage>, own: &BackupRoot) 
         report.problems.push(Problem::new(&key, about_the_backup(e)?));
         return Ok(report);
     }
-    let mut sizes: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
-    let mut listing = storage.list(Some(of_pbm.key())).await?;
-    while let Some(object) = listing.try_next().await? {
-        if ctx.cancel.is_cancelled() {
-            return Err(Error::cancelled());
-        }
-        let Some((set, _)) = object.key.below(of_pbm.key()).and_then(|path| path.split_once('/')) else { continue };
-        *sizes.entry(set.to_owned()).or_default() += object.size;
-        report.objects += 1;
-        report.bytes += object.size;
-    }
-    for set in &manifest.replica_sets {
-        let there = sizes.get(&set.name).copied().unwrap_or(0);
-        if there == 0 || there < set.size {
-            let what =
-                format!("of replica set {} {} are there of {}", escape(&set.name), bytes(there), bytes(set.size));
-            report.problems.push(Problem::new(of_pbm.key(), what));
-        }
+    let there = stored(storage.as_ref(), &of_pbm, &ctx.cancel).await?;
+    (report.objects, report.bytes) = (report.objects + there.objects, there.bytes);
+    for (set, there) in there.lacking(&manifest) {
+        let what = format!("of replica set {} {} are there of {}", escape(&set.name), bytes(there), bytes(set.size));
+        report.problems.push(Problem::new(of_pbm.key(), what));
     }
     let note = "PBM writes down no checksums that could be compared for it: only sizes were";
     report.notes.push(Problem::new(of_pbm.key(), note));
     Ok(report)
+}
+
+/// What of a backup lies in a storage.
+struct Stored {
+    objects: u64,
+    bytes: u64,
+    /// By replica set.
+    sizes: BTreeMap<String, u64>,
+}
+
+impl Stored {
+    /// The replica sets of which less is there than PBM wrote, and how much that is, in bytes.
+    fn lacking<'a>(&self, manifest: &'a DrivenManifest) -> Vec<(&'a DrivenSet, u64)> {
+        let sets = manifest.replica_sets.iter().map(|set| (set, self.sizes.get(&set.name).copied().unwrap_or(0)));
+        sets.filter(|(set, there)| *there == 0 || *there < set.size).collect()
+    }
+}
+
+async fn stored(storage: &dyn Storage, of_pbm: &BackupRoot, cancel: &CancellationToken) -> Result<Stored> {
+    let mut stored = Stored { objects: 0, bytes: 0, sizes: BTreeMap::new() };
+    let mut listing = storage.list(Some(of_pbm.key())).await?;
+    while let Some(object) = listing.try_next().await? {
+        if cancel.is_cancelled() {
+            return Err(Error::cancelled());
+        }
+        let Some((set, _)) = object.key.below(of_pbm.key()).and_then(|path| path.split_once('/')) else { continue };
+        *stored.sizes.entry(set.to_owned()).or_default() += object.size;
+        stored.objects += 1;
+        stored.bytes += object.size;
+    }
+    Ok(stored)
+}
+
+/// Whether nothing of it is missing, as far as sizes tell. PBM deletes what it describes before the description, so that
+/// this alone says nothing.
+///
+/// Errors: what keeps it from looking.
+pub async fn is_whole(storage: &dyn Storage, manifest: &DrivenManifest) -> Result<bool> {
+    let of_pbm = root(manifest)?;
+    // A person who ended the deletion wants to know all the same.
+    let there = stored(storage, &of_pbm, &CancellationToken::new()).await?;
+    Ok(there.lacking(manifest).is_empty() && storage.stat(&of_pbm.manifest()?).await?.is_some())
 }
 
 /// What it holds, for people.

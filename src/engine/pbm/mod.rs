@@ -7,6 +7,7 @@
 //! - [`answers`] are the types of its answers.
 //! - [`configuration`] is the configuration of PBM that a service needs, and [`configured`] reads and writes it.
 //! - [`cluster`] says whether a cluster can be backed up.
+//! - `nodes` shows a cluster to people, `locks` reads who holds it.
 //! - [`follow`] waits for the end of an operation.
 //!
 //! Nothing here trusts an exit code: `pbm` ends with 0 after a backup that was cancelled and a restore that is half done.
@@ -24,7 +25,9 @@ pub mod driven;
 pub mod failure;
 pub mod follow;
 mod held;
+mod locks;
 pub mod log_lines;
+mod nodes;
 pub mod operation;
 pub mod output;
 mod pbm_engine;

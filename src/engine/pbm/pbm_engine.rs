@@ -8,16 +8,17 @@ use async_trait::async_trait;
 use super::configuration::Difference;
 use super::console::{Console, Recording};
 use super::driven::DrivenManifest;
-use super::{backup, check, delete, held, restore};
+use super::{backup, check, delete, held, nodes, restore};
 use crate::artifact::layout::{BackupRoot, Layout};
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::domain::backup::Model;
+use crate::domain::cluster::Cluster;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::service::{CheckItem, ConfigurationChange, ConfigurationPlan, Service};
 use crate::domain::storage::StorageConfig;
 use crate::engine::contract::{
-    BackupOrder, BeforeWriting, Confirmed, Contents, Engine, ExportReport, RestoreReport, RestoreSource, RestoreTarget,
-    VerifyReport, Wanted,
+    BackupOrder, BeforeWriting, Confirmed, Contents, Elsewhere, Engine, ExportReport, NotDeleted, RestoreReport,
+    RestoreSource, RestoreTarget, VerifyReport, Wanted,
 };
 use crate::engine::logical;
 use crate::engine::pbm_layout::{self, reader};
@@ -42,6 +43,10 @@ impl Engine for PbmEngine {
 
     fn may_make(&self, wanted: &Wanted<'_>) -> Result<()> {
         backup::may_make(wanted)
+    }
+
+    async fn cluster(&self, ctx: &Context, service: &Service) -> Result<Option<Cluster>> {
+        nodes::cluster(ctx, service).await.map(Some)
     }
 
     async fn plan_configuration(
@@ -70,6 +75,15 @@ impl Engine for PbmEngine {
 
     async fn backup(&self, ctx: &Context, storage: Arc<dyn Storage>, order: &BackupOrder) -> Result<Envelope> {
         Ok(backup::backup(ctx, storage, order, self.0).await?.envelope)
+    }
+
+    async fn abandoned_backup(
+        &self,
+        ctx: &Context,
+        storage: Arc<dyn Storage>,
+        order: &BackupOrder,
+    ) -> Result<Option<Envelope>> {
+        Ok(backup::adopt(ctx, storage, order, self.0).await?.map(|manifest| manifest.envelope))
     }
 
     async fn plan_restore(
@@ -151,10 +165,10 @@ impl Engine for PbmEngine {
         storage: &dyn Storage,
         manifest: &Manifest,
         service: Option<&Service>,
-    ) -> Result<()> {
+    ) -> Result<Elsewhere, NotDeleted> {
         match is_driven(manifest) {
-            true => delete::delete(ctx, location, storage, &manifest.body()?, service).await,
-            false => Ok(()),
+            true => delete::delete(ctx, location, storage, &manifest.body()?, service).await.map(|()| Elsewhere::Gone),
+            false => Ok(Elsewhere::Nothing),
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Refusal;
+use super::locks::{Lock, Locks};
 use super::output::{Answer, Output};
 use super::redact::Redactor;
 use super::version::PbmVersion;
@@ -43,6 +44,7 @@ pub struct Program {
     uri: Secret,
     redactor: Redactor,
     output_limit: u64,
+    locks: Option<Locks>,
 }
 
 /// What `pbm` answers.
@@ -60,6 +62,22 @@ impl Program {
             uri: uri.clone(),
             redactor: Redactor::new(uri),
             output_limit: OUTPUT_LIMIT,
+            locks: None,
+        }
+    }
+
+    /// The same, which also reads PBM's locks from the servers of the service.
+    #[must_use]
+    pub fn reading_locks(mut self) -> Self {
+        self.locks = Some(Locks::new(&self.service, &self.uri));
+        self
+    }
+
+    /// The locks that there are; `None` when they cannot be read: then only `pbm` says what it is at.
+    pub async fn locks(&self, cancel: &CancellationToken) -> Option<Vec<Lock>> {
+        match &self.locks {
+            None => None,
+            Some(locks) => locks.read(cancel).await.ok(),
         }
     }
 

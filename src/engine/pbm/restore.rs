@@ -18,7 +18,7 @@ use super::watch::OnMeter;
 use crate::domain::backup::Model;
 use crate::domain::namespace::{Namespace, Rename, Selection};
 use crate::domain::restore::{
-    CollectionKind, LeftOut, PlannedAction, PlannedFiles, PlannedNamespace, RestorePlan, RestoreRequest,
+    CollectionKind, LeftOut, PlannedAction, PlannedFiles, PlannedNamespace, ReplicaSetMap, RestorePlan, RestoreRequest,
 };
 use crate::domain::service::Service;
 use crate::domain::text::escape;
@@ -43,14 +43,18 @@ pub async fn plan(
     must_be_possible(&manifest, request)?;
     let console = Console::open(ctx, service).await?;
     let status = console.status(&["cluster", "pitr"]).await?;
-    must_fit(&manifest, &status, &console, service)?;
+    must_fit(&manifest, request, &status, &console, service)?;
     let records = status.pitr.as_ref().is_some_and(|pitr| pitr.conf);
     let is_sharded = is_sharded(&manifest);
     if let Some(Rename::Collection { to, .. }) = request.rename.first() {
         must_be_absent(ctx, service, to).await?;
     }
     let (namespaces, left_out) = planned(&manifest, request)?;
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = request
+        .replset_map
+        .iter()
+        .map(|map| format!("replica set {} of the backup goes into {}", escape(&map.from), escape(&map.to)))
+        .collect();
     if is_sharded {
         warnings.push(
             "before it is confirmed: stop the balancer (sh.stopBalancer()) and every mongos; after it: start them again, and \
@@ -115,7 +119,7 @@ pub async fn restore(
     let ready = async {
         let console = Console::open(ctx, service).await?;
         let status = console.status(&["cluster"]).await?;
-        must_fit(&manifest, &status, &console, service)?;
+        must_fit(&manifest, confirmed.request, &status, &console, service)?;
         let off = Recording::Set(PitrWishes::default());
         let configuration = console.configure(&source.location, &manifest.folder, &off).await?;
         console.wait_until_free().await?;
@@ -226,15 +230,18 @@ async fn must_be_absent(ctx: &Context, service: &Service, to: &Namespace) -> Res
 }
 
 /// Errors: the target lacks a replica set of the backup, or one has no agent.
-fn must_fit(manifest: &DrivenManifest, status: &StatusAnswer, console: &Console<'_>, service: &Service) -> Result<()> {
+fn must_fit(
+    manifest: &DrivenManifest,
+    request: &RestoreRequest,
+    status: &StatusAnswer,
+    console: &Console<'_>,
+    service: &Service,
+) -> Result<()> {
     let sets = sorted(status);
     let there: Vec<&str> = sets.iter().map(|set| set.name.as_str()).collect();
-    let missing: Vec<String> = manifest
-        .replica_sets
-        .iter()
-        .filter(|set| !there.contains(&set.name.as_str()))
-        .map(|set| escape(&set.name))
-        .collect();
+    let held: Vec<&str> = manifest.replica_sets.iter().map(|set| set.name.as_str()).collect();
+    let targets = mapped(&held, &there, &request.replset_map)?;
+    let missing: Vec<String> = targets.iter().filter(|set| !there.contains(*set)).map(|set| escape(set)).collect();
     if !missing.is_empty() {
         let what = format!(
             "service {} has no replica sets {}, which the backup {} holds",
@@ -243,9 +250,38 @@ fn must_fit(manifest: &DrivenManifest, status: &StatusAnswer, console: &Console<
             escape(&manifest.name)
         );
         return Err(Error::new(ErrorKind::Unsupported, what)
-            .hint("PBM restores into a cluster with replica sets of the same names"));
+            .hint("PBM restores into a cluster with replica sets of the same names; others are named by --replset-map FROM=TO"));
     }
     console.must_have_agents(status)
+}
+
+/// Into which replica sets those of a backup (`held`) go, in a cluster with the replica sets `there`.
+///
+/// Errors: `Invalid` for a name that there is not, and for two that go into one.
+fn mapped<'a>(held: &[&'a str], there: &[&str], maps: &'a [ReplicaSetMap]) -> Result<Vec<&'a str>> {
+    let known = |names: &[&str]| names.iter().map(|name| escape(name)).collect::<Vec<_>>().join(", ");
+    for (i, map) in maps.iter().enumerate() {
+        let (from, to) = (escape(&map.from), escape(&map.to));
+        let why = if !held.contains(&map.from.as_str()) {
+            format!("the backup holds no replica set {from}, but {}", known(held))
+        } else if !there.contains(&map.to.as_str()) {
+            format!("the target has no replica set {to}, but {}", known(there))
+        } else if maps[..i].iter().any(|other| other.from == map.from) {
+            format!("{from} is mapped twice")
+        } else {
+            continue;
+        };
+        return Err(Error::invalid("replset-map", why));
+    }
+    let target = |name: &'a str| maps.iter().find(|map| map.from == name).map_or(name, |map| map.to.as_str());
+    let targets: Vec<&str> = held.iter().map(|name| target(name)).collect();
+    let twice = targets.iter().enumerate().find(|(i, name)| targets[..*i].contains(*name));
+    match twice.filter(|_| !maps.is_empty()) {
+        Some((_, name)) => {
+            Err(Error::invalid("replset-map", format!("two replica sets of the backup would go into {}", escape(name))))
+        }
+        None => Ok(targets),
+    }
 }
 
 /// What is restored, and what is left.
@@ -289,6 +325,11 @@ fn planned(manifest: &DrivenManifest, request: &RestoreRequest) -> Result<(Vec<P
 
 fn arguments(manifest: &DrivenManifest, request: &RestoreRequest) -> Result<Vec<String>> {
     let mut words = vec!["restore".to_owned(), manifest.pbm_name().to_owned(), "--yes".to_owned()];
+    if !request.replset_map.is_empty() {
+        // PBM writes the target first.
+        let maps: Vec<String> = request.replset_map.iter().map(|map| format!("{}={}", map.to, map.from)).collect();
+        words.extend(["--replset-remapping".to_owned(), maps.join(",")]);
+    }
     let selected = selected(&Selection { include: request.include.clone(), exclude: Vec::new() })?;
     match request.rename.as_slice() {
         [] => {}
@@ -335,5 +376,28 @@ fn every_node(manifest: &DrivenManifest, status: &StatusAnswer) -> PlannedFiles 
             "afterwards: start mongod and pbm-agent at every node, then every mongos".to_owned(),
             "then: pbm config --force-resync, and a new full backup".to_owned(),
         ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replica_sets_are_mapped_by_names_that_there_are() {
+        let maps = |texts: &[&str]| -> Vec<ReplicaSetMap> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let (held, there) = (["cfg", "a"], ["cfg", "b", "c"]);
+        assert_eq!(mapped(&held, &there, &maps(&["a=b"])).unwrap(), ["cfg", "b"]);
+        assert_eq!(mapped(&held, &there, &[]).unwrap(), held);
+        for (wrong, why) in [
+            (&["x=b"][..], "the backup holds no replica set x, but cfg, a"),
+            (&["a=x"], "the target has no replica set x, but cfg, b, c"),
+            (&["a=b", "a=c"], "a is mapped twice"),
+            (&["a=cfg"], "two replica sets of the backup would go into cfg"),
+        ] {
+            let error = mapped(&held, &there, &maps(wrong)).unwrap_err();
+            assert_eq!((error.kind(), error.field()), (ErrorKind::Invalid, Some("replset_map")), "{wrong:?}");
+            assert!(error.full().contains(why), "{error}");
+        }
     }
 }

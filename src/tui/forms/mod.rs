@@ -1,6 +1,6 @@
 //! The forms of this program, made from the described fields and what the model knows.
 
-use super::form::{ADD, Choice, Form, Purpose, Row};
+use super::form::{ADD, Choice, Form, Item, Purpose, Row};
 use super::model::Model;
 use super::msg::Effect;
 use crate::client::{STORAGE_FIELDS, Values, storage_fields, storage_types};
@@ -101,6 +101,28 @@ fn pick_first(form: &mut Form) {
     }
 }
 
+/// Puts the engine that was proposed, and where it connects to, into the form of a service. Adding is left to the person.
+pub fn take_engine(form: &mut Form) {
+    let Some(proposal) = form.proposal.take() else { return };
+    form.error = None;
+    let is_complete = !proposal.needs_other_uri || proposal.full.is_some();
+    if let Some(row) = form.row_mut("engine") {
+        row.set(proposal.engine.word());
+        (row.touched, row.error) = (true, None);
+    }
+    if let Some(row) = form.row_mut("uri") {
+        match proposal.full {
+            Some(uri) => row.set(uri.expose()),
+            None if proposal.needs_other_uri => {
+                row.error = Some("PBM needs that of the config servers' replica set".to_owned());
+            }
+            None => {}
+        }
+    }
+    form.advanced_open = true;
+    form.focus = if is_complete { Item::Submit } else { form.row_at("uri").unwrap_or(Item::Submit) };
+}
+
 /// What follows from a changed row: defaults of other rows, and what must be looked up.
 pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
     match form.purpose {
@@ -109,6 +131,13 @@ pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
             restore::changed(model, form, key);
             Vec::new()
         }
-        _ => Vec::new(),
+        Purpose::AddService => {
+            // It was about what stood there before.
+            if matches!(key, "uri" | "engine") {
+                form.proposal = None;
+            }
+            Vec::new()
+        }
+        Purpose::EditService(_) | Purpose::AddStorage | Purpose::EditStorage(_) | Purpose::Setting(_) => Vec::new(),
     }
 }

@@ -50,7 +50,9 @@ const TIME_FIELD: Field = Field::new(
 .check(moment::check);
 
 /// The rows of the target, in the order in which a person decides.
-const TARGET: [&str; 7] = ["to", "include", "rename", "exact", "no_ttl", "users_and_roles", "safety_backup"];
+const TARGET: [&str; 8] =
+    ["to", "include", "rename", "exact", "no_ttl", "users_and_roles", REPLSET_MAP, "safety_backup"];
+const REPLSET_MAP: &str = "replset_map";
 /// Of them, those of files that go over a service.
 const OF_FILES: [&str; 2] = ["to", "safety_backup"];
 
@@ -126,6 +128,7 @@ pub fn restore_again(model: &Model, request: &RestoreRequest, plan: &RestorePlan
         }
     }
     refresh_choices(model, &mut form);
+    settle_replset_map(model, &mut form);
     Ok(form)
 }
 
@@ -179,7 +182,17 @@ fn form(model: &Model, source: Source, service: &str, files: bool) -> Form {
         row.set(service);
     }
     form.moment = Some(Box::new(MomentPane::new(service)));
+    settle_replset_map(model, &mut form);
     form
+}
+
+/// Only PBM tells replica sets apart by their names.
+fn settle_replset_map(model: &Model, form: &mut Form) {
+    let target = form.text("to");
+    let is_mapped = model.data.services.iter().any(|s| s.name == target && s.engine.has_nodes());
+    if let Some(row) = form.row_mut(REPLSET_MAP) {
+        row.disabled = (!is_mapped).then(|| "only where PBM restores".to_owned());
+    }
 }
 
 fn where_row() -> Row {
@@ -215,6 +228,7 @@ pub(super) fn changed(model: &Model, form: &mut Form, key: &str) {
             }
         }
         WHAT => write_time(model, form),
+        "to" => settle_replset_map(model, form),
         _ => {}
     }
 }

@@ -140,6 +140,7 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         Outcome::Submit => effects = submit(model, form),
         Outcome::Close => close = true,
         Outcome::AddOne(key) => add = Some(key),
+        Outcome::TakeEngine => forms::take_engine(form),
         Outcome::TakeFreeSlot => effects = forms::take_free_slot(model, form),
     }
     let dirty = form.is_dirty() && !form.submitting;
@@ -215,6 +216,8 @@ fn submit(model: &mut Model, form: &mut form::Form) -> Vec<Effect> {
     let values = forms::schedule_values(form);
     (form.submitting, form.ticket) = (true, model.next_ticket());
     let effect = match &form.purpose {
+        // Whoever goes on past a proposal has seen it.
+        Purpose::AddService if form.proposal.is_some() => Effect::AddServiceAnyway(values),
         Purpose::AddService => Effect::AddService(values),
         Purpose::EditService(name) => Effect::EditService(name.clone(), values),
         Purpose::AddStorage => Effect::AddStorage(values),

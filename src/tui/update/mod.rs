@@ -203,6 +203,14 @@ fn zone(setting: &str, local: chrono_tz::Tz) -> chrono_tz::Tz {
     }
 }
 
+/// The effect of looking at the nodes of `service`. Its page shows that they are asked, until something is known of them.
+pub fn look_at_nodes(model: &mut Model, service: String) -> Option<Effect> {
+    if !model.clusters.contains_key(&service) {
+        model.dirty = true;
+    }
+    asked(model, vec![Effect::Cluster(service)]).pop()
+}
+
 /// Marks what an effect asks for as being on its way, so that nothing is asked for twice.
 fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
     for effect in &effects {
@@ -212,6 +220,9 @@ fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
             }
             Effect::ServiceInfo(name) if !model.infos.contains_key(name) => {
                 model.infos.insert(name.clone(), Load::Waiting);
+            }
+            Effect::Cluster(name) if !model.clusters.contains_key(name) => {
+                model.clusters.insert(name.clone(), Load::Waiting);
             }
             Effect::Manifest(name) => {
                 model.manifests.insert(name.clone(), Load::Waiting);

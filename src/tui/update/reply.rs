@@ -24,6 +24,7 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
             let added = closed.as_ref().is_some_and(|(_, form)| form.purpose == Purpose::AddService);
             model.emit(Level::Good, format!("service {} is saved", service.name), None);
             model.infos.remove(&service.name);
+            model.clusters.remove(&service.name);
             model.checks.retain(|(name, _), _| *name != service.name);
             let name = service.name.clone();
             match model.data.services.iter_mut().find(|s| s.name == name) {
@@ -37,6 +38,7 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
             }
             return asked(model, effects);
         }
+        Reply::EngineProposed(proposal) => submitted::engine_proposed(model, ticket, proposal),
         Reply::ServiceSaved(Err(problem)) => fail_form(model, ticket, "the service was not saved", problem),
         Reply::StorageSaved(Ok(storage)) => {
             let closed = close_form(model, ticket);
@@ -67,6 +69,15 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
                 model.emit(Level::Good, format!("service {name} answers again"), None);
             }
             model.infos.insert(name, loaded(result));
+        }
+        Reply::ClusterSeen { name, result: Ok(Some(cluster)) } => {
+            model.clusters.insert(name, Load::Ready(*cluster));
+        }
+        Reply::ClusterSeen { name, result: Ok(None) } => {
+            model.clusters.remove(&name);
+        }
+        Reply::ClusterSeen { name, result: Err(problem) } => {
+            model.clusters.insert(name, Load::Failed(problem));
         }
         Reply::StorageTested { name, result } => {
             let run = model.tests.entry(name.clone()).or_default();

@@ -6,6 +6,7 @@
 use super::refresh_forms;
 use crate::domain::job::Job;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
+use crate::domain::service::EngineProposal;
 use crate::tui::form::{Form, Purpose};
 use crate::tui::forms;
 use crate::tui::model::{Layer, Level, Model, Review};
@@ -48,6 +49,13 @@ pub(super) fn fail_form(model: &mut Model, ticket: Ticket, what: &str, problem: 
     }
     // It stands in the form; the list keeps it, a toast would say it twice.
     model.keep_problem(what, &problem);
+}
+
+/// Shows the engine that fits better in the form that waits for this answer.
+pub(super) fn engine_proposed(model: &mut Model, ticket: Ticket, proposal: Box<EngineProposal>) {
+    if let Some(Layer::Form(form)) = form_at(model, ticket).and_then(|at| model.layers.get_mut(at)) {
+        (form.submitting, form.error, form.proposal) = (false, None, Some(proposal));
+    }
 }
 
 /// What was added from within a form is picked there, in the row that asked for it.

@@ -102,8 +102,8 @@ impl Page<'_> {
         let folder = if backup.folder.is_empty() { String::new() } else { format!(" / {}", escape(&backup.folder)) };
         self.fact("Storage", format!("{}{folder}", escape(&backup.storage)));
         self.fact("Model", format!("{}, {}", model_word(backup), type_word(backup)));
-        if let Some(name) = &backup.pbm_name {
-            self.fact("Made by", format!("PBM, as {}", escape(name)));
+        if let Some(by) = backup.made_by() {
+            self.fact("Made by", by);
         }
         if let Some(at) = backup.consistent_at {
             let ts = backup.consistent_at_ts.map_or(String::new(), |ts| format!("  ({ts})"));

@@ -11,6 +11,7 @@ mod areas;
 mod ascii;
 mod boxes;
 mod chrome;
+mod cluster;
 mod details;
 mod form;
 mod lists;

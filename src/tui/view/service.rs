@@ -42,6 +42,9 @@ impl Page<'_> {
         }
         self.recoverable(name);
         self.recent("Backups", |b| b.service == name);
+        if service.engine.has_nodes() {
+            self.cluster(name);
+        }
         self.heading("Connection");
         if server != "-" {
             self.fact("Server", format!("MongoDB {server}"));

@@ -103,6 +103,10 @@ async fn without_agents_nothing_is_begun_and_nothing_is_left() {
     agents.are_seen();
     agents.kill_agents();
     until("the agent is lost", || !home.run(&["service", "check", "src"]).stdout.contains("each with its agent"));
+    let page = home.ok(&["service", "show", "src", "--cluster"]);
+    let node = &page["cluster"]["sets"][0]["nodes"][0];
+    assert!(["lost", "missing"].contains(&node["state"].as_str().unwrap()), "{page}");
+    assert!(node["remedy"].as_str().unwrap().contains("pbm-agent"), "{page}");
     let ran = home.run(&["backup", "create", "--service", "src", "--storage", "local", "--name", "b", "--wait"]);
     assert!(ran.code != 0 && ran.stderr.contains("no pbm-agent is alive"), "{}", ran.stderr);
     let left = home.files();

@@ -3,3 +3,6 @@
 
 mod buckets;
 mod driven;
+mod interrupted;
+mod mapped;
+mod sharded;

@@ -1,3 +1,4 @@
+mod cluster;
 mod expectations;
 mod forms;
 mod jobs;
