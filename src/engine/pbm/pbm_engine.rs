@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::configuration::Difference;
 use super::console::{Console, Recording};
 use super::driven::DrivenManifest;
-use super::{backup, check, delete, held, restore};
+use super::{backup, check, delete, held, recording, restore};
 use crate::artifact::layout::{BackupRoot, Layout};
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::domain::backup::Model;
@@ -21,6 +21,7 @@ use crate::engine::contract::{
 };
 use crate::engine::logical;
 use crate::engine::pbm_layout::{self, reader};
+use crate::engine::recording::{OwnRecording, RecordingOrder, RecordingState};
 use crate::engine::{Context, backup_reader};
 use crate::error::Result;
 use crate::storage::Storage;
@@ -42,6 +43,10 @@ impl Engine for PbmEngine {
 
     fn may_make(&self, wanted: &Wanted<'_>) -> Result<()> {
         backup::may_make(wanted)
+    }
+
+    fn recording(&self) -> Option<&dyn OwnRecording> {
+        Some(self)
     }
 
     async fn plan_configuration(
@@ -82,6 +87,7 @@ impl Engine for PbmEngine {
         match held::driver_of(&source, target)? {
             Some(service) => restore::plan(ctx, &source, service, request).await,
             None => {
+                held::must_be_read_here(&source)?;
                 let service = source.manifest.envelope.service.clone();
                 let (backup, source) = held::as_its_layout(source).await?;
                 let plan = reader::plan_restore(ctx, source, target, request).await?;
@@ -102,6 +108,7 @@ impl Engine for PbmEngine {
         match held::driver_of(&source, target)? {
             Some(service) => restore::restore(ctx, &source, service, confirmed, writes).await,
             None => {
+                held::must_be_read_here(&source)?;
                 let (_, source) = held::as_its_layout(source).await?;
                 // The plan has the name that it has here.
                 let backup = source.manifest.envelope.name.clone();
@@ -178,5 +185,24 @@ impl Engine for PbmEngine {
             true => held::contents(&manifest.body()?),
             false => logical::contents_of(manifest),
         }
+    }
+}
+
+#[async_trait]
+impl OwnRecording for PbmEngine {
+    async fn switch_on(&self, ctx: &Context, order: &RecordingOrder<'_>) -> Result<()> {
+        recording::switch_on(ctx, order).await
+    }
+
+    async fn switch_off(&self, ctx: &Context, service: &Service) -> Result<bool> {
+        recording::switch_off(ctx, service).await
+    }
+
+    async fn look(&self, ctx: &Context, service: &Service) -> Result<RecordingState> {
+        recording::look(ctx, service).await
+    }
+
+    async fn delete_useless(&self, ctx: &Context, order: &RecordingOrder<'_>) -> Result<()> {
+        recording::delete_useless(ctx, order).await
     }
 }
