@@ -66,6 +66,8 @@ pub struct Planned {
     pub is_there: bool,
     /// What PBM has was written by this installation, or nobody.
     pub is_ours: bool,
+    /// What PBM has is what was written last, by this installation.
+    pub is_noted: bool,
     /// PBM records the oplog now.
     pub records: bool,
     /// PBM recorded when this installation wrote last, and does not any more.
@@ -97,11 +99,7 @@ impl<'a> Console<'a> {
         let note = self.note().await?;
         let fingerprint = ours.fingerprint(&self.ctx.around.notes.key().await?);
         let differences = present.as_ref().map(|present| ours.differences(present)).unwrap_or_default();
-        let is_ours = match (&present, &note) {
-            (None, _) => true,
-            (Some(present), Some(note)) => is_as_noted(present, note),
-            (Some(_), None) => false,
-        };
+        let is_noted = present.as_ref().zip(note.as_ref()).is_some_and(|(present, note)| is_as_noted(present, note));
         let (records, recorded) = (records(present.as_ref()), records(note.as_ref().map(|note| &note.read_back)));
         let has_secrets = note.is_some_and(|note| note.fingerprint == fingerprint);
         Ok(Planned {
@@ -110,7 +108,8 @@ impl<'a> Console<'a> {
             records,
             was_switched_off: present.is_some() && recorded && !records,
             is_configured: present.is_some(),
-            is_ours: is_ours || differences.is_empty(),
+            is_ours: present.is_none() || is_noted || differences.is_empty(),
+            is_noted,
             differences,
             ours,
         })
@@ -184,8 +183,9 @@ impl<'a> Console<'a> {
     /// The same, whoever wrote what PBM has.
     pub async fn write(&self, planned: Planned) -> Result<Configuration> {
         let of_recording = planned.of_recording();
-        let Planned { ours, is_there, .. } = planned;
-        if is_there {
+        let Planned { ours, is_there, is_noted, .. } = planned;
+        // What somebody else changed besides is taken over by writing it.
+        if is_there && is_noted {
             return Ok(ours);
         }
         self.ctx.meter.set_phase("configuring PBM");

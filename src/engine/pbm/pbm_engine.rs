@@ -61,7 +61,7 @@ impl Engine for PbmEngine {
         Ok(ConfigurationPlan {
             service: service.name.clone(),
             is_new: !planned.is_configured,
-            is_there: planned.is_there,
+            is_there: planned.is_there && planned.is_noted,
             notes: planned.ours.notes().to_vec(),
             changes: planned.differences.into_iter().map(change).collect(),
         })

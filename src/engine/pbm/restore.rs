@@ -372,3 +372,6 @@ fn every_node(manifest: &DrivenManifest, status: &StatusAnswer) -> PlannedFiles 
         ],
     }
 }
+
+#[cfg(test)]
+mod tests;

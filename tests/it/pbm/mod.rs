@@ -2,3 +2,4 @@
 //! a line that says so.
 
 mod driven;
+mod recorded;
