@@ -29,6 +29,8 @@ use crate::error::{Error, ErrorKind, Result};
 const FREE_LIMIT: Duration = Duration::from_secs(900);
 /// How long agents may say of a storage that they do not see it. Seen were fifteen seconds.
 const SEEN_LIMIT: Duration = Duration::from_secs(60);
+/// How long agents may go on recording that was switched off. PBM itself waits so long (`cmd/pbm-agent/pitr.go` of 2.15.0).
+const STOP_LIMIT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// PBM, asked for one service.
@@ -264,6 +266,31 @@ impl<'a> Console<'a> {
         let what =
             format!("service {}: PBM has been at another operation for {} s", self.service, FREE_LIMIT.as_secs());
         Err(Error::new(ErrorKind::Transient, what).hint(format!("mongokeep service check {} names it", self.service)))
+    }
+
+    /// Waits until no agent records the oplog any more. They notice it within some seconds, each at its own time, and a restore
+    /// fails when one of them begins later than the others.
+    ///
+    /// Errors: `Transient` when one goes on for long.
+    pub async fn wait_until_stopped(&self) -> Result<()> {
+        self.ctx.meter.set_phase("waiting until PBM records no longer");
+        let began = Instant::now();
+        while self.status(&["pitr"]).await?.pitr.is_some_and(|pitr| pitr.run) {
+            if began.elapsed() > STOP_LIMIT {
+                let what = format!(
+                    "service {}: agents of PBM go on recording the oplog {} s after it was switched off",
+                    self.service,
+                    STOP_LIMIT.as_secs()
+                );
+                return Err(Error::new(ErrorKind::Transient, what)
+                    .hint(format!("mongokeep service check {} says how they do", self.service)));
+            }
+            tokio::select! {
+                () = self.ctx.cancel.cancelled() => return Err(Error::cancelled()),
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Whether this installation wrote `present`, the configuration that PBM has.

@@ -123,6 +123,7 @@ pub async fn restore(
         let off = Recording::Set(PitrWishes::default());
         let configuration = console.configure(&source.location, &manifest.folder, &off).await?;
         console.wait_until_free().await?;
+        console.wait_until_stopped().await?;
         // What PBM held when it stopped recording is stored by now, and nothing was deleted since the plan was made.
         must_reach(&console, &status, source, service).await?;
         let described = console.program.call(&["describe-backup", manifest.pbm_name()], ASK_LIMIT, &ctx.cancel).await?;
