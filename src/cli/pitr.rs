@@ -68,7 +68,9 @@ pub fn line(status: &Status) -> String {
     if let Some(lag) = status.lag_seconds {
         parts.push(format!("lag {}", duration(lag)));
     }
-    if let Some(archive) = &status.archive {
+    if let Some(archive) = status.archive.as_ref().filter(|archive| archive.is_by_engine()) {
+        parts.push(format!("by its engine, in {}", archive.storage));
+    } else if let Some(archive) = &status.archive {
         let slices = if status.slices == 1 { "1 slice".to_owned() } else { format!("{} slices", count(status.slices)) };
         parts.push(format!("{slices} ({}) in {}", bytes(status.size_bytes), archive.storage));
     }

@@ -146,6 +146,9 @@ fn moment(context: &Context, replay: &PlannedReplay, into: &str) -> String {
     let position = replay.until.within_second();
     let base_at = context.out.time(replay.base.consistent_at_ts.to_datetime());
     let slices = match replay.slices {
+        0 if replay.archive.is_by_engine() => {
+            format!("then the oplog that its engine recorded in {}", escape(&replay.archive.storage))
+        }
         0 => "nothing of the recorded oplog is needed".to_owned(),
         n => {
             // Not every tool that records writes down how many there are.

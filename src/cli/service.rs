@@ -172,7 +172,10 @@ fn configuration_text(context: &Context, plan: &ConfigurationPlan) -> String {
     let mut text = match (plan.is_there, plan.is_new, plan.changes.is_empty()) {
         (true, ..) => format!("service {} has this configuration already\n", plan.service),
         (_, true, _) => format!("service {} has no configuration yet\n", plan.service),
-        (_, _, true) => "nothing that can be seen would change; secrets are written again\n".to_owned(),
+        (_, _, true) => {
+            "nothing that can be seen would change; secrets are written again, and the whole counts as mongokeep's\n"
+                .to_owned()
+        }
         _ => {
             let mut table = Table::new([Column::long("SETTING"), Column::long("NOW"), Column::long("THEN")]);
             for change in &plan.changes {

@@ -157,6 +157,10 @@ impl Client {
         };
         let base = line.bases.iter().rev().find(reaches).ok_or_else(|| out_of_reach(moment, &lines))?.clone();
         let archive = line.row.archive.clone();
+        if archive.is_by_engine() {
+            // It has no slices: the engine looks by itself what leads there.
+            return Ok(ResolvedMoment { archive, base, until, slices: Vec::new() });
+        }
         let slices = self.store.slices(service, &archive, base.consistent_at_ts, until)?;
         let slices = match pitr::path(&slices, base.consistent_at_ts, until) {
             Ok(path) => path.into_iter().cloned().collect(),

@@ -31,6 +31,7 @@ fn was_used(store: &Store, location: &StorageLocation) -> Result<bool> {
         let mut found = false;
         for service in store.services_with_slices()? {
             found |= store.archives(&service)?.iter().any(|a| a.storage == location.name);
+            found |= store.engine_recording(&service)?.is_some_and(|r| r.storage == location.name);
         }
         Ok(found)
     };

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::attempt::Identity;
 use super::blocks::BlockEntry;
 use super::context::Context;
+use super::recording::OwnRecording;
 use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::domain::backup::{BackupType, Compression, Model};
@@ -63,6 +64,11 @@ pub trait Engine: Send + Sync {
     /// Carries out such a plan, whoever configured it before.
     async fn configure(&self, ctx: &Context, service: &Service, location: &StorageConfig, folder: &str) -> Result<()> {
         self.plan_configuration(ctx, service, location, folder).await.map(drop)
+    }
+
+    /// How the oplog of a service is recorded by this engine; `None`: it is mongokeep that records it.
+    fn recording(&self) -> Option<&dyn OwnRecording> {
+        None
     }
 
     /// Makes one backup, which is in the storage when this returns.

@@ -17,6 +17,7 @@ pub mod pbm_layout;
 pub mod physical;
 pub mod pitr;
 pub mod progress;
+pub mod recording;
 pub mod stored_check;
 pub mod surroundings;
 

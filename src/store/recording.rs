@@ -77,6 +77,14 @@ impl Store {
         self.read(|c| Ok(needed(c, service)?.map(|n| n.after)))
     }
 
+    /// Whether the base that a service needs was made meanwhile; queues none.
+    pub fn needed_base_made(&self, service: &str, replica_set_id: &str) -> Result<NeededBase> {
+        self.write(|t| {
+            let Some(needed) = needed(t, service)? else { return Ok(NeededBase::Met) };
+            Ok(if is_met(t, service, replica_set_id, &needed)? { NeededBase::Met } else { NeededBase::Waits })
+        })
+    }
+
     /// Queues the base that a service needs, if it does: a run, now, of one of its point-in-time schedules that are on.
     /// Nothing is queued while a run of one is not finished, nor soon after one that failed. `compression` is for a
     /// schedule that names none.
@@ -89,17 +97,7 @@ impl Store {
     ) -> Result<NeededBase> {
         self.write(|t| {
             let Some(needed) = needed(t, service)? else { return Ok(NeededBase::Met) };
-            let bases = slices::bases(t, service, Some(replica_set_id), slices::Damaged::No)?;
-            // One of documents: files lead to later moments in a folder alone.
-            let serves = |b: &&Base| b.model == Model::Logical && b.consistent_at_ts >= needed.after;
-            if let Some(base) = bases.iter().find(serves) {
-                t.execute("DELETE FROM bases_needed WHERE service = ?1", [service])?;
-                let at = base.consistent_at_ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC");
-                let text = format!(
-                    "{service}: base {} was made after the gap, moments from {at} on can be restored",
-                    base.backup
-                );
-                outbox::end(t, Event::PitrGap, service, Some(&text))?;
+            if is_met(t, service, replica_set_id, &needed)? {
                 return Ok(NeededBase::Met);
             }
             let Some(schedule) = schedule_without_run(t, service)? else { return Ok(NeededBase::Waits) };
@@ -117,6 +115,19 @@ impl Store {
             Ok(NeededBase::Queued(Box::new(job)))
         })
     }
+}
+
+/// Whether there is a base that meets a need; then it is none any more, and somebody hears of it.
+fn is_met(t: &Transaction<'_>, service: &str, replica_set_id: &str, needed: &Needed) -> Result<bool> {
+    let bases = slices::bases(t, service, Some(replica_set_id), slices::Damaged::No)?;
+    // One of documents: files lead to later moments in a folder alone.
+    let serves = |b: &&Base| b.model == Model::Logical && b.consistent_at_ts >= needed.after;
+    let Some(base) = bases.iter().find(serves) else { return Ok(false) };
+    t.execute("DELETE FROM bases_needed WHERE service = ?1", [service])?;
+    let at = base.consistent_at_ts.to_datetime().format("%Y-%m-%d %H:%M:%S UTC");
+    let text = format!("{service}: base {} was made after the gap, moments from {at} on can be restored", base.backup);
+    outbox::end(t, Event::PitrGap, service, Some(&text))?;
+    Ok(true)
 }
 
 /// A clock that was set back holds nobody up for longer than the pause itself.
@@ -161,7 +172,7 @@ pub fn lost(t: &Transaction<'_>, service: &str, from: Timestamp, to: Timestamp, 
 }
 
 /// A later need takes the place of an earlier one; it is asked for no sooner, so that gap after gap is no base after base.
-fn need(t: &Transaction<'_>, service: &str, after: Timestamp) -> Result<()> {
+pub fn need(t: &Transaction<'_>, service: &str, after: Timestamp) -> Result<()> {
     t.execute(
         "INSERT INTO bases_needed (service, after_t, after_i) VALUES (?1, ?2, ?3)
          ON CONFLICT (service) DO UPDATE SET after_t = ?2, after_i = ?3 WHERE (after_t, after_i) < (?2, ?3)",

@@ -316,33 +316,32 @@ fn request(schedule: &Schedule, due_at: DateTime<Utc>, compression: Compression)
     }
 }
 
-/// The oplog of a service is recorded in one place: schedules that record it must agree on where.
-fn must_agree(t: &Transaction<'_>, s: &Schedule) -> Result<()> {
+/// The oplog of a service is recorded once: one schedule at a time does it.
+fn must_be_alone(t: &Transaction<'_>, s: &Schedule) -> Result<()> {
     if !s.enabled || s.backup_type != BackupType::Pitr {
         return Ok(());
     }
-    let elsewhere: Option<(String, String, String)> = t
+    let other: Option<(String, String, String)> = t
         .query_row(
             "SELECT name, storage, folder FROM schedules WHERE service = ?1 AND type = 'pitr' AND enabled AND name != ?2
-                 AND (storage != ?3 OR folder != ?4) ORDER BY name LIMIT 1",
-            [&s.service, &s.name, &s.storage, &s.folder],
+             ORDER BY name LIMIT 1",
+            [&s.service, &s.name],
             |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
         )
         .optional()?;
-    let Some((other, storage, folder)) = elsewhere else { return Ok(()) };
+    let Some((other, storage, folder)) = other else { return Ok(()) };
     let what = format!(
-        "schedule {other} already records the oplog of {} in storage {storage}, folder {:?}; it is recorded in one place",
+        "schedule {other} already records the oplog of {} in storage {storage}, folder {:?}; one schedule at a time does",
         escape(&s.service),
         escape(&folder)
     );
-    Err(Error::new(ErrorKind::Conflict, what).hint(format!(
-        "use the same --storage and --folder, or switch the other off: mongokeep schedule disable {other}"
-    )))
+    Err(Error::new(ErrorKind::Conflict, what)
+        .hint(format!("switch the other off first: mongokeep schedule disable {other}")))
 }
 
 /// Everything a person decides.
 fn update(t: &Transaction<'_>, s: &Schedule) -> Result<()> {
-    must_agree(t, s)?;
+    must_be_alone(t, s)?;
     t.execute(
         "UPDATE schedules SET service = ?2, storage = ?3, folder = ?4, type = ?5, model = ?6, selection = ?7,
             compression = ?8, cron = ?9, timezone = ?10, start = ?11, retention = ?12, retry = ?13, enabled = ?14

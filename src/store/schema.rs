@@ -298,6 +298,18 @@ const STEPS: &[M<'_>] = &[
      -- what Percona Backup for MongoDB calls what it made for us
      ALTER TABLE backups ADD COLUMN pbm_name TEXT;",
     ),
+    M::up(
+        "-- what an engine that records the oplog by itself has of a service, as it said last, and whether it was switched on
+     -- from here
+     CREATE TABLE engine_recordings (
+         service TEXT PRIMARY KEY,
+         storage TEXT NOT NULL REFERENCES storages (name) ON UPDATE CASCADE ON DELETE CASCADE,
+         folder TEXT NOT NULL,
+         switched_on INTEGER NOT NULL,
+         record TEXT NOT NULL,
+         at INTEGER NOT NULL
+     ) STRICT;",
+    ),
 ];
 
 /// All migrations, oldest first.

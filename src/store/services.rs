@@ -178,6 +178,7 @@ impl Store {
                     .hint(format!("wait for it, or end it with mongokeep job cancel {id}")));
             }
             super::schedules::must_be_free(t, "service", name)?;
+            super::engine_recordings::forget(t, name)?;
             if t.execute("DELETE FROM services WHERE name = ?1", [name])? == 0 {
                 return Err(missing(name));
             }

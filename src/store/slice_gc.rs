@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::slices::{Damaged, bases, cover_again, covered, read_archive};
-use super::{Store, now, retention};
+use super::{Store, engine_recordings, now, retention};
 use crate::domain::pitr::{Archive, Keeps, Useless, useless, window};
 use crate::domain::retention::PlannedOplog;
 use crate::domain::timestamp::Timestamp;
@@ -173,6 +173,17 @@ pub fn planned(c: &Connection, schedule: &str) -> Result<Option<PlannedOplog>> {
         plan.size_bytes = plan.size_bytes.saturating_add(bytes);
         plan.from_ts = plan.from_ts.max(judged.window);
         plan.from = plan.from_ts.map(Timestamp::to_datetime);
+    }
+    if plan.is_none()
+        && let Some((row, bases)) = engine_recordings::source(c, &service)?
+        && row.archive.storage == storage
+        && row.archive.folder == folder
+    {
+        // The engine deletes what it recorded: how much of it that is, it says when it does.
+        let moments: Vec<Timestamp> = bases.iter().map(|base| base.consistent_at_ts).collect();
+        let schedules = keeps(c, &service, &row.archive)?;
+        let from_ts = window(&row.covered, &moments, &in_use(c, &service)?, &schedules);
+        return Ok(Some(PlannedOplog { slices: 0, size_bytes: 0, from: from_ts.map(Timestamp::to_datetime), from_ts }));
     }
     Ok(plan)
 }

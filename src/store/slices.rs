@@ -71,29 +71,6 @@ impl Store {
         })
     }
 
-    /// The last position of a service that is stored in a place.
-    pub fn newest_recorded(&self, service: &str, storage: &str, folder: &str) -> Result<Option<Timestamp>> {
-        self.read(|c| {
-            let mut statement = c.prepare_cached(
-                "SELECT s.last_t, s.last_i FROM coverage s JOIN archives a ON a.id = s.archive
-                 WHERE a.service = ?1 AND a.storage = ?2 AND a.folder = ?3
-                 ORDER BY s.last_t DESC, s.last_i DESC LIMIT 1",
-            )?;
-            let newest = statement.query_row([service, storage, folder], |r| Ok(Timestamp::new(r.get(0)?, r.get(1)?)));
-            Ok(newest.optional()?)
-        })
-    }
-
-    /// The services of which there are slices, in the order of their names.
-    pub fn services_with_slices(&self) -> Result<Vec<String>> {
-        self.read(|c| {
-            let mut statement =
-                c.prepare_cached("SELECT DISTINCT service FROM archives WHERE slices > 0 ORDER BY service")?;
-            let rows = statement.query_map([], |r| r.get(0))?;
-            Ok(rows.collect::<rusqlite::Result<_>>()?)
-        })
-    }
-
     /// The slices that hold any position from `from` to `to`, both included; in the order in which they begin. Their
     /// `counts` are left out: they are most of a slice, and [`Store::operations`] reads them.
     pub fn slices(&self, service: &str, archive: &Archive, from: Timestamp, to: Timestamp) -> Result<Vec<Slice>> {
@@ -252,17 +229,20 @@ pub enum Damaged {
     No,
 }
 
-/// One of another tool is a base only of what that tool recorded.
+/// One of another tool is a base only of what that tool recorded, and one that an engine made with what that engine records
+/// ([`Archive::BY_ENGINE`]).
 pub fn bases(c: &Connection, service: &str, replica_set_id: Option<&str>, damaged: Damaged) -> Result<Vec<Base>> {
     let mut statement = c.prepare_cached(
         "SELECT name, consistent_t, consistent_i, model FROM backups
          WHERE service = ?1 AND state = 'succeeded' AND whole AND consistent_t IS NOT NULL
-             AND (engine = 'native' OR substr(replica_set_id, 1, length(?4)) = ?4)
-             AND (?2 IS NULL OR replica_set_id IS NULL OR replica_set_id = ?2)
+             AND CASE WHEN pbm_name IS NOT NULL THEN ?2 IS NULL OR ?2 = ?5
+                 ELSE (engine = 'native' OR substr(replica_set_id, 1, length(?4)) = ?4)
+                     AND (?2 IS NULL OR (?2 != ?5 AND (replica_set_id IS NULL OR replica_set_id = ?2))) END
              AND (?3 OR verify_error IS NULL)
          ORDER BY consistent_t, consistent_i, name",
     )?;
-    super::all(statement.query(params![service, replica_set_id, damaged == Damaged::Too, Archive::OF_PBM])?, |r| {
+    let of = params![service, replica_set_id, damaged == Damaged::Too, Archive::OF_PBM, Archive::BY_ENGINE];
+    super::all(statement.query(of)?, |r| {
         let consistent_at_ts = Timestamp::new(r.get(1)?, r.get(2)?);
         Ok(Base { backup: r.get(0)?, consistent_at_ts, model: super::from_word(r.get(3)?)? })
     })

@@ -1,19 +1,21 @@
 //! A restore job: the plan that was confirmed, carried out.
 
 use async_trait::async_trait;
+use chrono::Utc;
 
 use super::super::env::Env;
 use super::storages::open_storage;
 use super::{Done, JobRunner, Work};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Envelope;
-use crate::domain::backup::BackupState;
-use crate::domain::pitr::{self, PlannedReplay};
+use crate::domain::backup::{BackupState, Model};
+use crate::domain::pitr::{self, Archive, PlannedReplay};
 use crate::domain::restore::{LeftOut, PlannedAction, RestorePlan, RestoreRequest};
+use crate::domain::service::Service;
 use crate::engine::contract::{BeforeWriting, Confirmed, OplogTail, RestoreSource, RestoreTarget};
 use crate::engine::{Context, backup_reader, engine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::store::Claimed;
+use crate::store::{Claimed, NeededBase};
 
 /// Carries out a plan. One that may have begun to write is never tried again by itself.
 pub struct RestoreRunner<'a> {
@@ -48,11 +50,11 @@ async fn run_restore(work: &Work, request: &RestoreRequest, plan: &RestorePlan) 
     if let Some(first) = &plan.safety_backup {
         must_be_good(env, &first.name).await?;
     }
-    let target = match request.data_folder {
+    let service = match request.data_folder {
         None => Some(env.store.service(&request.to).await?),
         Some(_) => None,
     };
-    let target = RestoreTarget::of(target.as_ref(), request)?;
+    let target = RestoreTarget::of(service.as_ref(), request)?;
     let (location, storage) = open_storage(env, ctx, &backup.storage).await?;
     ctx.meter.set_phase("reading the manifest");
     let manifest = backup_reader::read_manifest(storage.as_ref(), &BackupRoot::of(&backup)?).await?;
@@ -68,7 +70,11 @@ async fn run_restore(work: &Work, request: &RestoreRequest, plan: &RestorePlan) 
         )
         .hint("nothing was written; make the plan again"));
     }
-    let writes = Writes { env, job: claimed.job.id };
+    let by_engine = match &service {
+        Some(service) if records_itself(service)? => Some(service.name.as_str()),
+        Some(_) | None => None,
+    };
+    let writes = Writes { env, job: claimed.job.id, by_engine };
     let engine = engine(backup.engine, backup.model)?;
     let confirmed = Confirmed { attempt_id: &claimed.attempt_id, request, plan };
     let report = engine.restore(ctx, source, target, confirmed, &writes).await?;
@@ -80,6 +86,44 @@ async fn run_restore(work: &Work, request: &RestoreRequest, plan: &RestorePlan) 
     for left in others {
         log.warn(format!("left out: {}: {}", left.what, left.why)).await;
     }
+    if let Some(service) = by_engine
+        && let Err(e) = record_again(work, service).await
+    {
+        log.warn(format!("a new base is needed before the oplog is recorded again, and could not be queued: {e}"))
+            .await;
+    }
+    Ok(())
+}
+
+/// Whether the engine of a service records its oplog by itself, and stops that for a restore.
+fn records_itself(service: &Service) -> Result<bool> {
+    Ok(engine(service.engine, Model::Logical)?.recording().is_some())
+}
+
+/// Queues the base after which the engine goes on recording, and says so. The recorder switches it on when it is there.
+async fn record_again(work: &Work, service: &str) -> Result<()> {
+    let Work { env, log, .. } = work;
+    let (settings, of) = (env.settings.clone(), service.to_owned());
+    let asked = env.store.with(move |store| {
+        let Some(wanted) = store.slicing_wanted()?.into_iter().find(|wanted| wanted.service == of) else {
+            return Ok(None);
+        };
+        let compression = settings.settings().compression();
+        let made = store.queue_needed_base(&of, Archive::BY_ENGINE, compression, Utc::now())?;
+        Ok(Some((wanted.schedule, made)))
+    });
+    let stopped = "the engine stopped recording the oplog for this restore, and leaves that off";
+    let text = match asked.await? {
+        None => format!("{stopped}; no point-in-time schedule of {service} is on that would switch it on again"),
+        Some((schedule, NeededBase::Queued(job))) => format!(
+            "{stopped}: job {} makes a new base by schedule {schedule}, and then it is switched on again",
+            job.id
+        ),
+        Some((schedule, NeededBase::Met | NeededBase::Waits)) => {
+            format!("{stopped}: it is switched on again after the next base of schedule {schedule}")
+        }
+    };
+    log.warn(text).await;
     Ok(())
 }
 
@@ -121,11 +165,16 @@ fn interrupted(claimed: &Claimed, request: &RestoreRequest, plan: &RestorePlan) 
 struct Writes<'a> {
     env: &'a Env,
     job: i64,
+    /// The service, when its engine stops recording for this.
+    by_engine: Option<&'a str>,
 }
 
 #[async_trait]
 impl BeforeWriting for Writes<'_> {
     async fn before_writing(&self) -> Result<()> {
+        if let Some(service) = self.by_engine {
+            self.env.store.engine_restores(service, Utc::now()).await?;
+        }
         self.env.store.restore_writes(self.job).await
     }
 }
@@ -135,6 +184,10 @@ async fn tail(env: &Env, ctx: &Context, base: &Envelope, replay: &PlannedReplay)
     let (_, storage) = open_storage(env, ctx, &replay.archive.storage).await?;
     let replay = replay.clone();
     let (from, until) = (base.consistent_at_ts, replay.until);
+    if replay.archive.is_by_engine() {
+        // The engine looks by itself whether it has what leads there.
+        return Ok(OplogTail { storage, archive: replay.archive.clone(), slices: Vec::new(), until });
+    }
     let found = env.store.with(move |store| {
         let slices = store.slices(&replay.service, &replay.archive, from, until)?;
         let path = pitr::path(&slices, from, until).map(|path| path.into_iter().cloned().collect());

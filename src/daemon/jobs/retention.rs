@@ -94,7 +94,10 @@ async fn run_retention(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Re
     ctx.meter.info(format!("deleted {deleted} backups of {schedule}"));
     // What led to them, and to nothing else, goes too. A backup that could not be deleted is kept by no rule.
     let pruned = match env.store.job(job).await?.service {
-        Some(service) => slice_gc::delete_useless(env, ctx, &service).await,
+        Some(service) => match slice_gc::delete_useless(env, ctx, &service).await {
+            Ok(()) => slice_gc::delete_by_engine(env, ctx, schedule).await,
+            Err(e) => Err(e),
+        },
         None => Ok(()),
     };
     if matches!(&pruned, Err(e) if e.kind() == ErrorKind::Cancelled) {

@@ -10,11 +10,13 @@ use futures_util::StreamExt;
 
 use super::super::env::Env;
 use super::storages::open_storage;
+use crate::domain::backup::{BackupType, Model};
 use crate::domain::key::Key;
 use crate::domain::pitr::Archive;
 use crate::domain::text;
-use crate::engine::Context;
 use crate::engine::pitr::read_header;
+use crate::engine::recording::RecordingOrder;
+use crate::engine::{Context, engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 use crate::store::SlicesGoing;
@@ -88,6 +90,32 @@ pub async fn delete_useless(env: &Env, ctx: &Context, service: &str) -> Result<(
         ctx.meter.info(format!("deleted {} slices of the oplog of {}", text::count(deleted), text::escape(service)));
     }
     failed.map_or(Ok(()), Err)
+}
+
+/// Has the engine of the service of `schedule` delete what it recorded before its oldest base, if it records by itself and
+/// the schedule is one that has it recorded.
+///
+/// Errors: those of the engine; then nothing was deleted.
+pub async fn delete_by_engine(env: &Env, ctx: &Context, schedule: &str) -> Result<()> {
+    let name = schedule.to_owned();
+    let known = env.store.with(move |store| {
+        let schedule = match store.schedule(&name) {
+            Ok(schedule) => schedule,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        if schedule.backup_type != BackupType::Pitr || schedule.retention.keeps_all() {
+            return Ok(None);
+        }
+        let recorded = store.engine_recording(&schedule.service)?;
+        let is_here = recorded.is_some_and(|r| r.storage == schedule.storage && r.folder == schedule.folder);
+        Ok(is_here.then_some((store.service(&schedule.service)?, store.storage(&schedule.storage)?, schedule.folder)))
+    });
+    let Some((service, location, folder)) = known.await? else { return Ok(()) };
+    let Some(recording) = engine(service.engine, Model::Logical)?.recording() else { return Ok(()) };
+    let slice_length = env.settings.settings().slice_length();
+    let order = RecordingOrder { service: &service, location: &location.config, folder: &folder, slice_length };
+    recording.delete_useless(ctx, &order).await
 }
 
 /// Whether it is the storage that fails, and not the one object.

@@ -1,4 +1,5 @@
-//! Slicers: one for each service with a point-in-time schedule that is on, for as long as it is.
+//! Slicers: one for each service with a point-in-time schedule that is on, for as long as it is. Where the engine of the
+//! service records by itself, there is one who sees to it that it does (see `by_engine`).
 //!
 //! What is to run follows from the store and the settings alone, and is looked at again whenever they change. A slicer
 //! that fails is started again, for ever: the oplog waits, and the store says what is wrong.
@@ -13,13 +14,16 @@ use tracing::{error, info};
 
 use super::component::Component;
 use super::env::Env;
+use crate::domain::backup::Model;
 use crate::domain::bandwidth::BandwidthLimit;
 use crate::domain::service::Service;
 use crate::domain::storage::StorageLocation;
+use crate::engine::engine;
 use crate::error::Result;
 use crate::storage::throttle::Limiter;
-use crate::store::{SlicingWanted, blocking};
+use crate::store::{EngineRecording, SlicingWanted, blocking};
 
+mod by_engine;
 mod missing;
 mod record;
 
@@ -41,6 +45,26 @@ struct Order {
     wanted: SlicingWanted,
     service: Service,
     storage: StorageLocation,
+    who: Who,
+}
+
+/// Who records the oplog of a service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Who {
+    Slicer,
+    /// The engine, which is kept switched on.
+    Engine,
+    /// The engine, until it is switched off: no schedule wants it any more.
+    EngineUntilOff,
+}
+
+/// A service whose engine was changed may be recorded by a slicer while the engine that recorded it is switched off.
+type Key = (String, bool);
+
+impl Order {
+    fn key(&self) -> Key {
+        (self.wanted.service.clone(), self.who != Who::Slicer)
+    }
 }
 
 struct Running {
@@ -61,7 +85,7 @@ struct Pace {
 }
 
 async fn supervise(env: Env, stop: CancellationToken) {
-    let mut running: HashMap<String, Running> = HashMap::new();
+    let mut running: HashMap<Key, Running> = HashMap::new();
     if let Err(e) = env.store.slicers_stopped().await {
         error!("the state of slicers: {e}");
     }
@@ -118,32 +142,52 @@ async fn poll_orders(env: &Env, seen: &mut Seen) -> Result<Option<Pace>> {
 }
 
 fn orders(store: &crate::store::Store) -> Result<Vec<Order>> {
-    let order = |wanted: SlicingWanted| {
+    let order = |wanted: SlicingWanted, who: Who| -> Result<Order> {
         let service = store.service(&wanted.service)?;
         // Its last test is no reason to begin anew.
         let storage = StorageLocation { last_test: None, ..store.storage(&wanted.storage)? };
-        Ok(Order { wanted, service, storage })
+        Ok(Order { wanted, service, storage, who })
     };
-    store.slicing_wanted()?.into_iter().map(order).collect()
+    let mut orders = Vec::new();
+    for wanted in store.slicing_wanted()? {
+        let who = match engine(store.service_row(&wanted.service)?.engine, Model::Logical)?.recording() {
+            Some(_) => Who::Engine,
+            None => Who::Slicer,
+        };
+        orders.push(order(wanted, who)?);
+    }
+    for EngineRecording { service, storage, folder, .. } in store.engine_recordings_on()? {
+        if orders.iter().any(|o: &Order| o.who == Who::Engine && o.wanted.service == service) {
+            continue;
+        }
+        let wanted = SlicingWanted { service, storage, folder, schedule: String::new() };
+        orders.push(order(wanted, Who::EngineUntilOff)?);
+    }
+    Ok(orders)
 }
 
 /// Ends what is no longer wanted, begins what is, and tells all of their pace.
-async fn adjust(env: &Env, running: &mut HashMap<String, Running>, orders: &[Order], pace: Option<Pace>) {
+async fn adjust(env: &Env, running: &mut HashMap<Key, Running>, orders: &[Order], pace: Option<Pace>) {
     let orders = if pace.is_some() { orders } else { &[] };
     // One that takes long to end, because its storage does not answer, holds up no other.
     running.values().filter(|r| !orders.contains(&r.order)).for_each(|r| r.stop.cancel());
-    let over: Vec<String> =
-        running.iter().filter(|(_, r)| r.task.is_finished()).map(|(name, _)| name.clone()).collect();
-    for name in over {
-        let Some(slicer) = running.remove(&name) else { continue };
+    let over: Vec<Key> = running.iter().filter(|(_, r)| r.task.is_finished()).map(|(key, _)| key.clone()).collect();
+    for key in over {
+        let Some(slicer) = running.remove(&key) else { continue };
+        let service = key.0;
         if let Err(e) = slicer.task.await {
-            error!(service = name, "a slicer ended by a bug: {e}");
+            error!(service, "a slicer ended by a bug: {e}");
         }
-        info!(service = name, "its oplog is no longer recorded");
+        match slicer.order.who {
+            Who::Slicer => info!(service, "its oplog is no longer recorded"),
+            Who::Engine | Who::EngineUntilOff => {
+                info!(service, "the recording by its engine is no longer looked after")
+            }
+        }
     }
     let Some(pace) = pace else { return };
     for order in orders {
-        match running.get(&order.wanted.service) {
+        match running.get(&order.key()) {
             Some(slicer) => {
                 let length = pace.slice_length;
                 slicer.slice_length.send_if_modified(|l| std::mem::replace(l, length) != length);
@@ -151,8 +195,14 @@ async fn adjust(env: &Env, running: &mut HashMap<String, Running>, orders: &[Ord
                 slicer.limiter.set(pace.bandwidth.clone());
             }
             None => {
-                info!(service = order.wanted.service, "its oplog is to be recorded");
-                running.insert(order.wanted.service.clone(), begin(env, order, pace.clone()));
+                match order.who {
+                    Who::Slicer => info!(service = order.wanted.service, "its oplog is to be recorded"),
+                    Who::Engine => info!(service = order.wanted.service, "its engine is to record its oplog"),
+                    Who::EngineUntilOff => {
+                        info!(service = order.wanted.service, "its engine is to record its oplog no longer");
+                    }
+                }
+                running.insert(order.key(), begin(env, order, pace.clone()));
             }
         }
     }
@@ -165,7 +215,11 @@ fn begin(env: &Env, order: &Order, pace: Pace) -> Running {
     let stop = CancellationToken::new();
     let (env, own, token, handle) = (env.clone(), order.clone(), stop.clone(), tokio::runtime::Handle::current());
     // On a thread of its own, as every job: what it does between two awaits does not hold the others up.
-    let recording = record::follow_service(env, own, lengths, reading_back, limiter.clone(), token);
-    let task = tokio::task::spawn_blocking(move || handle.block_on(recording));
+    let limit = limiter.clone();
+    let task = tokio::task::spawn_blocking(move || match own.who {
+        Who::Slicer => handle.block_on(record::follow_service(env, own, lengths, reading_back, limit, token)),
+        Who::Engine => handle.block_on(by_engine::keep_on(env, own, lengths, token)),
+        Who::EngineUntilOff => handle.block_on(by_engine::switch_off(env, own, token)),
+    });
     Running { order: order.clone(), stop, task, slice_length, read_back, limiter }
 }

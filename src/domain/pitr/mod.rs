@@ -10,12 +10,14 @@ use super::backup::Model;
 use super::timestamp::Timestamp;
 
 mod chain;
+mod engine_record;
 mod gaps;
 mod status;
 mod when;
 mod window;
 
 pub use chain::{Broken, Coverage, Range, coverage, join, path, ranges};
+pub use engine_record::{EngineRecord, Piece};
 pub use gaps::gaps;
 pub use status::{RecoverableRange, ShownGap, SlicerState, Status, lag_seconds, recoverable};
 pub use when::{Outside, When, resolve};
@@ -46,6 +48,15 @@ pub struct Archive {
 impl Archive {
     /// How the id of a replica set begins whose oplog PBM recorded: PBM does not say which one it is.
     pub const OF_PBM: &'static str = "pbm-";
+
+    /// What stands in the place of the id where the engine of the service records by itself, for all replica sets of the
+    /// cluster together: there are no slices then, only what the engine says it has.
+    pub const BY_ENGINE: &'static str = "by-engine";
+
+    /// The engine of the service records it, and restores from it.
+    pub fn is_by_engine(&self) -> bool {
+        self.replica_set_id == Self::BY_ENGINE
+    }
 
     /// Another tool recorded it: it is read and never changed.
     pub fn is_foreign(&self) -> bool {

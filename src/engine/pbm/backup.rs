@@ -13,7 +13,7 @@ use super::storage_section::{FOLDER, StorageSection};
 use super::watch::OnMeter;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Envelope;
-use crate::domain::backup::{BackupType, Compression, Model};
+use crate::domain::backup::{Compression, Model};
 use crate::domain::namespace::{Pattern, Selection};
 use crate::domain::service::EngineKind;
 use crate::domain::text::{bytes, escape, quoted};
@@ -28,11 +28,6 @@ use crate::storage::Storage;
 ///
 /// Errors: `Unsupported`, naming what it cannot.
 pub fn may_make(wanted: &Wanted<'_>) -> Result<()> {
-    if wanted.backup_type == BackupType::Pitr {
-        let what = "the recording of the oplog by PBM is not switched by this version: a schedule of type pitr";
-        return Err(Error::new(ErrorKind::Unsupported, what)
-            .hint("use --type full, and pbm config --set pitr.enabled=true for the recording"));
-    }
     selected(wanted.selection)?;
     StorageSection::of(wanted.location, wanted.folder).map(drop)
 }

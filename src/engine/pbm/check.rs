@@ -2,6 +2,7 @@
 
 use chrono::Utc;
 use mongodb::bson::doc;
+use serde_json::Value;
 
 use super::answers::StatusAnswer;
 use super::cluster;
@@ -9,6 +10,7 @@ use super::configured;
 use super::console::Console;
 use super::failure::Reason;
 use super::program::{ASK_LIMIT, Reply};
+use super::redact::Redactor;
 use crate::domain::backup::Model;
 use crate::domain::service::{CheckItem, CheckState, Service};
 use crate::domain::text::escape;
@@ -25,6 +27,7 @@ pub async fn check(ctx: &Context, service: &Service, model: Model) -> Vec<CheckI
     };
     let path = escape(&console.program.path().to_string_lossy());
     let mut items = vec![item("pbm_program", CheckState::Pass, &format!("{path}, version {}", console.version), "")];
+    let mut answered = None;
     let arguments = ["status", "-s", "cluster", "-s", "running", "-s", "pitr"];
     match console.program.ask(&arguments, ASK_LIMIT, &ctx.cancel).await {
         Ok(Reply::Answer(answer)) => match answer.parse::<StatusAnswer>("status") {
@@ -33,7 +36,7 @@ pub async fn check(ctx: &Context, service: &Service, model: Model) -> Vec<CheckI
                 let redactor = console.program.redactor();
                 let found = cluster::check(&service.name, &status, &locks, console.version, redactor, Utc::now());
                 items.extend(found);
-                items.extend(recording(&status, &console));
+                answered = Some(status);
             }
             Err(e) => items.push(failed("pbm_status", &e)),
         },
@@ -51,7 +54,13 @@ pub async fn check(ctx: &Context, service: &Service, model: Model) -> Vec<CheckI
             return items;
         }
     }
-    items.push(configuration(ctx, service, &console).await);
+    match configured::read(&console.program, &ctx.cancel).await {
+        Ok(present) => {
+            items.extend(answered.and_then(|s| recording(&s, present.as_ref(), console.program.redactor())));
+            items.push(configuration(&console, service, present.as_ref()).await);
+        }
+        Err(e) => items.push(failed("pbm_configuration", &e)),
+    }
     if model == Model::Physical {
         items.push(match edition(ctx, service).await {
             Ok(item) => item,
@@ -62,42 +71,41 @@ pub async fn check(ctx: &Context, service: &Service, model: Model) -> Vec<CheckI
 }
 
 /// Whose configuration PBM has. Which one a backup needs depends on its storage, which the backup names.
-async fn configuration(ctx: &Context, service: &Service, console: &Console<'_>) -> CheckItem {
-    let known = async {
-        let present = configured::read(&console.program, &ctx.cancel).await?;
-        Ok(match present {
-            None => None,
-            Some(present) => Some(console.wrote(&present).await?),
-        })
+async fn configuration(console: &Console<'_>, service: &Service, present: Option<&Value>) -> CheckItem {
+    let Some(present) = present else {
+        let detail = "none yet: the first backup writes it";
+        return item("pbm_configuration", CheckState::Pass, detail, "");
     };
     let remedy = format!("mongokeep service configure {} --storage NAME", service.name);
-    match known.await {
+    match console.wrote(present).await {
         Err(e) => failed("pbm_configuration", &e),
-        Ok(None) => {
-            let detail = "none yet: the first backup writes it";
-            item("pbm_configuration", CheckState::Pass, detail, "")
-        }
-        Ok(Some(true)) => {
-            item("pbm_configuration", CheckState::Pass, "written by this installation, and unchanged", "")
-        }
-        Ok(Some(false)) => {
+        Ok(true) => item("pbm_configuration", CheckState::Pass, "written by this installation, and unchanged", ""),
+        Ok(false) => {
             let detail = "somebody else wrote or changed it; mongokeep overwrites it only when it is asked to";
             item("pbm_configuration", CheckState::Warn, detail, &remedy)
         }
     }
 }
 
-fn recording(status: &StatusAnswer, console: &Console<'_>) -> Option<CheckItem> {
+/// Whether PBM records the oplog, how often it stores what it has, and what is wrong with it.
+fn recording(status: &StatusAnswer, present: Option<&Value>, redactor: &Redactor) -> Option<CheckItem> {
     let pitr = status.pitr.as_ref()?;
-    let error = pitr.error.as_deref().map(|error| console.program.redactor().shown(error));
-    Some(match (pitr.conf, pitr.run, error) {
-        (true, _, Some(error)) => item("pbm_recording", CheckState::Warn, &error, "make a full backup"),
+    let span =
+        present.and_then(|present| present.get("pitr")?.get("oplogSpanMin")?.as_f64()).filter(|span| *span > 0.0);
+    let span = match span {
+        Some(minutes) => format!("oplogSpanMin is {minutes}"),
+        None => "oplogSpanMin is PBM's own, 10".to_owned(),
+    };
+    let error = pitr.error.as_deref().map(|error| redactor.shown(error));
+    let item = |state, detail: &str, remedy: &str| Some(item("pbm_recording", state, detail, remedy));
+    match (pitr.conf, pitr.run, error) {
+        (true, _, Some(error)) => item(CheckState::Warn, &format!("{error}; {span}"), "make a full backup"),
         (true, false, None) => {
-            item("pbm_recording", CheckState::Warn, "switched on, and not running", "make a full backup")
+            item(CheckState::Warn, &format!("switched on, and not running; {span}"), "make a full backup")
         }
-        (true, true, None) => item("pbm_recording", CheckState::Pass, "PBM records the oplog", ""),
-        (false, ..) => return None,
-    })
+        (true, true, None) => item(CheckState::Pass, &format!("PBM records the oplog; {span}"), ""),
+        (false, ..) => item(CheckState::Skip, "off: no point-in-time schedule switched it on", ""),
+    }
 }
 
 /// Physical backups need a server that can hold a backup cursor for PBM.
@@ -136,4 +144,26 @@ fn item(id: &str, state: CheckState, detail: &str, remedy: &str) -> CheckItem {
         other => other,
     };
     CheckItem { id: id.into(), title: title.into(), state, detail: detail.into(), remedy: remedy.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::pbm::tests::{answer, raw};
+
+    #[test]
+    fn the_recording_is_on_off_or_in_trouble() {
+        let of = |name: &str, present: Option<&Value>| {
+            let item = recording(&answer(name), present, &Redactor::default()).unwrap();
+            (item.state, item.detail)
+        };
+        let present = raw("config-show").value;
+        let on = of("pitr-status", Some(&present));
+        assert_eq!(on, (CheckState::Pass, "PBM records the oplog; oplogSpanMin is PBM's own, 10".to_owned()));
+        let spanned = serde_json::json!({"pitr": {"enabled": true, "oplogSpanMin": 0.1667}});
+        assert!(of("pitr-status", Some(&spanned)).1.ends_with("oplogSpanMin is 0.1667"));
+        let (state, detail) = of("pitr-nobase-status", Some(&spanned));
+        assert!(state == CheckState::Warn && detail.contains("a new backup is required"), "{detail}");
+        assert_eq!(of("status-fresh", None).0, CheckState::Skip);
+    }
 }

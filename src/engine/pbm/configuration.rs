@@ -152,14 +152,16 @@ impl Configuration {
         Ok(Secret::new(text))
     }
 
-    /// Tells two configurations of ours apart, a changed secret included. `key` is a secret of this home, so that nobody who
+    /// Tells two configurations of ours apart, a changed secret included; what is recorded of the oplog does not count. `key` is a secret of this home, so that nobody who
     /// reads the fingerprint can try secrets against it. It says nothing about the configuration that PBM has: compare that
     /// with [`Configuration::differences`].
     pub fn fingerprint(&self, key: &[u8; 32]) -> String {
         let mut hasher = blake3::Hasher::new_keyed(key);
         let secrets = self.secrets.iter().map(|(path, secret)| (path.clone(), ("secret", secret.clone())));
         let mut leaves: BTreeMap<Path, (&str, Secret)> = secrets.collect();
-        for (path, value) in flattened(&self.shown) {
+        // Whether the oplog is recorded changes often, and what PBM says of it is no secret: differences show it.
+        for (path, value) in flattened(&self.shown).filter(|(path, _)| path.first().is_none_or(|first| first != "pitr"))
+        {
             leaves.entry(path).or_insert_with(|| ("value", Secret::new(value.to_string())));
         }
         for (path, (what, value)) in &leaves {

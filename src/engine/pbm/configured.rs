@@ -69,6 +69,30 @@ pub async fn write(program: &Program, ours: &Configuration, cancel: &Cancellatio
     }
 }
 
+/// Changes single settings that are no secrets, and returns what PBM has then.
+///
+/// Errors: `Failed` when PBM has another value afterwards.
+pub async fn set(program: &Program, settings: &[(&str, &str)], cancel: &CancellationToken) -> Result<Value> {
+    let words: Vec<String> = settings.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut arguments = vec!["config"];
+    words.iter().for_each(|word| arguments.extend(["--set", word]));
+    program.call(&arguments, START_LIMIT, cancel).await?;
+    let now = read(program, cancel).await?.unwrap_or_default();
+    for (key, value) in settings {
+        let found = key.split('.').try_fold(&now, |at, part| at.get(part));
+        let found =
+            found.map_or_else(String::new, |found| found.as_str().map_or_else(|| found.to_string(), str::to_owned));
+        let is_same_number = found.parse::<f64>().is_ok_and(|found| value.parse::<f64>() == Ok(found));
+        // PBM leaves out what is false.
+        let is_off = *value == "false" && found.is_empty();
+        if found != **value && !is_same_number && !is_off {
+            let what = format!("PBM took {key}={value}, and has another value now");
+            return Err(Error::new(ErrorKind::Failed, what).hint("does somebody else change the configuration of PBM?"));
+        }
+    }
+    Ok(now)
+}
+
 /// A file that only its owner can read. It goes when this is dropped.
 pub(super) struct PrivateFile {
     folder: tempfile::TempDir,

@@ -15,6 +15,7 @@ use super::cluster;
 use super::configuration::{Configuration, Difference, PitrWishes, Wishes};
 use super::configured;
 use super::follow::{Follow, Pace};
+use super::output::Answer;
 use super::program::{self, ASK_LIMIT, Program};
 use super::version::PbmVersion;
 use super::watch::OnMeter;
@@ -28,6 +29,8 @@ use crate::error::{Error, ErrorKind, Result};
 const FREE_LIMIT: Duration = Duration::from_secs(900);
 /// How long agents may say of a storage that they do not see it. Seen were fifteen seconds.
 const SEEN_LIMIT: Duration = Duration::from_secs(60);
+/// How long agents may go on recording that was switched off. PBM itself waits so long (`cmd/pbm-agent/pitr.go` of 2.15.0).
+const STOP_LIMIT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// PBM, asked for one service.
@@ -65,6 +68,14 @@ pub struct Planned {
     pub is_there: bool,
     /// What PBM has was written by this installation, or nobody.
     pub is_ours: bool,
+    /// What PBM has is what was written last, by this installation.
+    pub is_noted: bool,
+    /// PBM records the oplog now.
+    pub records: bool,
+    /// PBM recorded when this installation wrote last, and does not any more.
+    pub was_switched_off: bool,
+    /// The storage and its secrets are those that were written last.
+    has_secrets: bool,
 }
 
 impl<'a> Console<'a> {
@@ -90,17 +101,17 @@ impl<'a> Console<'a> {
         let note = self.note().await?;
         let fingerprint = ours.fingerprint(&self.ctx.around.notes.key().await?);
         let differences = present.as_ref().map(|present| ours.differences(present)).unwrap_or_default();
-        let is_ours = match (&present, &note) {
-            (None, _) => true,
-            (Some(present), Some(note)) => without_recording(present) == without_recording(&note.read_back),
-            (Some(_), None) => false,
-        };
+        let is_noted = present.as_ref().zip(note.as_ref()).is_some_and(|(present, note)| is_as_noted(present, note));
+        let (records, recorded) = (records(present.as_ref()), records(note.as_ref().map(|note| &note.read_back)));
+        let has_secrets = note.is_some_and(|note| note.fingerprint == fingerprint);
         Ok(Planned {
-            is_there: present.is_some()
-                && differences.is_empty()
-                && note.is_some_and(|note| note.fingerprint == fingerprint),
+            is_there: present.is_some() && differences.is_empty() && has_secrets,
+            has_secrets: present.is_some() && has_secrets,
+            records,
+            was_switched_off: present.is_some() && recorded && !records,
             is_configured: present.is_some(),
-            is_ours: is_ours || differences.is_empty(),
+            is_ours: present.is_none() || is_noted || differences.is_empty(),
+            is_noted,
             differences,
             ours,
         })
@@ -122,22 +133,76 @@ impl<'a> Console<'a> {
         if !planned.is_ours {
             return Err(self.not_ours(&planned.differences));
         }
+        let moves = |d: &Difference| d.key.starts_with("storage.");
+        if planned.records && *recording == Recording::Kept && planned.differences.iter().any(moves) {
+            return Err(self.would_move(&planned.differences));
+        }
         self.write(planned).await
+    }
+
+    /// Switches the recording of the oplog on, into `folder` of `storage`, as `wishes` say.
+    ///
+    /// Errors: `Conflict`, naming it, for what somebody else changed: their configuration, or that it is switched off.
+    pub async fn record(&self, storage: &StorageConfig, folder: &str, wishes: PitrWishes) -> Result<()> {
+        let planned = self.plan(storage, folder, &Recording::Set(wishes)).await?;
+        if planned.is_there {
+            return Ok(());
+        }
+        if !planned.is_ours {
+            return Err(self.not_ours(&planned.differences));
+        }
+        if planned.was_switched_off {
+            let what =
+                format!("service {}: somebody else switched PBM's recording off (pitr.enabled=false)", self.service);
+            return Err(Error::new(ErrorKind::Conflict, what).hint(
+                "pbm config --set pitr.enabled=true, or mongokeep schedule disable NAME and then enable, switches it on; after \
+                 a restore by somebody else make a new base first: mongokeep schedule run NAME",
+            ));
+        }
+        self.write(planned).await.map(drop)
+    }
+
+    /// Switches the recording off, if it is on. Returns whether it was.
+    ///
+    /// Errors: `Conflict` when somebody else changed the configuration since it was switched on.
+    pub async fn stop_recording(&self) -> Result<bool> {
+        let Some(present) = configured::read(&self.program, &self.ctx.cancel).await? else { return Ok(false) };
+        if !records(Some(&present)) {
+            return Ok(false);
+        }
+        let Some(note) = self.note().await?.filter(|note| is_as_noted(&present, note)) else {
+            let what = format!(
+                "service {}: PBM goes on recording the oplog: somebody else changed its configuration, which is left as it is",
+                self.service
+            );
+            return Err(Error::new(ErrorKind::Conflict, what).hint("pbm config --set pitr.enabled=false ends it"));
+        };
+        let read_back = configured::set(&self.program, &[("pitr.enabled", "false")], &self.ctx.cancel).await?;
+        self.take_note(&Note { read_back, ..note }).await?;
+        Ok(true)
     }
 
     /// The same, whoever wrote what PBM has.
     pub async fn write(&self, planned: Planned) -> Result<Configuration> {
-        let Planned { ours, is_there, .. } = planned;
-        if is_there {
+        let of_recording = planned.of_recording();
+        let Planned { ours, is_there, is_noted, .. } = planned;
+        // What somebody else changed besides is taken over by writing it.
+        if is_there && is_noted {
             return Ok(ours);
         }
         self.ctx.meter.set_phase("configuring PBM");
+        let fingerprint = ours.fingerprint(&self.ctx.around.notes.key().await?);
+        if let Some(settings) = of_recording {
+            // By itself: the rest is not written again, and PBM does not look at its storage anew.
+            let settings: Vec<(&str, &str)> =
+                settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+            let read_back = configured::set(&self.program, &settings, &self.ctx.cancel).await?;
+            self.take_note(&Note { fingerprint, read_back }).await?;
+            return Ok(ours);
+        }
         let read_back = configured::write(&self.program, &ours, &self.ctx.cancel).await?;
         ours.notes().iter().for_each(|note| self.ctx.meter.info(note.clone()));
-        let note = Note { fingerprint: ours.fingerprint(&self.ctx.around.notes.key().await?), read_back };
-        let text = serde_json::to_string(&note)
-            .map_err(|e| Error::new(ErrorKind::Internal, "noting a configuration of PBM").source(e))?;
-        self.ctx.around.notes.write(self.service, text).await?;
+        self.take_note(&Note { fingerprint, read_back }).await?;
         self.ctx.meter.info("PBM has the configuration of this service now");
         // With another storage PBM reads what is in it first.
         self.wait_until_free().await?;
@@ -203,15 +268,62 @@ impl<'a> Console<'a> {
         Err(Error::new(ErrorKind::Transient, what).hint(format!("mongokeep service check {} names it", self.service)))
     }
 
+    /// Waits until no agent records the oplog any more. They notice it within some seconds, each at its own time, and a restore
+    /// fails when one of them begins later than the others.
+    ///
+    /// Errors: `Transient` when one goes on for long.
+    pub async fn wait_until_stopped(&self) -> Result<()> {
+        self.ctx.meter.set_phase("waiting until PBM records no longer");
+        let began = Instant::now();
+        while self.status(&["pitr"]).await?.pitr.is_some_and(|pitr| pitr.run) {
+            if began.elapsed() > STOP_LIMIT {
+                let what = format!(
+                    "service {}: agents of PBM go on recording the oplog {} s after it was switched off",
+                    self.service,
+                    STOP_LIMIT.as_secs()
+                );
+                return Err(Error::new(ErrorKind::Transient, what)
+                    .hint(format!("mongokeep service check {} says how they do", self.service)));
+            }
+            tokio::select! {
+                () = self.ctx.cancel.cancelled() => return Err(Error::cancelled()),
+                () = tokio::time::sleep(POLL_INTERVAL) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Whether this installation wrote `present`, the configuration that PBM has.
     pub async fn wrote(&self, present: &Value) -> Result<bool> {
-        Ok(self.note().await?.is_some_and(|note| without_recording(present) == without_recording(&note.read_back)))
+        Ok(self.note().await?.is_some_and(|note| is_as_noted(present, &note)))
+    }
+
+    /// Asks `pbm ARGUMENTS`.
+    pub async fn ask(&self, arguments: &[&str], limit: Duration) -> Result<Answer> {
+        self.program.call(arguments, limit, &self.ctx.cancel).await
+    }
+
+    async fn take_note(&self, note: &Note) -> Result<()> {
+        let text = serde_json::to_string(note)
+            .map_err(|e| Error::new(ErrorKind::Internal, "noting a configuration of PBM").source(e))?;
+        self.ctx.around.notes.write(self.service, text).await
     }
 
     async fn note(&self) -> Result<Option<Note>> {
         let note = self.ctx.around.notes.read(self.service).await?;
         // One of another version says nothing.
         Ok(note.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    fn would_move(&self, differences: &[Difference]) -> Error {
+        let what = format!(
+            "service {}: PBM records the oplog, and has one storage for that and for backups, which this would change: {}",
+            self.service,
+            in_words(differences)
+        );
+        Error::new(ErrorKind::Conflict, what).hint(
+            "use the storage and folder of its point-in-time schedule, or switch that off: mongokeep schedule disable NAME",
+        )
     }
 
     fn not_ours(&self, differences: &[Difference]) -> Error {
@@ -224,6 +336,17 @@ impl<'a> Console<'a> {
             "mongokeep service configure {} --storage NAME shows the differences and writes the configuration",
             self.service
         ))
+    }
+}
+
+impl Planned {
+    /// The settings to change, when they are of the recording alone.
+    fn of_recording(&self) -> Option<Vec<(String, String)>> {
+        if !self.has_secrets || self.differences.is_empty() {
+            return None;
+        }
+        let one = |d: &Difference| Some((d.key.clone(), d.ours.clone()?)).filter(|(key, _)| key.starts_with("pitr."));
+        self.differences.iter().map(one).collect()
     }
 }
 
@@ -240,6 +363,11 @@ pub fn in_words(differences: &[Difference]) -> String {
 /// Whether PBM records the oplog.
 fn records(configuration: Option<&Value>) -> bool {
     configuration.and_then(|c| c.get("pitr")?.get("enabled")?.as_bool()).unwrap_or(false)
+}
+
+/// Whether `present` is what was written last, whether it records or not.
+fn is_as_noted(present: &Value, note: &Note) -> bool {
+    without_recording(present) == without_recording(&note.read_back)
 }
 
 /// A restore switches recording off by itself.

@@ -43,6 +43,16 @@ pub fn driver_of<'a>(source: &RestoreSource, target: RestoreTarget<'a>) -> Resul
     }
 }
 
+/// Errors: `Unsupported` for a moment that only PBM leads to.
+pub fn must_be_read_here(source: &RestoreSource) -> Result<()> {
+    if !source.tail.as_ref().is_some_and(|tail| tail.archive.is_by_engine()) {
+        return Ok(());
+    }
+    let what = "the oplog that leads to this moment was recorded by PBM, which restores it into a service with the engine pbm only";
+    Err(Error::new(ErrorKind::Unsupported, what)
+        .hint("choose such a service, or restore the base alone: mongokeep restore BACKUP --to SERVICE"))
+}
+
 /// `source` as a backup in PBM's layout, and the name that it has here.
 pub async fn as_its_layout(source: RestoreSource) -> Result<(String, RestoreSource)> {
     let name = source.manifest.envelope.name.clone();

@@ -9,6 +9,7 @@
 //! - [`cluster`] says whether a cluster can be backed up.
 //! - `nodes` shows a cluster to people, `locks` reads who holds it.
 //! - [`follow`] waits for the end of an operation.
+//! - `recording` switches PBM's recording of the oplog, and says what of it can be restored.
 //!
 //! Nothing here trusts an exit code: `pbm` ends with 0 after a backup that was cancelled and a restore that is half done.
 //! Nothing replaces a word of PBM that is not known: it is shown as it came, and never counts as done.
@@ -32,6 +33,7 @@ pub mod operation;
 pub mod output;
 mod pbm_engine;
 pub mod program;
+mod recording;
 pub mod redact;
 mod restore;
 pub mod setting_paths;

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::configuration::Difference;
 use super::console::{Console, Recording};
 use super::driven::DrivenManifest;
-use super::{backup, check, delete, held, nodes, restore};
+use super::{backup, check, delete, held, nodes, recording, restore};
 use crate::artifact::layout::{BackupRoot, Layout};
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::domain::backup::Model;
@@ -22,6 +22,7 @@ use crate::engine::contract::{
 };
 use crate::engine::logical;
 use crate::engine::pbm_layout::{self, reader};
+use crate::engine::recording::{OwnRecording, RecordingOrder, RecordingState};
 use crate::engine::{Context, backup_reader};
 use crate::error::Result;
 use crate::storage::Storage;
@@ -49,6 +50,10 @@ impl Engine for PbmEngine {
         nodes::cluster(ctx, service).await.map(Some)
     }
 
+    fn recording(&self) -> Option<&dyn OwnRecording> {
+        Some(self)
+    }
+
     async fn plan_configuration(
         &self,
         ctx: &Context,
@@ -61,7 +66,7 @@ impl Engine for PbmEngine {
         Ok(ConfigurationPlan {
             service: service.name.clone(),
             is_new: !planned.is_configured,
-            is_there: planned.is_there,
+            is_there: planned.is_there && planned.is_noted,
             notes: planned.ours.notes().to_vec(),
             changes: planned.differences.into_iter().map(change).collect(),
         })
@@ -96,6 +101,7 @@ impl Engine for PbmEngine {
         match held::driver_of(&source, target)? {
             Some(service) => restore::plan(ctx, &source, service, request).await,
             None => {
+                held::must_be_read_here(&source)?;
                 let service = source.manifest.envelope.service.clone();
                 let (backup, source) = held::as_its_layout(source).await?;
                 let plan = reader::plan_restore(ctx, source, target, request).await?;
@@ -116,6 +122,7 @@ impl Engine for PbmEngine {
         match held::driver_of(&source, target)? {
             Some(service) => restore::restore(ctx, &source, service, confirmed, writes).await,
             None => {
+                held::must_be_read_here(&source)?;
                 let (_, source) = held::as_its_layout(source).await?;
                 // The plan has the name that it has here.
                 let backup = source.manifest.envelope.name.clone();
@@ -192,5 +199,24 @@ impl Engine for PbmEngine {
             true => held::contents(&manifest.body()?),
             false => logical::contents_of(manifest),
         }
+    }
+}
+
+#[async_trait]
+impl OwnRecording for PbmEngine {
+    async fn switch_on(&self, ctx: &Context, order: &RecordingOrder<'_>) -> Result<()> {
+        recording::switch_on(ctx, order).await
+    }
+
+    async fn switch_off(&self, ctx: &Context, service: &Service) -> Result<bool> {
+        recording::switch_off(ctx, service).await
+    }
+
+    async fn look(&self, ctx: &Context, service: &Service) -> Result<RecordingState> {
+        recording::look(ctx, service).await
+    }
+
+    async fn delete_useless(&self, ctx: &Context, order: &RecordingOrder<'_>) -> Result<()> {
+        recording::delete_useless(ctx, order).await
     }
 }

@@ -14,6 +14,7 @@ use super::console::{Console, Recording};
 use super::driven::DrivenManifest;
 use super::follow::{Follow, Pace, RestoreKind};
 use super::program::{ASK_LIMIT, START_LIMIT};
+use super::recording;
 use super::watch::OnMeter;
 use crate::domain::backup::Model;
 use crate::domain::namespace::{Namespace, Rename, Selection};
@@ -22,6 +23,7 @@ use crate::domain::restore::{
 };
 use crate::domain::service::Service;
 use crate::domain::text::escape;
+use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::engine::blocking::blocking;
 use crate::engine::contract::{BeforeWriting, Confirmed, RestoreReport, RestoreSource};
@@ -44,6 +46,7 @@ pub async fn plan(
     let console = Console::open(ctx, service).await?;
     let status = console.status(&["cluster", "pitr"]).await?;
     must_fit(&manifest, request, &status, &console, service)?;
+    must_reach(&console, &status, source, service).await?;
     let records = status.pitr.as_ref().is_some_and(|pitr| pitr.conf);
     let is_sharded = is_sharded(&manifest);
     if let Some(Rename::Collection { to, .. }) = request.rename.first() {
@@ -64,7 +67,8 @@ pub async fn plan(
     }
     if records {
         warnings.push(
-            "PBM stops recording the oplog for the restore; point-in-time recovery begins again with the next full backup"
+            "PBM stops recording the oplog for the restore; point-in-time recovery begins again with the next base, which a \
+             point-in-time schedule that is on makes at once"
                 .to_owned(),
         );
     }
@@ -123,6 +127,9 @@ pub async fn restore(
         let off = Recording::Set(PitrWishes::default());
         let configuration = console.configure(&source.location, &manifest.folder, &off).await?;
         console.wait_until_free().await?;
+        console.wait_until_stopped().await?;
+        // What PBM held when it stopped recording is stored by now, and nothing was deleted since the plan was made.
+        must_reach(&console, &status, source, service).await?;
         let described = console.program.call(&["describe-backup", manifest.pbm_name()], ASK_LIMIT, &ctx.cancel).await?;
         let described: DescribedBackup = described.parse("backup")?;
         if !described.status.is_good() {
@@ -133,7 +140,7 @@ pub async fn restore(
     };
     let (console, configuration) = ready.await.map_err(nothing)?;
     let is_physical = manifest.envelope.model == Model::Physical;
-    let arguments = arguments(&manifest, confirmed.request)?;
+    let arguments = arguments(&manifest, confirmed.request, source.until())?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     writes.before_writing().await?;
     ctx.meter.set_phase("PBM begins");
@@ -192,7 +199,14 @@ fn must_be_possible(manifest: &DrivenManifest, request: &RestoreRequest) -> Resu
         }
     }
     if request.point_in_time.is_some() {
-        return Err(Error::invalid("time", "PBM restores this backup to its own moment in this version"));
+        if !request.rename.is_empty() {
+            return Err(Error::invalid("rename", "with PBM it goes with a backup, not with --time"));
+        }
+        if !request.include.is_empty() && is_sharded(manifest) {
+            let why = "PBM restores a part of a sharded cluster to the moment of a backup only, not with --time";
+            return Err(Error::invalid("include", why)
+                .hint("restore everything to that moment, or the part from a backup: mongokeep restore BACKUP"));
+        }
     }
     if !request.rename.is_empty() && is_sharded(manifest) {
         return Err(Error::invalid("rename", "PBM restores under another name only where there are no shards"));
@@ -205,7 +219,21 @@ fn must_be_possible(manifest: &DrivenManifest, request: &RestoreRequest) -> Resu
     {
         return Err(Error::invalid("users-and-roles", "with PBM it needs whole databases: --include DATABASE"));
     }
-    arguments(manifest, request).map(drop)
+    arguments(manifest, request, manifest.envelope.consistent_at_ts).map(drop)
+}
+
+/// Errors: `NotFound` when what PBM recorded does not lead to the moment.
+async fn must_reach(
+    console: &Console<'_>,
+    status: &StatusAnswer,
+    source: &RestoreSource,
+    service: &Service,
+) -> Result<()> {
+    let (base, until) = (source.manifest.envelope.consistent_at_ts, source.until());
+    if until <= base {
+        return Ok(());
+    }
+    recording::must_reach(&service.name, &recording::recorded(console, status).await?, base, until)
 }
 
 fn is_sharded(manifest: &DrivenManifest) -> bool {
@@ -323,8 +351,16 @@ fn planned(manifest: &DrivenManifest, request: &RestoreRequest) -> Result<(Vec<P
     Ok((planned.into_values().collect(), left_out))
 }
 
-fn arguments(manifest: &DrivenManifest, request: &RestoreRequest) -> Result<Vec<String>> {
-    let mut words = vec!["restore".to_owned(), manifest.pbm_name().to_owned(), "--yes".to_owned()];
+/// `until`: the position that is restored, every change up to and including it.
+fn arguments(manifest: &DrivenManifest, request: &RestoreRequest, until: Timestamp) -> Result<Vec<String>> {
+    let name = manifest.pbm_name().to_owned();
+    let mut words = vec!["restore".to_owned()];
+    // PBM refuses the moment of the backup itself as a time.
+    match until > manifest.envelope.consistent_at_ts {
+        true => words.extend(["--time".to_owned(), until.to_string(), "--base-snapshot".to_owned(), name]),
+        false => words.push(name),
+    }
+    words.push("--yes".to_owned());
     if !request.replset_map.is_empty() {
         // PBM writes the target first.
         let maps: Vec<String> = request.replset_map.iter().map(|map| format!("{}={}", map.to, map.from)).collect();
@@ -380,24 +416,4 @@ fn every_node(manifest: &DrivenManifest, status: &StatusAnswer) -> PlannedFiles 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn replica_sets_are_mapped_by_names_that_there_are() {
-        let maps = |texts: &[&str]| -> Vec<ReplicaSetMap> { texts.iter().map(|text| text.parse().unwrap()).collect() };
-        let (held, there) = (["cfg", "a"], ["cfg", "b", "c"]);
-        assert_eq!(mapped(&held, &there, &maps(&["a=b"])).unwrap(), ["cfg", "b"]);
-        assert_eq!(mapped(&held, &there, &[]).unwrap(), held);
-        for (wrong, why) in [
-            (&["x=b"][..], "the backup holds no replica set x, but cfg, a"),
-            (&["a=x"], "the target has no replica set x, but cfg, b, c"),
-            (&["a=b", "a=c"], "a is mapped twice"),
-            (&["a=cfg"], "two replica sets of the backup would go into cfg"),
-        ] {
-            let error = mapped(&held, &there, &maps(wrong)).unwrap_err();
-            assert_eq!((error.kind(), error.field()), (ErrorKind::Invalid, Some("replset_map")), "{wrong:?}");
-            assert!(error.full().contains(why), "{error}");
-        }
-    }
-}
+mod tests;

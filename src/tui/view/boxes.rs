@@ -165,7 +165,13 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
             0 => String::new(),
             n => format!(", at most {} entries", count(n)),
         };
-        fact("Then", format!("{slices}, {bytes}{entries}, from {place}"));
+        fact(
+            "Then",
+            match replay.archive.is_by_engine() {
+                true => format!("the oplog that its engine recorded in {place}"),
+                false => format!("{slices}, {bytes}{entries}, from {place}"),
+            },
+        );
         fact("Takes", format!("about {}", duration(replay.expected_seconds)));
     } else {
         fact("From", format!("{} of {}", escape(&plan.backup), escape(&plan.from_service)));

@@ -11,7 +11,7 @@ use super::chrome::plural;
 use super::details::Page;
 use super::text::{fit, when, when_exactly};
 use crate::domain::backup::{Backup, BackupState};
-use crate::domain::pitr::{MarkKind, Status};
+use crate::domain::pitr::{Archive, MarkKind, Status};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::tui::action::Action;
 use crate::tui::model::Model;
@@ -211,6 +211,9 @@ impl Page<'_> {
             format!(" in {}{folder}", escape(&a.storage))
         });
         let slices = match status.slices {
+            0 if status.archive.as_ref().is_some_and(Archive::is_by_engine) => {
+                format!("kept by its engine{}", place.unwrap_or_default())
+            }
             0 => "none yet".to_owned(),
             n => format!("{} of {}{}", count(n), bytes(status.size_bytes), place.unwrap_or_default()),
         };

@@ -5,4 +5,5 @@ mod buckets;
 mod driven;
 mod interrupted;
 mod mapped;
+mod recorded;
 mod sharded;

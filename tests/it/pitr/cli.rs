@@ -97,7 +97,7 @@ fn recorded(home: &Home) {
 }
 
 #[test]
-fn one_service_is_recorded_in_one_place() {
+fn one_schedule_at_a_time_records_a_service() {
     let home = Home::ready();
     good(&home, &format!("storage add u --type filesystem --path {}", home.dir().display()));
     let add = "schedule add NAME --service a --cron @daily --type pitr --disabled";
@@ -112,21 +112,24 @@ fn one_service_is_recorded_in_one_place() {
 
     good(&home, "settings set backup.enabled false");
     good(&home, "schedule enable first");
-    good(&home, "schedule enable same");
     good(&home, "schedule enable whole");
     good(&home, "schedule copy elsewhere copy");
     for refused in [
         "schedule enable elsewhere",
         "schedule enable beside",
         "schedule enable copy",
-        "schedule edit same --folder y",
-        "schedule edit same --storage u",
+        "schedule enable same",
         "schedule edit whole --type pitr",
         "schedule add late --service a --cron @daily --type pitr --storage u",
+        "schedule add late --service a --cron @daily --type pitr --storage t --folder a",
     ] {
         let run = run(&home, refused);
         assert_eq!((run.code, run.stdout.as_str()), (4, ""), "{refused}: {}", run.stderr);
-        assert!(run.stderr.contains("already records the oplog of a in storage t"), "{refused}: {}", run.stderr);
+        assert!(
+            run.stderr.contains("schedule first already records the oplog of a in storage t"),
+            "{refused}: {}",
+            run.stderr
+        );
         assert!(run.stderr.contains("mongokeep schedule disable"), "{refused}: {}", run.stderr);
     }
     // Whatever is off may wait for its turn; whatever is of another type may go anywhere.

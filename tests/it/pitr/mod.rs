@@ -1,3 +1,4 @@
+mod by_engine;
 mod cli;
 mod kill;
 mod moments;

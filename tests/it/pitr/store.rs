@@ -184,8 +184,9 @@ fn a_base_is_queued_once_and_only_while_a_schedule_is_on() {
     store.add_schedule(&Schedule { backup_type: BackupType::Full, ..schedule("whole", "a") }).unwrap();
     store.add_schedule(&Schedule { enabled: false, ..schedule("off", "a") }).unwrap();
     assert_eq!(ask(&store, "a", now), NeededBase::Waits);
-    store.add_schedule(&schedule("second", "a")).unwrap();
     store.add_schedule(&schedule("first", "a")).unwrap();
+    let second = store.add_schedule(&schedule("second", "a")).unwrap_err();
+    assert!(second.kind() == ErrorKind::Conflict && second.full().contains("schedule first already"), "{second}");
     store.add_schedule(&schedule("other", "b")).unwrap();
     let wanted = store.slicing_wanted().unwrap();
     let wanted: Vec<_> = wanted.iter().map(|w| (&*w.service, &*w.storage, &*w.folder, &*w.schedule)).collect();
