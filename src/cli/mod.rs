@@ -37,6 +37,7 @@ mod secret;
 mod service;
 mod settings;
 mod storage;
+mod storage_check;
 mod table;
 mod tree;
 mod wait;

@@ -18,6 +18,9 @@ pub trait ForeignTool: Send + Sync {
     /// Whether the folder `name` in one of those is the tool's own.
     fn has(&self, name: &str) -> bool;
 
+    /// Whether the file `name` directly in one of those is the tool's own.
+    fn has_file(&self, name: &str) -> bool;
+
     /// Whether the oplog that it recorded for one replica set is below `folder`.
     fn is_archive(&self, folder: &Key) -> bool;
 
@@ -40,6 +43,14 @@ impl ForeignFolder {
     /// See [`ForeignTool::has`].
     pub fn has(&self, name: &str) -> bool {
         self.tool.has(name)
+    }
+
+    /// Whether an object is the tool's own. `path`: below this folder.
+    pub fn owns(&self, path: &str) -> bool {
+        match path.split_once('/') {
+            Some((folder, _)) => self.tool.has(folder),
+            None => self.tool.has_file(path),
+        }
     }
 
     /// See [`ForeignTool::discover`].

@@ -9,6 +9,7 @@ mod blocking;
 pub mod blocks;
 pub mod context;
 pub mod contract;
+pub mod find;
 pub mod foreign;
 pub mod logical;
 mod oplog_stream;
@@ -17,6 +18,7 @@ pub mod pbm_layout;
 pub mod physical;
 pub mod pitr;
 pub mod progress;
+pub mod storage_check;
 pub mod stored_check;
 pub mod surroundings;
 

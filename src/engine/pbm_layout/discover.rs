@@ -40,6 +40,10 @@ impl ForeignTool for Pbm {
         is_time || name == chunks::FOLDER || name == ".pbm.restore"
     }
 
+    fn has_file(&self, name: &str) -> bool {
+        name.starts_with(".pbm.") || name.ends_with(SUFFIX)
+    }
+
     fn is_archive(&self, folder: &Key) -> bool {
         folder.as_str().rsplit('/').nth(1) == Some(chunks::FOLDER)
     }
