@@ -26,8 +26,8 @@ pub async fn check(
 ) -> Result<StorageReport> {
     let of = name.to_owned();
     let (known, home_id) = store.with(move |store| Ok((store.known_of_storage(&of)?, store.home_id()?))).await?;
-    let KnownOfStorage { attempts, at_work, good, good_foreign, backups, gaps } = known;
-    let known = Known { home_id, attempts, at_work, good, good_foreign, backups, gaps };
+    let KnownOfStorage { attempts, at_work, good, good_foreign, backups, once_good, gaps } = known;
+    let known = Known { home_id, attempts, at_work, good, good_foreign, backups, once_good, gaps };
     let slices = Slices { store, storage: name.to_owned() };
     let Checked { report, damaged } = storage_check::check(ctx, storage, name, &known, &slices).await?;
     if marks && !damaged.is_empty() {

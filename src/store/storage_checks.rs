@@ -29,6 +29,8 @@ pub struct KnownOfStorage {
     /// Good ones that other tools made.
     pub good_foreign: BTreeSet<Place>,
     pub backups: BTreeSet<Place>,
+    /// Those that were good once, whatever they are now.
+    pub once_good: BTreeSet<Place>,
     /// Gaps in what is recorded there, with folder and service.
     pub gaps: Vec<(String, String, Gap)>,
 }
@@ -46,18 +48,21 @@ impl Store {
                 known.attempts.insert(attempt?);
             }
             let mut statement = c.prepare_cached(&format!(
-                "SELECT b.folder, b.name, b.state = 'succeeded', b.engine = 'native' OR b.pbm_name IS NOT NULL, {AT_WORK}
+                "SELECT b.folder, b.name, b.state = 'succeeded', b.consistent_t IS NOT NULL, b.engine = 'native' OR b.pbm_name IS NOT NULL, {AT_WORK}
                  FROM backups b WHERE b.storage = ?1"
             ))?;
             let rows = statement.query_map([storage], |r| {
-                Ok(((r.get(0)?, r.get(1)?), r.get::<_, bool>(2)?, r.get::<_, bool>(3)?, r.get::<_, bool>(4)?))
+                Ok(((r.get(0)?, r.get(1)?), [r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?]))
             })?;
             for row in rows {
-                let (place, is_good, is_own_layout, is_at_work): (Place, bool, bool, bool) = row?;
+                let (place, [is_good, was_good, is_own_layout, is_at_work]): (Place, [bool; 4]) = row?;
                 match (is_good, is_own_layout) {
                     (true, true) => drop(known.good.insert(place.clone())),
                     (true, false) => drop(known.good_foreign.insert(place.clone())),
                     (false, _) => {}
+                }
+                if was_good {
+                    known.once_good.insert(place.clone());
                 }
                 if is_at_work {
                     known.at_work.insert(place.clone());

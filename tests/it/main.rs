@@ -28,6 +28,7 @@ mod screen;
 mod selections;
 mod service_check;
 mod storage;
+mod storage_check;
 mod store_files;
 mod verify_damage;
 mod written_before;

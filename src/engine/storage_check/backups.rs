@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chrono::Utc;
 
-use super::{Known, Place, confirmed, missing_words};
+use super::known::{Known, Place, confirmed, missing_words};
 use crate::artifact::layout::BackupRoot;
 use crate::domain::backup::Owner;
 use crate::domain::storage_check::{
@@ -163,10 +163,17 @@ async fn unfinished(storage: &dyn Storage, known: &Known, root: &BackupRoot, fou
     let begun = known.attempts.contains(&owner.attempt_id);
     let home = owner.home_id.as_deref() == Some(known.home_id.as_str());
     let name = &found.name;
-    let (kind, why, remedy) = match (begun && home, known.at_work.contains(&place(found))) {
+    let place = place(found);
+    let (kind, why, remedy) = match (begun && home, known.at_work.contains(&place)) {
         (_, true) => {
             let remedy = format!("mongokeep job list shows the job; mongokeep backup delete {name} when none runs");
             (FindingKind::AttemptAtWork, format!("a job of this installation works on it: {words}"), Some(remedy))
+        }
+        // It is no left-over of an attempt, and somebody may have its manifest.
+        (true, false) if known.once_good.contains(&place) => {
+            let why = format!("its manifest is gone, and the rest of it is still there: {words}");
+            let remedy = format!("put its manifest.json back, or mongokeep backup delete {name} removes the rest");
+            (FindingKind::MissingBackup, why, Some(remedy))
         }
         (true, false) => (FindingKind::AbandonedAttempt, format!("nobody works on it any more: {words}"), None),
         (false, false) if home => {
@@ -318,6 +325,9 @@ impl Open {
                     }
                 } else {
                     findings.push(finding.of(seen.objects, seen.bytes));
+                    if kind == FindingKind::MissingBackup {
+                        closed.damage = Some(why.clone());
+                    }
                     if uses_blocks {
                         let host = escape(&owner.host.unwrap_or_default());
                         closed.holds_blocks_up = Some(format!("backup {} is being made on {host}", escape(name)));

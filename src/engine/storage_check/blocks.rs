@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use blake3::Hash;
 
-use super::{Place, confirmed, missing_words};
+use super::known::{Place, confirmed, missing_words};
 use crate::artifact::layout::BlocksRoot;
 use crate::domain::storage_check::{Amount, Finding, FindingKind, Findings, PlannedBlocks, RepairPlan};
 use crate::domain::text::{count, escape};

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::KnownSlices;
+use super::known::KnownSlices;
 use crate::domain::storage_check::{Amount, Finding, FindingKind, Findings};
 use crate::engine::find::is_archive;
 use crate::engine::pitr::reconcile::{Catalogue, Reconciliation};

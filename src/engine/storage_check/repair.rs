@@ -8,8 +8,8 @@ use std::time::Duration;
 use chrono::Utc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::known::{LOOKS_AT_ONCE, Place};
 use super::uploads::ABANDONED;
-use super::{LOOKS_AT_ONCE, Place};
 use crate::artifact::layout::{BackupRoot, BlocksRoot};
 use crate::domain::storage_check::{Amount, PlannedAttempt, PlannedObject, PlannedOrphans, PlannedUploads, RepairPlan};
 use crate::domain::text::{bytes, count, escape};

@@ -4,8 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 
-use super::Pass;
 use super::backups::Standing;
+use super::pass::Pass;
 use crate::domain::storage_check::{Finding, FindingKind, LISTED, PlannedBlocks, PlannedUploads};
 use crate::domain::text::duration;
 use crate::engine::find::is_archive;
