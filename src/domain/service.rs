@@ -7,16 +7,21 @@ use super::secret::Secret;
 use super::words::words;
 
 words! {
-    /// What makes the backups of a service.
+    /// What makes, or made, backups.
     #[derive(Default)]
     pub enum EngineKind {
         #[default]
         Native => "native",
         Pbm => "pbm",
+        /// Folders that it left in a storage are read; no service is backed up with it.
+        Mongodump => "mongodump",
     }
 }
 
 impl EngineKind {
+    /// The words of those that make the backups of a service.
+    pub const OF_SERVICES: &'static [&'static str] = &["native", "pbm"];
+
     /// Whether it writes down how many documents a backup holds.
     pub fn counts_documents(self) -> bool {
         self == Self::Native

@@ -12,6 +12,7 @@ pub mod contract;
 pub mod find;
 pub mod foreign;
 pub mod logical;
+pub mod mongodump_layout;
 mod oplog_stream;
 pub mod pbm;
 pub mod pbm_layout;
@@ -37,6 +38,7 @@ static ENGINES: &[(EngineKind, Model, &dyn Engine)] = &[
     (EngineKind::Native, Model::Physical, &physical::PhysicalEngine),
     (EngineKind::Pbm, Model::Logical, &pbm::PbmEngine(Model::Logical)),
     (EngineKind::Pbm, Model::Physical, &pbm::PbmEngine(Model::Physical)),
+    (EngineKind::Mongodump, Model::Logical, &mongodump_layout::MongodumpEngine),
 ];
 
 /// The engine that makes, and reads, backups of this kind.

@@ -14,6 +14,7 @@ mod definitions;
 mod dump;
 mod export;
 mod members;
+mod mongodump;
 mod notifications;
 mod odd_names;
 mod pbm;

@@ -40,8 +40,11 @@ impl ForeignTool for Pbm {
         is_time || name == chunks::FOLDER || name == ".pbm.restore"
     }
 
-    fn has_file(&self, name: &str) -> bool {
-        name.starts_with(".pbm.") || name.ends_with(SUFFIX)
+    fn owns(&self, _: &str, path: &str) -> bool {
+        match path.split_once('/') {
+            Some((folder, _)) => self.has(folder),
+            None => path.starts_with(".pbm.") || path.ends_with(SUFFIX),
+        }
     }
 
     fn is_archive(&self, folder: &Key) -> bool {

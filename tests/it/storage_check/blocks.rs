@@ -18,6 +18,8 @@ async fn missing_blocks_are_named_with_their_files_and_unneeded_ones_go() {
         let of = ["backup", "create", "--service", "src", "--storage", "local", "--model", "physical", "--name", name];
         home.ok(&[&of[..], &["--wait"]].concat());
     }
+    // Blocks that were read, and then changed before the copy was consistent, are left until somebody collects them.
+    home.ok(&["storage", "check", "local", "--repair", "--yes"]);
     assert_eq!(check(&home, "local", 0)["findings"], json!([]));
 
     let name = blake3::hash(b"nobody needs it").to_hex();
