@@ -58,7 +58,7 @@ impl BackupRoot {
     /// That of a backup of PBM in its storage, which is `folder`.
     pub fn pbm(folder: &str, name: &str) -> Result<Self> {
         crate::domain::name::check_folder("folder", folder)?;
-        crate::domain::name::check_backup("name", name)?;
+        crate::domain::name::check("name", &name.replace(':', "-"))?;
         let key = if folder.is_empty() { Key::new(name)? } else { Key::new(format!("{folder}/{name}"))? };
         Ok(Self { key, layout: Layout::Pbm })
     }

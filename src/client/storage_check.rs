@@ -1,6 +1,7 @@
 //! `storage check`: what a storage holds, compared with its manifests and the catalogue, and the repair of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +15,15 @@ use crate::storage::Opener;
 use crate::storage::retry::Backoff;
 use crate::store::AsyncStore;
 
+/// A person waits: a page of a long listing may be asked for again, and a server that is down is said to be within seconds.
+const BACKOFF: Backoff = Backoff {
+    attempts: 4,
+    first: Duration::from_millis(250),
+    longest: Duration::from_secs(2),
+    total: Duration::from_secs(6),
+    after_cancel: Duration::from_secs(2),
+};
+
 impl Client {
     /// Compares a storage with its manifests and the catalogue: lists it, and reads no data. A backup that lacks something
     /// is no longer listed as good, unless this client may not write.
@@ -26,7 +36,7 @@ impl Client {
         cancel: CancellationToken,
     ) -> Result<StorageReport> {
         let location = self.location(name).await?;
-        let storage = Opener::new(&location.config, Backoff::default(), cancel.clone()).open(&cancel).await?;
+        let storage = Opener::new(&location.config, BACKOFF, cancel.clone()).open(&cancel).await?;
         let around = self.surroundings().await?;
         let ctx = Context { cancel, meter, limits: Limits::default(), around };
         let store = AsyncStore::new(self.store.clone());

@@ -61,7 +61,8 @@ pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<M
     for (path, size) in listed {
         let Some(file) = files::read(&path, db) else { continue };
         let is_prelude = file.what == What::Prelude;
-        if file.gzipped != gzipped {
+        // mongodump calls the oplog the same whether it is compressed or not (100.18).
+        if file.gzipped != gzipped && file.what != What::Oplog {
             let what = format!("{}/{} is compressed otherwise than the rest of its dump", root.key(), escape(&path));
             return Err(Error::new(ErrorKind::Unsupported, what).hint("were two dumps written into one folder?"));
         }
@@ -91,7 +92,9 @@ pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<M
         by_name.insert(ns, file);
     }
     let oplog = match oplog {
-        Some((path, size)) if size > 0 => span(storage, root, &path).await?.map(|(from, to)| (path, size, from, to)),
+        Some((path, size)) if size > 0 => {
+            span(storage, root, &path, gzipped).await?.map(|(from, to)| (path, size, from, to))
+        }
         Some(_) | None => None,
     };
     let mut described: Vec<Described> = described.into_iter().map(|(_, described)| described).collect();
@@ -194,7 +197,12 @@ async fn read_json<T: DeserializeOwned>(storage: &dyn Storage, key: &Key) -> Res
 }
 
 /// The first and the last position of an oplog; `None` for one without entries.
-async fn span(storage: &dyn Storage, root: &BackupRoot, path: &str) -> Result<Option<(Timestamp, Timestamp)>> {
+async fn span(
+    storage: &dyn Storage,
+    root: &BackupRoot,
+    path: &str,
+    gzipped: bool,
+) -> Result<Option<(Timestamp, Timestamp)>> {
     let key = root.key().join(path)?;
     let corrupt = |why: &str| {
         Error::new(ErrorKind::Corrupt, format!("{}/{key} is damaged: {why}", storage.place()))
@@ -202,7 +210,6 @@ async fn span(storage: &dyn Storage, root: &BackupRoot, path: &str) -> Result<Op
     };
     let mut chunks = storage.get(&key, None).await?;
     let (sender, receiver) = std::sync::mpsc::sync_channel::<bytes::Bytes>(4);
-    let gzipped = path.ends_with(".gz");
     let reading = tokio::task::spawn_blocking(move || positions(Chunks::new(receiver), gzipped));
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk?;

@@ -4,4 +4,5 @@ mod jobs;
 mod moments;
 mod schedules;
 mod screens;
+mod storage_check;
 mod terminal;
