@@ -18,7 +18,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha1::{Digest, Sha1};
 
 use super::codec::Codec;
-use crate::domain::backup::Backup;
+use crate::domain::backup::{Backup, Compression};
 use crate::domain::key::Key;
 use crate::domain::namespace::Namespace;
 use crate::domain::service::EngineKind;
@@ -41,6 +41,8 @@ pub enum Layout {
     Own,
     /// Percona Backup for MongoDB: `<folder>/<name>/` and `<folder>/<name>.pbm.json`, which says that it is a backup.
     Pbm,
+    /// `mongodump`: a folder of databases, and a `prelude.json`, gzipped or not.
+    Mongodump { gzipped: bool },
 }
 
 impl BackupRoot {
@@ -56,9 +58,15 @@ impl BackupRoot {
     /// That of a backup of PBM in its storage, which is `folder`.
     pub fn pbm(folder: &str, name: &str) -> Result<Self> {
         crate::domain::name::check_folder("folder", folder)?;
-        crate::domain::name::check_backup("name", name)?;
+        crate::domain::name::check("name", &name.replace(':', "-"))?;
         let key = if folder.is_empty() { Key::new(name)? } else { Key::new(format!("{folder}/{name}"))? };
         Ok(Self { key, layout: Layout::Pbm })
+    }
+
+    /// That of a dump: `folder` itself.
+    pub fn mongodump(folder: &str, gzipped: bool) -> Result<Self> {
+        crate::domain::name::check_folder("folder", folder)?;
+        Ok(Self { key: Key::new(folder)?, layout: Layout::Mongodump { gzipped } })
     }
 
     /// That of a backup in the catalogue.
@@ -66,6 +74,7 @@ impl BackupRoot {
         match backup.engine {
             // What PBM made for us has a manifest of ours.
             EngineKind::Pbm if backup.pbm_name.is_none() => Self::pbm(&backup.folder, &backup.name),
+            EngineKind::Mongodump => Self::mongodump(&backup.folder, backup.compression != Compression::None),
             EngineKind::Native | EngineKind::Pbm => Self::new(&backup.folder, &backup.name),
         }
     }
@@ -90,6 +99,8 @@ impl BackupRoot {
         match self.layout {
             Layout::Own => self.key.join("manifest.json"),
             Layout::Pbm => Key::new(format!("{}.pbm.json", self.key)),
+            Layout::Mongodump { gzipped: false } => self.key.join("prelude.json"),
+            Layout::Mongodump { gzipped: true } => self.key.join("prelude.json.gz"),
         }
     }
 
@@ -191,7 +202,6 @@ pub fn escape(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::backup::Compression;
 
     #[test]
     fn names_are_escaped_as_mongo_tools_does() {

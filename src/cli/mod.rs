@@ -38,6 +38,7 @@ mod secret;
 mod service;
 mod settings;
 mod storage;
+mod storage_check;
 mod table;
 mod tree;
 mod wait;

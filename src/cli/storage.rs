@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::args::{edit_flags, flags, group, needed, nothing_to_change, positional, values};
 use super::context::Context;
+use super::storage_check;
 use super::table::{Column, Pairs, Table};
 use crate::client::{STORAGE_FIELDS, StorageView, SyncReport, SyncedSlices, storage_fields, storage_types};
 use crate::domain::field::{Field, FieldKind};
@@ -27,6 +28,7 @@ pub fn command() -> Command {
             Command::new("test").about("Write, read, list and delete a probe, and upload one in parts").arg(name()),
         )
         .subcommand(Command::new("sync").about("Find the backups that are in it").arg(name()))
+        .subcommand(storage_check::command())
 }
 
 /// The flags of all types; which of them apply is decided when the type is known.
@@ -76,6 +78,7 @@ pub async fn run_storage(context: &Context, matches: &ArgMatches) -> Result<u8> 
             out.result(&json!({"removed": name}), || format!("storage {name} removed; what it holds stays\n"))?;
         }
         "test" => return test(context, &needed(sub, "name")?).await,
+        "check" => return storage_check::check(context, sub).await,
         _ => return sync(context, &needed(sub, "name")?).await,
     }
     Ok(0)

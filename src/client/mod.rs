@@ -30,6 +30,7 @@ mod restores;
 mod retention;
 mod schedules;
 mod services;
+mod storage_check;
 mod storages;
 mod sync;
 mod sync_foreign;

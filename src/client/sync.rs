@@ -5,37 +5,17 @@
 
 use std::collections::BTreeSet;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-use tracing::debug;
-
-use super::{Client, SyncReport, SyncedSlices, sync_slices};
+use super::{Client, SyncReport, SyncedSlices};
 use crate::artifact::layout::BackupRoot;
 use crate::control::catalogue_entry::catalogue_entry;
 use crate::domain::backup::BackupState;
-use crate::domain::key::Key;
 use crate::domain::service::EngineKind;
 use crate::domain::text::escape;
 use crate::engine::backup_reader::{read_attempt, read_manifest};
 use crate::engine::engine;
-use crate::engine::foreign::{self, ForeignFolder};
-use crate::error::{Error, ErrorKind, Result};
+use crate::engine::find::{Found, InStorage, find, with_manifest};
+use crate::error::{ErrorKind, Result};
 use crate::storage::{self, Storage};
-
-/// Folders nested deeper are not looked into: a bucket may hold other things besides backups.
-const MAX_DEPTH: usize = 12;
-/// Folders looked into at most, those that are still to be looked into and those of backups included; for the same
-/// reason.
-const MAX_FOLDERS: usize = 200_000;
-
-/// Manifests that are looked for at once.
-const LOOKS_AT_ONCE: usize = 16;
-
-/// A folder that looks like a backup.
-struct Found {
-    folder: String,
-    name: String,
-    has_manifest: bool,
-}
 
 impl Client {
     /// Finds the backups of a storage that the catalogue does not know, and those it knows that are gone.
@@ -53,7 +33,7 @@ impl Client {
             unchanged: 0,
             slices: SyncedSlices::default(),
         };
-        let (mut found, archives, foreign) = find(storage.as_ref()).await?;
+        let InStorage { backups: mut found, archives, foreign } = find(storage.as_ref()).await?;
         found.extend(self.unlisted(storage.as_ref(), name, &found).await?);
         let mut seen = BTreeSet::new();
         for found in &found {
@@ -93,13 +73,7 @@ impl Client {
             });
             Ok(known.map(|b| (b.folder, b.name)).collect::<Vec<_>>())
         });
-        let looks = unlisted.await?.into_iter().map(|(folder, name)| async move {
-            let root = BackupRoot::new(&folder, &name)?;
-            let is_there = storage.stat(&root.manifest()?).await?.is_some();
-            Ok::<_, Error>(is_there.then_some(Found { folder, name, has_manifest: true }))
-        });
-        let there: Vec<Option<Found>> = stream::iter(looks).buffered(LOOKS_AT_ONCE).try_collect().await?;
-        Ok(there.into_iter().flatten().collect())
+        with_manifest(storage, unlisted.await?).await
     }
 
     async fn sync_one(
@@ -109,8 +83,7 @@ impl Client {
         found: &Found,
         report: &mut SyncReport,
     ) -> Result<()> {
-        let place =
-            if found.folder.is_empty() { found.name.clone() } else { format!("{}/{}", found.folder, found.name) };
+        let place = found.place();
         let root = BackupRoot::new(&found.folder, &found.name)?;
         let name = found.name.clone();
         let known = match self.call(move |client| client.store.backup(&name)).await {
@@ -190,65 +163,4 @@ impl Client {
         let name = found.name.clone();
         self.call(move |client| client.store.backup_missing(&name, &why)).await
     }
-}
-
-/// Every `<folder>/backups/<name>` that holds a manifest or an attempt, without listing any parts, every
-/// `<folder>/oplog/<replica set>-<its id>`, and every folder that another tool backs up into.
-async fn find(storage: &dyn Storage) -> Result<(Vec<Found>, Vec<Key>, Vec<ForeignFolder>)> {
-    let (mut found, mut archives, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
-    let mut listings = 0;
-    // Folders to look into, and whether their children are backups.
-    let mut open: Vec<(String, bool, usize)> = vec![(String::new(), false, 0)];
-    while let Some((folder, of_backups, depth)) = open.pop() {
-        listings += 1;
-        if listings + open.len() + found.len() > MAX_FOLDERS {
-            return Err(Error::new(ErrorKind::Failed, format!("{} holds too many folders", storage.place()))
-                .hint("give the storage a prefix of its own"));
-        }
-        let prefix = if folder.is_empty() { None } else { Some(Key::new(folder.clone())?) };
-        let names = storage.list_folders(prefix.as_ref()).await?;
-        if of_backups {
-            continue_below(storage, &folder, &names, depth, &mut open, &mut found).await?;
-            continue;
-        }
-        let of_other_tool = foreign::in_folder(storage, &folder).await?;
-        for name in names.into_iter().filter(|name| !of_other_tool.iter().any(|f| f.has(name))) {
-            let below = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-            // A name that is no key belongs to somebody else.
-            let Ok(key) = Key::new(below.clone()) else { continue };
-            if sync_slices::is_archive(&key) {
-                archives.push(key);
-            } else if depth < MAX_DEPTH {
-                open.push((below, name == "backups", depth + 1));
-            }
-        }
-        foreign.extend(of_other_tool);
-    }
-    found.sort_by(|a, b| (&a.folder, &a.name).cmp(&(&b.folder, &b.name)));
-    archives.sort();
-    Ok((found, archives, foreign))
-}
-
-/// The children of a folder called `backups`: a backup each, or a folder of a person who called it so.
-async fn continue_below(
-    storage: &dyn Storage,
-    backups: &str,
-    names: &[String],
-    depth: usize,
-    open: &mut Vec<(String, bool, usize)>,
-    found: &mut Vec<Found>,
-) -> Result<()> {
-    let folder = backups.strip_suffix("backups").unwrap_or(backups).trim_end_matches('/');
-    for name in names {
-        let Ok(key) = Key::new(format!("{backups}/{name}")) else { continue };
-        let Ok(root) = BackupRoot::new(folder, name) else { continue };
-        let has_manifest = storage.stat(&root.manifest()?).await?.is_some();
-        if has_manifest || storage.stat(&root.attempt()?).await?.is_some() {
-            found.push(Found { folder: folder.to_owned(), name: name.clone(), has_manifest });
-        } else if depth < MAX_DEPTH {
-            debug!(key = %key, "neither manifest nor attempt; looking below");
-            open.push((key.as_str().to_owned(), name == "backups", depth + 1));
-        }
-    }
-    Ok(())
 }

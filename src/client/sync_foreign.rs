@@ -50,7 +50,9 @@ impl Client {
         report: &mut SyncReport,
     ) -> Result<()> {
         let ForeignBackup { name, read } = backup;
-        let place = if folder.folder.is_empty() { name.clone() } else { format!("{}/{name}", folder.folder) };
+        // What is a folder as a whole has its path for a name.
+        let is_named = !folder.folder.is_empty() && folder.folder != name;
+        let place = if is_named { format!("{}/{name}", folder.folder) } else { name.clone() };
         let manifest = match read {
             Ok(manifest) => manifest,
             Err(e) => {

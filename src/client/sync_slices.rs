@@ -23,13 +23,6 @@ const AT_ONCE: usize = 16;
 /// Slices that are read from the catalogue in one go.
 const BATCH: usize = 1000;
 
-/// Whether `folder` is called as the folder of an archive is: `.../oplog/<replica set>-<its id>`.
-pub(super) fn is_archive(folder: &Key) -> bool {
-    let mut parts = folder.as_str().rsplit('/');
-    let id = parts.next().and_then(|name| name.rsplit_once('-')).map(|(_, id)| id);
-    id.is_some_and(|id| id.len() == 24 && id.bytes().all(|b| b.is_ascii_hexdigit())) && parts.next() == Some("oplog")
-}
-
 /// What a slice says of itself, or why it cannot be read.
 enum Read {
     Slice(String, Archive, Box<Slice>),
@@ -145,15 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn archives_are_known_by_their_names() {
-        let id = "0123456789abcdef01234567";
-        let is = |text: String| is_archive(&Key::new(text).unwrap());
-        assert!(is(format!("prod/eu/oplog/rs-0-{id}")) && is(format!("oplog/rs-{id}")));
-        for other in
-            [format!("prod/rs-{id}"), "prod/oplog/rs".into(), format!("oplog/rs-{id}/x"), format!("oplog/{id}")]
-        {
-            assert!(!is(other.clone()), "{other}");
-        }
+    fn the_folder_of_a_slice_is_three_names_above_it() {
         let folder = |text: &str| below(&Key::new(text).unwrap()).to_owned();
         assert_eq!(
             [folder("a/b/oplog/rs-1/x"), folder("oplog/rs-1/x"), folder("oplog/oplog/rs-1/x")],

@@ -1,5 +1,5 @@
 //! What the daemon and its clients share: who holds the lock, how a daemon is started and ended, where it logs, how a
-//! storage's folder is made, how a notice is delivered, what engines are given, and what the catalogue keeps of a manifest.
+//! storage's folder is made and a storage checked, how a notice is delivered, what engines are given, and what the catalogue keeps of a manifest.
 //!
 //! Neither may know the other: a client that needs something of the daemon finds it here.
 
@@ -11,6 +11,7 @@ pub mod lock;
 pub mod log;
 pub mod notify;
 pub mod start;
+pub mod storage_check;
 pub mod storage_folder;
 
 /// How long running jobs get to end in order when the daemon is asked to end.

@@ -8,6 +8,7 @@ use super::backup::BackupRequest;
 use super::event::Event;
 use super::job::{Job, JobState};
 use super::restore::{RestorePlan, RestoreRequest};
+use super::storage_check::RepairPlan;
 use super::text::escape;
 use super::words::words;
 
@@ -19,6 +20,7 @@ words! {
         Delete => "delete",
         Retention => "retention",
         Verify => "verify",
+        Repair => "repair",
     }
 }
 
@@ -48,6 +50,11 @@ pub enum JobRequest {
     Retention {
         schedule: String,
     },
+    /// Removes from a storage what a check found and a person let go: what the plan names, and nothing else.
+    Repair {
+        storage: String,
+        plan: Box<RepairPlan>,
+    },
 }
 
 impl JobRequest {
@@ -58,6 +65,7 @@ impl JobRequest {
             Self::Delete { .. } => JobKind::Delete,
             Self::Verify { .. } => JobKind::Verify,
             Self::Retention { .. } => JobKind::Retention,
+            Self::Repair { .. } => JobKind::Repair,
         }
     }
 }
@@ -87,6 +95,7 @@ pub struct KindEntry {
 pub enum Of {
     Backup,
     Schedule,
+    Storage,
 }
 
 /// What repeating a job means that failed.
@@ -119,6 +128,7 @@ impl JobKind {
             Self::Delete => &DELETE,
             Self::Retention => &RETENTION,
             Self::Verify => &VERIFY,
+            Self::Repair => &REPAIR,
         }
     }
 }
@@ -202,6 +212,18 @@ const VERIFY: KindEntry = KindEntry {
     repeat: Repeat::AsItWas,
     on_backup: OnBackup::Reads,
     reports_success: true,
+    failure: Event::Failure,
+};
+
+const REPAIR: KindEntry = KindEntry {
+    doing: "removing",
+    title: |job| format!("repair of storage {}", named(job.storage.as_deref())),
+    noun: "the repair of storage",
+    of: Of::Storage,
+    left_behind: |job| begun(job, "What it has removed belonged to no backup, and is gone.".into()),
+    repeat: Repeat::AsItWas,
+    on_backup: OnBackup::Nothing,
+    reports_success: false,
     failure: Event::Failure,
 };
 

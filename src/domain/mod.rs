@@ -25,6 +25,7 @@ pub mod schedule;
 pub mod secret;
 pub mod service;
 pub mod storage;
+pub mod storage_check;
 pub mod text;
 pub mod timeline;
 pub mod timestamp;

@@ -13,12 +13,13 @@ pub fn check(field: &str, name: &str) -> Result<()> {
         .hint("a name begins with a letter or digit and holds up to 100 letters, digits, dots, dashes and underscores"))
 }
 
-/// Checks the name of a backup that is there: one that another tool made may hold colons, too, as a time does.
+/// Checks the name of a backup that is there: one that another tool made may be a time, or the path of a folder.
 pub fn check_backup(field: &str, name: &str) -> Result<()> {
-    check(field, &name.replace(':', "-")).map_err(|_| {
-        Error::invalid(field, format!("{} is not the name of a backup", super::text::quoted(name)))
-            .hint("mongokeep backup list names those there are")
-    })
+    if !name.is_empty() && check_folder(field, name).is_ok() {
+        return Ok(());
+    }
+    Err(Error::invalid(field, format!("{} is not the name of a backup", super::text::quoted(name)))
+        .hint("mongokeep backup list names those there are"))
 }
 
 /// Checks a folder: relative, of `/`-separated parts, none of them empty, `.` or `..`, without control characters.

@@ -142,6 +142,7 @@ impl Notice {
                     state,
                     backup.as_deref(),
                     schedule.as_deref(),
+                    storage.as_deref(),
                     service.as_deref(),
                     error.as_deref(),
                 ),
@@ -177,6 +178,7 @@ fn sentence(
     state: JobState,
     backup: Option<&str>,
     schedule: Option<&str>,
+    storage: Option<&str>,
     service: Option<&str>,
     error: Option<&str>,
 ) -> String {
@@ -184,6 +186,7 @@ fn sentence(
     let subject = match (state, kind.entry().of) {
         (JobState::Missed | JobState::Skipped, _) => format!("a run of schedule{}", named(schedule)),
         (_, Of::Backup) => format!("{}{}", kind.entry().noun, named(backup)),
+        (_, Of::Storage) => format!("{}{}", kind.entry().noun, named(storage)),
         (_, Of::Schedule) => format!("{}{}", kind.entry().noun, named(schedule)),
     };
     let of = match (kind, service) {

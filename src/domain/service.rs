@@ -7,20 +7,25 @@ use super::secret::Secret;
 use super::words::words;
 
 words! {
-    /// What makes the backups of a service.
+    /// What makes, or made, backups.
     #[derive(Default)]
     pub enum EngineKind {
         #[default]
         Native => "native",
         Pbm => "pbm",
+        /// Folders that it left in a storage are read; no service is backed up with it.
+        Mongodump => "mongodump",
     }
 }
 
 impl EngineKind {
+    /// The words of those that make the backups of a service.
+    pub const OF_SERVICES: &'static [&'static str] = &["native", "pbm"];
+
     /// Whether agents at the nodes of a cluster work for it, so that there is a cluster to look at.
     pub fn has_nodes(self) -> bool {
         match self {
-            Self::Native => false,
+            Self::Native | Self::Mongodump => false,
             Self::Pbm => true,
         }
     }

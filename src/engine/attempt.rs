@@ -278,7 +278,7 @@ pub async fn discard(storage: &dyn Storage, root: &BackupRoot, attempt_id: &str,
 }
 
 /// Whether an unfinished attempt writes an object of this path (relative to the backup's root).
-fn is_attempt_object(path: &str) -> bool {
+pub(super) fn is_attempt_object(path: &str) -> bool {
     let part = |name: &str| {
         let name = name.strip_suffix(".zst").or_else(|| name.strip_suffix(".gz")).unwrap_or(name);
         name.strip_suffix(".bson").is_some_and(|n| n.len() >= 5 && n.bytes().all(|b| b.is_ascii_digit()))

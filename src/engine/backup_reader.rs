@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::StreamExt;
 
-use super::pbm_layout;
+use super::{mongodump_layout, pbm_layout};
 use crate::artifact::layout::{BackupRoot, Layout};
 use crate::artifact::manifest::{Attempt, Manifest, ObjectEntry};
 use crate::domain::backup::Owner;
@@ -19,8 +19,10 @@ const ATTEMPT_LIMIT: usize = 1 << 20;
 ///
 /// Errors: `NotFound` when there is none, so that there is no backup; `Corrupt` and `Unsupported` when it cannot be used.
 pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<Manifest> {
-    if root.layout() == Layout::Pbm {
-        return pbm_layout::read_manifest(storage, root).await;
+    match root.layout() {
+        Layout::Own => {}
+        Layout::Pbm => return pbm_layout::read_manifest(storage, root).await,
+        Layout::Mongodump { .. } => return mongodump_layout::read_manifest(storage, root).await,
     }
     let key = root.manifest()?;
     let bytes = storage::read_all(storage, &key, MANIFEST_LIMIT).await.map_err(|e| match e.kind() {

@@ -1,5 +1,6 @@
 //! What every engine does, and what it is given for that. The list of them is in [`crate::engine`].
 
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -168,6 +169,11 @@ pub trait Engine: Send + Sync {
     /// The blocks that a backup shares with others of its folder. They go when no backup names them.
     fn blocks(&self, _: &Manifest) -> Result<Vec<BlockEntry>> {
         Ok(Vec::new())
+    }
+
+    /// The files of which `blocks` (names as in the manifest) are a part, by block.
+    fn files_of(&self, _: &Manifest, _blocks: &HashSet<String>) -> Result<BTreeMap<String, Vec<String>>> {
+        Ok(BTreeMap::new())
     }
 
     /// What no backup can be like, as sentences; empty when all is well. Cheap: the catalogue asks before it counts with

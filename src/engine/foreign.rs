@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 
-use super::pbm_layout;
+use super::{mongodump_layout, pbm_layout};
 use crate::artifact::manifest::Manifest;
 use crate::domain::key::Key;
 use crate::domain::pitr::{Archive, Slice};
@@ -18,6 +18,9 @@ pub trait ForeignTool: Send + Sync {
     /// Whether the folder `name` in one of those is the tool's own.
     fn has(&self, name: &str) -> bool;
 
+    /// Whether an object is the tool's own. `path`: below `folder`, which is one of those.
+    fn owns(&self, folder: &str, path: &str) -> bool;
+
     /// Whether the oplog that it recorded for one replica set is below `folder`.
     fn is_archive(&self, folder: &Key) -> bool;
 
@@ -28,7 +31,7 @@ pub trait ForeignTool: Send + Sync {
 }
 
 /// Every tool whose backups are found: one line for each.
-static TOOLS: &[&dyn ForeignTool] = &[&pbm_layout::Pbm];
+static TOOLS: &[&dyn ForeignTool] = &[&pbm_layout::Pbm, &mongodump_layout::Mongodump];
 
 /// A folder that a tool backs up into.
 pub struct ForeignFolder {
@@ -40,6 +43,11 @@ impl ForeignFolder {
     /// See [`ForeignTool::has`].
     pub fn has(&self, name: &str) -> bool {
         self.tool.has(name)
+    }
+
+    /// Whether an object is the tool's own. `path`: below this folder.
+    pub fn owns(&self, path: &str) -> bool {
+        self.tool.owns(&self.folder, path)
     }
 
     /// See [`ForeignTool::discover`].

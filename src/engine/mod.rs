@@ -9,8 +9,10 @@ mod blocking;
 pub mod blocks;
 pub mod context;
 pub mod contract;
+pub mod find;
 pub mod foreign;
 pub mod logical;
+pub mod mongodump_layout;
 mod oplog_stream;
 pub mod pbm;
 pub mod pbm_layout;
@@ -18,6 +20,7 @@ pub mod physical;
 pub mod pitr;
 pub mod progress;
 pub mod recording;
+pub mod storage_check;
 pub mod stored_check;
 pub mod surroundings;
 
@@ -36,6 +39,7 @@ static ENGINES: &[(EngineKind, Model, &dyn Engine)] = &[
     (EngineKind::Native, Model::Physical, &physical::PhysicalEngine),
     (EngineKind::Pbm, Model::Logical, &pbm::PbmEngine(Model::Logical)),
     (EngineKind::Pbm, Model::Physical, &pbm::PbmEngine(Model::Physical)),
+    (EngineKind::Mongodump, Model::Logical, &mongodump_layout::MongodumpEngine),
 ];
 
 /// The engine that makes, and reads, backups of this kind.

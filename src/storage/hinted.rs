@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 
-use super::{Key, ObjectInfo, PutMode, Storage, Upload};
+use super::{Key, ObjectInfo, PutMode, Storage, Unfinished, Upload};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Gives the failures of `inner` a hint where they have none.
@@ -95,6 +95,10 @@ impl Storage for Hinted {
 
     async fn sweep_older(&self, prefix: &Key, age: Duration) -> Result<u64> {
         self.0.sweep_older(prefix, age).await.map_err(hinted)
+    }
+
+    async fn unfinished(&self, most: usize) -> Result<Option<Vec<Unfinished>>> {
+        self.0.unfinished(most).await.map_err(hinted)
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

@@ -9,7 +9,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -42,6 +42,17 @@ pub struct ObjectInfo {
     pub key: Key,
     /// Bytes.
     pub size: u64,
+}
+
+/// A write that was begun and neither finished nor given up, or that is going on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Of the object that it was to become, or of the file that holds it until then.
+    pub key: Key,
+    /// Bytes that it holds, where the storage tells.
+    pub size: Option<u64>,
+    /// When it was last written to, or where the storage knows only that: when it began.
+    pub since: Option<SystemTime>,
 }
 
 /// Whether `put` may replace an object.
@@ -99,6 +110,13 @@ pub trait Storage: Send + Sync {
     /// The same of uploads that nothing was written to for `age` (where the storage knows only when one began: that
     /// began so long ago). For a place where somebody else may be writing.
     async fn sweep_older(&self, prefix: &Key, age: Duration) -> Result<u64>;
+
+    /// What [`Storage::sweep_older`] would end, in all of the storage: at most `most` of them. `None`: this storage does not
+    /// say, which is no reason to believe that there are none.
+    async fn unfinished(&self, most: usize) -> Result<Option<Vec<Unfinished>>> {
+        let _ = most;
+        Ok(None)
+    }
 
     /// Bytes that can still be written, where the storage can tell.
     async fn free_space(&self) -> Result<Option<u64>>;

@@ -15,7 +15,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Key, ObjectInfo, PutMode, Storage, Upload, read_all};
+use super::{Key, ObjectInfo, PutMode, Storage, Unfinished, Upload, read_all};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often and how long a call is repeated.
@@ -267,6 +267,10 @@ impl Storage for Retrying {
 
     async fn sweep_older(&self, prefix: &Key, age: Duration) -> Result<u64> {
         self.repeat.run(OnCancel::Complete, || self.inner.sweep_older(prefix, age)).await
+    }
+
+    async fn unfinished(&self, most: usize) -> Result<Option<Vec<Unfinished>>> {
+        self.repeat.run(OnCancel::GiveUp, || self.inner.unfinished(most)).await
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

@@ -10,7 +10,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Key, ObjectInfo, PutMode, Storage, Upload};
+use super::{Key, ObjectInfo, PutMode, Storage, Unfinished, Upload};
 use crate::domain::bandwidth::BandwidthLimit;
 use crate::error::Result;
 
@@ -145,6 +145,10 @@ impl Storage for Throttled {
 
     async fn sweep_older(&self, prefix: &Key, age: Duration) -> Result<u64> {
         self.inner.sweep_older(prefix, age).await
+    }
+
+    async fn unfinished(&self, most: usize) -> Result<Option<Vec<Unfinished>>> {
+        self.inner.unfinished(most).await
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

@@ -361,7 +361,8 @@ pub fn set_facts(t: &Transaction<'_>, facts: &CatalogueEntry) -> Result<()> {
 
 fn read(row: &Row<'_>) -> Result<Backup> {
     let position = match (row.get::<_, Option<u32>>(11)?, row.get::<_, Option<u32>>(12)?) {
-        (Some(t), Some(i)) => Some(Timestamp::new(t, i)),
+        // Of a dump without an oplog nobody knows it.
+        (Some(t), Some(i)) => Some(Timestamp::new(t, i)).filter(|ts| *ts > Timestamp::MIN),
         _ => None,
     };
     let number = |i: usize| -> Result<Option<u64>> { Ok(row.get::<_, Option<i64>>(i)?.map(|n| n as u64)) };

@@ -35,6 +35,7 @@ mod services;
 mod slice_gc;
 mod slicers;
 mod slices;
+mod storage_checks;
 mod storages;
 mod vanished;
 
@@ -54,6 +55,7 @@ pub use services::ServiceRow;
 pub use slice_gc::SlicesGoing;
 pub use slicers::SlicingWanted;
 pub use slices::ArchiveRow;
+pub use storage_checks::KnownOfStorage;
 pub use storages::StorageRow;
 
 use secrets::LocalKey;

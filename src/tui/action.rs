@@ -124,6 +124,7 @@ actions! {
     EditStorage "edit_storage" Storage true "edit" "Edit the selected storage";
     TestStorage "test_storage" Storage false "test" "Test the selected storage: write, read, list and delete a probe";
     SyncStorage "sync_storage" Storage true "sync" "Sync the selected storage: find backups this machine does not know";
+    CheckStorage "check_storage" Storage false "check" "Check the selected storage: manifests against the objects";
     RemoveStorage "remove_storage" Storage true "remove" "Remove the selected storage from the list";
     CopyStorage "copy_storage" Storage false "copy" "Copy where the selected storage is";
 

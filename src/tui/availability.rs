@@ -76,6 +76,7 @@ impl Model {
             Action::EditStorage
             | Action::TestStorage
             | Action::SyncStorage
+            | Action::CheckStorage
             | Action::RemoveStorage
             | Action::CopyStorage => {
                 (!matches!(self.target(), Some(Target::Storage(_)))).then(|| "no storage is selected".into())

@@ -122,6 +122,11 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             let result = client.sync_storage(&name).await.map_err(Problem::from);
             Reply::StorageSynced { name, result }
         }
+        Effect::CheckStorage(name) => {
+            let meter = std::sync::Arc::new(crate::engine::Meter::silent());
+            let result = client.check_storage(&name, meter, Default::default()).await.map_err(Problem::from);
+            Reply::StorageChecked { name, result }
+        }
         Effect::FreeSpace(name) => {
             let result = client.storage_free_space(&name).await.map_err(Problem::from);
             Reply::FreeSpace { name, result }

@@ -86,6 +86,8 @@ pub enum Report {
     Check(String),
     Test(String),
     Sync(String),
+    /// Its manifests against its objects.
+    Storage(String),
     Notification(Channel),
 }
 

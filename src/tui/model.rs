@@ -23,6 +23,7 @@ use crate::domain::retention::RetentionPlan;
 use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckReport, ServiceInfo};
 use crate::domain::storage::TestStep;
+use crate::domain::storage_check::StorageReport;
 
 /// How many lines of a job's log are kept for the screen.
 pub const LOG_LINES: usize = 2_000;
@@ -111,6 +112,7 @@ pub struct Model {
     pub clusters: BTreeMap<String, Load<Cluster>>,
     pub tests: BTreeMap<String, TestRun>,
     pub syncs: BTreeMap<String, Load<SyncReport>>,
+    pub storage_checks: BTreeMap<String, Load<StorageReport>>,
     /// How the last test of a channel went, by its word.
     pub told: BTreeMap<&'static str, Load<DeliveryResult>>,
     /// What retention would do, by schedule.
@@ -172,6 +174,7 @@ impl Model {
             clusters: BTreeMap::new(),
             tests: BTreeMap::new(),
             syncs: BTreeMap::new(),
+            storage_checks: BTreeMap::new(),
             told: BTreeMap::new(),
             retention: BTreeMap::new(),
             timeline: TimelinePane::default(),
@@ -408,6 +411,9 @@ impl Model {
                 matches!(self.told.get(channel.word()), Some(Load::Waiting))
             }
             Layer::Report { report: Report::Sync(name), .. } => matches!(self.syncs.get(name), Some(Load::Waiting)),
+            Layer::Report { report: Report::Storage(name), .. } => {
+                matches!(self.storage_checks.get(name), Some(Load::Waiting))
+            }
             Layer::Report { report: Report::Test(name), .. } => {
                 self.tests.get(name).is_some_and(|t| t.result.is_none())
             }

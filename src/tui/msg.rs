@@ -17,6 +17,7 @@ use crate::domain::retention::RetentionPlan;
 use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckReport, EngineProposal, ServiceInfo};
 use crate::domain::storage::TestStep;
+use crate::domain::storage_check::StorageReport;
 use crate::domain::timeline::{FreeSlot, Timeline};
 use crate::domain::warning::Warning;
 use crate::error::{Error, ErrorKind};
@@ -127,6 +128,10 @@ pub enum Reply {
     StorageSynced {
         name: String,
         result: Result<SyncReport, Problem>,
+    },
+    StorageChecked {
+        name: String,
+        result: Result<StorageReport, Problem>,
     },
     FreeSpace {
         name: String,
@@ -252,6 +257,7 @@ pub enum Effect {
     RemoveStorage(String),
     TestStorage(String),
     SyncStorage(String),
+    CheckStorage(String),
     FreeSpace(String),
     SuggestName(String),
     CreateBackup(Values),

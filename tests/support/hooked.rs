@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use mongokeep::error::{Error, ErrorKind, Result};
-use mongokeep::storage::{Key, ObjectInfo, PutMode, Storage, Upload};
+use mongokeep::storage::{Key, ObjectInfo, PutMode, Storage, Unfinished, Upload};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -94,6 +94,10 @@ impl<H: Hook> Storage for Hooked<H> {
     async fn sweep_older(&self, prefix: &Key, age: Duration) -> Result<u64> {
         self.hook.sweep()?;
         self.inner.sweep_older(prefix, age).await
+    }
+
+    async fn unfinished(&self, most: usize) -> Result<Option<Vec<Unfinished>>> {
+        self.inner.unfinished(most).await
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

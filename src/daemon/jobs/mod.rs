@@ -13,6 +13,7 @@ pub mod attempt;
 mod backup;
 mod block_gc;
 mod delete;
+mod repair;
 mod restore;
 mod retention;
 mod slice_gc;
@@ -51,6 +52,7 @@ fn runner_of(request: &JobRequest) -> Box<dyn JobRunner + '_> {
             Box::new(delete::DeleteRunner { backup, keep_files: *keep_files, foreign: foreign.as_deref() })
         }
         JobRequest::Verify { backup } => Box::new(verify::VerifyRunner(backup)),
+        JobRequest::Repair { storage, plan } => Box::new(repair::RepairRunner { storage, plan }),
         JobRequest::Retention { schedule } => Box::new(retention::RetentionRunner(schedule)),
     }
 }

@@ -18,7 +18,7 @@ pub fn name_rule(text: &str) -> Result<(), String> {
 
 /// The name of a backup that is there.
 pub fn backup_rule(text: &str) -> Result<(), String> {
-    name_rule(&text.replace(':', "-")).map_err(|_| format!("{} is not the name of a backup", quoted(text)))
+    name::check_backup("backup", text).map_err(|_| format!("{} is not the name of a backup", quoted(text)))
 }
 
 pub fn folder_rule(text: &str) -> Result<(), String> {

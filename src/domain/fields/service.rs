@@ -27,7 +27,7 @@ pub const SERVICE: &[Typed<ServiceSpec>] = &[
         Field::new(
             "engine",
             "Engine",
-            FieldKind::Choice(EngineKind::WORDS),
+            FieldKind::Choice(EngineKind::OF_SERVICES),
             "what makes the backups: this program, or PBM",
         )
         .default("native")

@@ -46,7 +46,7 @@ impl BlockEntry {
 }
 
 /// Hash and suffix of a block's file name.
-fn parse_name(name: &str) -> Option<(Hash, &'static str)> {
+pub(super) fn parse_name(name: &str) -> Option<(Hash, &'static str)> {
     let suffix = suffix_of(name);
     let hex = name.strip_suffix(suffix)?;
     Some((Hash::from_str(hex).ok()?, suffix))

@@ -70,7 +70,7 @@ impl NamesRead {
 /// What is wrong with such a collection.
 pub fn missed(name: &str, ts: Timestamp) -> String {
     format!(
-        "{} was renamed at oplog position {ts}, while PBM backed it up by its name: the backup may lack the documents it had, \
+        "{} was renamed at oplog position {ts}, while it was backed up by its name: the backup may lack the documents it had, \
          or hold those of another collection",
         escape(name)
     )

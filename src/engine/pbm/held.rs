@@ -39,7 +39,7 @@ pub fn driver_of<'a>(source: &RestoreSource, target: RestoreTarget<'a>) -> Resul
             Err(Error::new(ErrorKind::Unsupported, what)
                 .hint("restore it with pbm restore, or into a service with the engine native"))
         }
-        (_, EngineKind::Native) => Ok(None),
+        (_, EngineKind::Native | EngineKind::Mongodump) => Ok(None),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::engine::logical;
 use crate::engine::pbm_layout::{self, reader};
 use crate::engine::recording::{OwnRecording, RecordingOrder, RecordingState};
 use crate::engine::{Context, backup_reader};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 
 /// Drives PBM for services with this engine. What others had PBM make, and what is restored into a service that mongokeep
@@ -148,6 +148,7 @@ impl Engine for PbmEngine {
         match root.layout() {
             Layout::Pbm => pbm_layout::verify(ctx, storage, root).await,
             Layout::Own => held::verify(ctx, storage, root).await,
+            Layout::Mongodump { .. } => Err(Error::new(ErrorKind::Internal, "a dump was taken for a backup of PBM")),
         }
     }
 

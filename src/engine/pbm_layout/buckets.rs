@@ -9,18 +9,26 @@ use std::ops::ControlFlow;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::namespace::Namespace;
+use crate::domain::restore::CollectionKind;
 use crate::domain::text::escape;
 use crate::engine::logical::{OpenBackup, hex};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::catalogue::BUCKETS_PREFIX;
 use crate::mongo::oplog::entry::{Entry, Uuid};
 
-/// Gives the time series `unknown` the UUIDs that the oplog has for their buckets.
+/// Gives the collections `unknown` the UUIDs that the oplog has for them, time series those of their buckets.
 ///
 /// Errors: `Unsupported` for one that was made anew meanwhile, so that it cannot be told which of them was read.
 pub async fn identify(opened: OpenBackup, unknown: Vec<Namespace>) -> Result<OpenBackup> {
-    let buckets = |ns: &Namespace| format!("{}.{BUCKETS_PREFIX}{}", ns.db, ns.collection);
-    let names: BTreeMap<String, Namespace> = unknown.into_iter().map(|ns| (buckets(&ns), ns)).collect();
+    let is_series = |ns: &Namespace| {
+        let kind = opened.manifest.collections.iter().find(|c| c.namespace == *ns).map(|c| c.kind);
+        kind == Some(CollectionKind::Timeseries)
+    };
+    let stored_as = |ns: &Namespace| match is_series(ns) {
+        true => format!("{}.{BUCKETS_PREFIX}{}", ns.db, ns.collection),
+        false => ns.to_string(),
+    };
+    let names: BTreeMap<String, Namespace> = unknown.into_iter().map(|ns| (stored_as(&ns), ns)).collect();
     let state =
         (opened.transactions(), names.keys().map(|n| (n.clone(), BTreeSet::<Uuid>::new())).collect::<BTreeMap<_, _>>());
     let (_, seen) = opened
@@ -44,10 +52,9 @@ pub async fn identify(opened: OpenBackup, unknown: Vec<Namespace>) -> Result<Ope
             // Nothing ever names it: any other than those that are used will do.
             [] => made_up(&name),
             _ => {
-                let what =
-                    format!("the PBM backup does not say which time series {} it holds", escape(&ns.to_string()));
+                let what = format!("the backup does not say which collection {} it holds", escape(&ns.to_string()));
                 return Err(Error::new(ErrorKind::Unsupported, format!("{what}: it was made anew meanwhile"))
-                    .hint("restore it with pbm restore, or use another backup"));
+                    .hint("restore it with the tool that made it, or use another backup"));
             }
         };
         found.insert(ns.clone(), hex(uuid));

@@ -40,6 +40,13 @@ impl ForeignTool for Pbm {
         is_time || name == chunks::FOLDER || name == ".pbm.restore"
     }
 
+    fn owns(&self, _: &str, path: &str) -> bool {
+        match path.split_once('/') {
+            Some((folder, _)) => self.has(folder),
+            None => path.starts_with(".pbm.") || path.ends_with(SUFFIX),
+        }
+    }
+
     fn is_archive(&self, folder: &Key) -> bool {
         folder.as_str().rsplit('/').nth(1) == Some(chunks::FOLDER)
     }

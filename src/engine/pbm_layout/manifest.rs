@@ -54,20 +54,21 @@ pub struct PbmManifest {
     pub files: Vec<ObjectEntry>,
 }
 
-/// Base64 of the BSON.
+/// Options and indexes of a collection, in a manifest that presents the backup of another tool: base64 of the BSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct StoredDefinition {
+pub struct StoredDefinition {
     options: String,
     indexes: Vec<String>,
 }
 
 impl StoredDefinition {
-    fn new(definition: &Definition) -> Self {
+    pub fn new(definition: &Definition) -> Self {
         let text = |raw: &Raw| STANDARD.encode(raw.as_bytes());
         Self { options: text(&definition.options), indexes: definition.indexes.iter().map(text).collect() }
     }
 
-    fn read(&self) -> Result<Definition> {
+    /// Errors: `Internal`, for what was never one.
+    pub fn read(&self) -> Result<Definition> {
         let raw = |text: &String| {
             let broken = || Error::new(ErrorKind::Internal, "a definition that was read is none");
             Raw::from_bytes(STANDARD.decode(text).map_err(|e| broken().source(e))?).map_err(|e| broken().source(e))

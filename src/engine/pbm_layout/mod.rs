@@ -17,12 +17,13 @@ pub mod reader;
 mod specs;
 mod verify;
 
+pub use buckets::identify;
 pub use chunks::archive;
 pub use description::Description;
 pub use discover::Pbm;
-pub use manifest::PbmManifest;
+pub use manifest::{PbmManifest, StoredDefinition};
 pub use open::{chunk, describe, open, read_manifest};
-pub use verify::verify;
+pub use verify::{verify, verify_open};
 
 #[cfg(test)]
 mod tests;

@@ -48,7 +48,12 @@ async fn run(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Res
             return Ok(report);
         }
     };
-    report.objects = 1;
+    verify_open(ctx, root, &stored).await
+}
+
+/// The same of a backup that is open already.
+pub async fn verify_open(ctx: &Context, root: &BackupRoot, stored: &OpenBackup) -> Result<VerifyReport> {
+    let mut report = VerifyReport { objects: 1, ..VerifyReport::default() };
     ctx.meter.set_phase("read data");
     let parts: Vec<&ObjectEntry> = stored.manifest.collections.iter().flat_map(|c| &c.parts).collect();
     let all = || parts.iter().copied().chain(&stored.manifest.oplog);
@@ -57,7 +62,7 @@ async fn run(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Res
     ctx.meter.set_totals(report.bytes, report.objects, 0);
     let mut reads = Vec::with_capacity(parts.len());
     for part in parts {
-        reads.push(examine(ctx, &stored, part).boxed());
+        reads.push(examine(ctx, stored, part).boxed());
     }
     let mut running = stream::iter(reads).buffer_unordered(ctx.limits.parallel_collections.clamp(1, 8));
     while let Some(outcome) = running.next().await {
@@ -67,7 +72,7 @@ async fn run(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Res
     }
     drop(running);
     ctx.meter.set_phase("read the oplog");
-    match follow(ctx, &stored).await {
+    match follow(ctx, stored).await {
         Ok((entries, renamed)) => {
             report.documents += entries;
             report

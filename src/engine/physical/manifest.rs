@@ -1,6 +1,6 @@
 //! The manifest of a physical backup: the envelope, and beside it the files and the blocks they are made of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
@@ -71,6 +71,20 @@ impl PhysicalManifest {
     /// The manifest as it is stored, with its checksum (see [`checksummed_json`]).
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         checksummed_json::to_bytes(self)
+    }
+
+    /// The paths of the files that each of `blocks` (indices) is a part of.
+    pub fn files_with(&self, blocks: impl Iterator<Item = u32>) -> HashMap<u32, Vec<&str>> {
+        let mut files: HashMap<u32, Vec<&str>> = blocks.map(|index| (index, Vec::new())).collect();
+        for file in &self.files {
+            let mut named: Vec<u32> = file.blocks.iter().flatten().copied().filter(|n| files.contains_key(n)).collect();
+            named.sort_unstable();
+            named.dedup();
+            for index in named {
+                files.entry(index).or_default().push(&file.path);
+            }
+        }
+        files
     }
 
     /// What cannot be, as sentences; empty when all is well.

@@ -1,5 +1,6 @@
 //! Physical backups as an engine: from the orders of the outside to what this room does.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -97,6 +98,15 @@ impl Engine for PhysicalEngine {
 
     fn blocks(&self, manifest: &Manifest) -> Result<Vec<BlockEntry>> {
         Ok(manifest.body::<PhysicalManifest>()?.blocks)
+    }
+
+    fn files_of(&self, manifest: &Manifest, blocks: &HashSet<String>) -> Result<BTreeMap<String, Vec<String>>> {
+        let manifest = manifest.body::<PhysicalManifest>()?;
+        let named = manifest.blocks.iter().zip(0_u32..).filter(|(block, _)| blocks.contains(&block.name));
+        let names: HashMap<u32, &str> = named.map(|(block, index)| (index, block.name.as_str())).collect();
+        let files = manifest.files_with(names.keys().copied());
+        let of = |index| files.get(index).into_iter().flatten().map(|path| (*path).to_owned()).collect();
+        Ok(names.iter().map(|(index, name)| ((*name).to_owned(), of(index))).collect())
     }
 
     fn implausible(&self, manifest: &Manifest) -> Result<Vec<String>> {

@@ -1,6 +1,5 @@
 //! Reading every block of a physical backup back: whether it is there, of its size, and holds what its name says.
 
-use std::collections::HashMap;
 use std::io::Read;
 use std::sync::Arc;
 
@@ -97,15 +96,7 @@ pub(super) async fn read_back(
     if damaged.is_empty() {
         return Ok(report);
     }
-    let mut files: HashMap<u32, Vec<&str>> = damaged.iter().map(|(index, _)| (*index, Vec::new())).collect();
-    for file in &manifest.files {
-        let mut named: Vec<u32> = file.blocks.iter().flatten().copied().filter(|n| files.contains_key(n)).collect();
-        named.sort_unstable();
-        named.dedup();
-        for index in named {
-            files.entry(index).or_default().push(&file.path);
-        }
-    }
+    let mut files = manifest.files_with(damaged.iter().map(|(index, _)| *index));
     for (index, error) in damaged {
         let Some(entry) = manifest.blocks.get(index as usize) else { continue };
         let of = files.remove(&index).unwrap_or_default();

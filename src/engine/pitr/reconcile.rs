@@ -36,51 +36,87 @@ pub struct Compared {
     pub missing: u64,
 }
 
+#[async_trait]
+impl<C: Catalogue + ?Sized> Catalogue for &mut C {
+    async fn keys(&mut self, after: Option<&str>) -> Result<Vec<String>> {
+        (**self).keys(after).await
+    }
+
+    async fn missing(&mut self, keys: Vec<String>) -> Result<()> {
+        (**self).missing(keys).await
+    }
+
+    async fn found(&mut self, objects: Vec<ObjectInfo>) -> Result<()> {
+        (**self).found(objects).await
+    }
+}
+
 /// Compares what `catalogue` knows with the folder of an archive.
 ///
 /// Errors: what the storage or the catalogue reports; what was told before stays told.
 pub async fn reconcile(storage: &dyn Storage, folder: &Key, catalogue: &mut dyn Catalogue) -> Result<Compared> {
-    let mut walk = Walk { storage, catalogue, waiting: Vec::new().into_iter(), last: None, gone: Vec::new() };
-    let mut done = Compared::default();
-    let mut new = Vec::new();
-    let mut known = walk.next().await?;
+    let mut walk = Reconciliation::begin(storage, folder.clone(), catalogue).await?;
     let mut listing = storage.list(Some(folder)).await?;
     while let Some(object) = listing.try_next().await? {
-        if !object.key.is_directly_in(folder) || slice::positions(object.key.file_name()).is_none() {
-            continue;
-        }
-        while let Some(key) = known.take_if(|key| key.as_str() < object.key.as_str()) {
-            done.missing += walk.unlisted(key).await?;
-            known = walk.next().await?;
-        }
-        if known.as_deref() == Some(object.key.as_str()) {
-            done.unchanged += 1;
-            known = walk.next().await?;
-            continue;
-        }
-        new.push(object);
-        if new.len() >= BATCH {
-            walk.catalogue.found(std::mem::take(&mut new)).await?;
-        }
+        walk.seen(object).await?;
     }
-    while let Some(key) = known {
-        done.missing += walk.unlisted(key).await?;
-        known = walk.next().await?;
-    }
-    done.missing += walk.emit().await?;
-    walk.catalogue.found(new).await?;
-    Ok(done)
+    walk.end().await.map(|(compared, _)| compared)
 }
 
-struct Walk<'a> {
+/// The comparison while the listing of the folder goes by.
+pub struct Reconciliation<'a, C> {
     storage: &'a dyn Storage,
-    catalogue: &'a mut dyn Catalogue,
+    folder: Key,
+    catalogue: C,
     waiting: std::vec::IntoIter<String>,
     last: Option<String>,
+    known: Option<String>,
     gone: Vec<String>,
+    new: Vec<ObjectInfo>,
+    done: Compared,
 }
 
-impl Walk<'_> {
+impl<'a, C: Catalogue> Reconciliation<'a, C> {
+    pub async fn begin(storage: &'a dyn Storage, folder: Key, catalogue: C) -> Result<Self> {
+        let (waiting, done) = (Vec::new().into_iter(), Compared::default());
+        let (gone, new) = (Vec::new(), Vec::new());
+        let mut begun = Self { storage, folder, catalogue, waiting, last: None, known: None, gone, new, done };
+        begun.known = begun.next().await?;
+        Ok(begun)
+    }
+
+    /// The next object of the folder, in the order of the keys. Returns whether it is called as a slice is.
+    pub async fn seen(&mut self, object: ObjectInfo) -> Result<bool> {
+        if !object.key.is_directly_in(&self.folder) || slice::positions(object.key.file_name()).is_none() {
+            return Ok(false);
+        }
+        while let Some(key) = self.known.take_if(|key| key.as_str() < object.key.as_str()) {
+            self.unlisted(key).await?;
+            self.known = self.next().await?;
+        }
+        if self.known.as_deref() == Some(object.key.as_str()) {
+            self.done.unchanged += 1;
+            self.known = self.next().await?;
+            return Ok(true);
+        }
+        self.new.push(object);
+        if self.new.len() >= BATCH {
+            self.catalogue.found(std::mem::take(&mut self.new)).await?;
+        }
+        Ok(true)
+    }
+
+    /// Says what was compared, and gives the catalogue back.
+    pub async fn end(mut self) -> Result<(Compared, C)> {
+        while let Some(key) = self.known.take() {
+            self.unlisted(key).await?;
+            self.known = self.next().await?;
+        }
+        self.emit().await?;
+        self.catalogue.found(self.new).await?;
+        Ok((self.done, self.catalogue))
+    }
+
     /// The next key that is known.
     async fn next(&mut self) -> Result<Option<String>> {
         if self.waiting.as_slice().is_empty() {
@@ -93,14 +129,14 @@ impl Walk<'_> {
         Ok(next)
     }
 
-    /// A key that is not in the listing. How many were told to be missing.
-    async fn unlisted(&mut self, key: String) -> Result<u64> {
+    /// A key that is not in the listing.
+    async fn unlisted(&mut self, key: String) -> Result<()> {
         self.gone.push(key);
-        if self.gone.len() >= BATCH { self.emit().await } else { Ok(0) }
+        if self.gone.len() >= BATCH { self.emit().await } else { Ok(()) }
     }
 
     /// One that was stored and noted after the listing began is there.
-    async fn emit(&mut self) -> Result<u64> {
+    async fn emit(&mut self) -> Result<()> {
         let storage = self.storage;
         let looks = std::mem::take(&mut self.gone).into_iter().map(|key| async move {
             let there = storage.stat(&Key::new(&*key)?).await?.is_some();
@@ -112,10 +148,7 @@ impl Walk<'_> {
             gone.extend(key);
         }
         drop(looks);
-        let count = gone.len() as u64;
-        if count > 0 {
-            self.catalogue.missing(gone).await?;
-        }
-        Ok(count)
+        self.done.missing += gone.len() as u64;
+        if gone.is_empty() { Ok(()) } else { self.catalogue.missing(gone).await }
     }
 }

@@ -23,7 +23,9 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 
 use crate::error::{self, Error, ErrorKind, Result};
-use crate::storage::{Key, MOST_FOLDERS, ObjectInfo, PutMode, Storage, Upload, random_name, too_many_folders};
+use crate::storage::{
+    Key, MOST_FOLDERS, ObjectInfo, PutMode, Storage, Unfinished, Upload, random_name, too_many_folders,
+};
 
 mod backend;
 mod root;
@@ -171,13 +173,26 @@ impl Storage for Filesystem {
         blocking(move || {
             let Some((folder, path)) = open_prefix(&root, Some(&prefix))? else { return Ok(0) };
             let mut found = Vec::new();
-            walk::temporaries(&folder, &path, age, &mut found)
+            walk::temporaries(&folder, &path, age, usize::MAX, &mut found)
                 .map_err(|e| error::io(format!("listing {}", root.shown()), e))?;
             let mut removed = 0;
-            for key in &found {
+            for Unfinished { key, .. } in &found {
                 removed += u64::from(remove(&root, key)?);
             }
             Ok(removed)
+        })
+        .await
+    }
+
+    async fn unfinished(&self, most: usize) -> Result<Option<Vec<Unfinished>>> {
+        let root = Arc::clone(&self.root);
+        blocking(move || {
+            let mut found = Vec::new();
+            if let Some((folder, path)) = open_prefix(&root, None)? {
+                walk::temporaries(&folder, &path, Duration::ZERO, most, &mut found)
+                    .map_err(|e| error::io(format!("listing {}", root.shown()), e))?;
+            }
+            Ok(Some(found))
         })
         .await
     }

@@ -25,7 +25,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Key, ObjectInfo, PutMode, Storage, Upload};
+use crate::storage::{Key, ObjectInfo, PutMode, Storage, Unfinished, Upload};
 
 mod backend;
 mod checksum;
@@ -372,6 +372,10 @@ impl Storage for S3 {
 
     async fn sweep_older(&self, prefix: &Key, age: Duration) -> Result<u64> {
         listing::sweep(&self.0, prefix, age).await
+    }
+
+    async fn unfinished(&self, most: usize) -> Result<Option<Vec<Unfinished>>> {
+        listing::unfinished(&self.0, most).await
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

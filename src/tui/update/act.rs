@@ -151,6 +151,10 @@ fn act_on(model: &mut Model, action: Action, target: Target) -> Vec<Effect> {
             model.layers.push(Layer::Report { report: Report::Sync(name.clone()), scroll: 0 });
             vec![Effect::SyncStorage(name)]
         }
+        (Action::CheckStorage, Target::Storage(name)) => {
+            model.layers.push(Layer::Report { report: Report::Storage(name.clone()), scroll: 0 });
+            vec![Effect::CheckStorage(name)]
+        }
         (Action::RemoveStorage, Target::Storage(name)) => {
             let line = "Its backups stay where they are; only this machine forgets the place.";
             confirm(model, format!("Remove the storage {name}?"), line, Effect::RemoveStorage(name))

@@ -236,6 +236,9 @@ fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
             Effect::SyncStorage(name) => {
                 model.syncs.insert(name.clone(), Load::Waiting);
             }
+            Effect::CheckStorage(name) => {
+                model.storage_checks.insert(name.clone(), Load::Waiting);
+            }
             Effect::TestStorage(name) => {
                 model.tests.insert(name.clone(), Default::default());
             }

@@ -92,6 +92,9 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         Reply::StorageSynced { name, result } => {
             model.syncs.insert(name, loaded(result));
         }
+        Reply::StorageChecked { name, result } => {
+            model.storage_checks.insert(name, loaded(result));
+        }
         Reply::FreeSpace { name, result } => {
             if let Ok(free) = result {
                 model.free_space.insert(name, free);

@@ -22,6 +22,7 @@ mod recoverable;
 mod schedules;
 mod service;
 mod service_strip;
+mod storage_report;
 mod table;
 mod text;
 mod timeline;
@@ -131,6 +132,7 @@ fn breadcrumb(model: &Model) -> Vec<String> {
             Layer::Report { report: Report::Check(name), .. } => format!("check of {name}"),
             Layer::Report { report: Report::Test(name), .. } => format!("test of {name}"),
             Layer::Report { report: Report::Sync(name), .. } => format!("sync of {name}"),
+            Layer::Report { report: Report::Storage(name), .. } => format!("check of {name}"),
             Layer::Report { report: Report::Notification(channel), .. } => format!("test of the {channel}"),
             Layer::Messages { .. } => "messages".into(),
             Layer::Help { .. } => "help".into(),

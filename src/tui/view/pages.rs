@@ -6,6 +6,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
 use super::details;
+use super::storage_report;
 use super::text::{spinner, wrap};
 use crate::domain::backup::Model as BackupModel;
 use crate::domain::service::CheckState;
@@ -154,6 +155,11 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
                 lines.extend(parts.into_iter().map(|part| Line::styled(format!("  {part}"), theme.dim)));
                 lines
             }
+        },
+        Report::Storage(name) => match model.storage_checks.get(name) {
+            None | Some(Load::Waiting) => waiting("Comparing the manifests with the objects"),
+            Some(Load::Failed(problem)) => problem_lines(model, problem, width),
+            Some(Load::Ready(report)) => storage_report::lines(theme, report, width),
         },
         Report::Sync(name) => match model.syncs.get(name) {
             None | Some(Load::Waiting) => waiting("Reading the manifests in the storage"),

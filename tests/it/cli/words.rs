@@ -121,6 +121,7 @@ fn what_is_not_there_exits_3_and_what_is_taken_4() {
         "storage remove x",
         "storage test x",
         "storage sync x",
+        "storage check x",
         "backup create --service x --storage t",
         "backup create --service a --storage x",
         "backup show x",

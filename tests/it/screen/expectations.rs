@@ -328,6 +328,7 @@ fn e09_read_only_offers_and_does_nothing_that_changes() {
                         e,
                         Effect::Copy(_)
                             | Effect::TestStorage(_)
+                            | Effect::CheckStorage(_)
                             | Effect::CheckService(..)
                             | Effect::ServiceInfo(_)
                             | Effect::Timeline { .. }

@@ -197,7 +197,7 @@ fn a_delete_is_asked_for_anew_and_the_rest_is_repeated() {
         requested(&mut model, JobRequest::Delete { backup: "nightly-20261120".into(), keep_files, foreign: None });
         assert_eq!(keys(&mut model, "Right Enter"), [Effect::RetryJob(53)]);
     }
-    for kind in [JobKind::Backup, JobKind::Verify, JobKind::Retention] {
+    for kind in [JobKind::Backup, JobKind::Verify, JobKind::Retention, JobKind::Repair] {
         assert_eq!(press(&mut with_job(cancelled(kind)), "R"), [Effect::RetryJob(53)], "{kind:?}");
     }
 }
@@ -211,6 +211,7 @@ fn cancelling_says_what_is_left_behind() {
         (JobKind::Verify, JobState::Running, "It only reads"),
         (JobKind::Delete, JobState::Running, "What it has deleted is gone"),
         (JobKind::Retention, JobState::Running, "The backups it has deleted are gone"),
+        (JobKind::Repair, JobState::Running, "belonged to no backup"),
     ] {
         let mut model = with_job(job(53, kind, "nightly-20261120", state, 3));
         press(&mut model, "c");

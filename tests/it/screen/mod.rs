@@ -5,4 +5,5 @@ mod jobs;
 mod moments;
 mod schedules;
 mod screens;
+mod storage_check;
 mod terminal;

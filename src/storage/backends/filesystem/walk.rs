@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::domain::key::Key;
 
 use super::root::{TEMPORARY, open_folder, size_of};
-use crate::storage::ObjectInfo;
+use crate::storage::{ObjectInfo, Unfinished};
 
 /// One name of a folder; a folder's own name ends in a slash, which also puts it where its keys belong
 /// (`a-b` comes before `a/b`).
@@ -102,38 +102,52 @@ pub(super) fn folders(folder: &OwnedFd, prefix: &str, most: usize) -> io::Result
     Ok(Some(found))
 }
 
-/// The keys of the temporary files below `folder` that were not written to for `age`.
-pub(super) fn temporaries(folder: &OwnedFd, prefix: &str, age: Duration, found: &mut Vec<Key>) -> io::Result<()> {
+/// The temporary files below `folder` that were not written to for `age`, until there are `most`.
+pub(super) fn temporaries(
+    folder: &OwnedFd,
+    prefix: &str,
+    age: Duration,
+    most: usize,
+    found: &mut Vec<Unfinished>,
+) -> io::Result<()> {
     for name in entries(folder)? {
+        if found.len() >= most {
+            return Ok(());
+        }
         if let Some(below) = name.strip_suffix('/') {
             match open_folder(folder, below) {
-                Ok(inner) => temporaries(&inner, &join(prefix, below), age, found)?,
+                Ok(inner) => temporaries(&inner, &join(prefix, below), age, most, found)?,
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                 Err(errno) => return Err(errno.into()),
             }
         } else if name.starts_with(TEMPORARY)
             && let Ok(key) = Key::new(join(prefix, &name))
-            && is_old(folder, &name, age)?
+            && let Some((size, written)) = written(folder, &name)?
+            && is_old(written, age)
         {
-            found.push(key);
+            let since = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(written));
+            found.push(Unfinished { key, size: Some(size), since });
         }
     }
     Ok(())
 }
 
-/// Without an age every file is old, whatever the clock of the disk's server says.
-fn is_old(folder: &OwnedFd, name: &str, age: Duration) -> io::Result<bool> {
-    if age.is_zero() {
-        return Ok(true);
+/// Bytes of a file, and the second since 1970 in which it was last written to.
+fn written(folder: &OwnedFd, name: &str) -> io::Result<Option<(u64, u64)>> {
+    match rustix::fs::statat(folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => {
+            let number = |n: i64| u64::try_from(n).unwrap_or_default();
+            Ok(Some((number(stat.st_size), number(stat.st_mtime))))
+        }
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno.into()),
     }
-    let stat = match rustix::fs::statat(folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => stat,
-        Err(Errno::NOENT) => return Ok(false),
-        Err(errno) => return Err(errno.into()),
-    };
-    let written = u64::try_from(stat.st_mtime).unwrap_or_default();
+}
+
+/// Without an age every file is old, whatever the clock of the disk's server says.
+fn is_old(written: u64, age: Duration) -> bool {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Ok(written.saturating_add(age.as_secs()) <= now.as_secs())
+    age.is_zero() || written.saturating_add(age.as_secs()) <= now.as_secs()
 }
 
 fn join(prefix: &str, name: &str) -> String {

@@ -1,0 +1,210 @@
+//! `mongokeep storage check`: what a storage holds, compared with its manifests; and the repair, after a plan.
+
+use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::time::Duration;
+
+use clap::{ArgMatches, Command};
+use serde_json::{Value, json};
+
+use super::args::{given, needed, positional, switch};
+use super::context::Context;
+use super::job_result::failure;
+use super::wait::{self, Daemon, Line};
+use super::{output, plan};
+use crate::client::Client;
+use crate::domain::job::{Job, LogLevel};
+use crate::domain::storage_check::{Finding, FindingKind, RepairPlan, StorageReport};
+use crate::domain::text::{bytes, count, escape};
+use crate::engine::Meter;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Findings of one kind that are shown to people; JSON has them all.
+const SHOWN: usize = 20;
+/// Messages that wait for the screen; more are dropped.
+const MESSAGES: usize = 256;
+
+pub fn command() -> Command {
+    Command::new("check")
+        .about("Compare every manifest with the objects, and find what can be cleaned up; reads no data")
+        .arg(positional("name", "NAME", "name of the storage"))
+        .arg(switch("repair", "remove what belongs to nothing; without --yes the plan is printed"))
+        .arg(switch("dry-run", "with --repair: print the plan, change nothing, exit 0").requires("repair"))
+        .arg(switch("yes", "with --repair: do what the plan says").requires("repair"))
+}
+
+pub async fn check(context: &Context, sub: &ArgMatches) -> Result<u8> {
+    let (client, name) = (context.client()?, needed(sub, "name")?);
+    let (repair, yes, dry) = (given(sub, "repair"), given(sub, "yes"), given(sub, "dry-run"));
+    if repair && yes && !dry && client.is_read_only() {
+        return Err(Error::new(ErrorKind::Denied, "nothing can be changed: --read-only")
+            .hint("run it again without --read-only, or without --repair"));
+    }
+    let report = look(context, &client, &name).await?;
+    if !repair {
+        context.out.result(&report, || text(&report))?;
+        if report.removable.objects > 0 {
+            context.out.note(&format!("mongokeep storage check {name} --repair removes what is marked; it asks first"));
+        }
+        return Ok(u8::from(!report.ok));
+    }
+    if dry || !yes || report.plan.is_empty() {
+        let value = with(&report, json!({"plan": report.plan}))?;
+        context.out.result(&value, || text(&report) + "\n" + &planned(&name, &report.plan))?;
+        // With nothing to remove there is nothing to confirm.
+        return match dry || report.plan.is_empty() {
+            true => Ok(if dry { 0 } else { u8::from(!report.ok) }),
+            false => Err(plan::not_confirmed(&context.typed, "nothing was removed")),
+        };
+    }
+    let (of, plan) = (name.clone(), report.plan.clone());
+    let job = client.call(move |c| c.repair_storage(&of, &plan)).await?;
+    let job = wait::finished(context, &client, job, Daemon::Started).await?;
+    let failed = failure(&job);
+    let left = look(context, &client, &name).await?;
+    done(context, &name, &left, &job)?;
+    if let Some(error) = failed {
+        // Its own exit code is that of a failed operation, whatever the job ended by.
+        output::error(&error, &context.redactor);
+        return Ok(1);
+    }
+    Ok(u8::from(!left.ok))
+}
+
+/// Prints what is left, and what went.
+fn done(context: &Context, name: &str, left: &StorageReport, job: &Job) -> Result<()> {
+    let (objects, size) = (job.progress.objects_done, job.progress.bytes_done);
+    let removed = json!({"objects": objects, "bytes": size});
+    let value = with(left, json!({"removed": removed, "job": job}))?;
+    context.out.result(&value, || {
+        format!("removed {} objects from {name}, which frees {}\n\nleft:\n", count(objects), bytes(size)) + &text(left)
+    })
+}
+
+/// The report as JSON, with more in it.
+fn with(report: &StorageReport, more: Value) -> Result<Value> {
+    let failed = |e| Error::new(ErrorKind::Internal, "writing JSON").source(e);
+    let mut value = serde_json::to_value(report).map_err(failed)?;
+    if let (Value::Object(value), Value::Object(more)) = (&mut value, more) {
+        value.extend(more);
+    }
+    Ok(value)
+}
+
+/// Checks, with a line that says how far it is.
+async fn look(context: &Context, client: &Client, name: &str) -> Result<StorageReport> {
+    context.interrupted().leaves(format!("the check of storage {name} read only"), "nothing was changed");
+    let (sender, messages) = sync_channel(MESSAGES);
+    let meter = Arc::new(Meter::new(move |level, text| {
+        if level != LogLevel::Info {
+            let _ = sender.try_send(text);
+        }
+    }));
+    let work = client.check_storage(name, meter.clone(), context.interrupted().token());
+    tokio::pin!(work);
+    let mut line = Line::new(&context.out);
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let report = loop {
+        tokio::select! {
+            report = &mut work => break report,
+            _ = tick.tick() => {
+                let seen = meter.snapshot().objects_done;
+                let seen = if seen > 0 { format!(", {} objects", count(seen)) } else { String::new() };
+                line.show("running", &escape(&format!("check {name}, {}{seen}", meter.phase())));
+            }
+        }
+    };
+    line.end();
+    for text in messages.try_iter() {
+        output::stderr(&format!("warning: {}", escape(&text)));
+    }
+    report
+}
+
+/// The findings by kind, what is wrong first.
+pub fn text(report: &StorageReport) -> String {
+    let mut text = String::new();
+    let mut findings = report.findings.as_slice();
+    while let Some(first) = findings.first() {
+        let of_kind = findings.iter().take_while(|f| f.kind == first.kind).count();
+        let (group, rest) = findings.split_at(of_kind);
+        findings = rest;
+        text.push_str(&format!("{}:\n", first.kind.title()));
+        for finding in group.iter().take(SHOWN) {
+            text.push_str(&format!("  {}\n", sentence(finding)));
+        }
+        if group.len() > SHOWN {
+            text.push_str(&format!("  and {} more (all of them with -o json)\n", count((group.len() - SHOWN) as u64)));
+        }
+        if let Some(remedy) = group.iter().find_map(|f| f.remedy.as_ref()) {
+            text.push_str(&format!("  -> {}\n", escape(remedy)));
+        }
+    }
+    if report.omitted > 0 {
+        text.push_str(&format!("{} more findings are not listed; repair, and check again\n", count(report.omitted)));
+    }
+    let (backups, objects) = (count(report.backups), count(report.objects));
+    text.push_str(&format!("{backups} backups, {objects} objects, {} looked at\n", bytes(report.bytes)));
+    text.push_str(match (report.ok, report.removable.objects) {
+        (true, 0) => "nothing is wrong\n",
+        (true, _) => "nothing is wrong with a backup\n",
+        (false, _) => "SOMETHING IS WRONG with what is named above\n",
+    });
+    if report.removable.objects > 0 {
+        let (objects, size) = (count(report.removable.objects), bytes(report.removable.bytes));
+        text.push_str(&format!("{objects} objects can be removed, which frees {size}\n"));
+    }
+    text
+}
+
+fn sentence(finding: &Finding) -> String {
+    let place = match (&finding.object, &finding.backup) {
+        (Some(object), _) => escape(object),
+        (None, Some(backup)) if finding.folder.is_empty() => escape(backup),
+        (None, Some(backup)) => format!("{}/{}", escape(&finding.folder), escape(backup)),
+        (None, None) if finding.folder.is_empty() => "the storage".to_owned(),
+        (None, None) => escape(&finding.folder),
+    };
+    let many = if finding.objects > 1 { format!("{} objects, ", count(finding.objects)) } else { String::new() };
+    let is_missing =
+        matches!(finding.kind, FindingKind::MissingObject | FindingKind::MissingBlock | FindingKind::WrongSize);
+    let size = match finding.bytes {
+        0 => String::new(),
+        size if is_missing => format!(" (should be {})", bytes(size)),
+        size => format!(" ({many}{})", bytes(size)),
+    };
+    let mark = if finding.removable { " [removable]" } else { "" };
+    format!("{place}{size}{mark}: {}", finding.detail)
+}
+
+/// What a repair removes.
+fn planned(name: &str, plan: &RepairPlan) -> String {
+    if plan.is_empty() {
+        return "the repair has nothing to remove\n".to_owned();
+    }
+    let mut text = format!("the repair of {} removes:\n", escape(name));
+    let place = |folder: &str, name: &str| {
+        if folder.is_empty() { escape(name) } else { format!("{}/{}", escape(folder), escape(name)) }
+    };
+    for attempt in &plan.attempts {
+        let (objects, size) = (count(attempt.objects), bytes(attempt.bytes));
+        let place = place(&attempt.folder, &attempt.backup);
+        text.push_str(&format!("  {place}: all that the attempt left, {objects} objects, {size}\n"));
+    }
+    for orphans in &plan.orphans {
+        let size = orphans.objects.iter().map(|object| object.size).fold(0, u64::saturating_add);
+        let (place, objects) = (place(&orphans.folder, &orphans.backup), count(orphans.objects.len() as u64));
+        text.push_str(&format!("  {place}: {objects} objects that its manifest does not name, {}\n", bytes(size)));
+    }
+    for uploads in &plan.uploads {
+        let (prefix, many) = (escape(&uploads.prefix), count(uploads.uploads));
+        text.push_str(&format!("  {prefix}: {many} unfinished uploads, {}\n", bytes(uploads.bytes)));
+    }
+    for blocks in &plan.blocks {
+        let (place, many) = (place(&blocks.folder, "blocks"), count(blocks.blocks));
+        text.push_str(&format!("  {place}: {many} blocks that no backup needs, {}\n", bytes(blocks.bytes)));
+    }
+    let amount = plan.amount();
+    text.push_str(&format!("{} objects, which frees {}\n", count(amount.objects), bytes(amount.bytes)));
+    text
+}
