@@ -89,11 +89,9 @@ pub async fn check_service(service: &str, uri: &Secret, cancel: &CancellationTok
         Err(e) => report.error("authenticated", &e, &create_user()),
     }
     if let Err(e) = topology::require_replica_set(service, server.hello()) {
-        let remedy = match server.hello().is_mongos {
-            true => format!("mongokeep service edit {service} --engine pbm --uri-file -"),
-            false => "mongosh --eval 'rs.initiate()'".to_owned(),
-        };
-        report.error("replica_set", &e, &remedy);
+        let use_pbm = format!("mongokeep service edit {service} --engine pbm --uri-file -");
+        let remedy = if server.hello().is_mongos { &use_pbm } else { "mongosh --eval 'rs.initiate()'" };
+        report.error("replica_set", &e, remedy);
         version(&mut report, &server, cancel).await;
         return report.finish();
     }

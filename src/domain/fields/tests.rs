@@ -143,6 +143,7 @@ const SAMPLES: &[(&str, &str, &str)] = &[
     ("backup", "b", "c"),
     ("to", "a", "b"),
     ("rename", "a=b", "a.x=b.y"),
+    ("replset_map", "rs0=rs1", "sh1=sh2"),
     ("exact", "true", "false"),
     ("no_ttl", "true", "false"),
     ("users_and_roles", "true", "false"),

@@ -28,8 +28,11 @@ pub async fn check(ctx: &Context, service: &Service, model: Model) -> Vec<CheckI
     let path = escape(&console.program.path().to_string_lossy());
     let mut items = vec![item("pbm_program", CheckState::Pass, &format!("{path}, version {}", console.version), "")];
     let mut answered = None;
-    let arguments = ["status", "-s", "cluster", "-s", "running", "-s", "pitr"];
-    match console.program.ask(&arguments, ASK_LIMIT, &ctx.cancel).await {
+    let mut reply = console.program.ask(cluster::QUESTION, ASK_LIMIT, &ctx.cancel).await;
+    if matches!(&reply, Ok(Reply::Refused(refusal)) if refusal.reason == Reason::Unknown) {
+        reply = console.program.ask(cluster::WITHOUT_OPERATION, ASK_LIMIT, &ctx.cancel).await;
+    }
+    match reply {
         Ok(Reply::Answer(answer)) => match answer.parse::<StatusAnswer>("status") {
             Ok(status) => {
                 let locks = console.program.locks(&ctx.cancel).await.unwrap_or_default();

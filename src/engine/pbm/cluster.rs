@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::answers::{Node, ReplicaSet, Role, StatusAnswer};
+use super::answers::{Node, ReplicaSet, Role, Running, StatusAnswer};
 use super::failure::Refusal;
 use super::locks::Lock;
 use super::redact::Redactor;
@@ -12,6 +12,8 @@ use crate::domain::text::{count, duration, escape};
 
 /// What is asked for a check: without `backups`, for which PBM opens the storage and fails altogether when it cannot.
 pub const QUESTION: &[&str] = &["status", "-s", "cluster", "-s", "running", "-s", "pitr"];
+/// The same where PBM says nothing at all, because it cannot name the operation whose lock is there.
+pub const WITHOUT_OPERATION: &[&str] = &["status", "-s", "cluster", "-s", "pitr"];
 
 /// Starts an agent, where packages installed it.
 pub const START_AGENT: &str = "systemctl enable --now pbm-agent";
@@ -184,7 +186,9 @@ fn operation(service: &str, status: &StatusAnswer, locks: &[Lock]) -> CheckItem 
     if !locks.is_empty() && locks.iter().all(Lock::is_stale) {
         return left_over(service, locks);
     }
-    match status.running.as_ref().filter(|running| !running.is_none()) {
+    // Right after its start PBM cannot name an operation, whose lock is there.
+    let of_lock = || locks.first().map(|lock| Running { kind: lock.kind.clone(), ..Running::default() });
+    match status.running.clone().filter(|running| !running.is_none()).or_else(of_lock) {
         None => item("pbm_operation", CheckState::Pass, "no operation of PBM in the way", ""),
         Some(running) => {
             let words = [&running.kind, &running.name, &running.status].map(|word| escape(word));
@@ -292,7 +296,9 @@ mod tests {
         assert_eq!(left.state, CheckState::Warn);
         assert!(left.detail.contains("backup at h:\\u{1b}1 of sh1, silent for 95 s"), "{}", left.detail);
         assert!(left.remedy.contains("backup create --service prod"));
-        // One that lives is at work.
+        // One that lives is at work, also while PBM cannot name it.
+        let unnamed = operation("prod", &StatusAnswer::default(), &[lock(2)]);
+        assert!(unnamed.detail.starts_with("PBM is at work: backup;"), "{}", unnamed.detail);
         assert!(operation("prod", &status, &[lock(95), lock(2)]).detail.contains("PBM is at work"));
     }
 

@@ -1,14 +1,15 @@
-//! The cluster on the page of a service: its nodes as the engine sees them, and what they are at.
+//! The cluster on the page of a service: its nodes as the engine sees them, and what they are at. And what a form says of one.
 
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
 use super::details::Page;
-use super::text::{ago, cell, fit, spinner};
+use super::text::{ago, cell, fit, spinner, wrap};
 use crate::domain::cluster::{Cluster, ClusterNode, ClusterOperation, NodeState, OperationPart};
+use crate::domain::service::EngineProposal;
 use crate::domain::text::{bytes, duration, escape};
-use crate::tui::model::Load;
+use crate::tui::model::{Load, Model};
 
 impl Page<'_> {
     /// What is known of the cluster of the service `name`.
@@ -111,7 +112,7 @@ impl Page<'_> {
 
     /// Where its state was cut, it is said here.
     fn indented(&mut self, columns: usize, text: &str, style: Style) {
-        for part in super::text::wrap(&escape(text), self.width.saturating_sub(columns)) {
+        for part in wrap(&escape(text), self.width.saturating_sub(columns)) {
             self.lines.push(Line::from(vec![Span::raw(" ".repeat(columns)), Span::styled(part, style)]));
         }
     }
@@ -154,6 +155,14 @@ impl Page<'_> {
             self.indented(4, error, theme.error);
         }
     }
+}
+
+/// The engine that fits a cluster better than the one in a form, and the key that takes it.
+pub fn proposal(model: &Model, proposal: &EngineProposal, width: usize) -> Vec<Line<'static>> {
+    let found = escape(&format!("! It {}", proposal.words()));
+    let keys = format!("Ctrl-T takes the engine {}; Ctrl-S adds it as it is", proposal.engine.word());
+    let found = wrap(&found, width).into_iter().take(4).map(|part| Line::styled(part, model.theme.warn));
+    found.chain(wrap(&keys, width).into_iter().map(|part| Line::styled(part, model.theme.accent))).collect()
 }
 
 struct Widths {

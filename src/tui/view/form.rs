@@ -9,7 +9,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::pages::check_sign;
 use super::text::{fit, skip_columns, spinner, take_columns, wrap};
-use super::{moment, place_cursor, popup, preview};
+use super::{cluster, moment, place_cursor, popup, preview};
 use crate::domain::backup::Model as BackupModel;
 use crate::domain::field::FieldKind;
 use crate::domain::service::CheckState;
@@ -368,12 +368,7 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
         let text = format!("! {}", recording_ends([service]));
         lines.extend(wrap(&text, width).into_iter().map(|part| Line::styled(part, theme.warn)));
     }
-    if let Some(proposal) = &form.proposal {
-        let text = format!("! It {}", proposal.words());
-        lines.extend(wrap(&escape(&text), width).into_iter().take(4).map(|part| Line::styled(part, theme.warn)));
-        let keys = format!("Ctrl-T takes the engine {}; Ctrl-S adds it as it is", proposal.engine.word());
-        lines.extend(wrap(&keys, width).into_iter().map(|part| Line::styled(part, theme.accent)));
-    }
+    lines.extend(form.proposal.iter().flat_map(|proposal| cluster::proposal(model, proposal, width)));
     if let Some(problem) = &form.error {
         for part in wrap(&format!("✗ {}", escape(&problem.message)), width).into_iter().take(3) {
             lines.push(Line::styled(part, theme.error));

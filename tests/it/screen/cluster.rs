@@ -192,3 +192,17 @@ fn a_sharded_cluster_is_proposed_to_pbm_and_one_key_accepts() {
     let Some(Layer::Form(form)) = model.layers.last() else { panic!("no form") };
     assert_eq!((form.text("engine"), form.focus), ("pbm", form.row_at("uri").unwrap()));
 }
+
+#[test]
+fn replica_sets_are_mapped_only_where_pbm_restores() {
+    let disabled = |engine| {
+        let mut model = full(Look::default(), SMALL);
+        model.data.services[0].engine = engine;
+        keys(&mut model, "j r");
+        let Some(Layer::Form(form)) = model.layers.last() else { panic!("no form") };
+        assert_eq!(form.text("to"), "orders-rs");
+        form.row("replset_map").unwrap().disabled.clone()
+    };
+    assert_eq!(disabled(EngineKind::Native).as_deref(), Some("only where PBM restores"));
+    assert_eq!(disabled(EngineKind::Pbm), None);
+}
