@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::Storage;
 use crate::domain::field::FieldKind;
 use crate::domain::secret::Secret;
-use crate::domain::storage::StorageConfig;
+use crate::domain::storage::{LONGEST_BELOW_FOLDER, StorageConfig};
 use crate::domain::typed::Typed;
 use crate::error::{Error, Result};
 
@@ -50,6 +50,20 @@ pub trait Backend: Send + Sync + 'static {
     fn alternatives(_: &Self::Config) -> Option<(&'static str, &'static [&'static str])> {
         None
     }
+}
+
+/// The longest key that object stores take, in bytes (S3, Google) or characters (Azure).
+pub(super) const KEY_LIMIT: usize = 1024;
+
+/// Errors: `Invalid` when prefix and folder leave too little of a key of `whose` for the objects of a backup.
+pub(super) fn leaves_room(whose: &str, prefix: &str, folder: &str) -> Result<()> {
+    let most = KEY_LIMIT - LONGEST_BELOW_FOLDER - 2;
+    let long = prefix.len() + folder.len();
+    if long <= most {
+        return Ok(());
+    }
+    let why = format!("prefix and folder have {long} bytes, and {whose} leaves them {most} of a key");
+    Err(Error::invalid("folder", why).hint("choose a shorter folder, or a storage with a shorter prefix"))
 }
 
 /// What may be kept open between calls.

@@ -8,17 +8,14 @@ use super::S3;
 use super::config::{Checksums, S3Config};
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::rules::{bucket_rule, endpoint_rule, path_rule, plain_rule, prefix_rule};
-use crate::domain::storage::{LONGEST_BELOW_FOLDER, StorageConfig};
+use crate::domain::storage::StorageConfig;
 use crate::domain::typed::{Typed, first, optional_text, plain_text, secret_text, switch, word};
 use crate::error::{Error, Result};
-use crate::storage::backend::{Backend, Hold, kept};
+use crate::storage::backend::{Backend, Hold, kept, leaves_room};
 use crate::storage::{Storage, local_path};
 
 /// Amazon S3, and every server that speaks its protocol.
 pub struct S3Backend;
-
-/// The longest key that S3 takes, in bytes.
-const KEY_LIMIT: usize = 1024;
 
 const FIELDS: &[Typed<S3Config>] = &[
     plain_text!(
@@ -130,13 +127,7 @@ impl Backend for S3Backend {
     }
 
     fn check_folder(s3: &S3Config, folder: &str) -> Result<()> {
-        let most = KEY_LIMIT - LONGEST_BELOW_FOLDER - 2;
-        let long = s3.prefix.len() + folder.len();
-        if long <= most {
-            return Ok(());
-        }
-        let why = format!("prefix and folder have {long} bytes, and S3 leaves them {most} of a key");
-        Err(Error::invalid("folder", why).hint("choose a shorter folder, or a storage with a shorter prefix"))
+        leaves_room("S3", &s3.prefix, folder)
     }
 
     async fn open(s3: &S3Config, _: Hold) -> Result<Arc<dyn Storage>> {
@@ -157,7 +148,8 @@ impl From<&S3Config> for StorageConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::storage::MAX_PREFIX;
+    use crate::domain::storage::{LONGEST_BELOW_FOLDER, MAX_PREFIX};
+    use crate::storage::backend::KEY_LIMIT;
 
     #[test]
     fn prefix_and_folder_leave_room_for_the_longest_key() {
