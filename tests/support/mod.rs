@@ -3,10 +3,12 @@
 pub mod agents;
 pub mod artifact;
 pub mod changes;
+pub mod cloud_servers;
 pub mod command;
 pub mod compare;
 pub mod cursor_server;
 pub mod dumps;
+pub mod fetched;
 pub mod hooked;
 pub mod indexes;
 pub mod pair;

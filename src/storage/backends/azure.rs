@@ -31,7 +31,7 @@ mod request;
 mod upload;
 
 pub use backend::{AzureBackend, AzureConfig};
-use failure::{Names, Refusal};
+use failure::Names;
 
 /// Bytes of a block. A blob has up to 50,000. Every object that is being written holds three in memory.
 const PART_SIZE: usize = 5 << 20;

@@ -9,6 +9,7 @@ use mongokeep::storage::retry::{Backoff, Retrying};
 use mongokeep::storage::{Key, ObjectWriter, PutMode, Storage, read_all};
 use tokio_util::sync::CancellationToken;
 
+use crate::support::cloud_servers::{Azurite, FakeGcs};
 use crate::support::s3_servers::{Keeps, Server};
 use crate::support::stands::Stand;
 
@@ -32,6 +33,34 @@ macro_rules! suite {
             $(
                 println!("{}: {}", server.name, stringify!($case));
                 let stand = Stand::on(&server, stringify!($case)).await;
+                $case(&stand).await;
+                stand.close().await;
+            )*
+        }
+
+        /// The same of Azure, bare and as a job sees it.
+        async fn all_cases_on_azure(server: Option<Azurite>) {
+            let Some(server) = server else { return };
+            $(
+                println!("Azurite: {}", stringify!($case));
+                let stand = Stand::azure(&server, stringify!($case)).await;
+                $case(&stand).await;
+                stand.close().await;
+                let stand = Stand::azure(&server, concat!(stringify!($case), "_decorated")).await.decorated();
+                $case(&stand).await;
+                stand.close().await;
+            )*
+        }
+
+        /// The same of Google.
+        async fn all_cases_on_gcs(server: Option<FakeGcs>) {
+            let Some(server) = server else { return };
+            $(
+                println!("fake-gcs-server: {}", stringify!($case));
+                let stand = Stand::gcs(&server, stringify!($case)).await;
+                $case(&stand).await;
+                stand.close().await;
+                let stand = Stand::gcs(&server, concat!(stringify!($case), "_decorated")).await.decorated();
                 $case(&stand).await;
                 stand.close().await;
             )*
@@ -74,6 +103,20 @@ suite!(
     the_writer_cuts_any_sizes,
     a_probe_leaves_nothing,
 );
+
+mod clouds {
+    use super::{Azurite, FakeGcs, all_cases_on_azure, all_cases_on_gcs};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn azurite() {
+        all_cases_on_azure(Azurite::start().await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn fake_gcs_server() {
+        all_cases_on_gcs(FakeGcs::start().await).await;
+    }
+}
 
 mod servers_of_others {
     use super::{Keeps, Server, all_cases_on};

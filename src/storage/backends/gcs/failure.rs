@@ -93,15 +93,15 @@ impl Names {
         }
         match (refusal.reason.as_str(), refusal.status) {
             (_, 401) => error(ErrorKind::Unauthenticated, self.check_credentials().into()),
+            ("quotaExceeded", _) | (_, 507) => {
+                error(ErrorKind::StorageFull, "delete old backups, or have the quota raised".into())
+            }
             ("rateLimitExceeded" | "userRateLimitExceeded" | "backendError" | "internalError", _)
             | (_, 408 | 425 | 429 | 499 | 500 | 502..) => self.passing(what, refusal),
             ("retentionPolicyNotMet" | "objectUnderActiveHold", _) => error(
                 ErrorKind::Denied,
                 format!("a retention policy or hold of {bucket} keeps it; it can be deleted when that has ended"),
             ),
-            ("quotaExceeded", _) => {
-                error(ErrorKind::StorageFull, "delete old backups, or have the quota raised".into())
-            }
             (_, 403) => error(
                 ErrorKind::Denied,
                 format!(
@@ -123,7 +123,6 @@ impl Names {
             }
             (_, 409) => error(ErrorKind::Transient, "something else is under way there; this may pass".into()),
             (_, 405 | 501) => error(ErrorKind::Unsupported, format!("{} does not do this", self.server)),
-            (_, 507) => error(ErrorKind::StorageFull, "delete old backups, or give the storage more room".into()),
             _ => error(
                 ErrorKind::Failed,
                 "this does not pass by waiting; mongokeep storage test STORAGE shows which step the server refuses".into(),
