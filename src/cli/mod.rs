@@ -149,10 +149,6 @@ fn usage_error(usage: &clap::Error, args: &[OsString], redactor: &Redactor) -> u
         let _ = output::stdout(&text);
         return 0;
     }
-    if let Some(error) = tree::storage_not_built(usage, args) {
-        output::error(&error, redactor);
-        return error.kind().exit_code();
-    }
     let lines: Vec<String> = text.lines().map(|line| crate::domain::text::escape(&redactor.clean(line))).collect();
     output::stderr(&lines.join("\n"));
     ErrorKind::Invalid.exit_code()

@@ -52,6 +52,45 @@ pub trait Backend: Send + Sync + 'static {
     }
 }
 
+/// Fields that several backends have: one flag of the command line each, and one text.
+pub(super) mod shared {
+    use crate::domain::field::{Field, FieldKind};
+    use crate::domain::fields::rules::{bucket_rule, endpoint_rule, path_rule, prefix_rule};
+
+    pub(in crate::storage) const BUCKET: Field =
+        Field::new("bucket", "Bucket", FieldKind::Text, "an existing bucket").required().check(bucket_rule);
+    pub(in crate::storage) const ENDPOINT: Field = Field::new(
+        "endpoint",
+        "Endpoint",
+        FieldKind::Text,
+        "https://host:port of a compatible service; empty: AWS, Azure or Google",
+    )
+    .check(endpoint_rule);
+    pub(in crate::storage) const PREFIX: Field = Field::new(
+        "prefix",
+        "Prefix",
+        FieldKind::Text,
+        "everything is kept below this part of the bucket or container",
+    )
+    .check(prefix_rule);
+    pub(in crate::storage) const CA_FILE: Field = Field::new(
+        "ca_file",
+        "CA file",
+        FieldKind::Path,
+        "PEM file of the authority that signed the endpoint's certificate",
+    )
+    .advanced()
+    .check(path_rule);
+    pub(in crate::storage) const SKIP_TLS_VERIFY: Field = Field::new(
+        "insecure_skip_tls_verify",
+        "Skip TLS verification",
+        FieldKind::Bool,
+        "accept any certificate: anybody in between can read and change the backups",
+    )
+    .default("false")
+    .advanced();
+}
+
 /// The longest key that object stores take, in bytes (S3, Google) or characters (Azure).
 pub(super) const KEY_LIMIT: usize = 1024;
 

@@ -136,7 +136,9 @@ impl Http {
         while let Some(chunk) = self.chunk(what, &mut response).await? {
             if body.len() + chunk.len() > most {
                 let why = format!("{what}: {} answered more than {}", self.server, text::bytes(most as u64));
-                return Err(Error::new(ErrorKind::Failed, why).hint("check the endpoint: it must be that of the storage"));
+                return Err(
+                    Error::new(ErrorKind::Failed, why).hint("check the endpoint: it must be that of the storage")
+                );
             }
             body.extend_from_slice(&chunk);
         }
@@ -296,7 +298,9 @@ pub(super) fn without_code(server: &str, what: &str, status: u16) -> Error {
             ErrorKind::Transient,
             "a proxy in between may have answered for a server that is away, which passes; if it stays, check the endpoint",
         ),
-        _ => error(ErrorKind::Failed, "check the endpoint: it must be that of the storage, and no redirect is followed"),
+        _ => {
+            error(ErrorKind::Failed, "check the endpoint: it must be that of the storage, and no redirect is followed")
+        }
     }
 }
 

@@ -61,8 +61,7 @@ impl Azure {
         let credentials = access.credentials(config, &http)?;
         let prefix = config.prefix.trim_matches('/');
         if !prefix.is_empty() {
-            Key::new(prefix)
-                .map_err(|_| Error::invalid("prefix", format!("{} is no prefix", text::quoted(prefix))))?;
+            Key::new(prefix).map_err(|_| Error::invalid("prefix", format!("{} is no prefix", text::quoted(prefix))))?;
         }
         Ok(Self(Arc::new(Inner {
             names: Names {

@@ -78,8 +78,7 @@ impl Gcs {
         let credentials = connect::credentials(config, &http)?;
         let prefix = config.prefix.trim_matches('/');
         if !prefix.is_empty() {
-            Key::new(prefix)
-                .map_err(|_| Error::invalid("prefix", format!("{} is no prefix", text::quoted(prefix))))?;
+            Key::new(prefix).map_err(|_| Error::invalid("prefix", format!("{} is no prefix", text::quoted(prefix))))?;
         }
         Ok(Self(Arc::new(Inner {
             names: Names {
@@ -194,8 +193,9 @@ impl Inner {
     }
 
     fn differs(&self, what: &str, kind: ErrorKind) -> Error {
-        Error::new(kind, format!("{what}: the server says by its checksum that it holds other bytes"))
-            .hint("something between here and the storage changes objects; do not keep backups there before it is found")
+        Error::new(kind, format!("{what}: the server says by its checksum that it holds other bytes")).hint(
+            "something between here and the storage changes objects; do not keep backups there before it is found",
+        )
     }
 }
 

@@ -7,11 +7,12 @@ use async_trait::async_trait;
 use super::Azure;
 use super::connect::Access;
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::rules::{endpoint_rule, path_rule, plain_rule, prefix_rule};
+use crate::domain::fields::rules::plain_rule;
 use crate::domain::secret::Secret;
 use crate::domain::storage::StorageConfig;
 use crate::domain::typed::{Typed, first, plain_text, secret_text, switch};
 use crate::error::Result;
+use crate::storage::backend::shared::{CA_FILE, ENDPOINT, PREFIX, SKIP_TLS_VERIFY};
 use crate::storage::backend::{Backend, Hold, kept, leaves_room};
 use crate::storage::http::Trust;
 use crate::storage::{Storage, local_path};
@@ -62,7 +63,8 @@ fn account_rule(text: &str) -> std::result::Result<(), String> {
 /// Azure's own rule: 3 to 63 lower-case letters, digits and single dashes; `$root` and the like are no place for backups.
 fn container_rule(text: &str) -> std::result::Result<(), String> {
     let plain = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    if plain && (3..=63).contains(&text.len()) && !text.contains("--") && !text.starts_with('-') && !text.ends_with('-') {
+    if plain && (3..=63).contains(&text.len()) && !text.contains("--") && !text.starts_with('-') && !text.ends_with('-')
+    {
         return Ok(());
     }
     Err("is not the name of a container: 3 to 63 lower-case letters, digits and single dashes".into())
@@ -75,32 +77,26 @@ impl Backend for AzureBackend {
     const WORD: &'static str = "azure";
     const FIELDS: &'static [Typed<AzureConfig>] = &[
         plain_text!(
-            Field::new("account", "Account", FieldKind::Text, "the name of the storage account").required().check(account_rule),
+            Field::new("account", "Account", FieldKind::Text, "the name of the storage account")
+                .required()
+                .check(account_rule),
             account
         ),
         plain_text!(
-            Field::new("container", "Container", FieldKind::Text, "an existing container").required().check(container_rule),
+            Field::new("container", "Container", FieldKind::Text, "an existing container")
+                .required()
+                .check(container_rule),
             container
         ),
         Typed::new(
-            Field::new(
-                "endpoint",
-                "Endpoint",
-                FieldKind::Text,
-                "https://host:port of the blob service (of an emulator: with /ACCOUNT behind it); empty for Azure",
-            )
-            .check(endpoint_rule),
+            ENDPOINT,
             |azure| azure.endpoint.iter().cloned().collect(),
             |azure, texts| {
                 azure.endpoint = first(texts).map(|endpoint| endpoint.trim_end_matches('/').to_owned());
                 Ok(())
             },
         ),
-        plain_text!(
-            Field::new("prefix", "Prefix", FieldKind::Text, "everything is kept below this part of the container")
-                .check(prefix_rule),
-            prefix
-        ),
+        plain_text!(PREFIX, prefix),
         secret_text!(
             Field::new(
                 "account_key",
@@ -112,7 +108,8 @@ impl Backend for AzureBackend {
             account_key
         ),
         secret_text!(
-            Field::new("sas_token", "SAS token", FieldKind::Secret, "instead of a key: sv=...&sig=...").check(plain_rule),
+            Field::new("sas_token", "SAS token", FieldKind::Secret, "instead of a key: sv=...&sig=...")
+                .check(plain_rule),
             sas_token
         ),
         secret_text!(
@@ -126,31 +123,14 @@ impl Backend for AzureBackend {
             connection_string
         ),
         Typed::new(
-            Field::new(
-                "ca_file",
-                "CA file",
-                FieldKind::Path,
-                "PEM file of the authority that signed the endpoint's certificate",
-            )
-            .advanced()
-            .check(path_rule),
+            CA_FILE,
             |azure| azure.ca_file.iter().cloned().collect(),
             |azure, texts| {
                 azure.ca_file = first(texts).map(local_path).transpose()?;
                 Ok(())
             },
         ),
-        switch!(
-            Field::new(
-                "insecure_skip_tls_verify",
-                "Skip TLS verification",
-                FieldKind::Bool,
-                "accept any certificate: anybody in between can read and change the backups",
-            )
-            .default("false")
-            .advanced(),
-            insecure_skip_tls_verify
-        ),
+        switch!(SKIP_TLS_VERIFY, insecure_skip_tls_verify),
     ];
 
     fn check(azure: &AzureConfig) -> Result<()> {

@@ -67,7 +67,10 @@ impl Access {
                 "sharedaccesssignature" => self.sas = Some(Secret::new(value)),
                 "defaultendpointsprotocol" => protocol = value,
                 "endpointsuffix" => suffix = value,
-                "blobendpoint" => service = Some(http::endpoint(value).map_err(|_| Error::invalid(field, "BlobEndpoint is no address"))?),
+                "blobendpoint" => {
+                    service =
+                        Some(http::endpoint(value).map_err(|_| Error::invalid(field, "BlobEndpoint is no address"))?)
+                }
                 "usedevelopmentstorage" => {
                     return Err(Error::invalid(field, "UseDevelopmentStorage names no account; write it out"));
                 }
@@ -88,9 +91,8 @@ impl Access {
 
     /// Contacts nothing. Errors: `Invalid` for a key or token that is none; what the environment names and is not there.
     pub(super) fn credentials(&self, config: &AzureConfig, http: &Http) -> Result<AzureCredentialProvider> {
-        let fixed = |credential| -> AzureCredentialProvider {
-            std::sync::Arc::new(StaticCredentialProvider::new(credential))
-        };
+        let fixed =
+            |credential| -> AzureCredentialProvider { std::sync::Arc::new(StaticCredentialProvider::new(credential)) };
         // What is wrong with it is not told: it could show the secret.
         let field = self.given.unwrap_or("account-key-file");
         if let Some(key) = &self.key {
@@ -170,13 +172,20 @@ mod tests {
         assert_eq!(access.key.unwrap().expose(), "aHVudGVyMg==");
         let access = Access::of(&config("BlobEndpoint=http://h:1/acme/;SharedAccessSignature=sv=2&sig=x%2Fy")).unwrap();
         assert_eq!((access.service.as_str(), access.sas.unwrap().expose()), ("http://h:1/acme", "sv=2&sig=x%2Fy"));
-        let named = AzureConfig { endpoint: Some("https://private.example:9/".into()), ..config("AccountKey=aHVudGVyMg==") };
+        let named =
+            AzureConfig { endpoint: Some("https://private.example:9/".into()), ..config("AccountKey=aHVudGVyMg==") };
         assert_eq!(Access::of(&named).unwrap().service, "https://private.example:9");
     }
 
     #[test]
     fn what_cannot_be_meant_is_named_and_not_shown() {
-        for bad in ["AccountName=other;AccountKey=hunter2", "hunter2", "AccountName=acme", "UseDevelopmentStorage=true", "BlobEndpoint=hunter2;AccountKey=a"] {
+        for bad in [
+            "AccountName=other;AccountKey=hunter2",
+            "hunter2",
+            "AccountName=acme",
+            "UseDevelopmentStorage=true",
+            "BlobEndpoint=hunter2;AccountKey=a",
+        ] {
             let error = Access::of(&config(bad)).err().unwrap();
             assert_eq!(error.field(), Some("connection_string_file"), "{error}");
             assert!(!error.full().contains("hunter2"), "{error}");

@@ -151,7 +151,9 @@ impl Names {
                 "check --{flag} of the storage: it must be of the account {}, not expired, and the clock of this machine right",
                 self.account
             ),
-            None => "check the credentials that are found in the environment (AZURE_...) or the managed identity".into(),
+            None => {
+                "check the credentials that are found in the environment (AZURE_...) or the managed identity".into()
+            }
         }
     }
 }

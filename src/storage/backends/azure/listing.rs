@@ -113,9 +113,9 @@ impl Inner {
         let what = format!("listing {}", self.place);
         let response = self.done(&what, self.ask(Method::GET, "", &query)).await?;
         let body = self.http.whole(&what, response, PAGE_BYTES).await?;
-        let page = std::str::from_utf8(&body).ok().and_then(|text| {
-            quick_xml::de::from_str::<Page>(text.trim_start_matches('\u{feff}')).ok()
-        });
+        let page = std::str::from_utf8(&body)
+            .ok()
+            .and_then(|text| quick_xml::de::from_str::<Page>(text.trim_start_matches('\u{feff}')).ok());
         page.ok_or_else(|| {
             let why = format!("{what}: {} answered something that is no listing", self.names.server);
             Error::new(ErrorKind::Failed, why).hint("check the endpoint: it must be that of the blob service")

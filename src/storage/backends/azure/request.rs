@@ -44,8 +44,7 @@ impl Inner {
     }
 
     async fn signed(&self, what: &str, mut ask: Ask) -> Result<Ask> {
-        let credential =
-            self.credentials.get_credential().await.map_err(|e| no_credentials(what, &e))?;
+        let credential = self.credentials.get_credential().await.map_err(|e| no_credentials(what, &e))?;
         let mut request = HttpRequest::new(HttpRequestBody::empty());
         *request.method_mut() = ask.method.clone();
         *request.uri_mut() = ask.url.parse().map_err(|_| Error::invalid("endpoint", "is not an address"))?;
@@ -56,9 +55,9 @@ impl Inner {
             ask.headers.insert("content-length", 0.into());
         }
         *request.headers_mut() = ask.headers;
-        AzureAuthorizer::new(&credential, &self.account).try_authorize(&mut request).map_err(|e| {
-            Error::new(ErrorKind::Failed, format!("{what}: signing the request")).source(e)
-        })?;
+        AzureAuthorizer::new(&credential, &self.account)
+            .try_authorize(&mut request)
+            .map_err(|e| Error::new(ErrorKind::Failed, format!("{what}: signing the request")).source(e))?;
         let (parts, _) = request.into_parts();
         (ask.url, ask.headers) = (parts.uri.to_string(), parts.headers);
         Ok(ask)

@@ -6,11 +6,12 @@ use async_trait::async_trait;
 
 use super::{Gcs, connect};
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::rules::{bucket_rule, endpoint_rule, path_rule, prefix_rule};
+
 use crate::domain::secret::Secret;
 use crate::domain::storage::StorageConfig;
 use crate::domain::typed::{Typed, first, plain_text, secret_text, switch};
 use crate::error::Result;
+use crate::storage::backend::shared::{BUCKET, CA_FILE, ENDPOINT, PREFIX, SKIP_TLS_VERIFY};
 use crate::storage::backend::{Backend, Hold, kept, leaves_room};
 use crate::storage::http::Trust;
 use crate::storage::{Storage, local_path};
@@ -54,29 +55,16 @@ impl Backend for GcsBackend {
 
     const WORD: &'static str = "gcs";
     const FIELDS: &'static [Typed<GcsConfig>] = &[
-        plain_text!(
-            Field::new("bucket", "Bucket", FieldKind::Text, "an existing bucket").required().check(bucket_rule),
-            bucket
-        ),
+        plain_text!(BUCKET, bucket),
         Typed::new(
-            Field::new(
-                "endpoint",
-                "Endpoint",
-                FieldKind::Text,
-                "https://host:port of another service of this kind; empty for Google",
-            )
-            .check(endpoint_rule),
+            ENDPOINT,
             |gcs| gcs.endpoint.iter().cloned().collect(),
             |gcs, texts| {
                 gcs.endpoint = first(texts).map(|endpoint| endpoint.trim_end_matches('/').to_owned());
                 Ok(())
             },
         ),
-        plain_text!(
-            Field::new("prefix", "Prefix", FieldKind::Text, "everything is kept below this part of the bucket")
-                .check(prefix_rule),
-            prefix
-        ),
+        plain_text!(PREFIX, prefix),
         secret_text!(
             Field::new(
                 "credentials",
@@ -93,31 +81,14 @@ impl Backend for GcsBackend {
             anonymous
         ),
         Typed::new(
-            Field::new(
-                "ca_file",
-                "CA file",
-                FieldKind::Path,
-                "PEM file of the authority that signed the endpoint's certificate",
-            )
-            .advanced()
-            .check(path_rule),
+            CA_FILE,
             |gcs| gcs.ca_file.iter().cloned().collect(),
             |gcs, texts| {
                 gcs.ca_file = first(texts).map(local_path).transpose()?;
                 Ok(())
             },
         ),
-        switch!(
-            Field::new(
-                "insecure_skip_tls_verify",
-                "Skip TLS verification",
-                FieldKind::Bool,
-                "accept any certificate: anybody in between can read and change the backups",
-            )
-            .default("false")
-            .advanced(),
-            insecure_skip_tls_verify
-        ),
+        switch!(SKIP_TLS_VERIFY, insecure_skip_tls_verify),
     ];
 
     fn check(gcs: &GcsConfig) -> Result<()> {

@@ -50,7 +50,8 @@ pub(super) fn credentials(config: &GcsConfig, http: &Http) -> Result<Option<GcpC
             builder
         }
     };
-    let built = builder.with_bucket_name(&config.bucket).with_retry(retry).with_http_connector(http.connector()).build();
+    let built =
+        builder.with_bucket_name(&config.bucket).with_retry(retry).with_http_connector(http.connector()).build();
     match built {
         Ok(store) => Ok(Some(Arc::clone(store.credentials()))),
         Err(e) if config.credentials.is_none() => {

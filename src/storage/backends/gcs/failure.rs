@@ -112,8 +112,10 @@ impl Names {
             (_, 412) => Error::new(ErrorKind::Conflict, format!("{what}: it exists already"))
                 .hint("somebody else wrote it; mongokeep storage sync STORAGE shows what is there"),
             // Only of the bucket: an object that is missing is told apart before.
-            (_, 404) => Error::new(ErrorKind::NotFound, format!("{what}: there is no bucket {bucket} at {}", self.server))
-                .hint("create the bucket, or correct its name or the endpoint"),
+            (_, 404) => {
+                Error::new(ErrorKind::NotFound, format!("{what}: there is no bucket {bucket} at {}", self.server))
+                    .hint("create the bucket, or correct its name or the endpoint")
+            }
             (_, 410) => error(
                 ErrorKind::NotFound,
                 "the upload was ended by somebody else, or is older than a week; nothing of it is visible".into(),
@@ -125,7 +127,8 @@ impl Names {
             (_, 405 | 501) => error(ErrorKind::Unsupported, format!("{} does not do this", self.server)),
             _ => error(
                 ErrorKind::Failed,
-                "this does not pass by waiting; mongokeep storage test STORAGE shows which step the server refuses".into(),
+                "this does not pass by waiting; mongokeep storage test STORAGE shows which step the server refuses"
+                    .into(),
             ),
         }
     }
@@ -159,7 +162,8 @@ mod tests {
     #[test]
     fn what_is_missing_is_told_apart() {
         let of = |status, body: &str| Refusal::new(status, body.as_bytes());
-        let object = of(404, r#"{"error":{"code":404,"message":"No such object: b/k","errors":[{"reason":"notFound"}]}}"#);
+        let object =
+            of(404, r#"{"error":{"code":404,"message":"No such object: b/k","errors":[{"reason":"notFound"}]}}"#);
         assert!(object.is_missing() && object.names_the_object());
         let bucket = of(404, r#"{"error":{"code":404,"message":"The specified bucket does not exist."}}"#);
         assert!(!bucket.is_missing());

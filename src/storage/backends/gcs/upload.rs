@@ -99,7 +99,10 @@ impl GcsUpload {
                     self.inner.http.drain(response).await;
                     if has < first + PART_SIZE as u64 {
                         // It took less than it was given, and says from where it wants it again.
-                        return Err(self.inner.names.passing(what, &Refusal::new(308, b"a part was taken only partly")));
+                        return Err(self
+                            .inner
+                            .names
+                            .passing(what, &Refusal::new(308, b"a part was taken only partly")));
                     }
                     state.unsure = false;
                     state.take(1);
@@ -229,7 +232,10 @@ impl Upload for GcsUpload {
         let told = match self.call(&what, range, body).await? {
             Ok(response) if response.status().as_u16() == 308 => {
                 self.inner.http.drain(response).await;
-                return Err(self.inner.names.passing(&what, &Refusal::new(308, b"the last part was taken only partly")));
+                return Err(self
+                    .inner
+                    .names
+                    .passing(&what, &Refusal::new(308, b"the last part was taken only partly")));
             }
             Ok(response) => Some(self.inner.described(&what, response).await?),
             Err(refusal) => match self.is_there(&what).await? {

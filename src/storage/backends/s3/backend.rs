@@ -7,10 +7,11 @@ use async_trait::async_trait;
 use super::S3;
 use super::config::{Checksums, S3Config};
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::rules::{bucket_rule, endpoint_rule, path_rule, plain_rule, prefix_rule};
+use crate::domain::fields::rules::plain_rule;
 use crate::domain::storage::StorageConfig;
 use crate::domain::typed::{Typed, first, optional_text, plain_text, secret_text, switch, word};
 use crate::error::{Error, Result};
+use crate::storage::backend::shared::{BUCKET, CA_FILE, ENDPOINT, PREFIX, SKIP_TLS_VERIFY};
 use crate::storage::backend::{Backend, Hold, kept, leaves_room};
 use crate::storage::{Storage, local_path};
 
@@ -19,7 +20,7 @@ pub struct S3Backend;
 
 const FIELDS: &[Typed<S3Config>] = &[
     plain_text!(
-        Field::new("bucket", "Bucket", FieldKind::Text, "an existing bucket").required().check(bucket_rule),
+        BUCKET,
         bucket
     ),
     optional_text!(
@@ -27,8 +28,7 @@ const FIELDS: &[Typed<S3Config>] = &[
         region
     ),
     Typed::new(
-        Field::new("endpoint", "Endpoint", FieldKind::Text, "https://host:port of an S3-compatible server; empty for AWS")
-            .check(endpoint_rule),
+        ENDPOINT,
         |s3| s3.endpoint.iter().cloned().collect(),
         |s3, texts| {
             s3.endpoint = first(texts).map(|endpoint| endpoint.trim_end_matches('/').to_owned());
@@ -36,8 +36,7 @@ const FIELDS: &[Typed<S3Config>] = &[
         },
     ),
     plain_text!(
-        Field::new("prefix", "Prefix", FieldKind::Text, "everything is kept below this part of the bucket")
-            .check(prefix_rule),
+        PREFIX,
         prefix
     ),
     switch!(
@@ -66,14 +65,7 @@ const FIELDS: &[Typed<S3Config>] = &[
         session_token
     ),
     Typed::new(
-        Field::new(
-            "ca_file",
-            "CA file",
-            FieldKind::Path,
-            "PEM file of the authority that signed the endpoint's certificate",
-        )
-        .advanced()
-        .check(path_rule),
+        CA_FILE,
         |s3| s3.ca_file.iter().cloned().collect(),
         |s3, texts| {
             s3.ca_file = first(texts).map(local_path).transpose()?;
@@ -81,14 +73,7 @@ const FIELDS: &[Typed<S3Config>] = &[
         },
     ),
     switch!(
-        Field::new(
-            "insecure_skip_tls_verify",
-            "Skip TLS verification",
-            FieldKind::Bool,
-            "accept any certificate: anybody in between can read and change the backups",
-        )
-        .default("false")
-        .advanced(),
+        SKIP_TLS_VERIFY,
         insecure_skip_tls_verify
     ),
     word!(
