@@ -55,7 +55,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             output::error(&error, &redactor);
             error.kind().exit_code()
         }),
-        Err(usage) => usage_error(&usage, &args, &redactor),
+        Err(usage) => usage_error(&usage, &redactor),
     };
     ExitCode::from(code)
 }
@@ -142,7 +142,7 @@ async fn command(context: &Context, matches: &ArgMatches) -> Result<u8> {
 }
 
 /// Prints what is wrong with the command line, or the help that was asked for.
-fn usage_error(usage: &clap::Error, args: &[OsString], redactor: &Redactor) -> u8 {
+fn usage_error(usage: &clap::Error, redactor: &Redactor) -> u8 {
     let text = usage.render().to_string();
     if matches!(usage.kind(), Usage::DisplayHelp | Usage::DisplayVersion) {
         // A reader that closed its end has seen enough.

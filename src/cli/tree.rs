@@ -1,15 +1,10 @@
 //! The tree of commands and the flags that stand anywhere.
 
-use std::ffi::OsString;
-
 use clap::builder::PossibleValuesParser;
-use clap::error::{ContextKind, ErrorKind as Usage};
 use clap::{Arg, ArgAction, Command};
 
 use super::{args, backup, daemon, job, pitr, restore, schedule, service, settings, storage};
-use crate::client::STORAGE_FIELDS;
 use crate::engine::physical::lock_keeper;
-use crate::error::{Error, ErrorKind};
 
 const AFTER: &str = "\
 Without a command, the screen opens.

@@ -6,7 +6,7 @@
 
 use super::field::{Field, FieldKind};
 use super::typed::Values;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 mod backups;
 mod restore;

@@ -79,7 +79,7 @@ pub struct Azurite(Running);
 
 impl Azurite {
     /// What it does otherwise than Azure, as it was seen.
-    pub const HABITS: Habits = Habits::OF_S3;
+    pub const HABITS: Habits = Habits { many: 2_500, ..Habits::OF_S3 };
 
     pub async fn start() -> Option<Self> {
         let program = find(&AZURITE).await?;
@@ -129,17 +129,31 @@ pub struct FakeGcs(Running);
 
 impl FakeGcs {
     /// Unfinished uploads of Google cannot be listed, and the emulator keeps them from nobody.
-    pub const HABITS: Habits = Habits { lists_uploads: false, ..Habits::OF_S3 };
+    pub const HABITS: Habits = Habits { lists_uploads: false, many: 2_500, ..Habits::OF_S3 };
 
     pub async fn start() -> Option<Self> {
+        Self::speaking(None).await
+    }
+
+    /// With TLS, by a certificate for 127.0.0.1 and its key, both PEM.
+    pub async fn speaking(tls: Option<(&str, &str)>) -> Option<Self> {
         let program = find(&FAKE_GCS).await?;
         let folder = tempfile::tempdir().unwrap();
         let address = free_address();
         let mut command = Command::new(program);
-        command.args(["-scheme", "http", "-host", "127.0.0.1", "-port", &address.port().to_string()]);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        if let Some((certificate, key)) = tls {
+            for (flag, name, text) in
+                [("-cert-location", "cert.pem", certificate), ("-private-key-location", "key.pem", key)]
+            {
+                std::fs::write(folder.path().join(name), text).unwrap();
+                command.arg(flag).arg(folder.path().join(name));
+            }
+        }
+        command.args(["-scheme", scheme, "-host", "127.0.0.1", "-port", &address.port().to_string()]);
         command.args(["-backend", "memory", "-public-host", &address.to_string(), "-log-level", "error"]);
         let fake = Self(Running::start("fake-gcs-server", command, address, folder).await);
-        let url = format!("http://{address}/storage/v1/b?project=test");
+        let url = format!("{scheme}://{address}/storage/v1/b?project=test");
         let body = format!("{{\"name\":\"{BUCKET}\"}}");
         let answer = plain().post(url).header("content-type", "application/json").body(body).send().await.unwrap();
         assert!(answer.status().is_success(), "{:?}", answer.text().await);
@@ -161,7 +175,8 @@ impl FakeGcs {
     }
 }
 
-fn plain() -> reqwest::Client {
+/// A client of no system and no proxies.
+pub fn plain() -> reqwest::Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
+    reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build().unwrap()
 }

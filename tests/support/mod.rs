@@ -9,6 +9,7 @@ pub mod compare;
 pub mod cursor_server;
 pub mod dumps;
 pub mod fetched;
+pub mod gcs_sessions;
 pub mod hooked;
 pub mod indexes;
 pub mod pair;

@@ -94,6 +94,10 @@ pub struct Habits {
     pub deep_folders: bool,
     /// Its first byte can be read alone. s3rver answers the whole object.
     pub first_byte: bool,
+    /// Keys may hold every printable character.
+    pub odd_characters: bool,
+    /// How many objects a long listing has: more than one page, of a server that is written to quickly several.
+    pub many: usize,
 }
 
 impl Habits {
@@ -105,6 +109,8 @@ impl Habits {
         lists_uploads: true,
         deep_folders: true,
         first_byte: true,
+        odd_characters: true,
+        many: 1_050,
     };
 }
 
@@ -200,6 +206,8 @@ impl Server {
             lists_uploads: self.name != "s3rver",
             deep_folders: self.name != "s3rver",
             first_byte: self.name != "s3rver",
+            odd_characters: true,
+            many: 1_050,
         }
     }
 

@@ -109,6 +109,14 @@ const MINIO_OWNED: &[&str] = &[
 fn s3(storage: &StorageConfig, folder: &str) -> Result<StorageSection> {
     let bucket = storage.text("bucket").ok_or_else(|| Error::invalid("bucket", "is needed"))?;
     let is_on = |key: &str| storage.text(key) == Some("true");
+    // It would store its backups otherwise than a person has asked for.
+    for key in ["storage_class", "sse", "sse_kms_key_id"] {
+        if storage.text(key).is_some_and(|text| text != "bucket") {
+            let flag = key.replace('_', "-");
+            let what = format!("a storage with --{flag} cannot be used with PBM in this version");
+            return Err(Error::new(ErrorKind::Unsupported, what).hint("let the bucket decide that by its own settings"));
+        }
+    }
     let settings = json!({
         "bucket": bucket,
         "prefix": below(storage.text("prefix").unwrap_or_default(), folder),

@@ -94,6 +94,7 @@ suite!(
     folders_are_listed_without_their_objects,
     deleting_removes_one_object,
     odd_keys_are_keys_like_others,
+    every_printable_character_may_stand_in_a_key,
     a_range_is_read,
     parts_may_come_in_any_order_and_again,
     an_upload_is_visible_when_it_is_finished,
@@ -284,7 +285,7 @@ async fn a_prefix_ends_at_a_slash(stand: &Stand) {
 }
 
 async fn a_long_listing_is_complete(stand: &Stand) {
-    let names: Vec<String> = (0..1_050).map(|n| format!("many/{n:05}/x")).collect();
+    let names: Vec<String> = (0..stand.habits.many).map(|n| format!("many/{n:05}/x")).collect();
     futures_util::stream::iter(names.clone())
         .map(|at| {
             let storage = stand.shared();
@@ -360,6 +361,28 @@ async fn odd_keys_are_keys_like_others(stand: &Stand) {
         assert_eq!(storage.list_folders(Some(&key("é"))).await.unwrap(), ["日本"]);
     }
     for at in odd {
+        storage.delete(&key(at)).await.unwrap();
+    }
+    assert_eq!(keys(storage, None).await, [""; 0]);
+}
+
+async fn every_printable_character_may_stand_in_a_key(stand: &Stand) {
+    let storage = stand.storage();
+    // A backslash is no part of a key, and a slash parts it.
+    let printable =
+        (' '..='~').filter(|c| !"/\\".contains(*c)).filter(|c| stand.habits.odd_characters || c.is_alphanumeric());
+    let mut names: Vec<String> = printable.map(|c| format!("printable/x{c}y/{c}z")).collect();
+    for at in &names {
+        put(storage, at, "x").await;
+    }
+    names.sort_unstable();
+    let mut listed = keys(storage, Some("printable")).await;
+    if !stand.habits.ordered {
+        listed.sort_unstable();
+    }
+    assert_eq!(listed, names);
+    for at in &names {
+        assert_eq!(read(storage, at).await, "x", "{at}");
         storage.delete(&key(at)).await.unwrap();
     }
     assert_eq!(keys(storage, None).await, [""; 0]);

@@ -51,6 +51,14 @@ enum End {
     Aborted,
 }
 
+/// What an upload is that was asked about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Open,
+    /// The object is there.
+    Made,
+}
+
 impl GcsUpload {
     pub(super) async fn begin(inner: Arc<Inner>, key: &Key) -> Result<Self> {
         let mark = random_name()?;
@@ -86,8 +94,8 @@ impl GcsUpload {
 
     /// Sends the full parts that are held, as far as it is their turn.
     async fn send_held(&self, state: &mut State, what: &str) -> Result<()> {
-        if state.unsure {
-            self.ask_where(state, what).await?;
+        if state.unsure && self.ask_where(state, what).await? == Asked::Made {
+            return Err(Error::new(ErrorKind::Internal, format!("{what}: the object is finished already")));
         }
         while let Some(body) = state.held.get(&state.sent).filter(|body| body.len() == PART_SIZE).cloned() {
             let first = u64::from(state.sent) * PART_SIZE as u64;
@@ -116,7 +124,7 @@ impl GcsUpload {
 
     /// Asks the service how many bytes it has, after an answer was lost. It can have no more than what was sent, of which
     /// the last part is still held.
-    async fn ask_where(&self, state: &mut State, what: &str) -> Result<()> {
+    async fn ask_where(&self, state: &mut State, what: &str) -> Result<Asked> {
         match self.call(what, "bytes */*".into(), Bytes::new()).await? {
             Ok(response) if response.status().as_u16() == 308 => {
                 let has = persisted(&response) / PART_SIZE as u64;
@@ -127,13 +135,11 @@ impl GcsUpload {
                     self.moved.notify_waiters();
                 }
                 state.unsure = false;
-                Ok(())
+                Ok(Asked::Open)
             }
             Ok(response) => {
-                // It is finished already.
                 self.inner.http.drain(response).await;
-                state.end = End::Finished;
-                Ok(())
+                Ok(Asked::Made)
             }
             Err(refusal) => Err(self.inner.names.refused(what, &refusal)),
         }
@@ -201,50 +207,59 @@ impl Upload for GcsUpload {
             End::Aborted => return Err(Error::new(ErrorKind::NotFound, format!("{what}: the upload has ended"))),
             End::Open => {}
         }
-        let last = parts.saturating_sub(1);
-        let is_whole = state.sent == parts || (state.sent == last && state.held.keys().copied().eq([last]));
-        if !is_whole && !state.unsure {
-            return Err(Error::new(ErrorKind::Internal, format!("{what}: parts are missing")));
-        }
+        // An answer to an earlier finish may have been lost: then the service has the whole, or has forgotten the upload.
+        let mut told = None;
+        let mut is_made = false;
         if state.unsure {
             match self.ask_where(&mut state, &what).await {
-                Ok(()) if state.end == End::Finished => return Ok(()),
-                Ok(()) => {}
-                Err(e) if self.is_there(&what).await?.is_none() => return Err(e),
-                Err(_) => {
-                    state.end = End::Finished;
-                    return Ok(());
+                Ok(Asked::Open) => {}
+                Ok(Asked::Made) => {
+                    is_made = true;
+                    told = self.is_there(&what).await?;
                 }
+                Err(e) => match self.is_there(&what).await? {
+                    Some(found) => (is_made, told) = (true, Some(found)),
+                    None => return Err(e),
+                },
             }
+        }
+        if !is_made {
             self.send_held(&mut state, &what).await?;
+        }
+        let last = parts.saturating_sub(1);
+        let is_whole = (state.sent == parts && state.held.is_empty())
+            || (state.sent == last && state.held.keys().copied().eq([last]));
+        if !is_whole {
+            return Err(Error::new(ErrorKind::Internal, format!("{what}: parts are missing")));
         }
         let first = u64::from(state.sent) * PART_SIZE as u64;
         let body = state.held.get(&state.sent).cloned().unwrap_or_default();
         let total = first + body.len() as u64;
-        let range = match body.len() as u64 {
-            0 => format!("bytes */{total}"),
-            _ => format!("bytes {first}-{}/{total}", total - 1),
-        };
         let mut crc = state.crc;
         crc.update(&body);
         let sum = written(crc.finalize() as u32);
-        state.unsure = true;
-        let told = match self.call(&what, range, body).await? {
-            Ok(response) if response.status().as_u16() == 308 => {
-                self.inner.http.drain(response).await;
-                return Err(self
-                    .inner
-                    .names
-                    .passing(&what, &Refusal::new(308, b"the last part was taken only partly")));
-            }
-            Ok(response) => Some(self.inner.described(&what, response).await?),
-            Err(refusal) => match self.is_there(&what).await? {
-                Some(found) => Some(found),
-                None => return Err(self.inner.names.refused(&what, &refusal)),
-            },
-        };
+        if !is_made {
+            let range = match body.len() as u64 {
+                0 => format!("bytes */{total}"),
+                _ => format!("bytes {first}-{}/{total}", total - 1),
+            };
+            state.unsure = true;
+            told = match self.call(&what, range, body).await? {
+                Ok(response) if response.status().as_u16() == 308 => {
+                    self.inner.http.drain(response).await;
+                    let why = Refusal::new(308, b"the last part was taken only partly");
+                    return Err(self.inner.names.passing(&what, &why));
+                }
+                Ok(response) => Some(self.inner.described(&what, response).await?),
+                Err(refusal) => match self.is_there(&what).await? {
+                    Some(found) => Some(found),
+                    None => return Err(self.inner.names.refused(&what, &refusal)),
+                },
+            };
+        }
         state.held.clear();
         state.end = End::Finished;
+        // None: it was made, and somebody has replaced or deleted it since.
         if told.is_some_and(|told| told.size() != total || told.crc32c.is_some_and(|told| told != sum)) {
             // Another finish would find the object of this one, and be content with it.
             return Err(self.inner.differs(&what, ErrorKind::Corrupt));

@@ -80,8 +80,8 @@ impl Names {
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
         if let Some(answer) = answer(&error) {
-            let date = error.raw_response().and_then(|r| r.headers().get("date"));
-            return self.refused(what, &answer, date);
+            let header = |name| error.raw_response().and_then(|r| r.headers().get(name));
+            return self.refused(what, &answer, header("date"), header("x-amz-bucket-region"));
         }
         let broke_off = line::causes(&error).any(|e| e.is::<std::io::Error>());
         match error {
@@ -133,7 +133,7 @@ impl Names {
         }
     }
 
-    fn refused(&self, what: &str, answer: &Answer<'_>, date: Option<&str>) -> Error {
+    fn refused(&self, what: &str, answer: &Answer<'_>, date: Option<&str>, region: Option<&str>) -> Error {
         let said = said(answer);
         let error = |kind, hint: String| Error::new(kind, format!("{what}: {said}")).hint(hint);
         let bucket = &self.bucket;
@@ -194,7 +194,13 @@ impl Names {
             )
             | (_, 301 | 307) => error(
                 ErrorKind::Invalid,
-                format!("the bucket {bucket} is not in region {}; give --region the bucket's own", self.region),
+                match region {
+                    Some(region) => {
+                        let region = text::escape(region);
+                        format!("the bucket {bucket} is in region {region}: give --region {region}, not {}", self.region)
+                    }
+                    None => format!("the bucket {bucket} is not in region {}; give --region the bucket's own", self.region),
+                },
             ),
             ("PreconditionFailed", _) | (_, 412) => {
                 Error::new(ErrorKind::Conflict, format!("{what}: it exists already"))
