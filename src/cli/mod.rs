@@ -57,7 +57,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             output::error(&error, &redactor);
             error.kind().exit_code()
         }),
-        Err(usage) => usage_error(&usage, &args, &redactor),
+        Err(usage) => usage_error(&usage, &redactor),
     };
     ExitCode::from(code)
 }
@@ -144,16 +144,12 @@ async fn command(context: &Context, matches: &ArgMatches) -> Result<u8> {
 }
 
 /// Prints what is wrong with the command line, or the help that was asked for.
-fn usage_error(usage: &clap::Error, args: &[OsString], redactor: &Redactor) -> u8 {
+fn usage_error(usage: &clap::Error, redactor: &Redactor) -> u8 {
     let text = usage.render().to_string();
     if matches!(usage.kind(), Usage::DisplayHelp | Usage::DisplayVersion) {
         // A reader that closed its end has seen enough.
         let _ = output::stdout(&text);
         return 0;
-    }
-    if let Some(error) = tree::storage_not_built(usage, args) {
-        output::error(&error, redactor);
-        return error.kind().exit_code();
     }
     let lines: Vec<String> = text.lines().map(|line| crate::domain::text::escape(&redactor.clean(line))).collect();
     output::stderr(&lines.join("\n"));

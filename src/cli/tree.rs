@@ -1,15 +1,10 @@
 //! The tree of commands and the flags that stand anywhere.
 
-use std::ffi::OsString;
-
 use clap::builder::PossibleValuesParser;
-use clap::error::{ContextKind, ErrorKind as Usage};
 use clap::{Arg, ArgAction, Command};
 
 use super::{args, backup, daemon, job, pitr, restore, schedule, service, settings, storage};
-use crate::client::STORAGE_FIELDS;
 use crate::engine::physical::lock_keeper;
-use crate::error::{Error, ErrorKind};
 
 const AFTER: &str = "\
 Without a command, the screen opens.
@@ -58,23 +53,6 @@ fn global() -> Vec<Arg> {
             .action(ArgAction::SetTrue),
         global("verbose", "say more on stderr; twice: even more").short('v').action(ArgAction::Count),
     ]
-}
-
-/// A storage of a type that is not built has no flags yet; rather than an unknown flag, the type is what is wrong.
-pub fn storage_not_built(usage: &clap::Error, args: &[OsString]) -> Option<Error> {
-    let about_flags = matches!(usage.kind(), Usage::UnknownArgument | Usage::MissingRequiredArgument);
-    if !about_flags || usage.get(ContextKind::InvalidArg).is_none() {
-        return None;
-    }
-    let args: Vec<_> = args.iter().map(|a| a.to_string_lossy()).collect();
-    if !args.iter().any(|a| a == "storage") {
-        return None;
-    }
-    let after = args.windows(2).filter(|pair| pair[0] == "--type").map(|pair| pair[1].as_ref());
-    let kind = args.iter().filter_map(|a| a.strip_prefix("--type=")).chain(after).next()?;
-    let field = STORAGE_FIELDS.iter().find(|f| f.key == "type")?;
-    let why = field.validate(kind).err().filter(|_| field.is_not_built(kind))?;
-    Some(Error::of_field(ErrorKind::Unsupported, field.key, why))
 }
 
 #[cfg(test)]
@@ -158,24 +136,5 @@ mod tests {
             let args = std::iter::once("mongokeep").chain(line.split_whitespace());
             assert!(command().try_get_matches_from(args).is_ok(), "{line}");
         }
-    }
-
-    #[test]
-    fn a_type_that_is_not_built_is_named_rather_than_its_flags() {
-        let said = |line: &str| {
-            let args: Vec<OsString> = line.split(' ').map(OsString::from).collect();
-            let usage = command().try_get_matches_from(&args).unwrap_err();
-            storage_not_built(&usage, &args).map(|e| e.full())
-        };
-        let text = said("mongokeep storage add a --type azure --container c").unwrap();
-        assert!(text.contains("azure is not built yet"), "{text}");
-        for line in
-            ["mongokeep storage add --type gcs --bucket b", "mongokeep storage add a --type=gcs --credentials-file f"]
-        {
-            assert!(said(line).unwrap().contains("gcs is not built yet"), "{line}");
-        }
-        assert_eq!(said("mongokeep storage add a --type s3 --buckt c"), None);
-        assert_eq!(said("mongokeep storage add --type s3 --bucket c"), None);
-        assert_eq!(said("mongokeep service add a --type azure"), None);
     }
 }

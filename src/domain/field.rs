@@ -43,8 +43,6 @@ pub struct Field {
     pub advanced: bool,
     /// Checks one non-empty value; the error is a sentence that does not name the field.
     pub check: fn(&str) -> Result<(), String>,
-    /// Words of a choice that are known and not built yet.
-    pub not_built: &'static [&'static str],
     /// What is shown of a value; all of it, where no part of it is a secret.
     pub shown: fn(&str) -> String,
 }
@@ -52,18 +50,7 @@ pub struct Field {
 impl Field {
     /// A required text field; change what differs with struct update or the builder methods.
     pub const fn new(key: &'static str, label: &'static str, kind: FieldKind, help: &'static str) -> Self {
-        Self {
-            key,
-            label,
-            help,
-            kind,
-            required: false,
-            default: "",
-            advanced: false,
-            check: any,
-            not_built: &[],
-            shown: str::to_owned,
-        }
+        Self { key, label, help, kind, required: false, default: "", advanced: false, check: any, shown: str::to_owned }
     }
 
     pub const fn required(mut self) -> Self {
@@ -83,11 +70,6 @@ impl Field {
 
     pub const fn check(mut self, check: fn(&str) -> Result<(), String>) -> Self {
         self.check = check;
-        self
-    }
-
-    pub const fn not_built(mut self, words: &'static [&'static str]) -> Self {
-        self.not_built = words;
         self
     }
 
@@ -112,11 +94,6 @@ impl Field {
         key == self.key || (self.kind == FieldKind::Secret && key.strip_suffix("_file") == Some(self.key))
     }
 
-    /// Whether `text` is a word of this choice that this version does not do yet.
-    pub fn is_not_built(&self, text: &str) -> bool {
-        self.not_built.contains(&text)
-    }
-
     /// Checks the text of a form row or flag: required, kind, then the field's own rule.
     pub fn validate(&self, text: &str) -> Result<(), String> {
         if text.is_empty() {
@@ -133,18 +110,12 @@ impl Field {
             FieldKind::Duration => {
                 super::retry::parse_duration(text)?;
             }
-            FieldKind::Choice(_) if self.is_not_built(text) => {
-                return Err(format!("{text} is {NOT_BUILT}"));
-            }
             FieldKind::Bool if !["true", "false"].contains(&text) => return Err("must be true or false".into()),
             _ => {}
         }
         (self.check)(text)
     }
 }
-
-/// What is said of a word that this version knows and does not do yet.
-pub const NOT_BUILT: &str = "not built yet in this version";
 
 fn any(_: &str) -> Result<(), String> {
     Ok(())

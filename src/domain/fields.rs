@@ -6,7 +6,7 @@
 
 use super::field::{Field, FieldKind};
 use super::typed::Values;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 mod backups;
 mod restore;
@@ -24,18 +24,9 @@ pub use settings::SETTING_FIELDS;
 /// Checks `values` against `fields`: every key is known, every required field is there (unless `partial`, for edits),
 /// every value is valid, and only lists have several.
 ///
-/// Errors: `Invalid`, or `Unsupported` for what is not built yet; the message names the flag.
+/// Errors: `Invalid`; the message names the flag.
 pub fn check(fields: &[&[Field]], values: &Values, partial: bool) -> Result<()> {
     let all = || fields.iter().flat_map(|f| f.iter());
-    // What is not built has no fields yet: that is what is wrong, and not the fields that were given with it.
-    for field in all() {
-        for text in values.get(field.key).into_iter().flatten() {
-            if field.is_not_built(text) {
-                let why = field.validate(text).err().unwrap_or_default();
-                return Err(Error::of_field(ErrorKind::Unsupported, &field.name(), why));
-            }
-        }
-    }
     for (key, texts) in values {
         let Some(field) = all().find(|f| f.key == key) else {
             return Err(Error::invalid(&key.replace('_', "-"), "does not apply here"));

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::Storage;
 use crate::domain::field::FieldKind;
 use crate::domain::secret::Secret;
-use crate::domain::storage::StorageConfig;
+use crate::domain::storage::{LONGEST_BELOW_FOLDER, StorageConfig};
 use crate::domain::typed::Typed;
 use crate::error::{Error, Result};
 
@@ -50,6 +50,59 @@ pub trait Backend: Send + Sync + 'static {
     fn alternatives(_: &Self::Config) -> Option<(&'static str, &'static [&'static str])> {
         None
     }
+}
+
+/// Fields that several backends have: one flag of the command line each, and one text.
+pub(super) mod shared {
+    use crate::domain::field::{Field, FieldKind};
+    use crate::domain::fields::rules::{bucket_rule, endpoint_rule, path_rule, prefix_rule};
+
+    pub(in crate::storage) const BUCKET: Field =
+        Field::new("bucket", "Bucket", FieldKind::Text, "an existing bucket").required().check(bucket_rule);
+    pub(in crate::storage) const ENDPOINT: Field = Field::new(
+        "endpoint",
+        "Endpoint",
+        FieldKind::Text,
+        "https://host:port of a compatible service; empty: AWS, Azure or Google",
+    )
+    .check(endpoint_rule);
+    pub(in crate::storage) const PREFIX: Field = Field::new(
+        "prefix",
+        "Prefix",
+        FieldKind::Text,
+        "everything is kept below this part of the bucket or container",
+    )
+    .check(prefix_rule);
+    pub(in crate::storage) const CA_FILE: Field = Field::new(
+        "ca_file",
+        "CA file",
+        FieldKind::Path,
+        "PEM file of the authority that signed the endpoint's certificate",
+    )
+    .advanced()
+    .check(path_rule);
+    pub(in crate::storage) const SKIP_TLS_VERIFY: Field = Field::new(
+        "insecure_skip_tls_verify",
+        "Skip TLS verification",
+        FieldKind::Bool,
+        "accept any certificate: anybody in between can read and change the backups",
+    )
+    .default("false")
+    .advanced();
+}
+
+/// The longest key that object stores take, in bytes (S3, Google) or characters (Azure).
+pub(super) const KEY_LIMIT: usize = 1024;
+
+/// Errors: `Invalid` when prefix and folder leave too little of a key of `whose` for the objects of a backup.
+pub(super) fn leaves_room(whose: &str, prefix: &str, folder: &str) -> Result<()> {
+    let most = KEY_LIMIT - LONGEST_BELOW_FOLDER - 2;
+    let long = prefix.len() + folder.len();
+    if long <= most {
+        return Ok(());
+    }
+    let why = format!("prefix and folder have {long} bytes, and {whose} leaves them {most} of a key");
+    Err(Error::invalid("folder", why).hint("choose a shorter folder, or a storage with a shorter prefix"))
 }
 
 /// What may be kept open between calls.

@@ -3,7 +3,9 @@
 //! A backend is one file below, and its lines here: that of its module, that in `BACKENDS` and its word in `TYPES`. A word
 //! that no backend has is an error, never another backend.
 
+pub mod azure;
 pub mod filesystem;
+pub mod gcs;
 pub mod s3;
 
 use std::path::PathBuf;
@@ -21,19 +23,16 @@ use crate::domain::typed::{self, Values};
 use crate::error::{Error, Result};
 
 /// Every backend there is: one line for each.
-static BACKENDS: &[&dyn AnyBackend] = &[&filesystem::FilesystemBackend, &s3::S3Backend];
+static BACKENDS: &[&dyn AnyBackend] =
+    &[&filesystem::FilesystemBackend, &s3::S3Backend, &azure::AzureBackend, &gcs::GcsBackend];
 
-/// The words of the list above, in its order, and of what is planned. A test holds the two together.
+/// The words of the list above, in its order. A test holds the two together.
 const TYPES: &[&str] = &["filesystem", "s3", "azure", "gcs"];
-const NOT_BUILT: &[&str] = &["azure", "gcs"];
 
 /// Name and type of a storage location; the rest depends on the type, see [`fields_of`].
 pub const STORAGE_FIELDS: &[Field] = &[
     Field::new("name", "Name", FieldKind::Text, "how this location is called here").required().check(rules::name_rule),
-    Field::new("type", "Type", FieldKind::Choice(TYPES), "what kind of storage it is")
-        .required()
-        .default("filesystem")
-        .not_built(NOT_BUILT),
+    Field::new("type", "Type", FieldKind::Choice(TYPES), "what kind of storage it is").required().default("filesystem"),
 ];
 
 /// A [`Backend`] without its type, as the list holds it.
@@ -92,19 +91,19 @@ fn backend(kind: &str) -> Result<&'static dyn AnyBackend> {
     known.copied().ok_or_else(|| Error::invalid("type", format!("{} is not known", quoted(kind))))
 }
 
-/// The fields that a storage of type `kind` has besides [`STORAGE_FIELDS`]; none for one that is not built.
+/// The fields that a storage of type `kind` has besides [`STORAGE_FIELDS`]; none for one that is not known.
 pub fn fields_of(kind: &str) -> Vec<Field> {
     backend(kind).map(|backend| backend.fields()).unwrap_or_default()
 }
 
-/// The words of the types that are built.
+/// The words of the types.
 pub fn types() -> impl Iterator<Item = &'static str> {
     BACKENDS.iter().map(|backend| backend.word())
 }
 
 /// The configuration of a new storage of type `kind`. Contacts nothing.
 ///
-/// Errors: `Invalid`, naming the field; `Unsupported` for a type that is not built.
+/// Errors: `Invalid`, naming the field.
 pub fn new_config(kind: &str, values: &Values) -> Result<StorageConfig> {
     fields::check(&[STORAGE_FIELDS, &fields_of(kind)], values, false)?;
     backend(kind)?.changed(&StorageConfig { kind: kind.to_owned(), ..StorageConfig::default() }, values)
@@ -169,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn the_types_are_those_that_are_listed_and_those_that_are_planned() {
-        let listed: Vec<&str> = types().chain(NOT_BUILT.iter().copied()).collect();
+    fn the_types_are_those_that_are_listed() {
+        let listed: Vec<&str> = types().collect();
         assert_eq!(listed, TYPES);
         for kind in types() {
             let fields = fields_of(kind);
@@ -193,14 +192,25 @@ mod tests {
         assert_eq!(place(&unknown), "tape://");
     }
 
-    /// The fields of what is not built are not known, so that none of them is what is wrong.
+    /// One of several ways to say who asks, and never two of them.
     #[test]
-    fn a_type_that_is_not_built_is_named_before_its_fields() {
-        for kind in NOT_BUILT {
-            let given = values(&[("type", kind), ("bucket", "b"), ("container", "c"), ("name", "no name")]);
-            let error = new_config(kind, &given).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Unsupported);
-            assert!(error.full().starts_with("type: ") && error.full().contains(kind), "{error}");
+    fn a_cloud_is_given_one_kind_of_credentials() {
+        let azure = [("name", "a"), ("account", "acme"), ("container", "c-1"), ("sas_token", "sv=1&sig=hunter2")];
+        let config = new_config("azure", &values(&azure)).unwrap();
+        assert_eq!((config.secrets.len(), place(&config)), (1, "azure://acme/c-1".to_owned()));
+        let error = changed_config(&config, &values(&[("account_key", "aHVudGVyMg==")])).unwrap_err();
+        assert_eq!(error.field(), Some("sas_token_file"), "{error}");
+        let changed = changed_config(&config, &values(&[("account_key", "aHVudGVyMg=="), ("sas_token", "")])).unwrap();
+        assert!(changed.secrets.keys().eq(["account_key"]) && !format!("{changed:?}").contains("hunter2"));
+        let gcs = values(&[("name", "a"), ("bucket", "b-1"), ("prefix", "p"), ("credentials", "{\"type\":\"x\"}")]);
+        assert_eq!(new_config("gcs", &gcs).unwrap_err().field(), Some("credentials_file"));
+        for (kind, key, text) in
+            [("azure", "container", "Upper"), ("azure", "account", "a-b"), ("gcs", "bucket", "a/b")]
+        {
+            let others = if kind == "azure" { &azure[..3] } else { &[("name", "a")] };
+            let mut given = values(others);
+            given.insert(key.into(), vec![text.into()]);
+            assert_eq!(new_config(kind, &given).unwrap_err().field(), Some(key));
         }
     }
 

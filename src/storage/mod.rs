@@ -21,6 +21,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub mod backend;
 pub mod backends;
 pub mod hinted;
+mod http;
+mod line;
 pub mod opener;
 pub mod probe;
 pub mod retry;
@@ -28,7 +30,7 @@ pub mod throttle;
 pub mod writer;
 
 pub use crate::domain::key::Key;
-pub use backends::{filesystem, s3};
+pub use backends::{azure, filesystem, gcs, s3};
 pub use opener::{Opener, open};
 pub use probe::{test, test_and_judge};
 pub use writer::{ObjectWriter, Written, read_all};

@@ -60,6 +60,7 @@ pub struct S3Server {
     folder: TempDir,
     uploads: Uploads,
     listings_hidden: Arc<AtomicBool>,
+    asked: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
@@ -80,6 +81,7 @@ impl S3Server {
         std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
         let uploads = Uploads::default();
         let listings_hidden = Arc::new(AtomicBool::new(false));
+        let asked = Arc::default();
         let mut builder = S3ServiceBuilder::new(Documented {
             inner: FileSystem::new(folder.path()).unwrap(),
             root: folder.path().to_owned(),
@@ -89,6 +91,7 @@ impl S3Server {
             creating: tokio::sync::Mutex::new(()),
             uploads: Arc::clone(&uploads),
             listings_hidden: Arc::clone(&listings_hidden),
+            asked: Arc::clone(&asked),
         });
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
         let service = builder.build();
@@ -112,7 +115,7 @@ impl S3Server {
                 });
             }
         });
-        Self { address, certificate, folder, uploads, listings_hidden, task }
+        Self { address, certificate, folder, uploads, listings_hidden, asked, task }
     }
 
     /// How to reach it; change what differs.
@@ -132,6 +135,12 @@ impl S3Server {
     /// Uploads that were begun and neither finished nor aborted.
     pub fn unfinished(&self) -> usize {
         self.uploads.lock().unwrap().len()
+    }
+
+    /// How each object was asked to be stored: its key, class, encryption and key of it.
+    #[allow(dead_code)]
+    pub fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
     }
 
     /// From now on every listing is empty, as of a server whose index is behind.
@@ -183,9 +192,23 @@ struct Documented {
     creating: tokio::sync::Mutex<()>,
     uploads: Uploads,
     listings_hidden: Arc<AtomicBool>,
+    asked: Arc<Mutex<Vec<String>>>,
 }
 
 impl Documented {
+    fn note(
+        &self,
+        key: &str,
+        class: Option<&StorageClass>,
+        encryption: Option<&ServerSideEncryption>,
+        of: Option<&String>,
+    ) {
+        let class = class.map_or("-", |class| class.as_str());
+        let encryption = encryption.map_or("-", |encryption| encryption.as_str());
+        let of = of.map_or("-", String::as_str);
+        self.asked.lock().unwrap().push(format!("{key} {class} {encryption} {of}"));
+    }
+
     fn bucket(&self, bucket: &str) -> S3Result<PathBuf> {
         let path = self.root.join(bucket);
         if path.is_dir() { Ok(path) } else { Err(s3_error!(NoSuchBucket)) }
@@ -227,6 +250,8 @@ impl S3 for Documented {
     async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         self.bucket(&req.input.bucket)?;
         allowed(self.headers, &req, true)?;
+        let of = &req.input;
+        self.note(&of.key, of.storage_class.as_ref(), of.server_side_encryption.as_ref(), of.ssekms_key_id.as_ref());
         let is_new = req.input.if_none_match.is_some();
         if self.conditions == Conditions::MarkersCount
             && is_new
@@ -283,6 +308,8 @@ impl S3 for Documented {
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         self.bucket(&req.input.bucket)?;
         allowed(self.headers, &req, false)?;
+        let of = &req.input;
+        self.note(&of.key, of.storage_class.as_ref(), of.server_side_encryption.as_ref(), of.ssekms_key_id.as_ref());
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
         let declared = req.input.checksum_algorithm.is_some();
         let created = self.inner.create_multipart_upload(req).await?;

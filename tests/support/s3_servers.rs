@@ -1,12 +1,9 @@
 //! S3 servers of others, each a real process on a free port of 127.0.0.1: versitygw, moto and s3rver.
 //!
-//! They are fetched once, by the ordinary client of their registry and in a pinned version, into the cache folder of the
-//! user. Where Go, Python or npm is missing, or the registry, a test says so in one line and ends; with `CI=true` it fails.
+//! They are fetched once, see [`super::fetched`].
 
 use std::fs::File;
-use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -20,20 +17,10 @@ use mongokeep::domain::secret::Secret;
 use mongokeep::storage::s3::S3Config;
 use tempfile::TempDir;
 
+use super::fetched::{Program, done, find, free_address};
+
 pub const BUCKET: &str = "backups";
 const REGION: &str = "us-east-1";
-
-/// A program that is fetched once.
-struct Program {
-    what: &'static str,
-    /// Below the cache folder.
-    folder: &'static str,
-    /// The program, below that folder.
-    file: &'static str,
-    /// Names one that is there already.
-    variable: &'static str,
-    fetch: fn(&Path) -> Result<(), String>,
-}
 
 const VERSITYGW: Program = Program {
     what: "versitygw 1.8.0",
@@ -71,52 +58,6 @@ const S3RVER: Program = Program {
     },
 };
 
-fn done(command: &mut Command) -> Result<(), String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().map_err(|e| format!("{program} is needed to get it ({e})"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    let tail: Vec<&str> = stderr.lines().rev().take(3).collect();
-    Err(format!("{program}: {}", tail.into_iter().rev().collect::<Vec<_>>().join(" ")))
-}
-
-impl Program {
-    fn find(&self) -> Option<PathBuf> {
-        let why = match self.locate() {
-            Ok(program) => return Some(program),
-            Err(why) => why,
-        };
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "{} is missing: {why}", self.what);
-        // Not eprintln: the test harness would keep the line to itself.
-        let _ = writeln!(std::io::stderr(), "\nSKIPPED: this needs {}, which is missing: {why}", self.what);
-        None
-    }
-
-    fn locate(&self) -> Result<PathBuf, String> {
-        if let Some(program) = std::env::var_os(self.variable).map(PathBuf::from) {
-            let missing = || format!("{} is {}, which is no file", self.variable, program.display());
-            return if program.is_file() { Ok(program) } else { Err(missing()) };
-        }
-        let cache = mongokeep::sandbox::cache_dir().map_err(|e| e.to_string())?;
-        std::fs::create_dir_all(&cache).map_err(|e| e.to_string())?;
-        // Tests run in several processes; one fetches, the others wait.
-        let lock = File::create(cache.join(format!("{}.lock", self.folder))).map_err(|e| e.to_string())?;
-        lock.lock().map_err(|e| e.to_string())?;
-        let folder = cache.join(self.folder);
-        // Written last: what was interrupted does not look whole.
-        let whole = folder.join(".whole");
-        if !whole.is_file() {
-            let _ = std::fs::remove_dir_all(&folder);
-            std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
-            (self.fetch)(&folder)?;
-            File::create(&whole).map_err(|e| e.to_string())?;
-        }
-        Ok(folder.join(self.file))
-    }
-}
-
 /// A server of somebody else, with an empty bucket. Stops when dropped.
 pub struct Server {
     pub name: &'static str,
@@ -153,6 +94,10 @@ pub struct Habits {
     pub deep_folders: bool,
     /// Its first byte can be read alone. s3rver answers the whole object.
     pub first_byte: bool,
+    /// Keys may hold every printable character.
+    pub odd_characters: bool,
+    /// How many objects a long listing has: more than one page, of a server that is written to quickly several.
+    pub many: usize,
 }
 
 impl Habits {
@@ -164,6 +109,8 @@ impl Habits {
         lists_uploads: true,
         deep_folders: true,
         first_byte: true,
+        odd_characters: true,
+        many: 1_050,
     };
 }
 
@@ -259,6 +206,8 @@ impl Server {
             lists_uploads: self.name != "s3rver",
             deep_folders: self.name != "s3rver",
             first_byte: self.name != "s3rver",
+            odd_characters: true,
+            many: 1_050,
         }
     }
 
@@ -303,13 +252,4 @@ impl Server {
             put.object_lock_configuration(lock.build()).send().await.unwrap();
         }
     }
-}
-
-async fn find(program: &'static Program) -> Option<PathBuf> {
-    tokio::task::spawn_blocking(|| program.find()).await.unwrap()
-}
-
-/// A port that was free a moment ago: none of these servers says which one it took of its own.
-fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

@@ -7,6 +7,8 @@ use mongokeep::domain::bandwidth::BandwidthLimit;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::storage::StorageConfig;
 use mongokeep::storage::Storage;
+use mongokeep::storage::azure::AzureConfig;
+use mongokeep::storage::gcs::GcsConfig;
 use mongokeep::storage::retry::{Backoff, Retrying};
 use mongokeep::storage::s3::S3;
 use mongokeep::storage::s3::{Checksums, S3Config};
@@ -14,6 +16,7 @@ use mongokeep::storage::throttle::{Limiter, Throttled};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
+use super::cloud_servers::{Azurite, FakeGcs};
 use super::s3::{Conditions, Headers, S3Server};
 use super::s3_servers::{Habits, Server};
 
@@ -47,6 +50,18 @@ impl Stand {
         Self::served(Conditions::Kept, "some prefix/é+%").await
     }
 
+    /// Below a prefix of its own in a container of Azurite.
+    pub async fn azure(server: &Azurite, case: &str) -> Self {
+        let config = AzureConfig { prefix: format!("conformance é+%/{case}"), ..server.config() };
+        Self { storage: opened(&(&config).into()).await, place: Place::Elsewhere, habits: Azurite::HABITS }
+    }
+
+    /// Below a prefix of its own in a bucket of fake-gcs-server.
+    pub async fn gcs(server: &FakeGcs, case: &str) -> Self {
+        let config = GcsConfig { prefix: format!("conformance é+%/{case}"), ..server.config() };
+        Self { storage: opened(&(&config).into()).await, place: Place::Elsewhere, habits: FakeGcs::HABITS }
+    }
+
     /// Below a prefix of its own at a server of somebody else.
     pub async fn on(server: &Server, case: &str) -> Self {
         let config = S3Config { prefix: format!("conformance/{case}"), ..server.config.clone() };
@@ -62,7 +77,7 @@ impl Stand {
     }
 
     /// As a job sees it: retrying, and throttled so little that it shows in nothing.
-    fn decorated(mut self) -> Self {
+    pub fn decorated(mut self) -> Self {
         let throttled = Arc::new(Throttled::new(
             self.storage,
             Limiter::new(BandwidthLimit::parse("10GB", chrono_tz::Tz::UTC).unwrap()),
@@ -138,6 +153,10 @@ impl Stand {
             }
         }
     }
+}
+
+async fn opened(config: &StorageConfig) -> Arc<dyn Storage> {
+    mongokeep::storage::open(config).await.unwrap()
 }
 
 async fn small_parts(config: &S3Config) -> Arc<dyn Storage> {

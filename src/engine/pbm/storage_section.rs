@@ -109,6 +109,14 @@ const MINIO_OWNED: &[&str] = &[
 fn s3(storage: &StorageConfig, folder: &str) -> Result<StorageSection> {
     let bucket = storage.text("bucket").ok_or_else(|| Error::invalid("bucket", "is needed"))?;
     let is_on = |key: &str| storage.text(key) == Some("true");
+    // It would store its backups otherwise than a person has asked for.
+    for key in ["storage_class", "sse", "sse_kms_key_id"] {
+        if storage.text(key).is_some_and(|text| text != "bucket") {
+            let flag = key.replace('_', "-");
+            let what = format!("a storage with --{flag} cannot be used with PBM in this version");
+            return Err(Error::new(ErrorKind::Unsupported, what).hint("let the bucket decide that by its own settings"));
+        }
+    }
     let settings = json!({
         "bucket": bucket,
         "prefix": below(storage.text("prefix").unwrap_or_default(), folder),
@@ -186,8 +194,7 @@ mod tests {
     fn each_type_of_storage_has_its_entry_or_is_refused_by_name() {
         let missing: Vec<&str> =
             backends::types().filter(|kind| !TYPES.iter().any(|(known, _)| known == kind)).collect();
-        let refused: [&str; 0] = [];
-        assert_eq!(missing, refused);
+        assert_eq!(missing, ["azure", "gcs"]);
         let error = StorageSection::of(&StorageConfig::of("tape", []), "prod").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.full().contains("\"tape\""), "{error}");

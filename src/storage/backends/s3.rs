@@ -19,6 +19,7 @@ use aws_sdk_s3::config::{
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -37,7 +38,7 @@ mod upload;
 
 pub use backend::S3Backend;
 use checksum::{Environment, Mode, Proof};
-pub use config::{Checksums, S3Config};
+pub use config::{Checksums, S3Config, ServerSide};
 use failure::{Names, answer};
 
 /// Bytes of a part. S3 takes 10,000 parts, the last of any size and the others of at least 5 MiB. Every object that is
@@ -64,6 +65,9 @@ struct Inner {
     names: Names,
     part_size: usize,
     proof: Proof,
+    storage_class: Option<StorageClass>,
+    sse: Option<ServerSideEncryption>,
+    sse_kms_key_id: Option<String>,
     /// The server has refused `If-None-Match`, so it is not sent any more.
     unconditional: AtomicBool,
 }
@@ -92,6 +96,9 @@ impl S3 {
             }
             (None, None) => {
                 let mut loader = aws_config::defaults(BehaviorVersion::latest());
+                if let Some(profile) = &config.profile {
+                    loader = loader.profile_name(profile);
+                }
                 // Otherwise it would ask the network of a cloud for a region.
                 if let Some(region) = &region {
                     loader = loader.region(Region::new(region.clone()));
@@ -149,6 +156,13 @@ impl S3 {
             },
             part_size: PART_SIZE,
             proof,
+            storage_class: config.storage_class.as_deref().map(StorageClass::from),
+            sse: match config.sse {
+                ServerSide::Bucket => None,
+                ServerSide::Aes256 => Some(ServerSideEncryption::Aes256),
+                ServerSide::Kms => Some(ServerSideEncryption::AwsKms),
+            },
+            sse_kms_key_id: config.sse_kms_key_id.clone(),
             unconditional: AtomicBool::new(false),
         })))
     }
@@ -167,6 +181,9 @@ impl S3 {
             names: inner.names.clone(),
             part_size: bytes,
             proof: inner.proof,
+            storage_class: inner.storage_class.clone(),
+            sse: inner.sse.clone(),
+            sse_kms_key_id: inner.sse_kms_key_id.clone(),
             unconditional: AtomicBool::new(inner.unconditional.load(Ordering::Relaxed)),
         })))
     }
@@ -175,6 +192,10 @@ impl S3 {
 /// The region that is configured, or follows from what is. AWS knows no default, other servers do not care.
 fn region(config: &S3Config) -> Option<String> {
     let given = config.region.clone().filter(|r| !r.is_empty());
+    // That of the profile, which the loader finds.
+    if given.is_none() && config.profile.is_some() && config.endpoint.is_none() {
+        return None;
+    }
     let environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
     given.or_else(environment).or_else(|| config.endpoint.is_some().then(|| DEFAULT_REGION.to_owned()))
 }
@@ -236,6 +257,8 @@ impl Inner {
         let sums = self.proof.of(&body);
         let put = self.client.put_object().bucket(&self.bucket).key(self.object(key)).body(ByteStream::from(body));
         let put = put.set_checksum_crc32(sums.crc32()).set_content_md5(sums.md5());
+        let put = put.set_storage_class(self.storage_class.clone()).set_server_side_encryption(self.sse.clone());
+        let put = put.set_ssekms_key_id(self.sse_kms_key_id.clone());
         let put = if new { put.if_none_match("*") } else { put };
         let output = put.send().await?;
         let told = output.checksum_crc32();

@@ -303,9 +303,7 @@ fn choice_spans(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Spa
         };
         let style: Style = match (&choice.disabled, picked) {
             (Some(reason), _) => {
-                // At the end of a row there is room for the short form only.
-                let short = if row.field.is_not_built(&choice.value) { "not built yet" } else { reason };
-                why.get_or_insert(short);
+                why.get_or_insert(reason);
                 theme.disabled
             }
             (None, true) => taken,

@@ -48,12 +48,17 @@ fn without_a_terminal_the_screen_is_refused() {
 }
 
 #[test]
-fn what_is_not_built_says_so() {
+fn what_a_type_of_storage_needs_or_does_not_have_is_named() {
     let home = Home::ready();
-    for args in ["storage add b --type azure --container c", "storage add b --type gcs"] {
+    for (args, says) in [
+        ("storage add b --type azure --container c-1", "account: is needed"),
+        ("storage add b --type gcs", "bucket: is needed"),
+        ("storage add b --type gcs --bucket b-1 --path-style", "path-style: does not apply here"),
+        ("storage add b --type tape", "tape"),
+    ] {
         let run = home.run(&words(args));
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{args}: {}", run.stderr);
-        assert!(run.stderr.contains("not built yet"), "{args}: {}", run.stderr);
+        assert!(run.stderr.contains(says), "{args}: {}", run.stderr);
     }
 }
 

@@ -143,6 +143,13 @@ fn forms() {
         type_text(m, "s3-us");
         keys(m, "Tab Right Tab");
     });
+    for (kind, ways) in [("azure", "Tab Right Right Tab"), ("gcs", "Tab Right Right Right Tab")] {
+        both(&format!("add_storage_{kind}"), |m| {
+            keys(m, "3 n");
+            type_text(m, "cloud");
+            keys(m, ways);
+        });
+    }
     both("create_backup", |m| {
         keys(m, "j n");
         reply(m, Reply::NameSuggested { service: "orders-rs".into(), result: Ok("orders-rs-20261121-1502".into()) });

@@ -9,6 +9,7 @@ use mongokeep::storage::retry::{Backoff, Retrying};
 use mongokeep::storage::{Key, ObjectWriter, PutMode, Storage, read_all};
 use tokio_util::sync::CancellationToken;
 
+use crate::support::cloud_servers::{Azurite, FakeGcs};
 use crate::support::s3_servers::{Keeps, Server};
 use crate::support::stands::Stand;
 
@@ -32,6 +33,34 @@ macro_rules! suite {
             $(
                 println!("{}: {}", server.name, stringify!($case));
                 let stand = Stand::on(&server, stringify!($case)).await;
+                $case(&stand).await;
+                stand.close().await;
+            )*
+        }
+
+        /// The same of Azure, bare and as a job sees it.
+        async fn all_cases_on_azure(server: Option<Azurite>) {
+            let Some(server) = server else { return };
+            $(
+                println!("Azurite: {}", stringify!($case));
+                let stand = Stand::azure(&server, stringify!($case)).await;
+                $case(&stand).await;
+                stand.close().await;
+                let stand = Stand::azure(&server, concat!(stringify!($case), "_decorated")).await.decorated();
+                $case(&stand).await;
+                stand.close().await;
+            )*
+        }
+
+        /// The same of Google.
+        async fn all_cases_on_gcs(server: Option<FakeGcs>) {
+            let Some(server) = server else { return };
+            $(
+                println!("fake-gcs-server: {}", stringify!($case));
+                let stand = Stand::gcs(&server, stringify!($case)).await;
+                $case(&stand).await;
+                stand.close().await;
+                let stand = Stand::gcs(&server, concat!(stringify!($case), "_decorated")).await.decorated();
                 $case(&stand).await;
                 stand.close().await;
             )*
@@ -65,6 +94,7 @@ suite!(
     folders_are_listed_without_their_objects,
     deleting_removes_one_object,
     odd_keys_are_keys_like_others,
+    every_printable_character_may_stand_in_a_key,
     a_range_is_read,
     parts_may_come_in_any_order_and_again,
     an_upload_is_visible_when_it_is_finished,
@@ -74,6 +104,20 @@ suite!(
     the_writer_cuts_any_sizes,
     a_probe_leaves_nothing,
 );
+
+mod clouds {
+    use super::{Azurite, FakeGcs, all_cases_on_azure, all_cases_on_gcs};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn azurite() {
+        all_cases_on_azure(Azurite::start().await).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn fake_gcs_server() {
+        all_cases_on_gcs(FakeGcs::start().await).await;
+    }
+}
 
 mod servers_of_others {
     use super::{Keeps, Server, all_cases_on};
@@ -241,7 +285,7 @@ async fn a_prefix_ends_at_a_slash(stand: &Stand) {
 }
 
 async fn a_long_listing_is_complete(stand: &Stand) {
-    let names: Vec<String> = (0..1_050).map(|n| format!("many/{n:05}/x")).collect();
+    let names: Vec<String> = (0..stand.habits.many).map(|n| format!("many/{n:05}/x")).collect();
     futures_util::stream::iter(names.clone())
         .map(|at| {
             let storage = stand.shared();
@@ -317,6 +361,28 @@ async fn odd_keys_are_keys_like_others(stand: &Stand) {
         assert_eq!(storage.list_folders(Some(&key("é"))).await.unwrap(), ["日本"]);
     }
     for at in odd {
+        storage.delete(&key(at)).await.unwrap();
+    }
+    assert_eq!(keys(storage, None).await, [""; 0]);
+}
+
+async fn every_printable_character_may_stand_in_a_key(stand: &Stand) {
+    let storage = stand.storage();
+    // A backslash is no part of a key, and a slash parts it.
+    let printable =
+        (' '..='~').filter(|c| !"/\\".contains(*c)).filter(|c| stand.habits.odd_characters || c.is_alphanumeric());
+    let mut names: Vec<String> = printable.map(|c| format!("printable/x{c}y/{c}z")).collect();
+    for at in &names {
+        put(storage, at, "x").await;
+    }
+    names.sort_unstable();
+    let mut listed = keys(storage, Some("printable")).await;
+    if !stand.habits.ordered {
+        listed.sort_unstable();
+    }
+    assert_eq!(listed, names);
+    for at in &names {
+        assert_eq!(read(storage, at).await, "x", "{at}");
         storage.delete(&key(at)).await.unwrap();
     }
     assert_eq!(keys(storage, None).await, [""; 0]);

@@ -10,7 +10,7 @@ use mongokeep::domain::storage::TestStep;
 use mongokeep::error::{Error, ErrorKind};
 use mongokeep::storage::retry::{Backoff, Retrying};
 use mongokeep::storage::s3::S3;
-use mongokeep::storage::s3::{Checksums, S3Config};
+use mongokeep::storage::s3::{Checksums, S3Config, ServerSide};
 use mongokeep::storage::{Key, ObjectWriter, PutMode, Storage, read_all};
 use tokio_util::sync::CancellationToken;
 
@@ -284,6 +284,42 @@ async fn answers_without_a_code_are_judged_by_what_they_mean() {
             assert_eq!(proxy.connections(), 1, "{status}");
         }
     }
+}
+
+/// The bucket knows its region, and a person is told.
+#[tokio::test]
+async fn a_wrong_region_is_told_with_the_right_one() {
+    let server = S3Server::start().await;
+    let header = "x-amz-bucket-region: ap-south-1\r\n";
+    for (status, code) in
+        [("301 Moved Permanently", "PermanentRedirect"), ("400 Bad Request", "AuthorizationHeaderMalformed")]
+    {
+        let (_proxy, storage) = through(&server, [Fault::Answer(refusal(status, code, header))]).await;
+        let error = failed(storage.put(&key("a"), noise(10), PutMode::Overwrite)).await;
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error:?}");
+        assert!(error.hint_text().unwrap().contains("give --region ap-south-1, not eu-west-1"), "{error:?}");
+    }
+}
+
+/// Small and large objects are stored as a person has asked for.
+#[tokio::test]
+async fn class_and_encryption_are_asked_for_with_each_object() {
+    let server = S3Server::start().await;
+    let config = S3Config {
+        storage_class: Some("STANDARD_IA".into()),
+        sse: ServerSide::Kms,
+        sse_kms_key_id: Some("key-of-the-test".into()),
+        ..server.config()
+    };
+    let storage = open(&config).await;
+    storage.put(&key("small"), noise(10), PutMode::CreateNew).await.unwrap();
+    let mut writer = ObjectWriter::new(Arc::clone(&storage), key("large"));
+    writer.write(noise(6 << 20)).await.unwrap();
+    writer.finish().await.unwrap();
+    let asked = ["small", "large"].map(|at| format!("{at} STANDARD_IA aws:kms key-of-the-test"));
+    assert_eq!(server.asked(), asked);
+    open(&server.config()).await.put(&key("plain"), noise(10), PutMode::Overwrite).await.unwrap();
+    assert_eq!(server.asked()[2], "plain - - -");
 }
 
 /// A proxy without its server, or a bucket that is gone, is no missing object: a manifest that is there would be.
@@ -593,12 +629,18 @@ async fn a_cancel_ends_a_call_and_clean_up_still_works() {
 
 /// The test below starts this one in a process of its own, whose environment it can choose.
 const CHILD: &str = "MONGOKEEP_TEST_CHILD_ENDPOINT";
+const PROFILE: &str = "MONGOKEEP_TEST_CHILD_PROFILE";
 
 #[tokio::test]
 async fn keys_come_from_the_environment_when_none_are_given() {
     if let Ok(endpoint) = std::env::var(CHILD) {
-        let config =
-            S3Config { bucket: "backups".into(), endpoint: Some(endpoint), path_style: true, ..S3Config::default() };
+        let config = S3Config {
+            bucket: "backups".into(),
+            endpoint: Some(endpoint),
+            path_style: true,
+            profile: std::env::var(PROFILE).ok(),
+            ..S3Config::default()
+        };
         let storage = match S3::new(&config).await {
             Ok(storage) => storage,
             Err(e) => return println!("open false {e}"),
@@ -629,6 +671,16 @@ async fn keys_come_from_the_environment_when_none_are_given() {
     assert!(told.contains("delete true"), "{told}");
     let told = run(&[]).await;
     assert!(told.contains("write false") && told.contains("AWS_ACCESS_KEY_ID"), "{told}");
+    // A profile is looked for in the files, before the keys of the environment.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let keys = format!("aws_access_key_id = {}\naws_secret_access_key = {SECRET_KEY}\n", support::s3::ACCESS_KEY);
+    std::fs::write(file.path(), format!("[backups]\n{keys}")).unwrap();
+    let files = ("AWS_SHARED_CREDENTIALS_FILE", file.path().to_str().unwrap());
+    let wrong = [("AWS_ACCESS_KEY_ID", "AKIANOBODY"), ("AWS_SECRET_ACCESS_KEY", "another-secret")];
+    let told = run(&[&[files, (PROFILE, "backups")][..], &wrong[..]].concat()).await;
+    assert!(told.contains("delete true"), "{told}");
+    let told = run(&[files, (PROFILE, "nobody")]).await;
+    assert!(told.contains("write false"), "{told}");
 
     // The variables that all tools of AWS know are heard too, and a word that is none of theirs is no default.
     let keys = [("AWS_ACCESS_KEY_ID", support::s3::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];

@@ -1,3 +1,5 @@
+mod cloud_faults;
+mod clouds_whole;
 mod conformance;
 mod faults;
 mod filesystem;

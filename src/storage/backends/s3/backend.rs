@@ -5,24 +5,22 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::S3;
-use super::config::{Checksums, S3Config};
+use super::config::{Checksums, S3Config, ServerSide};
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::rules::{bucket_rule, endpoint_rule, path_rule, plain_rule, prefix_rule};
-use crate::domain::storage::{LONGEST_BELOW_FOLDER, StorageConfig};
+use crate::domain::fields::rules::plain_rule;
+use crate::domain::storage::StorageConfig;
 use crate::domain::typed::{Typed, first, optional_text, plain_text, secret_text, switch, word};
 use crate::error::{Error, Result};
-use crate::storage::backend::{Backend, Hold, kept};
+use crate::storage::backend::shared::{BUCKET, CA_FILE, ENDPOINT, PREFIX, SKIP_TLS_VERIFY};
+use crate::storage::backend::{Backend, Hold, kept, leaves_room};
 use crate::storage::{Storage, local_path};
 
 /// Amazon S3, and every server that speaks its protocol.
 pub struct S3Backend;
 
-/// The longest key that S3 takes, in bytes.
-const KEY_LIMIT: usize = 1024;
-
 const FIELDS: &[Typed<S3Config>] = &[
     plain_text!(
-        Field::new("bucket", "Bucket", FieldKind::Text, "an existing bucket").required().check(bucket_rule),
+        BUCKET,
         bucket
     ),
     optional_text!(
@@ -30,8 +28,7 @@ const FIELDS: &[Typed<S3Config>] = &[
         region
     ),
     Typed::new(
-        Field::new("endpoint", "Endpoint", FieldKind::Text, "https://host:port of an S3-compatible server; empty for AWS")
-            .check(endpoint_rule),
+        ENDPOINT,
         |s3| s3.endpoint.iter().cloned().collect(),
         |s3, texts| {
             s3.endpoint = first(texts).map(|endpoint| endpoint.trim_end_matches('/').to_owned());
@@ -39,8 +36,7 @@ const FIELDS: &[Typed<S3Config>] = &[
         },
     ),
     plain_text!(
-        Field::new("prefix", "Prefix", FieldKind::Text, "everything is kept below this part of the bucket")
-            .check(prefix_rule),
+        PREFIX,
         prefix
     ),
     switch!(
@@ -69,14 +65,7 @@ const FIELDS: &[Typed<S3Config>] = &[
         session_token
     ),
     Typed::new(
-        Field::new(
-            "ca_file",
-            "CA file",
-            FieldKind::Path,
-            "PEM file of the authority that signed the endpoint's certificate",
-        )
-        .advanced()
-        .check(path_rule),
+        CA_FILE,
         |s3| s3.ca_file.iter().cloned().collect(),
         |s3, texts| {
             s3.ca_file = first(texts).map(local_path).transpose()?;
@@ -84,14 +73,7 @@ const FIELDS: &[Typed<S3Config>] = &[
         },
     ),
     switch!(
-        Field::new(
-            "insecure_skip_tls_verify",
-            "Skip TLS verification",
-            FieldKind::Bool,
-            "accept any certificate: anybody in between can read and change the backups",
-        )
-        .default("false")
-        .advanced(),
+        SKIP_TLS_VERIFY,
         insecure_skip_tls_verify
     ),
     word!(
@@ -105,7 +87,55 @@ const FIELDS: &[Typed<S3Config>] = &[
         .advanced(),
         checksums
     ),
+    optional_text!(
+        Field::new(
+            "profile",
+            "Profile",
+            FieldKind::Text,
+            "of the AWS configuration files of the user that the daemon runs as; instead of an access key",
+        )
+        .advanced()
+        .check(plain_rule),
+        profile
+    ),
+    optional_text!(
+        Field::new("storage_class", "Storage class", FieldKind::Text, "for example STANDARD_IA; empty: STANDARD")
+            .advanced()
+            .check(storage_class_rule),
+        storage_class
+    ),
+    word!(
+        Field::new(
+            "sse",
+            "Encryption at rest",
+            FieldKind::Choice(ServerSide::WORDS),
+            "by the server (SSE-S3, SSE-KMS); bucket: as the bucket says",
+        )
+        .default("bucket")
+        .advanced(),
+        sse
+    ),
+    optional_text!(
+        Field::new("sse_kms_key_id", "KMS key", FieldKind::Text, "id or ARN, with --sse aws:kms; empty: the account's")
+            .advanced()
+            .check(plain_rule),
+        sse_kms_key_id
+    ),
 ];
+
+/// A class that the server knows is one word. One whose objects must be thawed first is no place for a backup: nothing of
+/// it could be verified, restored or found.
+fn storage_class_rule(text: &str) -> std::result::Result<(), String> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_') {
+        return Err("is not a storage class, such as STANDARD_IA".into());
+    }
+    if ["GLACIER", "DEEP_ARCHIVE"].contains(&text) {
+        return Err(format!(
+            "cannot be {text}: objects of that class cannot be read before they are thawed; GLACIER_IR can"
+        ));
+    }
+    Ok(())
+}
 
 #[async_trait]
 impl Backend for S3Backend {
@@ -115,6 +145,12 @@ impl Backend for S3Backend {
     const FIELDS: &'static [Typed<S3Config>] = FIELDS;
 
     fn check(s3: &S3Config) -> Result<()> {
+        if s3.profile.is_some() && s3.access_key_id.is_some() {
+            return Err(Error::invalid("profile", "is given besides --access-key-id; one of them is enough"));
+        }
+        if s3.sse_kms_key_id.is_some() && s3.sse != ServerSide::Kms {
+            return Err(Error::invalid("sse-kms-key-id", "is only for --sse aws:kms"));
+        }
         match (&s3.access_key_id, &s3.secret_access_key) {
             (Some(_), None) => Err(Error::invalid("secret-access-key-file", "is needed with --access-key-id")),
             (None, Some(_)) => Err(Error::invalid("access-key-id", "is needed with --secret-access-key-file")),
@@ -130,13 +166,7 @@ impl Backend for S3Backend {
     }
 
     fn check_folder(s3: &S3Config, folder: &str) -> Result<()> {
-        let most = KEY_LIMIT - LONGEST_BELOW_FOLDER - 2;
-        let long = s3.prefix.len() + folder.len();
-        if long <= most {
-            return Ok(());
-        }
-        let why = format!("prefix and folder have {long} bytes, and S3 leaves them {most} of a key");
-        Err(Error::invalid("folder", why).hint("choose a shorter folder, or a storage with a shorter prefix"))
+        leaves_room("S3", &s3.prefix, folder)
     }
 
     async fn open(s3: &S3Config, _: Hold) -> Result<Arc<dyn Storage>> {
@@ -157,7 +187,30 @@ impl From<&S3Config> for StorageConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::storage::MAX_PREFIX;
+    use crate::domain::storage::{LONGEST_BELOW_FOLDER, MAX_PREFIX};
+    use crate::storage::backend::KEY_LIMIT;
+
+    #[test]
+    fn storage_classes_that_cannot_be_read_are_refused() {
+        for good in ["STANDARD_IA", "GLACIER_IR", "ONEZONE_IA"] {
+            assert_eq!(storage_class_rule(good), Ok(()));
+        }
+        for bad in ["GLACIER", "DEEP_ARCHIVE", "standard ia", ""] {
+            assert!(storage_class_rule(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_belongs_together_is_given_together() {
+        let field = |s3: S3Config| S3Backend::check(&s3).unwrap_err().field().unwrap().to_owned();
+        let profile = Some("backups".to_owned());
+        let s3 = S3Config { profile: profile.clone(), access_key_id: Some("k".into()), ..S3Config::default() };
+        assert_eq!(field(s3), "profile");
+        let s3 = S3Config { sse_kms_key_id: Some("k".into()), ..S3Config::default() };
+        assert_eq!(field(s3), "sse_kms_key_id");
+        let s3 = S3Config { profile, sse: ServerSide::Kms, sse_kms_key_id: Some("k".into()), ..S3Config::default() };
+        assert!(S3Backend::check(&s3).is_ok());
+    }
 
     #[test]
     fn prefix_and_folder_leave_room_for_the_longest_key() {

@@ -20,6 +20,27 @@ pub struct S3Config {
     pub ca_file: Option<String>,
     pub insecure_skip_tls_verify: bool,
     pub checksums: Checksums,
+    /// A profile of the AWS configuration files, whose credentials and region are used. Not together with keys.
+    pub profile: Option<String>,
+    /// None: as the bucket says.
+    pub storage_class: Option<String>,
+    pub sse: ServerSide,
+    /// Of the key of KMS; none: that of the account for S3.
+    pub sse_kms_key_id: Option<String>,
+}
+
+words! {
+    /// How the server is asked to encrypt what it stores. It reads it for everybody who may read the bucket.
+    #[derive(Default)]
+    pub enum ServerSide {
+        /// As the bucket says.
+        #[default]
+        Bucket => "bucket",
+        /// With keys of S3 (SSE-S3).
+        Aes256 => "AES256",
+        /// With a key of KMS (SSE-KMS).
+        Kms => "aws:kms",
+    }
 }
 
 words! {

@@ -25,13 +25,12 @@ use hyper_util::client::legacy::connect::HttpConnector as TcpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
 use super::config::S3Config;
-use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::line::read_authorities;
 
 /// A person who watches is told within ten seconds, clean-up included.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -56,26 +55,6 @@ pub(super) async fn http_client(config: &S3Config) -> Result<SharedHttpClient> {
         .build()
         .map_err(|e| Error::new(ErrorKind::Failed, "setting up TLS").source(e))?;
     Ok(SharedHttpClient::new(Cached { context, connector: OnceLock::new() }))
-}
-
-/// Reads and checks a PEM file of certificates, so that the SDK cannot stumble over it.
-async fn read_authorities(path: &str) -> Result<Vec<u8>> {
-    let shown = text::escape(path);
-    let pem = tokio::fs::read(path).await.map_err(|e| {
-        Error::invalid("ca-file", format!("cannot read {shown}")).source(e).hint("give the path of a PEM file")
-    })?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let refuse = |why: &dyn fmt::Display| {
-            Error::invalid("ca-file", format!("{shown} holds something that is not a certificate: {why}"))
-        };
-        roots.add(certificate.map_err(|e| refuse(&e))?).map_err(|e| refuse(&e))?;
-    }
-    if roots.is_empty() {
-        return Err(Error::invalid("ca-file", format!("{shown} holds no certificate"))
-            .hint("a PEM file has lines -----BEGIN CERTIFICATE-----"));
-    }
-    Ok(pem)
 }
 
 /// Builds its connector once: connections are pooled in it.

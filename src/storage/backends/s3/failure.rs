@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 
 use crate::domain::text;
 use crate::error::{Error, ErrorKind};
+use crate::storage::line;
 
 /// What to do about a server that refuses a checksum, or wants another.
 const CHECKSUMS: &str = "it may refuse the checksums that are sent with each body, or want others: \
@@ -79,29 +80,24 @@ impl Names {
         E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
     {
         if let Some(answer) = answer(&error) {
-            let date = error.raw_response().and_then(|r| r.headers().get("date"));
-            return self.refused(what, &answer, date);
+            let header = |name| error.raw_response().and_then(|r| r.headers().get(name));
+            return self.refused(what, &answer, header("date"), header("x-amz-bucket-region"));
         }
-        let broke_off = causes(&error).any(|e| e.is::<std::io::Error>());
+        let broke_off = line::causes(&error).any(|e| e.is::<std::io::Error>());
         match error {
             SdkError::ResponseError(context) if !broke_off => self.without_code(what, context.raw().status().as_u16()),
-            SdkError::TimeoutError(_) => self.no_answer(what),
-            SdkError::DispatchFailure(failure) if failure.is_timeout() => self.no_answer(what),
+            SdkError::TimeoutError(_) => line::no_answer(&self.server, what),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => line::no_answer(&self.server, what),
             error => self.broken(what, &error),
         }
     }
 
     /// A request or answer that broke off, or never began.
     pub(super) fn broken(&self, what: &str, error: &(dyn StdError + 'static)) -> Error {
-        if let Some(tls) = find::<rustls::Error>(error) {
-            return self.tls(what, tls);
-        }
-        if let Some(credentials) = find::<CredentialsError>(error) {
+        if let Some(credentials) = line::find::<CredentialsError>(error) {
             return no_credentials(what, credentials);
         }
-        let why = root_cause(error);
-        Error::new(ErrorKind::Unreachable, format!("{what}: cannot reach {}: {why}", self.server))
-            .hint("check the endpoint, and the network between here and it")
+        line::broken(&self.server, what, error)
     }
 
     /// Every S3 server gives a code with a refusal. An answer without one comes from something in between (a proxy, a load
@@ -137,26 +133,7 @@ impl Names {
         }
     }
 
-    fn no_answer(&self, what: &str) -> Error {
-        Error::new(ErrorKind::Unreachable, format!("{what}: {} did not answer in time", self.server))
-            .hint("check the endpoint, and the network between here and it")
-    }
-
-    fn tls(&self, what: &str, error: &rustls::Error) -> Error {
-        let (why, hint) = match error {
-            rustls::Error::InvalidCertificate(_) => (
-                "its certificate is not trusted",
-                "give --ca-file the PEM file of the authority that signed it; --insecure-skip-tls-verify is for trials only",
-            ),
-            rustls::Error::InvalidMessage(_) => {
-                ("it does not speak TLS", "an endpoint without TLS begins with http://, not https://")
-            }
-            _ => ("TLS failed", "check the endpoint's certificate and TLS versions; see also --ca-file"),
-        };
-        Error::new(ErrorKind::Failed, format!("{what}: {}: {why}: {error}", self.server)).hint(hint)
-    }
-
-    fn refused(&self, what: &str, answer: &Answer<'_>, date: Option<&str>) -> Error {
+    fn refused(&self, what: &str, answer: &Answer<'_>, date: Option<&str>, region: Option<&str>) -> Error {
         let said = said(answer);
         let error = |kind, hint: String| Error::new(kind, format!("{what}: {said}")).hint(hint);
         let bucket = &self.bucket;
@@ -217,7 +194,13 @@ impl Names {
             )
             | (_, 301 | 307) => error(
                 ErrorKind::Invalid,
-                format!("the bucket {bucket} is not in region {}; give --region the bucket's own", self.region),
+                match region {
+                    Some(region) => {
+                        let region = text::escape(region);
+                        format!("the bucket {bucket} is in region {region}: give --region {region}, not {}", self.region)
+                    }
+                    None => format!("the bucket {bucket} is not in region {}; give --region the bucket's own", self.region),
+                },
             ),
             ("PreconditionFailed", _) | (_, 412) => {
                 Error::new(ErrorKind::Conflict, format!("{what}: it exists already"))
@@ -297,7 +280,7 @@ fn no_credentials(what: &str, error: &CredentialsError) -> Error {
                 AWS_SECRET_ACCESS_KEY (or a profile) where the daemon is started";
     let why = match error {
         CredentialsError::CredentialsNotLoaded(_) => "there are no credentials".to_owned(),
-        other => format!("the credentials could not be loaded: {}", root_cause(other)),
+        other => format!("the credentials could not be loaded: {}", line::root_cause(other)),
     };
     Error::new(ErrorKind::Unauthenticated, format!("{what}: {why}")).hint(hint)
 }
@@ -318,21 +301,4 @@ fn clock_difference(date: &str) -> Option<String> {
     let seconds = server.signed_duration_since(Utc::now()).num_seconds();
     // Under a minute the date header itself is not what was wrong.
     (seconds.abs() >= 60).then(|| text::duration(seconds.unsigned_abs()))
-}
-
-/// Walks causes; an I/O error hides its payload from `source`.
-fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |&e| match e.downcast_ref::<std::io::Error>() {
-        Some(io) => io.get_ref().map(|inner| inner as &(dyn StdError + 'static)),
-        None => e.source(),
-    })
-}
-
-fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
-    causes(error).find_map(|e| e.downcast_ref::<E>())
-}
-
-/// The last cause says it best: `Connection refused`, `failed to lookup address`.
-fn root_cause(error: &(dyn StdError + 'static)) -> String {
-    causes(error).last().map(|e| text::escape(&e.to_string())).unwrap_or_default()
 }

@@ -48,6 +48,9 @@ impl S3Upload {
         let what = inner.what("beginning an upload of", key);
         let create = inner.client.create_multipart_upload().bucket(&inner.bucket).key(inner.object(key));
         let create = create.set_checksum_algorithm(inner.proof.algorithm());
+        let create =
+            create.set_storage_class(inner.storage_class.clone()).set_server_side_encryption(inner.sse.clone());
+        let create = create.set_ssekms_key_id(inner.sse_kms_key_id.clone());
         let output = create.metadata(MARK, &mark).send().await.map_err(|e| inner.names.failure(&what, e))?;
         let Some(id) = output.upload_id().map(str::to_owned) else {
             return Err(Error::new(ErrorKind::Failed, format!("{what}: the server gave it no id")));

@@ -1,0 +1,116 @@
+//! Google Cloud Storage as a backend: its fields, and what they mean together.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{Gcs, connect};
+use crate::domain::field::{Field, FieldKind};
+
+use crate::domain::secret::Secret;
+use crate::domain::storage::StorageConfig;
+use crate::domain::typed::{Typed, first, plain_text, secret_text, switch};
+use crate::error::Result;
+use crate::storage::backend::shared::{BUCKET, CA_FILE, ENDPOINT, PREFIX, SKIP_TLS_VERIFY};
+use crate::storage::backend::{Backend, Hold, kept, leaves_room};
+use crate::storage::http::Trust;
+use crate::storage::{Storage, local_path};
+
+/// Google Cloud Storage.
+pub struct GcsBackend;
+
+/// What is configured of a bucket.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GcsConfig {
+    pub bucket: String,
+    /// Another address than Google's own.
+    pub endpoint: Option<String>,
+    /// What everything is kept below, without slashes at its ends.
+    pub prefix: String,
+    /// The JSON of a service account's key. None: the application default credentials.
+    pub credentials: Option<Secret>,
+    /// Requests carry no credentials, as emulators want it.
+    pub anonymous: bool,
+    /// PEM file with the authority that signed the endpoint's certificate.
+    pub ca_file: Option<String>,
+    pub insecure_skip_tls_verify: bool,
+}
+
+impl GcsConfig {
+    pub(super) fn trust(&self) -> Trust<'_> {
+        Trust { ca_file: self.ca_file.as_deref(), anybody: self.insecure_skip_tls_verify }
+    }
+
+    pub(super) fn place(&self) -> String {
+        match self.prefix.as_str() {
+            "" => format!("gs://{}", self.bucket),
+            prefix => format!("gs://{}/{prefix}", self.bucket),
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for GcsBackend {
+    type Config = GcsConfig;
+
+    const WORD: &'static str = "gcs";
+    const FIELDS: &'static [Typed<GcsConfig>] = &[
+        plain_text!(BUCKET, bucket),
+        Typed::new(
+            ENDPOINT,
+            |gcs| gcs.endpoint.iter().cloned().collect(),
+            |gcs, texts| {
+                gcs.endpoint = first(texts).map(|endpoint| endpoint.trim_end_matches('/').to_owned());
+                Ok(())
+            },
+        ),
+        plain_text!(PREFIX, prefix),
+        secret_text!(
+            Field::new(
+                "credentials",
+                "Credentials",
+                FieldKind::Secret,
+                "JSON key of a service account; empty: the application default credentials of the daemon",
+            ),
+            credentials
+        ),
+        switch!(
+            Field::new("anonymous", "Anonymous", FieldKind::Bool, "send no credentials; for emulators")
+                .default("false")
+                .advanced(),
+            anonymous
+        ),
+        Typed::new(
+            CA_FILE,
+            |gcs| gcs.ca_file.iter().cloned().collect(),
+            |gcs, texts| {
+                gcs.ca_file = first(texts).map(local_path).transpose()?;
+                Ok(())
+            },
+        ),
+        switch!(SKIP_TLS_VERIFY, insecure_skip_tls_verify),
+    ];
+
+    fn check(gcs: &GcsConfig) -> Result<()> {
+        connect::service(gcs)?;
+        connect::check(gcs)
+    }
+
+    fn place(gcs: &GcsConfig) -> String {
+        gcs.place()
+    }
+
+    fn check_folder(gcs: &GcsConfig, folder: &str) -> Result<()> {
+        leaves_room("Google Cloud Storage", &gcs.prefix, folder)
+    }
+
+    async fn open(gcs: &GcsConfig, _: Hold) -> Result<Arc<dyn Storage>> {
+        Ok(Arc::new(Gcs::new(gcs).await?))
+    }
+}
+
+impl From<&GcsConfig> for StorageConfig {
+    fn from(gcs: &GcsConfig) -> Self {
+        kept::<GcsBackend>(gcs)
+    }
+}
