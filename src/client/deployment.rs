@@ -64,7 +64,9 @@ async fn proposal(name: &str, uri: &Secret, engine: EngineKind) -> Result<Option
         (_, Deployment::Other)
         | (EngineKind::Pbm, Deployment::ConfigServers)
         // What one shard holds can be backed up by itself, and `service check` says what that is worth.
-        | (EngineKind::Native, Deployment::Shard { .. }) => Ok(None),
+        | (EngineKind::Native, Deployment::Shard { .. })
+        // No service is backed up with it; the field refuses the word.
+        | (EngineKind::Mongodump, _) => Ok(None),
         (EngineKind::Native, Deployment::ConfigServers) => Ok(Some(EngineProposal {
             found: "leads to the config servers of a sharded cluster".to_owned(),
             engine: EngineKind::Pbm,

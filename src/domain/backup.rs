@@ -292,6 +292,7 @@ impl Backup {
             (EngineKind::Native, _) => None,
             (EngineKind::Pbm, Some(name)) => Some(format!("PBM, as {}", escape(name))),
             (EngineKind::Pbm, None) => Some("PBM, for somebody else".to_owned()),
+            (EngineKind::Mongodump, _) => Some("mongodump".to_owned()),
         }
     }
 }
