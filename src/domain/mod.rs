@@ -4,6 +4,7 @@ pub mod backup;
 pub mod command_line;
 pub mod cron;
 pub mod due;
+pub mod encryption;
 pub mod event;
 pub mod field;
 pub mod fields;

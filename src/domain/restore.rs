@@ -43,6 +43,9 @@ pub struct RestoreRequest {
     /// Files: do not look at every collection before it counts as done.
     #[serde(default)]
     pub no_check: bool,
+    /// Where the identity is that opens what is encrypted; `None`: where the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_file: Option<String>,
 }
 
 /// A folder of the daemon's host that becomes the data folder of a server.
@@ -89,6 +92,7 @@ pub struct RestoreDraft {
     pub members: Vec<String>,
     pub mongod: Option<String>,
     pub no_check: bool,
+    pub identity_file: Option<String>,
 }
 
 impl RestoreDraft {
@@ -111,6 +115,7 @@ impl RestoreDraft {
             safety_backup: self.safety_backup,
             mongod: self.mongod,
             no_check: self.no_check,
+            identity_file: self.identity_file,
         }
     }
 }
@@ -135,6 +140,7 @@ impl From<&RestoreRequest> for RestoreDraft {
             members: request.data_folder.as_ref().map(|folder| folder.members.clone()).unwrap_or_default(),
             mongod: request.mongod.clone(),
             no_check: request.no_check,
+            identity_file: request.identity_file.clone(),
         }
     }
 }
@@ -262,6 +268,7 @@ impl RestoreRequest {
             Some(folder) => words.push(folder.flags()),
         }
         words.extend(self.mongod.iter().map(|path| format!("--mongod {}", quoted(path))));
+        words.extend(self.identity_file.iter().map(|path| format!("--identity-file {}", quoted(path))));
         words.extend(self.include.iter().map(|p| format!("--include {}", quoted(&p.to_string()))));
         words.extend(self.rename.iter().map(|r| format!("--rename {}", quoted(&r.to_string()))));
         let flags = [

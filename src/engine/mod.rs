@@ -19,6 +19,7 @@ pub mod pitr;
 pub mod progress;
 pub mod stored_check;
 pub mod surroundings;
+pub mod unlock;
 
 pub use context::{CONNECT_LIMIT, Context, Limits};
 pub use contract::Engine;

@@ -298,6 +298,11 @@ const STEPS: &[M<'_>] = &[
      -- what Percona Backup for MongoDB calls what it made for us
      ALTER TABLE backups ADD COLUMN pbm_name TEXT;",
     ),
+    M::up(
+        "-- whom it is encrypted to, as JSON; NULL: it is not encrypted
+     ALTER TABLE backups ADD COLUMN recipients TEXT;
+     ALTER TABLE slices ADD COLUMN recipients TEXT;",
+    ),
 ];
 
 /// All migrations, oldest first.

@@ -13,7 +13,7 @@ use crate::artifact::manifest::Manifest;
 use crate::control::catalogue_entry::catalogue_entry;
 use crate::domain::backup::BackupRequest;
 use crate::engine::attempt::discard;
-use crate::engine::contract::BackupOrder;
+use crate::engine::contract::{BackupOrder, Wanted};
 use crate::engine::{backup_reader, engine};
 use crate::error::{ErrorKind, Result};
 use crate::storage::{Storage, backends};
@@ -44,6 +44,10 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
     prepare_folder(env, ctx, &request.storage).await?;
     let (location, storage) = open_storage(env, ctx, &request.storage).await?;
     backends::check_folder(&location.config, &request.folder)?;
+    let encryption = location.config.encryption(&location.name)?;
+    // The storage may have changed since the job was queued.
+    let (selection, folder) = (&request.selection, &*request.folder);
+    engine.may_make(&Wanted { backup_type: request.backup_type, selection, location: &location.config, folder })?;
     let root = BackupRoot::new(&request.folder, &request.name)?;
 
     let (name, present) = (request.name.clone(), claimed.attempt_id.clone());
@@ -62,6 +66,7 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
         folder: request.folder.clone(),
         selection: request.selection.clone(),
         compression: request.compression,
+        encryption,
         schedule: request.schedule.clone(),
         backup_type: request.backup_type,
     };

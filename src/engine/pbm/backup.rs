@@ -33,6 +33,7 @@ pub fn may_make(wanted: &Wanted<'_>) -> Result<()> {
         return Err(Error::new(ErrorKind::Unsupported, what)
             .hint("use --type full, and pbm config --set pitr.enabled=true for the recording"));
     }
+    wanted.must_be_unencrypted("what Percona Backup for MongoDB writes is")?;
     selected(wanted.selection)?;
     StorageSection::of(wanted.location, wanted.folder).map(drop)
 }

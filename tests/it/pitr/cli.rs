@@ -50,6 +50,7 @@ fn slice(after: u32, last: u32) -> Slice {
         uncompressed: 3_000,
         data_offset: 40,
         blake3: "ab".into(),
+        recipients: Vec::new(),
         written_at: Utc::now(),
         gap: None,
         marks: Vec::new(),
