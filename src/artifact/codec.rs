@@ -310,22 +310,80 @@ impl<R: Read> Read for Opening<R> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
 
+    use super::*;
+    use crate::artifact::keys;
+
+    const ALL: [Compression; 3] = [Compression::Zstd(3), Compression::Gzip(6), Compression::None];
+
+    fn decoded(name: &str, stored: &[u8], keys: &Keys) -> io::Result<Vec<u8>> {
+        let mut plain = Vec::new();
+        Decoder::of(name, stored, keys)?.read_to_end(&mut plain)?;
+        Ok(plain)
+    }
+
+    /// A payload of age is cut into chunks of 64 KiB, of which the last one is marked.
     #[test]
     fn what_was_encoded_is_decoded_by_the_name_it_was_given() {
-        let text: Vec<u8> = (0..100_000_u32).flat_map(u32::to_le_bytes).collect();
-        for compression in [Compression::Zstd(3), Compression::Gzip(6), Compression::None] {
-            let codec = Codec::new(compression);
-            let mut encoder = codec.encoder(Vec::new()).unwrap();
-            encoder.write_all(&text).unwrap();
-            let stored = encoder.finish().unwrap();
-            let name = format!("00000.bson{}", codec.suffix());
-            let mut decoder = Decoder::of(&name, stored.as_slice()).unwrap();
-            let mut read = Vec::new();
-            decoder.read_to_end(&mut read).unwrap();
-            assert_eq!(read, text, "{name}");
-            assert!(decoder.into_source().is_empty(), "{name}");
+        let (keys, encryption) = keys::some();
+        for size in [0_u32, 1, 16 << 10, (16 << 10) + 1, 32 << 10, 100_000] {
+            let text: Vec<u8> = (0..size).flat_map(u32::to_le_bytes).collect();
+            for compression in ALL {
+                for encryption in [None, Some(&encryption)] {
+                    let codec = Codec::new(compression).encrypted_to(encryption);
+                    let stored = codec.encode(&text).unwrap();
+                    let name = format!("00000.bson{}", codec.suffix());
+                    assert_eq!(suffix_of(&name), codec.suffix());
+                    assert_eq!(is_encrypted(&name), encryption.is_some());
+                    assert_eq!(decoded(&name, &stored, &keys).unwrap(), text, "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_say_what_was_done() {
+        let (_, encryption) = keys::some();
+        let suffix = |compression, encryption| Codec::new(compression).encrypted_to(encryption).suffix();
+        assert_eq!(ALL.map(|compression| suffix(compression, None)), [".zst", ".gz", ""]);
+        assert_eq!(ALL.map(|compression| suffix(compression, Some(&encryption))), [".zst.age", ".gz.age", ".age"]);
+        assert_eq!(Codec::new(Compression::Zstd(1)).encrypted_to(Some(&encryption)).uncompressed().suffix(), ".age");
+    }
+
+    #[test]
+    fn every_recipient_opens_it_and_nobody_else() {
+        let ((one, mut both), (two, other), (stranger, _)) = (keys::some(), keys::some(), keys::some());
+        both.recipients.extend(other.recipients);
+        let stored = Codec::new(Compression::Zstd(1)).encrypted_to(Some(&both)).encode(b"secret").unwrap();
+        for keys in [&one, &two] {
+            assert_eq!(decoded("a.zst.age", &stored, keys).unwrap(), b"secret");
+        }
+        for keys in [&stranger, &Keys::default()] {
+            assert!(decoded("a.zst.age", &stored, keys).is_err());
+        }
+        assert!(!stored.windows(6).any(|window| window == b"secret"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn what_was_encrypted_comes_back_and_no_changed_byte_does(
+            size in 0_usize..200_000, seed: u64, at: prop::sample::Index, flip in 1_u8..=255, cut: bool,
+        ) {
+            let (keys, encryption) = keys::some();
+            let mut state = seed | 1;
+            let text: Vec<u8> = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56) as u8
+            }).take(size).collect();
+            let stored = Codec::new(Compression::None).encrypted_to(Some(&encryption)).encode(&text).unwrap();
+            prop_assert_eq!(&decoded("a.age", &stored, &keys).unwrap(), &text);
+            let mut broken = stored.clone();
+            let at = at.index(stored.len());
+            if cut { broken.truncate(at) } else { broken[at] ^= flip }
+            prop_assert!(decoded("a.age", &broken, &keys).is_err());
         }
     }
 }

@@ -280,5 +280,13 @@ pub fn of_passphrase(sealed: &SealedIdentity, passphrase: &Secret) -> Result<Key
     Ok(Keys(Arc::new(vec![unseal(&sealed.file, passphrase)?])))
 }
 
+/// Keys of their own, and what they open.
+#[cfg(test)]
+pub fn some() -> (Keys, Encryption) {
+    let identity = x25519::Identity::generate();
+    let recipients = vec![identity.to_public().to_string().parse().unwrap()];
+    (Keys(Arc::new(vec![identity])), Encryption { recipients, passphrase_identity: None })
+}
+
 #[cfg(test)]
 mod tests;

@@ -341,6 +341,70 @@ mod tests {
         assert_eq!(endless.slice(&Key::new("a").unwrap(), 100).size, u64::MAX);
     }
 
+    /// Everybody reads the description, and only a key the entries, with stock tools: that of age passes over what it does
+    /// not know.
+    #[test]
+    fn an_encrypted_slice_is_an_age_file_that_describes_itself() {
+        let (keys, encryption) = crate::artifact::keys::some();
+        // Many seconds make a description that is longer than what is read of it at first.
+        for (entries, seconds) in [(0, 0), (1, 1), (CHUNK, 100), (CHUNK + 1, 1), (200_000, 40_000)] {
+            let entries: Vec<u8> = (0..entries).map(|n| (n * 7 % 251) as u8).collect();
+            let counts = (0..seconds).map(|n| (1_790_000_000 + n, n * 31 % 1_000_003)).collect();
+            let header = Header {
+                encryption: Some(encryption.clone()),
+                blake3: String::new(),
+                data_size: entries.len() as u64,
+                counts,
+                ..header()
+            };
+            let object = header.object(entries.clone().into()).unwrap();
+            let stored = object.pieces.concat();
+            let mut known = stored.len().min(FIRST_READ as usize);
+            let frame = loop {
+                let frame = Header::frame_size("x", &stored[..known], stored.len() as u64).unwrap();
+                if frame <= known {
+                    break frame;
+                }
+                known = frame;
+            };
+            assert_eq!(frame as u64, object.frame);
+            assert_eq!(Header::from_frame("x", &stored[..known]).unwrap(), header);
+            let slice = header.slice(&Key::new("a.bson.zst.age").unwrap(), object.frame);
+            assert_eq!((slice.size, slice.data_offset), (stored.len() as u64, 0));
+            assert_eq!((slice.recipients, slice.blake3.as_str()), (encryption.recipients.clone(), ""));
+            let mut plain = Vec::new();
+            let mut decoder = crate::artifact::codec::Decoder::of("a.age", &stored[..], &keys).unwrap();
+            std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
+            assert_eq!(plain, entries);
+        }
+    }
+
+    #[test]
+    fn damage_of_an_encrypted_description_is_found() {
+        let (_, encryption) = crate::artifact::keys::some();
+        let header = Header { encryption: Some(encryption), blake3: String::new(), data_size: 7, ..header() };
+        let stored = header.object(b"entries"[..].into()).unwrap().pieces.concat();
+        let frame = header_end(&stored).unwrap();
+        let body = memchr::memmem::find(&stored, STANZA_LINE.as_bytes()).unwrap() + STANZA_LINE.len();
+        let end = body + memchr::memmem::find(&stored[body..], b"\n-> ").unwrap();
+        for at in (0..AGE.len()).chain(body..end) {
+            let mut damaged = stored.clone();
+            damaged[at] ^= 1;
+            assert!(Header::from_frame("x", &damaged).is_err(), "byte {at}");
+        }
+        for cut in [AGE.len(), body, frame - 1] {
+            assert!(Header::from_frame("x", &stored[..cut]).is_err(), "cut at {cut}");
+            assert!(Header::frame_size("x", &stored[..cut], cut as u64).is_err(), "cut at {cut}");
+        }
+        // What says that it is not encrypted is not believed.
+        let plain = Header { encryption: None, ..header.clone() };
+        let said = checksummed_json::to_bytes(&plain).unwrap();
+        let lying =
+            seal_with(&header.encryption.unwrap().recipients, &Described(zstd::encode_all(&said[..], 1).unwrap()), b"")
+                .unwrap();
+        assert_eq!(Header::from_frame("x", &lying).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
     /// What stock tools see: the description is skipped.
     #[test]
     fn a_decompressor_skips_the_description() {

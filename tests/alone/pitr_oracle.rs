@@ -205,6 +205,7 @@ impl Stand {
             data_folder: None,
             mongod: None,
             no_check: false,
+            identity_file: None,
             backup: base.name.clone(),
             point_in_time: None,
             to: "target".into(),

@@ -36,6 +36,7 @@ pub fn request() -> RestoreRequest {
         data_folder: None,
         mongod: None,
         no_check: false,
+        identity_file: None,
         backup: "b".into(),
         point_in_time: None,
         to: "target".into(),

@@ -70,6 +70,7 @@ async fn the_export_and_our_own_restore_agree() {
             data_folder: None,
             mongod: None,
             no_check: false,
+            identity_file: None,
             backup: manifest.name.clone(),
             point_in_time: None,
             to: "own".into(),
