@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Values;
 use super::restores::identity_path;
-use crate::artifact::keys::{self, IdentityFile, Locked};
+use crate::artifact::identity::{self, IdentityFile, Locked};
 use crate::domain::encryption::{Proof, Recipient, StorageEncryption};
 use crate::domain::fields::{self, ENCRYPTION, ENCRYPTION_FIELDS, EncryptionDraft};
 use crate::domain::typed;
@@ -68,8 +68,8 @@ pub fn changed(present: &StorageEncryption, values: &Values, storage: &str) -> R
     let mut own_keys = None;
     match (&draft.passphrase, values.contains_key("encrypt_passphrase")) {
         (Some(passphrase), _) => {
-            let sealed = keys::seal(passphrase)?;
-            own_keys = Some(keys::of_passphrase(&sealed, passphrase)?);
+            let sealed = identity::seal(passphrase)?;
+            own_keys = Some(identity::of_passphrase(&sealed, passphrase)?);
             changed.passphrase = Some(sealed);
         }
         (None, true) => changed.passphrase = None,
@@ -93,14 +93,14 @@ pub fn changed(present: &StorageEncryption, values: &Values, storage: &str) -> R
     if let Some(path) = &draft.identity_file {
         let file = IdentityFile::at(Some(PathBuf::from(identity_path(path)?)));
         let locked = Locked { what: format!("storage {storage}"), encryption: encryption.clone() };
-        let opened = file.unlock_blocking(&[locked]).and_then(|keys| keys.prove(&encryption));
+        let opened = file.unlock_blocking(&[locked]).and_then(|keys| identity::prove(&keys, &encryption));
         opened.map_err(|e| e.about_field("identity_file"))?;
         changed.proof = Some(Proof::Given);
     } else if draft.no_proof {
         changed.proof = Some(Proof::Waived);
     } else if let Some(keys) = own_keys {
         // Whoever typed the passphrase has it: that it opens what it should is tried all the same.
-        keys.prove(&encryption)?;
+        identity::prove(&keys, &encryption)?;
         changed.proof = Some(Proof::Given);
     }
     Ok(changed)

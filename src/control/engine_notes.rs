@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::artifact::keys::IdentityFile;
+use crate::artifact::identity::IdentityFile;
 use crate::config::Settings;
 use crate::engine::surroundings::{Notes, Surroundings};
 use crate::error::Result;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::artifact::keys::IdentityFile;
+use crate::artifact::identity::IdentityFile;
 use crate::error::Result;
 
 /// What stands around every run of an engine.

@@ -7,7 +7,8 @@
 
 use blake3::Hash;
 
-use crate::artifact::keys::{self, Keys};
+use crate::artifact::identity;
+use crate::artifact::keys::Keys;
 use crate::domain::encryption::Encryption;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -43,12 +44,12 @@ impl Naming {
     /// The key as a manifest holds it; `None` where there is none.
     pub fn sealed(&self, encryption: Option<&Encryption>) -> Result<Option<String>> {
         let Some((key, encryption)) = self.0.zip(encryption) else { return Ok(None) };
-        keys::seal_text(encryption, &blake3::Hash::from(key).to_hex()).map(Some)
+        identity::seal_text(encryption, &blake3::Hash::from(key).to_hex()).map(Some)
     }
 
     /// Errors: `Corrupt` where `sealed` is no such key.
     pub fn opened(sealed: &str, keys: &Keys) -> Result<Self> {
-        let key = keys::open_text(sealed, keys)?;
+        let key = identity::open_text(sealed, keys)?;
         let key = Hash::from_hex(key.trim())
             .map_err(|e| Error::new(ErrorKind::Corrupt, "the key to the names of the blocks is none").source(e))?;
         Ok(Self(Some(*key.as_bytes())))

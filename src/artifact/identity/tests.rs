@@ -29,8 +29,8 @@ fn an_identity_opens_what_is_encrypted_to_it_and_nothing_else() {
     let ((own, for_own), (other, for_other)) = (identity(), identity());
     let (_dir, of_own) = file(&text_of(&own));
     let keys = of_own.unlock_blocking(&locked(&for_own)).unwrap();
-    keys.prove(&for_own).unwrap();
-    assert_eq!(keys.prove(&for_other).unwrap_err().kind(), ErrorKind::Unauthenticated);
+    prove(&keys, &for_own).unwrap();
+    assert_eq!(prove(&keys, &for_other).unwrap_err().kind(), ErrorKind::Unauthenticated);
     let refused = of_own.unlock_blocking(&locked(&for_other)).unwrap_err();
     let said = refused.full();
     assert_eq!((refused.kind(), refused.kind().exit_code()), (ErrorKind::Unauthenticated, 1));
@@ -40,8 +40,8 @@ fn an_identity_opens_what_is_encrypted_to_it_and_nothing_else() {
     let (_dir, both) = file(&(text_of(&own) + &text_of(&other)));
     let all = [locked(&for_own), locked(&for_other)].concat();
     let keys = both.unlock_blocking(&all).unwrap();
-    keys.prove(&for_own).unwrap();
-    keys.prove(&for_other).unwrap();
+    prove(&keys, &for_own).unwrap();
+    prove(&keys, &for_other).unwrap();
 }
 
 #[test]
@@ -79,9 +79,9 @@ fn a_passphrase_opens_the_identity_that_it_sealed() {
     assert!(sealed.file.starts_with("-----BEGIN AGE ENCRYPTED FILE-----"), "{}", sealed.file);
     let encryption =
         Encryption { recipients: vec![sealed.recipient.clone()], passphrase_identity: Some(sealed.file.clone()) };
-    of_passphrase(&sealed, &passphrase).unwrap().prove(&encryption).unwrap();
+    prove(&of_passphrase(&sealed, &passphrase).unwrap(), &encryption).unwrap();
     let (_dir, right) = file("correct horse\n");
-    right.unlock_blocking(&locked(&encryption)).unwrap().prove(&encryption).unwrap();
+    prove(&right.unlock_blocking(&locked(&encryption)).unwrap(), &encryption).unwrap();
     let (_dir, wrong) = file("battery staple\n");
     let refused = wrong.unlock_blocking(&locked(&encryption)).unwrap_err();
     let said = refused.full();
