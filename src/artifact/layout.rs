@@ -109,15 +109,17 @@ impl BackupRoot {
     }
 
     /// Part `number` of a collection.
-    pub fn part(&self, ns: &Namespace, number: u32, codec: Codec) -> Result<Key> {
+    pub fn part(&self, ns: &Namespace, number: u32, codec: &Codec) -> Result<Key> {
         self.key.join(&format!("data/{}/{}/{number:05}.bson{}", escape(&ns.db), escape(&ns.collection), codec.suffix()))
     }
 
-    pub fn metadata(&self, ns: &Namespace) -> Result<Key> {
-        self.key.join(&format!("data/{}/{}.metadata.json", escape(&ns.db), escape(&ns.collection)))
+    /// `codec`: that of the parts. Metadata is small, and not compressed.
+    pub fn metadata(&self, ns: &Namespace, codec: &Codec) -> Result<Key> {
+        let (db, collection, suffix) = (escape(&ns.db), escape(&ns.collection), codec.uncompressed().suffix());
+        self.key.join(&format!("data/{db}/{collection}.metadata.json{suffix}"))
     }
 
-    pub fn oplog_part(&self, number: u32, codec: Codec) -> Result<Key> {
+    pub fn oplog_part(&self, number: u32, codec: &Codec) -> Result<Key> {
         self.key.join(&format!("oplog/{number:05}.bson{}", codec.suffix()))
     }
 }
@@ -219,7 +221,7 @@ mod tests {
         assert_eq!(root.manifest().unwrap().as_str(), "prod/backups/oplog/manifest.json");
         let ns = Namespace::new("..", "../x");
         assert_eq!(
-            root.part(&ns, 3, Codec::new(Compression::Zstd(1))).unwrap().as_str(),
+            root.part(&ns, 3, &Codec::new(Compression::Zstd(1))).unwrap().as_str(),
             "prod/backups/oplog/data/%2E%2E/..%2Fx/00003.bson.zst"
         );
         assert!(BackupRoot::new("../a", "b").is_err());

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::backup::{BackupType, Compression, Model};
+use crate::domain::encryption::Encryption;
 use crate::domain::namespace::Selection;
 use crate::domain::restore::LeftOut;
 use crate::domain::service::EngineKind;
@@ -50,6 +51,9 @@ pub struct Envelope {
     pub consistent_at_ts: Timestamp,
     pub selection: Selection,
     pub compression: Compression,
+    /// Whom its objects are encrypted to. Sizes and checksums of objects are those of what is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
     pub left_out: Vec<LeftOut>,
     /// Documents, bytes of BSON and bytes stored, of all collections and the oplog.
     pub documents: u64,
@@ -77,7 +81,7 @@ pub struct ObjectEntry {
     pub size: u64,
     /// BLAKE3 of the bytes as stored, in hex.
     pub blake3: String,
-    /// Bytes of BSON (or JSON) before compression.
+    /// Bytes of BSON (or JSON) before compression and encryption.
     pub uncompressed: u64,
     /// Documents in it; 0 for metadata.
     pub documents: u64,

@@ -9,6 +9,8 @@ pub mod checksummed_json;
 pub mod codec;
 pub mod extjson;
 pub mod foreign;
+pub mod identity;
+pub mod keys;
 pub mod layout;
 pub mod lz4;
 pub mod manifest;

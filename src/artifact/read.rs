@@ -1,12 +1,14 @@
-//! Reading stored objects back: storage, checksum, decompression, documents.
+//! Reading stored objects back: storage, checksum, decryption, decompression, documents.
 //!
 //! Bytes stream through bounded channels: an async task feeds what the storage sends to a blocking thread, which
-//! hashes, decompresses and cuts it into batches of whole documents. What one reader holds is a few batches, whatever
+//! hashes, decrypts, decompresses and cuts it into batches of whole documents. What one reader holds is a few batches, whatever
 //! the size of the object. A reader never hands over the end of an object that is not what was written: size, checksum
 //! and counts are compared before the last batch is followed by `None`.
 
+use std::cell::RefCell;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,8 +17,9 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::bson::{self, frame_length};
-use super::codec::Decoder;
+use super::codec::{Decoder, is_encrypted};
 use super::foreign::{self, ForeignObject};
+use super::keys::Keys;
 use super::manifest::ObjectEntry;
 use crate::domain::key::Key;
 use crate::domain::text::escape;
@@ -84,10 +87,10 @@ pub struct Documents {
 }
 
 impl Documents {
-    /// Begins to read `entry`, stored under `key`. Must be called within a tokio runtime. Dropping the result ends
-    /// the work behind it.
-    pub fn open(storage: Arc<dyn Storage>, key: Key, entry: &ObjectEntry, options: ReadOptions) -> Self {
-        Self::open_at(storage, key, 0, entry, options)
+    /// Begins to read `entry`, stored under `key`, with the `keys` that open it. Must be called within a tokio runtime.
+    /// Dropping the result ends the work behind it.
+    pub fn open(storage: Arc<dyn Storage>, key: Key, entry: &ObjectEntry, keys: &Keys, options: ReadOptions) -> Self {
+        Self::open_at(storage, key, 0, entry, keys, options)
     }
 
     /// The same for the bytes of an object from `offset` on, which are those that `entry` describes.
@@ -96,20 +99,27 @@ impl Documents {
         key: Key,
         offset: u64,
         entry: &ObjectEntry,
+        keys: &Keys,
         options: ReadOptions,
     ) -> Self {
         let range = (offset > 0).then(|| offset..offset.saturating_add(entry.size));
         let object = Object { key: key.clone(), place: storage.place(), expected: Expected::Written(entry.clone()) };
-        Self::begin(storage, object, range, options)
+        Self::begin(storage, object, range, keys.clone(), options)
     }
 
     /// Begins to read an object that another tool wrote, stored under `key` and perhaps in further pieces.
     pub fn open_foreign(storage: Arc<dyn Storage>, key: Key, foreign: &ForeignObject, options: ReadOptions) -> Self {
         let object = Object { key, place: storage.place(), expected: Expected::Foreign(foreign.clone()) };
-        Self::begin(storage, object, None, options)
+        Self::begin(storage, object, None, Keys::default(), options)
     }
 
-    fn begin(storage: Arc<dyn Storage>, object: Object, range: Option<Range<u64>>, options: ReadOptions) -> Self {
+    fn begin(
+        storage: Arc<dyn Storage>,
+        object: Object,
+        range: Option<Range<u64>>,
+        keys: Keys,
+        options: ReadOptions,
+    ) -> Self {
         let (chunks, source) = mpsc::channel(CHUNKS_AHEAD);
         let (sink, batches) = mpsc::channel(1);
         match &object.expected {
@@ -119,7 +129,7 @@ impl Documents {
             }
         }
         tokio::task::spawn_blocking(move || {
-            let end = cut(&object, source, options, &sink).map(|()| None);
+            let end = cut(&object, source, &keys, options, &sink).map(|()| None);
             // A receiver that is gone wants no end either.
             let _ = sink.blocking_send(end);
         });
@@ -175,7 +185,10 @@ impl Expected {
         }
         let (documents, bytes) = (read.documents, read.bytes);
         match self {
-            Self::Written(entry) if read.blake3 != entry.blake3 => Some("its checksum does not match".into()),
+            // A slice of the oplog that is encrypted has none: its encryption authenticates it.
+            Self::Written(entry) if read.blake3 != entry.blake3 && !(entry.blake3.is_empty() && read.authenticated) => {
+                Some("its checksum does not match".into())
+            }
             Self::Written(entry) if documents != entry.documents || bytes != entry.uncompressed => Some(format!(
                 "it holds {documents} documents of {bytes} bytes, the manifest says {} of {}",
                 entry.documents, entry.uncompressed
@@ -198,12 +211,31 @@ struct Outcome {
     documents: u64,
     bytes: u64,
     blake3: String,
+    /// It was encrypted, and each of its bytes is what was encrypted.
+    authenticated: bool,
     crc64: u64,
 }
 
 impl Object {
     fn corrupt(&self, why: impl std::fmt::Display) -> Error {
         Error::new(ErrorKind::Corrupt, format!("{} in {} is damaged: {why}", self.key, escape(&self.place)))
+    }
+
+    /// Nothing is known of it without an identity, and nothing is said of it.
+    fn locked(&self) -> Error {
+        let what = format!("{} in {} is encrypted, and no identity was given", self.key, escape(&self.place));
+        Error::new(ErrorKind::Unauthenticated, what)
+    }
+
+    /// What the storage reported, if it did.
+    fn storage_error(&self, source: &Shared) -> Option<Error> {
+        let error = source.0.borrow_mut().error.take()?;
+        Some(match error.kind() {
+            ErrorKind::NotFound => {
+                Error::new(ErrorKind::Corrupt, format!("{} is missing in {}", self.key, escape(&self.place)))
+            }
+            _ => error.context(format!("reading {}", self.key)),
+        })
     }
 }
 
@@ -293,6 +325,16 @@ impl Read for Hashing {
     }
 }
 
+/// The same for the decoder, while the rest of this is at hand, too. Of one thread.
+#[derive(Clone)]
+struct Shared(Rc<RefCell<Hashing>>);
+
+impl Read for Shared {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.borrow_mut().read(buffer)
+    }
+}
+
 /// Fills `buffer` as far as the source goes.
 fn read_full(source: &mut impl Read, mut buffer: &mut [u8]) -> io::Result<usize> {
     let mut total = 0;
@@ -313,15 +355,27 @@ fn read_full(source: &mut impl Read, mut buffer: &mut [u8]) -> io::Result<usize>
 fn cut(
     object: &Object,
     source: mpsc::Receiver<Result<Bytes>>,
+    keys: &Keys,
     options: ReadOptions,
     sink: &mpsc::Sender<Result<Option<Batch>>>,
 ) -> Result<()> {
     let source = Hashing { source, chunk: Bytes::new(), hasher: blake3::Hasher::new(), size: 0, error: None };
-    let decoder = match &object.expected {
-        Expected::Written(_) => Decoder::of(object.key.file_name(), source),
-        Expected::Foreign(foreign) => Decoder::new(foreign.encoded, source),
+    let shared = Shared(Rc::new(RefCell::new(source)));
+    let authenticated = match &object.expected {
+        Expected::Written(_) => is_encrypted(object.key.file_name()),
+        Expected::Foreign(_) => false,
     };
-    let mut input = decoder.map_err(|e| object.corrupt(e))?;
+    if authenticated && keys.is_empty() {
+        return Err(object.locked());
+    }
+    let decoder = match &object.expected {
+        Expected::Written(_) => Decoder::of(object.key.file_name(), shared.clone(), keys),
+        Expected::Foreign(foreign) => Decoder::new(foreign.encoded, shared.clone()),
+    };
+    let mut input = match decoder {
+        Ok(input) => input,
+        Err(e) => return Err(object.storage_error(&shared).unwrap_or_else(|| object.corrupt(e))),
+    };
     let (mut documents, mut bytes, mut is_more) = (0u64, 0u64, false);
     let mut crc64 = match &object.expected {
         Expected::Foreign(ForeignObject { crc64: Some(_), .. }) => Some(crc_fast::Digest::new(CrcAlgorithm::Crc64Xz)),
@@ -337,13 +391,8 @@ fn cut(
         }
         !is_more && sink.blocking_send(Ok(Some(batch))).is_ok()
     });
-    if let Some(error) = input.source().error.take() {
-        return Err(match error.kind() {
-            ErrorKind::NotFound => {
-                Error::new(ErrorKind::Corrupt, format!("{} is missing in {}", object.key, escape(&object.place)))
-            }
-            _ => error.context(format!("reading {}", object.key)),
-        });
+    if let Some(error) = object.storage_error(&shared) {
+        return Err(error);
     }
     if is_more {
         return Err(object.corrupt("it holds more than was written"));
@@ -352,13 +401,15 @@ fn cut(
         return Ok(());
     }
     // Whatever follows the last frame belongs to the object's checksum too.
-    let mut source = input.into_source();
-    io::copy(&mut source, &mut io::sink()).map_err(|e| object.corrupt(e))?;
+    drop(input);
+    io::copy(&mut shared.clone(), &mut io::sink()).map_err(|e| object.corrupt(e))?;
+    let source = shared.0.borrow();
     let outcome = Outcome {
         stored: source.size,
         documents,
         bytes,
         blake3: source.hasher.finalize().to_hex().to_string(),
+        authenticated,
         crc64: crc64.map_or(0, |crc64| crc64.finalize()),
     };
     match object.expected.contradicted_by(&outcome) {
@@ -424,8 +475,8 @@ fn cut_batches(
     }
 }
 
-/// Reads a small object as a whole and compares it with what was written: metadata, at most a few MiB.
-pub async fn read_small(storage: &dyn Storage, key: &Key, entry: &ObjectEntry) -> Result<Vec<u8>> {
+/// Reads a small object as a whole, compares it with what was written and decodes it: metadata, at most a few MiB.
+pub async fn read_small(storage: &dyn Storage, key: &Key, entry: &ObjectEntry, keys: &Keys) -> Result<Vec<u8>> {
     let object = Object { key: key.clone(), place: storage.place(), expected: Expected::Written(entry.clone()) };
     let bytes = read_whole(storage, key, 64 << 20).await.map_err(|e| match e.kind() {
         ErrorKind::NotFound => Error::new(ErrorKind::Corrupt, format!("{key} is missing in {}", escape(&object.place))),
@@ -437,7 +488,19 @@ pub async fn read_small(storage: &dyn Storage, key: &Key, entry: &ObjectEntry) -
     if blake3::hash(&bytes).to_hex().as_str() != entry.blake3 {
         return Err(object.corrupt("its checksum does not match"));
     }
-    Ok(bytes)
+    if !is_encrypted(key.file_name()) {
+        return Ok(bytes);
+    }
+    if keys.is_empty() {
+        return Err(object.locked());
+    }
+    let mut plain = Vec::new();
+    let decoder = Decoder::of(key.file_name(), &bytes[..], keys).map_err(|e| object.corrupt(e))?;
+    decoder.take(entry.uncompressed.saturating_add(1)).read_to_end(&mut plain).map_err(|e| object.corrupt(e))?;
+    if plain.len() as u64 != entry.uncompressed {
+        return Err(object.corrupt("it holds more or less than was written"));
+    }
+    Ok(plain)
 }
 
 /// Reads an object of at most `limit` bytes as a whole.

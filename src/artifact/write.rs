@@ -1,7 +1,7 @@
-//! Writing documents as parts: concatenated BSON, cut at a size, each part compressed by itself and stored as one
+//! Writing documents as parts: concatenated BSON, cut at a size, each part encoded by itself and stored as one
 //! object.
 //!
-//! Compression runs on a blocking thread; bounded channels stand before and behind it, so that a slow storage slows
+//! Compression and encryption run on a blocking thread; bounded channels stand before and behind it, so that a slow storage slows
 //! the reader down instead of filling memory. Documents are copied as bytes and never looked into. A part that was
 //! not finished never becomes visible.
 
@@ -85,7 +85,7 @@ impl PartWriter {
     pub fn start(options: PartOptions, numbers: Arc<AtomicU32>, name: NamePart, on_object: OnObject) -> Self {
         let (batches, incoming) = mpsc::channel(1);
         let (outgoing, pieces) = mpsc::channel(PIECES_AHEAD);
-        let (codec, part_bytes) = (options.codec, options.part_bytes.max(1));
+        let (codec, part_bytes) = (options.codec.clone(), options.part_bytes.max(1));
         let compressing = tokio::task::spawn_blocking(move || compress(incoming, outgoing, codec, part_bytes));
         let tasks = options.tasks.clone();
         let stored = tasks.spawn(async move {
@@ -230,7 +230,7 @@ fn compress(
             Some(Message::Batch(batch)) => batch.visit(&mut |document| {
                 let current = match &mut part {
                     Some(current) => current,
-                    None => part.insert(Part::begin(&pieces, codec)?),
+                    None => part.insert(Part::begin(&pieces, &codec)?),
                 };
                 current.add(document)?;
                 if current.uncompressed >= part_bytes
@@ -264,7 +264,7 @@ struct Part {
 }
 
 impl Part {
-    fn begin(pieces: &mpsc::Sender<Piece>, codec: Codec) -> Result<Self> {
+    fn begin(pieces: &mpsc::Sender<Piece>, codec: &Codec) -> Result<Self> {
         let sink = Sink { pieces: pieces.clone(), buffer: Vec::with_capacity(PIECE) };
         let encoder = codec.encoder(sink)?;
         Ok(Self { encoder, staging: Vec::with_capacity(STAGING), documents: 0, uncompressed: 0 })

@@ -17,7 +17,8 @@ use super::wait::{self, Daemon, Line};
 use super::{job, output};
 use crate::client::Removes;
 use crate::domain::backup::{Backup, BackupState};
-use crate::domain::fields::BACKUP_FIELDS;
+use crate::domain::encryption::words_of;
+use crate::domain::fields::{BACKUP_FIELDS, IDENTITY_FIELDS};
 use crate::domain::job::LogLevel;
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::engine::Meter;
@@ -55,12 +56,18 @@ pub fn command() -> Command {
                 .arg(switch("dry-run", "print the plan, change nothing, exit 0"))
                 .arg(switch("yes", "do what the plan says")),
         )
-        .subcommand(Command::new("verify").about("Read a backup back and check every byte").arg(name()))
+        .subcommand(
+            Command::new("verify")
+                .about("Read a backup back and check every byte")
+                .arg(name())
+                .args(flags(IDENTITY_FIELDS)),
+        )
         .subcommand(
             Command::new("export")
                 .about("Write the layout of mongodump, for mongorestore --oplogReplay")
                 .arg(name())
-                .arg(only("to", "DIR", "an empty or new folder").required(true)),
+                .arg(only("to", "DIR", "an empty or new folder").required(true))
+                .args(flags(IDENTITY_FIELDS)),
         )
 }
 
@@ -91,12 +98,15 @@ pub async fn run_backup(context: &Context, matches: &ArgMatches) -> Result<u8> {
             out.object(&listed, || pairs(context, &listed))?;
         }
         "verify" => {
-            let (client, name) = (context.client()?, needed(sub, "name")?);
-            let job = client.call(move |c| c.verify_backup(&name)).await?;
+            let (client, name, identity) = (context.client()?, needed(sub, "name")?, one(sub, "identity_file"));
+            let job = client.call(move |c| c.verify_backup(&name, identity.as_deref())).await?;
             return wait::ended(context, &client, job, Daemon::Started).await;
         }
         "delete" => return delete(context, sub).await,
-        _ => return export(context, &needed(sub, "name")?, &needed(sub, "to")?).await,
+        _ => {
+            let identity = one(sub, "identity_file");
+            return export(context, &needed(sub, "name")?, &needed(sub, "to")?, identity.as_deref()).await;
+        }
     }
     Ok(0)
 }
@@ -154,7 +164,7 @@ async fn delete(context: &Context, sub: &ArgMatches) -> Result<u8> {
     }
 }
 
-async fn export(context: &Context, name: &str, to: &str) -> Result<u8> {
+async fn export(context: &Context, name: &str, to: &str, identity_file: Option<&str>) -> Result<u8> {
     let to = PathBuf::from(to);
     let to = std::path::absolute(&to).map_err(|e| io(format!("to: {}", to.display()), e))?;
     let client = context.client()?;
@@ -167,7 +177,7 @@ async fn export(context: &Context, name: &str, to: &str) -> Result<u8> {
             let _ = sender.try_send(text);
         }
     }));
-    let work = client.export_backup(name, &to, meter.clone(), context.interrupted().token());
+    let work = client.export_backup(name, &to, identity_file, meter.clone(), context.interrupted().token());
     tokio::pin!(work);
     let mut line = Line::new(&context.out);
     let began = Instant::now();
@@ -277,6 +287,7 @@ fn pairs(context: &Context, listed: &Listed<'_>) -> Pairs {
         .add("size", b.size_bytes.map_or_else(String::new, bytes))
         .add("uncompressed", b.uncompressed_bytes.map_or_else(String::new, bytes))
         .add("compression", b.compression.to_string())
+        .some("encrypted to", b.encryption.as_ref().map(|encryption| words_of(&encryption.recipients)))
         .add("documents", b.documents.map_or_else(String::new, count))
         .add("started", out.time(b.started_at))
         .some("finished", b.finished_at.map(|at| out.time(at)))

@@ -8,7 +8,7 @@ use super::wait::{self, Daemon};
 use super::{job, plan};
 use crate::client::restore_request;
 use crate::domain::field::Field;
-use crate::domain::fields::{DATA_FOLDER_FIELDS, FILES_FIELDS, MOMENT_FIELDS, RESTORE_FIELDS};
+use crate::domain::fields::{DATA_FOLDER_FIELDS, FILES_FIELDS, IDENTITY_FIELDS, MOMENT_FIELDS, RESTORE_FIELDS};
 use crate::error::Result;
 
 pub fn command() -> Command {
@@ -21,6 +21,7 @@ pub fn command() -> Command {
         .args(flags(MOMENT_FIELDS))
         .args(flags(DATA_FOLDER_FIELDS))
         .args(flags(FILES_FIELDS))
+        .args(flags(IDENTITY_FIELDS))
         .arg(switch("dry-run", "print the plan, change nothing, exit 0"))
         .arg(switch("yes", "do what the plan says"))
         .arg(switch("wait", "until it is done; exit 1 if it fails"))
@@ -31,6 +32,7 @@ pub async fn run_restore(context: &Context, matches: &ArgMatches) -> Result<u8> 
     all.extend(values(matches, MOMENT_FIELDS, true, &context.out)?);
     all.extend(values(matches, DATA_FOLDER_FIELDS, true, &context.out)?);
     all.extend(values(matches, FILES_FIELDS, true, &context.out)?);
+    all.extend(values(matches, IDENTITY_FIELDS, true, &context.out)?);
     let request = restore_request(&all)?;
     let client = context.client()?;
     let plan = client.plan_restore(&request).await?;

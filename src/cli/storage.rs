@@ -8,7 +8,9 @@ use super::context::Context;
 use super::storage_check;
 use super::table::{Column, Pairs, Table};
 use crate::client::{STORAGE_FIELDS, StorageView, SyncReport, SyncedSlices, storage_fields, storage_types};
+use crate::domain::encryption::{Proof, words_of};
 use crate::domain::field::{Field, FieldKind};
+use crate::domain::fields::ENCRYPTION_FIELDS;
 use crate::domain::storage::TestStep;
 use crate::domain::text::{bytes, count, escape};
 use crate::error::Result;
@@ -35,7 +37,9 @@ pub fn command() -> Command {
 fn fields() -> Vec<Field> {
     let mut all: Vec<Field> = Vec::new();
     let own = storage_types().flat_map(storage_fields);
-    for field in STORAGE_FIELDS.iter().copied().chain(own).filter(|f| f.key != "name") {
+    for field in
+        STORAGE_FIELDS.iter().copied().chain(own).chain(ENCRYPTION_FIELDS.iter().copied()).filter(|f| f.key != "name")
+    {
         if !all.iter().any(|known| known.key == field.key) {
             all.push(field);
         }
@@ -56,8 +60,12 @@ pub async fn run_storage(context: &Context, matches: &ArgMatches) -> Result<u8> 
             let name = needed(sub, "name")?;
             let mut values = values(sub, &fields(), true, out)?;
             values.insert("name".into(), vec![name.clone()]);
-            let view = context.client()?.add_storage(&values)?;
+            let client = context.client()?;
+            let view = client.call(move |c| c.add_storage(&values)).await?;
             out.object(&view, || pairs(context, &view))?;
+            for advice in view.encryption.iter().flat_map(|encryption| encryption.advice(&name)) {
+                out.note(&advice);
+            }
             out.note(&format!("added; try it with mongokeep storage test {name}"));
         }
         "edit" => {
@@ -65,8 +73,12 @@ pub async fn run_storage(context: &Context, matches: &ArgMatches) -> Result<u8> 
             if values.is_empty() {
                 return Err(nothing_to_change());
             }
-            let view = context.client()?.edit_storage(&needed(sub, "name")?, &values)?;
+            let (client, name) = (context.client()?, needed(sub, "name")?);
+            let view = client.call(move |c| c.edit_storage(&name, &values)).await?;
             out.object(&view, || pairs(context, &view))?;
+            for advice in view.encryption.iter().flat_map(|encryption| encryption.advice(&view.name)) {
+                out.note(&advice);
+            }
         }
         "show" => {
             let view = context.client()?.storage(&needed(sub, "name")?)?;
@@ -174,6 +186,10 @@ fn pairs(context: &Context, s: &StorageView) -> Pairs {
     let mut pairs = Pairs::new().add("name", &s.name).add("type", &s.kind).add("where", &s.place);
     for field in storage_fields(&s.kind).iter().filter(|f| f.kind != FieldKind::Secret) {
         pairs = pairs.some(field.key, s.config.get(field.key).cloned());
+    }
+    if let Some(encryption) = &s.encryption {
+        let proof = encryption.proof.map_or("missing: no backup begins", Proof::word);
+        pairs = pairs.add("encrypted to", words_of(&encryption.recipients)).add("proof", proof);
     }
     pairs
         .add("schedules", count(s.schedules))

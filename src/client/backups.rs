@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chrono::{Local, Utc};
 
+use super::restores::identity_path;
 use super::{Client, DeletePlan, Removes, Values};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
@@ -76,6 +77,7 @@ impl Client {
         backends::check_folder(&storage.config, &folder)?;
         let (selection, location) = (&draft.selection, &storage.config);
         let wanted = Wanted { backup_type: BackupType::Full, selection, location, folder: &folder };
+        storage.config.encryption(&storage.name)?;
         engine(service.engine, draft.model)?.may_make(&wanted)?;
         let request = BackupRequest {
             folder,
@@ -107,10 +109,13 @@ impl Client {
     }
 
     /// Queues reading every object back.
-    pub fn verify_backup(&self, name: &str) -> Result<Job> {
+    ///
+    /// `identity_file`: what opens one that is encrypted; `None`: that of the settings.
+    pub fn verify_backup(&self, name: &str, identity_file: Option<&str>) -> Result<Job> {
         self.must_write()?;
         self.readable(name)?;
-        self.queue(|| self.store.enqueue_verify(name))
+        let identity_file = identity_file.map(identity_path).transpose()?;
+        self.queue(|| self.store.enqueue_verify(name, identity_file.as_deref()))
     }
 
     /// What a delete would remove. Asks the storage whose the files are, for `ASK_LIMIT` at most. `foreign`: those of

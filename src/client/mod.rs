@@ -14,6 +14,7 @@ use crate::config::{Home, Settings};
 use crate::control::engine_notes::surroundings;
 use crate::control::{lock, start};
 use crate::domain::backup::Owner;
+use crate::domain::encryption::Recipient;
 use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::job_kind::OnBackup;
 use crate::domain::service::EngineKind;
@@ -31,6 +32,7 @@ mod retention;
 mod schedules;
 mod services;
 mod storage_check;
+mod storage_encryption;
 mod storages;
 mod sync;
 mod sync_foreign;
@@ -43,6 +45,7 @@ pub use crate::storage::backends::{STORAGE_FIELDS, fields_of as storage_fields, 
 pub use notifications::DeliveryResult;
 pub use pitr::ResolvedMoment;
 pub use restores::restore_request;
+pub use storage_encryption::EncryptionView;
 
 /// A service without its secrets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -73,6 +76,11 @@ pub struct StorageView {
     pub place: String,
     /// The non-secret configuration by field key (`bucket`, `region`, `path_style`, ...).
     pub config: BTreeMap<String, String>,
+    /// `None`: nothing is encrypted.
+    pub encryption: Option<EncryptionView>,
+    /// The recipients that were named, without that of a passphrase.
+    #[serde(skip)]
+    pub encrypt_to: Vec<Recipient>,
     pub backups: u64,
     pub bytes: u64,
     /// How many schedules write to it.
@@ -200,9 +208,9 @@ impl Client {
     }
 
     /// What stands around the engines that this client asks.
-    async fn surroundings(&self) -> Result<Surroundings> {
+    async fn surroundings(&self, identity_file: Option<&str>) -> Result<Surroundings> {
         let settings = self.call(|client| Settings::load(&client.home)).await?;
-        Ok(surroundings(&AsyncStore::new(self.store.clone()), &settings))
+        Ok(surroundings(&AsyncStore::new(self.store.clone()), &settings, identity_file))
     }
 
     /// A number that changes when anybody changed the store: a cheap poll for the screen.

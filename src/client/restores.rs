@@ -6,12 +6,14 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{Client, ResolvedMoment, Values, text};
+use crate::artifact::keys::Keys;
 use crate::artifact::layout::BackupRoot;
 use crate::config::Settings;
 use crate::domain::backup::{Backup, BackupRequest, BackupType, Model};
 use crate::domain::field::Field;
 use crate::domain::fields::{
-    self, DATA_FOLDER, DATA_FOLDER_FIELDS, FILES, FILES_FIELDS, MOMENT, MOMENT_FIELDS, RESTORE, RESTORE_FIELDS,
+    self, DATA_FOLDER, DATA_FOLDER_FIELDS, FILES, FILES_FIELDS, IDENTITY, IDENTITY_FIELDS, MOMENT, MOMENT_FIELDS,
+    RESTORE, RESTORE_FIELDS,
 };
 use crate::domain::job::Job;
 use crate::domain::namespace::Selection;
@@ -50,7 +52,7 @@ impl Client {
         }
         let (storage, manifest) = self.opened(&backup).await?;
         let location = self.location(&backup.storage).await?.config;
-        let mut source = RestoreSource { storage, location, manifest, tail: None };
+        let mut source = RestoreSource { storage, location, manifest, tail: None, keys: Keys::default() };
         let mut point_in_time = None;
         if let (Some(wanted), Some(moment)) = (&request.point_in_time, moment) {
             let service = if wanted.service.is_empty() { &backup.service } else { &wanted.service };
@@ -58,10 +60,14 @@ impl Client {
             let location = self.location(&moment.archive.storage).await?;
             let ResolvedMoment { archive, slices, until, .. } = moment;
             let storage = storage::open(&location.config).await?;
-            source.tail = Some(OplogTail { storage, archive, slices, until });
+            source.tail = Some(OplogTail { storage, archive, slices, until, keys: Keys::default() });
         }
         let target = RestoreTarget::of(target.as_ref(), request)?;
-        let ctx = Context { cancel, around: self.surroundings().await?, ..Context::default() };
+        let ctx = Context {
+            cancel,
+            around: self.surroundings(request.identity_file.as_deref()).await?,
+            ..Context::default()
+        };
         let plan = engine(backup.engine, backup.model)?.plan_restore(&ctx, source, target, request).await?;
         let warnings = RestorePlan::damage(&backup).into_iter().chain(plan.warnings).collect();
         Ok(RestorePlan { safety_backup: safety_backup.map(Box::new), point_in_time, warnings, ..plan })
@@ -132,6 +138,7 @@ impl Client {
         &self,
         name: &str,
         to: &Path,
+        identity_file: Option<&str>,
         meter: Arc<Meter>,
         cancel: CancellationToken,
     ) -> Result<ExportReport> {
@@ -145,7 +152,8 @@ impl Client {
         let root = BackupRoot::of(&backup)?;
         let limits = Limits { parallel_collections: settings.parallel_collections(), ..Limits::default() };
         let _ends = cancel.clone().drop_guard();
-        let around = self.surroundings().await?;
+        let identity_file = identity_file.map(identity_path).transpose()?;
+        let around = self.surroundings(identity_file.as_deref()).await?;
         let ctx = Context { cancel: cancel.clone(), meter, limits, around };
         let (to, handle) = (to.to_owned(), tokio::runtime::Handle::current());
         // On a thread of its own, which outlives this future long enough to clean up.
@@ -187,7 +195,7 @@ pub fn restore_request(values: &Values) -> Result<RestoreRequest> {
         };
         let moment: Vec<Field> =
             MOMENT_FIELDS.iter().filter(|field| to_a_moment && !of_backup(field)).copied().collect();
-        fields::check(&[&source, &moment, DATA_FOLDER_FIELDS, FILES_FIELDS], values, false)?;
+        fields::check(&[&source, &moment, DATA_FOLDER_FIELDS, FILES_FIELDS, IDENTITY_FIELDS], values, false)?;
         return drafted(values);
     }
     if to_a_moment {
@@ -201,9 +209,9 @@ pub fn restore_request(values: &Values) -> Result<RestoreRequest> {
             );
         }
         let target: Vec<Field> = RESTORE_FIELDS.iter().filter(|field| field.key != "backup").copied().collect();
-        fields::check(&[&target, MOMENT_FIELDS, FILES_FIELDS], values, false)?;
+        fields::check(&[&target, MOMENT_FIELDS, FILES_FIELDS, IDENTITY_FIELDS], values, false)?;
     } else {
-        fields::check(&[RESTORE_FIELDS, FILES_FIELDS], values, false)?;
+        fields::check(&[RESTORE_FIELDS, FILES_FIELDS, IDENTITY_FIELDS], values, false)?;
     }
     drafted(values)
 }
@@ -214,12 +222,21 @@ fn drafted(values: &Values) -> Result<RestoreRequest> {
     typed::apply(MOMENT, &mut draft, values)?;
     typed::apply(DATA_FOLDER, &mut draft, values)?;
     typed::apply(FILES, &mut draft, values)?;
+    typed::apply(IDENTITY, &mut draft, values)?;
+    draft.identity_file = draft.identity_file.as_deref().map(identity_path).transpose()?;
     if let Some(dir) = draft.to_data_dir.take() {
         // The daemon works in another folder: it means what it means where it was typed.
         let path = storage::local_path(&dir).map_err(|why| Error::invalid("to-data-dir", why))?;
         draft.to_data_dir = Some(path);
     }
     Ok(draft.request())
+}
+
+/// The path of an identity file, which means for the daemon what it means where it was typed.
+///
+/// Errors: `Invalid`, naming the field.
+pub(super) fn identity_path(text: &str) -> Result<String> {
+    storage::local_path(text).map_err(|why| Error::invalid("identity-file", why))
 }
 
 fn planned(service: &str, moment: &ResolvedMoment, base: &Backup) -> PlannedReplay {

@@ -145,6 +145,7 @@ impl Client {
         crate::storage::backends::check_folder(&storage.config, &s.folder)?;
         let (selection, location) = (&s.selection, &storage.config);
         let wanted = Wanted { backup_type: s.backup_type, selection, location, folder: &s.folder };
+        storage.config.encryption(&storage.name)?;
         engine(service.engine, s.model)?.may_make(&wanted)?;
         self.settle_calendar(&mut s)?;
         s.check()?;

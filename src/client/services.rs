@@ -87,7 +87,7 @@ impl Client {
         let (service, settings) = known.await?;
         let mut items = vec![management(&settings)];
         let engine = engine(service.engine, model)?;
-        let around = self.surroundings().await?;
+        let around = self.surroundings(None).await?;
         items.extend(engine.check(&Context { around, ..Context::default() }, &service).await);
         // Where it stands in the list is part of how the screen reads: the label after the replica set.
         let at = items.iter().position(|i| i.id == "replica_set").map_or(items.len(), |i| i + 1);
@@ -136,7 +136,7 @@ impl Client {
         let location = self.location(storage).await?.config;
         let folder = folder.unwrap_or(service.default_folder()).to_owned();
         storage::backends::check_folder(&location, &folder)?;
-        let ctx = Context { around: self.surroundings().await?, ..Context::default() };
+        let ctx = Context { around: self.surroundings(None).await?, ..Context::default() };
         Ok((ctx, service, location, folder))
     }
 
@@ -188,12 +188,18 @@ impl Client {
         }
         detail.extend(bad.iter().cloned());
         let first = bad.first().and_then(|b| b.split_once(':')).map_or("", |(name, _)| name);
-        let remedy = if first.is_empty() { String::new() } else { format!("mongokeep storage test {first}") };
+        let unproven = rows.iter().find(|row| row.name == first).and_then(|row| row.config.encryption(first).err());
+        let remedy = match unproven {
+            Some(_) => format!("mongokeep storage edit {first} --identity-file FILE"),
+            None if first.is_empty() => String::new(),
+            None => format!("mongokeep storage test {first}"),
+        };
         Ok(item("storage", "A storage to write to", state, &detail.join("; "), &remedy))
     }
 
     async fn writable(&self, name: &str) -> std::result::Result<(), String> {
         let location = self.location(name).await.map_err(|e| e.full())?;
+        location.config.encryption(name).map_err(|e| e.full())?;
         self.prepare_folder(&location).await.map_err(|e| e.full())?;
         let storage = storage::open(&location.config).await.map_err(|e| e.full())?;
         let steps = storage::test(storage.as_ref(), &|_| {}).await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::storage_encryption::{self, EncryptionView};
 use super::{Client, StorageView, Values, text};
 use crate::control::storage_folder;
 use crate::domain::field::FieldKind;
@@ -28,8 +29,10 @@ impl Client {
     pub fn add_storage(&self, values: &Values) -> Result<StorageView> {
         self.must_write()?;
         let default = STORAGE_FIELDS.iter().find(|f| f.key == "type").map_or("", |f| f.default);
-        let config = backends::new_config(text(values, "type").unwrap_or(default), values)?;
+        let (of_encryption, of_type) = storage_encryption::divided(values);
+        let mut config = backends::new_config(text(values, "type").unwrap_or(default), &of_type)?;
         let name = text(values, "name").ok_or_else(|| Error::invalid("name", "is needed"))?;
+        config.encryption = storage_encryption::changed(&config.encryption, &of_encryption, name)?;
         self.store.add_storage(name, &config)?;
         self.storage(name)
     }
@@ -56,7 +59,10 @@ impl Client {
                 row.config
             }
         };
-        self.store.edit_storage(name, &backends::changed_config(&present, values)?)?;
+        let (of_encryption, of_type) = storage_encryption::divided(values);
+        let mut config = backends::changed_config(&present, &of_type)?;
+        config.encryption = storage_encryption::changed(&present.encryption, &of_encryption, name)?;
+        self.store.edit_storage(name, &config)?;
         self.storage(name)
     }
 
@@ -156,6 +162,8 @@ fn view(row: StorageRow) -> StorageView {
         name: row.name,
         place,
         kind: row.config.kind,
+        encryption: EncryptionView::of(&row.config.encryption),
+        encrypt_to: row.config.encryption.to,
         config: row.config.values,
         backups: row.backups,
         bytes: row.bytes,

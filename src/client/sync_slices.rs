@@ -118,7 +118,8 @@ async fn read(storage: &dyn Storage, name: &str, object: ObjectInfo) -> Result<R
         replica_set: header.replica_set,
         replica_set_id: header.replica_set_id,
     };
-    let place = slice::key(&archive, header.first_ts, header.last.ts).map_err(|e: Error| e.to_string());
+    let is_encrypted = header.encryption.is_some();
+    let place = slice::key(&archive, header.first_ts, header.last.ts, is_encrypted).map_err(|e: Error| e.to_string());
     if place.as_ref().map(Key::as_str) != Ok(key.as_str()) {
         return Ok(Read::Unreadable(format!(
             "{key}: it is not what its name says; move it back to where it was made, or remove it"

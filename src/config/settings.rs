@@ -168,6 +168,11 @@ impl Settings {
         Some(self.text("production_hours")).filter(|hours| !hours.is_empty())
     }
 
+    /// What opens encrypted backups, where nothing else is named.
+    pub fn identity_file(&self) -> Option<PathBuf> {
+        Some(self.text("encryption.identity_file")).filter(|text| !text.is_empty()).map(PathBuf::from)
+    }
+
     /// The program `pbm`, if not the one on the search path.
     pub fn pbm(&self) -> Option<PathBuf> {
         Some(self.text("pbm.path")).filter(|text| !text.is_empty()).map(PathBuf::from)

@@ -61,7 +61,7 @@ pub async fn prove(stage: &Stage) -> Result<Summary> {
         .ok_or_else(|| Error::new(ErrorKind::Internal, format!("backup {name} has no consistent position")))?;
 
     let start = Instant::now();
-    finished(stage, stage.client.verify_backup(&name)?, "verify").await?;
+    finished(stage, stage.client.verify_backup(&name, None)?, "verify").await?;
     let verify_seconds = start.elapsed().as_secs_f64();
 
     let restored = |db: &str| format!("{db}_restored");
@@ -73,6 +73,7 @@ pub async fn prove(stage: &Stage) -> Result<Summary> {
     let request = RestoreRequest {
         data_folder: None,
         mongod: None,
+        identity_file: None,
         no_check: false,
         backup: name.clone(),
         point_in_time: None,

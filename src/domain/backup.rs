@@ -6,6 +6,7 @@ use std::str::FromStr;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::encryption::Recipient;
 use super::namespace::Selection;
 use super::retry::RetryPolicy;
 use super::service::EngineKind;
@@ -236,10 +237,19 @@ pub struct Backup {
     pub server_version: Option<String>,
     pub fcv: Option<String>,
     pub compression: Compression,
+    /// `None`: it is not encrypted.
+    pub encryption: Option<BackupEncryption>,
     pub error: Option<String>,
     /// When `backup verify` last read it back, and what was wrong (`None`: nothing).
     pub verified_at: Option<DateTime<Utc>>,
     pub verify_error: Option<String>,
+}
+
+/// Who can read a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackupEncryption {
+    /// The identity of one of them is enough.
+    pub recipients: Vec<Recipient>,
 }
 
 /// Whose a backup is that a storage holds, as its manifest and its attempt say.

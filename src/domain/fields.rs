@@ -9,14 +9,17 @@ use super::typed::Values;
 use crate::error::{Error, Result};
 
 mod backups;
+mod encryption;
 mod restore;
 pub mod rules;
 mod service;
 mod settings;
 
 pub use backups::{BACKUP, BACKUP_FIELDS, SCHEDULE, SCHEDULE_DISABLED, SCHEDULE_FIELDS};
+pub use encryption::{ENCRYPTION, ENCRYPTION_FIELDS, EncryptionDraft, IDENTITY_FIELD};
 pub use restore::{
-    DATA_FOLDER, DATA_FOLDER_FIELDS, FILES, FILES_FIELDS, MOMENT, MOMENT_FIELDS, RESTORE, RESTORE_FIELDS,
+    DATA_FOLDER, DATA_FOLDER_FIELDS, FILES, FILES_FIELDS, IDENTITY, IDENTITY_FIELDS, MOMENT, MOMENT_FIELDS, RESTORE,
+    RESTORE_FIELDS,
 };
 pub use service::{SERVICE, SERVICE_FIELDS};
 pub use settings::SETTING_FIELDS;

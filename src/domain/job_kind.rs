@@ -45,6 +45,9 @@ pub enum JobRequest {
     },
     Verify {
         backup: String,
+        /// Where the identity is that opens what is encrypted; `None`: where the settings say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        identity_file: Option<String>,
     },
     /// Deletes what the retention of a schedule no longer keeps, as it is when the job runs.
     Retention {
@@ -58,6 +61,15 @@ pub enum JobRequest {
 }
 
 impl JobRequest {
+    /// The file that a person named for it, with the identity that opens what is encrypted.
+    pub fn identity_file(&self) -> Option<&str> {
+        match self {
+            Self::Restore { request, .. } => request.identity_file.as_deref(),
+            Self::Verify { identity_file, .. } => identity_file.as_deref(),
+            Self::Backup(_) | Self::Delete { .. } | Self::Retention { .. } => None,
+        }
+    }
+
     pub fn kind(&self) -> JobKind {
         match self {
             Self::Backup(_) => JobKind::Backup,

@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod command_line;
 pub mod cron;
 pub mod due;
+pub mod encryption;
 pub mod event;
 pub mod field;
 pub mod fields;

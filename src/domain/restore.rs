@@ -49,6 +49,9 @@ pub struct RestoreRequest {
     /// Replica sets that have other names in the target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replset_map: Vec<ReplicaSetMap>,
+    /// Where the identity is that opens what is encrypted; `None`: where the settings say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity_file: Option<String>,
 }
 
 /// `FROM=TO`: the replica set `from` of a backup is restored into the replica set `to`.
@@ -122,6 +125,7 @@ pub struct RestoreDraft {
     pub mongod: Option<String>,
     pub no_check: bool,
     pub replset_map: Vec<ReplicaSetMap>,
+    pub identity_file: Option<String>,
 }
 
 impl RestoreDraft {
@@ -145,6 +149,7 @@ impl RestoreDraft {
             mongod: self.mongod,
             no_check: self.no_check,
             replset_map: self.replset_map,
+            identity_file: self.identity_file,
         }
     }
 }
@@ -170,6 +175,7 @@ impl From<&RestoreRequest> for RestoreDraft {
             mongod: request.mongod.clone(),
             no_check: request.no_check,
             replset_map: request.replset_map.clone(),
+            identity_file: request.identity_file.clone(),
         }
     }
 }
@@ -297,6 +303,7 @@ impl RestoreRequest {
             Some(folder) => words.push(folder.flags()),
         }
         words.extend(self.mongod.iter().map(|path| format!("--mongod {}", quoted(path))));
+        words.extend(self.identity_file.iter().map(|path| format!("--identity-file {}", quoted(path))));
         words.extend(self.include.iter().map(|p| format!("--include {}", quoted(&p.to_string()))));
         words.extend(self.rename.iter().map(|r| format!("--rename {}", quoted(&r.to_string()))));
         let flags = [

@@ -7,7 +7,9 @@ use serde::de::{Deserializer, Error as _};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
+use super::encryption::{Encryption, StorageEncryption};
 use super::secret::Secret;
+use crate::error::Result as Checked;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StorageLocation {
@@ -28,17 +30,27 @@ pub struct StorageConfig {
     pub values: BTreeMap<String, String>,
     /// Kept encrypted, and shown to nobody.
     pub secrets: BTreeMap<String, Secret>,
+    /// Whom objects are encrypted to, whatever the backend.
+    pub encryption: StorageEncryption,
 }
 
 impl StorageConfig {
     /// One without secrets.
     pub fn of<const N: usize>(kind: &str, values: [(&str, &str); N]) -> Self {
         let values = values.into_iter().map(|(key, text)| (key.to_owned(), text.to_owned())).collect();
-        Self { kind: kind.to_owned(), values, secrets: BTreeMap::new() }
+        Self { kind: kind.to_owned(), values, ..Self::default() }
     }
 
     pub fn text(&self, key: &str) -> Option<&str> {
         self.values.get(key).map(String::as_str)
+    }
+
+    /// What is written into the storage called `name` now is encrypted to.
+    ///
+    /// Errors: `Conflict` while nobody has shown that it can be opened again.
+    pub fn encryption(&self, name: &str) -> Checked<Option<Encryption>> {
+        self.encryption.must_be_proven(name)?;
+        Ok((!self.encryption.is_none()).then(|| self.encryption.encryption()))
     }
 }
 
@@ -46,8 +58,11 @@ impl StorageConfig {
 /// first version on.
 impl Serialize for StorageConfig {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.values.len() + 1))?;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("type", &self.kind)?;
+        if !self.encryption.is_none() {
+            map.serialize_entry("encryption", &self.encryption)?;
+        }
         for (key, text) in &self.values {
             match text.as_str() {
                 "true" => map.serialize_entry(key, &true)?,
@@ -63,6 +78,10 @@ impl<'de> Deserialize<'de> for StorageConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut config = Self::default();
         for (key, value) in BTreeMap::<String, serde_json::Value>::deserialize(deserializer)? {
+            if key == "encryption" {
+                config.encryption = serde_json::from_value(value).map_err(D::Error::custom)?;
+                continue;
+            }
             let text = match value {
                 serde_json::Value::String(text) => text,
                 serde_json::Value::Bool(on) => on.to_string(),
@@ -84,8 +103,8 @@ impl<'de> Deserialize<'de> for StorageConfig {
 pub const MAX_PREFIX: usize = 300;
 
 /// The longest key an object of a backup can have below the folder of the backup, its first slash included:
-/// `/backups/<100>/data/<189>/<238>/00000.bson.zst`. A database has up to 63 bytes, each of which may be escaped to three.
-pub const LONGEST_BELOW_FOLDER: usize = 9 + 100 + 6 + 189 + 1 + 238 + 15;
+/// `/backups/<100>/data/<189>/<238>/00000.bson.zst.age`. A database has up to 63 bytes, each of which may be escaped to three.
+pub const LONGEST_BELOW_FOLDER: usize = 9 + 100 + 6 + 189 + 1 + 238 + 19;
 
 /// One step of `storage test`: write, read, list, delete a probe object, and upload one in parts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

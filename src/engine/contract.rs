@@ -12,10 +12,12 @@ use super::attempt::Identity;
 use super::blocks::BlockEntry;
 use super::context::Context;
 use super::recording::OwnRecording;
+use crate::artifact::keys::Keys;
 use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::domain::backup::{BackupType, Compression, Model};
 use crate::domain::cluster::Cluster;
+use crate::domain::encryption::Encryption;
 use crate::domain::key::Key;
 use crate::domain::namespace::{Namespace, Selection};
 use crate::domain::pitr::{Archive, Slice};
@@ -216,6 +218,18 @@ pub struct Wanted<'a> {
     pub folder: &'a str,
 }
 
+impl Wanted<'_> {
+    /// Errors: `Unsupported` where the storage encrypts, and `who` does not.
+    pub fn must_be_unencrypted(&self, who: &str) -> Result<()> {
+        if self.location.encryption.is_none() {
+            return Ok(());
+        }
+        let what = format!("{who} not encrypted in this version, and this storage takes only what is");
+        Err(Error::of_field(ErrorKind::Unsupported, "storage", what)
+            .hint("choose the logical model of the native engine, or a storage without --encrypt-to"))
+    }
+}
+
 /// A backup that is to be made.
 #[derive(Debug, Clone)]
 pub struct BackupOrder {
@@ -229,6 +243,8 @@ pub struct BackupOrder {
     pub folder: String,
     pub selection: Selection,
     pub compression: Compression,
+    /// Whom its objects are encrypted to.
+    pub encryption: Option<Encryption>,
     pub schedule: Option<String>,
     pub backup_type: BackupType,
 }
@@ -258,6 +274,7 @@ impl BackupOrder {
             consistent_at_ts: Timestamp::MIN,
             selection: self.selection.clone(),
             compression: self.compression,
+            encryption: self.encryption.clone(),
             left_out: Vec::new(),
             documents: 0,
             uncompressed_bytes: 0,
@@ -288,6 +305,8 @@ pub struct RestoreSource {
     pub location: StorageConfig,
     pub manifest: Manifest,
     pub tail: Option<OplogTail>,
+    /// What opens the backup. None before the engine has looked for them.
+    pub keys: Keys,
 }
 
 impl RestoreSource {
@@ -305,6 +324,8 @@ pub struct OplogTail {
     pub slices: Vec<Slice>,
     /// Every change up to and including this position.
     pub until: Timestamp,
+    /// What opens the slices. None before the engine has looked for them.
+    pub keys: Keys,
 }
 
 /// Where a restore writes.

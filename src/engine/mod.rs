@@ -23,6 +23,7 @@ pub mod recording;
 pub mod storage_check;
 pub mod stored_check;
 pub mod surroundings;
+pub mod unlock;
 
 pub use context::{CONNECT_LIMIT, Context, Limits};
 pub use contract::Engine;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::contract::OplogTail;
 use super::pbm_layout;
 use crate::artifact::foreign::ForeignObject;
+use crate::artifact::keys::Keys;
 use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::read::{Documents, ReadOptions};
 use crate::domain::key::Key;
@@ -41,7 +42,7 @@ pub struct Source {
 
 enum Object {
     /// The entries begin at `offset`.
-    Written { offset: u64, entry: ObjectEntry },
+    Written { offset: u64, entry: ObjectEntry, keys: Keys },
     /// Of another tool: every change from one position to the other, both included, but not the entries that change nothing.
     Foreign { object: ForeignObject, from: Timestamp, to: Timestamp },
 }
@@ -54,8 +55,8 @@ struct Follows {
 
 impl Source {
     /// A part of the oplog that a backup captured itself.
-    pub fn part(storage: Arc<dyn Storage>, key: Key, entry: ObjectEntry) -> Self {
-        Self { storage, key, object: Object::Written { offset: 0, entry }, follows: None }
+    pub fn part(storage: Arc<dyn Storage>, key: Key, entry: ObjectEntry, keys: Keys) -> Self {
+        Self { storage, key, object: Object::Written { offset: 0, entry, keys }, follows: None }
     }
 
     /// A piece that another tool stored, with every change from `from` to `to`.
@@ -66,7 +67,7 @@ impl Source {
     fn open(&self) -> Documents {
         let (storage, key) = (self.storage.clone(), self.key.clone());
         match &self.object {
-            Object::Written { offset, entry } => Documents::open_at(storage, key, *offset, entry, READ),
+            Object::Written { offset, entry, keys } => Documents::open_at(storage, key, *offset, entry, keys, READ),
             Object::Foreign { object, .. } => Documents::open_foreign(storage, key, object, READ),
         }
     }
@@ -86,7 +87,8 @@ impl Source {
             };
             let follows = Some(Follows { after: slice.after, last: slice.last });
             let (storage, key) = (tail.storage.clone(), Key::new(&*slice.key)?);
-            Ok(Self { storage, key, object: Object::Written { offset: slice.data_offset, entry }, follows })
+            let object = Object::Written { offset: slice.data_offset, entry, keys: tail.keys.clone() };
+            Ok(Self { storage, key, object, follows })
         };
         tail.slices.iter().map(source).collect()
     }
@@ -299,7 +301,7 @@ mod tests {
             self.sources.push(Source {
                 storage,
                 key,
-                object: Object::Written { offset: 4, entry: described },
+                object: Object::Written { offset: 4, entry: described, keys: Keys::default() },
                 follows,
             });
         }

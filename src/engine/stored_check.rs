@@ -20,6 +20,8 @@ use crate::storage::{ObjectWriter, Storage, read_all};
 
 /// Objects that are looked at at once.
 const LOOKS_AT_ONCE: usize = 16;
+/// Objects that are read at once.
+const READS_AT_ONCE: usize = 4;
 
 const HINT: &str = "the storage, or something in front of it, said that it was stored: look for a full disk behind it, and \
                     try it with mongokeep storage test STORAGE; nothing of this attempt is kept";
@@ -90,6 +92,38 @@ pub async fn put_checked(storage: &Arc<dyn Storage>, key: Key, bytes: Bytes) -> 
     writer.write(bytes.clone()).await?;
     writer.finish().await?;
     check_bytes(&**storage, &key, &bytes).await
+}
+
+/// Reads all `objects` of a manifest and compares them, as they are stored, with what was written. Returns their bytes.
+///
+/// Errors: `Corrupt` when one is missing or another; what the storage reports.
+pub async fn check_bytes_of(
+    storage: &dyn Storage,
+    root: &BackupRoot,
+    objects: impl Iterator<Item = &ObjectEntry>,
+) -> Result<u64> {
+    let wanted = objects.map(|object| Ok((root.key().join(&object.path)?, object.size, object.blake3.clone())));
+    let wanted: Vec<(Key, u64, String)> = wanted.collect::<Result<_>>()?;
+    let checks = stream::iter(wanted).map(|(key, size, blake3)| same_bytes(storage, key, size, blake3));
+    let mut checks = checks.buffer_unordered(READS_AT_ONCE);
+    let mut sum = 0;
+    while let Some(size) = checks.try_next().await? {
+        sum += size;
+    }
+    Ok(sum)
+}
+
+async fn same_bytes(storage: &dyn Storage, key: Key, size: u64, blake3: String) -> Result<u64> {
+    let mut hasher = blake3::Hasher::new();
+    let mut bytes = storage.get(&key, None).await?;
+    while let Some(chunk) = bytes.try_next().await? {
+        hasher.update(&chunk);
+    }
+    if hasher.finalize().to_hex().as_str() == blake3 {
+        return Ok(size);
+    }
+    let what = format!("{}/{key} was written, and now it holds other bytes", storage.place());
+    Err(Error::new(ErrorKind::Corrupt, what).hint(HINT))
 }
 
 /// Compares an object with the bytes that were written, by reading it back.

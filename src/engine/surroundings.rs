@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::artifact::identity::IdentityFile;
 use crate::error::Result;
 
 /// What stands around every run of an engine.
@@ -12,6 +13,8 @@ use crate::error::Result;
 pub struct Surroundings {
     /// The program `pbm`; `None`: the one on the search path.
     pub pbm: Option<PathBuf>,
+    /// What opens encrypted backups, where a person said where it is.
+    pub identity_file: IdentityFile,
     pub notes: Arc<dyn Notes>,
 }
 
@@ -30,7 +33,7 @@ pub trait Notes: Send + Sync {
 impl Default for Surroundings {
     /// Nothing is known, and nothing is remembered.
     fn default() -> Self {
-        Self { pbm: None, notes: Arc::new(Forgetful) }
+        Self { pbm: None, identity_file: IdentityFile::default(), notes: Arc::new(Forgetful) }
     }
 }
 

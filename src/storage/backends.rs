@@ -115,7 +115,8 @@ pub fn new_config(kind: &str, values: &Values) -> Result<StorageConfig> {
 pub fn changed_config(config: &StorageConfig, values: &Values) -> Result<StorageConfig> {
     let backend = backend(&config.kind)?;
     fields::check(&[STORAGE_FIELDS, &backend.fields()], values, true)?;
-    backend.changed(config, values)
+    let changed = backend.changed(config, values)?;
+    Ok(StorageConfig { encryption: config.encryption.clone(), ..changed })
 }
 
 /// Where a storage is, without secrets. One that cannot be read shows its type.

@@ -67,13 +67,16 @@ impl Store {
         })
     }
 
-    pub fn enqueue_verify(&self, name: &str) -> Result<Job> {
+    pub fn enqueue_verify(&self, name: &str, identity_file: Option<&str>) -> Result<Job> {
         self.write(|t| {
             let backup = good(t, name)?;
             insert(
                 t,
                 NewJob {
-                    request: JobRequest::Verify { backup: name.to_owned() },
+                    request: JobRequest::Verify {
+                        backup: name.to_owned(),
+                        identity_file: identity_file.map(str::to_owned),
+                    },
                     retry: RetryPolicy::default(),
                     service: Some(&backup.service),
                     storage: Some(&backup.storage),

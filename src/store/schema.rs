@@ -310,6 +310,11 @@ const STEPS: &[M<'_>] = &[
          at INTEGER NOT NULL
      ) STRICT;",
     ),
+    M::up(
+        "-- whom it is encrypted to, as JSON; NULL: it is not encrypted
+     ALTER TABLE backups ADD COLUMN recipients TEXT;
+     ALTER TABLE slices ADD COLUMN recipients TEXT;",
+    ),
 ];
 
 /// All migrations, oldest first.

@@ -27,7 +27,7 @@ pub struct ArchiveRow {
 
 const POSITIONS: &str = "s.after_t, s.after_i, s.after_term, s.last_t, s.last_i, s.last_term";
 const COLUMNS: &str = "s.name, s.entries, s.operations, s.size_bytes, s.uncompressed_bytes, s.data_offset, s.blake3,
-    s.written_at, s.gap, s.marks, a.prefix FROM slices s JOIN archives a ON a.id = s.archive";
+    s.written_at, s.gap, s.marks, a.prefix, s.recipients FROM slices s JOIN archives a ON a.id = s.archive";
 
 impl Store {
     /// Notes a slice that is in its storage. Returns whether it was new; one whose key is known is left as it is.
@@ -295,11 +295,13 @@ fn insert(t: &Transaction<'_>, archive: i64, prefix: &str, slice: &Slice) -> Res
     }
     let gap = slice.gap.as_ref().map(to_json).transpose()?;
     let marks = (!slice.marks.is_empty()).then(|| to_json(&slice.marks)).transpose()?;
+    let recipients = (!slice.recipients.is_empty()).then(|| to_json(&slice.recipients)).transpose()?;
     let added = t
         .prepare_cached(
             "INSERT INTO slices (archive, name, after_t, after_i, after_term, last_t, last_i, last_term, entries,
-                operations, size_bytes, uncompressed_bytes, data_offset, blake3, written_at, gap, marks)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)
+                operations, size_bytes, uncompressed_bytes, data_offset, blake3, written_at, gap, marks,
+                recipients)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)
              ON CONFLICT (archive, name) DO UPDATE SET going = 0 WHERE going",
         )?
         .execute(params![
@@ -320,6 +322,7 @@ fn insert(t: &Transaction<'_>, archive: i64, prefix: &str, slice: &Slice) -> Res
             millis(slice.written_at),
             gap,
             marks,
+            recipients,
         ])?;
     if added == 0 {
         return Ok(false);
@@ -429,6 +432,10 @@ fn read(row: &Row<'_>) -> Result<Slice> {
         uncompressed: number(10)?,
         data_offset: number(11)?,
         blake3: row.get(12)?,
+        recipients: match row.get::<_, Option<String>>(17)? {
+            Some(json) => from_json(&json)?,
+            None => Vec::new(),
+        },
         written_at: time(row.get(13)?),
         gap: row.get::<_, Option<String>>(14)?.map(|json| from_json(&json)).transpose()?,
         marks: match row.get::<_, Option<String>>(15)? {

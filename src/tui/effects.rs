@@ -139,9 +139,10 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             let result = in_background(move || client.create_backup(&values)).await;
             Reply::Queued { what: "the backup was not queued".into(), result }
         }
-        Effect::Verify(name) => {
+        Effect::Verify(name, identity) => {
             let what = format!("{name} is not verified");
-            Reply::Queued { what, result: in_background(move || client.verify_backup(&name)).await }
+            let result = in_background(move || client.verify_backup(&name, identity.as_deref())).await;
+            Reply::Queued { what, result }
         }
         Effect::Manifest(backup) => {
             let result = client.contents(&backup).await.map(Box::new).map_err(Problem::from);

@@ -23,6 +23,8 @@ pub enum Purpose {
     Create,
     EditSchedule(String),
     Restore(Source),
+    /// Of a backup that is encrypted.
+    Verify(String),
     /// A dotted key.
     Setting(String),
 }
@@ -236,9 +238,12 @@ impl Form {
     fn is_edit(&self) -> bool {
         match self.purpose {
             Purpose::EditService(_) | Purpose::EditStorage(_) | Purpose::EditSchedule(_) => true,
-            Purpose::AddService | Purpose::AddStorage | Purpose::Create | Purpose::Restore(_) | Purpose::Setting(_) => {
-                false
-            }
+            Purpose::AddService
+            | Purpose::AddStorage
+            | Purpose::Create
+            | Purpose::Restore(_)
+            | Purpose::Verify(_)
+            | Purpose::Setting(_) => false,
         }
     }
 

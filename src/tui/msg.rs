@@ -261,7 +261,8 @@ pub enum Effect {
     FreeSpace(String),
     SuggestName(String),
     CreateBackup(Values),
-    Verify(String),
+    /// With the file of its identity, where that was asked for.
+    Verify(String, Option<String>),
     Manifest(String),
     Pin(String, bool),
     PlanDelete(String),

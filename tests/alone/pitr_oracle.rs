@@ -206,6 +206,7 @@ impl Stand {
             mongod: None,
             no_check: false,
             replset_map: Vec::new(),
+            identity_file: None,
             backup: base.name.clone(),
             point_in_time: None,
             to: "target".into(),

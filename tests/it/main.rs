@@ -12,6 +12,7 @@ mod compatibility;
 mod daemon;
 mod definitions;
 mod dump;
+mod encryption;
 mod export;
 mod members;
 mod messages;

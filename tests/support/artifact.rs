@@ -85,6 +85,7 @@ impl Artifact {
                 new_bytes: None,
                 locked_millis: None,
                 pbm_name: None,
+                encryption: None,
                 format_version: FORMAT_VERSION,
                 tool_version: "0.1.0".into(),
                 name: "made".into(),
@@ -159,7 +160,7 @@ impl Artifact {
         let namespace = Namespace::parse(ns).unwrap();
         let mut stored = Vec::new();
         for (n, documents) in parts.iter().enumerate() {
-            let key = self.root.part(&namespace, n as u32, Codec::new(self.manifest.compression)).unwrap();
+            let key = self.root.part(&namespace, n as u32, &Codec::new(self.manifest.compression)).unwrap();
             stored.push(self.part(&key, documents).await);
         }
         let uuid = uuid.map(hex);
@@ -182,7 +183,8 @@ impl Artifact {
             },
         );
         let json = Bson::Document(metadata.clone()).into_canonical_extjson().to_string();
-        let metadata_entry = self.put(&self.root.metadata(&namespace).unwrap(), json.into_bytes()).await;
+        let metadata_entry =
+            self.put(&self.root.metadata(&namespace, &Codec::new(Compression::None)).unwrap(), json.into_bytes()).await;
         let capped = metadata.get_document("options").is_ok_and(|o| o.get_bool("capped").unwrap_or(false));
         self.manifest.collections.push(CollectionEntry {
             namespace,
@@ -203,7 +205,7 @@ impl Artifact {
     /// Positions of the first and last entry become those of the manifest.
     pub async fn oplog(&mut self, parts: &[Vec<Document>]) {
         for (n, entries) in parts.iter().enumerate() {
-            let key = self.root.oplog_part(n as u32, Codec::new(self.manifest.compression)).unwrap();
+            let key = self.root.oplog_part(n as u32, &Codec::new(self.manifest.compression)).unwrap();
             let part = self.part(&key, entries).await;
             self.manifest.oplog.push(part);
         }

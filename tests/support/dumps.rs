@@ -63,6 +63,7 @@ pub fn request(name: &str) -> DumpRequest {
         folder: "prod".into(),
         selection: Selection::default(),
         compression: Compression::default(),
+        encryption: None,
         schedule: None,
         backup_type: BackupType::Full,
     }

@@ -3,8 +3,8 @@
 pub mod agents;
 pub mod artifact;
 pub mod changes;
-pub mod cluster;
 pub mod cloud_servers;
+pub mod cluster;
 pub mod command;
 pub mod compare;
 pub mod cursor_server;

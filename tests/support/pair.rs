@@ -37,6 +37,7 @@ pub fn request() -> RestoreRequest {
         mongod: None,
         no_check: false,
         replset_map: Vec::new(),
+        identity_file: None,
         backup: "b".into(),
         point_in_time: None,
         to: "target".into(),

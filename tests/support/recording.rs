@@ -155,7 +155,7 @@ impl Recording {
         for c in &self.collections {
             let mut parts = Vec::new();
             for (n, chunk) in c.documents.chunks(self.part_documents).enumerate() {
-                let key = store.root.part(&c.ns, n as u32, Codec::new(self.compression)).unwrap();
+                let key = store.root.part(&c.ns, n as u32, &Codec::new(self.compression)).unwrap();
                 parts.push(store.put(key, &chunk.concat(), self.compression, chunk.len()).await);
             }
             let metadata = doc! {
@@ -166,7 +166,9 @@ impl Recording {
                 "type": "collection",
             };
             let json = serde_json::to_vec(&Bson::Document(metadata).into_canonical_extjson()).unwrap();
-            let metadata = store.put(store.root.metadata(&c.ns).unwrap(), &json, Compression::None, 0).await;
+            let metadata = store
+                .put(store.root.metadata(&c.ns, &Codec::new(Compression::None)).unwrap(), &json, Compression::None, 0)
+                .await;
             entries.push(CollectionEntry {
                 namespace: c.ns.clone(),
                 kind: c.kind,
@@ -190,7 +192,7 @@ impl Recording {
         }
         let mut parts = Vec::new();
         for (n, chunk) in log.chunks(self.part_documents).enumerate() {
-            let key = store.root.oplog_part(n as u32, Codec::new(self.compression)).unwrap();
+            let key = store.root.oplog_part(n as u32, &Codec::new(self.compression)).unwrap();
             parts.push(store.put(key, &chunk.concat(), self.compression, chunk.len()).await);
         }
         let facts = self.client.database("admin").run_command(doc! {"buildInfo": 1}).await.unwrap();
@@ -201,6 +203,7 @@ impl Recording {
                 new_bytes: None,
                 locked_millis: None,
                 pbm_name: None,
+                encryption: None,
                 format_version: FORMAT_VERSION,
                 tool_version: env!("CARGO_PKG_VERSION").into(),
                 name: name.into(),

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use mongokeep::artifact::keys::Keys;
 use mongokeep::domain::pitr::{self, Archive, Slice};
 use mongokeep::domain::restore::{RestorePlan, RestoreRequest};
 use mongokeep::domain::timestamp::Timestamp;
@@ -98,6 +99,7 @@ impl Recorder {
             folder: options.folder,
             known: options.known,
             bases: options.base.into_iter().map(|at| (options.base_of.clone(), at)).collect(),
+            encryption: None,
             slice_length: watch::channel(options.slice_length).1,
             read_back: watch::channel(options.read_back).1,
         };
@@ -179,7 +181,8 @@ pub fn at(
 ) -> Result<OpenBackup> {
     let path = pitr::path(slices, manifest.consistent_at_ts, until).expect("a way to the moment");
     let slices = path.into_iter().cloned().collect();
-    let later = OplogTail { storage: Arc::clone(storage), archive: archive.clone(), slices, until };
+    let later =
+        OplogTail { storage: Arc::clone(storage), archive: archive.clone(), slices, until, keys: Keys::default() };
     OpenBackup::new(Arc::clone(storage), manifest.clone())?.followed_by(later)
 }
 

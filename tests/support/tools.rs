@@ -33,12 +33,23 @@ const PBM: Origin = Origin {
     ldflags: "-X github.com/percona/percona-backup-mongodb/pbm/version.version=2.15.0",
 };
 
+const AGE: Origin = Origin {
+    what: "age and age-keygen 1.2.1",
+    variable: "MONGOKEEP_AGE",
+    cached: "age",
+    module: "filippo.io/age",
+    commit: "v1.2.1",
+    programs: &[("age", "cmd/age"), ("age-keygen", "cmd/age-keygen")],
+    ldflags: "",
+};
+
 /// Programs that come from one Go module.
 struct Origin {
     what: &'static str,
     variable: &'static str,
     cached: &'static str,
     module: &'static str,
+    /// Or a version of the module.
     commit: &'static str,
     /// Name, and package within the module.
     programs: &'static [(&'static str, &'static str)],
@@ -69,6 +80,26 @@ impl Tools {
     /// The tools, or `None` after a line that says why not. Blocks while they are built.
     pub fn find() -> Option<Self> {
         MONGO_TOOLS.find().map(|folder| Self { folder })
+    }
+}
+
+/// The programs of age.
+pub struct Age {
+    folder: PathBuf,
+}
+
+impl Age {
+    pub fn age(&self) -> Command {
+        Command::new(self.folder.join("age"))
+    }
+
+    pub fn keygen(&self) -> Command {
+        Command::new(self.folder.join("age-keygen"))
+    }
+
+    /// Both programs, or `None` after a line that says why not. Blocks while they are built.
+    pub fn find() -> Option<Self> {
+        AGE.find().map(|folder| Self { folder })
     }
 }
 
@@ -118,7 +149,11 @@ impl Origin {
         {
             return Ok(folder);
         }
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{}", self.cached, &self.commit[..12]));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!(
+            "{}-{}",
+            self.cached,
+            self.commit.get(..12).unwrap_or(self.commit)
+        ));
         std::fs::create_dir_all(&folder).map_err(|e| e.to_string())?;
         // Tests run in several processes; one builds, the others wait.
         let lock = File::create(folder.join("lock")).map_err(|e| e.to_string())?;

@@ -5,6 +5,10 @@ use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream};
 use proptest::prelude::*;
 
+use crate::artifact::codec::Codec;
+use crate::artifact::keys;
+use crate::domain::backup::Compression;
+use crate::domain::encryption::Encryption;
 use crate::storage::{ObjectInfo, PutMode, Upload};
 
 /// One object in memory, sent in chunks of a given size. A storage cannot be made to cut its chunks at will.
@@ -67,7 +71,16 @@ fn documents(sizes: &[usize]) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// The keys of the tests that encrypt, and what they open.
+fn lock() -> &'static (Keys, Encryption) {
+    static LOCK: std::sync::OnceLock<(Keys, Encryption)> = std::sync::OnceLock::new();
+    LOCK.get_or_init(keys::some)
+}
+
 fn compress(plain: &[u8], suffix: &str) -> Vec<u8> {
+    if let Some(inner) = suffix.strip_suffix(".age") {
+        return Codec::new(Compression::None).encrypted_to(Some(&lock().1)).encode(&compress(plain, inner)).unwrap();
+    }
     match suffix {
         ".zst" => zstd::encode_all(plain, 1).unwrap(),
         ".gz" => {
@@ -92,7 +105,7 @@ fn entry(stored: &[u8], plain: &[u8], documents: usize) -> ObjectEntry {
 async fn all(stored: Vec<u8>, chunk: usize, name: &str, entry: &ObjectEntry, batch: usize) -> Result<Vec<Vec<u8>>> {
     let options = ReadOptions { batch_bytes: batch, batch_documents: 7, check_structure: true };
     let storage = Arc::new(One(stored.into(), chunk));
-    let mut reader = Documents::open(storage, Key::new(name)?, entry, options);
+    let mut reader = Documents::open(storage, Key::new(name)?, entry, &lock().0, options);
     let mut out = Vec::new();
     while let Some(batch) = reader.next().await {
         let batch = batch?;
@@ -112,13 +125,13 @@ proptest! {
     #[test]
     fn comes_back_however_it_is_cut(
         sizes in prop::collection::vec(0usize..3000, 0..40), chunk in 1usize..5000, batch in 16usize..4000,
-        suffix in prop::sample::select(vec![".zst", ".gz", ""]), twice: bool,
+        suffix in prop::sample::select(vec![".zst", ".gz", "", ".zst.age", ".gz.age", ".age"]), twice: bool,
     ) {
         let docs = documents(&sizes);
         let plain = docs.concat();
         // Several frames one after another are one stream, as `cat | zstd -d` reads it.
         let middle: usize = docs.iter().take(docs.len() / 2).map(Vec::len).sum();
-        let stored = if twice && !suffix.is_empty() {
+        let stored = if twice && !suffix.is_empty() && !suffix.ends_with(".age") {
             [compress(&plain[..middle], suffix), compress(&plain[middle..], suffix)].concat()
         } else {
             compress(&plain, suffix)
@@ -130,7 +143,8 @@ proptest! {
 
     #[test]
     fn any_flipped_or_missing_byte_is_found(
-        at: prop::sample::Index, flip in 1u8..=255, cut: bool, suffix in prop::sample::select(vec![".zst", ".gz", ""]),
+        at: prop::sample::Index, flip in 1u8..=255, cut: bool,
+        suffix in prop::sample::select(vec![".zst", ".gz", "", ".zst.age", ".gz.age", ".age"]),
     ) {
         let docs = documents(&[10, 500, 3]);
         let plain = docs.concat();
@@ -141,6 +155,41 @@ proptest! {
         let error = block_on(all(stored, 100, &format!("a/b.bson{suffix}"), &entry, 200)).unwrap_err();
         prop_assert_eq!(error.kind(), ErrorKind::Corrupt);
         prop_assert!(error.full().contains("a/b.bson"), "{}", error);
+    }
+}
+
+/// An identity that is missing, or another, says nothing of the object.
+#[test]
+fn what_cannot_be_opened_is_not_called_damaged() {
+    let docs = documents(&[10]);
+    let plain = docs.concat();
+    let stored = compress(&plain, ".zst.age");
+    let entry = entry(&stored, &plain, docs.len());
+    let storage: Arc<dyn Storage> = Arc::new(One(stored.into(), 100));
+    let key = Key::new("a.bson.zst.age").unwrap();
+    let read = async {
+        let mut reader =
+            Documents::open(storage.clone(), key.clone(), &entry, &Keys::default(), ReadOptions::default());
+        reader.next().await.unwrap().unwrap_err()
+    };
+    let error = block_on(read);
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+    assert!(error.full().contains("a.bson.zst.age"), "{error}");
+    let small = block_on(read_small(storage.as_ref(), &key, &entry, &Keys::default())).unwrap_err();
+    assert_eq!(small.kind(), ErrorKind::Unauthenticated);
+    assert_eq!(block_on(read_small(storage.as_ref(), &key, &entry, &lock().0)).unwrap(), plain);
+}
+
+/// A slice that is encrypted has no checksum; without encryption an empty one is no excuse.
+#[test]
+fn only_what_is_encrypted_needs_no_checksum() {
+    let docs = documents(&[10, 20]);
+    let plain = docs.concat();
+    for (suffix, is_read) in [(".zst.age", true), (".zst", false)] {
+        let stored = compress(&plain, suffix);
+        let entry = ObjectEntry { blake3: String::new(), ..entry(&stored, &plain, docs.len()) };
+        let read = block_on(all(stored, 100, &format!("a.bson{suffix}"), &entry, 200));
+        assert_eq!(read.is_ok(), is_read, "{suffix}");
     }
 }
 
@@ -167,7 +216,7 @@ fn what_holds_more_than_was_written_is_not_read_to_its_end() {
     let few = entry(&stored, &plain[..300], 10);
     let (documents, error) = block_on(async {
         let storage = Arc::new(One(stored.clone().into(), 9));
-        let mut reader = Documents::open(storage, Key::new("a.bson.zst").unwrap(), &few, options);
+        let mut reader = Documents::open(storage, Key::new("a.bson.zst").unwrap(), &few, &Keys::default(), options);
         let mut count = 0;
         loop {
             match reader.next().await.unwrap() {

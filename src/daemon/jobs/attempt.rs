@@ -61,7 +61,7 @@ async fn attempt_of(
         read_back: settings.read_back(),
         ..Limits::default()
     };
-    let around = surroundings(&env.store, &settings);
+    let around = surroundings(&env.store, &settings, claimed.request.identity_file());
     let work = Work { env, ctx: Context { cancel, meter, limits, around }, log, claimed };
     runner_of(&work.claimed.request).attempt(&work).await
 }
@@ -76,7 +76,9 @@ pub async fn recover_attempt(env: &Env, claimed: Claimed, cancel: CancellationTo
     let last_good = env.settings.clone();
     // Settings that cannot be read are no reason to leave something half done.
     let settings = blocking(move || Ok(last_good.settings())).await;
-    let around = settings.map(|settings| surroundings(&env.store, &settings)).unwrap_or_default();
+    let around = settings
+        .map(|settings| surroundings(&env.store, &settings, claimed.request.identity_file()))
+        .unwrap_or_default();
     let ctx = Context { cancel, meter: Arc::clone(&sampler.meter), limits: Limits::default(), around };
     let work = Work { env: env.clone(), ctx, log: sampler.log.clone(), claimed };
     let result = runner_of(&work.claimed.request).recover(&work).await;

@@ -13,10 +13,10 @@ use crate::artifact::manifest::Manifest;
 use crate::control::catalogue_entry::catalogue_entry;
 use crate::domain::backup::BackupRequest;
 use crate::domain::service::Service;
-use crate::domain::storage::StorageConfig;
+use crate::domain::storage::StorageLocation;
 use crate::domain::text::escape;
 use crate::engine::attempt::discard;
-use crate::engine::contract::BackupOrder;
+use crate::engine::contract::{BackupOrder, Wanted};
 use crate::engine::{Context, backup_reader, engine};
 use crate::error::{ErrorKind, Result};
 use crate::storage::{Storage, backends};
@@ -47,6 +47,10 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
     prepare_folder(env, ctx, &request.storage).await?;
     let (location, storage) = open_storage(env, ctx, &request.storage).await?;
     backends::check_folder(&location.config, &request.folder)?;
+    let order = order(work, request, service, &location)?;
+    // The storage may have changed since the job was queued.
+    let (selection, folder) = (&request.selection, &*request.folder);
+    engine.may_make(&Wanted { backup_type: request.backup_type, selection, location: &location.config, folder })?;
     let root = BackupRoot::new(&request.folder, &request.name)?;
 
     let (name, present) = (request.name.clone(), claimed.attempt_id.clone());
@@ -56,7 +60,6 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
         return Ok(Box::new(catalogue_entry(&manifest.envelope)));
     }
 
-    let order = order(work, request, service, &location.config);
     match engine.backup(ctx, Arc::clone(&storage), &order).await {
         Ok(envelope) => {
             block_gc::collect_left(env, ctx, storage.as_ref(), &request.folder).await;
@@ -89,19 +92,26 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
     }
 }
 
-fn order(work: &Work, request: &BackupRequest, service: Service, location: &StorageConfig) -> BackupOrder {
-    BackupOrder {
+/// Errors: `Conflict` for a storage whose key was never proven.
+fn order(
+    work: &Work,
+    request: &BackupRequest,
+    service: Service,
+    location: &StorageLocation,
+) -> Result<BackupOrder> {
+    Ok(BackupOrder {
         service,
-        location: location.clone(),
+        location: location.config.clone(),
         name: request.name.clone(),
         attempt_id: work.claimed.attempt_id.clone(),
         home_id: work.env.home_id.clone(),
         folder: request.folder.clone(),
         selection: request.selection.clone(),
         compression: request.compression,
+        encryption: location.config.encryption(&location.name)?,
         schedule: request.schedule.clone(),
         backup_type: request.backup_type,
-    }
+    })
 }
 
 /// Goes on with what others do for the attempt, where somebody does.
@@ -115,7 +125,7 @@ async fn adopt(work: &Work, request: &BackupRequest) -> Result<Option<Box<Catalo
     let known: Result<_> = known.await;
     // What cannot be looked at cannot be gone on with; the next attempt says what is left of this one.
     let Ok((service, engine, (location, storage))) = known else { return Ok(None) };
-    let order = order(work, request, service, &location.config);
+    let order = order(work, request, service, &location)?;
     let adopted = engine.abandoned_backup(ctx, storage, &order).await?;
     Ok(adopted.map(|envelope| Box::new(catalogue_entry(&envelope))))
 }

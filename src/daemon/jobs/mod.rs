@@ -51,7 +51,7 @@ fn runner_of(request: &JobRequest) -> Box<dyn JobRunner + '_> {
         JobRequest::Delete { backup, keep_files, foreign } => {
             Box::new(delete::DeleteRunner { backup, keep_files: *keep_files, foreign: foreign.as_deref() })
         }
-        JobRequest::Verify { backup } => Box::new(verify::VerifyRunner(backup)),
+        JobRequest::Verify { backup, .. } => Box::new(verify::VerifyRunner(backup)),
         JobRequest::Repair { storage, plan } => Box::new(repair::RepairRunner { storage, plan }),
         JobRequest::Retention { schedule } => Box::new(retention::RetentionRunner(schedule)),
     }

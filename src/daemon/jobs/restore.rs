@@ -6,6 +6,7 @@ use chrono::Utc;
 use super::super::env::Env;
 use super::storages::open_storage;
 use super::{Done, JobRunner, Work};
+use crate::artifact::keys::Keys;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Envelope;
 use crate::domain::backup::{BackupState, Model};
@@ -62,7 +63,7 @@ async fn run_restore(work: &Work, request: &RestoreRequest, plan: &RestorePlan) 
         Some(replay) => Some(tail(env, ctx, &manifest.envelope, replay).await?),
         None => None,
     };
-    let source = RestoreSource { storage, location: location.config, manifest, tail };
+    let source = RestoreSource { storage, location: location.config, manifest, tail, keys: Keys::default() };
     if source.manifest.envelope.name != plan.backup || Some(source.until()) != plan.consistent_at_ts {
         return Err(Error::new(
             ErrorKind::Conflict,
@@ -198,7 +199,7 @@ async fn tail(env: &Env, ctx: &Context, base: &Envelope, replay: &PlannedReplay)
         let what = format!("the recorded oplog goes no further than position {}, the plan needs {until}", broken.at);
         Error::new(ErrorKind::Conflict, what).hint("nothing was written; make the plan again")
     })?;
-    Ok(OplogTail { storage, archive, slices, until })
+    Ok(OplogTail { storage, archive, slices, until, keys: Keys::default() })
 }
 
 /// The safety backup ran before, since its job is older and of the same service; now it must be there.

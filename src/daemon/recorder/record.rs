@@ -108,6 +108,7 @@ impl Slicer {
             folder: self.order.wanted.folder.clone(),
             known: known.newest,
             bases: known.bases,
+            encryption: self.order.storage.config.encryption(&self.order.storage.name)?,
             slice_length: self.slice_length.clone(),
             read_back: self.read_back.clone(),
         };

@@ -1,5 +1,6 @@
 //! The fields of a restore.
 
+use super::encryption::IDENTITY_FIELD;
 use super::rules::{
     absolute_rule, backup_rule, member_rule, name_rule, path_rule, pattern_rule, plain_rule, rename_rule,
     replset_map_rule, when_rule,
@@ -164,6 +165,10 @@ pub const FILES: &[Typed<RestoreDraft>] = &[
         no_check
     ),
 ];
+/// `restore` of anything that is encrypted.
+pub const IDENTITY: &[Typed<RestoreDraft>] = &[optional_text!(IDENTITY_FIELD, identity_file)];
+pub const IDENTITY_FIELDS: &[Field] = &described::<_, { IDENTITY.len() }>(IDENTITY);
+
 pub const FILES_FIELDS: &[Field] = &described::<_, { FILES.len() }>(FILES);
 
 pub const MOMENT_FIELDS: &[Field] = &described::<_, { MOMENT.len() }>(MOMENT);

@@ -72,6 +72,13 @@ pub const SETTING_FIELDS: &[Field] = &[
     )
     .check(hours_rule),
     Field::new(
+        "encryption.identity_file",
+        "Identity file",
+        FieldKind::Path,
+        "the file (mode 0600) with the identity that opens encrypted backups; empty: it is asked for each time",
+    )
+    .check(absolute_rule),
+    Field::new(
         "pbm.path",
         "Program pbm",
         FieldKind::Text,

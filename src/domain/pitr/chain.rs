@@ -118,6 +118,7 @@ mod tests {
             uncompressed: 1,
             data_offset: 0,
             blake3: String::new(),
+            recipients: Vec::new(),
             written_at: Utc::now(),
             gap: None,
             marks: Vec::new(),

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::backup::Model;
+use super::encryption::Recipient;
 use super::timestamp::Timestamp;
 
 mod chain;
@@ -83,6 +84,9 @@ pub struct Slice {
     /// Where the compressed entries begin within the object, and the BLAKE3 of the bytes from there on.
     pub data_offset: u64,
     pub blake3: String,
+    /// Whom it is encrypted to; nobody where it is not. Then it has no checksum, because its encryption authenticates it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<Recipient>,
     pub written_at: DateTime<Utc>,
     /// Why what lies before it is missing; `None` for one that continues, or begins, without a loss.
     pub gap: Option<Gap>,

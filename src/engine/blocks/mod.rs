@@ -1,6 +1,6 @@
 //! Blocks: pieces of files, stored once for all the backups of a folder.
 //!
-//! A block is named by the BLAKE3 of its plain contents. Whoever makes a backup sends only the blocks that the folder does
+//! A block is named by a hash of its plain contents. Whoever makes a backup sends only the blocks that the folder does
 //! not have, and its manifest names all that it needs. So no backup depends on another one, and a block may be removed
 //! only when no manifest names it: that is [`collector`]'s work, and nobody else removes one.
 
@@ -19,6 +19,7 @@ use crate::storage::Storage;
 
 pub mod collector;
 pub mod left;
+pub mod naming;
 pub mod sender;
 
 /// Bytes of a block before compression; the last one of a file may be shorter.
@@ -27,14 +28,14 @@ pub const BLOCK_BYTES: usize = 4 << 20;
 /// A stored block, as a manifest names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockEntry {
-    /// The BLAKE3 of its plain contents in hex, and the suffix of its compression: the last part of its key.
+    /// The hash of its plain contents in hex (see [`naming`]), and the suffix of its codec: the last part of its key.
     pub name: String,
     /// Bytes as stored.
     pub size: u64,
 }
 
 impl BlockEntry {
-    /// The BLAKE3 of its plain contents.
+    /// The hash of its plain contents.
     ///
     /// Errors: `Corrupt` for a name that is none.
     pub fn hash(&self) -> Result<Hash> {
@@ -116,7 +117,7 @@ mod tests {
     fn a_block_is_known_by_its_name_alone() {
         let root = BlocksRoot::new("prod").unwrap();
         let hash = blake3::hash(b"x");
-        for suffix in ["", ".zst", ".gz"] {
+        for suffix in ["", ".zst", ".gz", ".age", ".zst.age", ".gz.age"] {
             let entry = Stored { size: 3, suffix: suffix_of(suffix) }.entry(&hash);
             let key = root.block(&entry.name).unwrap();
             assert_eq!(key.as_str(), format!("prod/blocks/{}/{}{suffix}", &hash.to_hex()[..2], hash.to_hex()));

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::naming::Naming;
 use super::{BlockEntry, Stored};
 use crate::artifact::codec::Codec;
 use crate::artifact::layout::BlocksRoot;
@@ -32,6 +33,7 @@ pub struct Sender {
     storage: Arc<dyn Storage>,
     root: BlocksRoot,
     codec: Codec,
+    naming: Naming,
     /// What the folder has, with what was sent by now.
     known: Mutex<HashMap<Hash, Known>>,
     puts: Arc<Semaphore>,
@@ -64,6 +66,7 @@ impl Sender {
         storage: Arc<dyn Storage>,
         root: BlocksRoot,
         codec: Codec,
+        naming: Naming,
         known: HashMap<Hash, Stored>,
         stop: CancellationToken,
     ) -> Self {
@@ -72,6 +75,7 @@ impl Sender {
             storage,
             root,
             codec,
+            naming,
             known: Mutex::new(known),
             puts: Arc::new(Semaphore::new(PUTS_AT_ONCE)),
             room: Arc::new(Semaphore::new(WAITING_BYTES / 1024)),
@@ -88,7 +92,7 @@ impl Sender {
     ///
     /// Errors: an earlier block could not be stored; cancelled.
     pub fn send(&self, runtime: &tokio::runtime::Handle, plain: &[u8]) -> Result<Hash> {
-        let hash = blake3::hash(plain);
+        let hash = self.naming.hash(plain);
         if self.known().contains_key(&hash) {
             return Ok(hash);
         }

@@ -44,7 +44,7 @@ impl OpenBackup {
                 let (object, (from, to)) = known.ok_or_else(|| not_presented(&object.path))?;
                 return Ok(Source::foreign(self.storage.clone(), key, object.clone(), *from, *to));
             }
-            Ok(Source::part(self.storage.clone(), key, object.clone()))
+            Ok(Source::part(self.storage.clone(), key, object.clone(), self.keys.clone()))
         });
         let mut sources: Vec<Source> = own.collect::<Result<_>>()?;
         if let Some(later) = &self.later {

@@ -19,6 +19,7 @@ use crate::engine::contract::{
     BackupOrder, BeforeWriting, Confirmed, Contents, Engine, ExportReport, HeldNamespace, RestoreReport, RestoreSource,
     RestoreTarget, VerifyReport,
 };
+use crate::engine::unlock::unlock_source;
 use crate::engine::{CONNECT_LIMIT, Context};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
@@ -45,6 +46,7 @@ impl Engine for LogicalEngine {
             folder: order.folder.clone(),
             selection: order.selection.clone(),
             compression: order.compression,
+            encryption: order.encryption.clone(),
             schedule: order.schedule.clone(),
             backup_type: order.backup_type,
         };
@@ -59,7 +61,7 @@ impl Engine for LogicalEngine {
         request: &RestoreRequest,
     ) -> Result<RestorePlan> {
         target.service()?;
-        plan_of(&ctx.cancel, &open(source)?, target, request).await
+        plan_of(&ctx.cancel, &open(ctx, source).await?, target, request).await
     }
 
     async fn restore(
@@ -70,7 +72,7 @@ impl Engine for LogicalEngine {
         confirmed: Confirmed<'_>,
         writes: &(dyn BeforeWriting + '_),
     ) -> Result<RestoreReport> {
-        restore_of(ctx, &open(source)?, target, confirmed, writes).await
+        restore_of(ctx, &open(ctx, source).await?, target, confirmed, writes).await
     }
 
     async fn verify(&self, ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Result<VerifyReport> {
@@ -156,8 +158,9 @@ pub fn contents_of(manifest: &Manifest) -> Result<Contents> {
     Ok(Contents { envelope, namespaces, not_in_json, oplog_entries, open_transactions, files: None })
 }
 
-fn open(source: RestoreSource) -> Result<OpenBackup> {
-    let opened = OpenBackup::new(source.storage, source.manifest.body()?)?;
+async fn open(ctx: &Context, mut source: RestoreSource) -> Result<OpenBackup> {
+    unlock_source(ctx, &mut source).await?;
+    let opened = OpenBackup::new(source.storage, source.manifest.body()?)?.with_keys(source.keys);
     match source.tail {
         Some(tail) => opened.followed_by(tail),
         None => Ok(opened),

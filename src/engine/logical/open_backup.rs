@@ -13,6 +13,7 @@ use super::read_by_name::NamesRead;
 use super::staging::is_staging;
 use super::user_collections;
 use super::validate::validate;
+use crate::artifact::keys::Keys;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::read::{Documents, ReadOptions, read_small};
@@ -38,6 +39,8 @@ pub struct OpenBackup {
     pub storage: Arc<dyn Storage>,
     pub root: BackupRoot,
     pub manifest: Arc<LogicalManifest>,
+    /// What opens its objects. None for one that is not encrypted.
+    pub(super) keys: Keys,
     pub(super) later: Option<Arc<OplogTail>>,
     /// Another tool made it.
     pub(super) foreign: Option<Arc<Foreign>>,
@@ -52,7 +55,7 @@ impl OpenBackup {
 
     /// The same where the manifest was found, whatever it says of its own place.
     pub(super) fn below(storage: Arc<dyn Storage>, root: BackupRoot, manifest: LogicalManifest) -> Self {
-        Self { storage, root, manifest: Arc::new(manifest), later: None, foreign: None }
+        Self { storage, root, manifest: Arc::new(manifest), keys: Keys::default(), later: None, foreign: None }
     }
 
     /// A backup of another tool, as `manifest` and `foreign` present it.
@@ -63,6 +66,12 @@ impl OpenBackup {
         foreign: Foreign,
     ) -> Self {
         Self { foreign: Some(Arc::new(foreign)), ..Self::below(storage, root, manifest) }
+    }
+
+    /// With what opens its objects.
+    #[must_use]
+    pub fn with_keys(self, keys: Keys) -> Self {
+        Self { keys, ..self }
     }
 
     /// With the UUIDs that its manifest does not have, in hex.
@@ -157,7 +166,7 @@ impl OpenBackup {
     pub fn documents(&self, object: &ObjectEntry, options: ReadOptions) -> Result<Documents> {
         let key = self.root.key().join(&object.path)?;
         match &self.foreign {
-            None => Ok(Documents::open(self.storage.clone(), key, object, options)),
+            None => Ok(Documents::open(self.storage.clone(), key, object, &self.keys, options)),
             Some(foreign) => {
                 let object = foreign.objects.get(&object.path).ok_or_else(|| not_presented(&object.path))?;
                 Ok(Documents::open_foreign(self.storage.clone(), key, object, options))
@@ -172,7 +181,7 @@ impl OpenBackup {
             return found.ok_or_else(|| not_presented(&entry.namespace.to_string()));
         }
         let key = self.root.key().join(&entry.metadata.path)?;
-        let bytes = read_small(self.storage.as_ref(), &key, &entry.metadata).await?;
+        let bytes = read_small(self.storage.as_ref(), &key, &entry.metadata, &self.keys).await?;
         Definition::parse(&bytes)
             .map_err(|why| Error::new(ErrorKind::Corrupt, format!("{key} cannot be understood: {why}")))
     }

@@ -314,8 +314,8 @@ impl Range<'_> {
 
     fn start(&self) -> PartWriter {
         let reading = self.reading;
-        let (root, ns, codec) = (reading.root.clone(), self.source.ns.clone(), reading.options.codec);
-        let name: NamePart = Arc::new(move |number| root.part(&ns, number, codec));
+        let (root, ns, codec) = (reading.root.clone(), self.source.ns.clone(), reading.options.codec.clone());
+        let name: NamePart = Arc::new(move |number| root.part(&ns, number, &codec));
         let (claim, begun) = (Arc::clone(&reading.claim), Arc::clone(&self.begun));
         let on_object: OnObject = Arc::new(move |key| {
             claim.began(key);

@@ -27,6 +27,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::engine::backup_reader::MANIFEST_LIMIT;
 use crate::engine::contract::{Problem, VerifyReport, about_the_backup};
+use crate::engine::unlock::keys_of;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::entry::Entry;
 use crate::storage::Storage;
@@ -54,10 +55,12 @@ async fn run(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Res
     let mut report = VerifyReport::default();
     ctx.meter.set_phase("read the manifest");
     let Some(manifest) = manifest(storage.as_ref(), root, &mut report).await? else { return Ok(report) };
+    // Without its identity nothing can be said of a backup.
+    let keys = keys_of(ctx, &manifest).await?;
     let key = root.manifest()?;
     report.problems.extend(validate(&manifest, root).iter().map(|what| Problem::new(&key, what)));
     attempt(storage.as_ref(), root, &manifest, &mut report).await?;
-    let stored = OpenBackup::below(storage, root.clone(), manifest);
+    let stored = OpenBackup::below(storage, root.clone(), manifest).with_keys(keys);
     examine(ctx, &stored, &mut report).await?;
     strays(&stored, &mut report).await?;
     report.problems.sort();
@@ -279,7 +282,7 @@ async fn read(
 /// The metadata is readable and speaks of the collection that the manifest says.
 async fn definition(stored: &OpenBackup, entry: &CollectionEntry) -> Result<()> {
     let key = stored.root.key().join(&entry.metadata.path)?;
-    let bytes = read_small(stored.storage.as_ref(), &key, &entry.metadata).await?;
+    let bytes = read_small(stored.storage.as_ref(), &key, &entry.metadata, &stored.keys).await?;
     let corrupt = |why: String| Error::new(ErrorKind::Corrupt, why);
     Definition::parse(&bytes).map_err(|why| corrupt(format!("it cannot be understood: {why}")))?;
     #[derive(Deserialize)]

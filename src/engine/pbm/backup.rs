@@ -28,6 +28,7 @@ use crate::storage::Storage;
 ///
 /// Errors: `Unsupported`, naming what it cannot.
 pub fn may_make(wanted: &Wanted<'_>) -> Result<()> {
+    wanted.must_be_unencrypted("what Percona Backup for MongoDB writes is")?;
     selected(wanted.selection)?;
     StorageSection::of(wanted.location, wanted.folder).map(drop)
 }

@@ -66,6 +66,7 @@ pub fn slice(key: &Key, span: Span, size: u64) -> Slice {
         uncompressed: 0,
         data_offset: 0,
         blake3: String::new(),
+        recipients: Vec::new(),
         written_at: span.to.to_datetime(),
         gap: None,
         marks: Vec::new(),

@@ -268,6 +268,7 @@ impl Found<'_> {
             consistent_at_ts: self.set.last_write(),
             selection: Selection { include: patterns.collect::<Result<_>>()?, exclude: Vec::new() },
             compression: compression.map_or(Compression::None, Compression::Foreign),
+            encryption: None,
             left_out,
             documents: 0,
             uncompressed_bytes: bytes,

@@ -28,6 +28,7 @@ use crate::domain::text::{self, escape};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::attempt::{Claim, RENEW_INTERVAL};
 use crate::engine::blocking::blocking;
+use crate::engine::blocks::naming::Naming;
 use crate::engine::blocks::sender::{Sender, Sent};
 use crate::engine::blocks::{self, collector, left};
 use crate::engine::contract::BackupOrder;
@@ -159,10 +160,12 @@ impl Run<'_> {
         let continuity = topology::continuity(member, stop).await?;
         meter.set_phase("looking at the blocks that are there");
         let known = blocks::list(&*self.storage, &self.blocks).await?;
+        let naming = Naming::of(self.order.encryption.as_ref(), &self.ctx.around.notes.key().await?);
         let sender = Arc::new(Sender::new(
             Arc::clone(&self.storage),
             self.blocks.clone(),
-            Codec::new(self.order.compression),
+            Codec::new(self.order.compression).encrypted_to(self.order.encryption.as_ref()),
+            naming,
             known,
             stop.clone(),
         ));
@@ -176,7 +179,7 @@ impl Run<'_> {
         }
         let server_version = facts.version;
         let sent = copied.sent;
-        let manifest = self.manifest(started_at, &local, server_version, fcv, &config, copied, &sender)?;
+        let manifest = self.manifest(started_at, &local, server_version, fcv, &config, copied, &sender, naming)?;
         self.write_manifest(&manifest).await?;
         // What was sent before the lock, and changed by then, nobody needs. A little of it waits for the next deletion.
         let unneeded = sent.bytes.saturating_sub(manifest.new_bytes.unwrap_or(0));

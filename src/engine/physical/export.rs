@@ -11,6 +11,7 @@ use crate::domain::command_line::quoted;
 use crate::domain::text::bytes;
 use crate::engine::blocking::blocking;
 use crate::engine::contract::ExportReport;
+use crate::engine::unlock::keys_of;
 use crate::engine::{Context, backup_reader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
@@ -24,6 +25,7 @@ pub(super) async fn export(
 ) -> Result<ExportReport> {
     ctx.meter.set_phase("reading the manifest");
     let manifest: PhysicalManifest = backup_reader::read_manifest(&*storage, root).await?.body()?;
+    let opening = manifest.opening(keys_of(ctx, &manifest.envelope).await?)?;
     target_folder::must_be_empty(to)?;
     let free = target_folder::free_bytes(to)?;
     if free < manifest.uncompressed_bytes {
@@ -31,7 +33,7 @@ pub(super) async fn export(
         return Err(Error::new(ErrorKind::StorageFull, what).hint("nothing was written"));
     }
     let target = TargetFolder::claim(to, &manifest.attempt_id, &manifest.name)?;
-    if let Err(error) = lay_out(ctx, &storage, &root.blocks()?, &manifest, to).await {
+    if let Err(error) = lay_out(ctx, &storage, &root.blocks()?, &manifest, &opening, to).await {
         return Err(match blocking("removing what was written", move || target.abandon()).await {
             Ok(()) => error,
             Err(left) => error.hint(format!("remove what is left in the folder by hand ({left})")),

@@ -18,6 +18,7 @@ use crate::domain::text::escape;
 use crate::engine::Context;
 use crate::engine::blocking::blocking;
 use crate::engine::blocks::BlockEntry;
+use crate::engine::blocks::naming::Opening;
 use crate::error::{Error, ErrorKind, Result, io};
 use crate::storage::Storage;
 
@@ -62,6 +63,7 @@ pub async fn lay_out(
     storage: &Arc<dyn Storage>,
     root: &BlocksRoot,
     manifest: &PhysicalManifest,
+    opening: &Opening,
     folder: &Path,
 ) -> Result<()> {
     manifest.must_be_possible()?;
@@ -100,7 +102,7 @@ pub async fn lay_out(
             let Some(entry) = manifest.blocks.get(index as usize) else {
                 return Err(Error::new(ErrorKind::Corrupt, "a file names a block that is not listed"));
             };
-            running.push(put(storage, root, entry, most, Arc::clone(&files), places));
+            running.push(put(storage, root, entry, opening, most, Arc::clone(&files), places));
         }
         let done = tokio::select! {
             biased;
@@ -147,12 +149,13 @@ fn put<'a>(
     storage: &'a Arc<dyn Storage>,
     root: &'a BlocksRoot,
     entry: &'a BlockEntry,
+    opening: &'a Opening,
     most: usize,
     files: Arc<Files>,
     places: Vec<Place>,
 ) -> BoxFuture<'a, Result<u64>> {
     async move {
-        let plain = read_block(storage, root, entry, most).await.map_err(|e| {
+        let plain = read_block(storage, root, entry, opening, most).await.map_err(|e| {
             let key = root.block(&entry.name).map_or_else(|_| String::new(), |key| key.to_string());
             e.context(format!("{}/{key}", storage.place()))
         })?;

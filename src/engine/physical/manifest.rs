@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use super::local_member::FolderOptions;
 use crate::artifact::checksummed_json;
+use crate::artifact::keys::Keys;
 use crate::artifact::manifest::Envelope;
 use crate::engine::blocks::BlockEntry;
+use crate::engine::blocks::naming::{Naming, Opening};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How a consistent copy was made.
@@ -54,6 +56,9 @@ pub struct PhysicalManifest {
     pub files: Vec<FileEntry>,
     /// Blocks that were sent for this backup.
     pub new_blocks: u64,
+    /// Of an encrypted one: the key to the names of its blocks, itself encrypted as an armored file of age.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_key: Option<String>,
 }
 
 /// One file of the data folder.
@@ -68,6 +73,22 @@ pub struct FileEntry {
 }
 
 impl PhysicalManifest {
+    /// What opens its blocks. `keys`: what opens the backup.
+    ///
+    /// Errors: `Corrupt` where it does not say how its blocks are named.
+    pub fn opening(&self, keys: Keys) -> Result<Opening> {
+        let naming = match (&self.envelope.encryption, &self.block_key) {
+            (None, _) => Naming::PLAIN,
+            (Some(_), Some(sealed)) => Naming::opened(sealed, &keys)?,
+            (Some(_), None) => {
+                let name = crate::domain::text::escape(&self.envelope.name);
+                let what = format!("the manifest of backup {name} lacks the key to the names of its blocks");
+                return Err(Error::new(ErrorKind::Corrupt, what).hint("use another backup"));
+            }
+        };
+        Ok(Opening { keys, naming })
+    }
+
     /// The manifest as it is stored, with its checksum (see [`checksummed_json`]).
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
         checksummed_json::to_bytes(self)

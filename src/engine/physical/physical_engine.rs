@@ -18,6 +18,7 @@ use crate::engine::contract::{
     BackupOrder, BeforeWriting, Confirmed, Contents, Engine, ExportReport, HeldFiles, RestoreReport, RestoreSource,
     RestoreTarget, VerifyReport,
 };
+use crate::engine::unlock::unlock_source;
 use crate::error::Result;
 use crate::storage::Storage;
 
@@ -37,10 +38,11 @@ impl Engine for PhysicalEngine {
     async fn plan_restore(
         &self,
         ctx: &Context,
-        source: RestoreSource,
+        mut source: RestoreSource,
         target: RestoreTarget<'_>,
         request: &RestoreRequest,
     ) -> Result<RestorePlan> {
+        unlock_source(ctx, &mut source).await?;
         match target {
             RestoreTarget::DataFolder(folder) => plan::plan(&source, folder, request).await,
             RestoreTarget::Service(service) => over_plan::plan(&ctx.cancel, &source, service, request).await,
@@ -50,11 +52,12 @@ impl Engine for PhysicalEngine {
     async fn restore(
         &self,
         ctx: &Context,
-        source: RestoreSource,
+        mut source: RestoreSource,
         target: RestoreTarget<'_>,
         confirmed: Confirmed<'_>,
         writes: &(dyn BeforeWriting + '_),
     ) -> Result<RestoreReport> {
+        unlock_source(ctx, &mut source).await?;
         // With the program that the plan names: a daemon may find another one, or none, in its environment.
         let mongod = confirmed.plan.files.as_ref().map(|files| files.mongod.clone());
         let request = RestoreRequest { mongod, ..confirmed.request.clone() };

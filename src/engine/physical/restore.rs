@@ -84,7 +84,7 @@ pub(super) async fn fill(
     let Prepared { manifest, mongod, dir, replica_set, members } = prepared;
     let check = !confirmed.request.no_check;
     let root = BlocksRoot::new(&manifest.folder)?;
-    lay_out(ctx, &source.storage, &root, manifest, dir).await?;
+    lay_out(ctx, &source.storage, &root, manifest, &manifest.opening(source.keys.clone())?, dir).await?;
     let files = count(manifest.files.len() as u64);
     ctx.meter.info(format!("fetched {files} files, {}", bytes(manifest.uncompressed_bytes)));
     let top = OpTime { ts: manifest.consistent_at_ts, term: manifest.consistent_at_term };

@@ -12,7 +12,9 @@ use crate::artifact::codec::Decoder;
 use crate::artifact::layout::{BackupRoot, BlocksRoot};
 use crate::domain::text::escape;
 use crate::engine::blocks::BlockEntry;
+use crate::engine::blocks::naming::Opening;
 use crate::engine::contract::{Problem, VerifyReport, about_the_backup};
+use crate::engine::unlock::keys_of;
 use crate::engine::{Context, backup_reader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{Storage, read_all};
@@ -54,7 +56,15 @@ pub async fn verify(ctx: &Context, storage: &Arc<dyn Storage>, root: &BackupRoot
             }
         }
         let blocks = root.blocks()?;
-        let read = read_back(ctx, storage, &blocks, &manifest).await?;
+        // Without its identity nothing can be said of a backup.
+        let opening = match manifest.opening(keys_of(ctx, &manifest.envelope).await?) {
+            Ok(opening) => opening,
+            Err(e) => {
+                report.problems.push(Problem::new(&key, about_the_backup(e)?));
+                return Ok(report);
+            }
+        };
+        let read = read_back(ctx, storage, &blocks, &manifest, &opening).await?;
         report.objects += read.objects;
         report.bytes += read.bytes;
         report.problems.extend(read.problems);
@@ -71,6 +81,7 @@ pub(super) async fn read_back(
     storage: &Arc<dyn Storage>,
     root: &BlocksRoot,
     manifest: &PhysicalManifest,
+    opening: &Opening,
 ) -> Result<VerifyReport> {
     ctx.meter.set_phase("read blocks");
     ctx.meter.set_totals(manifest.size_bytes, manifest.blocks.len() as u64, 0);
@@ -82,7 +93,7 @@ pub(super) async fn read_back(
         while running.len() < at_once
             && let Some((entry, index)) = next.next()
         {
-            running.push(looked_at(storage, root, entry, index, most));
+            running.push(looked_at(storage, root, entry, opening, index, most));
         }
         let Some((index, size, read)) = running.next().await else { break };
         ctx.meter.add_bytes(size);
@@ -116,10 +127,11 @@ fn looked_at<'a>(
     storage: &'a Arc<dyn Storage>,
     root: &'a BlocksRoot,
     entry: &'a BlockEntry,
+    opening: &'a Opening,
     index: u32,
     most: usize,
 ) -> BoxFuture<'a, (u32, u64, Result<()>)> {
-    async move { (index, entry.size, read_block(storage, root, entry, most).await.map(drop)) }.boxed()
+    async move { (index, entry.size, read_block(storage, root, entry, opening, most).await.map(drop)) }.boxed()
 }
 
 /// The plain contents of a block.
@@ -129,6 +141,7 @@ pub(super) async fn read_block(
     storage: &Arc<dyn Storage>,
     root: &BlocksRoot,
     entry: &BlockEntry,
+    opening: &Opening,
     most: usize,
 ) -> Result<Vec<u8>> {
     let hash = entry.hash()?;
@@ -148,14 +161,14 @@ pub(super) async fn read_block(
     if stored.len() != size {
         return Err(damaged(&format!("it has {} of {size} bytes", stored.len())));
     }
-    let name = entry.name.clone();
+    let (name, opening) = (entry.name.clone(), opening.clone());
     let decoded = tokio::task::spawn_blocking(move || {
-        let broken = |e: std::io::Error| damaged(&format!("it cannot be decompressed ({e})"));
+        let broken = |e: std::io::Error| damaged(&format!("it cannot be decoded ({e})"));
         let mut plain = Vec::with_capacity(most);
         // No more than a block: what was tampered with could be endless.
-        let mut decoder = Decoder::of(&name, &stored[..]).map_err(broken)?.take(most as u64 + 1);
+        let mut decoder = Decoder::of(&name, &stored[..], &opening.keys).map_err(broken)?.take(most as u64 + 1);
         decoder.read_to_end(&mut plain).map_err(broken)?;
-        if blake3::hash(&plain) != hash {
+        if opening.naming.hash(&plain) != hash {
             return Err(damaged("its contents are not those that were stored"));
         }
         Ok(plain)

@@ -139,13 +139,20 @@ async fn use_found(
 /// Errors: `Corrupt` when it is not what was written, `Unsupported` for a newer format.
 pub async fn read_header(storage: &dyn Storage, key: &Key, size: u64) -> Result<(Header, Slice)> {
     let mut head = read(storage, key, 0..size.min(FIRST_READ)).await?;
-    let frame = Header::frame_size(key.as_str(), &head)? as u64;
-    if frame > size {
-        return Err(Error::new(ErrorKind::Corrupt, format!("{key} is damaged: it is cut off")));
-    }
-    if frame > head.len() as u64 {
-        head.extend(read(storage, key, head.len() as u64..frame).await?);
-    }
+    let frame = loop {
+        let frame = Header::frame_size(key.as_str(), &head, size)? as u64;
+        if frame > size {
+            return Err(Error::new(ErrorKind::Corrupt, format!("{key} is damaged: it is cut off")));
+        }
+        if frame <= head.len() as u64 {
+            break frame;
+        }
+        let more = read(storage, key, head.len() as u64..frame).await?;
+        if more.is_empty() {
+            return Err(Error::new(ErrorKind::Corrupt, format!("{key} is damaged: it is cut off")));
+        }
+        head.extend(more);
+    };
     let header = Header::from_frame(key.as_str(), &head)?;
     let slice = header.slice(key, frame);
     if slice.size != size {
@@ -211,11 +218,12 @@ mod tests {
             uncompressed: 1,
             data_size: data.len() as u64,
             blake3: String::new(),
+            encryption: None,
             gap: None,
             marks: Vec::new(),
             counts: Vec::new(),
         };
-        let key = slice::key(&archive(), header.first_ts, header.last.ts).unwrap();
+        let key = slice::key(&archive(), header.first_ts, header.last.ts, false).unwrap();
         let frame = header.to_frame().unwrap();
         let body: Bytes = [&frame[..], data].concat().into();
         storage.put(&key, body, PutMode::Overwrite).await.unwrap();
@@ -271,7 +279,7 @@ mod tests {
         for damaged in &slices[4..] {
             damage(&storage, damaged).await;
         }
-        let other = slice::key(&archive(), Timestamp::new(56, 1), Timestamp::new(60, 1)).unwrap();
+        let other = slice::key(&archive(), Timestamp::new(56, 1), Timestamp::new(60, 1), false).unwrap();
         storage.delete(&other).await.unwrap();
         for names in [1, 2, 3, 100] {
             assert_eq!(look_at(&storage, Some(&slices[6]), names).await, (Some(at(40)), vec![40]), "{names} at once");

@@ -18,6 +18,7 @@ use super::slice_uploader::{Cut, Keeper, Origin};
 use super::watch::watch;
 use crate::artifact::slice;
 use crate::artifact::write::DocumentBatch;
+use crate::domain::encryption::Encryption;
 use crate::domain::pitr::{Archive, Gap, OpTime, Slice};
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
@@ -59,6 +60,8 @@ pub struct Following {
     /// The moment of the newest base of each replica set that the service was, by its id where that is known: recording
     /// begins there when nothing is stored yet. What the oplog no longer has of it is a gap.
     pub bases: Vec<(Option<String>, Timestamp)>,
+    /// Whom slices are encrypted to.
+    pub encryption: Option<Encryption>,
     /// A slice ends after so long at the latest. Read again for each.
     pub slice_length: watch::Receiver<Duration>,
     /// Whether each slice is read back before it counts as stored. Read again for each.
@@ -191,6 +194,7 @@ async fn record(
         member: reader.member.host.clone(),
         server_version: version,
         home_id: request.home_id.clone(),
+        encryption: request.encryption.clone(),
     };
     let keeper =
         Keeper { storage: Arc::clone(storage), origin, events: events.clone(), read_back: request.read_back.clone() };

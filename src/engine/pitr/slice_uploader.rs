@@ -16,6 +16,7 @@ use super::build::{Builder, Contents};
 use super::event::Event;
 use crate::artifact::layout::FORMAT_VERSION;
 use crate::artifact::slice::{self, Header};
+use crate::domain::encryption::Encryption;
 use crate::domain::key::Key;
 use crate::domain::pitr::Archive;
 use crate::domain::text::escape;
@@ -30,12 +31,48 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 pub struct Cut(pub Builder);
 
 /// Where slices come from: the same for all of them.
+#[derive(Clone)]
 pub struct Origin {
     pub archive: Archive,
     pub service: String,
     pub member: String,
     pub server_version: String,
     pub home_id: String,
+    pub encryption: Option<Encryption>,
+}
+
+impl Origin {
+    /// `data`: the compressed entries.
+    fn header(self, contents: Contents, data: &[u8]) -> Header {
+        let Self { archive, service, member, server_version, home_id, encryption } = self;
+        let blake3 = match encryption {
+            None => blake3::hash(data).to_hex().to_string(),
+            Some(_) => String::new(),
+        };
+        Header {
+            format_version: FORMAT_VERSION,
+            tool_version: env!("CARGO_PKG_VERSION").into(),
+            service,
+            replica_set: archive.replica_set,
+            replica_set_id: archive.replica_set_id,
+            member,
+            server_version,
+            home_id,
+            written_at: Utc::now(),
+            after: contents.after,
+            first_ts: contents.first.ts,
+            last: contents.last,
+            entries: contents.entries,
+            operations: contents.operations,
+            uncompressed: contents.uncompressed,
+            data_size: data.len() as u64,
+            blake3,
+            encryption,
+            gap: contents.gap,
+            marks: contents.marks,
+            counts: contents.counts,
+        }
+    }
 }
 
 pub struct Keeper {
@@ -67,57 +104,32 @@ impl Keeper {
 
     /// Stores the slice that follows `before`.
     async fn keep(&self, cut: Cut, before: Option<&ObjectInfo>) -> Result<ObjectInfo> {
+        let origin = self.origin.clone();
         let finished = tokio::task::spawn_blocking(move || {
             let (contents, data) = cut.0.finish()?;
-            let blake3 = blake3::hash(&data).to_hex().to_string();
-            Ok::<_, Error>((contents, data, blake3))
+            let header = origin.header(contents, &data);
+            let object = header.object(data)?;
+            Ok::<_, Error>((header, object))
         });
-        let (contents, data, blake3) = finished
+        let (header, object) = finished
             .await
             .map_err(|e| Error::new(ErrorKind::Internal, "ending a slice stopped unexpectedly").source(e))??;
-        let key = slice::key(&self.origin.archive, contents.first.ts, contents.last.ts)?;
-        let header = self.header(contents, data.len() as u64, blake3);
-        let frame = header.to_frame()?;
-        let slice = header.slice(&key, frame.len() as u64);
+        let (archive, is_encrypted) = (&self.origin.archive, header.encryption.is_some());
+        let key = slice::key(archive, header.first_ts, header.last.ts, is_encrypted)?;
+        let slice = header.slice(&key, object.frame);
         let size = slice.size;
-        self.put(&key, frame, data, before).await?;
+        self.put(&key, &object.pieces, before).await?;
         self.emit(Event::Stored { archive: self.origin.archive.clone(), slice: Box::new(slice) }).await?;
         Ok(ObjectInfo { key, size })
     }
 
-    fn header(&self, contents: Contents, data_size: u64, blake3: String) -> Header {
-        let Origin { archive, service, member, server_version, home_id } = &self.origin;
-        Header {
-            format_version: FORMAT_VERSION,
-            tool_version: env!("CARGO_PKG_VERSION").into(),
-            service: service.clone(),
-            replica_set: archive.replica_set.clone(),
-            replica_set_id: archive.replica_set_id.clone(),
-            member: member.clone(),
-            server_version: server_version.clone(),
-            home_id: home_id.clone(),
-            written_at: Utc::now(),
-            after: contents.after,
-            first_ts: contents.first.ts,
-            last: contents.last,
-            entries: contents.entries,
-            operations: contents.operations,
-            uncompressed: contents.uncompressed,
-            data_size,
-            blake3,
-            gap: contents.gap,
-            marks: contents.marks,
-            counts: contents.counts,
-        }
-    }
-
     /// Tries until it is stored.
-    async fn put(&self, key: &Key, frame: Bytes, data: Bytes, before: Option<&ObjectInfo>) -> Result<()> {
+    async fn put(&self, key: &Key, pieces: &[Bytes], before: Option<&ObjectInfo>) -> Result<()> {
         let mut pause = FIRST_PAUSE;
         let mut away = false;
         loop {
             let tried = match self.is_there(before).await {
-                Ok(true) => self.try_put(key, frame.clone(), data.clone()).await,
+                Ok(true) => self.try_put(key, pieces).await,
                 Ok(false) => {
                     let storage = escape(&self.origin.archive.storage);
                     let what = format!("what was recorded a moment ago is no longer in storage {storage}");
@@ -144,10 +156,10 @@ impl Keeper {
         Ok(self.storage.stat(&before.key).await?.as_ref() == Some(before))
     }
 
-    async fn try_put(&self, key: &Key, frame: Bytes, data: Bytes) -> Result<()> {
+    async fn try_put(&self, key: &Key, pieces: &[Bytes]) -> Result<()> {
         let mut object = ObjectWriter::new(Arc::clone(&self.storage), key.clone());
-        for bytes in [frame, data] {
-            if let Err(e) = object.write(bytes).await {
+        for bytes in pieces {
+            if let Err(e) = object.write(bytes.clone()).await {
                 let _ = object.abort().await;
                 return Err(e);
             }
@@ -219,6 +231,7 @@ mod tests {
             member: "h:1".into(),
             server_version: "6.0.5".into(),
             home_id: "home".into(),
+            encryption: None,
         };
         let (events, mut heard) = mpsc::channel(10);
         let keeper = Keeper {

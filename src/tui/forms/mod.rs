@@ -4,8 +4,9 @@ use super::form::{ADD, Choice, Form, Item, Purpose, Row};
 use super::model::Model;
 use super::msg::Effect;
 use crate::client::{STORAGE_FIELDS, Values, storage_fields, storage_types};
+use crate::domain::backup::Backup;
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::{SERVICE_FIELDS, SETTING_FIELDS};
+use crate::domain::fields::{ENCRYPTION_FIELDS, IDENTITY_FIELD, SERVICE_FIELDS, SETTING_FIELDS};
 
 mod create;
 mod restore;
@@ -48,13 +49,16 @@ pub fn add_storage() -> Form {
     for kind in storage_types() {
         all.extend(rows(&storage_fields(kind)).into_iter().map(|r| Row { only_if: Some(("type", kind)), ..r }));
     }
+    all.extend(rows(ENCRYPTION_FIELDS));
     Form::new(Purpose::AddStorage, all)
 }
 
 pub fn edit_storage(model: &Model, name: &str) -> Option<Form> {
     let storage = model.data.storages.iter().find(|s| s.name == name)?;
-    let mut rows = rows(&storage_fields(&storage.kind));
-    let present = storage.config.iter().map(|(key, text)| (key.clone(), vec![text.clone()])).collect();
+    let mut rows: Vec<Row> =
+        storage_fields(&storage.kind).iter().chain(ENCRYPTION_FIELDS).map(|field| row(*field)).collect();
+    let mut present: Values = storage.config.iter().map(|(key, text)| (key.clone(), vec![text.clone()])).collect();
+    present.insert("encrypt_to".into(), storage.encrypt_to.iter().map(ToString::to_string).collect());
     fill(&mut rows, &present);
     Some(Form::new(Purpose::EditStorage(name.to_owned()), rows))
 }
@@ -69,6 +73,19 @@ fn fill(rows: &mut [Row], present: &Values) {
             row.set(texts.join(", "));
         }
     }
+}
+
+/// Asks for the identity that opens a backup; `None` where none is needed, or the settings say where it is.
+pub fn verify(model: &Model, backup: &str) -> Option<Form> {
+    let row = identity_row(model, |known| known.name == backup)?;
+    Some(Form::new(Purpose::Verify(backup.to_owned()), vec![row]))
+}
+
+/// The row that asks where an identity is, when any of the backups that are `meant` is encrypted and no setting says it.
+fn identity_row(model: &Model, meant: impl Fn(&Backup) -> bool) -> Option<Row> {
+    let is_set = !model.setting("encryption.identity_file").is_empty();
+    let is_encrypted = model.data.backups.iter().any(|backup| backup.encryption.is_some() && meant(backup));
+    (is_encrypted && !is_set).then(|| row(IDENTITY_FIELD.required()))
 }
 
 pub fn setting(model: &Model, key: &str) -> Option<Form> {

@@ -3,11 +3,13 @@
 //! Both are one form, so that what was chosen about the target stays when a person changes their mind about the source.
 //! Files go over a service or into a folder, and as a whole.
 
-use super::{refresh_choices, row};
+use super::{identity_row, refresh_choices, row};
 use crate::client;
 use crate::domain::backup::BackupState;
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::{DATA_FOLDER, DATA_FOLDER_FIELDS, FILES, FILES_FIELDS, RESTORE, RESTORE_FIELDS};
+use crate::domain::fields::{
+    DATA_FOLDER, DATA_FOLDER_FIELDS, FILES, FILES_FIELDS, IDENTITY, IDENTITY_FIELDS, RESTORE, RESTORE_FIELDS,
+};
 use crate::domain::pitr::{PlannedReplay, When};
 use crate::domain::restore::{RestoreDraft, RestorePlan, RestoreRequest};
 use crate::domain::text::escape;
@@ -116,10 +118,11 @@ pub fn restore_again(model: &Model, request: &RestoreRequest, plan: &RestorePlan
     let mut present = typed::texts(RESTORE, &draft);
     present.extend(typed::texts(DATA_FOLDER, &draft));
     present.extend(typed::texts(FILES, &draft));
+    present.extend(typed::texts(IDENTITY, &draft));
     if let Some(row) = form.row_mut(WHERE) {
         row.set(if request.data_folder.is_some() { INTO_A_FOLDER } else { OVER_A_SERVICE });
     }
-    let of_files = [DATA_FOLDER_FIELDS, FILES_FIELDS].concat();
+    let of_files = [DATA_FOLDER_FIELDS, FILES_FIELDS, IDENTITY_FIELDS].concat();
     for key in TARGET.into_iter().chain(of_files.iter().map(|field| field.key)) {
         if let Some(row) = form.row_mut(key) {
             row.set(present.get(key).map(|texts| texts.join(", ")).unwrap_or_default());
@@ -175,6 +178,11 @@ fn form(model: &Model, source: Source, service: &str, files: bool) -> Form {
     } else {
         rows.extend(TARGET.iter().filter_map(|key| field(key)).map(|f| row(*f)));
     }
+    // A moment is reached from any of the backups of its service, and slices are written for the same recipients.
+    rows.extend(match &source {
+        Source::Backup(name) => identity_row(model, |backup| backup.name == *name),
+        Source::Service(service) => identity_row(model, |backup| backup.service == *service),
+    });
     let mut form = Form::new(Purpose::Restore(source), rows);
     // A backup that a sync has found may be of a service that this machine does not know: then a person picks.
     let is_known = model.data.services.iter().any(|s| s.name == service);

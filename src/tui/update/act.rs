@@ -126,7 +126,10 @@ fn act_on(model: &mut Model, action: Action, target: Target) -> Vec<Effect> {
         (Action::TakeBase, Target::Service(name)) => {
             model.base_schedule(&name).map(|s| Effect::RunSchedule(s.to_owned())).into_iter().collect()
         }
-        (Action::Verify, Target::Backup(name)) => vec![Effect::Verify(name)],
+        (Action::Verify, Target::Backup(name)) => match forms::verify(model, &name) {
+            Some(form) => push_form(model, Some(form)),
+            None => vec![Effect::Verify(name, None)],
+        },
         (Action::DeleteBackup, Target::Backup(name)) => vec![Effect::PlanDelete(name)],
         (Action::Pin, Target::Backup(name)) => {
             let pinned = model.backup(&name).is_some_and(|b| b.pinned);

@@ -6,6 +6,7 @@ use super::lists::{model_word, type_word};
 use super::text::{ago, backup_state, bar, countdown, job_state, progress_words, when, when_exactly, wrap};
 use crate::client::{Contents, HeldFiles};
 use crate::domain::backup::Backup;
+use crate::domain::encryption::words_of;
 use crate::domain::job::{Job, JobState, LogLevel};
 use crate::domain::retry::RetryMode;
 use crate::domain::text::{bytes, count, duration, escape, moments};
@@ -129,6 +130,9 @@ impl Page<'_> {
             self.fact("Server", format!("MongoDB {}{fcv}", escape(version)));
         }
         self.fact("Compression", backup.compression.to_string());
+        if let Some(encryption) = &backup.encryption {
+            self.fact("Encrypted to", words_of(&encryption.recipients));
+        }
         if backup.pinned {
             self.fact("Pinned", "yes: nothing removes it");
         }
@@ -328,6 +332,16 @@ impl Page<'_> {
                 .map_or(key.as_str(), |f| f.label);
             if !storage.place.contains(value.as_str()) && !value.is_empty() {
                 self.fact(&escape(label), escape(value));
+            }
+        }
+        if let Some(encryption) = &storage.encryption {
+            self.fact("Encrypted to", words_of(&encryption.recipients));
+            match encryption.proof {
+                Some(proof) => self.fact("Proof", proof.word()),
+                None => {
+                    let text = "✗ missing: no backup begins; e edits it".to_owned();
+                    self.fact_styled("Proof", Span::styled(text, model.theme.error));
+                }
             }
         }
         self.fact("Backups", count(storage.backups));

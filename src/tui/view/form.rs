@@ -74,6 +74,7 @@ fn title(form: &Form) -> String {
         Purpose::EditSchedule(name) => format!("Edit the schedule {}", escape(name)),
         Purpose::Restore(Source::Service(service)) => format!("Restore {} to a point in time", escape(service)),
         Purpose::Restore(Source::Backup(backup)) => format!("Restore {}", escape(backup)),
+        Purpose::Verify(backup) => format!("Verify {}", escape(backup)),
         Purpose::Setting(key) => format!("Change {}", escape(key)),
     }
 }
@@ -85,6 +86,7 @@ fn submit_label(form: &Form) -> &'static str {
         Purpose::Create if is_schedule(form) => "Schedule",
         Purpose::Create => "Back up now",
         Purpose::Restore(_) => "Show the plan",
+        Purpose::Verify(_) => "Verify",
     }
 }
 

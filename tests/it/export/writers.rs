@@ -71,6 +71,7 @@ async fn the_export_and_our_own_restore_agree() {
             mongod: None,
             no_check: false,
             replset_map: Vec::new(),
+            identity_file: None,
             backup: manifest.name.clone(),
             point_in_time: None,
             to: "own".into(),

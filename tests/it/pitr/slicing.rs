@@ -852,7 +852,7 @@ async fn what_was_not_stored_to_its_end_is_removed_when_it_is_old() {
     let mut left = Vec::new();
     for last in [1, 2] {
         let before = names();
-        let key = slice::key(&archive, Timestamp::new(1, 1), Timestamp::new(last, 1)).unwrap();
+        let key = slice::key(&archive, Timestamp::new(1, 1), Timestamp::new(last, 1), false).unwrap();
         let upload = folder.storage.upload(&key).await.unwrap();
         upload.part(0, "x".into()).await.unwrap();
         std::mem::forget(upload);

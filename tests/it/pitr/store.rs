@@ -54,6 +54,7 @@ fn slice(after: u32, last: u32) -> Slice {
         uncompressed: 300,
         data_offset: 40,
         blake3: "ab".into(),
+        recipients: Vec::new(),
         written_at: DateTime::from_timestamp_millis(1_790_000_000_123).unwrap(),
         gap: None,
         marks: Vec::new(),

@@ -93,6 +93,7 @@ fn slice_of_long_ago(folder: &Path, set: (&str, &str)) {
         uncompressed: 0,
         data_size: data.len() as u64,
         blake3: blake3::hash(&data).to_hex().to_string(),
+        encryption: None,
         gap: None,
         marks: Vec::new(),
         counts: Vec::new(),

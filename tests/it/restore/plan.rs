@@ -1,6 +1,7 @@
 //! The plan of a restore: what it says, what it refuses, and that nothing else happens.
 
 use mongodb::bson::{Document, doc};
+use mongokeep::artifact::keys::Keys;
 use mongokeep::artifact::slice::{self, Header};
 use mongokeep::domain::namespace::Namespace;
 use mongokeep::domain::pitr::{Archive, OpTime};
@@ -255,18 +256,25 @@ async fn slices_of_a_newer_release_are_refused() {
         uncompressed: 10,
         data_size: 10,
         blake3: "00".into(),
+        encryption: None,
         gap: None,
         marks: Vec::new(),
         counts: Vec::new(),
     };
     for (version, kind) in [("9.1.0", ErrorKind::Unsupported), ("6.0.5", ErrorKind::Corrupt)] {
         let header = header(version);
-        let key = slice::key(&archive, header.first_ts, header.last.ts).unwrap();
+        let key = slice::key(&archive, header.first_ts, header.last.ts, false).unwrap();
         let mut object = header.to_frame().unwrap().to_vec();
         let slices = vec![header.slice(&key, object.len() as u64)];
         object.extend([0; 10]);
         storage.put(&key, object.into(), mongokeep::storage::PutMode::Overwrite).await.unwrap();
-        let later = OplogTail { storage: storage.clone(), archive: archive.clone(), slices, until: at(2).ts };
+        let later = OplogTail {
+            storage: storage.clone(),
+            archive: archive.clone(),
+            slices,
+            until: at(2).ts,
+            keys: Keys::default(),
+        };
         let stored = pair.stored(&manifest).await.unwrap().followed_by(later).unwrap();
         let planned = plan(&context().cancel, &stored, &pair.server().await.unwrap(), &request()).await;
         let error = planned.unwrap_err();

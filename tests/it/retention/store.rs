@@ -200,7 +200,7 @@ fn what_is_whole_when_it_could_not_be_deleted_is_good_again_and_holds_up_no_othe
     stand.store.retire_failed(&names[0], "locked").unwrap();
     let locked = stand.store.backup(&names[0]).unwrap();
     assert_eq!((locked.state, locked.error.as_deref()), (BackupState::Succeeded, Some("could not be deleted: locked")));
-    stand.store.enqueue_verify(&names[0]).unwrap();
+    stand.store.enqueue_verify(&names[0], None).unwrap();
     let verify = stand.store.claim(9).unwrap().unwrap();
     stand.store.finish(verify.job.id, &Outcome::Succeeded(None)).unwrap();
     assert_eq!(stand.next(job.id, &[&names[0]]), None);
@@ -295,7 +295,7 @@ fn only_what_this_schedule_of_this_home_made_goes() {
     // Another home has a schedule of the same name; a sync found its backup.
     stand.store.import_backup("t", &facts("foreign", Some("nightly"), stand.next_day())).unwrap();
     let read = stand.good_run();
-    stand.store.enqueue_verify(&read).unwrap();
+    stand.store.enqueue_verify(&read, None).unwrap();
     let verify = stand.store.claim(9).unwrap().unwrap();
     stand.good_run();
     let plan = stand.store.retention_plan("nightly").unwrap();

@@ -317,11 +317,13 @@ async fn write_metadata(reading: &Reading, source: &Source) -> Result<Option<(Ob
     };
     let Written { json, lacks } = description.with_bytes()?;
     let uncompressed = json.len() as u64;
-    let key = reading.root.metadata(&source.ns)?;
+    let codec = &reading.options.codec;
+    let key = reading.root.metadata(&source.ns, codec)?;
+    let stored = codec.uncompressed().encode(&json)?;
     reading.claim.began(&key);
     let mut writer = ObjectWriter::new(Arc::clone(&reading.options.storage), key.clone());
     let store = async {
-        writer.write(json.into()).await?;
+        writer.write(stored.into()).await?;
         writer.finish().await
     };
     let written = tokio::select! {

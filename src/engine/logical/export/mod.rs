@@ -31,6 +31,7 @@ use crate::domain::text::{escape, escape_bytes};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::engine::contract::ExportReport;
+use crate::engine::unlock::keys_of;
 use crate::error::{self, Error, ErrorKind, Result};
 use crate::mongo::namespaces::NOT_UTF8;
 use crate::mongo::oplog::catalogue::{self, Bounds, Collection};
@@ -52,9 +53,10 @@ pub async fn export(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot,
     let opened = tokio::select! {
         biased;
         () = ctx.cancel.cancelled() => return Err(Error::cancelled()),
-        opened = OpenBackup::open(storage, root) => opened,
+        opened = OpenBackup::open(storage, root) => opened?,
     };
-    export_of(ctx, opened?, to).await
+    let keys = keys_of(ctx, &opened.manifest).await?;
+    export_of(ctx, opened.with_keys(keys), to).await
 }
 
 /// The same of a backup that is open, whoever made it.

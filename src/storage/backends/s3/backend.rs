@@ -218,10 +218,10 @@ mod tests {
             let s3 = S3Config { prefix: "p".repeat(prefix), ..S3Config::default() };
             S3Backend::check_folder(&s3, &"f".repeat(folder))
         };
-        assert!(check(MAX_PREFIX, 164).is_ok());
-        let error = check(MAX_PREFIX, 165).unwrap_err();
+        assert!(check(MAX_PREFIX, 160).is_ok());
+        let error = check(MAX_PREFIX, 161).unwrap_err();
         assert!(error.full().starts_with("folder: "), "{error}");
         assert!(check(0, 400).is_ok());
-        assert_eq!(MAX_PREFIX + 1 + 164 + LONGEST_BELOW_FOLDER, KEY_LIMIT - 1);
+        assert_eq!(MAX_PREFIX + 1 + 160 + LONGEST_BELOW_FOLDER, KEY_LIMIT - 1);
     }
 }

@@ -1,0 +1,107 @@
+//! The encryption of a storage: whom to, and the proof that it can be opened again.
+//!
+//! Nothing is contacted, and nothing of an identity is kept.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Values;
+use super::restores::identity_path;
+use crate::artifact::identity::{self, IdentityFile, Locked};
+use crate::domain::encryption::{Proof, Recipient, StorageEncryption};
+use crate::domain::fields::{self, ENCRYPTION, ENCRYPTION_FIELDS, EncryptionDraft};
+use crate::domain::typed;
+use crate::error::{Error, Result};
+
+/// The encryption of a storage, for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EncryptionView {
+    /// Each of them opens what is written now: their keys, in full.
+    pub recipients: Vec<Recipient>,
+    /// One of them belongs to a passphrase.
+    pub passphrase: bool,
+    /// `None`: nobody has shown an identity yet, and no backup begins.
+    pub proof: Option<Proof>,
+}
+
+impl EncryptionView {
+    /// `None`: nothing is encrypted.
+    pub fn of(encryption: &StorageEncryption) -> Option<Self> {
+        (!encryption.is_none()).then(|| Self {
+            recipients: encryption.encryption().recipients,
+            passphrase: encryption.passphrase.is_some(),
+            proof: encryption.proof,
+        })
+    }
+
+    /// What a person must know who has just chosen it.
+    pub fn advice(&self, storage: &str) -> Vec<String> {
+        let lost = match (self.passphrase, self.recipients.len()) {
+            (true, 1) => "whoever loses the passphrase loses the backups: nobody can read them without it",
+            _ => "whoever loses the identities of all recipients loses the backups: nobody can read them without one",
+        };
+        let proof = match self.proof {
+            Some(Proof::Given) => "a test message was decrypted".to_owned(),
+            Some(Proof::Waived) => "nobody has shown that they can be read (--no-proof)".to_owned(),
+            None => format!(
+                "no backup begins before an identity was shown: mongokeep storage edit {storage} --identity-file FILE"
+            ),
+        };
+        vec![lost.to_owned(), proof]
+    }
+}
+
+/// What of `values` is about encryption, and the rest.
+pub fn divided(values: &Values) -> (Values, Values) {
+    values.clone().into_iter().partition(|(key, _)| ENCRYPTION_FIELDS.iter().any(|field| field.key == key))
+}
+
+/// `present` with what `values` has. For a thread that may block: a passphrase takes seconds.
+///
+/// Errors: `Invalid`, naming the field; `Unauthenticated` for an identity that opens nothing of it.
+pub fn changed(present: &StorageEncryption, values: &Values, storage: &str) -> Result<StorageEncryption> {
+    fields::check(&[ENCRYPTION_FIELDS], values, true)?;
+    let mut draft = EncryptionDraft { to: present.to.clone(), ..EncryptionDraft::default() };
+    typed::apply(ENCRYPTION, &mut draft, values)?;
+    let mut changed = StorageEncryption { to: draft.to, ..present.clone() };
+    let mut own_keys = None;
+    match (&draft.passphrase, values.contains_key("encrypt_passphrase")) {
+        (Some(passphrase), _) => {
+            let sealed = identity::seal(passphrase)?;
+            own_keys = Some(identity::of_passphrase(&sealed, passphrase)?);
+            changed.passphrase = Some(sealed);
+        }
+        (None, true) => changed.passphrase = None,
+        (None, false) => {}
+    }
+    let encryption = changed.encryption();
+    if encryption.recipients != present.encryption().recipients {
+        changed.proof = None;
+    }
+    if changed.is_none() {
+        for (key, is_given) in [("identity-file", draft.identity_file.is_some()), ("no-proof", draft.no_proof)] {
+            if is_given {
+                return Err(Error::invalid(key, "belongs to --encrypt-to or --encrypt-passphrase-file"));
+            }
+        }
+        return Ok(StorageEncryption::default());
+    }
+    if draft.identity_file.is_some() && draft.no_proof {
+        return Err(Error::invalid("no-proof", "is given besides --identity-file, which is the proof"));
+    }
+    if let Some(path) = &draft.identity_file {
+        let file = IdentityFile::at(Some(PathBuf::from(identity_path(path)?)));
+        let locked = Locked { what: format!("storage {storage}"), encryption: encryption.clone() };
+        let opened = file.unlock_blocking(&[locked]).and_then(|keys| identity::prove(&keys, &encryption));
+        opened.map_err(|e| e.about_field("identity_file"))?;
+        changed.proof = Some(Proof::Given);
+    } else if draft.no_proof {
+        changed.proof = Some(Proof::Waived);
+    } else if let Some(keys) = own_keys {
+        // Whoever typed the passphrase has it: that it opens what it should is tried all the same.
+        identity::prove(&keys, &encryption)?;
+        changed.proof = Some(Proof::Given);
+    }
+    Ok(changed)
+}
