@@ -106,7 +106,7 @@ fn to_one(mut options: ClientOptions, address: &str) -> Result<ClientOptions> {
 }
 
 /// The options of a connection string, as we use them.
-async fn read_options(service: &str, uri: &Secret, timeout: Duration) -> Result<ClientOptions> {
+pub(super) async fn read_options(service: &str, uri: &Secret, timeout: Duration) -> Result<ClientOptions> {
     let cancel = CancellationToken::new();
     let parsed = uri.expose().to_owned();
     // Looking up a mongodb+srv name is network traffic, which may hang like any other.

@@ -17,6 +17,7 @@ pub mod reader;
 pub mod run;
 pub mod sharding;
 pub mod topology;
+pub mod watch;
 
 pub use connect::{Hello, Server};
 pub use run::run;

@@ -10,6 +10,7 @@ pub use super::layer::{Button, Confirm, Layer, Palette, Report, Review, Target, 
 use super::list::List;
 pub use super::messages::{Level, Message, TOAST_SECONDS};
 use super::msg::{Effect, Problem, Snapshot};
+use super::reach::Reach;
 pub use super::screens::{Screen, Sort, SortKey, Tab};
 use super::theme::Theme;
 use super::timeline::TimelinePane;
@@ -106,6 +107,8 @@ pub struct Model {
     /// By service and the model of the backup that is to be made.
     pub checks: BTreeMap<(String, BackupModel), Load<CheckReport>>,
     pub infos: BTreeMap<String, Load<ServiceInfo>>,
+    pub(super) reach: BTreeMap<String, Reach>,
+    pub(super) editions: BTreeMap<String, u64>,
     pub tests: BTreeMap<String, TestRun>,
     pub syncs: BTreeMap<String, Load<SyncReport>>,
     /// How the last test of a channel went, by its word.
@@ -166,6 +169,8 @@ impl Model {
             manifests: BTreeMap::new(),
             checks: BTreeMap::new(),
             infos: BTreeMap::new(),
+            reach: BTreeMap::new(),
+            editions: BTreeMap::new(),
             tests: BTreeMap::new(),
             syncs: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -366,12 +371,22 @@ impl Model {
 
     /// Whether something on the screen moves by itself.
     pub fn is_animated(&self) -> bool {
-        self.motion() && (self.running_jobs().next().is_some() || self.is_waiting())
+        // A daemon that does not answer moves nothing on, whatever was going on.
+        self.motion() && self.daemon_silence().is_none() && (self.running_jobs().next().is_some() || self.is_waiting())
     }
 
-    /// Whether a job counts down to its next attempt: then each second is another picture.
+    /// For how many seconds the daemon, which runs, has given no sign of life, when that is too long.
+    pub fn daemon_silence(&self) -> Option<u64> {
+        let since = self.daemon.as_ref().filter(|d| d.running)?.silent_since?;
+        Some((self.now - since).num_seconds().max(0) as u64)
+    }
+
+    /// Whether a job counts down to its next attempt, or a silence is counted: then each second is another picture.
     pub fn counts_down(&self) -> bool {
         use crate::domain::job::JobState;
+        if self.daemon_silence().is_some() {
+            return true;
+        }
         self.unfinished()
             .any(|j| j.state == JobState::WaitingRetry && j.next_attempt_at.is_some_and(|at| at > self.now))
     }

@@ -19,6 +19,17 @@ pub use restore::{
     restore_service, write_time,
 };
 
+/// What the button that submits a form says.
+pub fn submit_label(form: &Form) -> &'static str {
+    match form.purpose {
+        Purpose::AddService | Purpose::AddStorage => "Add",
+        Purpose::EditService(_) | Purpose::EditStorage(_) | Purpose::EditSchedule(_) | Purpose::Setting(_) => "Save",
+        Purpose::Create if is_schedule(form) => "Schedule",
+        Purpose::Create => "Back up now",
+        Purpose::Restore(_) => "Show the plan",
+    }
+}
+
 fn rows(fields: &[Field]) -> Vec<Row> {
     fields.iter().map(|f| row(*f)).collect()
 }

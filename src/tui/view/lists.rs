@@ -14,6 +14,7 @@ use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::job::JobState;
 use crate::domain::text::{bytes, count, escape};
 use crate::tui::action::Action;
+use crate::tui::reach::ServiceLook;
 use crate::tui::model::{BackupRow, Load, Model, Tab};
 
 const BACKUPS: &[Column] = &[
@@ -208,18 +209,28 @@ fn storage_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
 /// Sign, word and server of a service, as far as a look at it told.
 pub fn service_state(model: &Model, name: &str) -> ((String, Style), String) {
     let theme = &model.theme;
-    match model.infos.get(name) {
+    let server = match model.infos.get(name) {
         Some(Load::Ready(info)) => {
             let set = match &info.replica_set {
                 Some(set) => format!(" {} {} member{}", escape(set), info.members, super::chrome::plural(info.members)),
                 None => String::new(),
             };
-            (("✓ answers".into(), theme.ok), format!("{}{set}", escape(&info.server_version)))
+            format!("{}{set}", escape(&info.server_version))
         }
-        Some(Load::Failed(_)) => (("✗ no answer".into(), theme.error), "-".into()),
-        Some(Load::Waiting) => ((format!("{} asking", spinner(model)), theme.running), "-".into()),
-        None => (("◌ not asked".into(), theme.dim), "-".into()),
-    }
+        Some(Load::Failed(_) | Load::Waiting) | None => "-".into(),
+    };
+    let state = match model.service_look(name) {
+        ServiceLook::Answers => ("✓ answers".into(), theme.ok),
+        ServiceLook::Wrong(why) => (format!("✗ {why}"), theme.error),
+        ServiceLook::Lost => {
+            let since = model.lost_service(name).map_or(String::new(), |lost| format!(" {}", age(model, lost.since)));
+            (format!("✗ unreachable{since}"), theme.error)
+        }
+        ServiceLook::Refuses => ("✗ refuses".into(), theme.error),
+        ServiceLook::Asking => (format!("{} asking", spinner(model)), theme.running),
+        ServiceLook::NotAsked => ("◌ not asked".into(), theme.dim),
+    };
+    (state, server)
 }
 
 fn service_cells(model: &Model, at: u32) -> Vec<(String, Style)> {

@@ -16,6 +16,7 @@ mod form;
 mod lists;
 mod moment;
 mod pages;
+mod prerequisites;
 mod preview;
 mod recoverable;
 mod schedules;

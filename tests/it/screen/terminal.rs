@@ -84,7 +84,9 @@ impl Tty {
         self.screen.lock().unwrap().1.clone()
     }
 
+    /// Presses keys: together, and apart from those before.
     fn send(&mut self, keys: &str) {
+        std::thread::sleep(Duration::from_millis(60));
         self.keys.write_all(keys.as_bytes()).unwrap();
         self.keys.flush().unwrap();
     }
