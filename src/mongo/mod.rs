@@ -14,6 +14,7 @@ pub mod namespaces;
 pub mod oplog;
 pub mod oplog_source;
 pub mod reader;
+mod remedy;
 pub mod run;
 pub mod sharding;
 pub mod topology;

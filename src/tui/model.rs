@@ -109,6 +109,8 @@ pub struct Model {
     pub infos: BTreeMap<String, Load<ServiceInfo>>,
     pub(super) reach: BTreeMap<String, Reach>,
     pub(super) editions: BTreeMap<String, u64>,
+    /// Which remedy of the check that is open is selected.
+    pub remedy: usize,
     pub tests: BTreeMap<String, TestRun>,
     pub syncs: BTreeMap<String, Load<SyncReport>>,
     /// How the last test of a channel went, by its word.
@@ -171,6 +173,7 @@ impl Model {
             infos: BTreeMap::new(),
             reach: BTreeMap::new(),
             editions: BTreeMap::new(),
+            remedy: 0,
             tests: BTreeMap::new(),
             syncs: BTreeMap::new(),
             told: BTreeMap::new(),

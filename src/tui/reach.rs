@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 
 use super::model::{Level, Load, Model};
 use super::msg::{Effect, Problem};
-use super::service_strip;
 use super::prerequisites::stops;
+use super::service_strip;
 use crate::domain::text::escape;
 use crate::error::ErrorKind;
 
@@ -54,11 +54,11 @@ impl Model {
         let fails: Vec<_> = fails.collect();
         match self.infos.get(service) {
             Some(Load::Ready(info)) if info.replica_set.is_none() && !fails.iter().any(|i| i.id == "replica_set") => {
-                ServiceLook::Wrong("no replica set")
+                ServiceLook::Wrong("standalone")
             }
             Some(Load::Ready(_)) => match fails.first().map(|item| item.id.as_str()) {
                 None => ServiceLook::Answers,
-                Some("replica_set") => ServiceLook::Wrong("no replica set"),
+                Some("replica_set") => ServiceLook::Wrong("standalone"),
                 Some("rights_backup") => ServiceLook::Wrong("lacks rights"),
                 Some("authenticated") => ServiceLook::Wrong("login refused"),
                 Some("oplog_window") => ServiceLook::Wrong("oplog fails"),
@@ -128,16 +128,17 @@ impl Model {
         effects
     }
 
-    /// `orders-rs is unreachable since 14:02:18`, with the reason of one.
-    pub fn lost_words(&self) -> Option<String> {
+    /// `orders-rs is unreachable since 14:02:18`, and why; of several, how many and which.
+    pub fn lost_words(&self) -> Option<(String, String)> {
         let lost = self.lost_services();
         let (name, first) = lost.first()?;
-        let since = first.since.with_timezone(&self.zone).format("%H:%M:%S");
+        let since = lost.iter().map(|(_, lost)| lost.since).min().unwrap_or(first.since);
+        let since = since.with_timezone(&self.zone).format("%H:%M:%S");
         Some(match lost.len() {
-            1 => format!("{} is unreachable since {since}: {}", escape(name), first.problem.message),
+            1 => (format!("{} is unreachable since {since}", escape(name)), first.problem.message.clone()),
             n => {
                 let names: Vec<String> = lost.iter().map(|(name, _)| escape(name)).collect();
-                format!("{n} services are unreachable: {}", names.join(", "))
+                (format!("{n} services are unreachable since {since}"), names.join(", "))
             }
         })
     }

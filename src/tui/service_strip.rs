@@ -117,7 +117,10 @@ fn standing(model: &Model, row: &StripRow) -> Standing {
         | WarningKind::ManagementOff
         | WarningKind::NotificationFailed => false,
     };
-    if row.last_failed || trouble == Some(Trouble::Stopped) || model.lost_service(&row.service).is_some() {
+    // One that nobody backs up is no worse for being away.
+    let is_used = row.last_good.is_some() || model.data.schedules.iter().any(|s| s.enabled && s.service == row.service);
+    let is_lost = is_used && model.lost_service(&row.service).is_some();
+    if row.last_failed || trouble == Some(Trouble::Stopped) || is_lost {
         Standing::Failing
     } else if row.last_good.is_none() {
         Standing::Unprotected

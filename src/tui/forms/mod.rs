@@ -11,8 +11,8 @@ mod create;
 mod restore;
 
 pub use create::{
-    BY_SCHEDULE, ON_DEMAND, WHEN, When, backup_model, create, edit_schedule, is_pitr, is_schedule, schedule_values,
-    take_free_slot,
+    BY_SCHEDULE, ON_DEMAND, WHEN, When, backup_model, checked, create, edit_schedule, is_pitr, is_schedule,
+    schedule_values, take_free_slot,
 };
 pub use restore::{
     MOMENT, TIME, TIMELINE, WHAT, is_to_a_moment, on_timeline, restore_again, restore_backup, restore_request,

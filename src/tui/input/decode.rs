@@ -345,12 +345,7 @@ fn click(numbers: &[u32], last: u8) -> Option<Event> {
         _ => return None,
     };
     let place = |n: u32| u16::try_from(n.saturating_sub(1)).ok();
-    Some(Event::Mouse(MouseEvent {
-        kind,
-        column: place(*column)?,
-        row: place(*row)?,
-        modifiers: KeyModifiers::NONE,
-    }))
+    Some(Event::Mouse(MouseEvent { kind, column: place(*column)?, row: place(*row)?, modifiers: KeyModifiers::NONE }))
 }
 
 #[cfg(test)]

@@ -24,7 +24,10 @@ const RUSH: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub enum Input {
     /// A key, and whether it came faster than a person types.
-    Key { key: KeyEvent, rushed: bool },
+    Key {
+        key: KeyEvent,
+        rushed: bool,
+    },
     Other(Event),
     /// The terminal is gone: nobody can see or type anything any more.
     Gone,

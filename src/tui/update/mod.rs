@@ -118,6 +118,17 @@ fn settle(model: &mut Model) {
     {
         *scroll = (*scroll).min(most);
     }
+    // What is copied is what can be seen.
+    let remedies = view::remedy_lines(model, areas.page.width);
+    if let Some(Layer::Report { scroll, .. }) = model.layers.last() {
+        let window = *scroll..*scroll + usize::from(areas.page.height);
+        let seen = |place: &std::ops::Range<usize>| place.start < window.end && place.end > window.start;
+        if !remedies.get(model.remedy).is_some_and(seen)
+            && let Some(at) = remedies.iter().position(seen)
+        {
+            model.remedy = at;
+        }
+    }
     if let Some(Layer::Review(_)) = model.layers.last() {
         let most = view::review_overflow(model);
         if let Some(Layer::Review(review)) = model.layers.last_mut() {

@@ -74,7 +74,19 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
             removed(model, "storage", &Target::Storage(name.clone()), &name, result);
         }
         Reply::ServiceChecked { name, model: of, result } => {
-            model.checks.insert((name, of), loaded(result));
+            model.checks.insert((name.clone(), of), loaded(result));
+            let mut layers = std::mem::take(&mut model.layers);
+            let mut effects = Vec::new();
+            for layer in &mut layers {
+                if let Layer::Form(form) = layer
+                    && matches!(form.purpose, Purpose::Create)
+                    && form.text("service") == name
+                {
+                    effects.extend(forms::checked(model, form));
+                }
+            }
+            model.layers = layers;
+            return asked(model, effects);
         }
         Reply::ServiceInfo { name, result } => {
             let heard = match &result {
@@ -171,7 +183,8 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         Reply::JobCancelled { id, result: Err(problem) } => model.emit_problem(&format!("job {id}"), &problem),
         Reply::SettingSaved { key, result } => submitted::setting_saved(model, ticket, &key, result),
         Reply::Copied { text, result: Ok(()) } => {
-            model.emit(Level::Good, format!("copied {}", escape(&text)), None);
+            // A terminal does not say whether it has taken it: the text stands there, to be selected.
+            model.emit(Level::Info, format!("sent to the terminal: {}", escape(&text)), None);
         }
         Reply::Copied { text, result: Err(why) } => {
             model.emit(Level::Warn, format!("not copied: {why}"), Some(format!("it is {}", escape(&text))));

@@ -43,6 +43,7 @@ fn decides(model: &Model, chord: Chord) -> bool {
 fn changes(model: &Model, chord: Chord) -> bool {
     let action = model.keymap.resolve(chord, &model.groups_below());
     // Enter begins a first step, and turns a setting.
-    let open = model.next_step().is_some() || (Tab::of(Screen::Settings).contains(&model.tab()) && model.layers.is_empty());
+    let open =
+        model.next_step().is_some() || (Tab::of(Screen::Settings).contains(&model.tab()) && model.layers.is_empty());
     action.is_some_and(|action| action.changes() || (action == Action::Open && open))
 }

@@ -136,8 +136,8 @@ pub fn banner_text(model: &Model) -> Option<String> {
         let silent = duration(seconds);
         return Some(format!("! the daemon{pid} has not answered for {silent}: what it does is shown as it was then"));
     }
-    if let Some(lost) = model.lost_words() {
-        return Some(format!("! {lost}{}", shown()));
+    if let Some((lost, why)) = model.lost_words() {
+        return Some(format!("! {lost}{}: {why}", shown()));
     }
     if let Some(undone) = model.undone().filter(|_| model.daemon.as_ref().is_some_and(|d| !d.running)) {
         return Some(format!("! no daemon runs, {undone}{}", shown()));
@@ -237,7 +237,8 @@ fn status(frame: &mut Frame, model: &Model, area: Rect) {
         spans.push(Span::styled(format!("✗ {wrong} of {services} services not fit for backups"), theme.error));
     } else if ok == services {
         // How they are protected is said above, and not known from this.
-        let text = if services == 1 { "✓ service answers".to_owned() } else { format!("✓ {services} services answer") };
+        let text =
+            if services == 1 { "✓ service answers".to_owned() } else { format!("✓ {services} services answer") };
         spans.push(Span::styled(text, theme.ok));
     } else {
         spans.push(Span::styled(format!("{services} service{}, asking", plural(services)), theme.dim));

@@ -8,12 +8,12 @@ use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
 use super::text::{fit, skip_columns, spinner, take_columns, wrap};
-use super::{moment, place_cursor, popup, prerequisites as check, preview};
+use super::{check, moment, place_cursor, popup, preview};
 use crate::domain::field::FieldKind;
 use crate::domain::text::{bytes, escape};
 use crate::tui::form::{ADD, Form, Item, Purpose, Row, Source};
 use crate::tui::forms::{TIME, TIMELINE, is_pitr, is_schedule, is_to_a_moment, submit_label};
-use crate::tui::missed::recording_ends;
+use crate::tui::missed::{recorded_twice, recording_ends};
 use crate::tui::model::{Load, Model};
 use crate::tui::{moment as tui_moment, prerequisites};
 
@@ -332,9 +332,10 @@ fn note(model: &Model, row: &Row) -> String {
         },
         FieldKind::Storage => {
             let Some(storage) = model.data.storages.iter().find(|s| s.name == value) else { return String::new() };
+            let failed = if storage.last_test_error.is_some() { " · ✗ its last test failed" } else { "" };
             match model.free_space.get(value) {
-                Some(Some(free)) => format!("{} · {} free", escape(&storage.place), bytes(*free)),
-                _ => escape(&storage.place),
+                Some(Some(free)) => format!("{} · {} free{failed}", escape(&storage.place), bytes(*free)),
+                Some(None) | None => format!("{}{failed}", escape(&storage.place)),
             }
         }
         _ => String::new(),
@@ -350,6 +351,9 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
     }
     if let Some(preview) = &form.preview {
         lines.extend(preview::warnings(model, preview, width));
+    }
+    if let Some(text) = records_again(model, form) {
+        lines.extend(wrap(&format!("! {text}"), width).into_iter().map(|part| Line::styled(part, theme.warn)));
     }
     if let Some(service) = ends_recording(model, form) {
         let text = format!("! {}", recording_ends([service]));
@@ -374,6 +378,18 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
         }
     }
     lines
+}
+
+/// What is to be known before a service is recorded by two schedules.
+fn records_again(model: &Model, form: &Form) -> Option<String> {
+    let edited = match &form.purpose {
+        Purpose::EditSchedule(name) => name.as_str(),
+        _ => "",
+    };
+    // One that is off records nothing, however it is edited.
+    let is_on = model.schedule(edited).is_none_or(|schedule| schedule.enabled);
+    let by = model.recorded_already(form.text("service"), edited).filter(|_| is_on && is_pitr(form))?;
+    Some(recorded_twice(form.text("service"), by))
 }
 
 /// The service that is no longer recorded once this edit of a schedule is saved.

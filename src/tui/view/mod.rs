@@ -10,13 +10,13 @@ use super::model::{Layer, Model, Screen, Tab};
 mod areas;
 mod ascii;
 mod boxes;
+mod check;
 mod chrome;
 mod details;
 mod form;
 mod lists;
 mod moment;
 mod pages;
-mod prerequisites;
 mod preview;
 mod recoverable;
 mod schedules;
@@ -29,6 +29,7 @@ mod toasts;
 
 pub use areas::{Areas, Hit, hit, is_too_small};
 pub use boxes::review_overflow;
+pub use check::remedy_lines;
 pub use moment::columns as moment_columns;
 pub use text::when;
 

@@ -50,10 +50,7 @@ pub fn draw(frame: &mut Frame, model: &Model, area: Rect) {
             StripLine::Unprotected(rows) => unprotected_spans(model, rows, width),
         };
         spans.push(Span::styled(more, model.theme.dim));
-        frame.render_widget(
-            Paragraph::new(Line::from(spans)),
-            Rect { y: area.y + i as u16, height: 1, ..area },
-        );
+        frame.render_widget(Paragraph::new(Line::from(spans)), Rect { y: area.y + i as u16, height: 1, ..area });
     }
     rule(frame, model, area.bottom() - 1, area.width);
 }

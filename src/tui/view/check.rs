@@ -1,15 +1,18 @@
-//! The live check of the service in a form: what stops its backup first, each with its remedy.
+//! The check of a service: as a page of its own, and below the form of a backup.
 
-use ratatui::text::Line;
+use std::ops::Range;
 
-use super::pages::check_sign;
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+
 use super::text::{fit, spinner, wrap};
-use crate::domain::service::CheckState;
+use crate::domain::backup::Model as BackupModel;
+use crate::domain::service::{CheckReport, CheckState};
 use crate::domain::text::escape;
 use crate::tui::action::Action;
 use crate::tui::form::Form;
 use crate::tui::forms::backup_model;
-use crate::tui::model::{Load, Model};
+use crate::tui::model::{Layer, Load, Model, Report};
 use crate::tui::prerequisites;
 
 /// How many items of a check are shown with their remedies: the rest is counted.
@@ -65,5 +68,79 @@ pub(super) fn lines(model: &Model, form: &Form, width: usize) -> Vec<Line<'stati
             lines
         }
         None => Vec::new(),
+    }
+}
+
+/// The page of a check, and which of its lines each remedy takes.
+pub(super) fn report_lines(
+    model: &Model,
+    report: &CheckReport,
+    width: usize,
+) -> (Vec<Line<'static>>, Vec<Range<usize>>) {
+    let theme = &model.theme;
+    let mut lines = vec![
+        if report.ok {
+            Line::styled("✓ Everything that backups of this service need is there.", theme.ok)
+        } else {
+            Line::styled("✗ Something is missing; each line below says what to do.", theme.error)
+        },
+        Line::raw(""),
+    ];
+    let mut remedies = Vec::new();
+    for item in &report.items {
+        let (sign, style) = check_sign(model, item.state);
+        lines.push(Line::from(vec![
+            Span::styled(format!("{sign} "), style),
+            Span::raw(format!("{:<28}", escape(&item.title))),
+            Span::styled(check_word(item.state), style),
+        ]));
+        for part in wrap(&escape(&item.detail), width.saturating_sub(4)) {
+            if !part.is_empty() {
+                lines.push(Line::styled(format!("    {part}"), theme.dim));
+            }
+        }
+        if !item.remedy.is_empty() {
+            let from = lines.len();
+            let selected = remedies.len() == model.remedy;
+            for (i, part) in wrap(&escape(&item.remedy), width.saturating_sub(6)).into_iter().enumerate() {
+                let mark = if selected && i == 0 { "▸" } else { " " };
+                let style = if selected { theme.selected } else { theme.key };
+                lines.push(Line::from(vec![
+                    Span::styled(format!("  {mark} "), theme.accent),
+                    Span::styled(part, style),
+                ]));
+            }
+            remedies.push(from..lines.len());
+        }
+    }
+    (lines, remedies)
+}
+
+/// The lines of the remedies of the check that is open, made for a page `width` columns wide.
+pub fn remedy_lines(model: &Model, width: u16) -> Vec<Range<usize>> {
+    let Some(Layer::Report { report: Report::Check(name), .. }) = model.layers.last() else { return Vec::new() };
+    match model.check(name, BackupModel::default()) {
+        // As the page of it leaves room for its bar.
+        Some(Load::Ready(report)) => report_lines(model, report, usize::from(width.saturating_sub(2))).1,
+        Some(Load::Waiting | Load::Failed(_)) | None => Vec::new(),
+    }
+}
+
+pub fn check_sign(model: &Model, state: CheckState) -> (&'static str, Style) {
+    let theme = &model.theme;
+    match state {
+        CheckState::Pass => ("✓", theme.ok),
+        CheckState::Warn => ("!", theme.warn),
+        CheckState::Fail => ("✗", theme.error),
+        CheckState::Skip => ("-", theme.dim),
+    }
+}
+
+fn check_word(state: CheckState) -> &'static str {
+    match state {
+        CheckState::Pass => "pass",
+        CheckState::Warn => "warning",
+        CheckState::Fail => "fails",
+        CheckState::Skip => "skipped",
     }
 }
