@@ -91,7 +91,7 @@ pub(super) fn report_lines(
         let (sign, style) = check_sign(model, item.state);
         lines.push(Line::from(vec![
             Span::styled(format!("{sign} "), style),
-            Span::raw(format!("{:<28}", escape(&item.title))),
+            Span::raw(format!("{:<34} ", escape(&item.title))),
             Span::styled(check_word(item.state), style),
         ]));
         for part in wrap(&escape(&item.detail), width.saturating_sub(4)) {

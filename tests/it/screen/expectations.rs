@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use mongokeep::client::StorageView;
 use mongokeep::domain::backup::{BackupState, BackupType};
 use mongokeep::error::{Error, ErrorKind};
 use mongokeep::tui::action::{Action, Group};
@@ -287,8 +288,13 @@ fn e08_destructive_dialogs_begin_on_cancel() {
         planned(&mut model);
         assert_eq!(layers(&model), before, "{first}");
     }
-    for (open, what) in [("g c", "cancel"), ("2 d", "schedule"), ("3 d", "storage"), ("4 d", "service")] {
+    for (open, what) in [("g c", "cancel"), ("2 d", "schedule"), ("3 G d", "storage"), ("4 G d", "service")] {
         let mut model = start();
+        // What is in use is not offered to be removed.
+        let mut snapshot = full_snapshot();
+        snapshot.services.push(service("unused", None));
+        snapshot.storages.push(StorageView { backups: 0, ..storage("unused", "filesystem", "/srv/unused") });
+        update(&mut model, Msg::Snapshot(Box::new(snapshot)));
         keys(&mut model, open);
         assert!(matches!(model.layers.last(), Some(Layer::Confirm(c)) if c.focus == 0), "{what}");
         assert_eq!(press(&mut model, "Enter"), [], "{what}");
@@ -404,7 +410,7 @@ fn e12_what_is_lost_is_said_with_the_age_of_what_is_shown() {
     reply(&mut model, lost);
     assert!(shown(&model).contains("1 of 2 services unreachable"));
     reply(&mut model, Reply::ServiceInfo { name: "orders-rs".into(), result: Ok(info()) });
-    assert!(shown(&model).contains("2 services ok"));
+    assert!(shown(&model).contains("2 services answer"));
 }
 
 #[test]
