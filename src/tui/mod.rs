@@ -11,6 +11,7 @@ mod effects;
 pub mod form;
 mod form_row;
 pub mod forms;
+pub mod heard;
 mod input;
 pub mod keymap;
 pub mod layer;

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
+use super::heard::Reach;
 use super::keymap::Keymap;
 pub use super::layer::{Button, Confirm, Layer, Palette, Report, Review, Target, Then, Typed};
 use super::list::List;
 pub use super::messages::{Level, Message, TOAST_SECONDS};
 use super::msg::{Effect, Problem, Snapshot};
-use super::reach::Reach;
 pub use super::screens::{Screen, Sort, SortKey, Tab};
 use super::theme::Theme;
 use super::timeline::TimelinePane;

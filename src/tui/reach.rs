@@ -3,29 +3,13 @@
 //! A watch and the probes of keys and pages say the same in two ways: the newest word counts. A service that was edited is
 //! another question: what was asked before does not count for it.
 
-use chrono::{DateTime, Utc};
-
+use super::heard::LostService;
 use super::model::{Level, Load, Model};
 use super::msg::{Effect, Problem};
 use super::prerequisites::stops;
 use super::service_strip;
 use crate::domain::text::escape;
 use crate::error::ErrorKind;
-
-/// A service that cannot be reached.
-#[derive(Debug, Clone, PartialEq)]
-pub struct LostService {
-    pub since: DateTime<Utc>,
-    pub problem: Problem,
-}
-
-/// What is known of a service.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Reach {
-    /// It has answered in this session.
-    answered: bool,
-    lost: Option<LostService>,
-}
 
 /// What is known of a service, in short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -136,11 +136,11 @@ pub fn banner_text(model: &Model) -> Option<String> {
         let silent = duration(seconds);
         return Some(format!("! the daemon{pid} has not answered for {silent}: what it does is shown as it was then"));
     }
-    if let Some((lost, why)) = model.lost_words() {
-        return Some(format!("! {lost}{}: {why}", shown()));
-    }
     if let Some(undone) = model.undone().filter(|_| model.daemon.as_ref().is_some_and(|d| !d.running)) {
         return Some(format!("! no daemon runs, {undone}{}", shown()));
+    }
+    if let Some((lost, why)) = model.lost_words() {
+        return Some(format!("! {lost}{}: {why}", shown()));
     }
     if model.screen == Screen::Schedules && model.loaded && !model.backups_enabled() {
         return Some("! nothing runs: backup management is off (Settings, General, backup.enabled)".into());
@@ -224,22 +224,20 @@ fn status(frame: &mut Frame, model: &Model, area: Rect) {
     let state = |want: fn(ServiceLook) -> bool| {
         model.data.services.iter().filter(|s| want(model.service_look(&s.name))).count()
     };
-    let ok = state(|look| matches!(look, ServiceLook::Answers | ServiceLook::Wrong(_)));
-    let wrong = state(|look| matches!(look, ServiceLook::Wrong(_)));
-    let failed = state(|look| matches!(look, ServiceLook::Lost | ServiceLook::Refuses));
+    let ok = state(|look| look == ServiceLook::Answers);
+    let wrong = state(|look| matches!(look, ServiceLook::Wrong(_) | ServiceLook::Refuses));
+    let failed = state(|look| look == ServiceLook::Lost);
     if !model.loaded {
         spans.push(Span::styled("reading the store", theme.dim));
     } else if services == 0 {
         spans.push(Span::styled("no service yet", theme.dim));
     } else if failed > 0 {
-        spans.push(Span::styled(format!("✗ {failed} of {services} services unreachable"), theme.error));
+        spans.push(Span::styled(format!("✗ {failed} of {services} unreachable"), theme.error));
     } else if wrong > 0 {
-        spans.push(Span::styled(format!("✗ {wrong} of {services} services not fit for backups"), theme.error));
+        spans.push(Span::styled(format!("✗ {wrong} of {services} not fit for backups"), theme.error));
     } else if ok == services {
         // How they are protected is said above, and not known from this.
-        let text =
-            if services == 1 { "✓ service answers".to_owned() } else { format!("✓ {services} services answer") };
-        spans.push(Span::styled(text, theme.ok));
+        spans.push(Span::styled(format!("✓ {services} reachable"), theme.ok));
     } else {
         spans.push(Span::styled(format!("{services} service{}, asking", plural(services)), theme.dim));
     }

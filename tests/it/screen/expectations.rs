@@ -408,9 +408,9 @@ fn e12_what_is_lost_is_said_with_the_age_of_what_is_shown() {
 
     let lost = Reply::ServiceInfo { name: "orders-rs".into(), result: Err(problem("no answer within 10 s")) };
     reply(&mut model, lost);
-    assert!(shown(&model).contains("1 of 2 services unreachable"));
+    assert!(shown(&model).contains("1 of 2 unreachable"));
     reply(&mut model, Reply::ServiceInfo { name: "orders-rs".into(), result: Ok(info()) });
-    assert!(shown(&model).contains("2 services answer"));
+    assert!(shown(&model).contains("2 reachable"));
 }
 
 #[test]
@@ -489,7 +489,7 @@ fn e13_below_60x15_nothing_typed_blindly_changes_anything() {
 fn e13_80x24_shows_what_matters() {
     let text = shown(&start());
     for part in
-        ["running 62 %", "318 MB", "failed", "verified", "last good 12 h ago", "daemon ok", "15:02", "? help", "q quit"]
+        ["running 62 %", "505 MB", "failed", "verified", "last good 12 h ago", "daemon ok", "15:02", "? help", "q quit"]
     {
         assert!(text.contains(part), "{part}\n{text}");
     }

@@ -859,8 +859,8 @@ fn the_passing_of_seconds_draws_nothing() {
         update(&mut model, Msg::Clock(now() + TimeDelta::seconds(second)));
         assert!(!model.dirty, "after {second} s");
     }
-    update(&mut model, Msg::Clock(now() + TimeDelta::seconds(150)));
-    assert!(model.dirty && shown(&model).contains("lag 2 min"), "{}", shown(&model));
+    update(&mut model, Msg::Clock(now() + TimeDelta::seconds(90)));
+    assert!(model.dirty && shown(&model).contains("lag 1 min"), "{}", shown(&model));
 }
 
 #[test]

@@ -418,7 +418,7 @@ async fn e12_a_server_that_is_killed_is_missed_within_seconds() {
     let path = home.path().to_owned();
     let tty = tokio::task::spawn_blocking(move || {
         let mut tty = Tty::start(&path, &[], &["--read-only"]);
-        tty.wait("service answers");
+        tty.wait("1 reachable");
         tty.send("4");
         tty.wait("✓ answers");
         tty

@@ -184,7 +184,7 @@ fn the_strip_counts_first_and_hides_no_incident() {
 
 #[test]
 fn the_window_ends_with_the_last_stored_second() {
-    let strip = |model: &Model| shown(model).lines().find(|l| l.contains(" orders-rs ")).unwrap().to_owned();
+    let strip = |model: &Model| shown(model).lines().find(|l| l.contains(" orders-rs   ")).unwrap().to_owned();
     let mut model = with_pitr(Look::default(), SMALL);
     assert!(strip(&model).contains("→ now"), "{}", strip(&model));
     // 12 s before 14:02:30 UTC, and the second that is not complete.
@@ -217,9 +217,9 @@ fn a_lost_server_is_a_banner_and_a_mark_and_both_go_at_once() {
     update(&mut model, Msg::Clock(now() + TimeDelta::seconds(90)));
     heard(&mut model, "orders-rs", Err(unreachable()));
     let text = shown(&model);
-    assert!(text.contains("! orders-rs is unreachable since 15:04:00, trying again; shown: 1 min ago"), "{text}");
+    assert!(text.contains("! orders-rs is unreachable since 15:04:00; shown: 1 min ago"), "{text}");
     assert!(text.lines().any(|l| l.starts_with(" ✗ orders-rs") && l.contains("unreachable now")), "{text}");
-    assert!(text.contains("✗ 1 of 2 services unreachable"), "{text}");
+    assert!(text.contains("✗ 1 of 2 unreachable"), "{text}");
     keys(&mut model, "4");
     let text = shown(&model);
     assert!(text.lines().any(|l| l.contains("orders-rs") && l.contains("✗ unreachable")), "{text}");
@@ -260,15 +260,15 @@ fn an_answer_counts_for_the_question_that_is_still_asked() {
     let old = |answer: Reply| Reply::OfService { service: "orders-rs".into(), edition, reply: Box::new(answer) };
     let lost = || Reply::ServiceInfo { name: "orders-rs".into(), result: Err(unreachable()) };
     reply_to_key(&mut model, old(lost()));
-    assert!(shown(&model).contains("orders-rs is unreachable"));
+    assert!(shown(&model).contains("orders-rs is unreachable since"));
     // The connection string is corrected: what was known goes, and the service is asked.
     let asked = reply(&mut model, Reply::ServiceSaved(Ok(service("orders-rs", Some(720)))));
     assert_eq!(asked, [Effect::ServiceInfo("orders-rs".into())]);
-    assert!(!shown(&model).contains("orders-rs is unreachable"));
+    assert!(!shown(&model).contains("orders-rs is unreachable since"));
     // The old question is answered late, by a probe and by a watch.
     reply_to_key(&mut model, old(lost()));
     update(&mut model, Msg::Heard { service: "orders-rs".into(), edition, heard: Err(unreachable()) });
-    assert!(!shown(&model).contains("orders-rs is unreachable"), "{}", shown(&model));
+    assert!(!shown(&model).contains("orders-rs is unreachable since"), "{}", shown(&model));
     let name = "orders-rs".to_owned();
     reply_to_key(&mut model, old(Reply::ServiceChecked { name, model: DataModel::Logical, result: Ok(of_a_reader()) }));
     assert!(
@@ -324,7 +324,7 @@ fn what_answers_is_not_called_well_when_it_cannot_be_backed_up() {
     let alone = ServiceInfo { replica_set: None, members: 0, ..info() };
     reply(&mut model, Reply::ServiceInfo { name: "orders-rs".into(), result: Ok(alone) });
     assert!(row(&model).contains("✗ standalone"), "{}", row(&model));
-    assert!(shown(&model).contains("1 of 2 services not fit for backups"), "{}", shown(&model));
+    assert!(shown(&model).contains("1 of 2 not fit for backups"), "{}", shown(&model));
     reply(&mut model, Reply::ServiceInfo { name: "orders-rs".into(), result: Ok(info()) });
     checked(&mut model, of_a_reader());
     assert!(row(&model).contains("✗ lacks rights"), "{}", row(&model));
@@ -338,12 +338,12 @@ fn what_is_in_use_is_not_offered_to_be_removed() {
     keys(&mut model, "3 j d");
     assert!(model.layers.is_empty(), "{:?}", model.layers);
     let text = shown(&model);
-    assert!(text.contains("it is in use by the schedules") && text.contains("4 backups"), "{text}");
+    assert!(text.contains("in use by the schedules") && text.contains("job 54, 4 backups"), "{text}");
     assert!(!text.lines().last().unwrap().contains("d remove"), "{text}");
     let mut model = small();
     keys(&mut model, "4 d");
     assert!(model.layers.is_empty());
-    assert!(shown(&model).contains("it is in use by the schedules"), "{}", shown(&model));
+    assert!(shown(&model).contains("in use by the schedules"), "{}", shown(&model));
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn a_size_is_what_is_stored() {
     assert!(text.contains("SIZE") && text.contains("DATA"), "{text}");
     let running = cells(&model, "▸ nightly-20261121");
     assert!(running.contains("-  318 MB") || running.contains("-    318 MB"), "{running}");
-    assert!(cells(&model, "nightly-20261120").contains("505 MB   1.4 GB"), "{}", cells(&model, "nightly-20261120"));
+    assert!(cells(&model, "nightly-20261120").contains("505 MB    1.4 GB"), "{}", cells(&model, "nightly-20261120"));
     model.size = SMALL;
     let running = cells(&model, "▸ nightly-20261121");
     assert!(!running.contains("318 MB"), "in one column it is what is stored: {running}");
