@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
+use super::heard::Reach;
 use super::keymap::Keymap;
 pub use super::layer::{Button, Confirm, Layer, Palette, Report, Review, Target, Then, Typed};
 use super::list::List;
@@ -110,6 +111,10 @@ pub struct Model {
     pub infos: BTreeMap<String, Load<ServiceInfo>>,
     /// The nodes of services whose engine has some to show, as they were seen last.
     pub clusters: BTreeMap<String, Load<Cluster>>,
+    pub(super) reach: BTreeMap<String, Reach>,
+    pub(super) editions: BTreeMap<String, u64>,
+    /// Which remedy of the check that is open is selected.
+    pub remedy: usize,
     pub tests: BTreeMap<String, TestRun>,
     pub syncs: BTreeMap<String, Load<SyncReport>>,
     pub storage_checks: BTreeMap<String, Load<StorageReport>>,
@@ -172,6 +177,9 @@ impl Model {
             checks: BTreeMap::new(),
             infos: BTreeMap::new(),
             clusters: BTreeMap::new(),
+            reach: BTreeMap::new(),
+            editions: BTreeMap::new(),
+            remedy: 0,
             tests: BTreeMap::new(),
             syncs: BTreeMap::new(),
             storage_checks: BTreeMap::new(),
@@ -391,11 +399,22 @@ impl Model {
     /// Whether something on the screen moves by itself.
     pub fn is_animated(&self) -> bool {
         self.motion() && (self.running_jobs().next().is_some() || self.is_waiting() || self.cluster_works())
+        // A daemon that does not answer moves nothing on, whatever was going on.
+        self.motion() && self.daemon_silence().is_none() && (self.running_jobs().next().is_some() || self.is_waiting())
     }
 
-    /// Whether a job counts down to its next attempt: then each second is another picture.
+    /// For how many seconds the daemon, which runs, has given no sign of life, when that is too long.
+    pub fn daemon_silence(&self) -> Option<u64> {
+        let since = self.daemon.as_ref().filter(|d| d.running)?.silent_since?;
+        Some((self.now - since).num_seconds().max(0) as u64)
+    }
+
+    /// Whether a job counts down to its next attempt, or a silence is counted: then each second is another picture.
     pub fn counts_down(&self) -> bool {
         use crate::domain::job::JobState;
+        if self.daemon_silence().is_some() {
+            return true;
+        }
         self.unfinished()
             .any(|j| j.state == JobState::WaitingRetry && j.next_attempt_at.is_some_and(|at| at > self.now))
     }

@@ -7,3 +7,4 @@ mod schedules;
 mod screens;
 mod storage_check;
 mod terminal;
+mod trust;
