@@ -398,9 +398,9 @@ impl Model {
 
     /// Whether something on the screen moves by itself.
     pub fn is_animated(&self) -> bool {
-        self.motion() && (self.running_jobs().next().is_some() || self.is_waiting() || self.cluster_works())
-        // A daemon that does not answer moves nothing on, whatever was going on.
-        self.motion() && self.daemon_silence().is_none() && (self.running_jobs().next().is_some() || self.is_waiting())
+        // A daemon that does not answer moves nothing on, whatever was going on; the agents of a cluster go on.
+        let job_moves = self.running_jobs().next().is_some() || self.is_waiting();
+        self.motion() && ((job_moves && self.daemon_silence().is_none()) || self.cluster_works())
     }
 
     /// For how many seconds the daemon, which runs, has given no sign of life, when that is too long.

@@ -93,12 +93,7 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
 }
 
 /// Errors: `Conflict` for a storage whose key was never proven.
-fn order(
-    work: &Work,
-    request: &BackupRequest,
-    service: Service,
-    location: &StorageLocation,
-) -> Result<BackupOrder> {
+fn order(work: &Work, request: &BackupRequest, service: Service, location: &StorageLocation) -> Result<BackupOrder> {
     Ok(BackupOrder {
         service,
         location: location.config.clone(),
