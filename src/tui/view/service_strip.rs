@@ -12,6 +12,7 @@ use super::recoverable;
 use super::text::{age, ago, cell, fit};
 use crate::domain::text::{bytes, escape};
 use crate::tui::model::{Layer, Model, Screen};
+use crate::tui::recording::{Trouble, trouble};
 use crate::tui::service_strip::{Standing, StripLine, StripRow, lines, spark};
 
 /// How many lines of the strip there is room for.
@@ -82,11 +83,15 @@ fn unprotected_spans(model: &Model, rows: &[&StripRow], width: usize) -> Vec<Spa
     vec![Span::raw(" "), Span::styled(sign, style), Span::styled(fit(&text, width.saturating_sub(3)), style)]
 }
 
-/// What is known of its last backups, the bad news first.
-fn last_words(model: &Model, row: &StripRow) -> (String, Style) {
+/// What is known of its last backups, the bad news first. `short`: there is no room for why nothing is recorded.
+fn last_words(model: &Model, row: &StripRow, short: bool) -> (String, Style) {
     let theme = &model.theme;
     if let Some(lost) = model.lost_service(&row.service) {
         return (format!("unreachable {}", age(model, lost.since)), theme.error);
+    }
+    let trouble = model.pitr(&row.service).and_then(|status| trouble(model, status));
+    if short && !row.last_failed && trouble == Some(Trouble::Stopped) {
+        return ("recording stopped".to_owned(), theme.error);
     }
     match (row.last_good, row.last_failed) {
         (Some(at), true) => (format!("failed, good {}", ago(model, at)), theme.error),
@@ -98,7 +103,6 @@ fn last_words(model: &Model, row: &StripRow) -> (String, Style) {
 
 fn service_spans(model: &Model, row: &StripRow, width: usize) -> Vec<Span<'static>> {
     let theme = &model.theme;
-    let (last, style) = last_words(model, row);
     let (sign, sign_style) = sign(model, row.standing);
     let mut spans = vec![
         Span::raw(" "),
@@ -108,6 +112,7 @@ fn service_spans(model: &Model, row: &StripRow, width: usize) -> Vec<Span<'stati
     let status = model.pitr(&row.service);
     // Where there is room for one of the two, what can be restored is worth more than how large the backups were.
     let both = model.size.0 >= WIDE_STRIP;
+    let (last, style) = last_words(model, row, !both);
     let (moments, sizes) = (status.is_some() || (both && !model.data.pitr.is_empty()), both || status.is_none());
     let columns = if sizes { 24 } else { 20 };
     spans.push(Span::styled(format!("{last:<columns$} "), style));

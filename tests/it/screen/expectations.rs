@@ -407,8 +407,8 @@ fn e12_what_is_lost_is_said_with_the_age_of_what_is_shown() {
     update(&mut model, Msg::Daemon(daemon(true)));
     assert!(!shown(&model).contains("trying again") && shown(&model).contains("daemon ok"));
 
-    let lost = Reply::ServiceInfo { name: "orders-rs".into(), result: Err(problem("no answer within 10 s")) };
-    reply(&mut model, lost);
+    let silent = Problem { kind: ErrorKind::Unreachable, ..problem("no answer within 10 s") };
+    reply(&mut model, Reply::ServiceInfo { name: "orders-rs".into(), result: Err(silent) });
     assert!(shown(&model).contains("1 of 2 unreachable"));
     reply(&mut model, Reply::ServiceInfo { name: "orders-rs".into(), result: Ok(info()) });
     assert!(shown(&model).contains("2 reachable"));

@@ -199,6 +199,7 @@ fn the_window_ends_with_the_last_stored_second() {
     look_again(&mut model, |s| s.pitr[0].error = Some("no route to host".into()));
     assert!(strip(&model).contains(end) && strip(&model).starts_with(" ✗ "), "{}", strip(&model));
     assert!(red(&model), "a recording that has stopped is red");
+    assert!(strip(&model).contains("recording stopped"), "{}", strip(&model));
     look_again(&mut model, |s| s.pitr[0].running = false);
     assert!(strip(&model).contains(end), "{}", strip(&model));
     look_again(&mut model, |_| {});
