@@ -136,6 +136,10 @@ fn text(context: &Context, status: &DaemonStatus, on: &[Schedule], off: bool) ->
         .some("pid", status.pid.map(|pid| pid.to_string()))
         .some("version", status.version.clone())
         .some("started", status.started_at.map(|at| context.out.time(at)))
+        .some(
+            "answers",
+            status.silent_since.map(|at| format!("no, since {}: mongokeep daemon stop ends it", context.out.time(at))),
+        )
         .some("jobs running", status.jobs_running.map(|n| n.to_string()))
         .add("schedules on", on.len().to_string())
         .add("next run", next)

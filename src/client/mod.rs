@@ -37,6 +37,7 @@ mod timeline;
 
 pub use crate::domain::typed::Values;
 pub use crate::engine::contract::{Contents, HeldFiles, HeldNamespace};
+pub use crate::mongo::watch::{Heard, Watch};
 pub use crate::storage::backends::{STORAGE_FIELDS, fields_of as storage_fields, types as storage_types};
 pub use notifications::DeliveryResult;
 pub use pitr::ResolvedMoment;
@@ -147,6 +148,9 @@ pub struct DaemonStatus {
     pub jobs_running: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub services_sliced: Option<u64>,
+    /// Since when it has given no sign of life, when that is longer than it should be: it hangs, or was stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent_since: Option<DateTime<Utc>>,
 }
 
 /// Cheap to clone; all clones share one store connection.
@@ -303,6 +307,7 @@ impl Client {
             started_at: Some(holder.started_at),
             jobs_running: Some(self.store.jobs_running()?),
             services_sliced: Some(self.store.slicers_running()?),
+            silent_since: lock::silent_since(&self.home, holder),
         })
     }
 

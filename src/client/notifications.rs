@@ -11,6 +11,7 @@ use crate::control::{lock, notify};
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobState};
 use crate::domain::notification::{Channel, Event};
+use crate::domain::pitr::Status;
 use crate::domain::schedule::Schedule;
 use crate::domain::text;
 use crate::domain::warning::{Warning, WarningKind, stale};
@@ -53,6 +54,16 @@ impl Client {
             let text = format!("{schedules} on, but no daemon runs that would start a backup");
             out.push(Warning::new(WarningKind::NoDaemon, text));
         }
+        let conditions = self.store.conditions()?;
+        if settings.backup_enabled() {
+            // What has lasted is reported; who looks at the screen wants to know at once.
+            let known = |service: &str| {
+                let of_recording = [Event::PitrStopped, Event::PitrHeld, Event::PitrLag];
+                conditions.iter().any(|c| of_recording.contains(&c.event) && c.subject == service)
+            };
+            let statuses = self.pitr_status(None)?;
+            out.extend(statuses.into_iter().filter(|s| !known(&s.service)).filter_map(not_recorded));
+        }
         let after = settings.notify().stale_after;
         for service in self.store.services()? {
             out.extend(stale(&service.name, service.last_good_backup_at, service.created_at, &after, now));
@@ -86,7 +97,7 @@ impl Client {
             }
         }
         out.extend(not_deleted);
-        out.extend(self.store.conditions()?.into_iter().filter_map(lasting));
+        out.extend(conditions.into_iter().filter_map(lasting));
         for channel in [Channel::Command, Channel::Webhook] {
             if let Some(error) = self.store.outbox_error(channel)? {
                 let text = format!("the last notification by {channel} failed: {error}");
@@ -123,6 +134,13 @@ fn not_deleted(backups: Vec<Backup>) -> Vec<Warning> {
         })
     };
     by_reason.into_iter().filter_map(warning).collect()
+}
+
+/// A service whose oplog should be recorded, and is not, with the reason that is known of it.
+fn not_recorded(status: Status) -> Option<Warning> {
+    let error = status.error.filter(|_| !status.schedules.is_empty())?;
+    let text = format!("{}: its oplog is not recorded: {error}", status.service);
+    Some(Warning { service: Some(status.service), ..Warning::new(WarningKind::PitrStopped, text) })
 }
 
 /// What the daemon finds wrong for as long as it lasts. That a service is stale is worked out anew, by the present time.

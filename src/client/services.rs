@@ -1,5 +1,6 @@
 //! Services: what is backed up.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -20,6 +21,7 @@ use crate::engine::{Context, engine};
 use crate::error::{Error, Result};
 use crate::mongo::connect::{CHECK_TIMEOUT, Server, check_uri};
 use crate::mongo::topology;
+use crate::mongo::watch::{self, Heard, Watch};
 use crate::storage;
 use crate::store::ServiceRow;
 
@@ -104,9 +106,10 @@ impl Client {
                 format!("; the lock took {} the last time", moments(millis))
             }));
         }
-        items.push(self.check_storages().await?);
+        let (storage, storages) = self.check_storages().await?;
+        items.push(storage);
         let ok = items.iter().all(|i| i.state != CheckState::Fail);
-        Ok(CheckReport { service: name.to_owned(), ok, items })
+        Ok(CheckReport { service: name.to_owned(), ok, items, storages })
     }
 
     /// What giving a service its engine's configuration, for backups in `folder` of `storage`, would change. `folder`:
@@ -151,26 +154,40 @@ impl Client {
         topology::info(&server, &CancellationToken::new()).await
     }
 
+    /// Says in `heard` whether the service can be reached, as it changes, until what is returned is dropped.
+    pub async fn watch_service(&self, name: &str, heard: tokio::sync::watch::Sender<Heard>) -> Result<Watch> {
+        let wanted = name.to_owned();
+        let service = self.call(move |client| client.store.service(&wanted)).await?;
+        watch::watch_service(name, &service.uri, heard).await
+    }
+
     /// One storage that can be written is enough; with several, the others are named.
-    async fn check_storages(&self) -> Result<CheckItem> {
+    async fn check_storages(&self) -> Result<(CheckItem, BTreeMap<String, Option<String>>)> {
         let rows = self.call(|client| client.store.storages()).await?;
         if rows.is_empty() {
-            return Ok(item(
+            let none = item(
                 "storage",
                 "A storage to write to",
                 CheckState::Fail,
                 "there is none yet",
                 "mongokeep storage add local --type filesystem --path /var/backups/mongokeep",
-            ));
+            );
+            return Ok((none, BTreeMap::new()));
         }
         let (mut good, mut bad) = (Vec::new(), Vec::new());
+        let mut each = BTreeMap::new();
         let looks = rows.iter().map(|row| tokio::time::timeout(STORAGE_LIMIT, self.writable(&row.name)));
         for (row, outcome) in rows.iter().zip(futures_util::future::join_all(looks).await) {
-            match outcome {
-                Ok(Ok(())) => good.push(row.name.clone()),
-                Ok(Err(why)) => bad.push(format!("{}: {why}", row.name)),
-                Err(_) => bad.push(format!("{}: no answer after {} s", row.name, STORAGE_LIMIT.as_secs())),
+            let why = match outcome {
+                Ok(Ok(())) => None,
+                Ok(Err(why)) => Some(why),
+                Err(_) => Some(format!("no answer after {} s", STORAGE_LIMIT.as_secs())),
+            };
+            match &why {
+                None => good.push(row.name.clone()),
+                Some(why) => bad.push(format!("{}: {why}", row.name)),
             }
+            each.insert(row.name.clone(), why);
         }
         let state = match (good.is_empty(), bad.is_empty()) {
             (true, _) => CheckState::Fail,
@@ -184,7 +201,7 @@ impl Client {
         detail.extend(bad.iter().cloned());
         let first = bad.first().and_then(|b| b.split_once(':')).map_or("", |(name, _)| name);
         let remedy = if first.is_empty() { String::new() } else { format!("mongokeep storage test {first}") };
-        Ok(item("storage", "A storage to write to", state, &detail.join("; "), &remedy))
+        Ok((item("storage", "A storage to write to", state, &detail.join("; "), &remedy), each))
     }
 
     async fn writable(&self, name: &str) -> std::result::Result<(), String> {

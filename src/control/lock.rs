@@ -6,7 +6,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,16 @@ pub struct Holder {
     pub version: String,
     pub started_at: DateTime<Utc>,
     pub stage: Stage,
+    /// It shows every [`BEAT`] that it goes on. A version before this one does not.
+    #[serde(default)]
+    pub beats: bool,
 }
+
+/// How often the daemon shows that it goes on: by the time at which its lock file was changed last. A row of the store would
+/// have every screen read all of it anew each time.
+pub const BEAT: Duration = Duration::from_secs(2);
+/// Without a sign of life for so long a daemon hangs, or was stopped.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Held until dropped.
 pub struct DaemonLock {
@@ -74,6 +83,7 @@ impl DaemonLock {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_at: Utc::now(),
             stage: Stage::Starting,
+            beats: true,
         };
         let mut lock = Self { file, holder };
         lock.write()?;
@@ -84,6 +94,11 @@ impl DaemonLock {
     pub fn set_stage(&mut self, stage: Stage) -> Result<()> {
         self.holder.stage = stage;
         self.write()
+    }
+
+    /// Shows that the daemon goes on.
+    pub fn beat(&self) -> Result<()> {
+        self.file.set_modified(SystemTime::now()).map_err(|e| own_io("the time of the daemon's lock", e))
     }
 
     fn write(&mut self) -> Result<()> {
@@ -151,6 +166,18 @@ pub fn holder(home: &Home) -> Result<Option<Holder>> {
     }
 }
 
+/// Since when the daemon gives no sign of life, when that is too long: it holds the lock, and does nothing. Of one that
+/// starts or ends nothing is expected.
+pub fn silent_since(home: &Home, holder: &Holder) -> Option<DateTime<Utc>> {
+    if !holder.beats || holder.stage != Stage::Ready {
+        return None;
+    }
+    let heard = fs::metadata(home.lock_file()).and_then(|facts| facts.modified()).ok()?;
+    // A clock that was set back makes nobody silent.
+    let silent = SystemTime::now().duration_since(heard).is_ok_and(|since| since >= SILENCE);
+    silent.then(|| heard.into())
+}
+
 fn read(file: &mut File) -> Option<Holder> {
     let mut text = String::new();
     file.seek(SeekFrom::Start(0)).ok()?;
@@ -180,6 +207,32 @@ mod tests {
         DaemonLock::acquire(&home).unwrap();
     }
 
+    #[test]
+    fn a_daemon_that_shows_nothing_for_ten_seconds_is_silent() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::below(dir.path());
+        home.create().unwrap();
+        let mut lock = DaemonLock::acquire(&home).unwrap();
+        let since = |seconds| SystemTime::now() - Duration::from_secs(seconds);
+        let silent = |home: &Home| silent_since(home, &holder(home).unwrap().unwrap()).map(|at| at.timestamp());
+        lock.file.set_modified(since(60)).unwrap();
+        assert_eq!(silent(&home), None, "it is starting");
+        lock.set_stage(Stage::Ready).unwrap();
+        assert_eq!(silent(&home), None);
+        lock.file.set_modified(since(9)).unwrap();
+        assert_eq!(silent(&home), None);
+        let long_ago = since(11);
+        lock.file.set_modified(long_ago).unwrap();
+        assert_eq!(silent(&home), Some(DateTime::<Utc>::from(long_ago).timestamp()));
+        lock.beat().unwrap();
+        assert_eq!(silent(&home), None);
+        // One of an older version never says anything.
+        lock.holder.beats = false;
+        lock.set_stage(Stage::Ready).unwrap();
+        lock.file.set_modified(long_ago).unwrap();
+        assert_eq!(silent(&home), None);
+    }
+
     /// A pid that was a daemon's and is nobody's, or somebody else's, must not be signalled.
     #[test]
     fn the_text_of_a_daemon_that_was_killed_is_not_taken_for_that_of_the_next() {
@@ -189,7 +242,8 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         child.wait().unwrap();
         let text = |pid: u32| {
-            let holder = Holder { pid, version: "1".into(), started_at: Utc::now(), stage: Stage::Ready };
+            let (version, started_at, stage) = ("1".into(), Utc::now(), Stage::Ready);
+            let holder = Holder { pid, version, started_at, stage, beats: false };
             serde_json::to_string(&holder).unwrap()
         };
         fs::write(home.lock_file(), text(child.id())).unwrap();

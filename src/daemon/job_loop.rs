@@ -20,7 +20,7 @@ use super::scheduler::Scheduler;
 use super::service_manager::ServiceManager;
 use crate::config::Home;
 use crate::control::STOP_LIMIT;
-use crate::control::lock::{DaemonLock, Stage};
+use crate::control::lock::{BEAT, DaemonLock, Stage};
 use crate::error::{Result, io};
 use crate::store::{Claimed, Store};
 
@@ -73,6 +73,7 @@ pub async fn run_jobs(home: Home, store: Store, lock: DaemonLock, background: bo
     job_loop.lock.set_stage(Stage::Ready)?;
     let mut manager = ServiceManager::from_environment();
     manager.ready().await;
+    let mut beaten = Instant::now();
     loop {
         if let Err(e) = job_loop.poll_store().await {
             error!("the store: {e}");
@@ -85,6 +86,12 @@ pub async fn run_jobs(home: Home, store: Store, lock: DaemonLock, background: bo
         }
         // Here and nowhere else: it says that this loop goes round.
         manager.alive();
+        if beaten.elapsed() >= BEAT {
+            beaten = Instant::now();
+            if let Err(e) = job_loop.lock.beat() {
+                warn!("{e}");
+            }
+        }
         tokio::select! {
             _ = term.recv() => break,
             _ = interrupt.recv() => break,

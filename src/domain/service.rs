@@ -1,5 +1,7 @@
 //! A service: a MongoDB deployment that is backed up, known by its connection string.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -75,6 +77,10 @@ pub struct CheckReport {
     /// No item failed.
     pub ok: bool,
     pub items: Vec<CheckItem>,
+    /// Of each storage that was tried, why nothing can be written there; `None`: it can. The item `storage` says it in
+    /// words, for all of them together.
+    #[serde(skip)]
+    pub storages: BTreeMap<String, Option<String>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,6 +14,7 @@ use super::connect::{CHECK_TIMEOUT, Server};
 use super::namespaces;
 use super::oplog::catalogue::BUCKETS_PREFIX;
 use super::reader::{self, Reader};
+use super::remedy::{create_user, grant};
 use super::sharding::{self, ClusterPart};
 use super::topology::{self, number};
 use crate::domain::namespace::Namespace;
@@ -64,7 +65,7 @@ pub async fn check_service(service: &str, uri: &Secret, cancel: &CancellationTok
             match e.kind() {
                 ErrorKind::Unauthenticated => {
                     report.pass("reachable", "");
-                    report.error("authenticated", &e, &create_user());
+                    report.error("authenticated", &e, &create_user(uri));
                 }
                 ErrorKind::Invalid => {
                     report.error("reachable", &e, &format!("mongokeep service edit {service} --uri-file -"))
@@ -81,12 +82,12 @@ pub async fn check_service(service: &str, uri: &Secret, cancel: &CancellationTok
                 if access.open { "access control is off on this server".to_owned() } else { access.users.join(", ") };
             report.pass("authenticated", &who);
             if !access.open {
-                restore_rights(&mut report, &access);
+                restore_rights(&mut report, &server, &access);
             } else {
                 report.pass("rights_restore", "access control is off on this server");
             }
         }
-        Err(e) => report.error("authenticated", &e, &create_user()),
+        Err(e) => report.error("authenticated", &e, &create_user(uri)),
     }
     if let Err(e) = topology::require_replica_set(service, server.hello()) {
         let remedy = if server.hello().is_mongos { "" } else { "mongosh --eval 'rs.initiate()'" };
@@ -113,7 +114,7 @@ pub async fn check_service(service: &str, uri: &Secret, cancel: &CancellationTok
                 let detail = format!("{shown}; there is no majority, for which backups and restores wait: {why}");
                 report.push("replica_set", CheckState::Fail, detail, "mongosh --eval 'rs.status()'".into());
             } else if reader.set.limited {
-                report.push("replica_set", CheckState::Warn, shown, grant("clusterMonitor"));
+                report.push("replica_set", CheckState::Warn, shown, grant(&server, "clusterMonitor"));
             } else if !warnings.is_empty() {
                 report.push("replica_set", CheckState::Warn, shown, "mongosh --eval 'rs.status()'".into());
             } else {
@@ -163,18 +164,6 @@ impl Report {
     }
 }
 
-fn create_user() -> String {
-    "mongosh admin --eval 'db.createUser({user: \"mongokeep\", pwd: passwordPrompt(), \
-     roles: [\"backup\", \"restore\", \"readWriteAnyDatabase\", \"clusterMonitor\"]})'"
-        .into()
-}
-
-/// The command that gives these roles.
-pub fn grant(roles: &str) -> String {
-    let list: Vec<String> = roles.split(' ').map(|r| format!("\"{r}\"")).collect();
-    format!("mongosh admin --eval 'db.grantRolesToUser(\"mongokeep\", [{}])'", list.join(", "))
-}
-
 async fn version(report: &mut Report, server: &Server, cancel: &CancellationToken) {
     match topology::facts(server, cancel).await {
         Ok(facts) => {
@@ -213,11 +202,13 @@ async fn backup_rights(report: &mut Report, reader: &Reader, cancel: &Cancellati
     }
     if !missing.is_empty() {
         let detail = format!("the user may not {}", missing.join(", "));
-        return report.push("rights_backup", CheckState::Fail, detail, grant(tries.roles));
+        return report.push("rights_backup", CheckState::Fail, detail, grant(&reader.server, tries.roles));
     }
     match (tries.then)(reader, cancel).await {
         Ok(detail) => report.pass("rights_backup", &detail),
-        Err(e) if e.kind() == ErrorKind::Denied => report.error("rights_backup", &e, &grant(tries.roles)),
+        Err(e) if e.kind() == ErrorKind::Denied => {
+            report.error("rights_backup", &e, &grant(&reader.server, tries.roles))
+        }
         Err(e) => report.error("rights_backup", &e, ""),
     }
 }
@@ -325,7 +316,7 @@ enum Where {
     Users,
 }
 
-fn restore_rights(report: &mut Report, access: &Access) {
+fn restore_rights(report: &mut Report, server: &Server, access: &Access) {
     let missing = missing_actions(&access.privileges);
     if missing.is_empty() {
         report.pass("rights_restore", "the user's roles allow everything a restore does");
@@ -335,7 +326,7 @@ fn restore_rights(report: &mut Report, access: &Access) {
             "the user's roles do not allow {}; needed only when this service is restored into",
             list.join(", ")
         );
-        report.push("rights_restore", CheckState::Warn, detail, grant("restore readWriteAnyDatabase"));
+        report.push("rights_restore", CheckState::Warn, detail, grant(server, "restore readWriteAnyDatabase"));
     }
 }
 
@@ -377,7 +368,7 @@ pub async fn may_lock(server: &Server, cancel: &CancellationToken) -> Result<()>
     }
     let who = escape(&access.users.join(", "));
     let what = format!("the user {who} may not lock the server and unlock it ({})", lacking.join(", "));
-    Err(Error::new(ErrorKind::Denied, what).hint(grant("hostManager")))
+    Err(Error::new(ErrorKind::Denied, what).hint(grant(server, "hostManager")))
 }
 
 /// What replaying changes of documents takes, in each of its collections. The role `restore` lets documents only come.
@@ -400,7 +391,7 @@ pub async fn may_replay(server: &Server, cancel: &CancellationToken, namespaces:
             let message = format!(
                 "service {service}: the user {who} lacks rights on {ns} ({lacking}), whose documents the oplog changes"
             );
-            let hint = format!("nothing was written; {}", grant("restore readWriteAnyDatabase"));
+            let hint = format!("nothing was written; {}", grant(server, "restore readWriteAnyDatabase"));
             return Err(Error::new(ErrorKind::Denied, message).hint(hint));
         }
     }
@@ -448,7 +439,7 @@ async fn oplog_window(report: &mut Report, server: &Server, cancel: &Cancellatio
     for (end, order) in ends.iter_mut().zip([1, -1]) {
         let found = match server.collect(cancel, "local", edge(order)).await {
             Ok(found) => found,
-            Err(e) => return report.error("oplog_window", &e, &grant("backup clusterMonitor")),
+            Err(e) => return report.error("oplog_window", &e, &grant(server, "backup clusterMonitor")),
         };
         let ts = found.first().and_then(|d| d.get_timestamp("ts").ok());
         *end = ts.map_or(0, |ts| u64::from(ts.time));

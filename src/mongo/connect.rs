@@ -8,7 +8,9 @@ use futures_util::FutureExt;
 use mongodb::Client;
 use mongodb::bson::{Document, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::error::Result as DriverResult;
-use mongodb::options::{ClientOptions, ConnectionString, HostInfo, ReadPreference, SelectionCriteria, ServerAddress};
+use mongodb::options::{
+    ClientOptions, ConnectionString, Credential, HostInfo, ReadPreference, SelectionCriteria, ServerAddress,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{self, Place};
@@ -106,7 +108,7 @@ fn to_one(mut options: ClientOptions, address: &str) -> Result<ClientOptions> {
 }
 
 /// The options of a connection string, as we use them.
-async fn read_options(service: &str, uri: &Secret, timeout: Duration) -> Result<ClientOptions> {
+pub(super) async fn read_options(service: &str, uri: &Secret, timeout: Duration) -> Result<ClientOptions> {
     let cancel = CancellationToken::new();
     let parsed = uri.expose().to_owned();
     // Looking up a mongodb+srv name is network traffic, which may hang like any other.
@@ -194,6 +196,11 @@ impl Server {
     /// What the nearest member (or the only one) said when we connected.
     pub fn hello(&self) -> &Hello {
         &self.inner.hello
+    }
+
+    /// Who is logged in.
+    pub(super) fn credential(&self) -> Option<&Credential> {
+        self.inner.options.credential.as_ref()
     }
 
     /// Whether only the one member that the connection string names may be spoken to.

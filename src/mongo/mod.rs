@@ -14,9 +14,11 @@ pub mod namespaces;
 pub mod oplog;
 pub mod oplog_source;
 pub mod reader;
+mod remedy;
 pub mod run;
 pub mod sharding;
 pub mod topology;
+pub mod watch;
 
 pub use connect::{Hello, Server};
 pub use run::run;

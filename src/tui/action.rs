@@ -139,7 +139,7 @@ actions! {
 
     TestNotification "test_notification" Notifications true "test" "Send a notification as a test, and show what came of it";
 
-    CopyRemedy "copy_remedy" Report false "copy remedy" "Copy the first remedy";
+    CopyRemedy "copy_remedy" Report false "copy remedy" "Copy the selected remedy";
 
     SecondBack "second_back" Moment false "" "One second back";
     SecondOn "second_on" Moment false "second" "One second on";

@@ -1,11 +1,12 @@
 //! Which actions work here and now, and why one does not. Keys, the line of keys and the palette all ask here.
 
 use super::action::{Action, Group};
-use super::model::{Layer, Model, Report, Tab, Target};
+use super::model::{Layer, Load, Model, Report, Tab, Target};
 use crate::domain::backup::{BackupState, Model as BackupModel};
 use crate::domain::job::JobState;
 use crate::domain::notification::Channel;
 use crate::domain::schedule::Schedule;
+use crate::domain::text::escape;
 
 /// Why nothing starts a backup, and what turns it on.
 const MANAGEMENT_OFF: &str = "backup management is off: mongokeep settings set backup.enabled true";
@@ -73,11 +74,15 @@ impl Model {
                 Some(JobState::Failed | JobState::Cancelled | JobState::WaitingRetry) => None,
                 _ => Some("only a job that failed, was cancelled or waits can be retried".into()),
             },
-            Action::EditStorage
-            | Action::TestStorage
-            | Action::SyncStorage
-            | Action::RemoveStorage
-            | Action::CopyStorage => {
+            Action::RemoveStorage => match self.target() {
+                Some(Target::Storage(name)) => self.users_of_storage(&name),
+                _ => Some("no storage is selected".into()),
+            },
+            Action::RemoveService => match self.target() {
+                Some(Target::Service(name)) => self.users_of_service(&name),
+                _ => Some("no service is selected".into()),
+            },
+            Action::EditStorage | Action::TestStorage | Action::SyncStorage | Action::CopyStorage => {
                 (!matches!(self.target(), Some(Target::Storage(_)))).then(|| "no storage is selected".into())
             }
             Action::RestoreService => self.why_no_moment(),
@@ -85,7 +90,7 @@ impl Model {
                 Some(Target::Service(name)) => self.may_run_base(&name).err(),
                 _ => Some("no service is selected".into()),
             },
-            Action::EditService | Action::CheckService | Action::RemoveService | Action::CopyService => {
+            Action::EditService | Action::CheckService | Action::CopyService => {
                 (!matches!(self.target(), Some(Target::Service(_)))).then(|| "no service is selected".into())
             }
             Action::CreateSchedule if self.data.services.is_empty() => Some("add a service first (4, then n)".into()),
@@ -116,7 +121,7 @@ impl Model {
                 let why = "no notification channel configured: set notify.command or notify.webhook_url";
                 self.channel().is_none().then(|| why.into())
             }
-            Action::CopyRemedy => self.first_remedy().is_none().then(|| "there is nothing to remedy".into()),
+            Action::CopyRemedy => self.selected_remedy().is_none().then(|| "there is nothing to remedy".into()),
             Action::Filter | Action::InvertFilter if self.layers.is_empty() && self.list(self.tab()).total == 0 => {
                 Some("there is no list here".into())
             }
@@ -244,12 +249,61 @@ impl Model {
         self.job_of(&self.target()?)
     }
 
-    /// The first remedy of the check that is open.
-    pub fn first_remedy(&self) -> Option<&str> {
-        let Some(Layer::Report { report: Report::Check(name), .. }) = self.layers.last() else { return None };
-        match self.check(name, BackupModel::default())? {
-            super::model::Load::Ready(report) => report.items.iter().map(|i| i.remedy.as_str()).find(|r| !r.is_empty()),
-            _ => None,
+    /// The remedies of the check that is open, in the order of its lines.
+    pub fn remedies(&self) -> Vec<&str> {
+        let Some(Layer::Report { report: Report::Check(name), .. }) = self.layers.last() else { return Vec::new() };
+        match self.check(name, BackupModel::default()) {
+            Some(Load::Ready(report)) => {
+                report.items.iter().map(|i| i.remedy.as_str()).filter(|r| !r.is_empty()).collect()
+            }
+            Some(Load::Waiting | Load::Failed(_)) | None => Vec::new(),
         }
     }
+
+    /// The one that is selected.
+    pub fn selected_remedy(&self) -> Option<&str> {
+        self.remedies().get(self.remedy).copied()
+    }
+
+    /// What a storage is used by, in words: it cannot be removed meanwhile.
+    fn users_of_storage(&self, name: &str) -> Option<String> {
+        let schedules = self.data.schedules.iter().filter(|s| s.storage == name).map(|s| s.name.as_str());
+        let jobs = self.unfinished().filter(|j| j.storage.as_deref() == Some(name)).map(|j| j.id);
+        let backups = self.data.storages.iter().find(|s| s.name == name).map_or(0, |s| s.backups);
+        used_by(schedules.collect(), jobs.collect(), backups)
+    }
+
+    fn users_of_service(&self, name: &str) -> Option<String> {
+        let schedules = self.data.schedules.iter().filter(|s| s.service == name).map(|s| s.name.as_str());
+        let jobs = self.unfinished().filter(|j| j.service.as_deref() == Some(name)).map(|j| j.id);
+        used_by(schedules.collect(), jobs.collect(), 0)
+    }
+}
+
+/// `it is in use by the schedules a and b, job 41 and 12 backups`.
+fn used_by(schedules: Vec<&str>, jobs: Vec<i64>, backups: u64) -> Option<String> {
+    /// So many are named.
+    const NAMED: usize = 3;
+    let list = |one: &str, many: &str, names: Vec<String>| match names.as_slice() {
+        [] => None,
+        [name] => Some(format!("{one} {name}")),
+        names => {
+            let more = names.len().saturating_sub(NAMED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            Some(format!("{many} {}{more}", names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ")))
+        }
+    };
+    let parts: Vec<String> = [
+        list("the schedule", "the schedules", schedules.into_iter().map(escape).collect()),
+        list("job", "the jobs", jobs.iter().map(ToString::to_string).collect()),
+        match backups {
+            0 => None,
+            1 => Some("1 backup".to_owned()),
+            n => Some(format!("{n} backups")),
+        },
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    (!parts.is_empty()).then(|| format!("it is in use by {}", parts.join(", ")))
 }

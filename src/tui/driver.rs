@@ -4,20 +4,21 @@
 //! otherwise. Nothing is sent to the terminal while nothing changes.
 
 use std::collections::VecDeque;
+use std::io::{self, Write};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use crossterm::event::{Event, EventStream};
-use futures_util::StreamExt;
+use crossterm::event::Event;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use super::effects::{self, Planning, in_background};
+use super::input::{Input, Reader};
 use super::model::{LOG_LINES, Look, Model, TOAST_SECONDS};
 use super::msg::{Effect, Msg, Snapshot};
 use super::terminal::{self, Screen};
+use super::watches::Watches;
 use super::{Options, view};
 use crate::client::Client;
 use crate::domain::job::LogLine;
@@ -27,7 +28,7 @@ use crate::error::{Result, io as io_error};
 const BUSY: Duration = Duration::from_millis(200);
 const IDLE: Duration = Duration::from_millis(1_000);
 /// How often the daemon is looked for.
-const DAEMON: Duration = Duration::from_secs(3);
+const DAEMON: Duration = Duration::from_secs(2);
 /// How long to wait before a daemon is started anew.
 const RESTART: Duration = Duration::from_secs(10);
 /// How often each service is asked whether it is there.
@@ -54,34 +55,37 @@ struct Wanted {
 pub async fn drive(client: Client, options: Options) -> Result<()> {
     terminal::require()?;
     let mut interrupt = Signals::new()?;
+    let mut window = signal(SignalKind::window_change()).map_err(|e| io_error("listening for signals", e))?;
     let mut screen = Screen::enter()?;
-    let size = screen.terminal.size().map_err(|e| io_error("the size of the terminal", e))?;
-    let mut model = Model::new(look(&client, &options), options.theme, (size.width, size.height), Utc::now(), zone());
+    let size = screen.size()?;
+    let mut model = Model::new(look(&client, &options), options.theme, size, Utc::now(), zone());
     model.about = about(&client);
-    draw(&mut screen, &mut model)?;
+    draw(&mut screen, &mut model).map_err(|e| io_error("drawing", e))?;
 
     let (messages, mut inbox) = mpsc::channel(QUEUE);
     let (want, wanted) = watch::channel(Wanted::default());
     let reader = tokio::spawn(read_store(client.clone(), messages.clone(), wanted));
     let daemons = tokio::spawn(watch_daemon(client.clone(), messages.clone()));
     let (mut tried_daemon, mut try_daemon) = (false, Instant::now());
+    let mut watches = Watches::default();
     let mut ask_services = Instant::now();
     let mut ask_warnings = Instant::now();
     let mut asked_for = 0;
     let mut plans: Vec<Planning> = Vec::new();
-    let mut events = EventStream::new();
-    loop {
+    let (typed, mut inputs) = mpsc::channel(QUEUE);
+    let _keyboard = Reader::start(typed)?;
+    'screen: loop {
         let wake = next_wake(&model);
         let msg = tokio::select! {
-            event = events.next() => match event {
-                Some(Ok(event)) => match message(event) {
-                    Some(msg) => msg,
-                    None => continue,
-                },
-                // The terminal is gone: nobody can see or type anything any more.
-                Some(Err(_)) | None => break,
+            input = inputs.recv() => match input.and_then(message) {
+                Some(msg) => msg,
+                None => break,
             },
             Some(msg) = inbox.recv() => msg,
+            Some(()) = window.recv() => match screen.size() {
+                Ok((width, height)) => Msg::Resize(width, height),
+                Err(_) => continue,
+            },
             () = tokio::time::sleep(wake) => Msg::Clock(Utc::now()),
             () = interrupt.recv() => break,
         };
@@ -92,11 +96,16 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
         }
         // What has piled up meanwhile costs one frame, not one each.
         for _ in 0..QUEUE {
-            let msg = match at_hand(&mut events).await {
-                Some(Some(Ok(event))) => message(event),
-                _ => inbox.try_recv().ok(),
+            let msg = match inputs.try_recv() {
+                Ok(input) => match message(input) {
+                    Some(msg) => msg,
+                    None => break 'screen,
+                },
+                Err(_) => match inbox.try_recv() {
+                    Ok(msg) => msg,
+                    Err(_) => break,
+                },
             };
-            let Some(msg) = msg else { break };
             todo.extend(super::update::update(&mut model, msg));
         }
         // What follows from an effect of the terminal itself is done as well.
@@ -106,8 +115,8 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
                 Effect::Quit => model.quitting = true,
                 Effect::Suspend => {
                     screen.suspend()?;
-                    let size = screen.terminal.size().map_err(|e| io_error("the size of the terminal", e))?;
-                    todo.extend(super::update::update(&mut model, Msg::Resize(size.width, size.height)));
+                    let (width, height) = screen.size()?;
+                    todo.extend(super::update::update(&mut model, Msg::Resize(width, height)));
                 }
                 Effect::Redraw => {
                     screen.redraw()?;
@@ -118,35 +127,44 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
                     let reply = super::msg::Reply::Copied { text, result };
                     todo.extend(super::update::update(&mut model, Msg::Reply(Box::new(reply))));
                 }
-                effect => plans.extend(Planning::start(client.clone(), effect, messages.clone())),
+                effect => {
+                    let edition = effects::about(&effect).map_or(0, |service| model.edition(service));
+                    plans.extend(Planning::start(client.clone(), effect, edition, messages.clone()));
+                }
             }
         }
         plans.retain(|plan| plan.is_wanted(&model));
         if model.quitting {
             break;
         }
+        watches.follow(&model, &client, &messages);
         let services = model.data.services.len();
         if model.loaded && services > 0 && (ask_services <= Instant::now() || services > asked_for) {
             ask_services = Instant::now() + SERVICES;
             asked_for = services;
             for service in &model.data.services {
-                effects::start(client.clone(), Effect::ServiceInfo(service.name.clone()), messages.clone());
+                let edition = model.edition(&service.name);
+                effects::start(client.clone(), Effect::ServiceInfo(service.name.clone()), edition, messages.clone());
             }
         }
         if model.loaded && ask_warnings <= Instant::now() {
             ask_warnings = Instant::now() + WARNINGS;
-            effects::start(client.clone(), Effect::Warnings, messages.clone());
+            effects::start(client.clone(), Effect::Warnings, 0, messages.clone());
         }
         // At the start, and again whenever it is missed.
         if !model.look.read_only && (!tried_daemon || model.misses_daemon()) && try_daemon <= Instant::now() {
             tried_daemon = true;
             try_daemon = Instant::now() + RESTART;
-            effects::start(client.clone(), Effect::EnsureDaemon, messages.clone());
+            effects::start(client.clone(), Effect::EnsureDaemon, 0, messages.clone());
         }
         screen.set_mouse(model.mouse())?;
         tell_reader(&model, &want);
         if model.dirty {
-            draw(&mut screen, &mut model)?;
+            match draw(&mut screen, &mut model) {
+                // It was closed, and nobody is left to read why.
+                Err(e) if terminal::is_gone(&e) => break,
+                drawn => drawn.map_err(|e| io_error("drawing", e))?,
+            }
         }
     }
     reader.abort();
@@ -155,25 +173,30 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
     let left = model.unfinished().count();
     if model.quitting && left > 0 {
         let what = if left == 1 { "1 job goes".to_owned() } else { format!("{left} jobs go") };
-        println!("{what} on in the background; mongokeep job list shows them");
+        // The terminal may be gone by now.
+        let _ = writeln!(io::stdout(), "{what} on in the background; mongokeep job list shows them");
     }
     Ok(())
 }
 
-fn draw(screen: &mut Screen, model: &mut Model) -> Result<()> {
-    screen.terminal.draw(|frame| view::draw(frame, model)).map_err(|e| io_error("drawing", e))?;
+fn draw(screen: &mut Screen, model: &mut Model) -> io::Result<()> {
+    screen.terminal.draw(|frame| view::draw(frame, model))?;
     model.dirty = false;
     Ok(())
 }
 
-fn message(event: Event) -> Option<Msg> {
-    match event {
-        Event::Key(key) => Some(Msg::Key(key)),
-        Event::Paste(text) => Some(Msg::Paste(text)),
-        Event::Mouse(event) => Some(Msg::Mouse(event)),
-        Event::Resize(width, height) => Some(Msg::Resize(width, height)),
-        Event::FocusGained | Event::FocusLost => None,
-    }
+/// `None`: the terminal is gone.
+fn message(input: Input) -> Option<Msg> {
+    Some(match input {
+        Input::Key { key, rushed: false } => Msg::Key(key),
+        Input::Key { key, rushed: true } => Msg::Rushed(key),
+        Input::Other(Event::Paste(text)) => Msg::Paste(text),
+        Input::Other(Event::Mouse(event)) => Msg::Mouse(event),
+        Input::Other(Event::Resize(width, height)) => Msg::Resize(width, height),
+        Input::Other(Event::Key(key)) => Msg::Key(key),
+        Input::Other(Event::FocusGained | Event::FocusLost) => Msg::Clock(Utc::now()),
+        Input::Gone => return None,
+    })
 }
 
 /// Where everything is, for the About page.
@@ -241,18 +264,6 @@ fn tell_reader(model: &Model, want: &watch::Sender<Wanted>) {
         *w = next;
         wake
     });
-}
-
-/// The next event if it is here already. It is polled with this task's own waker: the stream remembers the first waker
-/// it is given, and one that wakes nobody would leave every later key unseen until something else moves.
-async fn at_hand(events: &mut EventStream) -> Option<Option<std::io::Result<Event>>> {
-    std::future::poll_fn(|context| {
-        Poll::Ready(match events.poll_next_unpin(context) {
-            Poll::Ready(event) => Some(event),
-            Poll::Pending => None,
-        })
-    })
-    .await
 }
 
 /// Reads the store whenever its number changes, and the log that is shown. What records the oplog is the daemon, and one

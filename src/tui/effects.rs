@@ -8,17 +8,22 @@ use super::msg::{Effect, Msg, Problem, Reply};
 use crate::client::{Client, Removes};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Starts `effect`; the answer arrives on `messages`. Effects of the terminal itself are not for here. Gives what ends it:
+/// Starts `effect`; the answer arrives on `messages`, with the `edition` of the service that was asked about. Effects of the terminal itself are not for here. Gives what ends it:
 /// only for one that changes nothing.
-pub fn start(client: Client, effect: Effect, messages: Sender<Msg>) -> AbortHandle {
+pub fn start(client: Client, effect: Effect, edition: u64, messages: Sender<Msg>) -> AbortHandle {
+    let service = about(&effect).map(str::to_owned);
     let task = tokio::spawn(async move {
         let (ticket, effect) = match effect {
             Effect::Submitted { ticket, effect } => (Some(ticket), *effect),
             effect => (None, effect),
         };
-        let msg = match (perform(client, effect, &messages).await, ticket) {
-            (Some(Msg::Reply(reply)), Some(ticket)) => Some(Msg::Reply(Box::new(Reply::Submitted { ticket, reply }))),
-            (msg, _) => msg,
+        let reply = |reply| Some(Msg::Reply(Box::new(reply)));
+        let msg = match (perform(client, effect, &messages).await, ticket, service) {
+            (Some(Msg::Reply(answer)), Some(ticket), _) => reply(Reply::Submitted { ticket, reply: answer }),
+            (Some(Msg::Reply(answer)), None, Some(service)) => {
+                reply(Reply::OfService { service, edition, reply: answer })
+            }
+            (msg, _, _) => msg,
         };
         if let Some(msg) = msg {
             // The screen may be gone by now; what was done stays done.
@@ -26,6 +31,14 @@ pub fn start(client: Client, effect: Effect, messages: Sender<Msg>) -> AbortHand
         }
     });
     task.abort_handle()
+}
+
+/// The service that an effect asks about, as it is.
+pub fn about(effect: &Effect) -> Option<&str> {
+    match effect {
+        Effect::CheckService(service, _) | Effect::ServiceInfo(service) => Some(service),
+        _ => None,
+    }
 }
 
 /// A plan that is being worked out, and the form that waits for it.
@@ -36,12 +49,12 @@ pub struct Planning {
 
 impl Planning {
     /// Starts `effect`, and keeps hold of it when it is a plan.
-    pub fn start(client: Client, effect: Effect, messages: Sender<Msg>) -> Option<Self> {
+    pub fn start(client: Client, effect: Effect, edition: u64, messages: Sender<Msg>) -> Option<Self> {
         let ticket = match &effect {
             Effect::Submitted { ticket, effect } if matches!(**effect, Effect::PlanRestore(_)) => Some(*ticket),
             _ => None,
         };
-        let task = start(client, effect, messages);
+        let task = start(client, effect, edition, messages);
         ticket.map(|ticket| Self { ticket, task })
     }
 

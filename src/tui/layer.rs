@@ -57,6 +57,8 @@ pub enum Then {
     Named(Effect),
     /// Close the form below as well.
     DiscardForm,
+    /// Submit the form below, whatever its check says.
+    SubmitForm,
 }
 
 /// The plan of a restore, on its way to being confirmed.

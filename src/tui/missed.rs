@@ -40,6 +40,12 @@ impl Model {
         recording.map(|s| s.service.as_str()).collect()
     }
 
+    /// The schedule that records `service` already, besides the one called `name`.
+    pub(super) fn recorded_already(&self, service: &str, name: &str) -> Option<&str> {
+        let others = self.data.schedules.iter().filter(|s| s.name != name && s.service == service);
+        others.into_iter().find(|s| s.enabled && s.backup_type == BackupType::Pitr).map(|s| s.name.as_str())
+    }
+
     /// Whether a service is no longer recorded without this schedule.
     pub(super) fn is_recorded_by_this_alone(&self, schedule: &Schedule) -> bool {
         let others = self.data.schedules.iter().filter(|s| s.name != schedule.name && s.service == schedule.service);
@@ -53,4 +59,10 @@ pub(super) fn recording_ends<'a>(services: impl IntoIterator<Item = &'a str>) ->
     let names: Vec<String> = services.into_iter().map(escape).collect();
     let names = names.join(", ");
     format!("Changes of {names} are no longer kept from now on: a gap begins in what can be restored.")
+}
+
+/// What a second schedule that records a service comes to.
+pub(super) fn recorded_twice(service: &str, by: &str) -> String {
+    let (service, by) = (escape(service), escape(by));
+    format!("{by} records {service} already: this one takes base snapshots of its own, and the oplog is recorded once.")
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
+use super::heard::Reach;
 use super::keymap::Keymap;
 pub use super::layer::{Button, Confirm, Layer, Palette, Report, Review, Target, Then, Typed};
 use super::list::List;
@@ -106,6 +107,10 @@ pub struct Model {
     /// By service and the model of the backup that is to be made.
     pub checks: BTreeMap<(String, BackupModel), Load<CheckReport>>,
     pub infos: BTreeMap<String, Load<ServiceInfo>>,
+    pub(super) reach: BTreeMap<String, Reach>,
+    pub(super) editions: BTreeMap<String, u64>,
+    /// Which remedy of the check that is open is selected.
+    pub remedy: usize,
     pub tests: BTreeMap<String, TestRun>,
     pub syncs: BTreeMap<String, Load<SyncReport>>,
     /// How the last test of a channel went, by its word.
@@ -166,6 +171,9 @@ impl Model {
             manifests: BTreeMap::new(),
             checks: BTreeMap::new(),
             infos: BTreeMap::new(),
+            reach: BTreeMap::new(),
+            editions: BTreeMap::new(),
+            remedy: 0,
             tests: BTreeMap::new(),
             syncs: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -366,12 +374,22 @@ impl Model {
 
     /// Whether something on the screen moves by itself.
     pub fn is_animated(&self) -> bool {
-        self.motion() && (self.running_jobs().next().is_some() || self.is_waiting())
+        // A daemon that does not answer moves nothing on, whatever was going on.
+        self.motion() && self.daemon_silence().is_none() && (self.running_jobs().next().is_some() || self.is_waiting())
     }
 
-    /// Whether a job counts down to its next attempt: then each second is another picture.
+    /// For how many seconds the daemon, which runs, has given no sign of life, when that is too long.
+    pub fn daemon_silence(&self) -> Option<u64> {
+        let since = self.daemon.as_ref().filter(|d| d.running)?.silent_since?;
+        Some((self.now - since).num_seconds().max(0) as u64)
+    }
+
+    /// Whether a job counts down to its next attempt, or a silence is counted: then each second is another picture.
     pub fn counts_down(&self) -> bool {
         use crate::domain::job::JobState;
+        if self.daemon_silence().is_some() {
+            return true;
+        }
         self.unfinished()
             .any(|j| j.state == JobState::WaitingRetry && j.next_attempt_at.is_some_and(|at| at > self.now))
     }

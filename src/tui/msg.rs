@@ -64,6 +64,8 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub enum Msg {
     Key(KeyEvent),
+    /// A key that came faster than a person types: part of a paste that is not marked as one, or sent by a program.
+    Rushed(KeyEvent),
     Paste(String),
     Mouse(MouseEvent),
     Resize(u16, u16),
@@ -73,6 +75,12 @@ pub enum Msg {
     /// The store could not be read.
     StoreLost(Problem),
     Daemon(DaemonStatus),
+    /// Whether a service can be reached, heard by a watch of this edition of it.
+    Heard {
+        service: String,
+        edition: u64,
+        heard: Result<(), Problem>,
+    },
     /// The daemon does not start, or cannot be asked.
     DaemonLost(Problem),
     /// More lines of a job's log.
@@ -213,6 +221,12 @@ pub enum Reply {
     Copied {
         text: String,
         result: Result<(), String>,
+    },
+    /// The answer to a question about a service as it was at this edition.
+    OfService {
+        service: String,
+        edition: u64,
+        reply: Box<Reply>,
     },
     /// The answer to what was submitted under this number.
     Submitted {

@@ -5,33 +5,51 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 
 use super::model::Model;
-use super::recording;
+use super::recording::{self, Trouble};
 use crate::domain::backup::BackupState;
+use crate::domain::warning::WarningKind;
 
 /// How many of its last backups a service's spark line shows.
 const SPARKS: usize = 10;
+
+/// How a service is protected, the worst first: the strip is sorted by it, and counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Its last backup failed, it is unreachable, or its recording has stopped.
+    Failing,
+    /// It has a backup, but not what its schedules promise.
+    Late,
+    /// No backup of it was ever good.
+    Unprotected,
+    Well,
+}
+
+impl Standing {
+    pub const ALL: [Self; 4] = [Self::Failing, Self::Late, Self::Unprotected, Self::Well];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Failing => "failing",
+            Self::Late => "late",
+            Self::Unprotected => "unprotected",
+            Self::Well => "ok",
+        }
+    }
+}
 
 /// What the strip says about a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StripRow {
     pub service: String,
+    pub standing: Standing,
     pub last_good: Option<DateTime<Utc>>,
     /// The newest backup that ended did not end well.
     pub last_failed: bool,
-    /// Its changes are not recorded as a schedule wants it.
-    pub trouble: bool,
     /// Sizes of the last backups, oldest first; `None` for one that failed.
     pub sizes: Vec<Option<u64>>,
 }
 
-impl StripRow {
-    /// Such services come first, with a sign of their own.
-    pub fn needs_somebody(&self) -> bool {
-        self.last_failed || self.last_good.is_none() || self.trouble
-    }
-}
-
-/// One row for each service. Runs when data change, and once a minute: it looks at every backup once.
+/// One row for each service, the worst first. Runs when data change, and once a minute: it looks at every backup once.
 pub fn rows(model: &Model) -> Vec<StripRow> {
     let mut rows: Vec<StripRow> = model
         .data
@@ -39,9 +57,9 @@ pub fn rows(model: &Model) -> Vec<StripRow> {
         .iter()
         .map(|s| StripRow {
             service: s.name.clone(),
+            standing: Standing::Well,
             last_good: s.last_good_backup_at,
             last_failed: false,
-            trouble: false,
             sizes: Vec::new(),
         })
         .collect();
@@ -61,16 +79,95 @@ pub fn rows(model: &Model) -> Vec<StripRow> {
             BackupState::Running | BackupState::Deleting => {}
         }
     }
-    for row in &mut rows {
-        row.sizes.reverse();
-    }
-    for status in model.data.pitr.iter().filter(|s| recording::trouble(model, s).is_some()) {
-        if let Some(row) = at.get(status.service.as_str()).and_then(|i| rows.get_mut(*i)) {
-            row.trouble = true;
+    // A run may fail before there is a backup of it.
+    for warning in &model.data.warnings {
+        if matches!(warning.kind, WarningKind::RunFailed | WarningKind::BackupFailed)
+            && let Some(i) = warning.service.as_deref().and_then(|service| at.get(service))
+            && let Some(row) = rows.get_mut(*i)
+        {
+            row.last_failed = true;
         }
     }
-    rows.sort_by_key(|r| (!r.needs_somebody(), r.last_good));
+    for row in &mut rows {
+        row.sizes.reverse();
+        row.standing = standing(model, row);
+    }
+    rows.sort_by_key(|r| (r.standing, r.last_good));
     rows
+}
+
+fn standing(model: &Model, row: &StripRow) -> Standing {
+    let trouble = model.pitr(&row.service).and_then(|status| recording::trouble(model, status));
+    let of_it = model.data.warnings.iter().filter(|w| w.service.as_ref() == Some(&row.service));
+    let late = |kind| match kind {
+        WarningKind::Stale
+        | WarningKind::Damaged
+        | WarningKind::RunMissed
+        | WarningKind::Overdue
+        | WarningKind::PitrGap
+        | WarningKind::PitrLag
+        | WarningKind::PitrStopped
+        | WarningKind::PitrHeld => true,
+        // Counted as failing, or not about what a service can be restored to.
+        WarningKind::RunFailed
+        | WarningKind::BackupFailed
+        | WarningKind::DeletionFailed
+        | WarningKind::StorageFull
+        | WarningKind::NoDaemon
+        | WarningKind::ManagementOff
+        | WarningKind::NotificationFailed => false,
+    };
+    // One that nobody backs up is no worse for being away.
+    let is_used = row.last_good.is_some() || model.data.schedules.iter().any(|s| s.enabled && s.service == row.service);
+    let is_lost = is_used && model.lost_service(&row.service).is_some();
+    if row.last_failed || trouble == Some(Trouble::Stopped) || is_lost {
+        Standing::Failing
+    } else if row.last_good.is_none() {
+        Standing::Unprotected
+    } else if trouble.is_some() || of_it.map(|w| w.kind).any(late) {
+        Standing::Late
+    } else {
+        Standing::Well
+    }
+}
+
+/// A line of the strip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StripLine<'a> {
+    /// How many services stand how.
+    Counts(Vec<(Standing, usize)>),
+    Service(&'a StripRow),
+    /// Services without any backup, which say no more than that.
+    Unprotected(Vec<&'a StripRow>),
+}
+
+impl StripLine<'_> {
+    /// How many services it is about.
+    pub fn services(&self) -> usize {
+        match self {
+            Self::Counts(_) => 0,
+            Self::Service(_) => 1,
+            Self::Unprotected(rows) => rows.len(),
+        }
+    }
+}
+
+/// The lines for the rows of [`rows`]: how many stand how, then what needs somebody first.
+pub fn lines(rows: &[StripRow]) -> Vec<StripLine<'_>> {
+    let mut lines = Vec::new();
+    if rows.len() > 1 {
+        let count = |standing| (standing, rows.iter().filter(|r| r.standing == standing).count());
+        lines.push(StripLine::Counts(Standing::ALL.map(count).into_iter().filter(|(_, n)| *n > 0).collect()));
+    }
+    let bare: Vec<&StripRow> = rows.iter().filter(|r| r.standing == Standing::Unprotected).collect();
+    for row in rows {
+        match lines.last_mut() {
+            _ if row.standing != Standing::Unprotected || bare.len() == 1 => lines.push(StripLine::Service(row)),
+            Some(StripLine::Unprotected(of)) => of.push(row),
+            _ => lines.push(StripLine::Unprotected(vec![row])),
+        }
+    }
+    lines
 }
 
 /// `▁▂▃✗▂`: heights against the largest.

@@ -1,6 +1,7 @@
 //! The terminal itself: entered, left, left in a hurry.
 
 use std::io::{self, Stdout, Write};
+use std::mem::ManuallyDrop;
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,7 +20,9 @@ static HOOK: Once = Once::new();
 
 /// The terminal in raw mode on the alternate screen. Dropping it gives the terminal back.
 pub struct Screen {
-    pub terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// Never dropped: it would report on a terminal that is gone that it is gone, which is a panic. What it would do is
+    /// done by [`give_back`].
+    pub terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
     mouse: bool,
 }
 
@@ -30,14 +33,23 @@ impl Screen {
             let report = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |info| {
                 give_back();
-                report(info);
+                // A report that finds no terminal is a panic of its own, and the end without any order.
+                if !super::input::stderr_is_gone() {
+                    report(info);
+                }
             }));
         });
         take().map_err(|e| {
             io_error("this terminal cannot be used", e).hint("every command of mongokeep --help works without one")
         })?;
         let terminal = Terminal::new(CrosstermBackend::new(io::stdout())).map_err(|e| io_error("the terminal", e))?;
-        Ok(Self { terminal, mouse: false })
+        Ok(Self { terminal: ManuallyDrop::new(terminal), mouse: false })
+    }
+
+    /// Columns and rows.
+    pub fn size(&self) -> Result<(u16, u16)> {
+        let size = self.terminal.size().map_err(|e| io_error("the size of the terminal", e))?;
+        Ok((size.width, size.height))
     }
 
     /// Turns reports of clicks on or off.
@@ -118,6 +130,13 @@ fn give_back() {
         let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
     }
+}
+
+/// Whether a write failed because the terminal was closed.
+pub fn is_gone(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let gone = [Errno::IO, Errno::PIPE, Errno::NXIO, Errno::BADF];
+    error.raw_os_error().is_some_and(|code| gone.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 /// Refuses what is not a terminal before anything is sent to it.

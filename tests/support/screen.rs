@@ -425,6 +425,7 @@ pub fn daemon(running: bool) -> DaemonStatus {
         started_at: running.then(|| ago(600)),
         jobs_running: running.then_some(1),
         services_sliced: running.then_some(0),
+        silent_since: None,
     }
 }
 
@@ -441,6 +442,7 @@ pub fn check_report(ok: bool) -> CheckReport {
         remedy: remedy.into(),
     };
     CheckReport {
+        storages: [("archive".to_owned(), None), ("s3-eu".to_owned(), None)].into(),
         service: "orders-rs".into(),
         ok,
         items: vec![

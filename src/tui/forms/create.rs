@@ -4,8 +4,8 @@
 //! person changes their mind about when.
 
 use super::{fill, pick_first, refresh_choices, row};
-use crate::client::Values;
-use crate::domain::backup::Model as BackupModel;
+use crate::client::{StorageView, Values};
+use crate::domain::backup::{Backup, BackupState, Model as BackupModel};
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::{BACKUP_FIELDS, SCHEDULE, SCHEDULE_FIELDS};
 use crate::domain::schedule::Schedule;
@@ -76,13 +76,7 @@ pub fn create(model: &Model, service: Option<&str>, when: When) -> (Form, Vec<Ef
     }
     put("cron", PRESETS[1].1);
     put("timezone", model.zone.name());
-    // The storage its last backup went to is the likeliest.
-    let last = model.data.backups.iter().find(|b| b.service == form.text("service")).map(|b| b.storage.clone());
-    if let Some(storage) = last.filter(|s| model.data.storages.iter().any(|x| x.name == *s))
-        && let Some(row) = form.row_mut("storage")
-    {
-        row.set(storage);
-    }
+    propose_storage(model, &mut form);
     // Who comes from the schedules has decided about when.
     let first = if when == When::Schedule { "name" } else { WHEN };
     form.focus = form.row_at(first).unwrap_or(Item::Submit);
@@ -259,6 +253,42 @@ fn propose_name(model: &Model, form: &mut Form) -> Option<Effect> {
     None
 }
 
+/// The storage that is the likeliest, unless a person has picked one: the last that took a good backup of the service, or
+/// of any, and whose last test did not fail.
+fn propose_storage(model: &Model, form: &mut Form) {
+    let service = form.text("service").to_owned();
+    let check = match model.check(&service, backup_model(form)) {
+        Some(Load::Ready(report)) => Some(&report.storages),
+        Some(Load::Waiting | Load::Failed(_)) | None => None,
+    };
+    // The check has tried them just now.
+    let is_good = |storage: &&StorageView| match check.and_then(|tried| tried.get(&storage.name)) {
+        Some(outcome) => outcome.is_none(),
+        None => storage.last_test_error.is_none(),
+    };
+    let good: Vec<&StorageView> = model.data.storages.iter().filter(is_good).collect();
+    let took = |of: &dyn Fn(&Backup) -> bool| {
+        let last = model.data.backups.iter().filter(|b| b.state == BackupState::Succeeded && of(b));
+        last.map(|b| b.storage.as_str()).find(|name| good.iter().any(|s| s.name == *name)).map(str::to_owned)
+    };
+    let tested = || good.iter().find(|s| s.last_test_at.is_some()).or(good.first()).map(|s| s.name.clone());
+    let storage = took(&|b| b.service == service).or_else(|| took(&|_| true)).or_else(tested);
+    if let Some(row) = form.row_mut("storage").filter(|r| !r.touched)
+        && let Some(storage) = storage
+    {
+        row.set(storage);
+    }
+}
+
+/// A check has said which storages can be written: one that was only proposed and cannot is replaced.
+pub fn checked(model: &Model, form: &mut Form) -> Vec<Effect> {
+    let before = form.text("storage").to_owned();
+    if form.purpose == Purpose::Create {
+        propose_storage(model, form);
+    }
+    if form.text("storage") == before { Vec::new() } else { changed(model, form, "storage") }
+}
+
 fn service_changed(model: &Model, form: &mut Form) -> Vec<Effect> {
     let name = form.text("service").to_owned();
     let Some(service) = model.data.services.iter().find(|s| s.name == name) else { return Vec::new() };
@@ -268,6 +298,7 @@ fn service_changed(model: &Model, form: &mut Form) -> Vec<Effect> {
         if let Some(row) = form.row_mut("folder").filter(|r| !r.touched) {
             row.set(folder);
         }
+        propose_storage(model, form);
     }
     effects.extend(check(model, form));
     if !matches!(model.infos.get(&name), Some(Load::Ready(_))) {

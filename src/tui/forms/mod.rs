@@ -11,13 +11,24 @@ mod create;
 mod restore;
 
 pub use create::{
-    BY_SCHEDULE, ON_DEMAND, WHEN, When, backup_model, create, edit_schedule, is_pitr, is_schedule, schedule_values,
-    take_free_slot,
+    BY_SCHEDULE, ON_DEMAND, WHEN, When, backup_model, checked, create, edit_schedule, is_pitr, is_schedule,
+    schedule_values, take_free_slot,
 };
 pub use restore::{
     MOMENT, TIME, TIMELINE, WHAT, is_to_a_moment, on_timeline, restore_again, restore_backup, restore_request,
     restore_service, write_time,
 };
+
+/// What the button that submits a form says.
+pub fn submit_label(form: &Form) -> &'static str {
+    match form.purpose {
+        Purpose::AddService | Purpose::AddStorage => "Add",
+        Purpose::EditService(_) | Purpose::EditStorage(_) | Purpose::EditSchedule(_) | Purpose::Setting(_) => "Save",
+        Purpose::Create if is_schedule(form) => "Schedule",
+        Purpose::Create => "Back up now",
+        Purpose::Restore(_) => "Show the plan",
+    }
+}
 
 fn rows(fields: &[Field]) -> Vec<Row> {
     fields.iter().map(|f| row(*f)).collect()

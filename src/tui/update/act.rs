@@ -102,7 +102,7 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             }
             None => Vec::new(),
         },
-        Action::CopyRemedy => model.first_remedy().map(|r| Effect::Copy(r.to_owned())).into_iter().collect(),
+        Action::CopyRemedy => model.selected_remedy().map(|r| Effect::Copy(r.to_owned())).into_iter().collect(),
         Action::CancelJob => jobs::cancel(model),
         Action::RetryJob | Action::RetryRun => jobs::retry(model),
         _ => match model.target() {
@@ -160,6 +160,7 @@ fn act_on(model: &mut Model, action: Action, target: Target) -> Vec<Effect> {
             push_form(model, form)
         }
         (Action::CheckService, Target::Service(name)) => {
+            model.remedy = 0;
             model.layers.push(Layer::Report { report: Report::Check(name.clone()), scroll: 0 });
             vec![Effect::CheckService(name, BackupModel::default())]
         }
@@ -338,6 +339,9 @@ pub(super) fn go(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::HalfUp => at.saturating_sub(height / 2),
         _ => at.saturating_add(height / 2),
     };
+    if select_remedy(model, action, usize::from(areas.page.height), areas.page.width) {
+        return Vec::new();
+    }
     match model.layers.iter_mut().rev().find(|l| l.is_page()) {
         Some(
             Layer::Details { scroll, .. }
@@ -353,4 +357,26 @@ pub(super) fn go(model: &mut Model, action: Action) -> Vec<Effect> {
         }
     }
     Vec::new()
+}
+
+/// On the page of a check: moves to the next remedy, and the window with it. Whether there was one to move to, or the page
+/// has to scroll; a remedy that comes into the window by that is selected.
+fn select_remedy(model: &mut Model, action: Action, height: usize, width: u16) -> bool {
+    let lines = view::remedy_lines(model, width);
+    let next = match action {
+        Action::Up => model.remedy.checked_sub(1),
+        Action::Down => Some(model.remedy + 1),
+        _ => None,
+    };
+    let Some(Layer::Report { scroll, .. }) = model.layers.last_mut() else { return false };
+    let step = next.and_then(|next| Some((next, lines.get(next)?)));
+    if let Some((next, place)) = step {
+        // A page that is longer than the window scrolls on until the remedy is near.
+        if place.start < *scroll + height + height / 2 && place.end + height / 2 > *scroll {
+            model.remedy = next;
+            *scroll = (*scroll).min(place.start).max(place.end.saturating_sub(height));
+            return true;
+        }
+    }
+    false
 }

@@ -13,7 +13,7 @@ use crate::tui::forms;
 use crate::tui::keymap::Chord;
 use crate::tui::model::{Button, Confirm, Layer, Level, Model, Tab, Then};
 use crate::tui::msg::Effect;
-use crate::tui::{moment, palette, view};
+use crate::tui::{moment, palette, prerequisites, view};
 
 /// Two clicks on a row within this time open it; one alone only selects.
 const DOUBLE_CLICK: TimeDelta = TimeDelta::milliseconds(500);
@@ -134,15 +134,22 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     let mut effects = Vec::new();
     let mut close = false;
     let mut add: Option<&'static str> = None;
+    let mut stopped = Vec::new();
     match outcome {
         Outcome::Nothing => {}
         Outcome::Changed(key) => effects = forms::changed(model, form, key),
-        Outcome::Submit => effects = submit(model, form),
+        Outcome::Submit => {
+            stopped = prerequisites::stoppers(model, form);
+            if stopped.is_empty() {
+                effects = submit(model, form);
+            }
+        }
         Outcome::Close => close = true,
         Outcome::AddOne(key) => add = Some(key),
         Outcome::TakeFreeSlot => effects = forms::take_free_slot(model, form),
     }
     let dirty = form.is_dirty() && !form.submitting;
+    let anyway = format!("{} anyway", forms::submit_label(form));
     if close && !dirty {
         layers.pop();
     }
@@ -154,6 +161,18 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
             buttons: vec![
                 Button { label: "Keep editing".into(), then: Then::Nothing },
                 Button { label: "Discard".into(), then: Then::DiscardForm },
+            ],
+            focus: 0,
+            typed: None,
+        }));
+    }
+    if !stopped.is_empty() {
+        model.layers.push(Layer::Confirm(Confirm {
+            title: "The backup would fail".into(),
+            lines: stopped.into_iter().map(|why| format!("✗ {why}")).collect(),
+            buttons: vec![
+                Button { label: "Back to the form".into(), then: Then::Nothing },
+                Button { label: anyway, then: Then::SubmitForm },
             ],
             focus: 0,
             typed: None,
@@ -209,6 +228,17 @@ pub(super) fn settle_moment(model: &mut Model) -> Vec<Effect> {
     }
     model.layers = layers;
     effects
+}
+
+/// Submits the form that a question was asked about.
+fn submit_below(model: &mut Model) -> Vec<Effect> {
+    let mut layers = std::mem::take(&mut model.layers);
+    let effects = match layers.last_mut() {
+        Some(Layer::Form(form)) if !form.submitting => submit(model, form),
+        _ => Vec::new(),
+    };
+    model.layers = layers;
+    asked(model, effects)
 }
 
 fn submit(model: &mut Model, form: &mut form::Form) -> Vec<Effect> {
@@ -301,6 +331,7 @@ fn confirm_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
                 Some(Then::DiscardForm) => {
                     model.layers.pop();
                 }
+                Some(Then::SubmitForm) => return submit_below(model),
                 Some(Then::Nothing) | None => {}
             }
         }

@@ -12,6 +12,7 @@ mod act;
 mod jobs;
 mod keys;
 mod reply;
+mod rushed;
 mod schedules;
 mod submitted;
 
@@ -29,8 +30,9 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             clock(model, now);
             return model.ask_timeline().into_iter().collect();
         }
-        Msg::Key(key) if key.kind == KeyEventKind::Release => return Vec::new(),
+        Msg::Key(key) | Msg::Rushed(key) if key.kind == KeyEventKind::Release => return Vec::new(),
         Msg::Key(key) => keys::key(model, key.into()),
+        Msg::Rushed(key) => rushed::key(model, key.into()),
         Msg::Paste(text) => keys::paste(model, &text),
         Msg::Mouse(event) => keys::mouse(model, event),
         Msg::Resize(width, height) => {
@@ -64,6 +66,12 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             model.daemon_problem = Some(problem);
             Vec::new()
         }
+        // What an old watch says is about a service that is another one now.
+        Msg::Heard { service, edition, .. } if edition != model.edition(&service) => Vec::new(),
+        Msg::Heard { service, heard, .. } => {
+            let effects = model.note_reach(&service, heard);
+            asked(model, effects)
+        }
         Msg::Log { job, lines } => {
             model.take_log(job, lines);
             Vec::new()
@@ -86,7 +94,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
 /// Whether somebody did something, to what is on the screen now.
 fn is_input(msg: &Msg) -> bool {
     match msg {
-        Msg::Key(key) => key.kind != KeyEventKind::Release,
+        Msg::Key(key) | Msg::Rushed(key) => key.kind != KeyEventKind::Release,
         Msg::Paste(_) => true,
         Msg::Mouse(event) => matches!(event.kind, MouseEventKind::Down(_)),
         _ => false,
@@ -109,6 +117,17 @@ fn settle(model: &mut Model) {
     ) = page
     {
         *scroll = (*scroll).min(most);
+    }
+    // What is copied is what can be seen.
+    let remedies = view::remedy_lines(model, areas.page.width);
+    if let Some(Layer::Report { scroll, .. }) = model.layers.last() {
+        let window = *scroll..*scroll + usize::from(areas.page.height);
+        let seen = |place: &std::ops::Range<usize>| place.start < window.end && place.end > window.start;
+        if !remedies.get(model.remedy).is_some_and(seen)
+            && let Some(at) = remedies.iter().position(seen)
+        {
+            model.remedy = at;
+        }
     }
     if let Some(Layer::Review(_)) = model.layers.last() {
         let most = view::review_overflow(model);
@@ -152,10 +171,15 @@ fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
         }
         snapshot.settings = std::mem::take(&mut model.data.settings);
     }
+    let others = edited_elsewhere(&model.data, &snapshot);
     // Compared only while somebody looks: progress alone plans nothing anew.
     let same = !schedules::is_planned(model)
         || (model.data.backups == snapshot.backups && model.data.schedules == snapshot.schedules);
     model.data = snapshot;
+    for service in &others {
+        model.edited(service);
+    }
+    model.reach.retain(|name, _| model.data.services.iter().any(|s| s.name == *name));
     model.loaded = true;
     model.zone = zone(model.setting("ui.timezone"), model.local_zone);
     if first && let Some(sort) = Sort::parse(model.setting("ui.sort")) {
@@ -164,7 +188,17 @@ fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
     model.choose_theme();
     model.refresh_rows();
     refresh_forms(model);
-    if same { Vec::new() } else { schedules::plan_again(model) }
+    let mut effects = if same { Vec::new() } else { schedules::plan_again(model) };
+    effects.extend(others.into_iter().map(Effect::ServiceInfo));
+    asked(model, effects)
+}
+
+/// Services whose connection somebody else has changed since the last look.
+fn edited_elsewhere(known: &Snapshot, next: &Snapshot) -> Vec<String> {
+    let changed = known.services.iter().filter(|service| {
+        next.services.iter().any(|s| s.name == service.name && (&s.uri, s.engine) != (&service.uri, service.engine))
+    });
+    changed.map(|service| service.name.clone()).collect()
 }
 
 /// Says what became of jobs since the last look.

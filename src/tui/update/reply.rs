@@ -4,6 +4,7 @@ use super::submitted::{self, Ticket, close_form, fail_form};
 use super::{asked, form_for, schedules};
 use crate::client::{DeletePlan, Removes};
 use crate::domain::text::{bytes, escape};
+use crate::error::ErrorKind;
 use crate::tui::form::Purpose;
 use crate::tui::forms;
 use crate::tui::model::{Button, Confirm, Layer, Level, Load, Model, Target, Then, Typed};
@@ -12,27 +13,42 @@ use crate::tui::msg::{Effect, Problem, Reply};
 pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
     match reply {
         Reply::Submitted { ticket, reply } => take(model, Some(ticket), *reply),
+        Reply::OfService { service, edition, reply } => match edition == model.edition(&service) {
+            true => take(model, None, *reply),
+            // It was edited meanwhile: the answer is to a question that nobody asks any more.
+            false => asked_again(model, *reply),
+        },
         reply => take(model, None, reply),
     }
 }
 
+/// Asks anew what an answer that no longer counts was about, where somebody still waits for it.
+fn asked_again(model: &mut Model, reply: Reply) -> Vec<Effect> {
+    let effect = match reply {
+        Reply::ServiceInfo { name, .. } if !model.infos.contains_key(&name) => Effect::ServiceInfo(name),
+        Reply::ServiceChecked { name, model: of, .. } if model.check(&name, of).is_none() => {
+            Effect::CheckService(name, of)
+        }
+        _ => return Vec::new(),
+    };
+    asked(model, vec![effect])
+}
+
 fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
     match reply {
-        Reply::Submitted { .. } => {}
+        Reply::Submitted { .. } | Reply::OfService { .. } => {}
         Reply::ServiceSaved(Ok(service)) => {
             let closed = close_form(model, ticket);
-            let added = closed.as_ref().is_some_and(|(_, form)| form.purpose == Purpose::AddService);
             model.emit(Level::Good, format!("service {} is saved", service.name), None);
-            model.infos.remove(&service.name);
-            model.checks.retain(|(name, _), _| *name != service.name);
             let name = service.name.clone();
             match model.data.services.iter_mut().find(|s| s.name == name) {
                 Some(known) => *known = service,
                 None => model.data.services.push(service),
             }
+            model.edited(&name);
             model.refresh_rows();
             let effects = submitted::pick(model, closed, &name);
-            if effects.is_empty() && added {
+            if effects.is_empty() {
                 return asked(model, vec![Effect::ServiceInfo(name)]);
             }
             return asked(model, effects);
@@ -58,15 +74,31 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
             removed(model, "storage", &Target::Storage(name.clone()), &name, result);
         }
         Reply::ServiceChecked { name, model: of, result } => {
-            model.checks.insert((name, of), loaded(result));
+            model.checks.insert((name.clone(), of), loaded(result));
+            let mut layers = std::mem::take(&mut model.layers);
+            let mut effects = Vec::new();
+            for layer in &mut layers {
+                if let Layer::Form(form) = layer
+                    && matches!(form.purpose, Purpose::Create)
+                    && form.text("service") == name
+                {
+                    effects.extend(forms::checked(model, form));
+                }
+            }
+            model.layers = layers;
+            return asked(model, effects);
         }
         Reply::ServiceInfo { name, result } => {
-            if let (Err(problem), Some(Load::Ready(_))) = (&result, model.infos.get(&name)) {
-                model.emit_problem(&format!("service {name} is unreachable"), problem);
-            } else if let (Ok(_), Some(Load::Failed(_))) = (&result, model.infos.get(&name)) {
-                model.emit(Level::Good, format!("service {name} answers again"), None);
+            let heard = match &result {
+                // Whoever refuses a login is there.
+                Err(problem) if problem.kind == ErrorKind::Unreachable => Err(problem.clone()),
+                Ok(_) | Err(_) => Ok(()),
+            };
+            model.infos.insert(name.clone(), loaded(result));
+            if heard.is_err() || model.infos.get(&name).is_some_and(|info| matches!(info, Load::Ready(_))) {
+                let effects = model.note_reach(&name, heard);
+                return asked(model, effects);
             }
-            model.infos.insert(name, loaded(result));
         }
         Reply::StorageTested { name, result } => {
             let run = model.tests.entry(name.clone()).or_default();
@@ -132,7 +164,10 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         | Reply::Timeline(_)
         | Reply::FreeSlot { .. }
         | Reply::Previewed { .. }) => return schedules::reply(model, ticket, reply),
-        Reply::Warnings(Ok(warnings)) => model.data.warnings = warnings,
+        Reply::Warnings(Ok(warnings)) => {
+            model.data.warnings = warnings;
+            model.strip = crate::tui::service_strip::rows(model);
+        }
         // The store is watched by others, who say when it is lost.
         Reply::Warnings(Err(_)) => {}
         Reply::NotificationTested { channel, result } => {
@@ -148,7 +183,8 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         Reply::JobCancelled { id, result: Err(problem) } => model.emit_problem(&format!("job {id}"), &problem),
         Reply::SettingSaved { key, result } => submitted::setting_saved(model, ticket, &key, result),
         Reply::Copied { text, result: Ok(()) } => {
-            model.emit(Level::Good, format!("copied {}", escape(&text)), None);
+            // A terminal does not say whether it has taken it: the text stands there, to be selected.
+            model.emit(Level::Info, format!("sent to the terminal: {}", escape(&text)), None);
         }
         Reply::Copied { text, result: Err(why) } => {
             model.emit(Level::Warn, format!("not copied: {why}"), Some(format!("it is {}", escape(&text))));

@@ -10,7 +10,7 @@ use crate::domain::text::escape;
 use crate::tui::action::Action;
 use crate::tui::form::Purpose;
 use crate::tui::forms;
-use crate::tui::missed::recording_ends;
+use crate::tui::missed::{recorded_twice, recording_ends};
 use crate::tui::model::{Layer, Level, Load, Model, Screen, Tab, Target};
 use crate::tui::msg::{Effect, Reply};
 use crate::tui::view;
@@ -51,6 +51,16 @@ pub(super) fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             let title = format!("Switch the schedule {} off?", escape(&name));
             let lines = vec!["It makes no more backups.".to_owned(), recording_ends([schedule.service.as_str()])];
             ask(model, title, lines, "Switch off", Effect::SwitchSchedule(name, false))
+        }
+        Action::SwitchSchedule
+            if !schedule.enabled
+                && schedule.backup_type == BackupType::Pitr
+                && model.recorded_already(&schedule.service, &name).is_some() =>
+        {
+            let by = model.recorded_already(&schedule.service, &name).unwrap_or_default();
+            let title = format!("Switch the schedule {} on?", escape(&name));
+            let lines = vec![recorded_twice(&schedule.service, by)];
+            ask(model, title, lines, "Switch on", Effect::SwitchSchedule(name, true))
         }
         Action::SwitchSchedule => vec![Effect::SwitchSchedule(name, !schedule.enabled)],
         Action::RunSchedule => vec![Effect::RunSchedule(name)],

@@ -10,11 +10,12 @@ use unicode_width::UnicodeWidthStr;
 use super::text::{ago, fit, spinner};
 use super::{Areas, breadcrumb, service_strip};
 use crate::domain::job::JobState;
-use crate::domain::text::{count, escape};
+use crate::domain::text::{count, duration, escape};
 use crate::tui::action::Action;
 use crate::tui::form::Form;
 use crate::tui::forms;
-use crate::tui::model::{Layer, Load, Model, Screen, Tab};
+use crate::tui::model::{Layer, Model, Screen, Tab};
+use crate::tui::reach::ServiceLook;
 
 pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
     header(frame, model, areas.header);
@@ -130,8 +131,16 @@ pub fn banner_text(model: &Model) -> Option<String> {
     if let Some(problem) = &model.daemon_problem {
         return Some(format!("! the daemon is unreachable, trying again{}: {}", shown(), problem.message));
     }
+    if let Some(seconds) = model.daemon_silence() {
+        let pid = model.daemon.as_ref().and_then(|d| d.pid).map_or(String::new(), |pid| format!(" (process {pid})"));
+        let silent = duration(seconds);
+        return Some(format!("! the daemon{pid} has not answered for {silent}: what it does is shown as it was then"));
+    }
     if let Some(undone) = model.undone().filter(|_| model.daemon.as_ref().is_some_and(|d| !d.running)) {
         return Some(format!("! no daemon runs, {undone}{}", shown()));
+    }
+    if let Some((lost, why)) = model.lost_words() {
+        return Some(format!("! {lost}{}: {why}", shown()));
     }
     if model.screen == Screen::Schedules && model.loaded && !model.backups_enabled() {
         return Some("! nothing runs: backup management is off (Settings, General, backup.enabled)".into());
@@ -212,19 +221,23 @@ fn status(frame: &mut Frame, model: &Model, area: Rect) {
     let theme = &model.theme;
     let mut spans = vec![Span::raw(" ")];
     let services = model.data.services.len();
-    let state = |want: fn(&Load<_>) -> bool| {
-        model.data.services.iter().filter(|s| model.infos.get(&s.name).is_some_and(want)).count()
+    let state = |want: fn(ServiceLook) -> bool| {
+        model.data.services.iter().filter(|s| want(model.service_look(&s.name))).count()
     };
-    let ok = state(|l| matches!(l, Load::Ready(_)));
-    let failed = state(|l| matches!(l, Load::Failed(_)));
+    let ok = state(|look| look == ServiceLook::Answers);
+    let wrong = state(|look| matches!(look, ServiceLook::Wrong(_) | ServiceLook::Refuses));
+    let failed = state(|look| look == ServiceLook::Lost);
     if !model.loaded {
         spans.push(Span::styled("reading the store", theme.dim));
     } else if services == 0 {
         spans.push(Span::styled("no service yet", theme.dim));
     } else if failed > 0 {
-        spans.push(Span::styled(format!("✗ {failed} of {services} services unreachable"), theme.error));
+        spans.push(Span::styled(format!("✗ {failed} of {services} unreachable"), theme.error));
+    } else if wrong > 0 {
+        spans.push(Span::styled(format!("✗ {wrong} of {services} not fit for backups"), theme.error));
     } else if ok == services {
-        spans.push(Span::styled(format!("✓ {services} service{} ok", plural(services)), theme.ok));
+        // How they are protected is said above, and not known from this.
+        spans.push(Span::styled(format!("✓ {services} reachable"), theme.ok));
     } else {
         spans.push(Span::styled(format!("{services} service{}, asking", plural(services)), theme.dim));
     }
@@ -251,6 +264,7 @@ fn status(frame: &mut Frame, model: &Model, area: Rect) {
     }
     let used: usize = spans.iter().map(|s| s.content.width()).sum();
     let (daemon, style) = match &model.daemon {
+        Some(_) if model.daemon_silence().is_some() => ("daemon silent", theme.error),
         Some(d) if d.running => ("daemon ok", theme.ok),
         Some(_) => ("daemon off", theme.dim),
         None => ("", theme.dim),

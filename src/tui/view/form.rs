@@ -7,18 +7,15 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
-use super::pages::check_sign;
 use super::text::{fit, skip_columns, spinner, take_columns, wrap};
-use super::{moment, place_cursor, popup, preview};
-use crate::domain::backup::Model as BackupModel;
+use super::{check, moment, place_cursor, popup, preview};
 use crate::domain::field::FieldKind;
-use crate::domain::service::CheckState;
 use crate::domain::text::{bytes, escape};
 use crate::tui::form::{ADD, Form, Item, Purpose, Row, Source};
-use crate::tui::forms::{TIME, TIMELINE, backup_model, is_pitr, is_schedule, is_to_a_moment};
-use crate::tui::missed::recording_ends;
+use crate::tui::forms::{TIME, TIMELINE, is_pitr, is_schedule, is_to_a_moment, submit_label};
+use crate::tui::missed::{recorded_twice, recording_ends};
 use crate::tui::model::{Load, Model};
-use crate::tui::moment as tui_moment;
+use crate::tui::{moment as tui_moment, prerequisites};
 
 /// Columns of the labels: as many as the longest that is shown needs.
 fn label_width(form: &Form) -> usize {
@@ -75,16 +72,6 @@ fn title(form: &Form) -> String {
         Purpose::Restore(Source::Service(service)) => format!("Restore {} to a point in time", escape(service)),
         Purpose::Restore(Source::Backup(backup)) => format!("Restore {}", escape(backup)),
         Purpose::Setting(key) => format!("Change {}", escape(key)),
-    }
-}
-
-fn submit_label(form: &Form) -> &'static str {
-    match form.purpose {
-        Purpose::AddService | Purpose::AddStorage => "Add",
-        Purpose::EditService(_) | Purpose::EditStorage(_) | Purpose::EditSchedule(_) | Purpose::Setting(_) => "Save",
-        Purpose::Create if is_schedule(form) => "Schedule",
-        Purpose::Create => "Back up now",
-        Purpose::Restore(_) => "Show the plan",
     }
 }
 
@@ -345,9 +332,10 @@ fn note(model: &Model, row: &Row) -> String {
         },
         FieldKind::Storage => {
             let Some(storage) = model.data.storages.iter().find(|s| s.name == value) else { return String::new() };
+            let failed = if storage.last_test_error.is_some() { " · ✗ its last test failed" } else { "" };
             match model.free_space.get(value) {
-                Some(Some(free)) => format!("{} · {} free", escape(&storage.place), bytes(*free)),
-                _ => escape(&storage.place),
+                Some(Some(free)) => format!("{} · {} free{failed}", escape(&storage.place), bytes(*free)),
+                Some(None) | None => format!("{}{failed}", escape(&storage.place)),
             }
         }
         _ => String::new(),
@@ -359,10 +347,13 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let mut lines = vec![Line::raw("")];
     if matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_)) {
-        lines.extend(prerequisites(model, form.text("service"), backup_model(form), width));
+        lines.extend(check::lines(model, form, width));
     }
     if let Some(preview) = &form.preview {
         lines.extend(preview::warnings(model, preview, width));
+    }
+    if let Some(text) = records_again(model, form) {
+        lines.extend(wrap(&format!("! {text}"), width).into_iter().map(|part| Line::styled(part, theme.warn)));
     }
     if let Some(service) = ends_recording(model, form) {
         let text = format!("! {}", recording_ends([service]));
@@ -389,54 +380,23 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
     lines
 }
 
+/// What is to be known before a service is recorded by two schedules.
+fn records_again(model: &Model, form: &Form) -> Option<String> {
+    let edited = match &form.purpose {
+        Purpose::EditSchedule(name) => name.as_str(),
+        _ => "",
+    };
+    // One that is off records nothing, however it is edited.
+    let is_on = model.schedule(edited).is_none_or(|schedule| schedule.enabled);
+    let by = model.recorded_already(form.text("service"), edited).filter(|_| is_on && is_pitr(form))?;
+    Some(recorded_twice(form.text("service"), by))
+}
+
 /// The service that is no longer recorded once this edit of a schedule is saved.
 fn ends_recording<'a>(model: &'a Model, form: &Form) -> Option<&'a str> {
     let Purpose::EditSchedule(name) = &form.purpose else { return None };
     let schedule = model.schedule(name).filter(|s| model.is_recorded_by_this_alone(s))?;
     (!is_pitr(form) || form.text("service") != schedule.service).then_some(schedule.service.as_str())
-}
-
-/// The live check of the chosen service: the sum, and what is wrong with its remedy.
-fn prerequisites(model: &Model, service: &str, of: BackupModel, width: usize) -> Vec<Line<'static>> {
-    let theme = &model.theme;
-    match model.check(service, of) {
-        Some(Load::Waiting) => {
-            vec![Line::styled(format!("{} checking the prerequisites", spinner(model)), theme.running)]
-        }
-        Some(Load::Failed(problem)) => {
-            let text = format!("✗ prerequisites: {}", escape(&problem.message));
-            wrap(&text, width).into_iter().take(2).map(|part| Line::styled(part, theme.error)).collect()
-        }
-        Some(Load::Ready(report)) => {
-            let mut lines = Vec::new();
-            let passed = report.items.iter().filter(|i| i.state == CheckState::Pass).count();
-            // What a server is locked for must be known before it is, whole, whether it is a warning or not.
-            let lock = report.items.iter().find(|i| i.id == "locking");
-            let wrong: Vec<_> = report
-                .items
-                .iter()
-                .filter(|i| matches!(i.state, CheckState::Warn | CheckState::Fail) && i.id != "locking")
-                .collect();
-            if wrong.is_empty() && lock.is_none_or(|i| i.state == CheckState::Pass) {
-                lines.push(Line::styled(format!("✓ all {passed} prerequisites are met"), theme.ok));
-            }
-            for item in wrong.into_iter().take(2) {
-                let (sign, style) = check_sign(model, item.state);
-                let text = format!("{sign} {}: {}", escape(&item.title), escape(&item.detail));
-                lines.push(Line::styled(fit(&text, width), style));
-                if !item.remedy.is_empty() {
-                    lines.push(Line::styled(fit(&format!("  {}", escape(&item.remedy)), width), theme.key));
-                }
-            }
-            if let Some(lock) = lock {
-                let (sign, style) = check_sign(model, lock.state);
-                let text = format!("{sign} {}", escape(&lock.detail));
-                lines.extend(wrap(&text, width).into_iter().map(|part| Line::styled(part, style)));
-            }
-            lines
-        }
-        None => Vec::new(),
-    }
 }
 
 /// What will happen, in one sentence.
@@ -486,7 +446,9 @@ fn buttons(model: &Model, form: &Form, width: usize) -> Line<'static> {
     let style = |item| if form.focus == item { theme.button_focused } else { theme.button };
     let mark = |item| if form.focus == item { "▸" } else { " " };
     let cancel = format!("{}[ Cancel ]", mark(Item::Cancel));
-    let submit = format!("{}[ {} ]", mark(Item::Submit), submit_label(form));
+    let stopped = !prerequisites::stoppers(model, form).is_empty();
+    let anyway = if stopped { " anyway" } else { "" };
+    let submit = format!("{}[ {}{anyway} ]", mark(Item::Submit), submit_label(form));
     let wait = if form.submitting { format!("{} one moment ", spinner(model)) } else { String::new() };
     let pad = width.saturating_sub(cancel.width() + submit.width() + wait.width() + 1);
     Line::from(vec![

@@ -15,6 +15,7 @@ use crate::domain::job::JobState;
 use crate::domain::text::{bytes, count, escape};
 use crate::tui::action::Action;
 use crate::tui::model::{BackupRow, Load, Model, Tab};
+use crate::tui::reach::ServiceLook;
 
 const BACKUPS: &[Column] = &[
     left("NAME", 18, 99),
@@ -23,6 +24,7 @@ const BACKUPS: &[Column] = &[
     left("TYPE", 4, 1),
     left("STATE", 18, 10),
     right("SIZE", 8, 7),
+    right("DATA", 8, 3),
     left("CONSISTENT AT", 13, 5),
     right("AGE", 6, 6),
 ];
@@ -130,9 +132,11 @@ fn backup_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
     match row {
         BackupRow::Backup(backup, job) => {
             let running = job.filter(|j| j.kind == crate::domain::job::JobKind::Backup);
-            let size = match running {
+            // What is stored is known when all is stored; what was read meanwhile is another number.
+            let size = backup.size_bytes.filter(|_| running.is_none()).map_or("-".into(), bytes);
+            let data = match running {
                 Some(job) => bytes(job.progress.bytes_done),
-                None => backup.size_bytes.map_or("-".into(), bytes),
+                None => backup.uncompressed_bytes.map_or("-".into(), bytes),
             };
             // In front, where a long name does not push it out of the column.
             let pin = if backup.pinned { "⚑ " } else { "" };
@@ -143,6 +147,7 @@ fn backup_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
                 (type_word(backup).into(), theme.dim),
                 state,
                 (size, theme.text),
+                (data, theme.dim),
                 (backup.consistent_at.map_or("-".into(), |t| when(model, t)), theme.text),
                 (age(model, backup.started_at), theme.dim),
             ]
@@ -153,7 +158,8 @@ fn backup_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
             ("-".into(), theme.dim),
             ("-".into(), theme.dim),
             state,
-            (bytes(job.progress.bytes_done), theme.text),
+            ("-".into(), theme.text),
+            (bytes(job.progress.bytes_done), theme.dim),
             ("-".into(), theme.dim),
             (age(model, job.created_at), theme.dim),
         ],
@@ -208,18 +214,25 @@ fn storage_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
 /// Sign, word and server of a service, as far as a look at it told.
 pub fn service_state(model: &Model, name: &str) -> ((String, Style), String) {
     let theme = &model.theme;
-    match model.infos.get(name) {
+    let server = match model.infos.get(name) {
         Some(Load::Ready(info)) => {
             let set = match &info.replica_set {
                 Some(set) => format!(" {} {} member{}", escape(set), info.members, super::chrome::plural(info.members)),
                 None => String::new(),
             };
-            (("✓ answers".into(), theme.ok), format!("{}{set}", escape(&info.server_version)))
+            format!("{}{set}", escape(&info.server_version))
         }
-        Some(Load::Failed(_)) => (("✗ no answer".into(), theme.error), "-".into()),
-        Some(Load::Waiting) => ((format!("{} asking", spinner(model)), theme.running), "-".into()),
-        None => (("◌ not asked".into(), theme.dim), "-".into()),
-    }
+        Some(Load::Failed(_) | Load::Waiting) | None => "-".into(),
+    };
+    let state = match model.service_look(name) {
+        ServiceLook::Answers => ("✓ answers".into(), theme.ok),
+        ServiceLook::Wrong(why) => (format!("✗ {why}"), theme.error),
+        ServiceLook::Lost => ("✗ unreachable".into(), theme.error),
+        ServiceLook::Refuses => ("✗ refuses".into(), theme.error),
+        ServiceLook::Asking => (format!("{} asking", spinner(model)), theme.running),
+        ServiceLook::NotAsked => ("◌ not asked".into(), theme.dim),
+    };
+    (state, server)
 }
 
 fn service_cells(model: &Model, at: u32) -> Vec<(String, Style)> {

@@ -10,6 +10,7 @@ use super::model::{Layer, Model, Screen, Tab};
 mod areas;
 mod ascii;
 mod boxes;
+mod check;
 mod chrome;
 mod details;
 mod form;
@@ -28,6 +29,7 @@ mod toasts;
 
 pub use areas::{Areas, Hit, hit, is_too_small};
 pub use boxes::review_overflow;
+pub use check::remedy_lines;
 pub use moment::columns as moment_columns;
 pub use text::when;
 

@@ -5,10 +5,9 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 
-use super::details;
 use super::text::{spinner, wrap};
+use super::{check, details};
 use crate::domain::backup::Model as BackupModel;
-use crate::domain::service::CheckState;
 use crate::domain::text::{count, escape};
 use crate::tui::action::{Action, Group};
 use crate::tui::list::Filter;
@@ -79,35 +78,7 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
         Report::Check(name) => match model.check(name, BackupModel::default()) {
             None | Some(Load::Waiting) => waiting("Checking the prerequisites, 10 s at most for each connection"),
             Some(Load::Failed(problem)) => problem_lines(model, problem, width),
-            Some(Load::Ready(report)) => {
-                let mut lines = vec![
-                    if report.ok {
-                        Line::styled("✓ Everything that backups of this service need is there.", theme.ok)
-                    } else {
-                        Line::styled("✗ Something is missing; each line below says what to do.", theme.error)
-                    },
-                    Line::raw(""),
-                ];
-                for item in &report.items {
-                    let (sign, style) = check_sign(model, item.state);
-                    lines.push(Line::from(vec![
-                        Span::styled(format!("{sign} "), style),
-                        Span::raw(format!("{:<28}", escape(&item.title))),
-                        Span::styled(check_word(item.state), style),
-                    ]));
-                    for part in wrap(&escape(&item.detail), width.saturating_sub(4)) {
-                        if !part.is_empty() {
-                            lines.push(Line::styled(format!("    {part}"), theme.dim));
-                        }
-                    }
-                    if !item.remedy.is_empty() {
-                        for part in wrap(&escape(&item.remedy), width.saturating_sub(6)) {
-                            lines.push(Line::styled(format!("    {part}"), theme.key));
-                        }
-                    }
-                }
-                lines
-            }
+            Some(Load::Ready(report)) => check::report_lines(model, report, width).0,
         },
         Report::Test(name) => {
             let Some(run) = model.tests.get(name) else { return waiting("Starting the test") };
@@ -186,25 +157,6 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
                 lines
             }
         },
-    }
-}
-
-pub fn check_sign(model: &Model, state: CheckState) -> (&'static str, ratatui::style::Style) {
-    let theme = &model.theme;
-    match state {
-        CheckState::Pass => ("✓", theme.ok),
-        CheckState::Warn => ("!", theme.warn),
-        CheckState::Fail => ("✗", theme.error),
-        CheckState::Skip => ("-", theme.dim),
-    }
-}
-
-fn check_word(state: CheckState) -> &'static str {
-    match state {
-        CheckState::Pass => "pass",
-        CheckState::Warn => "warning",
-        CheckState::Fail => "fails",
-        CheckState::Skip => "skipped",
     }
 }
 

@@ -15,7 +15,7 @@ use crate::domain::pitr::{MarkKind, Status};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::tui::action::Action;
 use crate::tui::model::Model;
-use crate::tui::recording::{Trouble, behind, lag, trouble};
+use crate::tui::recording::{Trouble, lag, reaches_now, trouble};
 
 /// `< 1 min`, `3 min`, `2 h 05`.
 fn minutes(seconds: u64) -> String {
@@ -29,7 +29,8 @@ fn minutes(seconds: u64) -> String {
 fn style(model: &Model, status: &Status) -> Style {
     let theme = &model.theme;
     match trouble(model, status) {
-        Some(_) => theme.warn,
+        Some(Trouble::Stopped) => theme.error,
+        Some(Trouble::NoBase | Trouble::Behind) => theme.warn,
         None if status.ranges.is_empty() => theme.dim,
         None => theme.ok,
     }
@@ -42,6 +43,12 @@ fn reach(model: &Model, status: &Status) -> Option<String> {
         s @ 7_200..172_800 => format!("{} h", s / 3_600),
         s => minutes(s as u64),
     })
+}
+
+/// `14:02:18`, with the day when it is another one.
+fn second(model: &Model, at: DateTime<Utc>) -> String {
+    let (at, now) = (at.with_timezone(&model.zone), model.now.with_timezone(&model.zone));
+    at.format(if at.date_naive() == now.date_naive() { "%H:%M:%S" } else { "%d %b %H:%M:%S" }).to_string()
 }
 
 /// `1 gap`, when it is not one range.
@@ -70,8 +77,12 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
         return (fit(&text, room), style);
     };
     let lag = lag(model, status).unwrap_or(0);
-    let is_now = lag < behind(model);
-    let until = if is_now { "now".into() } else { format!("{} ago", minutes(lag)) };
+    let is_now = reaches_now(model, status);
+    // What is not recorded up to now ends with the last second that is stored.
+    let until = match status.ranges.last() {
+        Some(newest) if !is_now => second(model, newest.to),
+        _ => "now".into(),
+    };
     let text = format!("recoverable {reach} → {until}");
     if let Some(stopped) = stopped {
         // Less than its first words says nothing; the sign before the service says that something is wrong.

@@ -2,30 +2,32 @@
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
 use super::chrome::rule;
 use super::recoverable;
-use super::text::{ago, cell};
+use super::text::{age, ago, cell, fit};
 use crate::domain::text::{bytes, escape};
 use crate::tui::model::{Layer, Model, Screen};
-use crate::tui::service_strip::spark;
+use crate::tui::recording::{Trouble, trouble};
+use crate::tui::service_strip::{Standing, StripLine, StripRow, lines, spark};
 
-/// How many services the strip has room for.
+/// How many lines of the strip there is room for.
 pub fn rows(model: &Model, height: u16) -> u16 {
     if model.screen != Screen::Backups || model.layers.iter().any(Layer::is_page) {
         return 0;
     }
     let room = if height < 20 {
-        1
-    } else if height < 30 {
         2
+    } else if height < 30 {
+        3
     } else {
-        4
+        5
     };
-    room.min(model.strip.len() as u16)
+    room.min(lines(&model.strip).len() as u16)
 }
 
 /// From this width on the strip shows everything it knows.
@@ -37,43 +39,97 @@ pub fn draw(frame: &mut Frame, model: &Model, area: Rect) {
     if area.height == 0 {
         return;
     }
-    let theme = &model.theme;
-    let rows = usize::from(area.height - 1);
-    let hidden = model.strip.len().saturating_sub(rows);
-    for (i, row) in model.strip.iter().take(rows).enumerate() {
-        let (last, style) = match row.last_good {
-            Some(at) => (format!("last good {}", ago(model, at)), if row.last_failed { theme.warn } else { theme.ok }),
-            None => ("no good backup yet".to_owned(), theme.warn),
+    let room = usize::from(area.height - 1);
+    let all = lines(&model.strip);
+    let hidden: usize = all.iter().skip(room).map(StripLine::services).sum();
+    for (i, line) in all.iter().take(room).enumerate() {
+        let more = if hidden > 0 && i + 1 == room { format!(" and {hidden} more") } else { String::new() };
+        let width = usize::from(area.width).saturating_sub(more.width());
+        let mut spans = match line {
+            StripLine::Counts(counts) => count_spans(model, counts),
+            StripLine::Service(row) => service_spans(model, row, width),
+            StripLine::Unprotected(rows) => unprotected_spans(model, rows, width),
         };
-        let sign = if row.needs_somebody() { ("! ", theme.warn) } else { ("✓ ", theme.ok) };
-        let more = if hidden > 0 && i + 1 == rows { format!("and {hidden} more") } else { String::new() };
-        let mut spans = vec![
-            Span::raw(" "),
-            Span::styled(sign.0, sign.1),
-            Span::styled(format!("{} ", cell(&escape(&row.service), 18)), theme.text),
-        ];
-        let status = model.pitr(&row.service);
-        // Where there is room for one of the two, what can be restored is worth more than how large the backups were.
-        let both = area.width >= WIDE_STRIP;
-        let (moments, sizes) = (status.is_some() || (both && !model.data.pitr.is_empty()), both || status.is_none());
-        let columns = if sizes { 24 } else { 20 };
-        spans.push(Span::styled(format!("{last:<columns$} "), style));
-        if moments {
-            let used: usize = spans.iter().map(|s| s.content.width()).sum();
-            let room = if both { MOMENTS } else { usize::from(area.width).saturating_sub(used + more.width()) };
-            let (text, style) = recoverable::line(model, status, room.saturating_sub(usize::from(!more.is_empty())));
-            spans.push(Span::styled(cell(&text, room), style));
-        }
-        if sizes {
-            let size = row.sizes.iter().rev().flatten().next().map(|n| bytes(*n)).unwrap_or_default();
-            let failed = if row.last_failed { "last failed" } else { "" };
-            spans.push(Span::styled(format!("{:<11}", spark(&row.sizes)), theme.accent));
-            spans.push(Span::styled(format!("{size:>8}  "), theme.dim));
-            spans.push(Span::styled(format!("{failed}  "), theme.warn));
-        }
-        spans.push(Span::styled(more, theme.dim));
-        let line = Line::from(spans);
-        frame.render_widget(Paragraph::new(line), Rect { y: area.y + i as u16, height: 1, ..area });
+        spans.push(Span::styled(more, model.theme.dim));
+        frame.render_widget(Paragraph::new(Line::from(spans)), Rect { y: area.y + i as u16, height: 1, ..area });
     }
     rule(frame, model, area.bottom() - 1, area.width);
+}
+
+fn sign(model: &Model, standing: Standing) -> (&'static str, Style) {
+    let theme = &model.theme;
+    match standing {
+        Standing::Failing => ("✗ ", theme.error),
+        Standing::Late | Standing::Unprotected => ("! ", theme.warn),
+        Standing::Well => ("✓ ", theme.ok),
+    }
+}
+
+/// `✗ 1 failing   ! 10 unprotected   ✓ 9 ok`.
+fn count_spans(model: &Model, counts: &[(Standing, usize)]) -> Vec<Span<'static>> {
+    let mut spans = Vec::new();
+    for (standing, count) in counts {
+        let (sign, style) = sign(model, *standing);
+        spans.push(Span::raw(if spans.is_empty() { " " } else { "   " }));
+        spans.push(Span::styled(format!("{sign}{count} {}", standing.word()), style));
+    }
+    spans
+}
+
+fn unprotected_spans(model: &Model, rows: &[&StripRow], width: usize) -> Vec<Span<'static>> {
+    let names: Vec<String> = rows.iter().map(|row| escape(&row.service)).collect();
+    let text = format!("{} services have no good backup: {}", rows.len(), names.join(", "));
+    let (sign, style) = sign(model, Standing::Unprotected);
+    vec![Span::raw(" "), Span::styled(sign, style), Span::styled(fit(&text, width.saturating_sub(3)), style)]
+}
+
+/// What is known of its last backups, the bad news first. `short`: there is no room for why nothing is recorded.
+fn last_words(model: &Model, row: &StripRow, short: bool) -> (String, Style) {
+    let theme = &model.theme;
+    if let Some(lost) = model.lost_service(&row.service) {
+        return (format!("unreachable {}", age(model, lost.since)), theme.error);
+    }
+    let trouble = model.pitr(&row.service).and_then(|status| trouble(model, status));
+    if short && !row.last_failed && trouble == Some(Trouble::Stopped) {
+        return ("recording stopped".to_owned(), theme.error);
+    }
+    match (row.last_good, row.last_failed) {
+        (Some(at), true) => (format!("failed, good {}", ago(model, at)), theme.error),
+        (None, true) => ("failed, none is good".to_owned(), theme.error),
+        (Some(at), false) => (format!("last good {}", ago(model, at)), theme.ok),
+        (None, false) => ("no good backup yet".to_owned(), theme.warn),
+    }
+}
+
+fn service_spans(model: &Model, row: &StripRow, width: usize) -> Vec<Span<'static>> {
+    let theme = &model.theme;
+    let (sign, sign_style) = sign(model, row.standing);
+    let mut spans = vec![
+        Span::raw(" "),
+        Span::styled(sign, sign_style),
+        Span::styled(format!("{} ", cell(&escape(&row.service), 18)), theme.text),
+    ];
+    let status = model.pitr(&row.service);
+    // Where there is room for one of the two, what can be restored is worth more than how large the backups were.
+    let both = model.size.0 >= WIDE_STRIP;
+    let (last, style) = last_words(model, row, !both);
+    let (moments, sizes) = (status.is_some() || (both && !model.data.pitr.is_empty()), both || status.is_none());
+    let columns = if sizes { 24 } else { 20 };
+    spans.push(Span::styled(format!("{last:<columns$} "), style));
+    if moments {
+        let used: usize = spans.iter().map(|s| s.content.width()).sum();
+        let room = if both { MOMENTS } else { width.saturating_sub(used) };
+        let (text, style) = recoverable::line(model, status, room);
+        spans.push(Span::styled(cell(&text, room), style));
+    }
+    if sizes {
+        let size = row.sizes.iter().rev().flatten().next().map(|n| bytes(*n)).unwrap_or_default();
+        spans.push(Span::styled(format!("{:<11}", spark(&row.sizes)), theme.accent));
+        spans.push(Span::styled(format!("{size:>8}  "), theme.dim));
+        // Said in the words before already, unless those say that it is unreachable.
+        if row.last_failed && model.lost_service(&row.service).is_some() {
+            spans.push(Span::styled("last failed", theme.error));
+        }
+    }
+    spans
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use mongokeep::client::StorageView;
 use mongokeep::domain::backup::{BackupState, BackupType};
 use mongokeep::error::{Error, ErrorKind};
 use mongokeep::tui::action::{Action, Group};
@@ -287,8 +288,13 @@ fn e08_destructive_dialogs_begin_on_cancel() {
         planned(&mut model);
         assert_eq!(layers(&model), before, "{first}");
     }
-    for (open, what) in [("g c", "cancel"), ("2 d", "schedule"), ("3 d", "storage"), ("4 d", "service")] {
+    for (open, what) in [("g c", "cancel"), ("2 d", "schedule"), ("3 G d", "storage"), ("4 G d", "service")] {
         let mut model = start();
+        // What is in use is not offered to be removed.
+        let mut snapshot = full_snapshot();
+        snapshot.services.push(service("unused", None));
+        snapshot.storages.push(StorageView { backups: 0, ..storage("unused", "filesystem", "/srv/unused") });
+        update(&mut model, Msg::Snapshot(Box::new(snapshot)));
         keys(&mut model, open);
         assert!(matches!(model.layers.last(), Some(Layer::Confirm(c)) if c.focus == 0), "{what}");
         assert_eq!(press(&mut model, "Enter"), [], "{what}");
@@ -400,11 +406,11 @@ fn e12_what_is_lost_is_said_with_the_age_of_what_is_shown() {
     update(&mut model, Msg::Daemon(daemon(true)));
     assert!(!shown(&model).contains("trying again") && shown(&model).contains("daemon ok"));
 
-    let lost = Reply::ServiceInfo { name: "orders-rs".into(), result: Err(problem("no answer within 10 s")) };
-    reply(&mut model, lost);
-    assert!(shown(&model).contains("1 of 2 services unreachable"));
+    let silent = Problem { kind: ErrorKind::Unreachable, ..problem("no answer within 10 s") };
+    reply(&mut model, Reply::ServiceInfo { name: "orders-rs".into(), result: Err(silent) });
+    assert!(shown(&model).contains("1 of 2 unreachable"));
     reply(&mut model, Reply::ServiceInfo { name: "orders-rs".into(), result: Ok(info()) });
-    assert!(shown(&model).contains("2 services ok"));
+    assert!(shown(&model).contains("2 reachable"));
 }
 
 #[test]
@@ -483,7 +489,7 @@ fn e13_below_60x15_nothing_typed_blindly_changes_anything() {
 fn e13_80x24_shows_what_matters() {
     let text = shown(&start());
     for part in
-        ["running 62 %", "318 MB", "failed", "verified", "last good 12 h ago", "daemon ok", "15:02", "? help", "q quit"]
+        ["running 62 %", "505 MB", "failed", "verified", "last good 12 h ago", "daemon ok", "15:02", "? help", "q quit"]
     {
         assert!(text.contains(part), "{part}\n{text}");
     }

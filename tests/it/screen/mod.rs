@@ -5,3 +5,4 @@ mod moments;
 mod schedules;
 mod screens;
 mod terminal;
+mod trust;

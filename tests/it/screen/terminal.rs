@@ -84,7 +84,9 @@ impl Tty {
         self.screen.lock().unwrap().1.clone()
     }
 
+    /// Presses keys: together, and apart from those before.
     fn send(&mut self, keys: &str) {
+        std::thread::sleep(Duration::from_millis(60));
         self.keys.write_all(keys.as_bytes()).unwrap();
         self.keys.flush().unwrap();
     }
@@ -349,10 +351,7 @@ fn e12_a_daemon_that_is_killed_is_seen_by_what_it_recorded() {
     tty.wait("daemon ok");
     tty.wait("not recorded");
     assert!(!tty.text().contains("no daemon"), "{}", tty.text());
-    let kill = |pid: i64| {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-    };
+    let kill = |pid: i64| signal(pid, rustix::process::Signal::KILL);
     kill(daemon().unwrap());
     tty.wait("no daemon runs, a is not recorded");
     tty.wait("not recorded: no daemon runs");
@@ -387,6 +386,130 @@ fn e14_no_color_and_a_plain_locale_are_kept_on_the_wire() {
     assert!(text.contains("\u{1b}[7m") && !text.contains("38;5") && !text.contains("48;5"));
 }
 
+/// Stops or wakes a process.
+fn signal(pid: i64, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+#[test]
+fn e12_a_daemon_that_hangs_is_said_to_be_silent_until_it_goes_on() {
+    let home = Home::ready();
+    let mut tty = Tty::start(home.path(), &[], &[]);
+    tty.wait("daemon ok");
+    let pid = home.json("daemon status")["pid"].as_i64().unwrap();
+    signal(pid, rustix::process::Signal::STOP);
+    tty.wait("has not answered for");
+    tty.wait("daemon silent");
+    assert!(home.json("daemon status")["silent_since"].is_string());
+    signal(pid, rustix::process::Signal::CONT);
+    tty.wait("daemon ok");
+    assert!(!tty.text().contains("not answered"), "{}", tty.text());
+    tty.send("q");
+    tty.ended();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn e12_a_server_that_is_killed_is_missed_within_seconds() {
+    let mongod = support::mongod().await;
+    let mut set = mongokeep::sandbox::ReplicaSet::start(&mongod, Default::default()).await.unwrap();
+    let home = Home::new();
+    home.good(&format!("service add orders --uri {}", set.uri()));
+    let path = home.path().to_owned();
+    let tty = tokio::task::spawn_blocking(move || {
+        let mut tty = Tty::start(&path, &[], &["--read-only"]);
+        tty.wait("1 reachable");
+        tty.send("4");
+        tty.wait("✓ answers");
+        tty
+    });
+    let tty = tty.await.unwrap();
+    set.kill_member(0).await.unwrap();
+    let tty = tokio::task::spawn_blocking(move || {
+        let began = Instant::now();
+        tty.wait("orders is unreachable since");
+        tty.wait("✗ unreachable");
+        // Debug code on a machine that runs other tests too; a probe comes once a minute.
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        tty
+    });
+    let tty = tty.await.unwrap();
+    set.start_member(0).await.unwrap();
+    let gone = tokio::task::spawn_blocking(move || {
+        let began = Instant::now();
+        tty.wait("✓ answers");
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+        assert!(!tty.text().contains("is unreachable since"), "{}", tty.text());
+    });
+    gone.await.unwrap();
+}
+
+#[test]
+fn what_a_terminal_answers_unasked_is_no_key() {
+    let home = Home::ready();
+    let mut tty = Tty::start(home.path(), &[], &[]);
+    tty.wait("No backup yet");
+    // In a list its letters would leave, open help and filter.
+    let answer = "\u{1b}]11;rgb:1e1e/1e1e/1e1e\u{1b}\\";
+    tty.send(answer);
+    tty.send("\u{1b}[?62;22c\u{1b}[>0;276;0c");
+    tty.send("\u{1b}P>|q4?/(370)\u{1b}\\");
+    tty.send("4");
+    tty.wait("Services (1)");
+    tty.send("n");
+    tty.wait("Add a service");
+    tty.send("one");
+    for piece in ["\u{1b}]11;", "rgb:1e1e/", "1e1e/1e1e", "\u{1b}\\"] {
+        tty.send(piece);
+    }
+    tty.send(answer);
+    tty.send("two");
+    let shown = tty.wait("onetwo");
+    assert!(!shown.contains("1e1e") && !shown.contains("rgb"), "{shown}");
+    tty.send("\u{1b}");
+    tty.wait("Discard changes?");
+    tty.send("\u{1b}[C");
+    tty.send(ENTER);
+    tty.send("q");
+    tty.ended();
+}
+
+#[test]
+fn e18_a_terminal_that_is_gone_ends_it_although_hangups_are_ignored() {
+    let home = Home::ready();
+    let mut command = CommandBuilder::new("sh");
+    command.arg("-c");
+    command.arg(format!("trap '' HUP; exec {} --home '{}'", env!("CARGO_BIN_EXE_mongokeep"), home.path().display()));
+    for (name, value) in [("TERM", "xterm-256color"), ("LC_ALL", "C.UTF-8"), ("TZ", "UTC")] {
+        command.env(name, value);
+    }
+    // Its reader in the test would keep the terminal open.
+    let pty = native_pty_system().openpty(PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 }).unwrap();
+    let mut child = pty.slave.spawn_command(command).unwrap();
+    drop(pty.slave);
+    let mut output = pty.master.try_clone_reader().unwrap();
+    let mut seen = Vec::new();
+    let mut buffer = [0; 8192];
+    while !contains(&seen, "daemon ok") {
+        let n = output.read(&mut buffer).unwrap();
+        seen.extend_from_slice(&buffer[..n]);
+    }
+    drop(output);
+    drop(pty.master);
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if began.elapsed() > Duration::from_secs(20) {
+            let _ = child.kill();
+            panic!("it goes on without a terminal");
+        }
+        std::thread::sleep(Duration::from_millis(15));
+    };
+    assert!(status.success(), "in order: {status:?}");
+}
+
 #[test]
 fn e19_copying_goes_through_osc_52() {
     let home = Home::ready();
@@ -395,7 +518,7 @@ fn e19_copying_goes_through_osc_52() {
     tty.send("3");
     tty.wait("filesystem");
     tty.send("y");
-    tty.wait("copied");
+    tty.wait("sent to the terminal");
     let place = home.dir().join("storage");
     let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, place.to_str().unwrap());
     tty.send("q");

@@ -1,0 +1,57 @@
+//! What the check of a service says about the backup in a form: what stops it comes first, and of the storages only the
+//! one that is chosen counts.
+
+use super::form::{Form, Purpose};
+use super::forms::backup_model;
+use super::model::{Load, Model};
+use crate::domain::service::{CheckItem, CheckState};
+use crate::domain::text::escape;
+
+/// The items of the last check, sorted by what they mean for the backup in `form`; `None` while there is none.
+pub fn items(model: &Model, form: &Form) -> Option<Vec<CheckItem>> {
+    if !matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_)) {
+        return None;
+    }
+    let Some(Load::Ready(report)) = model.check(form.text("service"), backup_model(form)) else { return None };
+    let mut items = report.items.clone();
+    let chosen = form.text("storage");
+    if let Some(outcome) = report.storages.get(chosen)
+        && let Some(item) = items.iter_mut().find(|item| item.id == "storage")
+    {
+        match outcome {
+            None => {
+                (item.state, item.detail) = (CheckState::Pass, format!("{} is writable", escape(chosen)));
+                item.remedy.clear();
+            }
+            Some(why) => {
+                (item.state, item.detail) = (CheckState::Fail, format!("{}: {}", escape(chosen), escape(why)));
+                item.remedy = format!("mongokeep storage test {chosen}");
+            }
+        }
+    }
+    items.sort_by_key(severity);
+    Some(items)
+}
+
+/// 0 for what stops a backup.
+fn severity(item: &CheckItem) -> u8 {
+    match item.state {
+        CheckState::Fail if stops(item) => 0,
+        CheckState::Fail => 1,
+        CheckState::Warn => 2,
+        CheckState::Skip => 3,
+        CheckState::Pass => 4,
+    }
+}
+
+/// Whether a backup fails for this: every failure but that of the rights which only a restore needs.
+pub(super) fn stops(item: &CheckItem) -> bool {
+    item.state == CheckState::Fail && item.id != "rights_restore"
+}
+
+/// Why the backup in `form` would fail, as far as the last check knows; empty when nothing speaks against it.
+pub fn stoppers(model: &Model, form: &Form) -> Vec<String> {
+    let items = items(model, form).unwrap_or_default();
+    let sentence = |item: &CheckItem| format!("{}: {}", escape(&item.title), escape(&item.detail));
+    items.iter().filter(|item| stops(item)).map(sentence).collect()
+}
