@@ -82,8 +82,9 @@ impl Client {
             schedules.iter().any(|s| s.storage == l.row.archive.storage && s.folder == l.row.archive.folder)
         };
         let newest = lines.iter().filter_map(RecoverySource::newest).max();
-        let (error, hint) = trouble(schedules, state.as_ref(), daemon, may_start);
         let recorded = lines.iter().find(here);
+        let by_engine = recorded.is_some_and(|line| line.row.archive.is_by_engine());
+        let (error, hint) = trouble(schedules, state.as_ref(), daemon, may_start, by_engine);
         let waiting_base = match recorded {
             Some(line) => line.waiting.clone(),
             // Nothing is stored yet: recording begins at this one, if the oplog still reaches back so far.
@@ -209,6 +210,7 @@ fn trouble(
     state: Option<&SlicerState>,
     daemon: bool,
     may_start: bool,
+    by_engine: bool,
 ) -> (Option<String>, Option<String>) {
     if schedules.is_empty() {
         return (None, None);
@@ -218,7 +220,11 @@ fn trouble(
         return said("backup management is off (backup.enabled = false)", "mongokeep settings set backup.enabled true");
     }
     if !daemon {
-        return said("no daemon runs, so nothing is recorded", "mongokeep daemon run, or any command that starts it");
+        let what = match by_engine {
+            true => "no daemon runs, so nobody sees to it that the engine records, or knows how it does",
+            false => "no daemon runs, so nothing is recorded",
+        };
+        return said(what, "mongokeep daemon run, or any command that starts it");
     }
     state.map_or((None, None), |s| (s.error.clone(), s.hint.clone()))
 }
