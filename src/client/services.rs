@@ -155,7 +155,7 @@ impl Client {
     pub async fn service_cluster(&self, name: &str) -> Result<Option<Cluster>> {
         let wanted = name.to_owned();
         let service = self.call(move |client| client.store.service(&wanted)).await?;
-        let ctx = Context { around: self.surroundings().await?, ..Context::default() };
+        let ctx = Context { around: self.surroundings(None).await?, ..Context::default() };
         engine(service.engine, Model::Logical)?.cluster(&ctx, &service).await
     }
 

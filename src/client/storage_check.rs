@@ -37,7 +37,7 @@ impl Client {
     ) -> Result<StorageReport> {
         let location = self.location(name).await?;
         let storage = Opener::new(&location.config, BACKOFF, cancel.clone()).open(&cancel).await?;
-        let around = self.surroundings().await?;
+        let around = self.surroundings(None).await?;
         let ctx = Context { cancel, meter, limits: Limits::default(), around };
         let store = AsyncStore::new(self.store.clone());
         storage_check::check(&ctx, &store, storage.as_ref(), name, !self.is_read_only()).await

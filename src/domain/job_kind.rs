@@ -66,7 +66,7 @@ impl JobRequest {
         match self {
             Self::Restore { request, .. } => request.identity_file.as_deref(),
             Self::Verify { identity_file, .. } => identity_file.as_deref(),
-            Self::Backup(_) | Self::Delete { .. } | Self::Retention { .. } => None,
+            Self::Backup(_) | Self::Delete { .. } | Self::Retention { .. } | Self::Repair { .. } => None,
         }
     }
 

@@ -152,7 +152,8 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
             }
         }
         if let Some(effect) = nodes.ask(&mut model) {
-            nodes.task = Some(effects::start(client.clone(), effect, messages.clone()));
+            let edition = effects::about(&effect).map_or(0, |service| model.edition(service));
+            nodes.task = Some(effects::start(client.clone(), effect, edition, messages.clone()));
         }
         if model.loaded && ask_warnings <= Instant::now() {
             ask_warnings = Instant::now() + WARNINGS;

@@ -187,7 +187,8 @@ async fn tail(env: &Env, ctx: &Context, base: &Envelope, replay: &PlannedReplay)
     let (from, until) = (base.consistent_at_ts, replay.until);
     if replay.archive.is_by_engine() {
         // The engine looks by itself whether it has what leads there.
-        return Ok(OplogTail { storage, archive: replay.archive.clone(), slices: Vec::new(), until });
+        let (archive, slices) = (replay.archive.clone(), Vec::new());
+        return Ok(OplogTail { storage, archive, slices, until, keys: Keys::default() });
     }
     let found = env.store.with(move |store| {
         let slices = store.slices(&replay.service, &replay.archive, from, until)?;

@@ -94,7 +94,7 @@ async fn context(env: &Env, stop: &CancellationToken) -> Result<Context> {
     let last_good = env.settings.clone();
     // Those that cannot be read are no reason to lose a part of the oplog.
     let settings = blocking(move || Ok(last_good.settings())).await?;
-    Ok(Context { cancel: stop.clone(), around: surroundings(&env.store, &settings), ..Context::default() })
+    Ok(Context { cancel: stop.clone(), around: surroundings(&env.store, &settings, None), ..Context::default() })
 }
 
 struct Keeper {

@@ -220,6 +220,7 @@ impl Found {
             finished_at,
             consistent_at_ts: at,
             selection: Selection { include, exclude: Vec::new() },
+            encryption: None,
             compression,
             left_out,
             documents: 0,

@@ -167,6 +167,10 @@ pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
             }
             Vec::new()
         }
-        Purpose::EditService(_) | Purpose::AddStorage | Purpose::EditStorage(_) | Purpose::Setting(_) => Vec::new(),
+        Purpose::EditService(_)
+        | Purpose::AddStorage
+        | Purpose::EditStorage(_)
+        | Purpose::Setting(_)
+        | Purpose::Verify(_) => Vec::new(),
     }
 }

@@ -9,7 +9,6 @@ use unicode_width::UnicodeWidthStr;
 
 use super::text::{fit, skip_columns, spinner, take_columns, wrap};
 use super::{check, cluster, moment, place_cursor, popup, preview};
-use crate::domain::backup::Model as BackupModel;
 use crate::domain::field::FieldKind;
 use crate::domain::text::{bytes, escape};
 use crate::tui::form::{ADD, Form, Item, Purpose, Row, Source};

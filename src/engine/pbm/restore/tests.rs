@@ -31,6 +31,7 @@ fn manifest(sets: &[(&str, bool)]) -> DrivenManifest {
         folder: "prod".into(),
         selection: Selection::default(),
         compression: Compression::None,
+        encryption: None,
         schedule: None,
         backup_type: BackupType::Full,
     };
