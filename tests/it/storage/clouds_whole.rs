@@ -63,7 +63,9 @@ async fn lives_in(add: impl Fn(&Home, &Path)) {
     assert_eq!(restored["state"], "succeeded", "{restored}");
     assert_eq!(count(&set, "shop").await, 12_000);
 
-    other.ok(&["backup", "delete", "one", "--yes"]);
+    // It is of another installation there, which a person has to say.
+    assert_eq!(other.run(&["backup", "delete", "one", "--yes"]).code, 4);
+    other.ok(&["backup", "delete", "one", "--foreign", "--yes"]);
     let report = home.ok(&["storage", "sync", "cloud"]);
     assert_eq!(report["unchanged"], 1, "{report}");
     home.ok(&["backup", "delete", "two", "--yes"]);

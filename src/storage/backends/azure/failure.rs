@@ -91,6 +91,10 @@ impl Names {
                 _,
             )
             | (_, 401) => error(ErrorKind::Unauthenticated, self.check_credentials()),
+            // Azurite's word for a signature that has expired.
+            ("AuthorizationFailure", _) if refusal.message.starts_with("Server failed to authenticate") => {
+                error(ErrorKind::Unauthenticated, self.check_credentials())
+            }
             (
                 "AuthorizationFailure"
                 | "AuthorizationPermissionMismatch"
