@@ -5,6 +5,7 @@ use crate::domain::restore::RestoreDraft;
 use crate::domain::schedule::Schedule;
 use crate::domain::service::ServiceSpec;
 use crate::domain::typed::{Typed, apply, from_json, texts, to_json};
+use crate::error::ErrorKind;
 
 fn values(pairs: &[(&str, &str)]) -> Values {
     let mut out = Values::new();
