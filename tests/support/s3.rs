@@ -252,6 +252,8 @@ impl S3 for Documented {
         allowed(self.headers, &req, true)?;
         let of = &req.input;
         self.note(&of.key, of.storage_class.as_ref(), of.server_side_encryption.as_ref(), of.ssekms_key_id.as_ref());
+        // s3s-fs has one class and no encryption.
+        (req.input.storage_class, req.input.server_side_encryption, req.input.ssekms_key_id) = (None, None, None);
         let is_new = req.input.if_none_match.is_some();
         if self.conditions == Conditions::MarkersCount
             && is_new
@@ -304,12 +306,13 @@ impl S3 for Documented {
 
     async fn create_multipart_upload(
         &self,
-        req: S3Request<CreateMultipartUploadInput>,
+        mut req: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
         self.bucket(&req.input.bucket)?;
         allowed(self.headers, &req, false)?;
         let of = &req.input;
         self.note(&of.key, of.storage_class.as_ref(), of.server_side_encryption.as_ref(), of.ssekms_key_id.as_ref());
+        (req.input.storage_class, req.input.server_side_encryption, req.input.ssekms_key_id) = (None, None, None);
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
         let declared = req.input.checksum_algorithm.is_some();
         let created = self.inner.create_multipart_upload(req).await?;

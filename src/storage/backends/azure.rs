@@ -24,13 +24,15 @@ use crate::storage::http::{self, Http};
 use crate::storage::{Key, ObjectInfo, PutMode, Storage, Upload};
 
 mod backend;
+mod config;
 mod connect;
 mod failure;
 mod listing;
 mod request;
 mod upload;
 
-pub use backend::{AzureBackend, AzureConfig};
+pub use backend::AzureBackend;
+pub use config::AzureConfig;
 use failure::Names;
 
 /// Bytes of a block. A blob has up to 50,000. Every object that is being written holds three in memory.

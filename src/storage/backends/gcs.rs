@@ -24,12 +24,14 @@ use crate::storage::http::{self, Ask, Http, encoded};
 use crate::storage::{Key, ObjectInfo, PutMode, Storage, Upload, random_name};
 
 mod backend;
+mod config;
 mod connect;
 mod failure;
 mod listing;
 mod upload;
 
-pub use backend::{GcsBackend, GcsConfig};
+pub use backend::GcsBackend;
+pub use config::GcsConfig;
 use failure::{Names, Refusal, no_credentials};
 
 /// Bytes of a part: a multiple of 256 KiB, as Google wants it. Every object that is being written holds a few in memory.

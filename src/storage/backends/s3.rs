@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -97,7 +98,9 @@ impl S3 {
             (None, None) => {
                 let mut loader = aws_config::defaults(BehaviorVersion::latest());
                 if let Some(profile) = &config.profile {
-                    loader = loader.profile_name(profile);
+                    // The default chain would look into the environment first.
+                    let of_profile = ProfileFileCredentialsProvider::builder().profile_name(profile).build();
+                    loader = loader.profile_name(profile).credentials_provider(of_profile);
                 }
                 // Otherwise it would ask the network of a cloud for a region.
                 if let Some(region) = &region {

@@ -54,7 +54,7 @@ fn what_a_type_of_storage_needs_or_does_not_have_is_named() {
         ("storage add b --type azure --container c-1", "account: is needed"),
         ("storage add b --type gcs", "bucket: is needed"),
         ("storage add b --type gcs --bucket b-1 --path-style", "path-style: does not apply here"),
-        ("storage add b --type tape", "tape"),
+        ("storage add b --type tape", "must be one of filesystem, s3, azure, gcs"),
     ] {
         let run = home.run(&words(args));
         assert_eq!((run.code, run.stdout.as_str()), (2, ""), "{args}: {}", run.stderr);

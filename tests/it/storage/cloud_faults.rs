@@ -412,7 +412,7 @@ async fn azure_takes_each_kind_of_credentials_and_wrong_ones_are_told() {
                 endpoint: Some(format!("http://{}/nobodys", azurite.address())),
                 ..azurite.config()
             },
-            "--account-key-file",
+            "there is no account nobodys",
         ),
     ] {
         let error = failed(open(&config).await.list(None)).await;

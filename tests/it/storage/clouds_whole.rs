@@ -63,9 +63,13 @@ async fn lives_in(add: impl Fn(&Home, &Path)) {
     assert_eq!(restored["state"], "succeeded", "{restored}");
     assert_eq!(count(&set, "shop").await, 12_000);
 
-    other.ok(&["backup", "delete", "one", "--yes"]);
-    let report = home.ok(&["storage", "sync", "cloud"]);
-    assert_eq!(report["unchanged"], 1, "{report}");
+    // It is of another installation there, which a person has to say.
+    assert_eq!(other.run(&["backup", "delete", "one", "--yes"]).code, 4);
+    other.ok(&["backup", "delete", "one", "--foreign", "--yes"]);
+    let ran = home.run(&["storage", "sync", "cloud"]);
+    let report: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let told = (ran.code, &report["unchanged"], &report["missing"]);
+    assert_eq!(told, (1, &json!(1), &json!(["one"])), "the other home's deletion is seen: {report}");
     home.ok(&["backup", "delete", "two", "--yes"]);
     let last = Home::new();
     add(&last, &last.path().join("secret"));

@@ -5,51 +5,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::Azure;
+use super::config::AzureConfig;
 use super::connect::Access;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::rules::plain_rule;
-use crate::domain::secret::Secret;
 use crate::domain::storage::StorageConfig;
 use crate::domain::typed::{Typed, first, plain_text, secret_text, switch};
 use crate::error::Result;
 use crate::storage::backend::shared::{CA_FILE, ENDPOINT, PREFIX, SKIP_TLS_VERIFY};
 use crate::storage::backend::{Backend, Hold, kept, leaves_room};
-use crate::storage::http::Trust;
 use crate::storage::{Storage, local_path};
 
 /// Azure Blob Storage.
 pub struct AzureBackend;
-
-/// What is configured of a container.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AzureConfig {
-    pub account: String,
-    pub container: String,
-    /// The address of the blob service, with the account in its path where it is not in the host; none for Azure's own.
-    pub endpoint: Option<String>,
-    /// What everything is kept below, without slashes at its ends.
-    pub prefix: String,
-    /// At most one of these three. None: the daemon's environment, then the managed identity of the machine.
-    pub account_key: Option<Secret>,
-    pub sas_token: Option<Secret>,
-    pub connection_string: Option<Secret>,
-    /// PEM file with the authority that signed the endpoint's certificate.
-    pub ca_file: Option<String>,
-    pub insecure_skip_tls_verify: bool,
-}
-
-impl AzureConfig {
-    pub(super) fn trust(&self) -> Trust<'_> {
-        Trust { ca_file: self.ca_file.as_deref(), anybody: self.insecure_skip_tls_verify }
-    }
-
-    pub(super) fn place(&self) -> String {
-        match self.prefix.as_str() {
-            "" => format!("azure://{}/{}", self.account, self.container),
-            prefix => format!("azure://{}/{}/{prefix}", self.account, self.container),
-        }
-    }
-}
 
 /// Azure's own rule: 3 to 24 lower-case letters and digits. Emulators are given other names.
 fn account_rule(text: &str) -> std::result::Result<(), String> {

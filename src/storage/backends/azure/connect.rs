@@ -6,7 +6,7 @@ use object_store::azure::{
 };
 use object_store::client::StaticCredentialProvider;
 
-use super::backend::AzureConfig;
+use super::config::AzureConfig;
 use crate::domain::secret::Secret;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::http::{self, Http};

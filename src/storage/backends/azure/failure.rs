@@ -50,7 +50,7 @@ impl Refusal {
 
     /// The service says itself that there is no such blob.
     pub(super) fn says_no_blob(&self) -> bool {
-        self.status == 404 && matches!(self.code.as_str(), "BlobNotFound" | "ResourceNotFound")
+        self.status == 404 && self.code == "BlobNotFound"
     }
 
     fn said(&self) -> String {
@@ -74,7 +74,13 @@ impl Names {
                 format!("{what}: there is no container {container} at {}", self.server),
             )
             .hint("create the container, or correct the name of the container, the account or the endpoint"),
-            ("BlobNotFound" | "ResourceNotFound", _) => {
+            // Of the account, or of anything else that is no blob: a manifest may well be there.
+            ("ResourceNotFound", _) => Error::new(
+                ErrorKind::NotFound,
+                format!("{what}: there is no account {account} with a container {container} at {}", self.server),
+            )
+            .hint("correct the name of the account, the container or the endpoint"),
+            ("BlobNotFound", _) => {
                 Error::new(ErrorKind::NotFound, format!("{what}: there is no such object"))
                     .hint("it was deleted or never written; mongokeep storage sync STORAGE shows what is there")
             }
@@ -91,6 +97,10 @@ impl Names {
                 _,
             )
             | (_, 401) => error(ErrorKind::Unauthenticated, self.check_credentials()),
+            // Azurite's word for a signature that has expired.
+            ("AuthorizationFailure", _) if refusal.message.starts_with("Server failed to authenticate") => {
+                error(ErrorKind::Unauthenticated, self.check_credentials())
+            }
             (
                 "AuthorizationFailure"
                 | "AuthorizationPermissionMismatch"

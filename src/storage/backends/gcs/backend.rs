@@ -4,50 +4,19 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::config::GcsConfig;
 use super::{Gcs, connect};
 use crate::domain::field::{Field, FieldKind};
 
-use crate::domain::secret::Secret;
 use crate::domain::storage::StorageConfig;
 use crate::domain::typed::{Typed, first, plain_text, secret_text, switch};
 use crate::error::Result;
 use crate::storage::backend::shared::{BUCKET, CA_FILE, ENDPOINT, PREFIX, SKIP_TLS_VERIFY};
 use crate::storage::backend::{Backend, Hold, kept, leaves_room};
-use crate::storage::http::Trust;
 use crate::storage::{Storage, local_path};
 
 /// Google Cloud Storage.
 pub struct GcsBackend;
-
-/// What is configured of a bucket.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct GcsConfig {
-    pub bucket: String,
-    /// Another address than Google's own.
-    pub endpoint: Option<String>,
-    /// What everything is kept below, without slashes at its ends.
-    pub prefix: String,
-    /// The JSON of a service account's key. None: the application default credentials.
-    pub credentials: Option<Secret>,
-    /// Requests carry no credentials, as emulators want it.
-    pub anonymous: bool,
-    /// PEM file with the authority that signed the endpoint's certificate.
-    pub ca_file: Option<String>,
-    pub insecure_skip_tls_verify: bool,
-}
-
-impl GcsConfig {
-    pub(super) fn trust(&self) -> Trust<'_> {
-        Trust { ca_file: self.ca_file.as_deref(), anybody: self.insecure_skip_tls_verify }
-    }
-
-    pub(super) fn place(&self) -> String {
-        match self.prefix.as_str() {
-            "" => format!("gs://{}", self.bucket),
-            prefix => format!("gs://{}/{prefix}", self.bucket),
-        }
-    }
-}
 
 #[async_trait]
 impl Backend for GcsBackend {

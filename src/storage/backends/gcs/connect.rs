@@ -5,7 +5,7 @@ use std::sync::Arc;
 use object_store::RetryConfig;
 use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder};
 
-use super::backend::GcsConfig;
+use super::config::GcsConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::http::{self, Http};
 use crate::storage::line;
