@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::args::{group, needed, one, positional};
 use super::context::Context;
 use super::table::{Column, Table};
+use crate::client::identity_warning;
 use crate::config::Settings;
 use crate::domain::field::FieldKind;
 use crate::domain::fields::SETTING_FIELDS;
@@ -58,6 +59,11 @@ pub async fn run_settings(context: &Context, matches: &ArgMatches) -> Result<u8>
                     .hint("run it again without --read-only"));
             }
             Settings::set(&context.home, &key, &text)?;
+            if key == "encryption.identity_file"
+                && let Some(warning) = identity_warning(&text)
+            {
+                out.warn(&warning);
+            }
             let text = shown(&key, &text);
             out.result(&object(&key, &text), || format!("{key} = {}\n", escape(&text)))?;
         }

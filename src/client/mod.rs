@@ -46,7 +46,7 @@ pub use crate::storage::backends::{STORAGE_FIELDS, fields_of as storage_fields, 
 pub use notifications::DeliveryResult;
 pub use pitr::ResolvedMoment;
 pub use restores::restore_request;
-pub use storage_encryption::EncryptionView;
+pub use storage_encryption::{EncryptionView, identity_warning};
 
 /// A service without its secrets.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -108,6 +108,7 @@ impl Client {
     fn safety_backup(&self, request: &RestoreRequest, restored: &Backup) -> Result<BackupRequest> {
         self.must_be_enabled()?;
         let target = self.store.service_row(&request.to)?;
+        self.store.storage_row(&restored.storage)?.config.encryption(&restored.storage)?;
         Ok(BackupRequest {
             name: self.free_backup_name(&request.to, "before-restore-")?,
             folder: target.cluster.unwrap_or_else(|| target.name.clone()),

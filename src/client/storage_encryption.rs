@@ -45,11 +45,16 @@ impl EncryptionView {
             Some(Proof::Given) => "a test message was decrypted".to_owned(),
             Some(Proof::Waived) => "nobody has shown that they can be read (--no-proof)".to_owned(),
             None => format!(
-                "no backup begins before an identity was shown: mongokeep storage edit {storage} --identity-file FILE"
+                "no backup begins, and no change is recorded, before an identity was shown: mongokeep storage edit {storage} --identity-file FILE"
             ),
         };
         vec![lost.to_owned(), proof]
     }
+}
+
+/// What a person is told who names a file as the place of an identity.
+pub fn identity_warning(path: &str) -> Option<String> {
+    IdentityFile::at(Some(PathBuf::from(path))).warning()
 }
 
 /// What of `values` is about encryption, and the rest.

@@ -170,7 +170,7 @@ impl Settings {
 
     /// What opens encrypted backups, where nothing else is named.
     pub fn identity_file(&self) -> Option<PathBuf> {
-        Some(self.text("encryption.identity_file")).filter(|text| !text.is_empty()).map(PathBuf::from)
+        Some(self.text(IDENTITY_FILE)).filter(|text| !text.is_empty()).map(PathBuf::from)
     }
 
     /// The program `pbm`, if not the one on the search path.
@@ -206,6 +206,9 @@ impl Settings {
     pub fn set(home: &Home, key: &str, value: &str) -> Result<()> {
         let field = known(key)?;
         field.validate(value).map_err(|why| Error::invalid(key, why))?;
+        if key == IDENTITY_FILE && !value.is_empty() && !fs::metadata(value).is_ok_and(|file| file.is_file()) {
+            return Err(Error::invalid(key, format!("{} is no file that is there", escape(value))));
+        }
         home.create()?;
         // Two commands at once must not lose each other's change. The lock ends with the handle.
         let folder = fs::File::open(&home.config).map_err(|e| own_io(home.config.display(), e))?;
@@ -225,6 +228,9 @@ impl Settings {
         write_whole(&path, document.to_string().as_bytes())
     }
 }
+
+/// Where an identity is; it must be there when it is set, because it is missed only when a backup is needed.
+const IDENTITY_FILE: &str = "encryption.identity_file";
 
 fn field(key: &str) -> Option<&'static Field> {
     SETTING_FIELDS.iter().find(|f| f.key == key)

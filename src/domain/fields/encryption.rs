@@ -34,7 +34,8 @@ pub const ENCRYPTION: &[Typed<EncryptionDraft>] = &[
             "Or a passphrase",
             FieldKind::Secret,
             "opens what is encrypted; it is not kept, and a lost one loses the backups",
-        ),
+        )
+        .advanced(),
         passphrase
     ),
     optional_text!(
@@ -44,6 +45,7 @@ pub const ENCRYPTION: &[Typed<EncryptionDraft>] = &[
             FieldKind::Path,
             "the identity of a recipient: a test message is decrypted with it, and the file is not kept",
         )
+        .advanced()
         .check(plain_rule),
         identity_file
     ),
