@@ -36,7 +36,7 @@ pub fn start(client: Client, effect: Effect, edition: u64, messages: Sender<Msg>
 /// The service that an effect asks about, as it is.
 pub fn about(effect: &Effect) -> Option<&str> {
     match effect {
-        Effect::CheckService(service, _) | Effect::ServiceInfo(service) => Some(service),
+        Effect::CheckService(service, _) | Effect::ServiceInfo(service) | Effect::Cluster(service) => Some(service),
         _ => None,
     }
 }
