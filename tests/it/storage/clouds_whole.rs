@@ -12,6 +12,7 @@ async fn azure_keeps_a_backup() {
     let Some(azurite) = Azurite::start().await else { return };
     let endpoint = format!("http://{}/{ACCOUNT}", azurite.address());
     lives_in(|home, secret| {
+        std::fs::create_dir_all(secret.parent().unwrap()).unwrap();
         std::fs::write(secret, ACCOUNT_KEY).unwrap();
         let of = ["--type", "azure", "--account", ACCOUNT, "--container", CONTAINER, "--endpoint", &endpoint];
         let rest = ["--prefix", "our/backups", "--account-key-file", secret.to_str().unwrap()];

@@ -210,7 +210,7 @@ pub(super) async fn sweep(inner: &Arc<Inner>, prefix: &Key, age: Duration) -> Re
             }
             let began = blob.properties.created.or(blob.properties.modified);
             let began = began.and_then(|time| DateTime::parse_from_rfc2822(&time).ok());
-            if !age.is_zero() && !began.zip(before).is_some_and(|(began, before)| began <= before) {
+            if !age.is_zero() && began.zip(before).is_none_or(|(began, before)| began > before) {
                 continue;
             }
             let object = blob.name.plain();
