@@ -390,7 +390,9 @@ mod tests {
         for at in (0..AGE.len()).chain(body..end) {
             let mut damaged = stored.clone();
             damaged[at] ^= 1;
-            assert!(Header::from_frame("x", &damaged).is_err(), "byte {at}");
+            // A bit of the compression that changes nothing of what it holds is none of its contents.
+            let read = Header::from_frame("x", &damaged);
+            assert!(read.is_err() || (at >= body && read.is_ok_and(|read| read == header)), "byte {at}");
         }
         for cut in [AGE.len(), body, frame - 1] {
             assert!(Header::from_frame("x", &stored[..cut]).is_err(), "cut at {cut}");

@@ -135,8 +135,8 @@ fn stock_tools_open_a_slice_and_show_its_description() {
     let plain = bash(&age, &format!("age -d -i {} {} | zstd -d", own.file.display(), slice.display()));
     assert_eq!(plain, b"entries");
     let script = format!(
-        "sed -n '/^-> mongokeep-slice/,/^-[->-]/p' {} | grep -av '^-' | tr -d '\\n' | \
-         {{ read -r b; printf '%s%s' \"$b\" \"$(printf '%.*s' $(((4 - ${{#b}} % 4) % 4)) ===)\"; }} | base64 -d | zstd -d",
+        "body=$(sed -n '/^-> mongokeep-slice/,/^-[->-]/p' {} | grep -av '^-' | tr -d '\\n')\n\
+         printf '%s%.*s' \"$body\" $(((4 - ${{#body}} % 4) % 4)) === | base64 -d | zstd -d",
         slice.display()
     );
     let shown = bash(&age, &script);
