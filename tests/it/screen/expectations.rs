@@ -691,9 +691,8 @@ fn e21_a_first_start_leads_by_the_hand() {
     type_text(&mut model, "local");
     keys(&mut model, "Tab Tab");
     type_text(&mut model, "/srv/backups");
-    // Enter after the last row stands on the button that adds.
-    press(&mut model, "Enter");
-    let effects = press(&mut model, "Enter");
+    // Without recipients nothing is encrypted.
+    let effects = press(&mut model, "Ctrl-S");
     assert!(matches!(&effects[..], [Effect::AddStorage(v)] if v["path"] == ["/srv/backups"]), "{effects:?}");
     reply(&mut model, Reply::StorageSaved(Ok(storage("local", "filesystem", "/srv/backups"))));
 
@@ -959,4 +958,21 @@ mod sizes {
             terminal.draw(|f| view::draw(f, &model)).unwrap();
         }
     }
+}
+
+/// An identity is asked for where one is needed and no setting names it, before anything is queued.
+#[test]
+fn an_encrypted_backup_asks_for_its_identity() {
+    use mongokeep::domain::backup::BackupEncryption;
+    const RECIPIENT: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+    let mut model = start();
+    let at = model.data.backups.iter().position(|b| b.state == BackupState::Succeeded).unwrap();
+    let name = model.data.backups[at].name.clone();
+    assert!(mongokeep::tui::forms::verify(&model, &name).is_none());
+    Arc::make_mut(&mut model.data.backups)[at].encryption =
+        Some(BackupEncryption { recipients: vec![RECIPIENT.parse().unwrap()] });
+    let form = mongokeep::tui::forms::verify(&model, &name).expect("a form");
+    assert!(form.rows.len() == 1 && form.rows[0].field.required);
+    let form = mongokeep::tui::forms::restore_backup(&model, &name).expect("a form");
+    assert!(form.rows.iter().any(|row| row.field.key == "identity_file" && row.field.required));
 }
