@@ -292,7 +292,7 @@ mod tests {
             (Some("b"), &[("base", "x")], "base: belongs to --time"),
             (None, &[("service", "s"), ("time", "yesterday")], "time: "),
             (None, &[("service", "s"), ("time", "2026-11-21T14:02:03.5Z")], "time: "),
-            (None, &[("service", "s"), ("time", "latest"), ("base", "a/b")], "base: "),
+            (None, &[("service", "s"), ("time", "latest"), ("base", "a/../b")], "base: "),
         ] {
             let error = moment(backup, pairs).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid);

@@ -278,8 +278,8 @@ fn a_program_that_is_not_there_fails_by_name_and_nothing_else_makes_the_backup()
         (&["backup", "create", "--service", "src", "--storage", "local", "--exclude", "a"][..], "leaves nothing out"),
         (&["backup", "create", "--service", "src", "--storage", "local", "--include", "a.b*"], "whole databases"),
         (
-            &["schedule", "add", "s", "--service", "src", "--storage", "local", "--type", "pitr", "--cron", "@daily"],
-            "pitr",
+            &["schedule", "add", "s", "--service", "src", "--storage", "local", "--cron", "@daily", "--exclude", "a"],
+            "leaves nothing out",
         ),
     ] {
         let ran = home.run(more);
@@ -288,7 +288,7 @@ fn a_program_that_is_not_there_fails_by_name_and_nothing_else_makes_the_backup()
     // An engine that cannot make what a schedule asks for is not given to its service.
     home.add_service("other", "mongodb://127.0.0.1:1/?replicaSet=rs");
     let line =
-        ["schedule", "add", "line", "--service", "other", "--storage", "local", "--type", "pitr", "--cron", "@daily"];
+        ["schedule", "add", "line", "--service", "other", "--storage", "local", "--cron", "@daily", "--exclude", "a"];
     home.ok(&[&line[..], &["--disabled"]].concat());
     let ran = home.run(&["service", "edit", "other", "--engine", "pbm"]);
     assert!(ran.code == 2 && ran.stderr.contains("schedule line"), "{} {}", ran.code, ran.stderr);
