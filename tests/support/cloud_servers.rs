@@ -129,7 +129,8 @@ pub struct FakeGcs(Running);
 
 impl FakeGcs {
     /// Unfinished uploads of Google cannot be listed, and the emulator keeps them from nobody.
-    pub const HABITS: Habits = Habits { lists_uploads: false, many: 2_500, ..Habits::OF_S3 };
+    pub const HABITS: Habits =
+        Habits { lists_uploads: false, forgets_what_is_cut_off: false, many: 2_500, ..Habits::OF_S3 };
 
     pub async fn start() -> Option<Self> {
         Self::speaking(None).await

@@ -94,6 +94,9 @@ pub struct Habits {
     pub deep_folders: bool,
     /// Its first byte can be read alone. s3rver answers the whole object.
     pub first_byte: bool,
+    /// A part that is given up while it is sent leaves nothing. fake-gcs-server may take what came of it for the object
+    /// (seen once, on a busy machine).
+    pub forgets_what_is_cut_off: bool,
     /// Keys may hold every printable character.
     pub odd_characters: bool,
     /// How many objects a long listing has: more than one page, of a server that is written to quickly several.
@@ -109,6 +112,7 @@ impl Habits {
         lists_uploads: true,
         deep_folders: true,
         first_byte: true,
+        forgets_what_is_cut_off: true,
         odd_characters: true,
         many: 1_050,
     };
@@ -206,6 +210,7 @@ impl Server {
             lists_uploads: self.name != "s3rver",
             deep_folders: self.name != "s3rver",
             first_byte: self.name != "s3rver",
+            forgets_what_is_cut_off: true,
             odd_characters: true,
             many: 1_050,
         }
