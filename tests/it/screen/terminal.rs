@@ -179,19 +179,20 @@ async fn from_the_first_start_to_a_restore_by_keys_only() {
         let mut tty = Tty::start(&path, &[], &[]);
         tty.wait("Three steps to the first backup");
         tty.send(ENTER);
-        tty.wait("Add a service");
+        // The form itself: the page behind it has the same words.
+        tty.wait("┌ Add a service");
         tty.send("orders\t");
         tty.send(&uri);
         tty.send(SUBMIT);
         tty.wait("✓ 1  Add a service");
         tty.send(ENTER);
-        tty.wait("Add a storage");
+        tty.wait("┌ Add a storage");
         tty.send("local\t\t");
         tty.send(folder.to_str().unwrap());
         tty.send(SUBMIT);
-        tty.wait("No backup yet");
+        tty.wait("✓ 2  Add a storage");
         tty.send(ENTER);
-        tty.wait("Create a backup");
+        tty.wait("┌ Create a backup");
         tty.wait("orders-20");
         tty.send(SUBMIT);
         tty.wait("All backups (1)");
@@ -458,7 +459,7 @@ fn what_a_terminal_answers_unasked_is_no_key() {
     tty.send("4");
     tty.wait("Services (1)");
     tty.send("n");
-    tty.wait("Add a service");
+    tty.wait("┌ Add a service");
     tty.send("one");
     for piece in ["\u{1b}]11;", "rgb:1e1e/", "1e1e/1e1e", "\u{1b}\\"] {
         tty.send(piece);
@@ -539,7 +540,7 @@ fn schedules_by_keys_only() {
     tty.send("2");
     tty.wait("No schedule yet");
     tty.send(ENTER);
-    tty.wait("Create a schedule");
+    tty.wait("┌ Create a schedule");
     // From the name over service, model, storage, folder, type and frequency to the crontab line.
     tty.send("\u{15}nightly");
     tty.send(&format!("\t\t\t\t\t\t\t\u{15}{cron}"));
@@ -616,7 +617,7 @@ async fn an_accident_is_undone_to_the_second_before_it_by_keys_only() {
         tty.send("2");
         tty.wait("No schedule yet");
         tty.send(ENTER);
-        tty.wait("Create a schedule");
+        tty.wait("┌ Create a schedule");
         // Over name, service, model, storage and folder to the type.
         tty.send("\t\t\t\t\t\u{1b}[C");
         tty.wait("each change");
