@@ -94,8 +94,8 @@ pub struct Habits {
     pub deep_folders: bool,
     /// Its first byte can be read alone. s3rver answers the whole object.
     pub first_byte: bool,
-    /// A part that is given up while it is sent leaves nothing. fake-gcs-server may take what came of it for the object
-    /// (seen once, on a busy machine).
+    /// An upload that is given up while a part is sent leaves nothing. fake-gcs-server may leave the object: see
+    /// `gcs_sessions`, with which `cloud_faults` asserts it of the same upload.
     pub forgets_what_is_cut_off: bool,
     /// Keys may hold every printable character.
     pub odd_characters: bool,
