@@ -132,7 +132,7 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
                     todo.extend(super::update::update(&mut model, Msg::Reply(Box::new(reply))));
                 }
                 effect => {
-                    let edition = effects::about(&effect).map_or(0, |service| model.edition(service));
+                    let edition = edition_of(&model, &effect);
                     plans.extend(Planning::start(client.clone(), effect, edition, messages.clone()));
                 }
             }
@@ -152,7 +152,7 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
             }
         }
         if let Some(effect) = nodes.ask(&mut model) {
-            let edition = effects::about(&effect).map_or(0, |service| model.edition(service));
+            let edition = edition_of(&model, &effect);
             nodes.task = Some(effects::start(client.clone(), effect, edition, messages.clone()));
         }
         if model.loaded && ask_warnings <= Instant::now() {
@@ -185,6 +185,11 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
         let _ = writeln!(io::stdout(), "{what} on in the background; mongokeep job list shows them");
     }
     Ok(())
+}
+
+/// Which edition of its service `effect` asks about; zero for what asks about none.
+fn edition_of(model: &Model, effect: &Effect) -> u64 {
+    effects::about(effect).map_or(0, |service| model.edition(service))
 }
 
 /// The look at the nodes of the service whose page is open. Nobody looks at others, and at these one at a time.
