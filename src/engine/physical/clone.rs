@@ -51,8 +51,15 @@ pub fn prepare(folder: &Path, listing: &Listing, attempt_id: &str) -> Option<Clo
     };
     let clones = CloneFolder { path, _lock: lock };
     let probe = clones.path.join(".probe");
-    let cloned = clone_file(&folder.join(&first.path), &probe).is_ok();
-    let _ = fs::remove_file(&probe);
+    // One that the server has removed meanwhile says nothing about the others.
+    let tried = listing.files.iter().filter(|file| file.size > 0).map(|file| {
+        let cloned = clone_file(&folder.join(&file.path), &probe);
+        let _ = fs::remove_file(&probe);
+        cloned
+    });
+    let is_gone = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+    let cloned =
+        tried.into_iter().find(|cloned| !cloned.as_ref().is_err_and(is_gone)).is_some_and(|cloned| cloned.is_ok());
     cloned.then_some(clones)
 }
 

@@ -93,6 +93,27 @@ pub fn list(folder: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
+/// A folder that can be listed may hold files that cannot be read: each of `listing` is opened. One that the server has
+/// removed since is no failure. Blocks.
+///
+/// Errors: name the file.
+pub fn must_be_readable(folder: &Path, listing: &Listing) -> Result<()> {
+    for file in &listing.files {
+        let at = inside(folder, &file.path)?;
+        unless_removed(fs::File::open(&at), &at)?;
+    }
+    Ok(())
+}
+
+/// What the system said of `at`; `None` when it is not there: a server removes files and folders while it runs.
+fn unless_removed<T>(said: std::io::Result<T>, at: &Path) -> Result<Option<T>> {
+    match said {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(io(escape(&at.to_string_lossy()), e)),
+    }
+}
+
 /// The file `path` below `folder`. Blocks.
 ///
 /// Errors: names it when it cannot be read; `Corrupt` for a path that leads out of the folder.
@@ -116,9 +137,16 @@ fn walk(root: &Path, below: &str, depth: usize, listing: &mut Listing) -> Result
         let what = format!("{} lies too deep for a data folder", shown());
         return Err(Error::new(ErrorKind::Failed, what).hint("does a link in it lead back to itself?"));
     }
-    let metadata = fs::metadata(&here).map_err(|e| io(shown(), e))?;
+    let (metadata, entries) = match (fs::metadata(&here), fs::read_dir(&here)) {
+        // The folder itself must be there.
+        (Ok(metadata), Ok(entries)) => (metadata, entries),
+        (Err(e), _) | (_, Err(e)) if below.is_empty() || e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(io(shown(), e));
+        }
+        _ => return Ok(()),
+    };
     listing.folders.insert(below.to_owned(), metadata.mode() & 0o7777);
-    for entry in fs::read_dir(&here).map_err(|e| io(shown(), e))? {
+    for entry in entries {
         let entry = entry.map_err(|e| io(shown(), e))?;
         let Ok(name) = entry.file_name().into_string() else {
             let what = format!("{} holds a name that is not UTF-8", shown());
@@ -135,12 +163,7 @@ fn walk(root: &Path, below: &str, depth: usize, listing: &mut Listing) -> Result
         }
         let path = if below.is_empty() { name } else { format!("{below}/{name}") };
         // Links are followed: a log or a database may lie on another disk.
-        let metadata = match fs::metadata(entry.path()) {
-            Ok(metadata) => metadata,
-            // The server removes files while it runs.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(io(escape(&entry.path().to_string_lossy()), e)),
-        };
+        let Some(metadata) = unless_removed(fs::metadata(entry.path()), &entry.path())? else { continue };
         let kind = metadata.file_type();
         if kind.is_dir() {
             walk(root, &path, depth + 1, listing)?;
@@ -175,12 +198,7 @@ pub fn is_data(path: &Path, name: &str) -> Result<bool> {
 /// A folder of a database (`--directoryperdb`), of tables or of indexes (`--wiredTigerDirectoryForIndexes`).
 fn holds_tables(folder: &Path, depth: usize) -> Result<bool> {
     let failed = |e| io(escape(&folder.to_string_lossy()), e);
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        // The server removes folders while it runs.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(failed(e)),
-    };
+    let Some(entries) = unless_removed(fs::read_dir(folder), folder)? else { return Ok(false) };
     for entry in entries {
         let entry = entry.map_err(failed)?;
         let is_table = entry.file_name().to_string_lossy().ends_with(TABLE);
@@ -253,6 +271,62 @@ mod tests {
         assert_eq!(listing.foreign, ["keyfile", "mongod.log", "rollback"]);
         std::os::unix::fs::symlink(root, root.join("back")).unwrap();
         assert!(list(root).is_err(), "a link that leads back");
+    }
+
+    #[test]
+    fn a_server_that_removes_files_and_folders_meanwhile_is_no_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        fs::write(dir.path().join("stays.wt"), "x").unwrap();
+        let (looks, most) = std::thread::scope(|scope| {
+            for writer in 0..2 {
+                let (root, stop) = (dir.path(), &stop);
+                scope.spawn(move || {
+                    for n in (0..200).cycle().take_while(|_| !stop.load(relaxed)) {
+                        let of_database = root.join(format!("db{writer}-{}", n % 20));
+                        let at = of_database.join(format!("collection-{n}.wt"));
+                        let _ = fs::create_dir(&of_database);
+                        fs::write(&at, "x").unwrap();
+                        fs::write(root.join(format!("index-{writer}-{n}.wt")), "x").unwrap();
+                        let _ = fs::remove_dir_all(root.join(format!("db{writer}-{}", (n + 10) % 20)));
+                        let _ = fs::remove_file(root.join(format!("index-{writer}-{}.wt", (n + 100) % 200)));
+                    }
+                });
+            }
+            let (mut looks, mut most) = (0, 0);
+            let failed = loop {
+                let looked = list(dir.path()).and_then(|listing| {
+                    must_be_readable(dir.path(), &listing)?;
+                    Ok(listing)
+                });
+                match looked {
+                    Ok(listing) => {
+                        assert!(listing.files.iter().any(|file| file.path == "stays.wt"));
+                        most = most.max(listing.files.len());
+                    }
+                    Err(e) => break Some(e),
+                }
+                looks += 1;
+                if looks >= 3000 && most > 50 {
+                    break None;
+                }
+            };
+            stop.store(true, relaxed);
+            if let Some(e) = failed {
+                panic!("after {looks}: {e}");
+            }
+            (looks, most)
+        });
+        assert!(looks >= 3000 && most > 50);
+        assert!(list(&dir.path().join("not there")).is_err(), "the folder itself must be there");
+        let listing = list(dir.path()).unwrap();
+        let shut = dir.path().join("stays.wt");
+        fs::set_permissions(&shut, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+        if fs::File::open(&shut).is_err() {
+            let e = must_be_readable(dir.path(), &listing).unwrap_err();
+            assert!(e.full().contains("stays.wt"), "{}", e.full());
+        }
     }
 
     #[test]

@@ -110,11 +110,7 @@ async fn examine(
             return Err(Error::new(ErrorKind::NotFound, format!("its data folder {shown} is not on this machine")));
         }
         let listing = data_folder::list(&at)?;
-        // A folder that can be listed may hold files that cannot be read.
-        for file in &listing.files {
-            File::open(at.join(&file.path))
-                .map_err(|e| crate::error::io(escape(&at.join(&file.path).to_string_lossy()), e))?;
-        }
+        data_folder::must_be_readable(&at, &listing)?;
         Ok(listing)
     };
     let listing = blocking("looking at a data folder", looked).await.map_err(named)?;
