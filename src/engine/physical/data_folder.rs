@@ -308,7 +308,7 @@ mod tests {
                     Err(e) => break Some(e),
                 }
                 looks += 1;
-                if looks >= 3000 && most > 50 {
+                if looks >= 1000 && most > 50 {
                     break None;
                 }
             };
@@ -318,7 +318,7 @@ mod tests {
             }
             (looks, most)
         });
-        assert!(looks >= 3000 && most > 50);
+        assert!(looks >= 1000 && most > 50);
         assert!(list(&dir.path().join("not there")).is_err(), "the folder itself must be there");
         let listing = list(dir.path()).unwrap();
         let shut = dir.path().join("stays.wt");
