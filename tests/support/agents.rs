@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
 use serde_json::Value;
 
-use super::program::Home;
+use super::program::{Home, fill, until};
 use super::tools::Pbm;
 
 /// Agents at any servers.
@@ -111,6 +111,24 @@ impl Agents {
         std::fs::create_dir_all(home.storage()).unwrap();
         home.add_storage("local");
         home
+    }
+
+    /// Such a home, with a configuration of PBM and agents that see its storage.
+    pub fn ready_home(&self) -> Home {
+        let home = self.home();
+        home.ok(&["service", "configure", "src", "--storage", "local", "--yes"]);
+        self.are_seen();
+        home
+    }
+
+    /// Such a home, and the job of a backup `b` that PBM has begun and takes a while for.
+    pub async fn backup_under_way(&self) -> (Home, i64) {
+        fill(&self.set, "shop", 60_000).await;
+        let home = self.ready_home();
+        let create = ["backup", "create", "--service", "src", "--storage", "local", "--name", "b"];
+        let id = home.ok(&create)["id"].as_i64().unwrap();
+        until("PBM has begun", || home.run(&["job", "log", &id.to_string()]).stdout.contains("PBM calls it"));
+        (home, id)
     }
 
     /// Waits until PBM knows an agent at every member, which needs a configuration.

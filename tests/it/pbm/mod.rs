@@ -4,6 +4,8 @@
 mod buckets;
 mod driven;
 mod interrupted;
+mod kept;
 mod mapped;
 mod recorded;
 mod sharded;
+mod stopped;
