@@ -95,6 +95,18 @@ impl Agents {
         serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
 
+    /// The path of `pbm`.
+    pub fn program(&self) -> String {
+        self.programs.pbm().get_program().to_str().unwrap().to_owned()
+    }
+
+    /// What `pbm` says when it refuses.
+    pub fn refused(&self, args: &[&str]) -> String {
+        let output = self.ask(args);
+        assert!(!output.status.success(), "pbm {args:?}: {output:?}");
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat()
+    }
+
     fn ask(&self, args: &[&str]) -> std::process::Output {
         let mut pbm = self.programs.pbm();
         pbm.env("PBM_MONGODB_URI", self.set.uri()).args(args).args(["-o", "json"]).stdin(Stdio::null());
@@ -106,8 +118,7 @@ impl Agents {
         let home = Home::new();
         home.add_service("src", &self.set.uri());
         home.ok(&["service", "edit", "src", "--engine", "pbm"]);
-        let program = self.programs.pbm().get_program().to_str().unwrap().to_owned();
-        home.ok(&["settings", "set", "pbm.path", &program]);
+        home.ok(&["settings", "set", "pbm.path", &self.program()]);
         std::fs::create_dir_all(home.storage()).unwrap();
         home.add_storage("local");
         home
