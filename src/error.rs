@@ -32,6 +32,8 @@ pub enum ErrorKind {
     Interrupted,
     /// A person asked to stop.
     Cancelled,
+    /// The daemon ends, and what others do for the job goes on: the next daemon follows it.
+    LeftRunning,
     /// The server, storage or operating system reported a failure of another sort, which may pass.
     Transient,
     /// The server, storage or operating system reported a failure of another sort, which will not pass by waiting.
@@ -73,6 +75,7 @@ impl ErrorKind {
             Self::Unsupported => "unsupported",
             Self::Interrupted => "interrupted",
             Self::Cancelled => "cancelled",
+            Self::LeftRunning => "left_running",
             Self::Transient => "transient",
             Self::Failed => "failed",
             Self::Internal => "internal",

@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::backup::{BackupType, Compression, Model};
+use crate::domain::backup::{BackupType, ChainLink, Compression, Model};
 use crate::domain::encryption::Encryption;
 use crate::domain::namespace::Selection;
 use crate::domain::restore::LeftOut;
@@ -68,6 +68,9 @@ pub struct Envelope {
     /// The name that Percona Backup for MongoDB gave what it made for us.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pbm_name: Option<String>,
+    /// Of an increment, or the base of some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainLink>,
     /// BLAKE3 of all bytes before this field's name. Filled in when it is written.
     #[serde(default, skip_serializing)]
     pub checksum: String,

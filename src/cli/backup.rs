@@ -145,10 +145,12 @@ async fn delete(context: &Context, sub: &ArgMatches) -> Result<u8> {
         Removes::RecordAndFiles | Removes::Record => None,
         Removes::NothingYet => Some("--foreign deletes what another installation made"),
         Removes::Nothing => Some("the installation that makes it finishes or removes it"),
+        Removes::NothingAlone => Some("delete the base of its chain: its increments go with it"),
     };
     if yes && !dry && stopped.is_none() {
         let attempt = plan.foreign.filter(|_| plan.removes == Removes::RecordAndFiles).map(|owner| owner.attempt_id);
-        let job = client.call(move |c| c.delete_backup(&name, keep, attempt.as_deref())).await?;
+        let increments = plan.increments;
+        let job = client.call(move |c| c.delete_backup(&name, keep, attempt.as_deref(), &increments)).await?;
         return wait::ended(context, &client, job, Daemon::Started).await;
     }
     context.out.result(&plan, || plan::delete(&plan))?;
@@ -158,7 +160,10 @@ async fn delete(context: &Context, sub: &ArgMatches) -> Result<u8> {
     match stopped {
         None => Err(plan::not_confirmed(&context.typed, "nothing was deleted")),
         Some(hint) => {
-            let what = format!("backup {name} is of another installation, nothing was deleted");
+            let what = match &plan.base {
+                Some(base) => format!("backup {name} is an increment of the chain of {base}, nothing was deleted"),
+                None => format!("backup {name} is of another installation, nothing was deleted"),
+            };
             Err(Error::new(ErrorKind::Conflict, what).hint(hint))
         }
     }
@@ -240,7 +245,9 @@ fn state(b: &Backup) -> &'static str {
 
 /// The backups as a table; also on the page of a service.
 pub fn table(context: &Context, backups: &[Listed<'_>]) -> Table {
-    let mut table = Table::new([
+    // A column of its own, where there is something to tell.
+    let has_chains = backups.iter().any(|listed| listed.chain_words.is_some());
+    let mut columns = vec![
         Column::new("NAME"),
         Column::long("SERVICE"),
         Column::long("STORAGE"),
@@ -249,9 +256,11 @@ pub fn table(context: &Context, backups: &[Listed<'_>]) -> Table {
         Column::right("SIZE"),
         Column::right("DOCUMENTS"),
         Column::new("PINNED"),
-    ]);
-    for Listed { backup: b, whole } in backups {
-        table.row([
+    ];
+    columns.extend(has_chains.then(|| Column::long("CHAIN")));
+    let mut table = Table::new(columns);
+    for Listed { backup: b, whole, chain_words, .. } in backups {
+        let mut row = vec![
             b.name.clone(),
             b.service.clone(),
             b.storage.clone(),
@@ -260,7 +269,9 @@ pub fn table(context: &Context, backups: &[Listed<'_>]) -> Table {
             b.size_bytes.map_or_else(String::new, bytes),
             b.documents.map_or_else(String::new, count),
             if b.pinned { "pinned".into() } else { String::new() },
-        ]);
+        ];
+        row.extend(has_chains.then(|| chain_words.clone().unwrap_or_default()));
+        table.row(row);
     }
     table
 }
@@ -278,6 +289,7 @@ fn pairs(context: &Context, listed: &Listed<'_>) -> Pairs {
         .add("folder", &b.folder)
         .add("model", b.model.word())
         .add("type", b.backup_type.word())
+        .some("chain", listed.chain_words.clone())
         .some("made by", b.made_by())
         .some("schedule", b.schedule.clone())
         .some("holds", listed.whole.map(|whole| if whole { "everything" } else { "only what was chosen" }.to_owned()))

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::table::{Column, Table};
 use crate::client::{Client, Contents, HeldFiles, HeldNamespace};
 use crate::domain::backup::{Backup, BackupState};
+use crate::domain::chain;
 use crate::domain::namespace::Selection;
 use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::text::{bytes, count, escape, moments};
@@ -26,18 +27,36 @@ pub struct Listed<'a> {
     pub backup: &'a Backup,
     /// Nothing was left out by choice; `None`: not known.
     pub whole: Option<bool>,
+    /// Of a chain of increments: all of it, the base first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub chain_backups: Vec<String>,
+    /// The same, in words.
+    #[serde(skip)]
+    pub chain_words: Option<String>,
 }
 
 impl<'a> Listed<'a> {
+    fn of(backup: &'a Backup, whole: Option<bool>, all: &[Backup]) -> Self {
+        let chain_backups = chain::chain(all, backup).into_iter().map(|other| other.name.clone()).collect();
+        Self { backup, whole, chain_backups, chain_words: chain::words(all, backup) }
+    }
+
     pub fn all(client: &Client, backups: &'a [Backup]) -> Result<Vec<Self>> {
         let known = client.known_whole()?;
-        let listed = |backup: &'a Backup| Self { backup, whole: known.get(&backup.name).copied() };
+        let every = chained(client, backups)?;
+        let listed = |backup: &'a Backup| Self::of(backup, known.get(&backup.name).copied(), &every);
         Ok(backups.iter().map(listed).collect())
     }
 
     pub fn one(client: &Client, backup: &'a Backup) -> Result<Self> {
-        Ok(Self { backup, whole: client.known_whole()?.get(&backup.name).copied() })
+        let every = chained(client, std::slice::from_ref(backup))?;
+        Ok(Self::of(backup, client.known_whole()?.get(&backup.name).copied(), &every))
     }
+}
+
+/// What the chains of `backups` can be made of: all that there are, if any of them is of a chain.
+fn chained(client: &Client, backups: &[Backup]) -> Result<Vec<Backup>> {
+    if backups.iter().any(|backup| backup.chain.is_some()) { client.backups() } else { Ok(Vec::new()) }
 }
 
 /// The object that `backup show` prints. What the manifest says is null when it cannot be read.

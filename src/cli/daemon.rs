@@ -8,6 +8,7 @@ use super::args::{given, group, switch};
 use super::context::Context;
 use super::table::Pairs;
 use crate::client::{Client, DaemonStatus, ServiceView};
+use crate::domain::job::JobState;
 use crate::domain::schedule::Schedule;
 use crate::domain::text::{duration, escape};
 use crate::domain::warning::WarningKind;
@@ -50,6 +51,10 @@ pub async fn run_daemon(context: &Context, matches: &ArgMatches) -> Result<u8> {
     schedules.retain(|s| s.enabled);
     let off = client.setting("backup.enabled").is_ok_and(|value| value == "false");
     if stops {
+        // Of an engine whose work others do: nobody follows it before a daemon runs again.
+        for job in client.jobs()?.iter().filter(|job| job.state == JobState::Running && !status.running) {
+            context.out.warn(&format!("job {} is left to the next daemon: {}", job.id, job.phase));
+        }
         context.out.result(&status, || {
             if status.running { text(context, &status, &schedules, off) } else { stopped(&schedules) }
         })?;

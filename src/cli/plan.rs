@@ -67,12 +67,19 @@ pub fn delete(plan: &DeletePlan) -> String {
             "nothing is deleted without --foreign: {backup} in {storage} was made by {}",
             whose.as_deref().unwrap_or("another installation")
         ),
+        (Removes::NothingAlone, _) => format!(
+            "nothing is deleted: {backup} is an increment, and a chain of increments goes as a whole, with its base {}",
+            plan.base.as_deref().unwrap_or_default()
+        ),
         (Removes::Nothing, whose) => format!(
             "nothing is deleted: {backup} in {storage} has no manifest and may still be being written by {}",
             whose.as_deref().unwrap_or("another installation")
         ),
     };
     let mut text = format!("{}\n", escape(&what));
+    for increment in &plan.increments {
+        text.push_str(&format!("with it goes its increment {}\n", escape(increment)));
+    }
     warnings(&mut text, &plan.warnings);
     text
 }

@@ -42,12 +42,12 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn new<const N: usize>(columns: [Column; N]) -> Self {
+    pub fn new(columns: impl Into<Vec<Column>>) -> Self {
         Self { columns: columns.into(), rows: Vec::new() }
     }
 
     /// Adds a row with one text for each column; an empty one is shown as `-`.
-    pub fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         let cell = |text: String| if text.is_empty() { "-".to_owned() } else { escape(&text) };
         let mut cells: Vec<String> = cells.into_iter().map(cell).collect();
         cells.resize(self.columns.len(), String::new());

@@ -11,11 +11,11 @@ use super::{Client, DeletePlan, Removes, Values};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::config::Settings;
-use crate::domain::backup::{Backup, BackupDraft, BackupRequest, BackupState, BackupType, Owner};
+use crate::domain::backup::{Backup, BackupDraft, BackupRequest, BackupState, Owner};
 use crate::domain::fields::{self, BACKUP, BACKUP_FIELDS};
 use crate::domain::job::Job;
 use crate::domain::typed;
-use crate::engine::contract::Wanted;
+use crate::engine::contract::{Wanted, must_make};
 use crate::engine::{backup_reader, engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{self, Storage, backends};
@@ -67,6 +67,7 @@ impl Client {
         let mut draft = BackupDraft::default();
         typed::apply(BACKUP, &mut draft, values)?;
         draft.model.check_selection(&draft.selection)?;
+        draft.model.check_type(draft.backup_type)?;
         let settings = Settings::load(&self.home)?;
         let service = self.store.service_row(&draft.service)?;
         let storage = self.store.storage_row(&draft.storage)?;
@@ -76,16 +77,16 @@ impl Client {
         let folder = given(draft.folder).or(service.cluster).unwrap_or_else(|| service.name.clone());
         backends::check_folder(&storage.config, &folder)?;
         let (selection, location) = (&draft.selection, &storage.config);
-        let wanted = Wanted { backup_type: BackupType::Full, selection, location, folder: &folder };
+        let wanted = Wanted { backup_type: draft.backup_type, selection, location, folder: &folder };
         storage.config.encryption(&storage.name)?;
-        engine(service.engine, draft.model)?.may_make(&wanted)?;
+        must_make(engine(service.engine, draft.model)?, &wanted)?;
         let request = BackupRequest {
             folder,
             name,
             service: service.name,
             storage: storage.name,
             model: draft.model,
-            backup_type: BackupType::Full,
+            backup_type: draft.backup_type,
             selection: draft.selection,
             compression: draft.compression.unwrap_or_else(|| settings.compression()),
             retry: draft.retry,
@@ -131,6 +132,8 @@ impl Client {
             bytes: backup.size_bytes.unwrap_or(0),
             foreign: None,
             removes: Removes::RecordAndFiles,
+            increments: Vec::new(),
+            base: None,
             warnings: Vec::new(),
         };
         if keep_files {
@@ -161,8 +164,25 @@ impl Client {
             };
             plan.bytes = match plan.removes {
                 Removes::RecordAndFiles => owner.size_bytes.unwrap_or(0),
-                Removes::Record | Removes::NothingYet | Removes::Nothing => 0,
+                Removes::Record | Removes::NothingYet | Removes::Nothing | Removes::NothingAlone => 0,
             };
+        }
+        if !keep_files && plan.foreign.is_none() {
+            let wanted = name.to_owned();
+            let (base, increments) = self.call(move |client| client.store.chain_of(&wanted)).await?;
+            match base.filter(|_| backup.is_good()) {
+                Some(base) => (plan.removes, plan.bytes, plan.base) = (Removes::NothingAlone, 0, Some(base)),
+                None => {
+                    plan.bytes += increments.iter().filter_map(|increment| increment.size_bytes).sum::<u64>();
+                    for pinned in increments.iter().filter(|increment| increment.pinned) {
+                        warnings.push(format!(
+                            "its increment {0} is pinned, and nothing is deleted before mongokeep backup unpin {0}",
+                            pinned.name
+                        ));
+                    }
+                    plan.increments = increments.into_iter().map(|increment| increment.name).collect();
+                }
+            }
         }
         plan.warnings = warnings;
         Ok(plan)
@@ -202,11 +222,17 @@ impl Client {
     }
 
     /// Queues the removal of exactly what the backup's manifest names, if this home made it. `foreign`: the attempt of another
-    /// installation that was named in the plan, and goes too.
-    pub fn delete_backup(&self, name: &str, keep_files: bool, foreign: Option<&str>) -> Result<Job> {
+    /// installation that was named in the plan, and goes too. `increments`: those that the plan says go with it.
+    pub fn delete_backup(
+        &self,
+        name: &str,
+        keep_files: bool,
+        foreign: Option<&str>,
+        increments: &[String],
+    ) -> Result<Job> {
         self.must_write()?;
         self.store.backup(name)?;
-        self.queue(|| self.store.enqueue_delete(name, keep_files, foreign))
+        self.queue(|| self.store.enqueue_delete(name, keep_files, foreign, increments))
     }
 
     /// A backup that is good, or why it is not.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::config::{Home, Settings};
 use crate::control::engine_notes::surroundings;
 use crate::control::{lock, start};
-use crate::domain::backup::Owner;
+use crate::domain::backup::{BackupType, Model, Owner};
 use crate::domain::encryption::Recipient;
 use crate::domain::job::{Job, JobRequest, LogLine};
 use crate::domain::job_kind::OnBackup;
@@ -47,6 +47,11 @@ pub use notifications::DeliveryResult;
 pub use pitr::ResolvedMoment;
 pub use restores::restore_request;
 pub use storage_encryption::{EncryptionView, identity_warning};
+
+/// The types of backups that an engine makes of a model; none where there is no such engine.
+pub fn backup_types(kind: EngineKind, model: Model) -> &'static [BackupType] {
+    crate::engine::engine(kind, model).map_or(&[], |engine| engine.backup_types())
+}
 
 /// A service without its secrets.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -128,6 +133,12 @@ pub struct DeletePlan {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub foreign: Option<Owner>,
     pub removes: Removes,
+    /// Of the base of a chain: the increments that go with it, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub increments: Vec<String>,
+    /// Of an increment: the base of its chain, with which alone it goes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     pub warnings: Vec<String>,
 }
 
@@ -142,6 +153,8 @@ pub enum Removes {
     NothingYet,
     /// Nothing: another installation may still be writing it.
     Nothing,
+    /// Nothing by itself: a chain of increments goes as a whole, with its base.
+    NothingAlone,
 }
 
 /// `daemon status`.

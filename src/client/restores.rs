@@ -155,7 +155,7 @@ impl Client {
         let _ends = cancel.clone().drop_guard();
         let identity_file = identity_file.map(identity_path).transpose()?;
         let around = self.surroundings(identity_file.as_deref()).await?;
-        let ctx = Context { cancel: cancel.clone(), meter, limits, around };
+        let ctx = Context { cancel: cancel.clone(), meter, limits, around, ..Context::default() };
         let (to, handle) = (to.to_owned(), tokio::runtime::Handle::current());
         // On a thread of its own, which outlives this future long enough to clean up.
         let work = tokio::task::spawn_blocking(move || {

@@ -11,7 +11,7 @@ use crate::domain::name;
 use crate::domain::schedule::Schedule;
 use crate::domain::timeline::Calendar;
 use crate::domain::typed;
-use crate::engine::contract::Wanted;
+use crate::engine::contract::{Wanted, must_make};
 use crate::engine::engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::ServiceRow;
@@ -146,7 +146,7 @@ impl Client {
         let (selection, location) = (&s.selection, &storage.config);
         let wanted = Wanted { backup_type: s.backup_type, selection, location, folder: &s.folder };
         storage.config.encryption(&storage.name)?;
-        engine(service.engine, s.model)?.may_make(&wanted)?;
+        must_make(engine(service.engine, s.model)?, &wanted)?;
         self.settle_calendar(&mut s)?;
         s.check()?;
         // Refuses a path that the layout cannot hold before anything is queued.

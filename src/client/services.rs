@@ -7,9 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Client, ServiceView, Values, text};
 use crate::config::Settings;
-use crate::domain::backup::Model;
+use crate::domain::backup::{BackupType, Model};
 use crate::domain::cluster::Cluster;
 use crate::domain::fields::{self, SERVICE, SERVICE_FIELDS};
+use crate::domain::namespace::Selection;
 use crate::domain::schedule::Schedule;
 use crate::domain::service::{
     CheckItem, CheckReport, CheckState, ConfigurationPlan, EngineKind, Service, ServiceInfo, ServiceSpec,
@@ -17,14 +18,14 @@ use crate::domain::service::{
 use crate::domain::storage::StorageConfig;
 use crate::domain::text::moments;
 use crate::domain::typed;
-use crate::engine::contract::Wanted;
+use crate::engine::contract::{Engine, Wanted, must_make};
 use crate::engine::{Context, engine};
 use crate::error::{Error, Result};
 use crate::mongo::connect::{CHECK_TIMEOUT, Server, check_uri};
 use crate::mongo::topology;
 use crate::mongo::watch::{self, Heard, Watch};
 use crate::storage;
-use crate::store::ServiceRow;
+use crate::store::{ServiceRow, StorageRow};
 
 /// How long the whole of a check may take for one storage. One that does not answer says so within ten seconds; this is for
 /// a slow line, over which the probe of an object in parts needs its time.
@@ -103,7 +104,7 @@ impl Client {
                 format!("; the lock took {} the last time", moments(millis))
             }));
         }
-        let (storage, storages) = self.check_storages().await?;
+        let (storage, storages) = self.check_storages(&|row| may_write(engine, &service, row)).await?;
         items.push(storage);
         let ok = items.iter().all(|i| i.state != CheckState::Fail);
         Ok(CheckReport { service: name.to_owned(), ok, items, storages })
@@ -139,6 +140,7 @@ impl Client {
         let location = self.location(storage).await?.config;
         let folder = folder.unwrap_or(service.default_folder()).to_owned();
         storage::backends::check_folder(&location, &folder)?;
+        may_be_made(engine(service.engine, Model::Logical)?, &location, &folder)?;
         let ctx = Context { around: self.surroundings(None).await?, ..Context::default() };
         Ok((ctx, service, location, folder))
     }
@@ -166,8 +168,9 @@ impl Client {
         watch::watch_service(name, &service.uri, heard).await
     }
 
-    /// One storage that can be written is enough; with several, the others are named.
-    async fn check_storages(&self) -> Result<(CheckItem, BTreeMap<String, Option<String>>)> {
+    /// One storage that can be written is enough; with several, the others are named. One that the engine of the service can
+    /// never write to is no failure of the storage.
+    async fn check_storages(&self, may_write: MayWrite<'_>) -> Result<(CheckItem, BTreeMap<String, Option<String>>)> {
         let rows = self.call(|client| client.store.storages()).await?;
         if rows.is_empty() {
             let none = item(
@@ -179,8 +182,19 @@ impl Client {
             );
             return Ok((none, BTreeMap::new()));
         }
-        let (mut good, mut bad) = (Vec::new(), Vec::new());
+        let (mut good, mut bad, mut unfit) = (Vec::new(), Vec::new(), Vec::new());
         let mut each = BTreeMap::new();
+        let mut unfit_remedy = String::new();
+        let mut rows = rows;
+        rows.retain(|row| {
+            let Err(e) = may_write(row) else { return true };
+            let text = e.full();
+            let why = text.strip_prefix("storage: ").unwrap_or(&text);
+            unfit.push(format!("not {}: {why}", row.name));
+            unfit_remedy = e.hint_text().unwrap_or_default().to_owned();
+            each.insert(row.name.clone(), Some(why.to_owned()));
+            false
+        });
         let looks = rows.iter().map(|row| tokio::time::timeout(STORAGE_LIMIT, self.writable(&row.name)));
         for (row, outcome) in rows.iter().zip(futures_util::future::join_all(looks).await) {
             let why = match outcome {
@@ -204,10 +218,12 @@ impl Client {
             detail.push(format!("writable: {}", good.join(", ")));
         }
         detail.extend(bad.iter().cloned());
+        detail.extend(unfit);
         let first = bad.first().and_then(|b| b.split_once(':')).map_or("", |(name, _)| name);
         let unproven = rows.iter().find(|row| row.name == first).and_then(|row| row.config.encryption(first).err());
         let remedy = match unproven {
             Some(_) => format!("mongokeep storage edit {first} --identity-file FILE"),
+            None if first.is_empty() && good.is_empty() => unfit_remedy,
             None if first.is_empty() => String::new(),
             None => format!("mongokeep storage test {first}"),
         };
@@ -237,11 +253,24 @@ pub(super) fn new_spec(values: &Values) -> Result<ServiceSpec> {
     Ok(spec)
 }
 
+/// Says why an engine can never write to a storage.
+type MayWrite<'a> = &'a (dyn Fn(&StorageRow) -> Result<()> + Sync);
+
+fn may_write(engine: &dyn Engine, service: &Service, row: &StorageRow) -> Result<()> {
+    may_be_made(engine, &row.config, service.default_folder())
+}
+
+/// Errors: why the engine can never make a backup of everything in `folder` of `location`.
+fn may_be_made(engine: &dyn Engine, location: &StorageConfig, folder: &str) -> Result<()> {
+    let selection = Selection::default();
+    must_make(engine, &Wanted { backup_type: BackupType::Full, selection: &selection, location, folder })
+}
+
 /// Errors: why the engine cannot make what `schedule` asks for.
-fn must_be_made(kind: EngineKind, schedule: &Schedule, location: &StorageConfig) -> Result<()> {
+pub(super) fn must_be_made(kind: EngineKind, schedule: &Schedule, location: &StorageConfig) -> Result<()> {
     let Schedule { backup_type, selection, folder, .. } = schedule;
     let wanted = Wanted { backup_type: *backup_type, selection, location, folder };
-    let may = engine(kind, schedule.model).and_then(|engine| engine.may_make(&wanted));
+    let may = engine(kind, schedule.model).and_then(|engine| must_make(engine, &wanted));
     may.map_err(|e| e.context(format!("schedule {}", schedule.name)))
 }
 

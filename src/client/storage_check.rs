@@ -9,7 +9,7 @@ use super::Client;
 use crate::control::storage_check;
 use crate::domain::job::Job;
 use crate::domain::storage_check::{RepairPlan, StorageReport};
-use crate::engine::{Context, Limits, Meter};
+use crate::engine::{Context, Meter};
 use crate::error::Result;
 use crate::storage::Opener;
 use crate::storage::retry::Backoff;
@@ -38,7 +38,7 @@ impl Client {
         let location = self.location(name).await?;
         let storage = Opener::new(&location.config, BACKOFF, cancel.clone()).open(&cancel).await?;
         let around = self.surroundings(None).await?;
-        let ctx = Context { cancel, meter, limits: Limits::default(), around };
+        let ctx = Context { cancel, meter, around, ..Context::default() };
         let store = AsyncStore::new(self.store.clone());
         storage_check::check(&ctx, &store, storage.as_ref(), name, !self.is_read_only()).await
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::services::must_be_made;
 use super::storage_encryption::{self, EncryptionView};
 use super::{Client, StorageView, Values, text};
 use crate::control::storage_folder;
@@ -62,6 +63,13 @@ impl Client {
         let (of_encryption, of_type) = storage_encryption::divided(values);
         let mut config = backends::changed_config(&present, &of_type)?;
         config.encryption = storage_encryption::changed(&present.encryption, &of_encryption, name)?;
+        // What a schedule makes there today must go on.
+        for schedule in self.store.schedules()?.iter().filter(|schedule| schedule.storage == name) {
+            let kind = self.store.service_row(&schedule.service)?.engine;
+            if must_be_made(kind, schedule, &present).is_ok() {
+                must_be_made(kind, schedule, &config)?;
+            }
+        }
         self.store.edit_storage(name, &config)?;
         self.storage(name)
     }

@@ -23,6 +23,7 @@ pub fn catalogue_entry(manifest: &Envelope) -> CatalogueEntry {
         new_bytes: manifest.new_bytes,
         locked_millis: manifest.locked_millis,
         pbm_name: manifest.pbm_name.clone(),
+        chain: manifest.chain.clone(),
         recipients: manifest.encryption.as_ref().map(|encryption| encryption.recipients.clone()),
         started_at: manifest.started_at,
         finished_at: manifest.finished_at,

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::component::Component;
 use super::env::Env;
-use super::jobs::attempt::{make_attempt, recover_attempt};
+use super::jobs::attempt::{JobStop, make_attempt, recover_attempt};
 use super::metrics::metrics;
 use super::notifier::notifier;
 use super::recorder::recorder;
@@ -37,7 +36,7 @@ struct JobLoop {
     env: Env,
     lock: DaemonLock,
     tasks: JoinSet<i64>,
-    cancels: HashMap<i64, CancellationToken>,
+    stops: HashMap<i64, JobStop>,
     /// Jobs of a daemon that died, until it is known how they go on.
     in_recovery: HashSet<i64>,
     /// Away while it works.
@@ -56,7 +55,7 @@ pub async fn run_jobs(home: Home, store: Store, lock: DaemonLock, background: bo
         env,
         lock,
         tasks: JoinSet::new(),
-        cancels: HashMap::new(),
+        stops: HashMap::new(),
         in_recovery: HashSet::new(),
         scheduler: None,
         since: Utc::now(),
@@ -109,7 +108,10 @@ impl JobLoop {
     /// the daemon from answering.
     async fn recover(&mut self) -> Result<()> {
         for claimed in self.env.store.abandoned().await? {
-            warn!(job = claimed.job.id, "its daemon stopped unexpectedly");
+            match claimed.was_left {
+                true => info!(job = claimed.job.id, "was left to this daemon"),
+                false => warn!(job = claimed.job.id, "its daemon stopped unexpectedly"),
+            }
             self.in_recovery.insert(claimed.job.id);
             self.spawn(claimed, true);
         }
@@ -122,14 +124,14 @@ impl JobLoop {
 
     fn spawn(&mut self, claimed: Claimed, abandoned: bool) {
         let id = claimed.job.id;
-        let cancel = CancellationToken::new();
-        self.cancels.insert(id, cancel.clone());
+        let stop = JobStop::default();
+        self.stops.insert(id, stop.clone());
         let env = self.env.clone();
         self.tasks.spawn(async move {
             if abandoned {
-                recover_attempt(&env, claimed, cancel).await;
+                recover_attempt(&env, claimed, stop).await;
             } else {
-                make_attempt(&env, claimed, cancel).await;
+                make_attempt(&env, claimed, stop).await;
             }
             id
         });
@@ -138,7 +140,7 @@ impl JobLoop {
     fn ended(&mut self, ended: std::result::Result<i64, tokio::task::JoinError>) {
         match ended {
             Ok(id) => {
-                self.cancels.remove(&id);
+                self.stops.remove(&id);
                 if self.in_recovery.remove(&id) {
                     self.scheduler.iter_mut().for_each(Scheduler::look_again);
                 }
@@ -170,7 +172,7 @@ impl JobLoop {
             info!(job = claimed.job.id, attempt = claimed.job.attempt, kind = ?claimed.job.kind, "claimed");
             self.spawn(claimed, false);
         }
-        for (id, cancel) in &self.cancels {
+        for (id, JobStop { cancel, .. }) in &self.stops {
             if !cancel.is_cancelled() && self.env.store.is_cancel_requested(*id).await? {
                 info!(job = *id, "cancelling");
                 cancel.cancel();
@@ -223,22 +225,24 @@ impl JobLoop {
         false
     }
 
-    /// Ends what runs, within [`STOP_LIMIT`]: it is cleaned up and handed back to the next daemon. A restore that writes
-    /// gets [`RESTORE_LIMIT`] to finish, because its target is of no use half way. What does not end by then is
-    /// abandoned to the next daemon.
+    /// Ends what runs, within [`STOP_LIMIT`]: it is cleaned up and handed back to the next daemon. What others do for a job
+    /// is left to them, and followed by the next daemon. A restore that writes gets [`RESTORE_LIMIT`] to finish, because its
+    /// target is of no use half way. What does not end by then is abandoned to the next daemon.
     async fn stop(mut self) -> Result<()> {
         info!(jobs = self.tasks.len(), "asked to end");
         self.lock.set_stage(Stage::Stopping)?;
         self.env.stopping.store(true, Ordering::SeqCst);
         let writing = self.env.store.jobs_writing().await.unwrap_or_default();
-        self.cancels.iter().filter(|(id, _)| !writing.contains(id)).for_each(|(_, cancel)| cancel.cancel());
+        // First, and to all: who may leave its work to others does not end it.
+        self.stops.values().for_each(|stop| stop.leave.cancel());
+        self.stops.iter().filter(|(id, _)| !writing.contains(id)).for_each(|(_, stop)| stop.cancel.cancel());
         let began = Instant::now();
         // They have a while to store what they hold, beside the jobs.
         self.components.iter().for_each(Component::stop);
         if !writing.is_empty() && !self.all_ended(RESTORE_LIMIT).await {
             warn!("a restore that writes is not done after {} s and is cancelled", RESTORE_LIMIT.as_secs());
         }
-        self.cancels.values().for_each(CancellationToken::cancel);
+        self.stops.values().for_each(|stop| stop.cancel.cancel());
         let in_time = self.all_ended(STOP_LIMIT.saturating_sub(began.elapsed())).await;
         // Before the lock is free: the next daemon would do the same.
         self.end_components().await;

@@ -31,6 +31,15 @@ impl Model {
         self == Self::Logical
     }
 
+    /// Errors: `Invalid`, naming the field, for increments of documents.
+    pub fn check_type(self, backup_type: BackupType) -> Result<()> {
+        if backup_type.is_incremental() && self != Self::Physical {
+            let why = format!("--type {} needs the physical model: only files have increments", backup_type.word());
+            return Err(Error::invalid("model", why));
+        }
+        Ok(())
+    }
+
     /// Errors: `Invalid`, naming the field, when a part of what cannot be divided was chosen.
     pub fn check_selection(self, selection: &Selection) -> Result<()> {
         for (field, patterns) in [("include", &selection.include), ("exclude", &selection.exclude)] {
@@ -43,13 +52,37 @@ impl Model {
 }
 
 words! {
-    /// A plain backup, or the base of a point-in-time window.
+    /// A plain backup, the base of a point-in-time window, or a part of a chain of increments.
     #[derive(Default)]
     pub enum BackupType {
         #[default]
         Full => "full",
         Pitr => "pitr",
+        // What changed since the one before; the first of all is a base.
+        Incremental => "incremental",
+        // Begins a new chain.
+        IncrementalBase => "incremental-base",
     }
+}
+
+impl BackupType {
+    /// What `backup create` can make: changes are recorded by schedules only.
+    pub const ON_DEMAND: &'static [&'static str] = &["full", "incremental", "incremental-base"];
+
+    /// Whether it is a part of a chain.
+    pub fn is_incremental(self) -> bool {
+        matches!(self, Self::Incremental | Self::IncrementalBase)
+    }
+}
+
+/// The place of a backup in a chain of increments, by the names that the engine gave them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChainLink {
+    /// The first of the chain, which holds everything.
+    pub base: String,
+    /// What this one is based on; `None`: it is the base.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,6 +214,7 @@ pub struct BackupDraft {
     /// Empty: the default folder of the service.
     pub folder: String,
     pub model: Model,
+    pub backup_type: BackupType,
     pub selection: Selection,
     /// `None`: the setting `backup.compression`.
     pub compression: Option<Compression>,
@@ -232,6 +266,9 @@ pub struct Backup {
     pub locked_millis: Option<u64>,
     /// The name that Percona Backup for MongoDB gave what it made for us.
     pub pbm_name: Option<String>,
+    /// Of an increment, or the base of some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<ChainLink>,
     pub started_at: DateTime<Utc>,
     pub finished_at: Option<DateTime<Utc>>,
     pub server_version: Option<String>,
@@ -294,6 +331,15 @@ impl Backup {
     /// It succeeded, and no verification found it damaged.
     pub fn is_good(&self) -> bool {
         self.state == BackupState::Succeeded && self.verify_error.is_none()
+    }
+
+    /// The name that its engine gave it, where that has names of its own.
+    pub fn engine_name(&self) -> Option<&str> {
+        match (self.engine, &self.pbm_name) {
+            (EngineKind::Pbm, Some(name)) => Some(name),
+            (EngineKind::Pbm, None) => Some(&self.name),
+            (EngineKind::Native | EngineKind::Mongodump, _) => None,
+        }
     }
 
     /// What made it, in words, where that is not this program.

@@ -42,6 +42,9 @@ pub enum JobRequest {
         /// what this home made goes.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         foreign: Option<String>,
+        /// Of the base of a chain: the increments that go with it.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        increments: Vec<String>,
     },
     Verify {
         backup: String,

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod bandwidth;
+pub mod chain;
 pub mod cluster;
 pub mod command_line;
 pub mod cron;

@@ -85,6 +85,16 @@ pub struct GoodBackup {
     pub used_by: Option<i64>,
     /// Why it could not be deleted the last time.
     pub error: Option<String>,
+    /// Of a chain of increments, which goes as a whole or not at all.
+    pub chain: Option<Chained>,
+}
+
+/// The chain of a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chained {
+    /// Names the chain in its storage and folder.
+    pub base: String,
+    pub is_base: bool,
 }
 
 /// What becomes of each backup of a schedule, newest first.
@@ -157,7 +167,7 @@ pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: Date
     for backup in all.iter().filter(|b| b.of_home && !b.damaged) {
         last.entry(&backup.service).or_default().see(backup);
     }
-    let own: Vec<&GoodBackup> = all.into_iter().filter(|b| b.of_schedule).collect();
+    let own: Vec<&GoodBackup> = all.iter().copied().filter(|b| b.of_schedule).collect();
     let mut reasons: Vec<Vec<String>> = vec![Vec::new(); own.len()];
     if retention.keeps_all() {
         reasons.iter_mut().for_each(|r| r.push("retention keeps all".into()));
@@ -195,7 +205,7 @@ pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: Date
             }
         }
     }
-    let backups = own.into_iter().zip(reasons).map(|(backup, mut reasons)| {
+    for (backup, reasons) in own.iter().zip(&mut reasons) {
         if backup.pinned {
             reasons.push("pinned".into());
         }
@@ -203,6 +213,9 @@ pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: Date
         if let Some(job) = backup.used_by.filter(|_| reasons.is_empty()) {
             reasons.push(format!("in use by job {job}, goes later"));
         }
+    }
+    keep_chains(&all, &own, &mut reasons);
+    let backups = own.into_iter().zip(reasons).map(|(backup, mut reasons)| {
         let keep = !reasons.is_empty();
         if !keep {
             reasons.push(why_it_goes(&retention));
@@ -279,6 +292,33 @@ fn newest(count: usize, own: &[&GoodBackup], reasons: &mut [Vec<String>]) {
         reasons.push(format!("newest {runs} of {count}"));
         if runs == count {
             break;
+        }
+    }
+}
+
+/// A chain of increments stays as a whole when any of it stays, and when not all of it is this schedule's.
+fn keep_chains(all: &[&GoodBackup], own: &[&GoodBackup], reasons: &mut [Vec<String>]) {
+    let of = |b: &GoodBackup| b.chain.as_ref().map(|c| (b.storage.clone(), b.folder.clone(), c.base.clone()));
+    let mut held: BTreeMap<(String, String, String), String> = BTreeMap::new();
+    for (backup, reasons) in own.iter().zip(reasons.iter()) {
+        if let Some(chain) = of(backup).filter(|_| !reasons.is_empty()) {
+            held.entry(chain).or_insert_with(|| format!("a chain of increments stays as a whole, for {}", backup.name));
+        }
+    }
+    for other in all.iter().filter(|b| !b.of_schedule) {
+        if let Some(chain) = of(other) {
+            let why = format!("{} is of its chain of increments, and not of this schedule", other.name);
+            held.entry(chain).or_insert(why);
+        }
+    }
+    for (backup, reasons) in own.iter().zip(reasons.iter_mut()).filter(|(_, reasons)| reasons.is_empty()) {
+        let Some(chain) = of(backup) else { continue };
+        let is_base_there =
+            || all.iter().any(|b| b.chain.as_ref().is_some_and(|c| c.is_base) && of(b).as_ref() == Some(&chain));
+        match held.get(&chain) {
+            Some(why) => reasons.push(why.clone()),
+            None if !is_base_there() => reasons.push("the base of its chain of increments is not known here".into()),
+            None => {}
         }
     }
 }

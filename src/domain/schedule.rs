@@ -86,6 +86,7 @@ impl Schedule {
     ///
     /// Errors: `Invalid`, naming the field.
     pub fn check(&self) -> Result<()> {
+        self.model.check_type(self.backup_type)?;
         if self.backup_type != BackupType::Pitr {
             return self.model.check_selection(&self.selection);
         }

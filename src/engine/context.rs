@@ -15,6 +15,9 @@ pub const CONNECT_LIMIT: std::time::Duration = std::time::Duration::from_secs(20
 #[derive(Clone)]
 pub struct Context {
     pub cancel: CancellationToken,
+    /// The daemon ends. Before `cancel`, so that whoever only follows what others do can leave it to them, and return
+    /// `LeftRunning`: the next daemon follows it.
+    pub leave: CancellationToken,
     pub meter: Arc<Meter>,
     pub limits: Limits,
     pub around: Surroundings,
@@ -25,10 +28,18 @@ impl Default for Context {
     fn default() -> Self {
         Self {
             cancel: CancellationToken::new(),
+            leave: CancellationToken::new(),
             meter: Arc::new(Meter::silent()),
             limits: Limits::default(),
             around: Surroundings::default(),
         }
+    }
+}
+
+impl Context {
+    /// Whether a person asked to end it. A daemon that ends cancels as well.
+    pub fn is_cancelled_by_person(&self) -> bool {
+        self.cancel.is_cancelled() && !self.leave.is_cancelled()
     }
 }
 

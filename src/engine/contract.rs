@@ -35,7 +35,13 @@ pub trait Engine: Send + Sync {
     /// Whether a backup of `service` can be made: tries what a backup does. Takes ten seconds for each connection at most.
     async fn check(&self, ctx: &Context, service: &Service) -> Vec<CheckItem>;
 
-    /// Whether this engine can be told to make such a backup; asked before anything is queued, and contacts nothing.
+    /// The types of backups that it makes.
+    fn backup_types(&self) -> &'static [BackupType] {
+        &[BackupType::Full, BackupType::Pitr]
+    }
+
+    /// Whether this engine can be told to make such a backup, of one of its types; asked before anything is queued, and
+    /// contacts nothing. Callers use [`must_make`].
     ///
     /// Errors: `Unsupported` and `Invalid`, naming what cannot be.
     fn may_make(&self, _: &Wanted<'_>) -> Result<()> {
@@ -78,10 +84,11 @@ pub trait Engine: Send + Sync {
     ///
     /// Errors: `Conflict` when the name is taken; `Interrupted` when another attempt may succeed; `Cancelled`;
     /// `StorageFull`; what the server or the storage reports. After any of them nothing of the attempt is left in the
-    /// storage, unless the storage itself no longer answers, which the log then says.
+    /// storage, unless the storage itself no longer answers, which the log then says. `LeftRunning` when the daemon ends and
+    /// others go on with it; then everything is as it was, for [`Engine::abandoned_backup`].
     async fn backup(&self, ctx: &Context, storage: Arc<dyn Storage>, order: &BackupOrder) -> Result<Envelope>;
 
-    /// Goes on with what the attempt of `order` had begun when its process was killed, until it is a backup in the storage.
+    /// Goes on with what the attempt of `order` had begun when its process ended, until it is a backup in the storage.
     /// `None`: there is nothing to go on with, and what the attempt left is to be removed.
     ///
     /// Errors: as [`Engine::backup`].
@@ -119,6 +126,21 @@ pub trait Engine: Send + Sync {
         writes: &(dyn BeforeWriting + '_),
     ) -> Result<RestoreReport>;
 
+    /// Goes on with the restore that an earlier daemon had begun, under the name `began` that [`BeforeWriting::began`] was given,
+    /// until it is done. `None`: it cannot be gone on with, and [`Engine::abandoned_restore`] is asked.
+    ///
+    /// Errors: as [`Engine::restore`].
+    async fn follow_restore(
+        &self,
+        _: &Context,
+        _source: &RestoreSource,
+        _target: RestoreTarget<'_>,
+        _: &RestorePlan,
+        _began: &str,
+    ) -> Result<Option<RestoreReport>> {
+        Ok(None)
+    }
+
     /// Cleans up behind the attempt `attempt_id` at a restore whose process was killed, as far as that is safe. Says what
     /// was done and what state the target is in; `None`: nothing is known about it.
     ///
@@ -154,7 +176,7 @@ pub trait Engine: Send + Sync {
     fn objects(&self, manifest: &Manifest) -> Result<Vec<ObjectEntry>>;
 
     /// Removes what a backup holds elsewhere than in its objects, before they go. `service`: the one it was made of, where it
-    /// is still known.
+    /// is still known. `goes_with`: what may go with the base of a chain of increments, by the engine's names.
     ///
     /// Errors: what keeps it from removing, and whether all of it is still there: `Conflict` for what must not be removed.
     async fn delete_elsewhere(
@@ -164,6 +186,7 @@ pub trait Engine: Send + Sync {
         _storage: &dyn Storage,
         _: &Manifest,
         _service: Option<&Service>,
+        _goes_with: &[String],
     ) -> Result<Elsewhere, NotDeleted> {
         Ok(Elsewhere::Nothing)
     }
@@ -218,16 +241,20 @@ pub struct Wanted<'a> {
     pub folder: &'a str,
 }
 
-impl Wanted<'_> {
-    /// Errors: `Unsupported` where the storage encrypts, and `who` does not.
-    pub fn must_be_unencrypted(&self, who: &str) -> Result<()> {
-        if self.location.encryption.is_none() {
-            return Ok(());
-        }
-        let what = format!("{who} not encrypted in this version, and this storage takes only what is");
-        Err(Error::of_field(ErrorKind::Unsupported, "storage", what)
-            .hint("choose the logical model of the native engine, or a storage without --encrypt-to"))
+/// Whether `engine` can be told to make such a backup.
+///
+/// Errors: `Unsupported` and `Invalid`, naming what cannot be.
+pub fn must_make(engine: &dyn Engine, wanted: &Wanted<'_>) -> Result<()> {
+    if !engine.backup_types().contains(&wanted.backup_type) {
+        let what = format!("this engine and model make no {} backups", wanted.backup_type.word());
+        let hint = if wanted.backup_type.is_incremental() {
+            "Percona Backup for MongoDB makes increments: a service with the engine pbm, the model physical"
+        } else {
+            "--type full"
+        };
+        return Err(Error::of_field(ErrorKind::Unsupported, "type", what).hint(hint));
     }
+    engine.may_make(wanted)
 }
 
 /// A backup that is to be made.
@@ -282,6 +309,7 @@ impl BackupOrder {
             new_bytes: None,
             locked_millis: None,
             pbm_name: None,
+            chain: None,
             checksum: String::new(),
         }
     }
@@ -372,6 +400,11 @@ pub struct Confirmed<'a> {
 pub trait BeforeWriting: Send + Sync {
     /// Errors: it could not be noted, so that nothing may be written.
     async fn before_writing(&self) -> Result<()>;
+
+    /// Is told what an engine calls what others do for it from now on: the next daemon can follow it.
+    ///
+    /// Errors: it could not be noted.
+    async fn began(&self, name: &str) -> Result<()>;
 }
 
 /// What a restore did.

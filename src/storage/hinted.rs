@@ -29,7 +29,7 @@ fn hinted(error: Error) -> Error {
     }
     let hint = match error.kind() {
         // A person stopped it.
-        ErrorKind::Cancelled => return error,
+        ErrorKind::Cancelled | ErrorKind::LeftRunning => return error,
         ErrorKind::Unreachable => "check that the storage is up, and the way between here and it",
         ErrorKind::Transient | ErrorKind::Interrupted => {
             "this may pass; if it stays, mongokeep storage test STORAGE shows which step fails"

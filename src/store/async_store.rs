@@ -70,6 +70,7 @@ calls! {
     engine_note(service: &str) -> Option<String>;
     deletion_begins(name: &str) -> ();
     deletion_undone(name: &str) -> ();
+    engine_began(id: =i64, name: &str) -> ();
     engine_needs_base(service: &str, at: =chrono::DateTime<chrono::Utc>) -> ();
     engine_recorded(wanted: &SlicingWanted, record: &EngineRecord) -> ();
     engine_recording(service: &str) -> Option<super::EngineRecording>;

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{Store, from_json, from_word, integer, millis, now, time, to_json, word};
-use crate::domain::backup::{Backup, BackupEncryption, BackupRequest, BackupState, BackupType, Compression, Model};
+use crate::domain::backup::{
+    Backup, BackupEncryption, BackupRequest, BackupState, BackupType, ChainLink, Compression, Model,
+};
 use crate::domain::encryption::Recipient;
 use crate::domain::service::EngineKind;
 use crate::domain::text::escape;
@@ -33,6 +35,7 @@ pub struct CatalogueEntry {
     pub new_bytes: Option<u64>,
     pub locked_millis: Option<u64>,
     pub pbm_name: Option<String>,
+    pub chain: Option<ChainLink>,
     /// Whom its objects are encrypted to.
     pub recipients: Option<Vec<Recipient>>,
     pub started_at: chrono::DateTime<chrono::Utc>,
@@ -69,7 +72,8 @@ const LONGEST: i64 = 30 * 24 * 3600;
 
 const COLUMNS: &str = "SELECT name, service, cluster, storage, folder, engine, model, type, schedule, state, pinned,
     consistent_t, consistent_i, size_bytes, uncompressed_bytes, documents, started_at, finished_at, server_version, fcv,
-    compression, error, verified_at, verify_error, new_bytes, locked_millis, pbm_name, recipients FROM backups";
+    compression, error, verified_at, verify_error, new_bytes, locked_millis, pbm_name, recipients,
+    chain_base, chain_source FROM backups";
 
 impl Store {
     /// Newest first.
@@ -334,7 +338,7 @@ pub fn set_facts(t: &Transaction<'_>, facts: &CatalogueEntry) -> Result<()> {
             consistent_t = ?4, consistent_i = ?5, size_bytes = ?6, uncompressed_bytes = ?7, documents = ?8,
             started_at = ?9, finished_at = ?10, server_version = ?11, fcv = ?12, compression = ?13, engine = ?14,
             model = ?15, type = ?16, replica_set_id = ?17, whole = ?18, new_bytes = ?19, locked_millis = ?20, pbm_name = ?21,
-            recipients = ?22
+            recipients = ?22, chain_base = ?23, chain_source = ?24
             WHERE name = ?1",
         params![
             facts.name,
@@ -359,6 +363,8 @@ pub fn set_facts(t: &Transaction<'_>, facts: &CatalogueEntry) -> Result<()> {
             facts.locked_millis.map(integer),
             facts.pbm_name,
             facts.recipients.as_ref().map(to_json).transpose()?,
+            facts.chain.as_ref().map(|chain| &chain.base),
+            facts.chain.as_ref().and_then(|chain| chain.source.as_ref()),
         ],
     )?;
     Ok(())
@@ -400,6 +406,10 @@ fn read(row: &Row<'_>) -> Result<Backup> {
         new_bytes: number(24)?,
         locked_millis: number(25)?,
         pbm_name: row.get(26)?,
+        chain: match row.get::<_, Option<String>>(28)? {
+            Some(base) => Some(ChainLink { base, source: row.get(29)? }),
+            None => None,
+        },
         encryption: match row.get::<_, Option<String>>(27)? {
             Some(json) => Some(BackupEncryption { recipients: from_json(&json)? }),
             None => None,

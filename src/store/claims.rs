@@ -22,6 +22,10 @@ pub struct Claimed {
     pub attempt_id: String,
     /// The target of a restore may already hold a part of what was to be written.
     pub wrote: bool,
+    /// A daemon that was stopped in order left it to the next one, because others do it.
+    pub was_left: bool,
+    /// What the engine calls what it had begun for this attempt.
+    pub engine_name: Option<String>,
 }
 
 /// An attempt, and whether the storage still holds something of it.
@@ -43,6 +47,9 @@ pub enum Outcome {
     /// The daemon is ending: the next one begins it again, whatever its retry policy, unless a restore had begun to write;
     /// then it has failed, for the reason given.
     HandedBack(Error),
+    /// The daemon is ending, and what others do for the job goes on: it keeps running, and the next daemon follows it. What
+    /// goes on is in the error.
+    LeftRunning(Error),
 }
 
 impl Store {
@@ -95,6 +102,14 @@ impl Store {
         })
     }
 
+    /// Notes what the engine calls what it began for the present attempt, so that the next daemon can follow it.
+    pub fn engine_began(&self, id: i64, name: &str) -> Result<()> {
+        self.write(|t| {
+            t.execute("UPDATE jobs SET engine_name = ?2 WHERE id = ?1", params![id, name])?;
+            Ok(())
+        })
+    }
+
     /// Notes that nothing of an attempt is left behind in the storage.
     pub fn attempt_clean(&self, job: i64, attempt: u32) -> Result<()> {
         self.write(|t| {
@@ -136,6 +151,12 @@ impl Store {
             let claimed = claimed(t, id)?;
             let job = &claimed.job;
             let attempt_error = match outcome {
+                Outcome::LeftRunning(goes_on) => {
+                    let text = goes_on.full();
+                    t.execute("UPDATE jobs SET was_left = 1, phase = ?2 WHERE id = ?1", params![id, text])?;
+                    jobs::log(t, id, job.attempt, LogLevel::Warn, &text)?;
+                    return jobs::get(t, id);
+                }
                 Outcome::Succeeded(_) => None,
                 Outcome::Failed(error) | Outcome::HandedBack(error) => Some(error.full()),
                 Outcome::Cancelled(_) => Some("cancelled".to_owned()),
@@ -145,6 +166,7 @@ impl Store {
                 params![id, job.attempt, millis(at), attempt_error, matches!(outcome, Outcome::Succeeded(_))],
             )?;
             match outcome {
+                Outcome::LeftRunning(_) => {}
                 Outcome::Succeeded(facts) => succeed(t, job, facts.as_deref(), at)?,
                 Outcome::Failed(error) => fail(t, &claimed, error, at)?,
                 Outcome::HandedBack(error) if claimed.wrote || job.cancel_requested => fail(t, &claimed, error, at)?,
@@ -238,7 +260,7 @@ fn claim(t: &Transaction<'_>, concurrency: usize) -> Result<Option<Claimed>> {
     let Some(id) = next else { return Ok(None) };
     let attempt_id = random_id()?;
     t.execute(
-        "UPDATE jobs SET state = 'running', attempt = attempt + 1, attempt_id = ?2, wrote = 0, phase = 'starting',
+        "UPDATE jobs SET state = 'running', attempt = attempt + 1, attempt_id = ?2, wrote = 0, was_left = 0, engine_name = NULL, phase = 'starting',
             started_at = coalesce(started_at, ?3), finished_at = NULL, next_attempt_at = NULL, error = NULL, hint = NULL,
             cancel_requested = 0, progress = ?4 WHERE id = ?1",
         params![id, attempt_id, millis(at), to_json(&Progress::default())?],
@@ -262,13 +284,16 @@ fn claim(t: &Transaction<'_>, concurrency: usize) -> Result<Option<Claimed>> {
 }
 
 fn claimed(c: &rusqlite::Connection, id: i64) -> Result<Claimed> {
-    let (attempt_id, wrote): (Option<String>, bool) =
-        c.query_row("SELECT attempt_id, wrote FROM jobs WHERE id = ?1", [id], |r| Ok((r.get(0)?, r.get(1)?)))?;
+    let sql = "SELECT attempt_id, wrote, was_left, engine_name FROM jobs WHERE id = ?1";
+    let (attempt_id, wrote, was_left, engine_name): (Option<String>, _, _, _) =
+        c.query_row(sql, [id], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?, r.get(3)?)))?;
     Ok(Claimed {
         job: jobs::get(c, id)?,
         request: jobs::request(c, id)?,
         attempt_id: attempt_id.unwrap_or_default(),
         wrote,
+        was_left,
+        engine_name,
     })
 }
 

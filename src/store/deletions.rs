@@ -38,13 +38,22 @@ impl Store {
     /// Queues the removal of a backup; from now on it is not listed as good. `foreign`: the attempt of another installation
     /// that a person lets go.
     ///
-    /// Errors: `Conflict` while a job uses it, and for a pinned one.
-    pub fn enqueue_delete(&self, name: &str, keep_files: bool, foreign: Option<&str>) -> Result<Job> {
+    /// Errors: `Conflict` while a job uses it, for a pinned one, and when other increments than `increments` go with it.
+    pub fn enqueue_delete(
+        &self,
+        name: &str,
+        keep_files: bool,
+        foreign: Option<&str>,
+        increments: &[String],
+    ) -> Result<Job> {
         self.write(|t| {
             let backup = backups::get(t, name)?;
             if let Some(id) = jobs::unfinished(t, "backup = ?1", name)? {
                 return Err(Error::new(ErrorKind::Conflict, format!("backup {name} is in use by job {id}"))
                     .hint(format!("wait for it, or end it with mongokeep job cancel {id}")));
+            }
+            if !keep_files && foreign.is_none() {
+                chain_may_go(t, &backup, increments)?;
             }
             to_be_deleted(t, name)?;
             jobs::insert(
@@ -54,6 +63,7 @@ impl Store {
                         backup: name.to_owned(),
                         keep_files,
                         foreign: foreign.map(str::to_owned),
+                        increments: increments.to_vec(),
                     },
                     retry: RetryPolicy::default(),
                     service: Some(&backup.service),
@@ -70,6 +80,40 @@ impl Store {
     /// What there is to know before a backup is deleted.
     pub fn deletion(&self, name: &str) -> Result<Deletion> {
         self.read(|c| deletion(c, name))
+    }
+
+    /// The chain of a backup: its base, when that is another one that is known; and what is based on it, when it is a base,
+    /// oldest first.
+    pub fn chain_of(&self, name: &str) -> Result<(Option<String>, Vec<Backup>)> {
+        self.read(|c| chain_of(c, &backups::get(c, name)?))
+    }
+
+    /// What goes with a backup that is deleted, which is the base of a chain or has none, by the names of its engine.
+    ///
+    /// Errors: `Conflict` for one that is pinned, or that a job uses; with `expected`, when others than those go.
+    pub fn chain_may_go(&self, name: &str, expected: Option<&[String]>) -> Result<Vec<String>> {
+        self.read(|c| {
+            let backup = backups::get(c, name)?;
+            let (_, increments) = chain_of(c, &backup)?;
+            let known: Vec<String> = increments.iter().map(|increment| increment.name.clone()).collect();
+            chain_may_go(c, &backup, expected.unwrap_or(&known))?;
+            Ok(increments.into_iter().filter_map(|increment| increment.pbm_name).collect())
+        })
+    }
+
+    /// Notes that what is based on `base` is gone with it, and that its own files and record are to follow.
+    pub fn chain_gone(&self, base: &str) -> Result<()> {
+        self.write(|t| {
+            let (_, increments) = chain_of(t, &backups::get(t, base)?)?;
+            for increment in increments {
+                t.execute(
+                    "UPDATE backups SET state = 'deleting', state_before = NULL, error = ?3,
+                        retired_by = (SELECT retired_by FROM backups WHERE name = ?2) WHERE name = ?1",
+                    params![increment.name, base, format!("it was deleted with its base {base}")],
+                )?;
+            }
+            Ok(())
+        })
     }
 
     /// Notes, before anything of it goes, that a backup may be taken apart from now on. What never was a backup stays what
@@ -92,6 +136,44 @@ impl Store {
             Ok(())
         })
     }
+}
+
+/// See [`Store::chain_of`].
+fn chain_of(c: &Connection, backup: &Backup) -> Result<(Option<String>, Vec<Backup>)> {
+    let Some(chain) = &backup.chain else { return Ok((None, Vec::new())) };
+    let mut statement = c.prepare_cached(
+        "SELECT name FROM backups WHERE chain_base = ?1 AND storage = ?2 AND folder = ?3 AND name != ?4
+         ORDER BY consistent_t, consistent_i, started_at, name",
+    )?;
+    let names = statement.query_map(params![chain.base, backup.storage, backup.folder, backup.name], |r| r.get(0))?;
+    let names: Vec<String> = names.collect::<rusqlite::Result<_>>()?;
+    let others = names.iter().map(|name| backups::get(c, name)).collect::<Result<Vec<Backup>>>()?;
+    if chain.source.is_none() {
+        return Ok((None, others));
+    }
+    let base = others.into_iter().find(|other| other.chain.as_ref().is_some_and(|link| link.source.is_none()));
+    Ok((base.map(|base| base.name), Vec::new()))
+}
+
+fn chain_may_go(c: &Connection, base: &Backup, expected: &[String]) -> Result<()> {
+    let (_, increments) = chain_of(c, base)?;
+    let name = &base.name;
+    let refused = |what: String, hint: String| Err(Error::new(ErrorKind::Conflict, what).hint(hint));
+    for Backup { name: increment, pinned, .. } in &increments {
+        if *pinned {
+            let what = format!("backup {increment} is pinned, and is based on {name}");
+            return refused(what, format!("mongokeep backup unpin {increment}"));
+        }
+        if let Some(id) = jobs::unfinished(c, "backup = ?1", increment)? {
+            let what = format!("backup {increment}, which is based on {name}, is in use by job {id}");
+            return refused(what, format!("wait for it, or end it with mongokeep job cancel {id}"));
+        }
+    }
+    if let Some(new) = increments.iter().find(|increment| !expected.contains(&increment.name)) {
+        let what = format!("backup {} is based on {name}, too, which the plan does not name", new.name);
+        return refused(what, format!("mongokeep backup delete {name} makes the plan again"));
+    }
+    Ok(())
 }
 
 fn deletion(c: &Connection, name: &str) -> Result<Deletion> {

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::jobs::{self, NewJob};
 use super::{Deletion, Store, backups, deletions, from_json, now, slice_gc, time};
 use crate::domain::job::{Job, JobRequest, JobState, LogLevel};
-use crate::domain::retention::{Deleting, GoodBackup, Retention, RetentionPlan, plan};
+use crate::domain::retention::{Chained, Deleting, GoodBackup, Retention, RetentionPlan, plan};
 use crate::domain::retry::{RetryMode, RetryPolicy};
 use crate::domain::text::{escape, quoted};
 use crate::error::{Error, Result};
@@ -298,7 +298,7 @@ fn good(c: &Connection, schedule: &str) -> Result<Vec<GoodBackup>> {
              b.started_at,
              coalesce((SELECT j.asked_for FROM jobs j WHERE j.backup = b.name AND j.kind = 'backup'
                  AND j.state = 'succeeded' ORDER BY j.id DESC LIMIT 1), 0),
-             b.verify_error IS NOT NULL, b.whole, b.storage, b.folder, b.error
+             b.verify_error IS NOT NULL, b.whole, b.storage, b.folder, b.error, b.chain_base, b.chain_source IS NULL
          FROM backups b WHERE b.state = 'succeeded'
              AND b.service IN (SELECT service FROM backups WHERE schedule = ?1 AND state = 'succeeded')",
     )?;
@@ -319,6 +319,10 @@ fn good(c: &Connection, schedule: &str) -> Result<Vec<GoodBackup>> {
             storage: r.get(12)?,
             folder: r.get(13)?,
             error: r.get(14)?,
+            chain: match r.get::<_, Option<String>>(15)? {
+                Some(base) => Some(Chained { base, is_base: r.get(16)? }),
+                None => None,
+            },
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

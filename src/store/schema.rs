@@ -315,6 +315,14 @@ const STEPS: &[M<'_>] = &[
      ALTER TABLE backups ADD COLUMN recipients TEXT;
      ALTER TABLE slices ADD COLUMN recipients TEXT;",
     ),
+    M::up(
+        "-- a daemon that was stopped in order left it to the next one; what the engine calls what it began for this attempt
+     ALTER TABLE jobs ADD COLUMN was_left INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE jobs ADD COLUMN engine_name TEXT;
+     -- of a chain of increments: the first of it, and what this one is based on, by their names at PBM
+     ALTER TABLE backups ADD COLUMN chain_base TEXT;
+     ALTER TABLE backups ADD COLUMN chain_source TEXT;",
+    ),
 ];
 
 /// All migrations, oldest first.

@@ -173,15 +173,17 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
                 // Those of another installation are shown as what they are, and asked about by their name.
                 Ok(Box::new(match files.removes {
                     Removes::NothingYet => (record, client.plan_delete(&backup, false, true).await?),
-                    Removes::RecordAndFiles | Removes::Record | Removes::Nothing => (record, files),
+                    Removes::RecordAndFiles | Removes::Record | Removes::Nothing | Removes::NothingAlone => {
+                        (record, files)
+                    }
                 }))
             };
             let result: Result<_> = plans.await;
             Reply::DeletePlanned { backup, result: result.map_err(Problem::from) }
         }
-        Effect::Delete { backup, keep_files, foreign } => {
+        Effect::Delete { backup, keep_files, foreign, increments } => {
             let what = format!("{backup} is not deleted");
-            let work = move || client.delete_backup(&backup, keep_files, foreign.as_deref());
+            let work = move || client.delete_backup(&backup, keep_files, foreign.as_deref(), &increments);
             Reply::Queued { what, result: in_background(work).await }
         }
         Effect::Operations { service, from, to, buckets } => {

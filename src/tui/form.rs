@@ -123,7 +123,7 @@ impl Form {
 
     /// Whether a row applies with what is in the other rows.
     pub fn applies(&self, row: &Row) -> bool {
-        row.only_if.is_none_or(|(key, value)| self.text(key) == value)
+        !row.hidden && row.only_if.is_none_or(|(key, value)| self.text(key) == value)
     }
 
     pub fn has_advanced(&self) -> bool {

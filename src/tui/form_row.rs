@@ -47,6 +47,8 @@ pub struct Row {
     pub choices: Vec<Choice>,
     /// Shown and submitted only while the row with this key has this value.
     pub only_if: Option<(&'static str, &'static str)>,
+    /// Not shown and not submitted: there is nothing to choose.
+    pub hidden: bool,
     /// A person changed it; defaults that depend on other rows leave it alone then.
     pub touched: bool,
 }
@@ -69,6 +71,7 @@ impl Row {
             disabled: None,
             choices,
             only_if: None,
+            hidden: false,
             touched: false,
         }
     }

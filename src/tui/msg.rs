@@ -285,6 +285,8 @@ pub enum Effect {
         keep_files: bool,
         /// The attempt of another installation whose name was typed.
         foreign: Option<String>,
+        /// Those that the plan says go with it.
+        increments: Vec<String>,
     },
     /// Counts operations, for the timeline of a restore.
     Operations {

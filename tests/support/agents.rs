@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions};
 use serde_json::Value;
 
-use super::program::Home;
+use super::program::{Home, fill, until};
 use super::tools::Pbm;
 
 /// Agents at any servers.
@@ -95,6 +95,18 @@ impl Agents {
         serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
     }
 
+    /// The path of `pbm`.
+    pub fn program(&self) -> String {
+        self.programs.pbm().get_program().to_str().unwrap().to_owned()
+    }
+
+    /// What `pbm` says when it refuses.
+    pub fn refused(&self, args: &[&str]) -> String {
+        let output = self.ask(args);
+        assert!(!output.status.success(), "pbm {args:?}: {output:?}");
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat()
+    }
+
     fn ask(&self, args: &[&str]) -> std::process::Output {
         let mut pbm = self.programs.pbm();
         pbm.env("PBM_MONGODB_URI", self.set.uri()).args(args).args(["-o", "json"]).stdin(Stdio::null());
@@ -106,11 +118,28 @@ impl Agents {
         let home = Home::new();
         home.add_service("src", &self.set.uri());
         home.ok(&["service", "edit", "src", "--engine", "pbm"]);
-        let program = self.programs.pbm().get_program().to_str().unwrap().to_owned();
-        home.ok(&["settings", "set", "pbm.path", &program]);
+        home.ok(&["settings", "set", "pbm.path", &self.program()]);
         std::fs::create_dir_all(home.storage()).unwrap();
         home.add_storage("local");
         home
+    }
+
+    /// Such a home, with a configuration of PBM and agents that see its storage.
+    pub fn ready_home(&self) -> Home {
+        let home = self.home();
+        home.ok(&["service", "configure", "src", "--storage", "local", "--yes"]);
+        self.are_seen();
+        home
+    }
+
+    /// Such a home, and the job of a backup `b` that PBM has begun and takes a while for.
+    pub async fn backup_under_way(&self) -> (Home, i64) {
+        fill(&self.set, "shop", 60_000).await;
+        let home = self.ready_home();
+        let create = ["backup", "create", "--service", "src", "--storage", "local", "--name", "b"];
+        let id = home.ok(&create)["id"].as_i64().unwrap();
+        until("PBM has begun", || home.run(&["job", "log", &id.to_string()]).stdout.contains("PBM calls it"));
+        (home, id)
     }
 
     /// Waits until PBM knows an agent at every member, which needs a configuration.

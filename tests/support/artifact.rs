@@ -85,6 +85,7 @@ impl Artifact {
                 new_bytes: None,
                 locked_millis: None,
                 pbm_name: None,
+                chain: None,
                 encryption: None,
                 format_version: FORMAT_VERSION,
                 tool_version: "0.1.0".into(),

@@ -58,6 +58,12 @@ impl Home {
         serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", ran.stdout))
     }
 
+    /// The same of a command that says by its exit code that something is wrong.
+    pub fn said(&self, args: &[&str]) -> Value {
+        let ran = self.run(args);
+        serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("{args:?}: {e}: {} {}", ran.stdout, ran.stderr))
+    }
+
     pub fn add_service(&self, name: &str, uri: &str) {
         let file = self.dir.path().join(format!("{name}.uri"));
         std::fs::write(&file, uri).unwrap();

@@ -203,6 +203,7 @@ impl Recording {
                 new_bytes: None,
                 locked_millis: None,
                 pbm_name: None,
+                chain: None,
                 encryption: None,
                 format_version: FORMAT_VERSION,
                 tool_version: env!("CARGO_PKG_VERSION").into(),

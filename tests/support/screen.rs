@@ -75,6 +75,7 @@ pub fn backup(name: &str, service: &str, minutes: i64, state: BackupState) -> Ba
         new_bytes: None,
         locked_millis: None,
         pbm_name: None,
+        chain: None,
         encryption: None,
         name: name.into(),
         service: service.into(),
@@ -639,7 +640,17 @@ pub fn delete_plans(backup: &str) -> Box<(DeletePlan, DeletePlan)> {
         let bytes = if keep_files { 0 } else { 505_000_000 };
         let removes = if keep_files { Removes::Record } else { Removes::RecordAndFiles };
         let storage = "s3-eu".into();
-        DeletePlan { backup: backup.into(), storage, keep_files, bytes, foreign: None, removes, warnings }
+        DeletePlan {
+            backup: backup.into(),
+            storage,
+            keep_files,
+            bytes,
+            foreign: None,
+            removes,
+            increments: Vec::new(),
+            base: None,
+            warnings,
+        }
     };
     Box::new((plan(true), plan(false)))
 }
@@ -722,6 +733,7 @@ pub fn contents() -> mongokeep::client::Contents {
             new_bytes: None,
             locked_millis: None,
             pbm_name: None,
+            chain: None,
             encryption: None,
             format_version: 1,
             tool_version: "0.1.0".into(),

@@ -51,6 +51,7 @@ pub fn entry(name: &str, ts: Timestamp) -> CatalogueEntry {
         new_bytes: None,
         locked_millis: None,
         pbm_name: None,
+        chain: None,
         recipients: None,
         started_at: ts.to_datetime(),
         finished_at: ts.to_datetime(),

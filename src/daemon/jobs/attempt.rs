@@ -20,19 +20,28 @@ use crate::engine::{Context, Limits, Meter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Claimed, Outcome, blocking};
 
+/// What ends an attempt before its time.
+#[derive(Debug, Clone, Default)]
+pub struct JobStop {
+    /// It is to end, and to clean up behind itself.
+    pub cancel: CancellationToken,
+    /// The daemon ends: what others do is left to them.
+    pub leave: CancellationToken,
+}
+
 /// The end of a job is written again and again until the store takes it: without it the job would run twice.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
 const STORE_TRIES: u32 = 120;
 
 /// Makes the attempt and writes how it ended. Never fails: a failure is an end too.
-pub async fn make_attempt(env: &Env, claimed: Claimed, cancel: CancellationToken) {
+pub async fn make_attempt(env: &Env, claimed: Claimed, stop: JobStop) {
     let (id, attempt) = (claimed.job.id, claimed.job.attempt);
     let sampler = Sampler::start(env.store.clone(), id, attempt);
     // On a thread of its own: a panic ends this attempt and not the daemon, and what an engine does between two awaits
     // does not hold the others up.
     let (own, handle) = (env.clone(), tokio::runtime::Handle::current());
     let (meter, log) = (Arc::clone(&sampler.meter), sampler.log.clone());
-    let attempt = tokio::task::spawn_blocking(move || handle.block_on(attempt_of(own, claimed, cancel, meter, log)));
+    let attempt = tokio::task::spawn_blocking(move || handle.block_on(attempt_of(own, claimed, stop, meter, log)));
     let result = match attempt.await {
         Ok(result) => result,
         Err(e) => Err(Error::new(ErrorKind::Internal, "the attempt ended by a bug in mongokeep").source(e)),
@@ -41,13 +50,7 @@ pub async fn make_attempt(env: &Env, claimed: Claimed, cancel: CancellationToken
     finish(env, id, result).await;
 }
 
-async fn attempt_of(
-    env: Env,
-    claimed: Claimed,
-    cancel: CancellationToken,
-    meter: Arc<Meter>,
-    log: Log,
-) -> Result<Done> {
+async fn attempt_of(env: Env, claimed: Claimed, stop: JobStop, meter: Arc<Meter>, log: Log) -> Result<Done> {
     let home = env.home.clone();
     let settings = blocking(move || Settings::load(&home)).await?;
     if claimed.job.kind.entry().on_backup == OnBackup::Makes && !settings.backup_enabled() {
@@ -62,24 +65,30 @@ async fn attempt_of(
         ..Limits::default()
     };
     let around = surroundings(&env.store, &settings, claimed.request.identity_file());
-    let work = Work { env, ctx: Context { cancel, meter, limits, around }, log, claimed };
+    let JobStop { cancel, leave } = stop;
+    let work = Work { env, ctx: Context { cancel, leave, meter, limits, around }, log, claimed };
     runner_of(&work.claimed.request).attempt(&work).await
 }
 
-/// Ends the attempt that a daemon which stopped unexpectedly was in.
-pub async fn recover_attempt(env: &Env, claimed: Claimed, cancel: CancellationToken) {
+/// Ends the attempt that a daemon which is gone was in: it stopped unexpectedly, or left what others do to the next one.
+pub async fn recover_attempt(env: &Env, claimed: Claimed, stop: JobStop) {
     let id = claimed.job.id;
     let cancel_requested = claimed.job.cancel_requested;
     let sampler = Sampler::start(env.store.clone(), id, claimed.job.attempt);
-    sampler.meter.set_phase("cleaning up after a daemon that stopped unexpectedly");
-    sampler.meter.warn("the daemon that ran this attempt stopped unexpectedly");
+    if claimed.was_left {
+        sampler.meter.set_phase("following what went on without a daemon");
+    } else {
+        sampler.meter.set_phase("cleaning up after a daemon that stopped unexpectedly");
+        sampler.meter.warn("the daemon that ran this attempt stopped unexpectedly");
+    }
     let last_good = env.settings.clone();
     // Settings that cannot be read are no reason to leave something half done.
     let settings = blocking(move || Ok(last_good.settings())).await;
     let around = settings
         .map(|settings| surroundings(&env.store, &settings, claimed.request.identity_file()))
         .unwrap_or_default();
-    let ctx = Context { cancel, meter: Arc::clone(&sampler.meter), limits: Limits::default(), around };
+    let JobStop { cancel, leave } = stop;
+    let ctx = Context { cancel, leave, meter: Arc::clone(&sampler.meter), limits: Limits::default(), around };
     let work = Work { env: env.clone(), ctx, log: sampler.log.clone(), claimed };
     let result = runner_of(&work.claimed.request).recover(&work).await;
     drop(work);
@@ -96,6 +105,7 @@ pub async fn recover_attempt(env: &Env, claimed: Claimed, cancel: CancellationTo
 async fn outcome(env: &Env, id: i64, result: Result<Done>) -> Outcome {
     match result {
         Ok(entry) => Outcome::Succeeded(entry),
+        Err(e) if e.kind() == ErrorKind::LeftRunning => Outcome::LeftRunning(e),
         Err(e) if e.kind() == ErrorKind::Cancelled => {
             let asked = env.store.is_cancel_requested(id).await.unwrap_or(true);
             if env.stopping.load(Ordering::SeqCst) && !asked {

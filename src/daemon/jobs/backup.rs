@@ -16,7 +16,7 @@ use crate::domain::service::Service;
 use crate::domain::storage::StorageLocation;
 use crate::domain::text::escape;
 use crate::engine::attempt::discard;
-use crate::engine::contract::{BackupOrder, Wanted};
+use crate::engine::contract::{BackupOrder, Wanted, must_make};
 use crate::engine::{Context, backup_reader, engine};
 use crate::error::{ErrorKind, Result};
 use crate::storage::{Storage, backends};
@@ -50,7 +50,7 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
     let order = order(work, request, service, &location)?;
     // The storage may have changed since the job was queued.
     let (selection, folder) = (&request.selection, &*request.folder);
-    engine.may_make(&Wanted { backup_type: request.backup_type, selection, location: &location.config, folder })?;
+    must_make(engine, &Wanted { backup_type: request.backup_type, selection, location: &location.config, folder })?;
     let root = BackupRoot::new(&request.folder, &request.name)?;
 
     let (name, present) = (request.name.clone(), claimed.attempt_id.clone());
@@ -65,6 +65,8 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
             block_gc::collect_left(env, ctx, storage.as_ref(), &request.folder).await;
             Ok(Box::new(catalogue_entry(&envelope)))
         }
+        // Others go on with it, and nothing of it is to be removed.
+        Err(error) if error.kind() == ErrorKind::LeftRunning => Err(error),
         Err(error) => {
             // The engine has cleaned up behind itself; whether all of it worked is seen by trying once more. Once, for a
             // storage that was waited for already is not waited for again.
@@ -129,13 +131,16 @@ async fn adopt(work: &Work, request: &BackupRequest) -> Result<Option<Box<Catalo
 /// anything else of it is removed.
 async fn recover_backup(work: &Work, request: &BackupRequest) -> Result<Box<CatalogueEntry>> {
     let Work { env, ctx, claimed, .. } = work;
-    match adopt(work, request).await {
+    let failed = match adopt(work, request).await {
         Ok(Some(entry)) => return Ok(entry),
-        Ok(None) => {}
-        Err(e) if e.kind() == ErrorKind::Cancelled => return Err(e),
+        Ok(None) => None,
+        Err(e) if [ErrorKind::Cancelled, ErrorKind::LeftRunning].contains(&e.kind()) => return Err(e),
         // What others made of it is the end of this attempt, as that of its daemon is: another one may succeed.
-        Err(e) => ctx.meter.warn(e.full()),
-    }
+        Err(e) => {
+            ctx.meter.warn(e.full());
+            Some(e)
+        }
+    };
     let settled = async {
         let (_, storage) = open_storage(env, ctx, &request.storage).await?;
         let root = BackupRoot::new(&request.folder, &request.name)?;
@@ -152,7 +157,10 @@ async fn recover_backup(work: &Work, request: &BackupRequest) -> Result<Box<Cata
         // Nothing is known; the next attempt, or a delete, looks again before it writes.
         Err(e) => ctx.meter.warn(format!("what it had written could not be removed yet: {e}")),
     }
-    Err(stopped_unexpectedly(claimed.job.id))
+    match failed.filter(|_| claimed.was_left) {
+        Some(e) => Err(e),
+        None => Err(stopped_unexpectedly(claimed.job.id)),
+    }
 }
 
 /// Ends attempts that were interrupted: one that had come as far as its manifest is the backup, whose manifest is

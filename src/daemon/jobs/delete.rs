@@ -36,12 +36,14 @@ pub struct DeleteRunner<'a> {
     pub backup: &'a str,
     pub keep_files: bool,
     pub foreign: Option<&'a str>,
+    /// Of the base of a chain: the increments that go with it.
+    pub increments: &'a [String],
 }
 
 #[async_trait]
 impl JobRunner for DeleteRunner<'_> {
     async fn attempt(&self, work: &Work) -> Result<Done> {
-        run_delete(&work.env, &work.ctx, self.backup, self.keep_files, self.foreign).await.map(|()| None)
+        self.run_delete(&work.env, &work.ctx).await.map(|()| None)
     }
 
     async fn recover(&self, work: &Work) -> Result<Done> {
@@ -51,25 +53,52 @@ impl JobRunner for DeleteRunner<'_> {
     }
 }
 
-async fn run_delete(env: &Env, ctx: &Context, name: &str, keep_files: bool, foreign: Option<&str>) -> Result<()> {
-    if keep_files {
-        ctx.meter.info("the files stay where they are");
-        return Ok(());
-    }
-    let deletion = env.store.deletion(name).await?;
-    match delete_files(env, ctx, &deletion, foreign).await? {
-        End::Gone => block_gc::collect_after(env, ctx, &deletion.backup.storage, &deletion.backup.folder).await?,
-        End::Foreign(owner) if deletion.owns_nothing() => {
-            ctx.meter.info(format!("only the record goes: the files of that name are another's ({})", owner.words()));
+impl DeleteRunner<'_> {
+    async fn run_delete(&self, env: &Env, ctx: &Context) -> Result<()> {
+        let Self { backup: name, keep_files, foreign, increments } = *self;
+        if keep_files {
+            ctx.meter.info("the files stay where they are");
             return Ok(());
         }
-        End::Foreign(owner) => return Err(not_ours(name, &deletion.backup.storage, &owner)),
+        let deletion = env.store.deletion(name).await?;
+        if foreign.is_none() {
+            let (of, expected) = (name.to_owned(), increments.to_vec());
+            env.store.with(move |store| store.chain_may_go(&of, Some(&expected))).await?;
+        }
+        match delete_files(env, ctx, &deletion, foreign).await? {
+            End::Gone => {
+                self.delete_increments(env, ctx).await?;
+                block_gc::collect_after(env, ctx, &deletion.backup.storage, &deletion.backup.folder).await?;
+            }
+            End::Foreign(owner) if deletion.owns_nothing() => {
+                ctx.meter
+                    .info(format!("only the record goes: the files of that name are another's ({})", owner.words()));
+                return Ok(());
+            }
+            End::Foreign(owner) => return Err(not_ours(name, &deletion.backup.storage, &owner)),
+        }
+        // It is gone; what is recorded only to follow it is of no use, but no reason to say that it was not deleted.
+        if let Err(e) = slice_gc::delete_useless(env, ctx, &deletion.backup.service).await {
+            ctx.meter.warn(format!("the recorded oplog that led from it stays until the next retention: {e}"));
+        }
+        Ok(())
     }
-    // It is gone; what is recorded only to follow it is of no use, but no reason to say that it was not deleted.
-    if let Err(e) = slice_gc::delete_useless(env, ctx, &deletion.backup.service).await {
-        ctx.meter.warn(format!("the recorded oplog that led from it stays until the next retention: {e}"));
+
+    /// The engine has deleted them with their base; what mongokeep keeps of them follows.
+    async fn delete_increments(&self, env: &Env, ctx: &Context) -> Result<()> {
+        for name in self.increments {
+            let deletion = match env.store.deletion(name).await {
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            if let End::Foreign(owner) = delete_files(env, ctx, &deletion, None).await? {
+                return Err(not_ours(name, &deletion.backup.storage, &owner));
+            }
+            env.store.retired(name).await?;
+            ctx.meter.info(format!("{name} went with it"));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn not_ours(name: &str, storage: &str, owner: &Owner) -> Error {
@@ -162,7 +191,12 @@ async fn delete_whole(
     env.store.deletion_begins(name).await?;
     // Most engines need none, and a lost key is no reason not to delete.
     let service = env.store.service(&envelope.service).await.ok();
-    let elsewhere = engine.delete_elsewhere(ctx, location, storage, manifest, service.as_ref()).await;
+    let of = name.to_owned();
+    let goes_with = env.store.with(move |store| store.chain_may_go(&of, None)).await;
+    let elsewhere = match goes_with {
+        Ok(names) => engine.delete_elsewhere(ctx, location, storage, manifest, service.as_ref(), &names).await,
+        Err(e) => Err(e.into()),
+    };
     let elsewhere = match elsewhere {
         Ok(elsewhere) => elsewhere,
         // Whatever kept it from going, and however soon that passes: what is whole is the good backup that it was.
@@ -173,6 +207,10 @@ async fn delete_whole(
             return Err(error);
         }
     };
+    if elsewhere == Elsewhere::Gone {
+        let of = name.to_owned();
+        env.store.with(move |store| store.chain_gone(&of)).await?;
+    }
     if let Err(e) = storage.delete(&root.manifest()?).await {
         // A lock, or a key that may not delete: then all of it is still there, and it is as good as before.
         if elsewhere == Elsewhere::Nothing && is_all_there(storage, root, &named).await.is_ok_and(|all| all) {

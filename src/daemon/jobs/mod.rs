@@ -48,8 +48,9 @@ fn runner_of(request: &JobRequest) -> Box<dyn JobRunner + '_> {
     match request {
         JobRequest::Backup(request) => Box::new(backup::BackupRunner(request)),
         JobRequest::Restore { request, plan } => Box::new(restore::RestoreRunner { request, plan }),
-        JobRequest::Delete { backup, keep_files, foreign } => {
-            Box::new(delete::DeleteRunner { backup, keep_files: *keep_files, foreign: foreign.as_deref() })
+        JobRequest::Delete { backup, keep_files, foreign, increments } => {
+            let foreign = foreign.as_deref();
+            Box::new(delete::DeleteRunner { backup, keep_files: *keep_files, foreign, increments })
         }
         JobRequest::Verify { backup, .. } => Box::new(verify::VerifyRunner(backup)),
         JobRequest::Repair { storage, plan } => Box::new(repair::RepairRunner { storage, plan }),

@@ -13,7 +13,9 @@ use crate::domain::backup::{BackupState, Model};
 use crate::domain::pitr::{self, Archive, PlannedReplay};
 use crate::domain::restore::{LeftOut, PlannedAction, RestorePlan, RestoreRequest};
 use crate::domain::service::Service;
-use crate::engine::contract::{BeforeWriting, Confirmed, OplogTail, RestoreSource, RestoreTarget};
+use crate::engine::contract::{
+    BeforeWriting, Confirmed, Engine, OplogTail, RestoreReport, RestoreSource, RestoreTarget,
+};
 use crate::engine::{Context, backup_reader, engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::store::{Claimed, NeededBase};
@@ -31,6 +33,9 @@ impl JobRunner for RestoreRunner<'_> {
     }
 
     async fn recover(&self, work: &Work) -> Result<Done> {
+        if follow(work, self.request, self.plan).await? {
+            return Ok(None);
+        }
         let error = interrupted(&work.claimed, self.request, self.plan);
         match clean_up(work, self.request, self.plan).await {
             Ok(None) => Err(error),
@@ -44,18 +49,24 @@ impl JobRunner for RestoreRunner<'_> {
     }
 }
 
-async fn run_restore(work: &Work, request: &RestoreRequest, plan: &RestorePlan) -> Result<()> {
-    let Work { env, ctx, log, claimed, .. } = work;
+/// What a restore has before its engine is asked.
+struct Prepared {
+    engine: &'static dyn Engine,
+    source: RestoreSource,
+    /// The target, unless that is a folder.
+    service: Option<Service>,
+    /// The service, when its engine stops recording for this.
+    by_engine: Option<String>,
+}
+
+async fn prepare(work: &Work, request: &RestoreRequest, plan: &RestorePlan) -> Result<Prepared> {
+    let Work { env, ctx, .. } = work;
     let backup = env.store.backup(request.backup_of(plan)).await?;
     plan.check_source(&backup)?;
-    if let Some(first) = &plan.safety_backup {
-        must_be_good(env, &first.name).await?;
-    }
     let service = match request.data_folder {
         None => Some(env.store.service(&request.to).await?),
         Some(_) => None,
     };
-    let target = RestoreTarget::of(service.as_ref(), request)?;
     let (location, storage) = open_storage(env, ctx, &backup.storage).await?;
     ctx.meter.set_phase("reading the manifest");
     let manifest = backup_reader::read_manifest(storage.as_ref(), &BackupRoot::of(&backup)?).await?;
@@ -72,13 +83,75 @@ async fn run_restore(work: &Work, request: &RestoreRequest, plan: &RestorePlan) 
         .hint("nothing was written; make the plan again"));
     }
     let by_engine = match &service {
-        Some(service) if records_itself(service)? => Some(service.name.as_str()),
+        Some(service) if records_itself(service)? => Some(service.name.clone()),
         Some(_) | None => None,
     };
-    let writes = Writes { env, job: claimed.job.id, by_engine };
-    let engine = engine(backup.engine, backup.model)?;
+    Ok(Prepared { engine: engine(backup.engine, backup.model)?, source, service, by_engine })
+}
+
+async fn run_restore(work: &Work, request: &RestoreRequest, plan: &RestorePlan) -> Result<()> {
+    let Work { env, ctx, claimed, .. } = work;
+    if let Some(first) = &plan.safety_backup {
+        must_be_good(env, &first.name).await?;
+    }
+    let Prepared { engine, source, service, by_engine } = prepare(work, request, plan).await?;
+    let target = RestoreTarget::of(service.as_ref(), request)?;
+    let writes = Writes { env, job: claimed.job.id, by_engine: by_engine.as_deref() };
     let confirmed = Confirmed { attempt_id: &claimed.attempt_id, request, plan };
-    let report = engine.restore(ctx, source, target, confirmed, &writes).await?;
+    let report = match engine.restore(ctx, source, target, confirmed, &writes).await {
+        Ok(report) => report,
+        Err(e) => {
+            not_recorded(work, &e, by_engine.as_deref()).await;
+            return Err(e);
+        }
+    };
+    restored(work, report, by_engine.as_deref()).await;
+    Ok(())
+}
+
+/// Says that nothing is recorded after a restore that failed: nobody would want a base of what it left.
+async fn not_recorded(work: &Work, error: &Error, by_engine: Option<&str>) {
+    let Some(service) = by_engine.filter(|_| error.kind() != ErrorKind::LeftRunning) else { return };
+    let (of, id) = (service.to_owned(), work.claimed.job.id);
+    let asked = work.env.store.with(move |store| {
+        let wrote = store.jobs_writing()?.contains(&id);
+        Ok(store.slicing_wanted()?.into_iter().find(|wanted| wrote && wanted.service == of))
+    });
+    if let Ok(Some(wanted)) = asked.await {
+        work.log
+            .warn(format!(
+                "the engine stopped recording the oplog for this restore, and nothing of {service} is recorded before it is \
+                 restored again, or has a new base: mongokeep schedule run {}",
+                wanted.schedule
+            ))
+            .await;
+    }
+}
+
+/// Goes on with the restore that the engine had begun for a daemon that is gone. Says whether there was one.
+async fn follow(work: &Work, request: &RestoreRequest, plan: &RestorePlan) -> Result<bool> {
+    let Some(began) = &work.claimed.engine_name else { return Ok(false) };
+    let Prepared { engine, source, service, by_engine } = match prepare(work, request, plan).await {
+        Ok(prepared) => prepared,
+        // What cannot be looked at cannot be followed.
+        Err(e) => {
+            work.ctx.meter.warn(e.full());
+            return Ok(false);
+        }
+    };
+    let target = RestoreTarget::of(service.as_ref(), request)?;
+    let followed = engine.follow_restore(&work.ctx, &source, target, plan, began).await;
+    if let Err(e) = &followed {
+        not_recorded(work, e, by_engine.as_deref()).await;
+    }
+    let Some(report) = followed? else { return Ok(false) };
+    restored(work, report, by_engine.as_deref()).await;
+    Ok(true)
+}
+
+/// Says what a restore that is done did, and has the oplog recorded again.
+async fn restored(work: &Work, report: RestoreReport, by_engine: Option<&str>) {
+    let Work { ctx, log, .. } = work;
     let (not_asked_for, others): (Vec<&LeftOut>, Vec<&LeftOut>) =
         report.left_out.iter().partition(|left| left.is_not_included());
     if !not_asked_for.is_empty() {
@@ -93,7 +166,6 @@ async fn run_restore(work: &Work, request: &RestoreRequest, plan: &RestorePlan) 
         log.warn(format!("a new base is needed before the oplog is recorded again, and could not be queued: {e}"))
             .await;
     }
-    Ok(())
 }
 
 /// Whether the engine of a service records its oplog by itself, and stops that for a restore.
@@ -177,6 +249,10 @@ impl BeforeWriting for Writes<'_> {
             self.env.store.engine_restores(service, Utc::now()).await?;
         }
         self.env.store.restore_writes(self.job).await
+    }
+
+    async fn began(&self, name: &str) -> Result<()> {
+        self.env.store.engine_began(self.job, name).await
     }
 }
 

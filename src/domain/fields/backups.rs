@@ -60,6 +60,16 @@ pub const BACKUP: &[Typed<BackupDraft>] = &[
     word!(MODEL, model),
     plain_text!(STORAGE, storage),
     plain_text!(FOLDER, folder),
+    word!(
+        Field::new(
+            "type",
+            "Backup type",
+            FieldKind::Choice(BackupType::ON_DEMAND),
+            "everything, or what changed since the last one of a chain (physical, by PBM)"
+        )
+        .default("full"),
+        backup_type
+    ),
     list!(INCLUDE, selection.include),
     list!(EXCLUDE, selection.exclude),
     optional!(COMPRESSION, compression),
@@ -86,7 +96,7 @@ pub const SCHEDULE: &[Typed<Schedule>] = &[
             "type",
             "Backup type",
             FieldKind::Choice(BackupType::WORDS),
-            "whole backups, or every second between"
+            "whole backups, every second between, or a chain of increments (physical, by PBM)"
         )
         .default("full"),
         backup_type

@@ -23,6 +23,7 @@ fn backup(name: &str, when: &str) -> GoodBackup {
         whole: Some(true),
         used_by: None,
         error: None,
+        chain: None,
     }
 }
 
@@ -339,4 +340,41 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_chain_of_increments_goes_as_a_whole_or_not_at_all() {
+    let link = |base: &str, is_base| Some(Chained { base: base.to_owned(), is_base });
+    let of = |name: &str, when: &str, base: &str| GoodBackup { chain: link(base, name == base), ..backup(name, when) };
+    let good = [
+        of("d2", "2026-11-20T00:00:00Z", "d"),
+        of("d", "2026-11-19T00:00:00Z", "d"),
+        of("c2", "2026-11-18T00:00:00Z", "c"),
+        of("c", "2026-11-17T00:00:00Z", "c"),
+        of("a2", "2026-11-16T00:00:00Z", "a"),
+        of("a", "2026-11-15T00:00:00Z", "a"),
+    ];
+    let planned = |good: &[GoodBackup], count| {
+        let retention = Retention { count, ..Retention::default() };
+        plan("nightly", retention, good, at("2026-11-21T00:00:00Z"), chrono_tz::UTC)
+    };
+    let going = |good: &[GoodBackup], count| planned(good, count).going().map(|b| b.name.clone()).collect::<Vec<_>>();
+    // The base first: what hangs on it goes with it.
+    assert_eq!(going(&good, 2), ["a", "a2", "c", "c2"]);
+    // The third newest is an increment, whose base stays for it.
+    assert_eq!(going(&good, 3), ["a", "a2"]);
+    let kept = planned(&good, 3);
+    let base = kept.backups.iter().find(|b| b.name == "c").unwrap();
+    assert_eq!(base.reasons, ["a chain of increments stays as a whole, for c2"]);
+    // A newer increment of one that is pinned stays, too.
+    let mut pinned = good.clone();
+    pinned[5].pinned = true;
+    assert_eq!(going(&pinned, 2), ["c", "c2"]);
+    // What another schedule, or a person, based on it keeps all of it.
+    let mut foreign = good.clone();
+    foreign[4].of_schedule = false;
+    assert_eq!(going(&foreign, 2), ["c", "c2"]);
+    // Without its base nothing of it can go.
+    assert_eq!(going(&good[..5], 2), ["c", "c2"]);
+    assert!(planned(&good[..5], 2).backups[4].reasons[0].contains("base of its chain"));
 }

@@ -325,6 +325,7 @@ impl Run<'_> {
             new_bytes: None,
             locked_millis: None,
             pbm_name: None,
+            chain: None,
             left_out,
             checksum: String::new(),
         };

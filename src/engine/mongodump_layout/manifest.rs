@@ -229,6 +229,7 @@ impl Found {
             new_bytes: None,
             locked_millis: None,
             pbm_name: None,
+            chain: None,
             checksum: String::new(),
         })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::answers::{DescribedBackup, StartedBackup};
+use super::chain;
 use super::console::{Console, Recording};
 use super::driven::{DrivenManifest, sets_of};
 use super::follow::{Follow, Pace};
@@ -13,9 +14,10 @@ use super::storage_section::{FOLDER, StorageSection};
 use super::watch::OnMeter;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Envelope;
-use crate::domain::backup::{Compression, Model};
+use crate::domain::backup::{BackupType, ChainLink, Compression, Model};
 use crate::domain::namespace::{Pattern, Selection};
 use crate::domain::service::EngineKind;
+use crate::domain::storage::StorageConfig;
 use crate::domain::text::{bytes, escape, quoted};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::attempt::Claim;
@@ -28,9 +30,18 @@ use crate::storage::Storage;
 ///
 /// Errors: `Unsupported`, naming what it cannot.
 pub fn may_make(wanted: &Wanted<'_>) -> Result<()> {
-    wanted.must_be_unencrypted("what Percona Backup for MongoDB writes is")?;
-    selected(wanted.selection)?;
-    StorageSection::of(wanted.location, wanted.folder).map(drop)
+    may_write(wanted.location, wanted.folder)?;
+    selected(wanted.selection).map(drop)
+}
+
+/// Errors: `Unsupported` for a storage that PBM cannot be given, or that takes only what is encrypted.
+pub fn may_write(location: &StorageConfig, folder: &str) -> Result<()> {
+    if !location.encryption.is_none() {
+        let what = "PBM writes nothing that age encrypts, and this storage takes only what is encrypted";
+        return Err(Error::of_field(ErrorKind::Unsupported, "storage", what)
+            .hint("choose a storage without --encrypt-to; a bucket can encrypt by itself what PBM writes"));
+    }
+    StorageSection::of(location, folder).map(drop)
 }
 
 /// Has PBM make one backup, and writes its manifest.
@@ -101,7 +112,8 @@ impl Run<'_> {
         console.configure(&order.location, &order.folder, &Recording::Kept).await?;
         console.status(&["cluster"]).await.and_then(|status| console.must_have_agents(&status))?;
         console.wait_until_free().await?;
-        let started = self.start(&console, &selected).await?;
+        let kind = self.kind(&console).await?;
+        let started = self.start(&console, kind, &selected).await?;
         if let Err(e) = self.claim.note_pbm(&started.name).await {
             ctx.meter.warn(format!("it could not be noted which backup PBM makes: {e}"));
         }
@@ -119,15 +131,28 @@ impl Run<'_> {
     async fn end_of(&self, console: &Console<'_>, name: &str, started_at: DateTime<Utc>) -> Result<DrivenManifest> {
         let ctx = self.ctx;
         let mut watcher = OnMeter::new(&ctx.meter);
-        let mut follow =
-            Follow { program: &console.program, cancel: &ctx.cancel, pace: Pace::default(), watcher: &mut watcher };
+        let mut follow = Follow {
+            program: &console.program,
+            cancel: &ctx.cancel,
+            leave: &ctx.leave,
+            pace: Pace::default(),
+            watcher: &mut watcher,
+        };
         let described = follow.backup(name).await?;
         let made = self.finish(console, described, started_at).await;
-        if made.is_err() {
-            // Nobody would know of it.
-            self.delete(console, name).await;
+        match made {
+            // PBM is done with it, and the next daemon has more time to find it.
+            Err(e) if ctx.leave.is_cancelled() => {
+                let what = format!("PBM made its backup {}, and the next daemon goes on with it", escape(name));
+                Err(Error::new(ErrorKind::LeftRunning, what).hint("mongokeep daemon run").source(e))
+            }
+            Err(e) => {
+                // Nobody would know of it.
+                self.delete(console, name).await;
+                Err(e)
+            }
+            made => made,
         }
-        made
     }
 
     /// Says which backups PBM began since `began`: one of them may be that of the attempt, which nothing proves.
@@ -149,7 +174,7 @@ impl Run<'_> {
 
     /// Removes what the attempt wrote when nothing came of it.
     async fn or_clean_up(&self, made: Result<DrivenManifest>) -> Result<DrivenManifest> {
-        if made.is_err() {
+        if made.as_ref().is_err_and(|e| e.kind() != ErrorKind::LeftRunning) {
             self.ctx.meter.set_phase("removing what was written");
             if let Err(e) = self.claim.clean_up().await {
                 self.ctx.meter.warn(format!("what this attempt wrote could not all be removed: {e}"));
@@ -158,8 +183,22 @@ impl Run<'_> {
         made
     }
 
-    async fn start(&self, console: &Console<'_>, selected: &[String]) -> Result<StartedBackup> {
-        let mut arguments = vec!["backup".to_owned(), "--type".to_owned(), self.model.word().to_owned()];
+    /// What is asked of PBM: its word for it, and whether it begins a chain.
+    async fn kind(&self, console: &Console<'_>) -> Result<(&'static str, bool)> {
+        Ok(match self.order.backup_type.is_incremental() {
+            true => (pbm_layout::INCREMENTAL, chain::begins(self.ctx, console, self.order.backup_type).await?),
+            false => (self.model.word(), false),
+        })
+    }
+
+    async fn start(
+        &self,
+        console: &Console<'_>,
+        (kind, begins_chain): (&str, bool),
+        selected: &[String],
+    ) -> Result<StartedBackup> {
+        let mut arguments = vec!["backup".to_owned(), "--type".to_owned(), kind.to_owned()];
+        arguments.extend(begins_chain.then(|| "--base".to_owned()));
         let (compression, level) = match self.order.compression {
             Compression::Zstd(level) => ("zstd", Some(level.to_string())),
             Compression::Gzip(level) => ("gzip", Some(level.to_string())),
@@ -192,15 +231,15 @@ impl Run<'_> {
         let (ctx, order) = (self.ctx, self.order);
         ctx.meter.set_phase("looking for it in the storage");
         let folder = pbm_folder(&order.folder);
-        let last_write = self.found(&folder, &described.name).await?;
+        let (last_write, chain) = self.found(&folder, &described.name).await?;
         let never = tokio_util::sync::CancellationToken::new();
         let with = ["describe-backup", &described.name, "--with-collections"];
         let with_collections = match self.model {
             Model::Logical => console.program.call(&with, ASK_LIMIT, &never).await?.parse("backup")?,
             Model::Physical => described,
         };
-        let manifest = self.manifest(console, with_collections, folder, last_write, started_at)?;
-        if ctx.cancel.is_cancelled() {
+        let manifest = self.manifest(console, with_collections, folder, (last_write, chain), started_at)?;
+        if ctx.is_cancelled_by_person() {
             return Err(Error::cancelled());
         }
         ctx.meter.set_phase("writing the manifest");
@@ -217,10 +256,10 @@ impl Run<'_> {
         Ok(manifest)
     }
 
-    /// The last position that the backup holds, from PBM's own description of it in the storage.
+    /// The last position that the backup holds, and its place in a chain, from PBM's own description of it in the storage.
     ///
     /// Errors: `Corrupt` when it is not there: the nodes write somewhere else than this storage is.
-    async fn found(&self, folder: &str, name: &str) -> Result<Timestamp> {
+    async fn found(&self, folder: &str, name: &str) -> Result<(Timestamp, Option<ChainLink>)> {
         let root = BackupRoot::pbm(folder, name)?;
         let description = pbm_layout::describe(&*self.storage, &root).await.map_err(|e| match e.kind() {
             ErrorKind::NotFound => {
@@ -232,10 +271,11 @@ impl Run<'_> {
             }
             _ => e,
         })?;
-        description.last_write().ok_or_else(|| {
+        let last_write = description.last_write().ok_or_else(|| {
             let what = format!("PBM does not say which moment its backup {} holds", escape(name));
             Error::new(ErrorKind::Corrupt, what).hint("use another backup")
-        })
+        })?;
+        Ok((last_write, pbm_layout::chain_link(&*self.storage, folder, &description).await?))
     }
 
     fn manifest(
@@ -243,7 +283,7 @@ impl Run<'_> {
         console: &Console<'_>,
         described: DescribedBackup,
         pbm_folder: String,
-        last_write: Timestamp,
+        (last_write, chain): (Timestamp, Option<ChainLink>),
         started_at: DateTime<Utc>,
     ) -> Result<DrivenManifest> {
         let replica_sets = sets_of(&described);
@@ -260,6 +300,12 @@ impl Run<'_> {
             uncompressed_bytes: size(described.size_uncompressed),
             size_bytes: size(described.size),
             pbm_name: Some(described.name.clone()),
+            backup_type: match &chain {
+                Some(link) if link.source.is_none() => BackupType::IncrementalBase,
+                Some(_) => BackupType::Incremental,
+                None => self.order.backup_type,
+            },
+            chain,
             ..self.order.envelope(EngineKind::Pbm, self.model, started_at)
         };
         let manifest = DrivenManifest {

@@ -257,8 +257,13 @@ impl<'a> Console<'a> {
     /// Errors: `Transient` when it goes on for long.
     pub async fn wait_until_free(&self) -> Result<()> {
         let mut watcher = OnMeter::new(&self.ctx.meter);
-        let mut follow =
-            Follow { program: &self.program, cancel: &self.ctx.cancel, pace: Pace::default(), watcher: &mut watcher };
+        let mut follow = Follow {
+            program: &self.program,
+            cancel: &self.ctx.cancel,
+            leave: &self.ctx.leave,
+            pace: Pace::default(),
+            watcher: &mut watcher,
+        };
         self.ctx.meter.set_phase("waiting for PBM");
         if follow.until_free(FREE_LIMIT).await? {
             return Ok(());

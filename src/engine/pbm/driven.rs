@@ -8,6 +8,7 @@ use std::ops::Deref;
 use serde::{Deserialize, Serialize};
 
 use super::answers::DescribedBackup;
+use super::storage_section::FOLDER;
 use crate::artifact::checksummed_json;
 use crate::artifact::manifest::Envelope;
 use crate::error::{Error, ErrorKind, Result};
@@ -56,6 +57,12 @@ impl DrivenManifest {
     /// The name that PBM gave it.
     pub fn pbm_name(&self) -> &str {
         self.envelope.pbm_name.as_deref().unwrap_or_default()
+    }
+
+    /// The folder for which PBM writes to where it is; `None`: PBM was told another place by somebody else.
+    pub fn configured_folder(&self) -> Option<&str> {
+        let above = self.pbm_folder.strip_suffix(FOLDER)?;
+        if above.is_empty() { Some(above) } else { above.strip_suffix('/') }
     }
 
     /// What no backup can be like, as sentences.

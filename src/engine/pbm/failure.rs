@@ -5,6 +5,9 @@
 
 use crate::error::{Error, ErrorKind};
 
+/// What to do when there is nothing that an increment could be based on.
+pub const NEW_CHAIN: &str = "begin a new chain of increments: --type incremental-base";
+
 /// Why `pbm` refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
@@ -30,6 +33,8 @@ pub enum Reason {
     Stuck,
     /// PBM keeps what was to be deleted.
     Kept,
+    /// There is no backup that an increment could be based on.
+    NoChain,
     StorageFull,
     Storage,
     /// A value or file that PBM does not take.
@@ -71,6 +76,10 @@ const WORDS: &[(&str, Reason)] = &[
     ("missed file", Reason::MissingFiles),
     ("backup cannot be deleted", Reason::Kept),
     ("cannot delete", Reason::Kept),
+    ("removing a single incremental backup is not allowed", Reason::Kept),
+    ("source backup is stored on a different storage", Reason::NoChain),
+    ("can't find incremental backup history", Reason::NoChain),
+    ("define source backup", Reason::NoChain),
     ("get backup meta: not found", Reason::Unknown),
     ("get backup info: not found", Reason::Unknown),
     ("get restore meta: not found", Reason::Unknown),
@@ -112,7 +121,7 @@ impl Reason {
             Self::Unreachable | Self::NoAgent => ErrorKind::Unreachable,
             Self::Unauthenticated => ErrorKind::Unauthenticated,
             Self::Denied => ErrorKind::Denied,
-            Self::OtherOperation | Self::Kept => ErrorKind::Conflict,
+            Self::OtherOperation | Self::Kept | Self::NoChain => ErrorKind::Conflict,
             Self::MissingFiles => ErrorKind::Corrupt,
             Self::NoResponse | Self::StillRunning => ErrorKind::Transient,
             Self::Stuck => ErrorKind::Interrupted,
@@ -144,6 +153,7 @@ impl Reason {
                 "every node with an agent must reach the storage, and a folder must be at the same path on all of them"
                     .to_owned()
             }
+            Self::NoChain => NEW_CHAIN.to_owned(),
             Self::NotOffered => "a newer version of PBM may".to_owned(),
             _ => return None,
         })

@@ -21,13 +21,15 @@ use crate::error::{Error, ErrorKind, Result};
 
 mod course;
 
-use course::{Course, cannot_be_cancelled, missing_files, must_have_begun, unseen};
+use course::{Course, cannot_be_cancelled, left_running, missing_files, must_have_begun, unseen};
 pub use course::{Pace, RestoreKind, Watcher};
 
 /// Follows operations of one service.
 pub struct Follow<'a> {
     pub program: &'a Program,
     pub cancel: &'a CancellationToken,
+    /// The daemon ends: PBM goes on, and is not followed any longer.
+    pub leave: &'a CancellationToken,
     pub pace: Pace,
     pub watcher: &'a mut dyn Watcher,
 }
@@ -47,7 +49,7 @@ impl Follow<'_> {
     /// Follows the backup `name` until it is done. On a cancel PBM is asked to cancel it, and its end is waited for; one that
     /// was done before that is returned.
     ///
-    /// Errors: `Cancelled`; `Interrupted`, naming it, for one that gives no sign of life; what PBM says about one that failed.
+    /// Errors: `Cancelled`; `LeftRunning` when the daemon ends; `Interrupted`, naming it, for one that gives no sign of life; what PBM says about one that failed.
     pub async fn backup(&mut self, name: &str) -> Result<DescribedBackup> {
         let mut course = Course::new();
         loop {
@@ -100,7 +102,10 @@ impl Follow<'_> {
         arguments.extend(configuration.iter().flat_map(|path| ["--config", path]));
         let mut course = Course::new();
         loop {
-            let look = self.look(&arguments, &mut course).await.map_err(|e| cannot_be_cancelled(e, name))?;
+            let look = match self.look(&arguments, &mut course).await {
+                Err(_) if self.leave.is_cancelled() => return Err(left_running(Operation::Restore, name)),
+                look => look.map_err(|e| cannot_be_cancelled(e, name))?,
+            };
             if let Some(Look::Described(described)) = look {
                 let described: DescribedRestore = described;
                 let state = OperationState::of_restore(&described, self.program.redactor());
@@ -123,6 +128,8 @@ impl Follow<'_> {
                 None => self.must_go_on(Operation::Restore, name, &mut course).await?,
             }
             tokio::select! {
+                biased;
+                () = self.leave.cancelled() => return Err(left_running(Operation::Restore, name)),
                 () = self.cancel.cancelled() => return Err(cannot_be_cancelled(Error::cancelled(), name)),
                 () = sleep(self.pace.poll) => {}
             }
@@ -352,6 +359,9 @@ impl Follow<'_> {
     async fn pause(&mut self, name: &str, course: &mut Course) -> Result<()> {
         if course.cancelled.is_none() {
             tokio::select! {
+                biased;
+                // What a person cancelled is cancelled by the next daemon, too.
+                () = self.leave.cancelled() => return Err(left_running(Operation::Backup, name)),
                 () = self.cancel.cancelled() => {}
                 () = sleep(self.pace.poll) => return Ok(()),
             }

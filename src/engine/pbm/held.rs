@@ -6,8 +6,10 @@ use std::sync::Arc;
 use futures_util::TryStreamExt;
 use tokio_util::sync::CancellationToken;
 
+use super::chain;
 use super::driven::{DrivenManifest, DrivenSet};
 use crate::artifact::layout::BackupRoot;
+use crate::artifact::manifest::{Envelope, Manifest};
 use crate::domain::backup::Model;
 use crate::domain::namespace::Namespace;
 use crate::domain::restore::CollectionKind;
@@ -16,8 +18,8 @@ use crate::domain::text::{bytes, escape};
 use crate::engine::contract::{
     Contents, HeldNamespace, Problem, RestoreSource, RestoreTarget, VerifyReport, about_the_backup,
 };
-use crate::engine::pbm_layout;
-use crate::engine::{Context, backup_reader};
+use crate::engine::pbm_layout::{self, OnlyPbm};
+use crate::engine::{Context, backup_reader, logical};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::Storage;
 
@@ -29,18 +31,58 @@ pub fn root(manifest: &DrivenManifest) -> Result<BackupRoot> {
 /// The service that PBM restores into; `None`: mongokeep writes into it by itself.
 ///
 /// Errors: `Unsupported` for a backup that only PBM restores, where the target has no PBM.
-pub fn driver_of<'a>(source: &RestoreSource, target: RestoreTarget<'a>) -> Result<Option<&'a Service>> {
-    let is_driven = source.manifest.envelope.pbm_name.is_some();
+pub fn driver_of(target: RestoreTarget<'_>) -> Result<Option<&Service>> {
     let service = target.service()?;
-    match (is_driven, service.engine) {
-        (true, EngineKind::Pbm) => Ok(Some(service)),
-        (false, EngineKind::Pbm) => {
-            let what = format!("service {} is PBM's, and this backup was not made through mongokeep", service.name);
-            Err(Error::new(ErrorKind::Unsupported, what)
-                .hint("restore it with pbm restore, or into a service with the engine native"))
-        }
-        (_, EngineKind::Native | EngineKind::Mongodump) => Ok(None),
+    Ok(match service.engine {
+        EngineKind::Pbm => Some(service),
+        EngineKind::Native | EngineKind::Mongodump => None,
+    })
+}
+
+/// `manifest` as PBM knows the backup, which it made for us or for somebody else.
+///
+/// Errors: `Corrupt` for a manifest that is none.
+pub fn as_driven(manifest: &Manifest) -> Result<DrivenManifest> {
+    if manifest.envelope.pbm_name.is_some() {
+        return manifest.body();
     }
+    let name = manifest.envelope.name.clone();
+    let envelope = Envelope { pbm_name: Some(name), ..manifest.envelope.clone() };
+    let pbm_folder = envelope.folder.clone();
+    if let Some(found) = OnlyPbm::of(manifest) {
+        let sets = found.replica_sets.into_iter().map(|set| DrivenSet {
+            name: set.name,
+            node: set.node,
+            is_config_server: set.is_config_server,
+            size: set.size,
+            collections: set.collections,
+        });
+        return Ok(DrivenManifest {
+            pbm_version: found.pbm_version,
+            pbm_type: found.pbm_type,
+            pbm_folder,
+            replica_sets: sets.collect(),
+            users_and_roles: false,
+            envelope,
+        });
+    }
+    let collections =
+        logical::contents_of(manifest)?.namespaces.iter().map(|held| held.namespace.to_string()).collect();
+    let set = DrivenSet {
+        name: envelope.replica_set.clone(),
+        node: envelope.member.clone(),
+        is_config_server: false,
+        size: 0,
+        collections,
+    };
+    Ok(DrivenManifest {
+        pbm_version: envelope.tool_version.trim_start_matches("PBM ").to_owned(),
+        pbm_type: envelope.model.word().to_owned(),
+        pbm_folder,
+        replica_sets: vec![set],
+        users_and_roles: false,
+        envelope,
+    })
 }
 
 /// Errors: `Unsupported` for a moment that only PBM leads to.
@@ -77,17 +119,18 @@ pub fn goes_on(target: RestoreTarget<'_>) -> Option<String> {
 /// objects are there that PBM says it wrote.
 ///
 /// Errors: what keeps it from looking at all.
-pub async fn verify(ctx: &Context, storage: Arc<dyn Storage>, own: &BackupRoot) -> Result<VerifyReport> {
-    let manifest = match backup_reader::read_manifest(storage.as_ref(), own).await {
+pub async fn verify(ctx: &Context, storage: Arc<dyn Storage>, at: &BackupRoot) -> Result<VerifyReport> {
+    let manifest = match backup_reader::read_manifest(storage.as_ref(), at).await {
         Ok(manifest) => manifest,
         Err(e) => {
-            let problems = vec![Problem::new(&own.manifest()?, about_the_backup(e)?)];
+            let problems = vec![Problem::new(&at.manifest()?, about_the_backup(e)?)];
             return Ok(VerifyReport { problems, ..VerifyReport::default() });
         }
     };
-    let manifest: DrivenManifest = manifest.body()?;
+    let only_pbm = OnlyPbm::of(&manifest).is_some();
+    let manifest = as_driven(&manifest)?;
     let of_pbm = root(&manifest)?;
-    if manifest.envelope.model == Model::Logical && manifest.replica_sets.len() == 1 {
+    if !only_pbm && manifest.envelope.model == Model::Logical && manifest.replica_sets.len() == 1 {
         return pbm_layout::verify(ctx, storage, &of_pbm).await;
     }
     ctx.meter.set_phase("looking for PBM's objects");
@@ -102,6 +145,9 @@ pub async fn verify(ctx: &Context, storage: Arc<dyn Storage>, own: &BackupRoot) 
     for (set, there) in there.lacking(&manifest) {
         let what = format!("of replica set {} {} are there of {}", escape(&set.name), bytes(there), bytes(set.size));
         report.problems.push(Problem::new(of_pbm.key(), what));
+    }
+    if let Some(link) = &manifest.envelope.chain {
+        report.problems.extend(chain::missing(storage.as_ref(), &manifest.pbm_folder, link).await?);
     }
     let note = "PBM writes down no checksums that could be compared for it: only sizes were";
     report.notes.push(Problem::new(of_pbm.key(), note));

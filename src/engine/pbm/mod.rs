@@ -16,6 +16,7 @@
 
 pub mod answers;
 mod backup;
+mod chain;
 mod check;
 pub mod cluster;
 pub mod configuration;

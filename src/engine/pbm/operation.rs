@@ -1,7 +1,7 @@
 //! How far an operation of PBM is, in one form for backups and restores, and whether it ended well.
 
 use super::answers::{DescribedBackup, DescribedRestore, DescribedSet, Running, Status};
-use super::failure::Reason;
+use super::failure::{NEW_CHAIN, Reason};
 use super::redact::Redactor;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -117,7 +117,11 @@ impl OperationState {
             Status::Error => (kind_of(&said), format!("{what} failed{said}")),
             other => (ErrorKind::Failed, format!("{what} is {other}, which is no good end{said}")),
         };
-        Err(Error::new(kind, what))
+        let error = Error::new(kind, what);
+        Err(match Reason::of(&said) {
+            Reason::NoChain => error.hint(NEW_CHAIN),
+            _ => error,
+        })
     }
 
     fn failed_parts(&self) -> Vec<String> {

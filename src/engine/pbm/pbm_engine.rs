@@ -11,17 +11,18 @@ use super::driven::DrivenManifest;
 use super::{backup, check, delete, held, nodes, recording, restore};
 use crate::artifact::layout::{BackupRoot, Layout};
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
-use crate::domain::backup::Model;
+use crate::domain::backup::{BackupType, Model};
 use crate::domain::cluster::Cluster;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::service::{CheckItem, ConfigurationChange, ConfigurationPlan, Service};
 use crate::domain::storage::StorageConfig;
+use crate::domain::text::escape;
 use crate::engine::contract::{
     BackupOrder, BeforeWriting, Confirmed, Contents, Elsewhere, Engine, ExportReport, NotDeleted, RestoreReport,
     RestoreSource, RestoreTarget, VerifyReport, Wanted,
 };
 use crate::engine::logical;
-use crate::engine::pbm_layout::{self, reader};
+use crate::engine::pbm_layout::{OnlyPbm, reader};
 use crate::engine::recording::{OwnRecording, RecordingOrder, RecordingState};
 use crate::engine::{Context, backup_reader};
 use crate::error::{Error, ErrorKind, Result};
@@ -40,6 +41,13 @@ fn is_driven(manifest: &Manifest) -> bool {
 impl Engine for PbmEngine {
     async fn check(&self, ctx: &Context, service: &Service) -> Vec<CheckItem> {
         check::check(ctx, service, self.0).await
+    }
+
+    fn backup_types(&self) -> &'static [BackupType] {
+        match self.0 {
+            Model::Logical => &[BackupType::Full, BackupType::Pitr],
+            Model::Physical => &[BackupType::Full, BackupType::Incremental, BackupType::IncrementalBase],
+        }
     }
 
     fn may_make(&self, wanted: &Wanted<'_>) -> Result<()> {
@@ -98,7 +106,7 @@ impl Engine for PbmEngine {
         target: RestoreTarget<'_>,
         request: &RestoreRequest,
     ) -> Result<RestorePlan> {
-        match held::driver_of(&source, target)? {
+        match held::driver_of(target)? {
             Some(service) => restore::plan(ctx, &source, service, request).await,
             None => {
                 held::must_be_read_here(&source)?;
@@ -119,7 +127,7 @@ impl Engine for PbmEngine {
         confirmed: Confirmed<'_>,
         writes: &(dyn BeforeWriting + '_),
     ) -> Result<RestoreReport> {
-        match held::driver_of(&source, target)? {
+        match held::driver_of(target)? {
             Some(service) => restore::restore(ctx, &source, service, confirmed, writes).await,
             None => {
                 held::must_be_read_here(&source)?;
@@ -131,6 +139,20 @@ impl Engine for PbmEngine {
                 let confirmed = Confirmed { plan: &plan, request: &request, ..confirmed };
                 reader::restore(ctx, source, target, confirmed, writes).await
             }
+        }
+    }
+
+    async fn follow_restore(
+        &self,
+        ctx: &Context,
+        source: &RestoreSource,
+        target: RestoreTarget<'_>,
+        plan: &RestorePlan,
+        began: &str,
+    ) -> Result<Option<RestoreReport>> {
+        match held::driver_of(target)? {
+            Some(service) => restore::follow(ctx, source, service, plan, began).await.map(Some),
+            None => Ok(None),
         }
     }
 
@@ -146,8 +168,7 @@ impl Engine for PbmEngine {
 
     async fn verify(&self, ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Result<VerifyReport> {
         match root.layout() {
-            Layout::Pbm => pbm_layout::verify(ctx, storage, root).await,
-            Layout::Own => held::verify(ctx, storage, root).await,
+            Layout::Pbm | Layout::Own => held::verify(ctx, storage, root).await,
             Layout::Mongodump { .. } => Err(Error::new(ErrorKind::Internal, "a dump was taken for a backup of PBM")),
         }
     }
@@ -173,9 +194,19 @@ impl Engine for PbmEngine {
         storage: &dyn Storage,
         manifest: &Manifest,
         service: Option<&Service>,
+        goes_with: &[String],
     ) -> Result<Elsewhere, NotDeleted> {
         match is_driven(manifest) {
-            true => delete::delete(ctx, location, storage, &manifest.body()?, service).await.map(|()| Elsewhere::Gone),
+            true => {
+                delete::delete(ctx, location, storage, &manifest.body()?, service, goes_with).await?;
+                Ok(Elsewhere::Gone)
+            }
+            // A chain is of use as a whole only.
+            false if manifest.envelope.chain.is_some() => {
+                let what =
+                    format!("backup {} is of a chain of increments of somebody else", escape(&manifest.envelope.name));
+                Err(Error::new(ErrorKind::Conflict, what).hint("pbm delete-backup BASE deletes the whole chain").into())
+            }
             false => Ok(Elsewhere::Nothing),
         }
     }
@@ -198,6 +229,7 @@ impl Engine for PbmEngine {
     fn contents(&self, manifest: &Manifest) -> Result<Contents> {
         match is_driven(manifest) {
             true => held::contents(&manifest.body()?),
+            false if OnlyPbm::of(manifest).is_some() => held::contents(&held::as_driven(manifest)?),
             false => logical::contents_of(manifest),
         }
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::answers::{DeletePlan, ListAnswer, Moment, Snapshot, StatusAnswer};
+use super::backup::may_write;
 use super::cluster::{sorted, without_live_agent};
 use super::configuration::PitrWishes;
 use super::configured::RESYNC_WAIT;
@@ -29,7 +30,10 @@ const NEEDS_BASE: [&str; 2] = ["a new backup is required to resume pitr", "insuf
 const NEEDS_FIRST: &str = "full backup is required to start pitr";
 
 /// Sees to it that PBM records as ordered.
+///
+/// Errors: `Unsupported` for a storage that PBM cannot write to.
 pub async fn switch_on(ctx: &Context, order: &RecordingOrder<'_>) -> Result<()> {
+    may_write(order.location, order.folder)?;
     let console = Console::open(ctx, order.service).await?;
     let wishes = PitrWishes { enabled: true, span_minutes: Some(minutes(order.slice_length)), ..PitrWishes::default() };
     console.record(order.location, order.folder, wishes).await

@@ -8,14 +8,14 @@ use mongodb::bson::doc;
 use super::answers::{DescribedBackup, StartedRestore, StatusAnswer};
 use super::backup::selected;
 use super::cluster::sorted;
-use super::configuration::PitrWishes;
+use super::configuration::{Configuration, Wishes};
 use super::configured::PrivateFile;
-use super::console::{Console, Recording};
+use super::console::Console;
 use super::driven::DrivenManifest;
 use super::follow::{Follow, Pace, RestoreKind};
 use super::program::{ASK_LIMIT, START_LIMIT};
-use super::recording;
 use super::watch::OnMeter;
+use super::{held, recording};
 use crate::domain::backup::Model;
 use crate::domain::namespace::{Namespace, Rename, Selection};
 use crate::domain::restore::{
@@ -30,6 +30,7 @@ use crate::engine::contract::{BeforeWriting, Confirmed, RestoreReport, RestoreSo
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::connect::CHECK_TIMEOUT;
 use crate::mongo::{Server, namespaces};
+use pointed::{configured, folder_of, pointed_at};
 
 /// Says what PBM would do, and what keeps it from doing it. Writes nothing.
 ///
@@ -40,7 +41,7 @@ pub async fn plan(
     service: &Service,
     request: &RestoreRequest,
 ) -> Result<RestorePlan> {
-    let manifest: DrivenManifest = source.manifest.body()?;
+    let manifest = held::as_driven(&source.manifest)?;
     let model = manifest.envelope.model;
     must_be_possible(&manifest, request)?;
     let console = Console::open(ctx, service).await?;
@@ -72,18 +73,7 @@ pub async fn plan(
                 .to_owned(),
         );
     }
-    let planned = console.plan(&source.location, &manifest.folder, &Recording::Kept).await?;
-    if planned.is_configured && !planned.is_there {
-        if !planned.is_ours {
-            let what = format!(
-                "service {}: somebody else configured PBM, which would have to be pointed at the storage of this backup",
-                service.name
-            );
-            return Err(Error::new(ErrorKind::Conflict, what).hint(format!(
-                "mongokeep service configure {} --storage NAME shows the differences and writes the configuration",
-                service.name
-            )));
-        }
+    if pointed_at(ctx, &console, source, service, &manifest).await? {
         warnings.push("PBM is pointed at the storage of this backup first".to_owned());
     }
     Ok(RestorePlan {
@@ -117,15 +107,14 @@ pub async fn restore(
     confirmed: Confirmed<'_>,
     writes: &(dyn BeforeWriting + '_),
 ) -> Result<RestoreReport> {
-    let manifest: DrivenManifest = source.manifest.body()?;
+    let manifest = held::as_driven(&source.manifest)?;
     ctx.meter.set_phase("asking PBM");
     let nothing = |e: Error| if e.hint_text().is_none() { e.hint("nothing was written to the target") } else { e };
     let ready = async {
         let console = Console::open(ctx, service).await?;
         let status = console.status(&["cluster"]).await?;
         must_fit(&manifest, confirmed.request, &status, &console, service)?;
-        let off = Recording::Set(PitrWishes::default());
-        let configuration = console.configure(&source.location, &manifest.folder, &off).await?;
+        let configuration = configured(ctx, &console, source, &manifest).await?;
         console.wait_until_free().await?;
         console.wait_until_stopped().await?;
         // What PBM held when it stopped recording is stored by now, and nothing was deleted since the plan was made.
@@ -139,7 +128,6 @@ pub async fn restore(
         Ok((console, configuration))
     };
     let (console, configuration) = ready.await.map_err(nothing)?;
-    let is_physical = manifest.envelope.model == Model::Physical;
     let arguments = arguments(&manifest, confirmed.request, source.until())?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     writes.before_writing().await?;
@@ -147,6 +135,41 @@ pub async fn restore(
     let never = tokio_util::sync::CancellationToken::new();
     let started: StartedRestore = console.program.call(&arguments, START_LIMIT, &never).await?.parse("restore")?;
     ctx.meter.info(format!("PBM calls this restore {}", escape(&started.name)));
+    if let Err(e) = writes.began(&started.name).await {
+        ctx.meter.warn(format!("it could not be noted which restore PBM is at: {e}"));
+    }
+    end_of(ctx, &console, &started.name, &configuration, &manifest, confirmed.plan).await
+}
+
+/// Follows the restore `began` of PBM, whose daemon is gone, to its end.
+///
+/// Errors: as [`restore`].
+pub async fn follow(
+    ctx: &Context,
+    source: &RestoreSource,
+    service: &Service,
+    plan: &RestorePlan,
+    began: &str,
+) -> Result<RestoreReport> {
+    let manifest = held::as_driven(&source.manifest)?;
+    ctx.meter.info(format!("PBM was at its restore {}: it is followed to its end", escape(began)));
+    let console = Console::open(ctx, service).await?;
+    // A physical one is followed without a server: nothing is asked of PBM's own configuration.
+    let configuration = folder_of(&manifest, service)
+        .and_then(|folder| Configuration::new(&source.location, folder, &Wishes::default()))?;
+    end_of(ctx, &console, began, &configuration, &manifest, plan).await
+}
+
+/// Waits for the end of the restore `name`.
+async fn end_of(
+    ctx: &Context,
+    console: &Console<'_>,
+    name: &str,
+    configuration: &Configuration,
+    manifest: &DrivenManifest,
+    plan: &RestorePlan,
+) -> Result<RestoreReport> {
+    let is_physical = manifest.envelope.model == Model::Physical;
     let text = configuration.exposed()?;
     let file = match is_physical {
         true => Some(blocking("writing a configuration of PBM", move || PrivateFile::new(text.expose())).await?),
@@ -157,15 +180,20 @@ pub async fn restore(
         None => RestoreKind::Logical,
     };
     let mut watcher = OnMeter::new(&ctx.meter);
-    let mut follow =
-        Follow { program: &console.program, cancel: &ctx.cancel, pace: Pace::default(), watcher: &mut watcher };
-    let followed = follow.restore(&started.name, kind).await;
+    let mut follow = Follow {
+        program: &console.program,
+        cancel: &ctx.cancel,
+        leave: &ctx.leave,
+        pace: Pace::default(),
+        watcher: &mut watcher,
+    };
+    let followed = follow.restore(name, kind).await;
     if let Some(file) = file {
         blocking("removing a configuration of PBM", move || file.remove()).await?;
     }
     let described = followed.map_err(|e| {
         let hint =
-            format!("the target holds what PBM restored until then; pbm describe-restore {} says more", started.name);
+            format!("the target holds what PBM restored until then; pbm describe-restore {} says more", escape(name));
         if e.hint_text().is_none() { e.hint(hint) } else { e }
     })?;
     let mut left_out = Vec::new();
@@ -175,7 +203,7 @@ pub async fn restore(
             why: "PBM restored them in part: their other part is behind the moment of the backup".to_owned(),
         });
     }
-    let restored = confirmed.plan.namespaces.len() as u64;
+    let restored = plan.namespaces.len() as u64;
     ctx.meter.info(match is_physical {
         true => {
             "PBM restored the files of every node; no server runs now. The plan says what a person starts".to_owned()
@@ -414,6 +442,8 @@ fn every_node(manifest: &DrivenManifest, status: &StatusAnswer) -> PlannedFiles 
         ],
     }
 }
+
+mod pointed;
 
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,9 @@ pub struct Description {
     /// `logical`, `physical`, `incremental`, `external`.
     #[serde(default, rename = "type")]
     pub kind: String,
+    /// The backup that it is an increment of.
+    #[serde(default)]
+    src_backup: Option<String>,
     /// The namespaces of a selective backup.
     #[serde(default)]
     nss: Option<Vec<String>>,
@@ -38,6 +41,11 @@ pub struct Description {
     pub start_ts: i64,
     #[serde(default)]
     last_write_ts: Option<Position>,
+    /// Bytes as stored, and before they were compressed.
+    #[serde(default)]
+    pub size: i64,
+    #[serde(default)]
+    pub size_uncompressed: i64,
     #[serde(default)]
     pub last_transition_ts: i64,
     #[serde(default)]
@@ -60,6 +68,9 @@ pub struct ReplicaSet {
     pub node: String,
     #[serde(default)]
     iscs: Option<bool>,
+    /// Bytes as stored.
+    #[serde(default)]
+    pub size: i64,
     first_write_ts: Position,
     last_write_ts: Position,
 }
@@ -73,6 +84,10 @@ struct Position {
 }
 
 impl ReplicaSet {
+    pub fn is_config_server(&self) -> bool {
+        self.iscs == Some(true)
+    }
+
     /// From where its oplog is stored: no later than the first document was read.
     pub fn first_write(&self) -> Timestamp {
         Timestamp::new(self.first_write_ts.t, self.first_write_ts.i)
@@ -102,6 +117,11 @@ impl Description {
     /// The moment of the backup, of all its replica sets; `None` for one that is not done.
     pub fn last_write(&self) -> Option<Timestamp> {
         self.last_write_ts.map(|position| Timestamp::new(position.t, position.i))
+    }
+
+    /// The backup that it is an increment of.
+    pub fn source(&self) -> Option<&str> {
+        self.src_backup.as_deref().filter(|name| !name.is_empty())
     }
 
     /// The namespaces of a selective backup; empty for one of everything.
@@ -141,7 +161,7 @@ impl Description {
             let compression = escape(&self.compression);
             return refused(format!("is compressed with {compression}, which this version does not know"), WITH_PBM);
         }
-        let sets = self.replsets.as_deref().unwrap_or_default();
+        let sets = self.sets();
         let [set] = sets else {
             let why = match sets.len() {
                 0 => "names no replica set".to_owned(),
@@ -149,7 +169,7 @@ impl Description {
             };
             return refused(why, WITH_PBM);
         };
-        if set.iscs == Some(true) {
+        if set.is_config_server() {
             return refused("is of the config servers of a sharded cluster".into(), WITH_PBM);
         }
         if !set.dump_name.ends_with("/metadata.json") {
@@ -159,6 +179,21 @@ impl Description {
             return refused("does not say which part of the oplog it holds".into(), WITH_PBM);
         }
         Ok(set)
+    }
+
+    pub fn sets(&self) -> &[ReplicaSet] {
+        self.replsets.as_deref().unwrap_or_default()
+    }
+
+    /// Whether PBM restores it, although nobody else may be able to.
+    pub fn is_whole(&self) -> bool {
+        let major = self.pbm_version.trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
+        major.is_some_and(|major: u32| major >= FIRST_MAJOR)
+            && self.status == "done"
+            && ["logical", "physical", super::INCREMENTAL].contains(&self.kind.as_str())
+            && self.compression_word().is_some()
+            && self.last_write().is_some()
+            && !self.sets().is_empty()
     }
 
     /// How its objects are compressed; `None`: in a way that is not known here.
@@ -260,7 +295,14 @@ mod tests {
             (json!({"replsets": [config]}), "config servers"),
             (json!({"replsets": [old]}), "another layout"),
         ] {
-            let error = with(changes).restorable().unwrap_err();
+            let found = with(changes);
+            let by_pbm =
+                ["of type physical", "of type incremental", "sharded cluster", "config servers", "another layout"];
+            // Those of the description lack the moment of the whole.
+            let whole = Description { last_write_ts: Some(Position { t: 110, i: 1 }), ..found.clone() };
+            assert_eq!(whole.is_whole(), by_pbm.iter().any(|by_pbm| why.contains(by_pbm)), "{why}");
+            assert!(!found.is_whole(), "{why}");
+            let error = found.restorable().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unsupported);
             assert!(error.full().contains(why), "{error}, not: {why}");
             assert!(error.hint_text().is_some());

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::chunks;
 use super::description::{Description, ReplicaSet, suffix};
+use super::only_pbm::OnlyPbm;
 use super::specs::{Spec, SpecKind};
 use crate::artifact::codec::Encoded;
 use crate::artifact::foreign::{ForeignObject, piece_of};
 use crate::artifact::layout::FORMAT_VERSION;
-use crate::artifact::manifest::{Envelope, ObjectEntry};
+use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::artifact::raw::Raw;
 use crate::domain::backup::{BackupType, Compression, Model};
 use crate::domain::namespace::{Namespace, Pattern, Selection};
@@ -78,6 +79,14 @@ impl StoredDefinition {
 }
 
 impl PbmManifest {
+    /// Errors: `Unsupported`, saying why, for a backup that only PBM restores.
+    pub fn of(manifest: &Manifest) -> Result<Self> {
+        match OnlyPbm::of(manifest) {
+            Some(only_pbm) => Err(only_pbm.refused()),
+            None => manifest.body(),
+        }
+    }
+
     /// The time series of which the UUID is not known.
     pub fn without_uuid(&self) -> Vec<Namespace> {
         let of_series = |c: &&CollectionEntry| c.kind == CollectionKind::Timeseries && c.uuid.is_none();
@@ -276,6 +285,7 @@ impl Found<'_> {
             new_bytes: None,
             locked_millis: None,
             pbm_name: None,
+            chain: None,
             checksum: String::new(),
         })
     }

@@ -6,7 +6,7 @@ use futures_util::TryStreamExt;
 
 use super::description::Description;
 use super::manifest::{Found, PbmManifest, set_folder};
-use super::{buckets, chunks, specs};
+use super::{buckets, chunks, only_pbm, specs};
 use crate::artifact::foreign::ForeignObject;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
@@ -34,7 +34,9 @@ pub async fn describe(storage: &dyn Storage, root: &BackupRoot) -> Result<Descri
 
 /// Reads what PBM says of the backup at `root`, and presents it as a manifest.
 ///
-/// Errors: `NotFound` when there is none; `Unsupported` when it cannot be restored here, with the reason; `Corrupt`.
+/// What only PBM restores is presented as [`super::OnlyPbm`].
+///
+/// Errors: `NotFound` when there is none; `Unsupported` when it cannot be restored at all, with the reason; `Corrupt`.
 pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<Manifest> {
     let description = describe(storage, root).await.map_err(|e| match e.kind() {
         ErrorKind::NotFound => e.hint("mongokeep storage sync STORAGE says which backups are still there"),
@@ -42,7 +44,11 @@ pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<M
     })?;
     let place = storage.place();
     let name = root.key().file_name().to_owned();
-    let set = description.restorable()?.clone();
+    let set = match description.restorable() {
+        Ok(set) => set.clone(),
+        Err(why) if description.is_whole() => return only_pbm::present(storage, root, &description, &why).await,
+        Err(why) => return Err(why),
+    };
     let folder = root.key().as_str().strip_suffix(&name).unwrap_or_default().trim_end_matches('/').to_owned();
     let mut files = Vec::new();
     let mut listing = storage.list(Some(root.key())).await?;
@@ -85,7 +91,7 @@ pub async fn open(source: RestoreSource) -> Result<OpenBackup> {
 
 /// The same, of its parts.
 pub async fn open_stored(storage: Arc<dyn Storage>, manifest: Manifest, tail: Option<OplogTail>) -> Result<OpenBackup> {
-    let found: PbmManifest = manifest.body()?;
+    let found = PbmManifest::of(&manifest)?;
     let root = BackupRoot::pbm(&found.logical.folder, &found.logical.name)?;
     let foreign = found.foreign()?;
     let unknown = found.without_uuid();

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::manifest::PbmManifest;
+use super::only_pbm::OnlyPbm;
 use super::open::{open, open_stored, read_manifest};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{Manifest, ObjectEntry};
@@ -46,5 +47,8 @@ pub async fn export(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot,
 
 /// As [`crate::engine::Engine::objects`].
 pub fn objects(manifest: &Manifest) -> Result<Vec<ObjectEntry>> {
-    Ok(manifest.body::<PbmManifest>()?.files)
+    match OnlyPbm::of(manifest) {
+        Some(only_pbm) => Ok(only_pbm.files),
+        None => Ok(manifest.body::<PbmManifest>()?.files),
+    }
 }

@@ -10,6 +10,7 @@ use super::manifest::PhysicalManifest;
 use super::{backup, check, export, over_plan, over_service, plan, restore, verify};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
+use crate::domain::backup::BackupType;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::service::{CheckItem, Service};
 use crate::engine::Context;
@@ -29,6 +30,10 @@ pub struct PhysicalEngine;
 impl Engine for PhysicalEngine {
     async fn check(&self, ctx: &Context, service: &Service) -> Vec<CheckItem> {
         check::check(service, &ctx.cancel).await
+    }
+
+    fn backup_types(&self) -> &'static [BackupType] {
+        &[BackupType::Full]
     }
 
     async fn backup(&self, ctx: &Context, storage: Arc<dyn Storage>, order: &BackupOrder) -> Result<Envelope> {

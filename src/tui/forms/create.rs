@@ -4,11 +4,12 @@
 //! person changes their mind about when.
 
 use super::{fill, pick_first, refresh_choices, row};
-use crate::client::{StorageView, Values};
-use crate::domain::backup::{Backup, BackupState, Model as BackupModel};
+use crate::client::{StorageView, Values, backup_types};
+use crate::domain::backup::{Backup, BackupState, BackupType, Model as BackupModel};
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::{BACKUP_FIELDS, SCHEDULE, SCHEDULE_FIELDS};
 use crate::domain::schedule::Schedule;
+use crate::domain::service::EngineKind;
 use crate::domain::typed;
 use crate::tui::form::{Choice, Form, Item, Purpose, Row};
 use crate::tui::model::{Load, Model};
@@ -41,6 +42,8 @@ const PRESETS: [(&str, &str); 4] =
 
 /// The word of the type that keeps each change, and the rows that pick a part of a service.
 const PITR: &str = "pitr";
+const TYPE_LABELS: [(&str, &str); 3] =
+    [(PITR, "point in time"), ("incremental", "increment"), ("incremental-base", "new base")];
 const PARTS: [&str; 2] = ["include", "exclude"];
 
 /// What the form is opened for.
@@ -104,7 +107,7 @@ pub fn edit_schedule(model: &Model, schedule: &Schedule) -> (Form, Vec<Effect>) 
         }
     }
     form.focus = form.row_at("service").unwrap_or(Item::Submit);
-    fit_type(&mut form);
+    fit_type(model, &mut form);
     // A preset whose line it is stands in the row of proposals.
     let mut effects = changed(model, &mut form, "cron");
     effects.extend(changed(model, &mut form, "service"));
@@ -116,8 +119,10 @@ pub fn edit_schedule(model: &Model, schedule: &Schedule) -> (Form, Vec<Effect>) 
 fn all_rows() -> Vec<Row> {
     let mut all = vec![row(WHEN_FIELD)];
     let label = |mut row: Row| {
-        if let Some(choice) = row.choices.iter_mut().find(|c| c.value == PITR) {
-            choice.label = Some("point in time");
+        for (value, words) in TYPE_LABELS {
+            if let Some(choice) = row.choices.iter_mut().find(|c| c.value == value) {
+                choice.label = Some(words);
+            }
         }
         row
     };
@@ -149,17 +154,41 @@ pub fn schedule_values(form: &Form) -> Values {
     values
 }
 
-/// Point in time needs documents, and all of them: what cannot apply is dimmed, with the reason.
-fn fit_type(form: &mut Form) {
-    let physical = form.text("model") == "physical";
-    let rule = SCHEDULE_FIELDS.iter().find(|f| f.key == "type").and_then(|f| f.validate(PITR).err());
-    if let Some(row) = form.row_mut("type") {
-        if let Some(choice) = row.choices.iter_mut().find(|c| c.value == PITR) {
-            choice.disabled = if physical { Some("PITR needs the logical model".to_owned()) } else { rule };
+/// Why a type cannot be had; `None`: it can.
+fn why_not(word: &str, engine: Option<EngineKind>, model: BackupModel, scheduled: bool) -> Option<String> {
+    let backup_type: BackupType = word.parse().ok()?;
+    if backup_type == BackupType::Pitr && !scheduled {
+        return Some("a schedule records each change".to_owned());
+    }
+    let engine = engine?;
+    if backup_types(engine, model).contains(&backup_type) {
+        return None;
+    }
+    Some(match backup_type {
+        BackupType::Pitr => "PITR needs the logical model".to_owned(),
+        _ if backup_types(engine, BackupModel::Physical).contains(&backup_type) => {
+            "increments need the physical model".to_owned()
         }
-        if physical {
+        _ => "only PBM makes increments".to_owned(),
+    })
+}
+
+/// Point in time needs documents, and all of them; increments need an engine that makes them: what cannot apply is dimmed,
+/// with the reason.
+fn fit_type(model: &Model, form: &mut Form) {
+    let physical = form.text("model") == "physical";
+    let (scheduled, of) = (is_schedule(form), backup_model(form));
+    let service = form.text("service").to_owned();
+    let engine = model.data.services.iter().find(|s| s.name == service).map(|s| s.engine);
+    if let Some(row) = form.row_mut("type") {
+        for choice in &mut row.choices {
+            choice.disabled = why_not(&choice.value, engine, of, scheduled);
+        }
+        if row.choices.iter().any(|c| c.value == row.value() && c.disabled.is_some()) {
             row.set("full");
         }
+        // A backup on demand is full where there is nothing else.
+        row.hidden = !scheduled && row.choices.iter().filter(|c| c.disabled.is_none()).count() < 2;
     }
     let whole = match (is_pitr(form), physical) {
         (_, true) => Some("a physical backup holds all files".to_owned()),
@@ -213,8 +242,8 @@ pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
         }
         _ => {}
     }
-    if [WHEN, "model", "type"].contains(&key) {
-        fit_type(form);
+    if [WHEN, "service", "model", "type"].contains(&key) {
+        fit_type(model, form);
     }
     if key == "model" {
         effects.extend(check(model, form));

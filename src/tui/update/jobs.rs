@@ -59,7 +59,7 @@ pub(super) fn requested(model: &mut Model, id: i64, result: Result<Box<JobReques
         },
         // Whose it is, and that it is meant, is asked anew.
         JobRequest::Delete { backup, foreign: Some(_), .. } => vec![Effect::PlanDelete(backup)],
-        JobRequest::Delete { backup, keep_files, foreign: None } => {
+        JobRequest::Delete { backup, keep_files, foreign: None, increments } => {
             let backup = escape(&backup);
             let line = if keep_files {
                 "Only its record: its files stay, and a sync of the storage finds it again."
@@ -67,7 +67,9 @@ pub(super) fn requested(model: &mut Model, id: i64, result: Result<Box<JobReques
                 "Record and files: it is gone for good."
             };
             let title = format!("Delete {backup} after all?");
-            super::act::ask(model, title, vec![line.to_owned()], "Delete", Effect::RetryJob(id))
+            let mut lines = vec![line.to_owned()];
+            lines.extend(increments.iter().map(|name| format!("Its increment {} goes with it.", escape(name))));
+            super::act::ask(model, title, lines, "Delete", Effect::RetryJob(id))
         }
         _ => vec![Effect::RetryJob(id)],
     }

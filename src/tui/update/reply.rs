@@ -229,6 +229,10 @@ pub(super) fn close_page(model: &mut Model, gone: &Target) {
     model.layers.retain(|l| !matches!(l, Layer::Details { target, .. } if target == gone));
 }
 
+fn counted(increments: usize) -> String {
+    if increments == 1 { "1 increment".to_owned() } else { format!("{increments} increments") }
+}
+
 /// The plan of a delete as a question. Nothing goes before a person has left Cancel; and what another installation made does
 /// not go before its name was typed.
 fn delete_question(backup: &str, record: &DeletePlan, files: &DeletePlan) -> Confirm {
@@ -238,7 +242,12 @@ fn delete_question(backup: &str, record: &DeletePlan, files: &DeletePlan) -> Con
     };
     let storage = escape(&files.storage);
     let mut lines = vec![format!("It is in the storage {storage}.")];
-    let delete = |keep_files, foreign| Effect::Delete { backup: backup.to_owned(), keep_files, foreign };
+    let delete = |keep_files, foreign| Effect::Delete {
+        backup: backup.to_owned(),
+        keep_files,
+        foreign,
+        increments: if keep_files { Vec::new() } else { files.increments.clone() },
+    };
     let mut buttons = vec![
         Button { label: "Cancel".into(), then: Then::Nothing },
         Button { label: "Record only".into(), then: Then::Do(delete(true, None)) },
@@ -246,8 +255,16 @@ fn delete_question(backup: &str, record: &DeletePlan, files: &DeletePlan) -> Con
     let mut typed = None;
     let freed = format!("Record and files: frees {}; the backup cannot be restored any more", bytes(files.bytes));
     match (&files.foreign, files.removes) {
+        (None, Removes::NothingAlone) => {
+            let base = escape(files.base.as_deref().unwrap_or("its base"));
+            lines.push(format!("Its files stay: a chain of increments goes as a whole, with its base {base}."));
+        }
         (None, _) => {
             lines.push(format!("{freed}{}.", only(files, record)));
+            if !files.increments.is_empty() {
+                let names: Vec<String> = files.increments.iter().map(|name| escape(name)).collect();
+                lines.push(format!("! {} based on it go with it: {}.", counted(names.len()), names.join(", ")));
+            }
             buttons.push(Button { label: "Record and files".into(), then: Then::Do(delete(false, None)) });
         }
         (Some(owner), removes) => {
@@ -260,7 +277,7 @@ fn delete_question(backup: &str, record: &DeletePlan, files: &DeletePlan) -> Con
                     buttons.push(Button { label: "Files of the other installation".into(), then });
                 }
                 Removes::Record => lines.push("They are not of this record, and stay.".into()),
-                Removes::NothingYet | Removes::Nothing => {
+                Removes::NothingYet | Removes::Nothing | Removes::NothingAlone => {
                     lines.push("They stay: without a manifest it may still be being written.".into());
                 }
             }

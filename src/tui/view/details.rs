@@ -6,6 +6,7 @@ use super::lists::{model_word, type_word};
 use super::text::{ago, backup_state, bar, countdown, job_state, progress_words, when, when_exactly, wrap};
 use crate::client::{Contents, HeldFiles};
 use crate::domain::backup::Backup;
+use crate::domain::chain;
 use crate::domain::encryption::words_of;
 use crate::domain::job::{Job, JobState, LogLevel};
 use crate::domain::retry::RetryMode;
@@ -103,6 +104,9 @@ impl Page<'_> {
         let folder = if backup.folder.is_empty() { String::new() } else { format!(" / {}", escape(&backup.folder)) };
         self.fact("Storage", format!("{}{folder}", escape(&backup.storage)));
         self.fact("Model", format!("{}, {}", model_word(backup), type_word(backup)));
+        if let Some(words) = chain::words(&model.data.backups, backup) {
+            self.fact("Chain", escape(&words));
+        }
         if let Some(by) = backup.made_by() {
             self.fact("Made by", by);
         }

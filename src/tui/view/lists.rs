@@ -9,7 +9,7 @@ use ratatui::widgets::{Paragraph, Wrap};
 use super::table::{self, Column, left, right};
 use super::text::{age, ago, job_state, row_state, spinner, when};
 use super::{Areas, details, recoverable, schedules, timeline};
-use crate::domain::backup::Backup;
+use crate::domain::backup::{Backup, BackupType};
 use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::job::JobState;
 use crate::domain::text::{bytes, count, escape};
@@ -171,7 +171,11 @@ pub fn model_word(backup: &Backup) -> &'static str {
 }
 
 pub fn type_word(backup: &Backup) -> &'static str {
-    backup.backup_type.word()
+    match backup.backup_type {
+        BackupType::IncrementalBase => "base",
+        BackupType::Incremental => "increment",
+        other => other.word(),
+    }
 }
 
 fn job_cells(model: &Model, at: u32) -> Vec<(String, Style)> {

@@ -242,7 +242,7 @@ async fn what_another_home_made_goes_only_when_a_person_says_so() {
     assert_eq!(plan["removes"], "nothing_yet", "{plan}");
     assert_eq!(loser.ok(&["backup", "show", "same"])["state"], "succeeded");
     // Nor does a job that was queued without it.
-    let queued = loser.client().delete_backup("same", false, None).unwrap();
+    let queued = loser.client().delete_backup("same", false, None, &[]).unwrap();
     until("it is refused", || loser.job(queued.id)["state"] == "failed");
     assert_eq!(loser.ok(&["backup", "show", "same"])["state"], "succeeded");
     assert_eq!(winner.files(), files);

@@ -98,9 +98,7 @@ async fn what_somebody_else_configured_is_shown_and_not_overwritten() {
 async fn without_agents_nothing_is_begun_and_nothing_is_left() {
     let Some(mut agents) = Agents::start(1).await else { return };
     fill(&agents.set, "shop", 100).await;
-    let home = agents.home();
-    home.ok(&["service", "configure", "src", "--storage", "local", "--yes"]);
-    agents.are_seen();
+    let home = agents.ready_home();
     agents.kill_agents();
     until("the agent is lost", || !home.run(&["service", "check", "src"]).stdout.contains("each with its agent"));
     let page = home.ok(&["service", "show", "src", "--cluster"]);
@@ -116,13 +114,7 @@ async fn without_agents_nothing_is_begun_and_nothing_is_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_ends_the_backup_in_pbm_too() {
     let Some(agents) = Agents::start(1).await else { return };
-    fill(&agents.set, "shop", 60_000).await;
-    let home = agents.home();
-    home.ok(&["service", "configure", "src", "--storage", "local", "--yes"]);
-    agents.are_seen();
-    let create = ["backup", "create", "--service", "src", "--storage", "local", "--name", "b"];
-    let id = home.ok(&create)["id"].as_i64().unwrap();
-    until("PBM has begun", || home.run(&["job", "log", &id.to_string()]).stdout.contains("PBM calls it"));
+    let (home, id) = agents.backup_under_way().await;
     home.ok(&["job", "cancel", &id.to_string()]);
     until("it is over", || !["queued", "running"].contains(&home.job(id)["state"].as_str().unwrap()));
     let state = home.job(id)["state"].clone();

@@ -12,9 +12,7 @@ const LONG_SILENT: u32 = 500;
 async fn a_deletion_that_pbm_cannot_be_asked_for_leaves_a_good_backup() {
     let Some(mut agents) = Agents::start(1).await else { return };
     fill(&agents.set, "shop", 100).await;
-    let home = agents.home();
-    home.ok(&["service", "configure", "src", "--storage", "local", "--yes"]);
-    agents.are_seen();
+    let home = agents.ready_home();
     home.ok(&["backup", "create", "--service", "src", "--storage", "local", "--name", "b", "--wait"]);
     let whole = home.files();
 
@@ -45,13 +43,7 @@ async fn a_deletion_that_pbm_cannot_be_asked_for_leaves_a_good_backup() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_that_pbm_is_at_is_adopted_by_the_next_daemon() {
     let Some(agents) = Agents::start(1).await else { return };
-    fill(&agents.set, "shop", 60_000).await;
-    let home = agents.home();
-    home.ok(&["service", "configure", "src", "--storage", "local", "--yes"]);
-    agents.are_seen();
-    let create = ["backup", "create", "--service", "src", "--storage", "local", "--name", "b"];
-    let id = home.ok(&create)["id"].as_i64().unwrap();
-    until("PBM has begun", || home.run(&["job", "log", &id.to_string()]).stdout.contains("PBM calls it"));
+    let (home, id) = agents.backup_under_way().await;
     home.kill_daemon();
     assert!(home.files().iter().all(|file| !file.ends_with("/manifest.json")), "{:?}", home.files());
     let attempt = std::fs::read_to_string(home.storage().join("src/backups/b/attempt.json")).unwrap();
@@ -74,9 +66,7 @@ async fn a_backup_that_pbm_is_at_is_adopted_by_the_next_daemon() {
 async fn a_lock_of_a_dead_operation_is_named_and_keeps_nothing_from_being_done() {
     let Some(agents) = Agents::start(1).await else { return };
     fill(&agents.set, "shop", 100).await;
-    let home = agents.home();
-    home.ok(&["service", "configure", "src", "--storage", "local", "--yes"]);
-    agents.are_seen();
+    let home = agents.ready_home();
     let admin = agents.set.client().await.unwrap().database("admin");
     let now = admin.run_command(doc! {"hello": 1}).await.unwrap().get_timestamp("operationTime").unwrap();
     let lock = doc! {
@@ -101,9 +91,7 @@ async fn a_lock_of_a_dead_operation_is_named_and_keeps_nothing_from_being_done()
 async fn what_others_made_with_pbm_is_listed_once_and_as_theirs() {
     let Some(agents) = Agents::start(1).await else { return };
     fill(&agents.set, "shop", 100).await;
-    let home = agents.home();
-    home.ok(&["service", "configure", "src", "--storage", "local", "--yes"]);
-    agents.are_seen();
+    let home = agents.ready_home();
     home.ok(&["backup", "create", "--service", "src", "--storage", "local", "--name", "b", "--wait"]);
     let theirs = agents.pbm(&["backup", "--wait"])["name"].as_str().unwrap().to_owned();
     home.ok(&["storage", "sync", "local"]);

@@ -12,9 +12,7 @@ async fn a_backup_goes_into_a_replica_set_of_another_name() {
     let options = ReplicaSetOptions { name: "rs7".into(), ..ReplicaSetOptions::default() };
     let Some(other) = Agents::at(options).await else { return };
     fill(&agents.set, "shop", 500).await;
-    let home = agents.home();
-    home.ok(&["service", "configure", "src", "--storage", "local", "--yes"]);
-    agents.are_seen();
+    let home = agents.ready_home();
     home.ok(&["backup", "create", "--service", "src", "--storage", "local", "--name", "b", "--wait"]);
     home.ok(&["service", "add", "other", "--uri", &other.set.uri(), "--engine", "pbm"]);
     home.ok(&["service", "configure", "other", "--storage", "local", "--folder", "src", "--yes"]);

@@ -3,7 +3,11 @@
 
 mod buckets;
 mod driven;
+mod increments;
 mod interrupted;
+mod kept;
 mod mapped;
 mod recorded;
+mod refused;
 mod sharded;
+mod stopped;

@@ -121,9 +121,7 @@ async fn a_service_goes_back_to_a_second_and_is_recorded_again() {
 async fn what_somebody_else_changed_is_named_and_off_is_off() {
     let Some(agents) = Agents::start(1).await else { return };
     fill(&agents.set, "shop", 50).await;
-    let home = agents.home();
-    home.ok(&["service", "configure", "src", "--storage", "local", "--yes"]);
-    agents.are_seen();
+    let home = agents.ready_home();
     home.ok(&[
         "schedule",
         "add",

@@ -86,6 +86,7 @@ fn recorded(home: &Home) {
             new_bytes: None,
             locked_millis: None,
             pbm_name: None,
+            chain: None,
             recipients: None,
             started_at: ts(at).to_datetime(),
             finished_at: ts(at).to_datetime(),

@@ -151,7 +151,7 @@ fn what_was_half_deleted_is_tried_again_and_is_never_good() {
     let job = stand.claim_retention();
     assert_eq!(stand.next(job.id, &[]).as_deref(), Some(names[0].as_str()));
     // Somebody who looks meanwhile neither deletes it a second time, nor pins it, nor finds it good again.
-    assert_eq!(stand.store.enqueue_delete(&names[0], false, None).unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(stand.store.enqueue_delete(&names[0], false, None, &[]).unwrap_err().kind(), ErrorKind::Conflict);
     assert_eq!(stand.store.pin_backup(&names[0], true).unwrap_err().kind(), ErrorKind::Conflict);
     let found = facts(&names[0], Some("nightly"), Utc::now());
     assert!(!stand.store.import_backup("t", &found).unwrap());
@@ -231,7 +231,7 @@ fn a_failed_record_owns_nothing() {
     stand.store.finish(job, &Outcome::Failed(Error::new(ErrorKind::Conflict, "taken"))).unwrap();
     let deletion = stand.store.deletion("one").unwrap();
     assert!(deletion.owns_nothing() && deletion.attempts.len() == 1, "{deletion:?}");
-    let delete = stand.store.enqueue_delete("one", false, None).unwrap();
+    let delete = stand.store.enqueue_delete("one", false, None, &[]).unwrap();
     assert!(stand.store.deletion("one").unwrap().owns_nothing());
     // What failed is no better for a delete that failed too.
     stand.store.claim(9).unwrap().unwrap();
@@ -258,7 +258,7 @@ fn a_person_takes_over_what_retention_could_not_delete() {
     let denied = Outcome::Failed(Error::new(ErrorKind::Denied, "half of it is left"));
     assert_eq!(stand.store.finish(job.id, &denied).unwrap().state, JobState::Failed);
     // A delete that is cancelled before it runs must not make it good: nobody knows how much is left.
-    let delete = stand.store.enqueue_delete(&old, false, None).unwrap();
+    let delete = stand.store.enqueue_delete(&old, false, None, &[]).unwrap();
     stand.store.cancel_job(delete.id).unwrap();
     assert_eq!(stand.state(&old), BackupState::Deleting);
     assert_eq!(stand.next(0, &[]), None, "it is the person's now");
@@ -269,19 +269,19 @@ fn a_delete_that_began_does_not_make_a_backup_good_again() {
     let stand = stand(0);
     stand.by_hand("one");
     // One that never ran leaves everything as it was.
-    let never = stand.store.enqueue_delete("one", false, None).unwrap();
+    let never = stand.store.enqueue_delete("one", false, None, &[]).unwrap();
     assert_eq!(stand.state("one"), BackupState::Deleting);
     stand.store.cancel_job(never.id).unwrap();
     assert_eq!(stand.state("one"), BackupState::Succeeded);
-    let first = stand.store.enqueue_delete("one", false, None).unwrap();
+    let first = stand.store.enqueue_delete("one", false, None, &[]).unwrap();
     stand.store.claim(9).unwrap().unwrap();
     stand.store.finish(first.id, &Outcome::Failed(Error::new(ErrorKind::Failed, "not begun"))).unwrap();
     assert_eq!(stand.state("one"), BackupState::Succeeded);
-    let first = stand.store.enqueue_delete("one", false, None).unwrap();
+    let first = stand.store.enqueue_delete("one", false, None, &[]).unwrap();
     stand.store.claim(9).unwrap().unwrap();
     stand.store.deletion_begins("one").unwrap();
     stand.store.finish(first.id, &Outcome::Failed(Error::new(ErrorKind::Failed, "half way"))).unwrap();
-    let second = stand.store.enqueue_delete("one", false, None).unwrap();
+    let second = stand.store.enqueue_delete("one", false, None, &[]).unwrap();
     stand.store.cancel_job(second.id).unwrap();
     assert_eq!(stand.state("one"), BackupState::Deleting);
 }

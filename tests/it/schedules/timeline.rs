@@ -69,6 +69,7 @@ impl Stand {
             new_bytes: None,
             locked_millis: None,
             pbm_name: None,
+            chain: None,
             recipients: None,
             started_at,
             finished_at: started_at + TimeDelta::seconds(seconds),

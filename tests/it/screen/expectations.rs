@@ -244,7 +244,12 @@ fn e08_destructive_dialogs_begin_on_cancel() {
     assert_eq!(press(&mut model, "Enter"), [], "Enter alone changes nothing");
     press(&mut model, "d");
     planned(&mut model);
-    let delete = |keep_files| Effect::Delete { backup: "nightly-20261120".into(), keep_files, foreign: None };
+    let delete = |keep_files| Effect::Delete {
+        backup: "nightly-20261120".into(),
+        keep_files,
+        foreign: None,
+        increments: Vec::new(),
+    };
     assert_eq!(keys(&mut model, "Right Enter"), [delete(true)]);
     press(&mut model, "d");
     planned(&mut model);
@@ -269,7 +274,8 @@ fn e08_destructive_dialogs_begin_on_cancel() {
     assert_eq!(press(&mut model, "Enter"), [], "not all of it");
     type_text(&mut model, "0");
     let foreign = Some("theirs".to_owned());
-    let theirs = Effect::Delete { backup: "nightly-20261120".into(), keep_files: false, foreign };
+    let theirs =
+        Effect::Delete { backup: "nightly-20261120".into(), keep_files: false, foreign, increments: Vec::new() };
     assert_eq!(press(&mut model, "Enter"), [theirs]);
     assert_eq!(layers(&model), 0);
     // Neither a step too many nor another chord leads from Cancel to what deletes.

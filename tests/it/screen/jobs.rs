@@ -190,11 +190,17 @@ fn a_delete_is_asked_for_anew_and_the_rest_is_repeated() {
     for (keep_files, said) in [(true, "Only its record"), (false, "it is gone for good")] {
         let mut model = with_job(cancelled(JobKind::Delete));
         assert_eq!(press(&mut model, "R"), [Effect::JobRequest(53)]);
-        requested(&mut model, JobRequest::Delete { backup: "nightly-20261120".into(), keep_files, foreign: None });
+        requested(
+            &mut model,
+            JobRequest::Delete { backup: "nightly-20261120".into(), keep_files, foreign: None, increments: Vec::new() },
+        );
         assert!(shown(&model).contains(said), "{}", shown(&model));
         assert_eq!(press(&mut model, "Enter"), [], "the question begins on Cancel");
         press(&mut model, "R");
-        requested(&mut model, JobRequest::Delete { backup: "nightly-20261120".into(), keep_files, foreign: None });
+        requested(
+            &mut model,
+            JobRequest::Delete { backup: "nightly-20261120".into(), keep_files, foreign: None, increments: Vec::new() },
+        );
         assert_eq!(keys(&mut model, "Right Enter"), [Effect::RetryJob(53)]);
     }
     for kind in [JobKind::Backup, JobKind::Verify, JobKind::Retention, JobKind::Repair] {

@@ -111,3 +111,9 @@ pub(super) fn cannot_be_cancelled(error: Error, name: &str) -> Error {
         _ => error,
     }
 }
+
+/// The daemon ends, and PBM does not.
+pub(super) fn left_running(operation: Operation, name: &str) -> Error {
+    let what = format!("PBM goes on with its {} {}, and the next daemon follows it", operation.word(), escape(name));
+    Error::new(ErrorKind::LeftRunning, what).hint("mongokeep daemon run")
+}

@@ -36,7 +36,15 @@ fn quick() -> Pace {
 
 async fn backup(stand_in: &StandIn, name: &str, pace: Pace, seen: &mut Seen) -> Result<DescribedBackup> {
     let program = Program::new(&stand_in.path(), "prod", &Secret::new("mongodb://h/"));
-    Follow { program: &program, cancel: &CancellationToken::new(), pace, watcher: seen }.backup(name).await
+    Follow {
+        program: &program,
+        cancel: &CancellationToken::new(),
+        leave: &CancellationToken::new(),
+        pace,
+        watcher: seen,
+    }
+    .backup(name)
+    .await
 }
 
 #[tokio::test]
@@ -79,7 +87,13 @@ async fn a_cancel_is_passed_on_and_the_end_is_waited_for() {
     let program = Program::new(&stand_in.path(), "prod", &Secret::new("mongodb://h/"));
     let (cancel, mut seen) = (CancellationToken::new(), Seen::default());
     cancel.cancel();
-    let mut follow = Follow { program: &program, cancel: &cancel, pace: quick(), watcher: &mut seen };
+    let mut follow = Follow {
+        program: &program,
+        cancel: &cancel,
+        leave: &CancellationToken::new(),
+        pace: quick(),
+        watcher: &mut seen,
+    };
     let error = follow.backup(name).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert_eq!(stand_in.calls().matches("cancel-backup").count(), 1);
@@ -180,7 +194,13 @@ async fn restores_are_followed_and_partly_done_is_not_done() {
         .answers("logs", "[]", "", 0);
     let program = Program::new(&stand_in.path(), "prod", &Secret::new("mongodb://h/"));
     let (cancel, mut seen) = (CancellationToken::new(), Seen::default());
-    let mut follow = Follow { program: &program, cancel: &cancel, pace: quick(), watcher: &mut seen };
+    let mut follow = Follow {
+        program: &program,
+        cancel: &cancel,
+        leave: &CancellationToken::new(),
+        pace: quick(),
+        watcher: &mut seen,
+    };
     let done = follow.restore("2026-11-29T09:24:25.450987549Z", RestoreKind::Logical).await.unwrap();
     assert_eq!(done.backup, BACKUP);
     let before = stand_in.calls().matches("status -s").count();
@@ -190,10 +210,16 @@ async fn restores_are_followed_and_partly_done_is_not_done() {
     assert!(stand_in.calls().contains("describe-restore r --config /tmp/pbm.yaml -o json"));
     assert_eq!(stand_in.calls().matches("status -s").count(), before, "no server is asked");
     cancel.cancel();
-    let error = Follow { program: &program, cancel: &cancel, pace: quick(), watcher: &mut seen }
-        .restore("r", RestoreKind::Logical)
-        .await
-        .unwrap_err();
+    let error = Follow {
+        program: &program,
+        cancel: &cancel,
+        leave: &CancellationToken::new(),
+        pace: quick(),
+        watcher: &mut seen,
+    }
+    .restore("r", RestoreKind::Logical)
+    .await
+    .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert!(error.hint_text().unwrap().contains("cannot cancel a restore"));
 }
@@ -204,7 +230,13 @@ async fn the_lock_is_waited_for() {
     stand_in.recorded("status-running", "status-running").answers("status-running", NOTHING, "", 0);
     let program = Program::new(&stand_in.path(), "prod", &Secret::new("mongodb://h/"));
     let (cancel, mut seen) = (CancellationToken::new(), Seen::default());
-    let mut follow = Follow { program: &program, cancel: &cancel, pace: quick(), watcher: &mut seen };
+    let mut follow = Follow {
+        program: &program,
+        cancel: &cancel,
+        leave: &CancellationToken::new(),
+        pace: quick(),
+        watcher: &mut seen,
+    };
     assert!(!follow.until_free(Duration::ZERO).await.unwrap());
     assert!(follow.until_free(Duration::from_secs(20)).await.unwrap());
     assert!(refusal("restore-ask-status-at-once").contains("get restore info: not found"));
