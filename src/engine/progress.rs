@@ -3,10 +3,19 @@
 //! Workers never draw and never write to the store; they add to atomics. Whoever runs the engine samples
 //! [`Meter::snapshot`] a few times a second.
 
+use std::convert::Infallible;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
 
 use crate::domain::job::{LogLevel, Progress};
+use crate::domain::text;
+use crate::error::Result;
+
+/// How often a phase that says for how long is renewed.
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 
 type LogSink = Box<dyn Fn(LogLevel, String) + Send + Sync>;
 
@@ -88,6 +97,35 @@ impl Meter {
         *self.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = phase.into();
     }
 
+    /// Does `work` while the phase says what `words` says and, from the first second on, for how long: for what moves no
+    /// counter. Returns what came of it, and how long it took.
+    pub async fn watched<T>(&self, words: impl Fn() -> String, work: impl Future<Output = T>) -> (T, Duration) {
+        let began = Instant::now();
+        self.set_phase(words());
+        tokio::select! {
+            biased;
+            done = work => (done, began.elapsed()),
+            never = self.count_seconds(words, began) => match never {},
+        }
+    }
+
+    async fn count_seconds(&self, words: impl Fn() -> String, began: Instant) -> Infallible {
+        loop {
+            sleep(WATCH_INTERVAL).await;
+            let seconds = began.elapsed().as_secs();
+            self.set_phase(if seconds == 0 { words() } else { format!("{}, {}", words(), text::duration(seconds)) });
+        }
+    }
+
+    /// Does one step of a job as [`Meter::watched`] does, and logs how long it took when it succeeded.
+    pub async fn step<T>(&self, what: &str, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let (done, took) = self.watched(|| what.to_owned(), work).await;
+        if done.is_ok() {
+            self.info(format!("{what} took {}", took_words(took)));
+        }
+        done
+    }
+
     /// The phase, and what it waits for.
     pub fn phase(&self) -> String {
         let phase = self.phase.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
@@ -125,5 +163,35 @@ impl Meter {
             documents_total: self.documents_total.load(Relaxed),
             bytes_per_second: 0,
         }
+    }
+}
+
+/// How long a step took: `0.4 s`, `2 min`.
+pub fn took_words(took: Duration) -> String {
+    text::moments(u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::error::{Error, ErrorKind};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_says_for_how_long_while_it_lasts_and_how_long_it_took() {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let lines = Arc::clone(&said);
+        let meter = Meter::new(move |_, line| lines.lock().unwrap().push(line));
+        let seen = async {
+            let at_first = meter.phase();
+            sleep(Duration::from_millis(3_200)).await;
+            Ok((at_first, meter.phase()))
+        };
+        let (at_first, later) = meter.step("recovering", seen).await.unwrap();
+        assert_eq!((at_first.as_str(), later.as_str()), ("recovering", "recovering, 3 s"));
+        let failed: Result<()> = Err(Error::new(ErrorKind::Failed, "no"));
+        assert!(meter.step("starting", async { failed }).await.is_err());
+        assert_eq!(*said.lock().unwrap(), ["recovering took 3.2 s"]);
     }
 }

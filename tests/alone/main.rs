@@ -9,6 +9,7 @@ mod consistent;
 mod matrix;
 mod oracle;
 mod physical;
+mod physical_large;
 mod pitr_oracle;
 #[path = "../support/mod.rs"]
 #[allow(dead_code)]
@@ -69,8 +70,14 @@ fn main() {
             physical::a_copy_under_writes_is_the_state_of_one_moment,
         ),
     ];
-    let mut versions =
-        vec![trial(VERSIONS, "physical::every_version_is_recovered", physical::every_version_is_recovered)];
+    let mut versions = vec![
+        trial(VERSIONS, "physical::every_version_is_recovered", physical::every_version_is_recovered),
+        trial(
+            VERSIONS,
+            "physical_large::the_largest_changes_are_recovered_by_every_version",
+            physical_large::the_largest_changes_are_recovered_by_every_version,
+        ),
+    ];
     versions.extend(matrix::trials());
     let others = std::thread::spawn({
         let arguments = arguments.clone();

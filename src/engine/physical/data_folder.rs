@@ -106,7 +106,7 @@ pub fn must_be_readable(folder: &Path, listing: &Listing) -> Result<()> {
 }
 
 /// What the system said of `at`; `None` when it is not there: a server removes files and folders while it runs.
-fn unless_removed<T>(said: std::io::Result<T>, at: &Path) -> Result<Option<T>> {
+pub fn unless_removed<T>(said: std::io::Result<T>, at: &Path) -> Result<Option<T>> {
     match said {
         Ok(found) => Ok(Some(found)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),

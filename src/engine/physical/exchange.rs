@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-use super::data_folder::{OWN_PREFIX, is_data, lock_holder};
+use super::data_folder::{OWN_PREFIX, is_data, lock_holder, unless_removed};
 use super::target_folder::{give, owner_of};
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result, io};
@@ -87,7 +87,8 @@ pub fn obstacle(folder: &Path) -> Result<Option<String>> {
     }
     let device = fs::metadata(folder).map_err(|e| io(shown(folder), e))?.dev();
     for (path, name) in data_of(folder)? {
-        let metadata = fs::symlink_metadata(&path).map_err(|e| io(shown(&path), e))?;
+        // The server is at work, and removes files meanwhile.
+        let Some(metadata) = unless_removed(fs::symlink_metadata(&path), &path)? else { continue };
         if metadata.is_symlink() || metadata.dev() != device {
             return Ok(Some(format!("{} lies on another file system", escape(&name))));
         }
@@ -450,6 +451,26 @@ mod tests {
         fs::remove_dir_all(dir.path().join("journal")).unwrap();
         std::os::unix::fs::symlink(elsewhere.path().join("journal"), dir.path().join("journal")).unwrap();
         assert_eq!(obstacle(dir.path()).unwrap().unwrap(), "journal lies on another file system");
+    }
+
+    #[test]
+    fn what_the_server_removes_meanwhile_is_no_obstacle() {
+        let (dir, _) = scene();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let all: Vec<PathBuf> = (0..50).map(|n| dir.path().join(format!("index-{n}.wt"))).collect();
+                    all.iter().for_each(|path| fs::write(path, "x").unwrap());
+                    all.iter().for_each(|path| fs::remove_file(path).unwrap());
+                }
+            });
+            let looks: Vec<_> = (0..500).map(|_| obstacle(dir.path())).collect();
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            for looked in looks {
+                assert_eq!(looked.unwrap(), None);
+            }
+        });
     }
 
     #[test]

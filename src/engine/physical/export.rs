@@ -33,7 +33,15 @@ pub(super) async fn export(
         return Err(Error::new(ErrorKind::StorageFull, what).hint("nothing was written"));
     }
     let target = TargetFolder::claim(to, &manifest.attempt_id, &manifest.name)?;
-    if let Err(error) = lay_out(ctx, &storage, &root.blocks()?, &manifest, &opening, to).await {
+    ctx.meter.set_totals(manifest.uncompressed_bytes, manifest.files.len() as u64, 0);
+    let blocks = root.blocks()?;
+    let written = async {
+        ctx.meter.set_phase("fetching files");
+        let to_disk = lay_out(ctx, &storage, &blocks, &manifest, &opening, to).await?;
+        ctx.meter.set_phase("writing files to disk");
+        to_disk.wait().await
+    };
+    if let Err(error) = written.await {
         return Err(match blocking("removing what was written", move || target.abandon()).await {
             Ok(()) => error,
             Err(left) => error.hint(format!("remove what is left in the folder by hand ({left})")),

@@ -1,14 +1,20 @@
 //! From blocks to files: fetched side by side, each checked against its name before it is written.
+//!
+//! Whatever is complete is brought to disk at once, beside everything else: a disk is slow, and what comes next need not
+//! wait for it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::data_folder::inside;
 use super::manifest::PhysicalManifest;
@@ -22,6 +28,9 @@ use crate::engine::blocks::naming::Opening;
 use crate::error::{Error, ErrorKind, Result, io};
 use crate::storage::Storage;
 
+/// Files that are brought to disk at once.
+const SYNCED_AT_ONCE: usize = 4;
+
 /// Where the contents of a block belong.
 #[derive(Clone, Copy)]
 struct Place {
@@ -34,14 +43,58 @@ struct Place {
 /// The files to be written. They are not held open: a server may have tens of thousands.
 struct Files {
     folder: PathBuf,
-    /// Path below the folder, mode, size.
-    all: Vec<(String, u32, u64)>,
+    all: Vec<ToWrite>,
+}
+
+struct ToWrite {
+    /// Below the folder.
+    path: String,
+    mode: u32,
+    size: u64,
+    /// Places of it that are not written yet.
+    left: AtomicU64,
+}
+
+impl ToWrite {
+    fn mode(&self) -> Permissions {
+        Permissions::from_mode(self.mode & 0o777)
+    }
+}
+
+/// Files that are on their way to disk. Dropped, they may never come there.
+pub struct ToDisk {
+    files: JoinSet<Result<()>>,
+    folders: Vec<PathBuf>,
+}
+
+impl ToDisk {
+    /// Returns when all of it is on disk.
+    ///
+    /// Errors: name the file that is not.
+    pub async fn wait(mut self) -> Result<()> {
+        while let Some(done) = self.files.join_next().await {
+            done.map_err(|e| Error::new(ErrorKind::Internal, "writing files to disk broke off").source(e))??;
+        }
+        let folders = self.folders;
+        blocking("writing folders to disk", move || folders.iter().try_for_each(|folder| sync(folder))).await
+    }
+}
+
+/// A server that works on the folder meanwhile removes what it does not need.
+fn sync(path: &Path) -> Result<()> {
+    match File::open(path).and_then(|file| file.sync_all()) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(writing(path, e)),
+        _ => Ok(()),
+    }
 }
 
 impl Files {
     fn path(&self, n: usize) -> Result<PathBuf> {
-        let (path, ..) = self.all.get(n).ok_or_else(|| Error::new(ErrorKind::Internal, "a file is missing"))?;
-        inside(&self.folder, path)
+        inside(&self.folder, &self.get(n)?.path)
+    }
+
+    fn get(&self, n: usize) -> Result<&ToWrite> {
+        self.all.get(n).ok_or_else(|| Error::new(ErrorKind::Internal, "a file is missing"))
     }
 
     fn open(&self, n: usize) -> Result<File> {
@@ -54,7 +107,8 @@ fn writing(path: &Path, error: std::io::Error) -> Error {
     io(format_args!("writing {}", escape(&path.to_string_lossy())), error)
 }
 
-/// Writes all files of `manifest` below `folder`. What it writes is on disk when this returns.
+/// Writes all files of `manifest` below `folder`, and counts their bytes and files as work. What it has written can be read
+/// when this returns, and is on disk after [`ToDisk::wait`].
 ///
 /// Errors: `Corrupt` for a damaged backup, naming the block; `StorageFull` for a full disk; `Cancelled`. What was written
 /// stays: it is the caller's to remove.
@@ -65,30 +119,48 @@ pub async fn lay_out(
     manifest: &PhysicalManifest,
     opening: &Opening,
     folder: &Path,
-) -> Result<()> {
+) -> Result<ToDisk> {
     manifest.must_be_possible()?;
-    ctx.meter.set_totals(manifest.uncompressed_bytes, manifest.files.len() as u64, 0);
-    ctx.meter.set_phase("fetching files");
     let mut places: HashMap<u32, Vec<Place>> = HashMap::new();
+    let mut zeros = 0;
+    let mut all = Vec::with_capacity(manifest.files.len());
     for (n, file) in manifest.files.iter().enumerate() {
+        let mut left = 0;
         for (block, index) in file.blocks.iter().enumerate() {
             let offset = block as u64 * manifest.block_bytes;
+            let length = manifest.block_bytes.min(file.size - offset);
             match index {
                 Some(index) => {
-                    let length = manifest.block_bytes.min(file.size - offset);
                     places.entry(*index).or_default().push(Place { file: n, offset, length });
+                    left += 1;
                 }
-                // Nothing but zeros: the file has them already.
-                None => ctx.meter.add_bytes(manifest.block_bytes.min(file.size - offset)),
+                // The file has them already.
+                None => zeros += length,
             }
         }
+        all.push(ToWrite { path: file.path.clone(), mode: file.mode, size: file.size, left: AtomicU64::new(left) });
     }
-    let files = Arc::new(Files {
-        folder: folder.to_owned(),
-        all: manifest.files.iter().map(|f| (f.path.clone(), f.mode, f.size)).collect(),
-    });
+    let files = Arc::new(Files { folder: folder.to_owned(), all });
     let (to_make, folders) = (Arc::clone(&files), manifest.folders.clone());
     blocking("writing files", move || make_files(&to_make, &folders)).await?;
+    let slots = Arc::new(Semaphore::new(SYNCED_AT_ONCE));
+    let folders =
+        manifest.folders.keys().map(|path| Ok(if path.is_empty() { folder.to_owned() } else { inside(folder, path)? }));
+    let mut to_disk = ToDisk { files: JoinSet::new(), folders: folders.collect::<Result<_>>()? };
+    let mut complete = |n: usize| {
+        let (path, slots) = (files.path(n)?, Arc::clone(&slots));
+        ctx.meter.object_done();
+        to_disk.files.spawn(async move {
+            let closed = |e| Error::new(ErrorKind::Internal, "writing files to disk broke off").source(e);
+            let _slot = slots.acquire().await.map_err(closed)?;
+            blocking("writing files to disk", move || sync(&path)).await
+        });
+        Ok::<(), Error>(())
+    };
+    ctx.meter.add_bytes(zeros);
+    for (n, _) in files.all.iter().enumerate().filter(|(_, file)| file.left.load(Ordering::Acquire) == 0) {
+        complete(n)?;
+    }
     let most = usize::try_from(manifest.block_bytes).unwrap_or(usize::MAX);
     let at_once = ctx.limits.parallel_collections.clamp(1, 16) * 2;
     // In the order of the files, so that a disk writes in order.
@@ -110,18 +182,11 @@ pub async fn lay_out(
             done = running.next() => done,
         };
         let Some(done) = done else { break };
-        ctx.meter.add_bytes(done?);
+        let (bytes, completed) = done?;
+        ctx.meter.add_bytes(bytes);
+        completed.into_iter().try_for_each(&mut complete)?;
     }
-    ctx.meter.set_phase("writing files to disk");
-    blocking("writing files", move || {
-        for (n, (_, mode, _)) in files.all.iter().enumerate() {
-            let (path, file) = (files.path(n)?, files.open(n)?);
-            let done = file.set_permissions(Permissions::from_mode(mode & 0o777)).and_then(|()| file.sync_all());
-            done.map_err(|e| writing(&path, e))?;
-        }
-        Ok(())
-    })
-    .await
+    Ok(to_disk)
 }
 
 /// Makes folders and files of their size, without contents. Blocks.
@@ -132,18 +197,23 @@ fn make_files(files: &Files, folders: &BTreeMap<String, u32>) -> Result<()> {
         let made = DirBuilder::new().mode(mode & 0o777 | 0o700).recursive(true).create(&at);
         made.map_err(|e| writing(&at, e))?;
     }
-    for (n, (_, _, size)) in files.all.iter().enumerate() {
+    for (n, to_write) in files.all.iter().enumerate() {
         let at = files.path(n)?;
         if let Some(parent) = at.parent() {
             DirBuilder::new().mode(0o700).recursive(true).create(parent).map_err(|e| writing(parent, e))?;
         }
         let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&at);
-        made.and_then(|file| file.set_len(*size)).map_err(|e| writing(&at, e))?;
+        let made = made.and_then(|file| {
+            file.set_len(to_write.size)?;
+            // Others are written to first, whatever their mode allows.
+            if to_write.left.load(Ordering::Acquire) == 0 { file.set_permissions(to_write.mode()) } else { Ok(()) }
+        });
+        made.map_err(|e| writing(&at, e))?;
     }
     Ok(())
 }
 
-/// Fetches a block, writes it to all its places, and returns how many bytes that were. Boxed: otherwise the compiler does
+/// Fetches a block and writes it to all its places. Returns how many bytes that were, and the files that are complete. Boxed: otherwise the compiler does
 /// not see that the whole may go to another thread.
 fn put<'a>(
     storage: &'a Arc<dyn Storage>,
@@ -153,22 +223,28 @@ fn put<'a>(
     most: usize,
     files: Arc<Files>,
     places: Vec<Place>,
-) -> BoxFuture<'a, Result<u64>> {
+) -> BoxFuture<'a, Result<(u64, Vec<usize>)>> {
     async move {
         let plain = read_block(storage, root, entry, opening, most).await.map_err(|e| {
             let key = root.block(&entry.name).map_or_else(|_| String::new(), |key| key.to_string());
             e.context(format!("{}/{key}", storage.place()))
         })?;
         blocking("writing files", move || {
+            let mut complete = Vec::new();
             for place in &places {
                 if plain.len() as u64 != place.length {
                     let what = format!("a block of {} bytes stands where {} belong", plain.len(), place.length);
                     return Err(Error::new(ErrorKind::Corrupt, what).hint("use another backup"));
                 }
-                let written = files.open(place.file)?.write_all_at(&plain, place.offset);
-                written.map_err(|e| files.path(place.file).map_or_else(|e| e, |path| writing(&path, e)))?;
+                let (to_write, file) = (files.get(place.file)?, files.open(place.file)?);
+                let failed = |e| files.path(place.file).map_or_else(|e| e, |path| writing(&path, e));
+                file.write_all_at(&plain, place.offset).map_err(failed)?;
+                if to_write.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+                    file.set_permissions(to_write.mode()).map_err(failed)?;
+                    complete.push(place.file);
+                }
             }
-            Ok(plain.len() as u64 * places.len() as u64)
+            Ok((plain.len() as u64 * places.len() as u64, complete))
         })
         .await
     }

@@ -231,7 +231,8 @@ fn in_newest_files(folder: &Path, token: &[u8]) -> Result<bool> {
     }
     files.sort();
     for path in files.into_iter().rev().take(LOG_FILES) {
-        let mut file = File::open(&path).map_err(|e| crate::error::io(escape(&path.to_string_lossy()), e))?;
+        // A log that a checkpoint made needless is removed at any time; the note is in a newer one.
+        let Some(mut file) = data_folder::unless_removed(File::open(&path), &path)? else { continue };
         // The end of what was read before is kept, since the token may lie across.
         let mut buffer = vec![0_u8; 1 << 20];
         let mut kept = 0;
@@ -249,4 +250,20 @@ fn in_newest_files(folder: &Path, token: &[u8]) -> Result<bool> {
         }
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_was_removed_since_it_was_listed_holds_no_note() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = |n: u32| dir.path().join(format!("WiredTigerLog.{n:010}"));
+        std::fs::write(log(2), "before the token after").unwrap();
+        // Listed, and not there when it is opened.
+        std::os::unix::fs::symlink("nowhere", log(3)).unwrap();
+        assert!(in_newest_files(dir.path(), b"token").unwrap());
+        assert!(!in_newest_files(dir.path(), b"another").unwrap());
+    }
 }

@@ -30,6 +30,7 @@ mod restore;
 mod server_lock;
 mod service_commands;
 mod target_folder;
+mod validate;
 mod verify;
 mod write_manifest;
 

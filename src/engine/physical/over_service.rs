@@ -12,7 +12,7 @@ use super::exchange::{self, Exchange, Stage};
 use super::mongod;
 use super::over_plan::{self, Ready};
 use super::plan;
-use super::restore::{fill, must_fit, with_hint};
+use super::restore::{fill, logs_bytes, must_fit, with_hint};
 use super::service_commands::{self, ServiceCommands};
 use super::target_folder::TargetFolder;
 use crate::domain::restore::RestorePlan;
@@ -78,7 +78,7 @@ pub(super) async fn restore(
                 // How far it came is asked of the disk, as after a kill.
                 let (folder, attempt) = (ready.folder.clone(), confirmed.attempt_id.to_owned());
                 let left = blocking("looking at a data folder", move || Exchange::left(&folder, &attempt)).await?;
-                undo(left.unwrap_or(exchange), &ready.commands, server).await
+                undo(left.unwrap_or(exchange), &ready.commands, server, &|text| ctx.meter.warn(text)).await
             };
             Err(match undone.await {
                 Ok(done) => with_hint(error, &done),
@@ -99,22 +99,24 @@ async fn carry_out(
     let Ready { commands, folder, address, prepared, .. } = ready;
     let (dir, attempt, name) = (prepared.dir.clone(), confirmed.attempt_id.to_owned(), prepared.manifest.name.clone());
     let target = blocking("marking a folder", move || TargetFolder::claim(&dir, &attempt, &name)).await?;
-    let until = fill(ctx, source, prepared, confirmed).await?;
+    // The server that is started reads its logs once more.
+    let after = logs_bytes(source, &prepared.manifest).max(1);
+    let until = fill(ctx, source, prepared, confirmed, after).await?;
     blocking("giving files to their owner", move || target.finish()).await?;
     if ctx.cancel.is_cancelled() {
         return Err(Error::cancelled());
     }
-    let step = |text: String| {
-        ctx.meter.set_phase(text.clone());
-        ctx.meter.info(text);
-    };
-    step(format!("stopping {}: {}", service.name, escape(&commands.stop)));
+    ctx.meter.info(format!("stopping {}: {}", service.name, escape(&commands.stop)));
     let exchange = blocking("noting a stop", move || exchange.stopping()).await?;
-    let lock = commands.stop(folder, confirmed.attempt_id, &ctx.cancel).await?;
-    step("exchanging the files".to_owned());
-    blocking("exchanging files", move || exchange.put_in(&lock)).await?;
-    step(format!("starting {}: {}", service.name, escape(&commands.start)));
-    commands.start(service, address, &prepared.replica_set, &ctx.cancel).await?;
+    let stopping = commands.stop(folder, confirmed.attempt_id, &ctx.cancel);
+    let lock = ctx.meter.step(&format!("stopping {}", service.name), stopping).await?;
+    let exchanging = blocking("exchanging files", move || exchange.put_in(&lock));
+    ctx.meter.step("exchanging the files", exchanging).await?;
+    ctx.meter.info(format!("starting {}: {}", service.name, escape(&commands.start)));
+    let warn = |text: String| ctx.meter.warn(text);
+    let starting = commands.start(service, address, &prepared.replica_set, &ctx.cancel, &warn);
+    ctx.meter.step(&format!("starting {} until it answers as the primary", service.name), starting).await?;
+    ctx.meter.add_bytes(after);
     Ok(until)
 }
 
@@ -154,6 +156,7 @@ async fn undo(
     mut exchange: Exchange,
     commands: &ServiceCommands,
     (service, address, set): (&Service, &str, &str),
+    warn: &(dyn Fn(String) + Sync),
 ) -> Result<String> {
     let never = CancellationToken::new();
     let (folder, stage) = (exchange.folder().to_owned(), exchange.stage());
@@ -180,7 +183,7 @@ async fn undo(
     }
     if service_commands::take(&folder).await?.is_some() {
         commands
-            .start(service, address, set, &never)
+            .start(service, address, set, &never, warn)
             .await
             .map_err(|e| with_hint(e, &format!("{name} has its own data, but does not answer: start it by hand")))?;
     }
@@ -222,5 +225,6 @@ pub(super) async fn abandoned(service: &Service, attempt_id: &str, plan: &Restor
         Error::new(ErrorKind::Unsupported, format!("service {} has no stop and start command any more", service.name))
             .hint(format!("a restore over it was interrupted; look into {}", escape(&files.dir)))
     })?;
-    undo(exchange, &commands, (service, &address, &files.replica_set)).await.map(Some)
+    let warn = |text: String| tracing::warn!("{text}");
+    undo(exchange, &commands, (service, &address, &files.replica_set), &warn).await.map(Some)
 }

@@ -2,23 +2,27 @@
 
 use std::ops::ControlFlow;
 
-use mongodb::bson::{RawArrayBuf, RawDocumentBuf, rawdoc};
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{RawArrayBuf, RawDocument, RawDocumentBuf, cstr, rawdoc};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::pitr::OpTime;
-use crate::domain::text::bytes;
 use crate::engine::contract::OplogTail;
 use crate::engine::oplog_stream::{Source, read_all};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
 use crate::mongo::oplog::entry::op_time;
+use crate::mongo::topology::number;
 
 /// Entries that are put into the oplog with one command.
 const BATCH_ENTRIES: usize = 2_000;
 const BATCH_BYTES: usize = 8 << 20;
-/// The largest document that a server takes. An entry may be a little larger than the document that it inserts.
+/// The largest document that a server takes with an insert. An entry may be a little larger than the document that it
+/// inserts.
 const LARGEST: usize = 16 << 20;
+/// The largest of a server's own documents, a command included: no entry is larger.
+const LARGEST_COMMAND: usize = LARGEST + (16 << 10);
 
 /// Recorded entries after a position, as they come from the storage.
 pub struct Recorded {
@@ -70,28 +74,20 @@ impl Recorded {
             };
             let next = match next {
                 None => None,
-                Some((at, entry)) => {
-                    let entry = change(entry)?;
-                    let length = entry.as_bytes().len();
-                    if length > LARGEST {
-                        let what = format!(
-                            "the recorded change at position {} has {}, more than a server takes into its oplog by hand",
-                            at.ts,
-                            bytes(length as u64)
-                        );
-                        return Err(Error::new(ErrorKind::Unsupported, what)
-                            .hint("restore to a moment before it, or use a logical backup as the base"));
-                    }
-                    Some((at, entry))
-                }
+                Some((at, entry)) => Some((at, change(entry)?)),
             };
             let is_full = |more: usize| entries >= BATCH_ENTRIES || size + more > BATCH_BYTES;
-            if entries > 0 && next.as_ref().is_none_or(|(_, entry)| is_full(entry.as_bytes().len())) {
+            if next.as_ref().is_none_or(|(_, entry)| is_full(entry.as_bytes().len())) {
                 insert(server, cancel, std::mem::take(&mut batch)).await?;
                 (entries, size) = (0, 0);
             }
             let Some((at, entry)) = next else { break };
             (last, taken) = (Some(at), taken + 1);
+            // Nothing waits before it: it is more than any batch.
+            if entry.as_bytes().len() > LARGEST {
+                insert_large(server, cancel, at, &entry).await?;
+                continue;
+            }
             (entries, size) = (entries + 1, size + entry.as_bytes().len());
             batch.push(entry);
         }
@@ -105,6 +101,9 @@ impl Recorded {
 
 /// As a command: the driver's own insert would add an `_id` to each.
 async fn insert(server: &Server, cancel: &CancellationToken, batch: RawArrayBuf) -> Result<()> {
+    if batch.is_empty() {
+        return Ok(());
+    }
     let local = server.client().database("local");
     let command = rawdoc! {"insert": "oplog.rs", "documents": batch, "ordered": true};
     let asked = async move { local.run_raw_command(command).await };
@@ -117,4 +116,39 @@ async fn insert(server: &Server, cancel: &CancellationToken, batch: RawArrayBuf)
             Err(Error::new(ErrorKind::Failed, what))
         }
     }
+}
+
+/// An entry that is larger than what an insert takes. `applyOps` looks only for an `_id`, which the fields of an entry may
+/// have (they have one in a migration), and which the server ignores when it replays it (found on 4.4.2, 5.0.4, 6.0.5,
+/// 6.0.27 and 7.0.11).
+///
+/// Errors: `Unsupported` for one that is larger than the server's own entries are.
+async fn insert_large(server: &Server, cancel: &CancellationToken, at: OpTime, entry: &RawDocument) -> Result<()> {
+    let mut named = RawDocumentBuf::new();
+    for element in entry.iter() {
+        let (name, value) =
+            element.map_err(|e| Error::new(ErrorKind::Corrupt, "a recorded entry is not BSON").source(e))?;
+        named.append(name, value);
+    }
+    if named.get("_id").ok().flatten().is_none() {
+        named.append(cstr!("_id"), ObjectId::new());
+    }
+    let command = rawdoc! {"applyOps": [{"op": "i", "ns": "local.oplog.rs", "o": named}], "allowAtomic": false};
+    let length = command.as_bytes().len();
+    if length > LARGEST_COMMAND {
+        let what =
+            format!("the recorded change at position {} is too large for a server's oplog ({length} bytes)", at.ts);
+        return Err(Error::new(ErrorKind::Unsupported, what)
+            .hint("restore to a moment before it, or use a logical backup as the base"));
+    }
+    let admin = server.client().database("admin");
+    let asked = async move { admin.run_raw_command(command).await };
+    let doing = format!("putting the recorded change at position {} into the oplog", at.ts);
+    let reply = server.call(cancel, None, &doing, asked).await?;
+    let applied = reply.get_array("results").is_ok_and(|all| all.iter().all(|one| one.as_bool() == Some(true)));
+    if reply.get("applied").and_then(number) == Some(1.0) && applied {
+        return Ok(());
+    }
+    let what = format!("the server refused the recorded change at position {}", at.ts);
+    Err(Error::new(ErrorKind::Failed, what).hint("restore to a moment before it, or use a logical backup as the base"))
 }

@@ -7,9 +7,8 @@
 
 use std::path::Path;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{Bson, Document, Timestamp as BsonTimestamp, doc};
+use mongodb::bson::{Document, Timestamp as BsonTimestamp, doc};
 use tokio_util::sync::CancellationToken;
 
 use super::index_builds::are_recovered;
@@ -18,6 +17,7 @@ use super::mongod::Mongod;
 use super::recorded::Recorded;
 use super::recorded_indexes::RecordedIndexes;
 use super::recovery_server::RecoveryServer;
+use super::validate;
 use crate::domain::pitr::OpTime;
 use crate::domain::text::{count, escape};
 use crate::domain::timestamp::Timestamp;
@@ -53,31 +53,42 @@ pub struct Recovered {
 }
 
 impl Recovery<'_> {
-    /// Makes the copy what the server was at `top`, or, with `tail`, at its later position.
+    /// Makes the copy what the server was at `top`, or, with `tail`, at its later position, and a member of `wanted`.
     ///
     /// In one go: a server that has recovered and written its checkpoint does not recover once more (it says so, and
     /// succeeds). So everything that is to be replayed is in the oplog before.
     ///
     /// Errors: `Failed` with what the server says; `Corrupt` when it does not come to the position; `Cancelled`.
-    pub async fn recover(&self, tail: Option<&OplogTail>) -> Result<Recovered> {
-        let cancel = &self.ctx.cancel;
+    pub async fn recover(&self, tail: Option<&OplogTail>, wanted: &Configuration<'_>) -> Result<Recovered> {
+        let (cancel, meter) = (&self.ctx.cancel, &self.ctx.meter);
         let mut recovered = Recovered { until: self.top.ts, indexes: RecordedIndexes::default(), oplog: None };
-        self.step("replacing the marks of the copy").await?;
-        let running = self.open(&[]).await?;
-        let server = running.server();
+        let running = meter.step("starting the copy", self.open(&[])).await?;
+        // Cheap: it shares the connections.
+        let server = &running.server().clone();
         if let Some(tail) = tail.filter(|tail| tail.until > self.top.ts) {
-            self.append(server, tail, &mut recovered).await?;
+            let what = "putting recorded changes into the oplog";
+            meter.step(what, self.append(server, tail, &mut recovered)).await?;
         }
-        self.mark(server, recovered.until).await?;
-        running.stop(self.mongod, cancel).await?;
-
-        self.step("recovering with the server's own oplog").await?;
-        let parameters = ["recoverFromOplogAsStandalone=true", "takeUnstableCheckpointOnShutdown=true"];
-        let running = self.open(&parameters).await?;
-        let reached = newest(running.server(), cancel).await?;
-        running.stop(self.mongod, cancel).await?;
-        if reached != recovered.until {
-            let what = format!("the copy was recovered to position {reached} instead of {}", recovered.until);
+        let until = recovered.until;
+        let marking = async {
+            self.mark(server, until).await?;
+            // Replaced, never missing: a standalone without one drops temporary collections when it starts, and one that
+            // `$out` filled before the checkpoint and renamed after it would be lost (seen on 6.0.5).
+            run(server, cancel, doc! {"delete": "system.replset", "deletes": [{"q": {}, "limit": 0}]}).await?;
+            run(server, cancel, doc! {"insert": "system.replset", "documents": [wanted.document(until)]}).await?;
+            running.stop(self.mongod, cancel).await
+        };
+        meter.step("marking where it is recovered to", marking).await?;
+        let recovering = async {
+            let parameters = ["recoverFromOplogAsStandalone=true", "takeUnstableCheckpointOnShutdown=true"];
+            let running = self.open(&parameters).await?;
+            let reached = newest(running.server(), cancel).await?;
+            running.stop(self.mongod, cancel).await?;
+            Ok(reached)
+        };
+        let reached = meter.step("recovering with the server's own oplog", recovering).await?;
+        if reached != until {
+            let what = format!("the copy was recovered to position {reached} instead of {until}");
             return Err(Error::new(ErrorKind::Corrupt, what).hint("use another backup, and keep this one for a report"));
         }
         Ok(recovered)
@@ -86,7 +97,6 @@ impl Recovery<'_> {
     /// Puts what was recorded into the oplog, which is made large enough to hold all of it.
     async fn append(&self, server: &Server, tail: &OplogTail, recovered: &mut Recovered) -> Result<()> {
         let cancel = &self.ctx.cancel;
-        self.step("putting recorded changes into the oplog").await?;
         let stats = server.command(cancel, "local", doc! {"collStats": "oplog.rs"}).await?;
         let bytes_of = |key: &str| stats.get(key).and_then(number).unwrap_or(0.0);
         let more = tail.slices.iter().map(|slice| slice.uncompressed).fold(0, u64::saturating_add) as f64;
@@ -110,15 +120,6 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    async fn step(&self, what: &str) -> Result<()> {
-        if self.ctx.cancel.is_cancelled() {
-            return Err(Error::cancelled());
-        }
-        self.ctx.meter.set_phase(what.to_owned());
-        self.ctx.meter.info(what.to_owned());
-        Ok(())
-    }
-
     async fn open(&self, parameters: &[&str]) -> Result<RecoveryServer> {
         RecoveryServer::start(self.mongod, self.folder, self.options, parameters, &self.ctx.cancel).await
     }
@@ -126,8 +127,6 @@ impl Recovery<'_> {
     /// Has the next recovery go to `until`.
     async fn mark(&self, server: &Server, until: Timestamp) -> Result<()> {
         let cancel = &self.ctx.cancel;
-        // Not `system.replset` yet: a standalone without one drops temporary collections when it starts, and one that `$out`
-        // filled before the checkpoint and renamed after it would be lost (seen on 6.0.5).
         for collection in ["replset.minvalid", "replset.oplogTruncateAfterPoint", "replset.election"] {
             run(server, cancel, doc! {"delete": collection, "deletes": [{"q": {}, "limit": 0}]}).await?;
         }
@@ -140,13 +139,13 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Looks at everything that was recovered, and makes it a member of a replica set.
+    /// Starts what was recovered as any server is started, and looks whether it is whole. `check`: every collection is
+    /// validated, which counts as so many bytes of work.
     ///
-    /// Errors: `Corrupt` naming a collection that does not validate.
-    pub async fn become_member(&self, wanted: &Configuration<'_>, check: bool, recovered: &Recovered) -> Result<u64> {
-        let (cancel, until) = (&self.ctx.cancel, recovered.until);
-        self.step("starting the recovered copy").await?;
-        let running = self.open(&[]).await?;
+    /// Errors: `Corrupt` when it is at another position, or naming a collection that does not validate.
+    pub async fn prove(&self, recovered: &Recovered, check: Option<u64>) -> Result<()> {
+        let (cancel, meter, until) = (&self.ctx.cancel, &self.ctx.meter, recovered.until);
+        let running = meter.step("starting the recovered copy", self.open(&[])).await?;
         let server = running.server();
         let reached = newest(server, cancel).await?;
         if reached != until {
@@ -157,67 +156,17 @@ impl Recovery<'_> {
         let numbers = topology::facts(server, cancel).await?.numbers;
         let built = if are_recovered(numbers) { 0 } else { recovered.indexes.build(self.ctx, server).await? };
         if built > 0 {
-            self.ctx.meter.info(format!("built {} indexes that the server cannot recover by itself", count(built)));
+            meter.info(format!("built {} indexes that the server cannot recover by itself", count(built)));
         }
         if let Some(size) = recovered.oplog {
             let size = size.max(SMALLEST_OPLOG);
             server.command(cancel, "admin", doc! {"replSetResizeOplog": 1, "size": size}).await?;
         }
-        let checked = if check { self.validate(server).await? } else { 0 };
-        self.step("making it a member of its replica set").await?;
-        run(server, cancel, doc! {"delete": "system.replset", "deletes": [{"q": {}, "limit": 0}]}).await?;
-        run(server, cancel, doc! {"insert": "system.replset", "documents": [wanted.document()]}).await?;
-        running.stop(self.mongod, cancel).await?;
-        Ok(checked)
-    }
-
-    /// Has the server look at every collection; returns how many there are.
-    async fn validate(&self, server: &Server) -> Result<u64> {
-        let cancel = &self.ctx.cancel;
-        self.step("looking at every collection").await?;
-        let listed = server.command(cancel, "admin", doc! {"listDatabases": 1, "nameOnly": true}).await?;
-        let names: Vec<String> = listed
-            .get_array("databases")
-            .map(|all| all.iter().filter_map(|db| db.as_document()?.get_str("name").ok().map(str::to_owned)).collect())
-            .unwrap_or_default();
-        let mut all = Vec::new();
-        for db in names {
-            let ask = doc! {"listCollections": 1, "nameOnly": true, "filter": {"type": "collection"}};
-            let listed = server.collect(cancel, &db, ask).await?;
-            let names = listed.iter().filter_map(|collection| collection.get_str("name").ok());
-            all.extend(names.map(|name| (db.clone(), name.to_owned())));
+        if let Some(work) = check {
+            validate::every_collection(self.ctx, server, work).await?;
         }
-        let count = all.len() as u64;
-        // Each is read by one thread of the server.
-        let at_once = self.ctx.limits.parallel_collections.clamp(1, 16);
-        let looking = all.into_iter().map(|(db, name)| self.validate_one(server, db, name));
-        stream::iter(looking).buffer_unordered(at_once).try_collect::<()>().await?;
-        Ok(count)
+        meter.step("stopping the recovered copy", running.stop(self.mongod, cancel)).await
     }
-
-    async fn validate_one(&self, server: &Server, db: String, name: String) -> Result<()> {
-        let shown = escape(&format!("{db}.{name}"));
-        self.ctx.meter.set_phase(format!("looking at {shown}"));
-        let database = server.client().database(&db);
-        let asked = async move { database.run_command(doc! {"validate": name}).await };
-        // Without a limit: it reads all of the collection.
-        let reply = server.call(&self.ctx.cancel, None, &format!("looking at {shown}"), asked).await?;
-        if reply.get_bool("valid").unwrap_or(false) || only_breaks_rules(&reply) {
-            return Ok(());
-        }
-        let errors = reply.get_array("errors").map(|e| Bson::Array(e.clone()).to_string()).unwrap_or_default();
-        let errors: String = errors.chars().take(500).collect();
-        let what = format!("the recovered collection {shown} is not valid: {}", escape(&errors));
-        Err(Error::new(ErrorKind::Corrupt, what).hint("use another backup; --no-check restores this one as it is"))
-    }
-}
-
-/// Whether nothing is wrong with a collection but documents that its validator would not let in today. From 6.0 on that is
-/// an error of `validate`, too, known by its log id; it is what the collection was like.
-fn only_breaks_rules(reply: &Document) -> bool {
-    const LOG_ID: &str = "5363500";
-    let errors = reply.get_array("errors").map(Vec::as_slice).unwrap_or_default();
-    !errors.is_empty() && errors.iter().all(|error| error.as_str().is_some_and(|text| text.contains(LOG_ID)))
 }
 
 /// Runs a command on `local` that writes.
@@ -242,12 +191,13 @@ pub struct Configuration<'a> {
     pub name: &'a str,
     /// `host:port` each.
     pub members: &'a [String],
-    pub identity: ObjectId,
+    /// Of the backup that the set is made of.
+    pub attempt_id: &'a str,
 }
 
 /// The identity of the set that is made of a backup. It is another than that of the set which was copied, so that its members
 /// never meet; and the same on every host where the same is restored for the same members, so that these become one set.
-pub fn set_identity(attempt_id: &str, until: Timestamp, name: &str, members: &[String]) -> ObjectId {
+fn set_identity(attempt_id: &str, until: Timestamp, name: &str, members: &[String]) -> ObjectId {
     let mut hasher = blake3::Hasher::new();
     let position = until.to_string();
     let parts = [attempt_id, &position, name].into_iter().chain(members.iter().map(String::as_str));
@@ -261,7 +211,9 @@ pub fn set_identity(attempt_id: &str, until: Timestamp, name: &str, members: &[S
 }
 
 impl Configuration<'_> {
-    fn document(&self) -> Document {
+    /// As the server keeps it, of the set that is made of the backup at the position `until`.
+    fn document(&self, until: Timestamp) -> Document {
+        let identity = set_identity(self.attempt_id, until, self.name, self.members);
         let members: Vec<Document> = self
             .members
             .iter()
@@ -276,23 +228,16 @@ impl Configuration<'_> {
             .collect();
         doc! {
             "_id": self.name, "version": 1, "protocolVersion": 1_i64, "writeConcernMajorityJournalDefault": true,
-            "members": members, "settings": {"replicaSetId": self.identity},
+            "members": members, "settings": {"replicaSetId": identity},
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use mongodb::bson::Bson;
 
-    #[test]
-    fn a_document_that_breaks_a_rule_is_no_damage() {
-        let rule =
-            "Detected one or more documents not compliant with the collection's schema. Check logs for log id 5363500.";
-        assert!(only_breaks_rules(&doc! {"valid": false, "errors": [rule]}));
-        assert!(!only_breaks_rules(&doc! {"valid": false, "errors": [rule, "index a is inconsistent"]}));
-        assert!(!only_breaks_rules(&doc! {"valid": false, "errors": []}) && !only_breaks_rules(&doc! {"valid": false}));
-    }
+    use super::*;
 
     #[test]
     fn the_same_restore_makes_members_of_the_same_set() {
@@ -307,8 +252,11 @@ mod tests {
         {
             assert_ne!(one, other);
         }
-        let identity = set_identity("a", Timestamp::new(7, 1), "rs", &members);
-        let whole = Configuration { name: "rs", members: &members, identity }.document();
+        let whole = Configuration { name: "rs", members: &members, attempt_id: "a" }.document(Timestamp::new(7, 1));
+        assert_eq!(
+            whole.get_document("settings").unwrap().get_object_id("replicaSetId").unwrap().to_hex(),
+            identity("a", 1, "rs", 9)
+        );
         let votes: Vec<_> =
             whole.get_array("members").unwrap().iter().map(|m| m.as_document().unwrap().get("votes")).collect();
         assert!(votes[..7].iter().all(Option::is_none) && votes[7..].iter().all(|v| *v == Some(&Bson::Int32(0))));

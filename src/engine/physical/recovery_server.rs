@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mongodb::bson::doc;
 use tempfile::TempDir;
+use tokio::net::UnixStream;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,8 @@ use crate::mongo::Server;
 const STOP_LIMIT: Duration = Duration::from_secs(1800);
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// A server that is asked too early costs nothing but the question.
+const START_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Of a cache in gigabytes: other servers run on this host.
 const CACHE_GB: &str = "1";
 /// The longest path of a socket, less what the system adds.
@@ -75,12 +78,13 @@ impl RecoveryServer {
                 let _ = child.kill().await;
                 return Err(Error::cancelled());
             }
-            if socket.exists()
+            // A bare connection first: the driver waits half a second before it asks a server again that was not there yet.
+            if UnixStream::connect(&socket).await.is_ok()
                 && let Ok(server) = Server::connect("the recovered copy", &uri, CONNECT_LIMIT).await
             {
                 break server;
             }
-            tokio::time::sleep(POLL_INTERVAL).await;
+            tokio::time::sleep(START_POLL_INTERVAL).await;
         };
         Ok(Self { child, server, log, _folder: folder })
     }

@@ -2,8 +2,9 @@
 //! is done the folder is marked, and after a failure or a cancel it is as empty as it was.
 
 use super::lay_out::lay_out;
+use super::manifest::PhysicalManifest;
 use super::plan::{self, Prepared, needed_bytes};
-use super::recover::{Configuration, Recovery, set_identity};
+use super::recover::{Configuration, Recovery};
 use super::target_folder::{self, TargetFolder};
 use crate::artifact::layout::BlocksRoot;
 use crate::domain::pitr::OpTime;
@@ -13,7 +14,11 @@ use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::engine::blocking::blocking;
 use crate::engine::contract::{BeforeWriting, Confirmed, RestoreReport, RestoreSource};
+use crate::engine::progress::took_words;
 use crate::error::{Error, ErrorKind, Result};
+
+/// Where the log of a server's tables lies.
+const JOURNAL: &str = "journal/";
 
 /// Restores `source` into the folder of a plan that was confirmed.
 ///
@@ -33,7 +38,7 @@ pub(super) async fn into_folder(
     }
     writes.before_writing().await?;
     let target = TargetFolder::claim(&prepared.dir, confirmed.attempt_id, &prepared.manifest.name)?;
-    match fill(ctx, &source, &prepared, confirmed).await {
+    match fill(ctx, &source, &prepared, confirmed, 0).await {
         Ok(until) => {
             target.finish()?;
             let by_hand = confirmed.plan.files.iter().flat_map(|files| &files.by_hand);
@@ -74,33 +79,47 @@ pub(super) fn with_hint(error: Error, hint: &str) -> Error {
     error.hint(hint)
 }
 
-/// Fetches the files, recovers them and makes them a member of their replica set. Returns the position that they are at.
+/// Fetches the files, recovers them as a member of their replica set, and proves that they are whole. What the caller does then
+/// counts as `after` bytes of work. Returns the position that they are at.
 pub(super) async fn fill(
     ctx: &Context,
     source: &RestoreSource,
     prepared: &Prepared,
     confirmed: Confirmed<'_>,
+    after: u64,
 ) -> Result<Timestamp> {
     let Prepared { manifest, mongod, dir, replica_set, members } = prepared;
     let check = !confirmed.request.no_check;
+    let meter = &ctx.meter;
+    // Nobody knows how long a recovery takes. It counts as much as the logs it reads, and the end as one byte, so that the
+    // work is not shown as done before it is.
+    let (files, logs) = (manifest.uncompressed_bytes, logs_bytes(source, manifest));
+    let all = [files, logs, if check { files } else { 0 }, 1, after];
+    meter.set_totals(all.into_iter().fold(0, u64::saturating_add), manifest.files.len() as u64, 0);
     let root = BlocksRoot::new(&manifest.folder)?;
-    lay_out(ctx, &source.storage, &root, manifest, &manifest.opening(source.keys.clone())?, dir).await?;
-    let files = count(manifest.files.len() as u64);
-    ctx.meter.info(format!("fetched {files} files, {}", bytes(manifest.uncompressed_bytes)));
+    let opening = manifest.opening(source.keys.clone())?;
+    let fetching = lay_out(ctx, &source.storage, &root, manifest, &opening, dir);
+    let (to_disk, took) = meter.watched(|| "fetching files".to_owned(), fetching).await;
+    let to_disk = to_disk?;
+    let number = count(manifest.files.len() as u64);
+    meter.info(format!("fetched {number} files, {}, in {}", bytes(files), took_words(took)));
     let top = OpTime { ts: manifest.consistent_at_ts, term: manifest.consistent_at_term };
+    let wanted = Configuration { name: replica_set, members, attempt_id: &manifest.attempt_id };
     let recovery = Recovery { ctx, mongod, folder: dir, options: &manifest.folder_options, top };
-    let recovered = recovery.recover(source.tail.as_ref()).await?;
+    let recovered = recovery.recover(source.tail.as_ref(), &wanted).await?;
+    meter.add_bytes(logs);
     let until = recovered.until;
-    let configuration = Configuration {
-        name: replica_set,
-        members,
-        identity: set_identity(&manifest.attempt_id, until, replica_set, members),
-    };
-    let checked = recovery.become_member(&configuration, check, &recovered).await?;
-    if check {
-        ctx.meter.info(format!("{} collections are valid", count(checked)));
-    }
+    recovery.prove(&recovered, check.then_some(files)).await?;
+    meter.step("writing files to disk", to_disk.wait()).await?;
+    meter.add_bytes(1);
     Ok(until)
+}
+
+/// Bytes of the logs that a server reads to recover.
+pub(super) fn logs_bytes(source: &RestoreSource, manifest: &PhysicalManifest) -> u64 {
+    let journal = manifest.files.iter().filter(|file| file.path.starts_with(JOURNAL)).map(|file| file.size);
+    let recorded = source.tail.iter().flat_map(|tail| &tail.slices).map(|slice| slice.uncompressed);
+    journal.chain(recorded).fold(0, u64::saturating_add)
 }
 
 /// See [`crate::engine::contract::Engine::abandoned_restore`].

@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::data_folder::lock_holder;
 use super::exchange::FolderLock;
 use crate::domain::command_line;
 use crate::domain::service::Service;
@@ -22,6 +23,8 @@ use crate::mongo::connect;
 const STOP_LIMIT: Duration = Duration::from_secs(600);
 /// How long a server may take until it is a primary.
 pub const START_LIMIT: Duration = Duration::from_secs(300);
+/// How long a server may take to serve after its start command failed: another was faster, or its manager impatient.
+const FAILED_START_LIMIT: Duration = Duration::from_secs(10);
 const GREETING_LIMIT: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Of what a command says.
@@ -65,12 +68,13 @@ impl ServiceCommands {
 
     /// Stops the server that is at work on `folder`, if there is one, for the attempt `attempt_id`, and returns when nobody is.
     ///
-    /// Errors: `Failed` with what the command says, or when the server goes on; `Cancelled`, after which nobody waits for it.
+    /// Errors: `Failed` with what the command says, when the server goes on, or when somebody has started it again;
+    /// `Cancelled`, after which nobody waits for it.
     pub async fn stop(&self, folder: &Path, attempt_id: &str, cancel: &CancellationToken) -> Result<FolderLock> {
         if let Some(lock) = take(folder).await? {
             return Ok(lock);
         }
-        let began = Instant::now();
+        let (began, at_work) = (Instant::now(), holder(folder).await?);
         let mut running = Running::start(&self.stop, "stop command", Some((STOPS_FOR, attempt_id)))?;
         let mut ended = false;
         loop {
@@ -78,8 +82,19 @@ impl ServiceCommands {
                 running.must_be_good(status)?;
                 ended = true;
             }
-            if ended && let Some(lock) = take(folder).await? {
-                return Ok(lock);
+            if ended {
+                if let Some(lock) = take(folder).await? {
+                    return Ok(lock);
+                }
+                let now = holder(folder).await?;
+                if at_work.is_some() && now.is_some() && now != at_work {
+                    let what = format!(
+                        "the server was started again after the stop command ({}) ended it",
+                        escape(&self.stop)
+                    );
+                    return Err(Error::new(ErrorKind::Failed, what)
+                        .hint("stop it with the service manager that starts it (systemctl stop mongod, for example)"));
+                }
             }
             if began.elapsed() > STOP_LIMIT {
                 let (command, seconds) = (escape(&self.stop), STOP_LIMIT.as_secs());
@@ -90,26 +105,44 @@ impl ServiceCommands {
         }
     }
 
-    /// Starts the server, and returns when it is a primary of the replica set `set`.
+    /// Starts the server, and returns when it is a primary of the replica set `set`; a start command that failed although it
+    /// is one is passed to `warn`.
     ///
     /// Errors: `Failed` with what the command says, or when the server does not become one in time; `Cancelled`.
-    pub async fn start(&self, service: &Service, address: &str, set: &str, cancel: &CancellationToken) -> Result<()> {
+    pub async fn start(
+        &self,
+        service: &Service,
+        address: &str,
+        set: &str,
+        cancel: &CancellationToken,
+        warn: &(dyn Fn(String) + Sync),
+    ) -> Result<()> {
         let began = Instant::now();
         let mut running = Running::start(&self.start, "start command", None)?;
-        let mut ended = false;
+        let mut ended = None;
         loop {
-            if !ended && let Some(status) = running.ended()? {
-                running.must_be_good(status)?;
-                ended = true;
+            if ended.is_none()
+                && let Some(status) = running.ended()?
+            {
+                ended = Some((Instant::now(), running.must_be_good(status)));
             }
             let why = match connect::greet(&service.name, &service.uri, address, GREETING_LIMIT).await {
-                Ok(hello) if hello.set_name.as_deref() == Some(set) && hello.is_writable_primary => return Ok(()),
+                Ok(hello) if hello.set_name.as_deref() == Some(set) && hello.is_writable_primary => {
+                    if let Some((_, Err(e))) = ended {
+                        warn(format!("{}, but the server serves", e.full()));
+                    }
+                    return Ok(());
+                }
                 Ok(hello) => match &hello.set_name {
                     Some(other) if other != set => format!("it is a member of {}", escape(other)),
                     _ => "it is no primary".to_owned(),
                 },
                 Err(e) => e.full(),
             };
+            match ended {
+                Some((at, Err(e))) if at.elapsed() > FAILED_START_LIMIT => return Err(e),
+                _ => {}
+            }
             if began.elapsed() > START_LIMIT {
                 let (command, seconds) = (escape(&self.start), START_LIMIT.as_secs());
                 let what =
@@ -128,6 +161,13 @@ fn is_in_an_environment(entry: &[u8]) -> bool {
         let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|one| one == entry)
     })
+}
+
+/// The process that is at work on a folder, as far as the system says.
+async fn holder(folder: &Path) -> Result<Option<i32>> {
+    let folder = folder.to_owned();
+    let asked = move || Ok(lock_holder(&folder).and_then(|lock| lock.pid).map(|pid| pid.as_raw_nonzero().get()));
+    blocking("looking at a data folder", asked).await
 }
 
 /// The lock of a folder that no server is at work on; `None`: one is.

@@ -6,6 +6,7 @@ mod cursor;
 mod lock;
 mod over_service;
 mod restore;
+mod service_managers;
 
 use std::net::TcpListener;
 

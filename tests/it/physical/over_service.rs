@@ -11,17 +11,22 @@ use super::{home_of, make};
 use crate::support::program::{Home, fill, replica_set, until};
 
 /// A service that scripts stop and start, with a backup of 1,000 documents of `shop.items` and 1,500 there now.
-struct Scene {
-    home: Home,
-    set: ReplicaSet,
-    scripts: tempfile::TempDir,
+pub struct Scene {
+    pub home: Home,
+    pub set: ReplicaSet,
+    pub scripts: tempfile::TempDir,
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let set = replica_set().await;
-        fill(&set, "shop", 1_000).await;
         let home = home_of(&set);
+        Self::of(set, home).await
+    }
+
+    /// Of a replica set without data, and a home that knows it.
+    pub async fn of(set: ReplicaSet, home: Home) -> Self {
+        fill(&set, "shop", 1_000).await;
         make(&home, "b");
         let items = set.client().await.unwrap().database("shop").collection::<Document>("items");
         items.insert_many((0..500).map(|n| doc! {"_id": format!("later-{n}")})).await.unwrap();
@@ -31,45 +36,50 @@ impl Scene {
         let folder = scene.folder();
         // What people keep in such a folder.
         std::fs::write(folder.join("keyfile"), "secret").unwrap();
-        let stop = format!(
-            "kill $(cat {0}/mongod.lock)\nwhile [ -e /proc/$(cat {0}/mongod.lock)/exe ]; do sleep 0.05; done",
-            folder.display()
-        );
-        scene.script("stop", &stop);
-        scene.script("start", &scene.starting());
+        scene.script("stop", &scene.stopping());
+        scene.script("start", &format!("{} --fork", scene.starting()));
         let (stop, start) = (scene.path("stop"), scene.path("start"));
         scene.home.ok(&["service", "edit", "src", "--stop-command", &stop, "--start-command", &start]);
         scene
     }
 
-    fn starting(&self) -> String {
-        let server = self.set.server(0).unwrap();
+    /// Ends the server, and returns when it has ended.
+    pub fn stopping(&self) -> String {
+        let lock = self.folder().join("mongod.lock");
+        let lock = lock.display();
+        format!("kill $(cat {lock})\nwhile [ -e /proc/$(cat {lock})/exe ]; do sleep 0.05; done")
+    }
+
+    /// What starts the server.
+    pub fn starting(&self) -> String {
+        let (server, keyfile) = (self.set.server(0).unwrap(), self.set.scratch().path().join("keyfile"));
         format!(
-            "{} --dbpath {} --port {} --replSet {} --bind_ip 127.0.0.1 --nounixsocket --wiredTigerCacheSizeGB 0.25 --fork \
-             --logpath {}/started.log --logappend",
+            "{} --dbpath {} --port {} --replSet {} --bind_ip 127.0.0.1 --nounixsocket --wiredTigerCacheSizeGB 0.25 --logappend \
+             --logpath {}/started.log{}",
             self.set.mongod().path.display(),
             server.dbpath().display(),
             server.port(),
             self.set.name(),
-            self.set.scratch().path().display()
+            self.set.scratch().path().display(),
+            if keyfile.exists() { format!(" --keyFile {}", keyfile.display()) } else { String::new() }
         )
     }
 
-    fn folder(&self) -> PathBuf {
+    pub fn folder(&self) -> PathBuf {
         self.set.server(0).unwrap().dbpath().to_owned()
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         format!("sh {}", self.scripts.path().join(name).display())
     }
 
     /// Each script notes that it was called.
-    fn script(&self, name: &str, does: &str) {
+    pub fn script(&self, name: &str, does: &str) {
         let at = self.scripts.path().join(name);
         std::fs::write(&at, format!("echo called >> {}.called\n{does}\n", at.display())).unwrap();
     }
 
-    fn was_called(&self, name: &str) -> bool {
+    pub fn was_called(&self, name: &str) -> bool {
         self.scripts.path().join(format!("{name}.called")).exists()
     }
 
@@ -80,20 +90,20 @@ impl Scene {
         self.home.run(&args)
     }
 
-    fn queue(&self) -> i64 {
+    pub fn queue(&self) -> i64 {
         let ran = self.restore(&["--yes"]);
         assert_eq!(ran.code, 0, "{}", ran.stderr);
         serde_json::from_str::<Value>(&ran.stdout).unwrap()["id"].as_i64().unwrap()
     }
 
-    fn ended(&self, id: i64) -> Value {
+    pub fn ended(&self, id: i64) -> Value {
         let over = || !["queued", "running"].contains(&self.home.job(id)["state"].as_str().unwrap());
         until("it is over", over);
         self.home.job(id)
     }
 
     /// How many documents there are, and whether the later collection is there. Waits for a primary.
-    async fn now(&self) -> (u64, bool) {
+    pub async fn now(&self) -> (u64, bool) {
         let client = mongodb::Client::with_uri_str(&self.set.uri()).await.unwrap();
         let count = client.database("shop").collection::<Document>("items").count_documents(doc! {}).await.unwrap();
         let later = client.database("later").collection::<Document>("x").find_one(doc! {}).await.unwrap();
@@ -101,7 +111,7 @@ impl Scene {
     }
 
     /// Nothing is left of a restore, and what was not the server's is as it was.
-    fn is_tidy(&self) {
+    pub fn is_tidy(&self) {
         let left = own_folder(&self.folder());
         assert!(!left.exists(), "{} is left", left.display());
         assert_eq!(std::fs::read_to_string(self.folder().join("keyfile")).unwrap(), "secret");
@@ -122,8 +132,8 @@ fn own_folder(folder: &Path) -> PathBuf {
     folder.join(".mongokeep-restore")
 }
 
-const OLD: (u64, bool) = (1_500, true);
-const RESTORED: (u64, bool) = (1_000, false);
+pub const OLD: (u64, bool) = (1_500, true);
+pub const RESTORED: (u64, bool) = (1_000, false);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_data_of_a_service_is_replaced_by_that_of_the_backup() {
@@ -155,9 +165,10 @@ async fn the_data_of_a_service_is_replaced_by_that_of_the_backup() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_gets_its_own_data_back_when_the_restored_does_not_serve() {
     let scene = Scene::new().await;
+    let start = format!("{} --fork", scene.starting());
     // The first start fails.
     let once = |then: &str| format!("[ -e {0}/once ] || {{ touch {0}/once; {then}; }}", scene.scripts.path().display());
-    scene.script("start", &format!("{}\n{}", once("echo no disk >&2; exit 7"), scene.starting()));
+    scene.script("start", &format!("{}\n{}", once("echo no disk >&2; exit 7"), start));
     let job = scene.ended(scene.queue());
     let error = job["error"].to_string();
     assert!(job["state"] == "failed" && error.contains("no disk") && error.contains("7"), "{job}");
@@ -167,7 +178,7 @@ async fn a_service_gets_its_own_data_back_when_the_restored_does_not_serve() {
     // It says that it started, and nothing serves: a person cancels.
     std::fs::remove_file(scene.scripts.path().join("once")).unwrap();
     std::fs::remove_file(scene.scripts.path().join("start.called")).unwrap();
-    scene.script("start", &format!("{}\n{}", once("exit 0"), scene.starting()));
+    scene.script("start", &format!("{}\n{}", once("exit 0"), start));
     let id = scene.queue();
     until("it is to be started", || scene.was_called("start"));
     scene.home.run(&["job", "cancel", &id.to_string()]);

@@ -3,11 +3,16 @@
 use std::path::Path;
 use std::time::Duration;
 
-use mongodb::bson::doc;
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, doc};
 use mongokeep::sandbox::{Scratch, Server, ServerOptions};
 
 use super::{free_ports, home_of, make, restore};
 use crate::support::program::{fill, replica_set, until};
+
+/// Bytes of the largest document that a server takes, and of what is in it beside its field of bytes.
+const LARGEST: usize = 16 << 20;
+const LARGE_BESIDE: usize = 22;
 
 fn is_empty(dir: &Path) -> bool {
     std::fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none())
@@ -155,6 +160,11 @@ async fn files_are_followed_to_a_later_moment() {
         .run_command(doc! {"createIndexes": "items", "indexes": [{"key": {"n": 1}, "name": "later"}]})
         .await
         .unwrap();
+    // The largest document that there can be, whose entry in the oplog is larger than a document may be.
+    let large = Binary { subtype: BinarySubtype::Generic, bytes: vec![7; LARGEST - LARGE_BESIDE] };
+    let large = doc! {"_id": 1, "x": large};
+    assert_eq!(mongodb::bson::serialize_to_vec(&large).unwrap().len(), LARGEST);
+    database.run_command(doc! {"insert": "large", "documents": [large.clone()]}).await.unwrap();
     let wanted = database.run_command(doc! {"insert": "marks", "documents": [{"_id": 1}]}).await.unwrap();
     let wanted = wanted.get_timestamp("operationTime").unwrap();
     database.collection::<mongodb::bson::Document>("items").drop().await.unwrap();
@@ -187,5 +197,6 @@ async fn files_are_followed_to_a_later_moment() {
     assert_eq!(items.count_documents(doc! {}).await.unwrap(), 600);
     assert!(items.list_index_names().await.unwrap().contains(&"later".to_owned()));
     assert_eq!(database.collection::<mongodb::bson::Document>("marks").count_documents(doc! {}).await.unwrap(), 1);
+    assert_eq!(database.collection("large").find_one(doc! {}).await.unwrap(), Some(large));
     server.stop().await.unwrap();
 }
