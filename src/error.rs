@@ -250,8 +250,8 @@ mod tests {
             Unauthenticated | Denied | NotFound => false,
             // A value, a state or a stored object that stays what it is.
             Invalid | Conflict | Corrupt | Unsupported | Failed => false,
-            // A person asked for it, or a bug that would do the same again.
-            Cancelled | Internal => false,
+            // A person asked for it, others go on with it, or a bug that would do the same again.
+            Cancelled | LeftRunning | Internal => false,
         };
         let all = [
             Invalid,
@@ -265,6 +265,7 @@ mod tests {
             Unsupported,
             Interrupted,
             Cancelled,
+            LeftRunning,
             Transient,
             Failed,
             Internal,

@@ -405,8 +405,17 @@ mod tests {
             bytes: 1_400_000,
             foreign: None,
             removes: Removes::RecordAndFiles,
+            increments: Vec::new(),
+            base: None,
             warnings: vec!["it is the only good backup of a".into()],
         };
+        let base = DeletePlan { increments: vec!["n2".into(), "n3".into()], ..plan.clone() };
+        assert!(delete(&base).contains("with it goes its increment n2\nwith it goes its increment n3\n"));
+        let increment = DeletePlan { removes: Removes::NothingAlone, base: Some("m".into()), ..plan.clone() };
+        assert!(
+            delete(&increment).contains("nothing is deleted: n is an increment")
+                && delete(&increment).contains("base m")
+        );
         let text = delete(&plan);
         assert!(text.contains("frees 1.4 MB") && text.contains("warning: it is the only"), "{text}");
         let record = DeletePlan { keep_files: true, removes: Removes::Record, ..plan.clone() };

@@ -192,6 +192,7 @@ fn history() -> impl Strategy<Value = Vec<GoodBackup>> {
             whole,
             used_by: (other == 2).then_some(5),
             error: None,
+            chain: None,
         };
         all.into_iter().enumerate().map(backup).collect()
     })

@@ -179,7 +179,7 @@ async fn what_somebody_else_based_on_a_chain_keeps_it() {
     // By hand.
     let mut by_hand = std::process::Command::new(home.path().join("pbm"));
     by_hand.args(["backup", "--type", "incremental", "-o", "json"]).env("PBM_MONGODB_URI", agents.set.uri());
-    assert!(by_hand.status().unwrap().success());
+    assert!(by_hand.output().unwrap().status.success());
     assert_eq!(in_pbm(&agents).len(), 2);
     let ran = home.run(&["backup", "delete", "a", "--yes"]);
     assert!(ran.code != 0 && ran.stderr.contains("somebody else based on it"), "{} {}", ran.code, ran.stderr);

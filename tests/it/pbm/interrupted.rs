@@ -104,4 +104,14 @@ async fn what_others_made_with_pbm_is_listed_once_and_as_theirs() {
     assert!(of(&theirs)["pbm_name"].is_null() && of(&theirs)["engine"] == "pbm", "{listed:?}");
     home.ok(&["storage", "sync", "local"]);
     assert_eq!(home.ok(&["backup", "list"]).as_array().unwrap().len(), 2);
+
+    // PBM restores it, as it is asked to for its own service.
+    let items = agents.set.client().await.unwrap().database("shop").collection::<Document>("items");
+    items.delete_many(doc! {}).await.unwrap();
+    let plan = home.run(&["restore", &theirs, "--to", "src"]);
+    assert!(plan.code == 4 && plan.stdout.contains("\"items\""), "{} {}", plan.stdout, plan.stderr);
+    let id = home.ok(&["restore", &theirs, "--to", "src", "--yes", "--wait"])["id"].to_string();
+    let log = home.run(&["job", "log", &id]).stdout;
+    assert!(log.contains("PBM calls this restore"), "{log}");
+    assert_eq!(items.count_documents(doc! {}).await.unwrap(), 100);
 }

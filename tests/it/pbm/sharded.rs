@@ -50,4 +50,37 @@ async fn a_mongos_is_told_apart_and_its_cluster_is_backed_up() {
     home.ok(&["backup", "create", "--service", "src", "--storage", "local", "--name", "full", "--wait"]);
     home.ok(&["backup", "verify", "full"]);
     assert_eq!(home.ok(&["backup", "show", "full"])["state"], "succeeded");
+
+    // What somebody else has PBM make is listed as theirs, and restored by PBM alone.
+    let mut by_hand = std::process::Command::new(agents.program());
+    by_hand.args(["backup", "--wait", "-o", "json"]).env("PBM_MONGODB_URI", cluster.config.uri());
+    let made = by_hand.output().unwrap();
+    assert!(made.status.success(), "{made:?}");
+    home.ok(&["storage", "sync", "local"]);
+    let listed = home.ok(&["backup", "list"]);
+    let listed = listed.as_array().unwrap();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    let theirs = listed.iter().find(|backup| backup["pbm_name"].is_null()).unwrap();
+    assert!(theirs["service"] == "cfg,sh1" && theirs["engine"] == "pbm" && theirs["state"] == "succeeded", "{theirs}");
+    let name = theirs["name"].as_str().unwrap();
+    let shown = home.run(&["backup", "show", name, "-o", "table"]).stdout;
+    assert!(shown.contains("PBM, for somebody else") && shown.contains("shop.orders"), "{shown}");
+    home.ok(&["backup", "verify", name]);
+    let empty = tempfile::tempdir().unwrap();
+    let to = empty.path().join("out");
+    let ran = home.run(&["backup", "export", name, "--to", to.to_str().unwrap()]);
+    assert!(
+        ran.code == 2 && ran.stderr.contains("of a sharded cluster (2 replica sets)"),
+        "{} {}",
+        ran.code,
+        ran.stderr
+    );
+    let ran = home.run(&["restore", name, "--to", "c", "--dry-run"]);
+    assert!(ran.code == 2 && ran.stderr.contains("a service with the engine pbm"), "{} {}", ran.code, ran.stderr);
+    let plan = home.run(&["restore", name, "--to", "src", "--dry-run"]);
+    assert!(plan.code == 0 && plan.stdout.contains("\"orders\""), "{} {}", plan.stdout, plan.stderr);
+    let orders = cluster.client().await.database("shop").collection::<mongodb::bson::Document>("orders");
+    orders.delete_many(mongodb::bson::doc! {}).await.unwrap();
+    home.ok(&["restore", name, "--to", "src", "--yes", "--wait"]);
+    assert_eq!(orders.count_documents(mongodb::bson::doc! {}).await.unwrap(), 300);
 }
