@@ -146,9 +146,9 @@ impl Client {
         let (selection, location) = (&s.selection, &storage.config);
         let wanted = Wanted { backup_type: s.backup_type, selection, location, folder: &s.folder };
         storage.config.encryption(&storage.name)?;
+        s.check()?;
         must_make(engine(service.engine, s.model)?, &wanted)?;
         self.settle_calendar(&mut s)?;
-        s.check()?;
         // Refuses a path that the layout cannot hold before anything is queued.
         BackupRoot::new(&s.folder, &s.backup_name(Utc::now()))?;
         Ok(s)

@@ -104,10 +104,10 @@ impl Client {
                 format!("; the lock took {} the last time", moments(millis))
             }));
         }
-        let (storage, storages) = self.check_storages(&|row| may_write(engine, &service, row)).await?;
+        let (storage, storages, unfit) = self.check_storages(&|row| may_write(engine, &service, row)).await?;
         items.push(storage);
         let ok = items.iter().all(|i| i.state != CheckState::Fail);
-        Ok(CheckReport { service: name.to_owned(), ok, items, storages })
+        Ok(CheckReport { service: name.to_owned(), ok, items, storages, unfit })
     }
 
     /// What giving a service its engine's configuration, for backups in `folder` of `storage`, would change. `folder`:
@@ -170,7 +170,7 @@ impl Client {
 
     /// One storage that can be written is enough; with several, the others are named. One that the engine of the service can
     /// never write to is no failure of the storage.
-    async fn check_storages(&self, may_write: MayWrite<'_>) -> Result<(CheckItem, BTreeMap<String, Option<String>>)> {
+    async fn check_storages(&self, may_write: MayWrite<'_>) -> Result<StorageChecks> {
         let rows = self.call(|client| client.store.storages()).await?;
         if rows.is_empty() {
             let none = item(
@@ -180,18 +180,18 @@ impl Client {
                 "there is none yet",
                 "mongokeep storage add local --type filesystem --path /var/backups/mongokeep",
             );
-            return Ok((none, BTreeMap::new()));
+            return Ok((none, BTreeMap::new(), BTreeMap::new()));
         }
         let (mut good, mut bad, mut unfit) = (Vec::new(), Vec::new(), Vec::new());
         let mut each = BTreeMap::new();
-        let mut unfit_remedy = String::new();
+        let mut remedies: BTreeMap<String, String> = BTreeMap::new();
         let mut rows = rows;
         rows.retain(|row| {
             let Err(e) = may_write(row) else { return true };
             let text = e.full();
             let why = text.strip_prefix("storage: ").unwrap_or(&text);
             unfit.push(format!("not {}: {why}", row.name));
-            unfit_remedy = e.hint_text().unwrap_or_default().to_owned();
+            remedies.insert(row.name.clone(), e.hint_text().unwrap_or_default().to_owned());
             each.insert(row.name.clone(), Some(why.to_owned()));
             false
         });
@@ -223,11 +223,11 @@ impl Client {
         let unproven = rows.iter().find(|row| row.name == first).and_then(|row| row.config.encryption(first).err());
         let remedy = match unproven {
             Some(_) => format!("mongokeep storage edit {first} --identity-file FILE"),
-            None if first.is_empty() && good.is_empty() => unfit_remedy,
+            None if first.is_empty() && good.is_empty() => remedies.values().next().cloned().unwrap_or_default(),
             None if first.is_empty() => String::new(),
             None => format!("mongokeep storage test {first}"),
         };
-        Ok((item("storage", "A storage to write to", state, &detail.join("; "), &remedy), each))
+        Ok((item("storage", "A storage to write to", state, &detail.join("; "), &remedy), each, remedies))
     }
 
     async fn writable(&self, name: &str) -> std::result::Result<(), String> {
@@ -252,6 +252,9 @@ pub(super) fn new_spec(values: &Values) -> Result<ServiceSpec> {
     check_uri(&spec.name, uri)?;
     Ok(spec)
 }
+
+/// The item of the check about all storages; why each of them cannot be written, if so; and what to do about those that never can.
+type StorageChecks = (CheckItem, BTreeMap<String, Option<String>>, BTreeMap<String, String>);
 
 /// Says why an engine can never write to a storage.
 type MayWrite<'a> = &'a (dyn Fn(&StorageRow) -> Result<()> + Sync);

@@ -94,6 +94,9 @@ pub struct CheckReport {
     /// words, for all of them together.
     #[serde(skip)]
     pub storages: BTreeMap<String, Option<String>>,
+    /// What to do about each storage that the engine of the service can never write to.
+    #[serde(skip)]
+    pub unfit: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

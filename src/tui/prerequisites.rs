@@ -25,7 +25,8 @@ pub fn items(model: &Model, form: &Form) -> Option<Vec<CheckItem>> {
             }
             Some(why) => {
                 (item.state, item.detail) = (CheckState::Fail, format!("{}: {}", escape(chosen), escape(why)));
-                item.remedy = format!("mongokeep storage test {chosen}");
+                let unfit = report.unfit.get(chosen).cloned();
+                item.remedy = unfit.unwrap_or_else(|| format!("mongokeep storage test {chosen}"));
             }
         }
     }

@@ -447,6 +447,7 @@ pub fn check_report(ok: bool) -> CheckReport {
     };
     CheckReport {
         storages: [("archive".to_owned(), None), ("s3-eu".to_owned(), None)].into(),
+        unfit: std::collections::BTreeMap::new(),
         service: "orders-rs".into(),
         ok,
         items: vec![

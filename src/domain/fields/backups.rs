@@ -65,7 +65,7 @@ pub const BACKUP: &[Typed<BackupDraft>] = &[
             "type",
             "Backup type",
             FieldKind::Choice(BackupType::ON_DEMAND),
-            "everything, or what changed since the last one of a chain (physical, by PBM)"
+            "everything, or what changed since the last one (physical, by PBM)"
         )
         .default("full"),
         backup_type
@@ -96,7 +96,7 @@ pub const SCHEDULE: &[Typed<Schedule>] = &[
             "type",
             "Backup type",
             FieldKind::Choice(BackupType::WORDS),
-            "whole backups, every second between, or a chain of increments (physical, by PBM)"
+            "whole backups, every second between, or increments (PBM)"
         )
         .default("full"),
         backup_type

@@ -3,10 +3,12 @@
 use serde::Deserialize;
 
 use crate::artifact::codec::Encoded;
+use crate::artifact::layout::BackupRoot;
 use crate::domain::backup::ForeignCompression;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::{self, Storage};
 
 /// The first release whose layout is read: one object for each collection, and their metadata beside them.
 const FIRST_MAJOR: u32 = 2;
@@ -209,6 +211,18 @@ impl Description {
             word => word.parse().ok().map(Some),
         }
     }
+}
+
+/// What PBM says of one backup of a large cluster is smaller than this.
+const DESCRIPTION_LIMIT: usize = 64 << 20;
+
+/// What PBM says of the backup at `root`.
+///
+/// Errors: `NotFound` when there is none; `Corrupt`; what the storage reports.
+pub async fn describe(storage: &dyn Storage, root: &BackupRoot) -> Result<Description> {
+    let key = root.manifest()?;
+    let bytes = storage::read_all(storage, &key, DESCRIPTION_LIMIT).await?;
+    Description::parse(&format!("{}/{key}", storage.place()), root.key().file_name(), &bytes)
 }
 
 /// What the names of compressed objects end in.

@@ -20,11 +20,11 @@ mod verify;
 
 pub use buckets::identify;
 pub use chunks::archive;
-pub use description::Description;
+pub use description::{Description, describe};
 pub use discover::Pbm;
 pub use manifest::{PbmManifest, StoredDefinition};
 pub use only_pbm::{INCREMENTAL, OnlyPbm, chain_link};
-pub use open::{chunk, describe, open, read_manifest};
+pub use open::{chunk, open, read_manifest};
 pub use verify::{verify, verify_open};
 
 #[cfg(test)]

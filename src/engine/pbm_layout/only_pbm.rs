@@ -9,8 +9,7 @@ use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 
-use super::description::{Description, suffix};
-use super::open::describe;
+use super::description::{Description, describe, suffix};
 use crate::artifact::foreign::piece_of;
 use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};

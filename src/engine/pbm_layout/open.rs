@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 
-use super::description::Description;
+use super::description::describe;
 use super::manifest::{Found, PbmManifest, set_folder};
 use super::{buckets, chunks, only_pbm, specs};
 use crate::artifact::foreign::ForeignObject;
@@ -19,18 +19,6 @@ use crate::engine::logical::OpenBackup;
 use crate::engine::oplog_stream::Source;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{self, Storage};
-
-/// What PBM says of one backup of a large cluster is smaller than this.
-const DESCRIPTION_LIMIT: usize = 64 << 20;
-
-/// What PBM says of the backup at `root`.
-///
-/// Errors: `NotFound` when there is none; `Corrupt`; what the storage reports.
-pub async fn describe(storage: &dyn Storage, root: &BackupRoot) -> Result<Description> {
-    let key = root.manifest()?;
-    let bytes = storage::read_all(storage, &key, DESCRIPTION_LIMIT).await?;
-    Description::parse(&format!("{}/{key}", storage.place()), root.key().file_name(), &bytes)
-}
 
 /// Reads what PBM says of the backup at `root`, and presents it as a manifest.
 ///

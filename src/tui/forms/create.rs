@@ -118,14 +118,6 @@ pub fn edit_schedule(model: &Model, schedule: &Schedule) -> (Form, Vec<Effect>) 
 /// The rows of both, in the order in which a person decides.
 fn all_rows() -> Vec<Row> {
     let mut all = vec![row(WHEN_FIELD)];
-    let label = |mut row: Row| {
-        for (value, words) in TYPE_LABELS {
-            if let Some(choice) = row.choices.iter_mut().find(|c| c.value == value) {
-                choice.label = Some(words);
-            }
-        }
-        row
-    };
     for field in SCHEDULE_FIELDS {
         let shared = BACKUP_FIELDS.iter().any(|f| f.key == field.key);
         let only_if = (!shared).then_some((WHEN, BY_SCHEDULE));
@@ -133,7 +125,7 @@ fn all_rows() -> Vec<Row> {
             all.push(Row { only_if, ..row(FREQUENCY_FIELD) });
             all.push(Row { only_if, ..row(Field { label: "Crontab line", ..*field }) });
         } else {
-            all.push(Row { only_if, ..label(row(*field)) });
+            all.push(Row { only_if, ..row(*field) });
         }
     }
     all
@@ -154,22 +146,33 @@ pub fn schedule_values(form: &Form) -> Values {
     values
 }
 
+/// Whether a type is one that the engine makes of any model, so that it is worth a word.
+fn is_offered(word: &str, engine: Option<EngineKind>, scheduled: bool) -> bool {
+    match word.parse::<BackupType>() {
+        Ok(BackupType::Pitr) => scheduled,
+        Ok(of) if of.is_incremental() => {
+            engine.is_some_and(|engine| backup_types(engine, BackupModel::Physical).contains(&of))
+        }
+        Ok(_) => true,
+        Err(_) => false,
+    }
+}
+
 /// Why a type cannot be had; `None`: it can.
 fn why_not(word: &str, engine: Option<EngineKind>, model: BackupModel, scheduled: bool) -> Option<String> {
     let backup_type: BackupType = word.parse().ok()?;
-    if backup_type == BackupType::Pitr && !scheduled {
-        return Some("a schedule records each change".to_owned());
+    if backup_type == BackupType::Pitr {
+        let rule = SCHEDULE_FIELDS.iter().find(|f| f.key == "type").and_then(|f| f.validate(PITR).err());
+        return match (scheduled, model) {
+            (false, _) => Some("a schedule records each change".to_owned()),
+            (true, BackupModel::Physical) => Some("PITR needs the logical model".to_owned()),
+            (true, BackupModel::Logical) => rule,
+        };
     }
-    let engine = engine?;
-    if backup_types(engine, model).contains(&backup_type) {
-        return None;
-    }
-    Some(match backup_type {
-        BackupType::Pitr => "PITR needs the logical model".to_owned(),
-        _ if backup_types(engine, BackupModel::Physical).contains(&backup_type) => {
-            "increments need the physical model".to_owned()
-        }
-        _ => "only PBM makes increments".to_owned(),
+    let is_made = engine.is_none_or(|engine| backup_types(engine, model).contains(&backup_type));
+    (!is_made).then(|| match is_offered(word, engine, scheduled) {
+        true => "increments need the physical model".to_owned(),
+        false => "only PBM makes increments".to_owned(),
     })
 }
 
@@ -181,9 +184,15 @@ fn fit_type(model: &Model, form: &mut Form) {
     let service = form.text("service").to_owned();
     let engine = model.data.services.iter().find(|s| s.name == service).map(|s| s.engine);
     if let Some(row) = form.row_mut("type") {
-        for choice in &mut row.choices {
-            choice.disabled = why_not(&choice.value, engine, of, scheduled);
-        }
+        let present = row.value().to_owned();
+        let offered = BackupType::WORDS.iter().filter(|word| **word == present || is_offered(word, engine, scheduled));
+        row.choices = offered
+            .map(|word| Choice {
+                label: TYPE_LABELS.iter().find(|(value, _)| value == word).map(|(_, label)| *label),
+                disabled: why_not(word, engine, of, scheduled),
+                ..Choice::new(*word)
+            })
+            .collect();
         if row.choices.iter().any(|c| c.value == row.value() && c.disabled.is_some()) {
             row.set("full");
         }

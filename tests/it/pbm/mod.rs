@@ -3,6 +3,7 @@
 
 mod buckets;
 mod driven;
+mod failing;
 mod increments;
 mod interrupted;
 mod kept;
