@@ -32,7 +32,7 @@ pub mod writer;
 pub use crate::domain::key::Key;
 pub use backends::{azure, filesystem, gcs, s3};
 pub use opener::{Opener, open};
-pub use probe::{test, test_and_judge};
+pub use probe::{reach, test, test_and_judge};
 pub use writer::{ObjectWriter, Written, read_all};
 
 /// Folders below one that are listed. More are no backups but what somebody else keeps there, and would fill memory.

@@ -169,6 +169,12 @@ impl Backend for S3Backend {
         leaves_room("S3", &s3.prefix, folder)
     }
 
+    fn address(s3: &S3Config) -> Option<String> {
+        // The SDK knows more places in which a region, or another endpoint, is said: then it alone knows where it goes.
+        let region = s3.region.as_deref().filter(|_| std::env::var_os("AWS_ENDPOINT_URL").is_none());
+        s3.endpoint.clone().or_else(|| region.map(|region| format!("https://s3.{region}.amazonaws.com")))
+    }
+
     async fn open(s3: &S3Config, _: Hold) -> Result<Arc<dyn Storage>> {
         Ok(Arc::new(S3::new(s3).await?))
     }
