@@ -162,7 +162,14 @@ async fn try_out(storage: &dyn Storage, on_step: OnStep<'_>) -> Result<()> {
     let find = async {
         let found: Vec<_> = storage.list(Some(&folder)).await?.try_collect().await?;
         match found.as_slice() {
-            [one] if one.key == key && one.size == body.len() as u64 => Ok("the probe is listed".to_owned()),
+            [one] if one.key == key && one.size == body.len() as u64 => {
+                // Collections may differ in nothing else; one would take the place of the other.
+                match storage.stat(&folder.join("PROBE")?).await? {
+                    None => Ok("the probe is listed".to_owned()),
+                    Some(_) => Err(Error::new(ErrorKind::Unsupported, "names that differ only in case are one name here")
+                        .hint("keep backups on a file system that tells Orders from orders")),
+                }
+            }
             _ => Err(Error::new(ErrorKind::Failed, "the probe is not in the listing")
                 .hint("mongokeep finds backups by listing; a storage that lists late or wrongly cannot keep them")),
         }
