@@ -131,7 +131,8 @@ impl Bench<'_> {
             for (storage, samples) in [("disk", &mut plain), ("locked", &mut sealed)] {
                 stage.settle(&self.set);
                 let name = format!("{storage}-{round}");
-                let create = ["backup", "create", "--service", "bench", "--storage", storage, "--name", &name, "--wait"];
+                let create =
+                    ["backup", "create", "--service", "bench", "--storage", storage, "--name", &name, "--wait"];
                 let sample = measure::run(stage.command(&create));
                 if round > 0 {
                     samples.push(sample);
@@ -168,7 +169,11 @@ impl Bench<'_> {
             let stored = stage.mongokeep(&["backup", "show", "far"])["size_bytes"].as_u64().unwrap() as f64 / 1e9;
             let each = format!("{:.0} ({requests} for {stored:.2} GB)", requests as f64 / stored);
             [
-                table::alone(&format!("{what}, peak memory"), &format!("{:.2} s, {peak:.0} MiB", sample.seconds), "256 MiB"),
+                table::alone(
+                    &format!("{what}, peak memory"),
+                    &format!("{:.2} s, {peak:.0} MiB", sample.seconds),
+                    "256 MiB",
+                ),
                 table::alone(&format!("{what}, requests for each stored GB"), &each, ""),
             ]
         };

@@ -5,8 +5,8 @@ use serde_json::json;
 
 use super::args::{edit_flags, flags, given, group, needed, nothing_to_change, positional, switch, values};
 use super::context::Context;
-use super::{storage_check, storage_sync};
 use super::table::{Column, Pairs, Table};
+use super::{storage_check, storage_sync};
 use crate::client::{STORAGE_FIELDS, StorageView, storage_fields, storage_types};
 use crate::domain::encryption::{Proof, words_of};
 use crate::domain::field::{Field, FieldKind};

@@ -11,9 +11,14 @@ use crate::error::{Error, Result};
 
 pub fn command() -> Command {
     Command::new("sync")
-        .about("Find the backups that are in it; with --state also bring back services, storages, schedules and settings")
+        .about(
+            "Find the backups that are in it; with --state also bring back services, storages, schedules and settings",
+        )
         .arg(positional("name", "NAME", "name of the storage"))
-        .arg(switch("state", "first bring back the copy of the store that it keeps (see the setting state.backup_storage)"))
+        .arg(switch(
+            "state",
+            "first bring back the copy of the store that it keeps (see the setting state.backup_storage)",
+        ))
         .args(flags(&[IDENTITY_FIELD]))
         .arg(Arg::new("installation").long("installation").value_name("ID").help("whose copy, where there are several"))
 }
@@ -24,7 +29,9 @@ pub async fn sync(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let client = context.client()?;
     let state = if super::args::given(matches, "state") {
         Some(client.bring_back_state(&name, identity.as_deref(), installation.as_deref()).await?)
-    } else if let Some(key) = [("identity-file", &identity), ("installation", &installation)].iter().find(|(_, v)| v.is_some()) {
+    } else if let Some(key) =
+        [("identity-file", &identity), ("installation", &installation)].iter().find(|(_, v)| v.is_some())
+    {
         return Err(Error::invalid(key.0, "belongs to --state"));
     } else {
         None
@@ -58,7 +65,8 @@ fn state_text(context: &Context, state: &StateReport) -> String {
         group(title, &mut shown(names).into_iter());
     }
     let missing = state.missing_secrets.iter();
-    let missing = missing.map(|m| format!("{} {}: {}: {}", m.kind, escape(&m.name), escape(&m.what), escape(&m.command)));
+    let missing =
+        missing.map(|m| format!("{} {}: {}: {}", m.kind, escape(&m.name), escape(&m.what), escape(&m.command)));
     group("secrets that the copy does not hold", &mut missing.into_iter());
     group("notes", &mut state.notes.iter().cloned());
     group("next", &mut state.next.iter().cloned());

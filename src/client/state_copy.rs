@@ -10,7 +10,6 @@ use super::Client;
 use crate::artifact::identity::IdentityFile;
 use crate::config::{STATE_STORAGE, Settings};
 use crate::control::state_copy::{Found, copies, open};
-use crate::control::{lock, start};
 use crate::domain::state_copy::{Decisions, give_again};
 use crate::domain::storage::StorageLocation;
 use crate::domain::text::escape;
@@ -27,8 +26,6 @@ pub struct StateReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub written_at: Option<DateTime<Utc>>,
     pub encrypted: bool,
-    /// This installation takes its place: what it made is our own.
-    pub took_over: bool,
     pub services: Vec<String>,
     pub storages: Vec<String>,
     pub schedules: Vec<String>,
@@ -64,7 +61,9 @@ impl Client {
         let Ok(settings) = Settings::load(&self.home) else { return Ok(()) };
         let Some(storage) = settings.state_storage() else { return Ok(()) };
         let done = self.ensure_daemon().map(drop);
-        done.map_err(|e| e.context(format!("it is done, but not copied to storage {} (state.backup_storage)", escape(&storage))))
+        done.map_err(|e| {
+            e.context(format!("it is done, but not copied to storage {} (state.backup_storage)", escape(&storage)))
+        })
     }
 
     /// Errors: `Invalid` for a storage that is not there.
@@ -80,7 +79,7 @@ impl Client {
     }
 
     /// Brings back what the copy in the storage `name` holds and is not here: services, storages, schedules, settings. What
-    /// is here stays as it is. A store in which nothing was done yet takes the place of the one that was copied.
+    /// is here stays as it is.
     ///
     /// `identity_file` opens a copy that is encrypted. `home_id`: whose copy, where there are several; its first characters
     /// are enough.
@@ -99,8 +98,9 @@ impl Client {
         if found.object.storage != name {
             let was = escape(&found.object.storage);
             let what = format!("the copy calls this storage {was}, and schedules of it name it so");
-            return Err(Error::new(ErrorKind::Conflict, what)
-                .hint(format!("add it under that name: mongokeep storage add {was} ..., then mongokeep storage sync {was} --state")));
+            return Err(Error::new(ErrorKind::Conflict, what).hint(format!(
+                "add it under that name: mongokeep storage add {was} ..., then mongokeep storage sync {was} --state"
+            )));
         }
         let settings = self.call(|client| Settings::load(&client.home)).await?;
         let identity_file = match identity_file {
@@ -113,29 +113,19 @@ impl Client {
 
     fn put_back(&self, location: &StorageLocation, found: Found, decisions: &Decisions) -> Result<StateReport> {
         let object = &found.object;
-        let mut notes: Vec<String> = found.damaged.iter().map(|why| format!("a newer copy cannot be read: {why}")).collect();
-        let had_daemon = lock::holder(&self.home)?.is_some();
-        let take_over = self.store.is_fresh()? && self.store.home_id()? != object.home_id;
-        let back = if take_over {
-            // A daemon goes by the identity that it began with, and a fresh store gives it nothing to do.
-            start::stop(&self.home)?;
-            let _lock = lock::DaemonLock::acquire(&self.home)?;
-            self.store.bring_back(decisions, Some(&object.home_id))?
-        } else {
-            self.store.bring_back(decisions, None)?
-        };
+        let mut notes: Vec<String> =
+            found.damaged.iter().map(|why| format!("a newer copy cannot be read: {why}")).collect();
+        let back = self.store.bring_back(decisions)?;
         self.keep_encryption(location, decisions, &mut notes)?;
         let (settings, missing_settings) = self.put_back_settings(decisions, &mut notes)?;
         let mut report = report(&back, decisions, location);
         report.missing_secrets.extend(missing_settings);
         notes.extend(back.refused.iter().map(|why| format!("not brought back: {why}")));
-        if back.took_over {
+        if self.store.home_id()? != object.home_id && !back.schedules.is_empty() {
             notes.push(format!(
-                "this installation takes the place of the one on {}, which must not run any more",
+                "the schedules of {} must not run there any more; retention here leaves the backups alone that were made there",
                 escape(&object.host)
             ));
-        } else if self.store.home_id()? != object.home_id {
-            notes.push("this installation stays itself, because something was done in it before: retention leaves the backups of the other one alone".into());
         }
         let report = StateReport {
             home_id: object.home_id.clone(),
@@ -146,7 +136,7 @@ impl Client {
             notes,
             ..report
         };
-        if had_daemon || self.store.schedules_enabled()? > 0 || Settings::load(&self.home)?.state_storage().is_some() {
+        if self.store.schedules_enabled()? > 0 || Settings::load(&self.home)?.state_storage().is_some() {
             self.ensure_daemon().map_err(|e| e.context("everything is brought back, but"))?;
         }
         Ok(report)
@@ -154,7 +144,9 @@ impl Client {
 
     /// A storage that was added anew goes on encrypting as it did: nothing is written in the clear that was encrypted before.
     fn keep_encryption(&self, present: &StorageLocation, decisions: &Decisions, notes: &mut Vec<String>) -> Result<()> {
-        let Some(copied) = decisions.storages.iter().find(|storage| storage.name == present.name) else { return Ok(()) };
+        let Some(copied) = decisions.storages.iter().find(|storage| storage.name == present.name) else {
+            return Ok(());
+        };
         let encryption = &copied.config.encryption;
         if encryption.is_none() || !present.config.encryption.is_none() {
             return Ok(());
@@ -168,7 +160,11 @@ impl Client {
     }
 
     /// The keys of the settings that came back, and those whose value the copy did not hold.
-    fn put_back_settings(&self, decisions: &Decisions, notes: &mut Vec<String>) -> Result<(Vec<String>, Vec<MissingSecret>)> {
+    fn put_back_settings(
+        &self,
+        decisions: &Decisions,
+        notes: &mut Vec<String>,
+    ) -> Result<(Vec<String>, Vec<MissingSecret>)> {
         let present = Settings::load(&self.home)?;
         let (mut back, mut missing) = (Vec::new(), Vec::new());
         for setting in &decisions.settings {
@@ -206,7 +202,11 @@ fn chosen(copies: Vec<(String, Result<Found>)>, storage: &str, home_id: Option<&
             }
             Err(_) => format!("{}, which cannot be read", escape(home)),
         });
-        let what = format!("storage {} holds copies of several stores: {}", escape(storage), each.collect::<Vec<_>>().join("; "));
+        let what = format!(
+            "storage {} holds copies of several stores: {}",
+            escape(storage),
+            each.collect::<Vec<_>>().join("; ")
+        );
         return Err(Error::new(ErrorKind::Conflict, what)
             .hint(format!("say which: mongokeep storage sync {} --state --installation ID", escape(storage))));
     }
@@ -248,7 +248,6 @@ fn report(back: &BroughtBack, decisions: &Decisions, location: &StorageLocation)
     }
     next.extend(back.switched_off.iter().map(|name| format!("mongokeep schedule enable {}", escape(name))));
     StateReport {
-        took_over: back.took_over,
         services: back.services.clone(),
         storages: back.storages.clone(),
         schedules: back.schedules.clone(),

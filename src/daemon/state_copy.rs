@@ -84,7 +84,8 @@ async fn copy(env: &Env, storage: &str, stop: &CancellationToken) -> bool {
         Err(e) if e.kind() == ErrorKind::Cancelled => return false,
         Err(e) => {
             let why = e.hint_text().map_or_else(|| e.full(), |hint| format!("{} ({hint})", e.full()));
-            let text = format!("the last changes are not in the copy of the store in storage {}: {why}", escape(storage));
+            let text =
+                format!("the last changes are not in the copy of the store in storage {}: {why}", escape(storage));
             warn!("{text}");
             Some(text)
         }

@@ -308,11 +308,9 @@ pub struct Owner {
 const LONGEST_RUN: TimeDelta = TimeDelta::days(30);
 
 impl Owner {
-    /// Whether one of these attempts of this home made it. Where none is known the record came back from the storage, after
-    /// the store was lost: a whole backup of this home is then its own.
+    /// Whether one of these attempts of this home made it.
     pub fn is_of(&self, home_id: &str, attempts: &[String]) -> bool {
-        let came_back = attempts.is_empty() && self.complete && self.home_id.as_deref() == Some(home_id);
-        came_back || attempts.contains(&self.attempt_id) && self.home_id.as_deref().is_none_or(|of| of == home_id)
+        attempts.contains(&self.attempt_id) && self.home_id.as_deref().is_none_or(|of| of == home_id)
     }
 
     /// Whether somebody may be writing it. Nothing in a storage says so for sure, so only age speaks against it.

@@ -76,10 +76,13 @@ impl Freeing {
         let mut warnings = Vec::new();
         if let Some(until) = self.locked_until {
             let until = until.format("%Y-%m-%d %H:%M UTC");
-            warnings.push(format!("its objects are locked until {until} (Object Lock): nothing of it becomes free before"));
+            warnings
+                .push(format!("its objects are locked until {until} (Object Lock): nothing of it becomes free before"));
         }
         if self.legal_hold {
-            warnings.push("its objects are under a legal hold: nothing of it becomes free before that is taken away".into());
+            warnings.push(
+                "its objects are under a legal hold: nothing of it becomes free before that is taken away".into(),
+            );
         }
         if self.versions {
             warnings.push(

@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::secrets::missing_fields;
 use super::{Store, from_word, millis, now, time, word};
 use crate::domain::secret::redact_uri;
-use crate::domain::state_copy::give_again;
 use crate::domain::service::{EngineKind, Service, ServiceSpec};
+use crate::domain::state_copy::give_again;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 

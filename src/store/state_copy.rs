@@ -35,8 +35,6 @@ pub struct BroughtBack {
     pub switched_off: Vec<String>,
     /// Why a schedule could not come back.
     pub refused: Vec<String>,
-    /// This store takes the place of the one that was copied: its backups are our own.
-    pub took_over: bool,
 }
 
 impl Store {
@@ -131,18 +129,9 @@ impl Store {
         })
     }
 
-    /// Whether nothing was ever done here that another installation must not be taken for: no service, no schedule, no job.
-    pub fn is_fresh(&self) -> Result<bool> {
-        self.read(|c| {
-            let sql = "SELECT NOT EXISTS (SELECT 1 FROM services) AND NOT EXISTS (SELECT 1 FROM schedules)
-                       AND NOT EXISTS (SELECT 1 FROM jobs)";
-            Ok(c.query_row(sql, [], |r| r.get(0))?)
-        })
-    }
-
-    /// Puts back what is not there, in one transaction. `home_id`: of the installation that was copied, whose place this one
-    /// takes; `None`: it stays itself. No run of a schedule that was due before now is made.
-    pub fn bring_back(&self, decisions: &Decisions, home_id: Option<&str>) -> Result<BroughtBack> {
+    /// Puts back what is not there, in one transaction. No run of a schedule that was due before now is made. This store stays
+    /// the one of its own installation: what the other one made is not its to delete.
+    pub fn bring_back(&self, decisions: &Decisions) -> Result<BroughtBack> {
         self.write(|t| {
             let mut back = BroughtBack::default();
             let mut without_secrets: BTreeSet<(&str, &str)> = BTreeSet::new();
@@ -213,10 +202,6 @@ impl Store {
                     }
                     Err(e) => back.refused.push(format!("schedule {}: {}", schedule.name, e.full())),
                 }
-            }
-            if let Some(home_id) = home_id {
-                t.execute("UPDATE meta SET value = ?1 WHERE key = 'home_id'", [home_id])?;
-                back.took_over = true;
             }
             Ok(back)
         })

@@ -163,7 +163,8 @@ fn missing(name: &str) -> Error {
 /// It came back from a copy of a store that held no secrets.
 fn not_copied(name: &str, fields: &[String]) -> Error {
     let what = format!("the secrets of storage {} are missing: the copy of the store held none", escape(name));
-    Error::new(ErrorKind::Unauthenticated, what).hint(format!("give them again: {}", give_again("storage", name, fields)))
+    Error::new(ErrorKind::Unauthenticated, what)
+        .hint(format!("give them again: {}", give_again("storage", name, fields)))
 }
 
 pub(super) fn secret_row(name: &str) -> String {

@@ -88,8 +88,7 @@ pub async fn an_object_of_5_gib_is_streamed() {
             last = chunk[chunk.len() - 1];
         }
         assert_eq!((bytes, last), (LARGE + 1, b'!'), "{name}");
-        let tail: Vec<Bytes> =
-            storage.get(&at, Some(LARGE - 1..LARGE + 1)).await.unwrap().try_collect().await.unwrap();
+        let tail: Vec<Bytes> = storage.get(&at, Some(LARGE - 1..LARGE + 1)).await.unwrap().try_collect().await.unwrap();
         assert_eq!(tail.concat(), [0, b'!'], "{name}");
         storage.delete(&at).await.unwrap();
         eprintln!("{name}: 5 GiB, {} MiB of memory at most", peak() >> 20);

@@ -89,12 +89,7 @@ impl S3Server {
         Self::with_access(conditions, headers, tls, None).await
     }
 
-    async fn with_access(
-        conditions: Conditions,
-        headers: Headers,
-        tls: bool,
-        sessions: Option<Arc<Sessions>>,
-    ) -> Self {
+    async fn with_access(conditions: Conditions, headers: Headers, tls: bool, sessions: Option<Arc<Sessions>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
         let uploads = Uploads::default();
@@ -196,7 +191,8 @@ impl Drop for S3Server {
 struct Counting(s3s::service::S3Service, Arc<AtomicU64>);
 
 impl hyper::service::Service<hyper::Request<hyper::body::Incoming>> for Counting {
-    type Response = <s3s::service::S3Service as hyper::service::Service<hyper::Request<hyper::body::Incoming>>>::Response;
+    type Response =
+        <s3s::service::S3Service as hyper::service::Service<hyper::Request<hyper::body::Incoming>>>::Response;
     type Error = <s3s::service::S3Service as hyper::service::Service<hyper::Request<hyper::body::Incoming>>>::Error;
     type Future = <s3s::service::S3Service as hyper::service::Service<hyper::Request<hyper::body::Incoming>>>::Future;
 
@@ -249,7 +245,8 @@ struct OfSessions(Arc<Sessions>);
 #[async_trait::async_trait]
 impl s3s::auth::S3Auth for OfSessions {
     async fn get_secret_key(&self, access_key: &str) -> S3Result<s3s::auth::SecretKey> {
-        let secret = self.0.secret(access_key).ok_or_else(|| s3_error!(ExpiredToken, "The provided token has expired."))?;
+        let secret =
+            self.0.secret(access_key).ok_or_else(|| s3_error!(ExpiredToken, "The provided token has expired."))?;
         Ok(secret.into())
     }
 }
@@ -267,9 +264,16 @@ fn customer_key((algorithm, key, md5): CustomerKey<'_>) -> S3Result<Option<Strin
         (Some(algorithm), Some(key), Some(md5)) if algorithm == "AES256" => {
             let bytes = base64.decode(key).ok().filter(|bytes| bytes.len() == 32);
             let is_it = bytes.is_some_and(|bytes| base64.encode(md5::Md5::digest(bytes)) == *md5);
-            if is_it { Ok(Some(md5.clone())) } else { Err(s3_error!(InvalidArgument, "The key does not match its MD5.")) }
+            if is_it {
+                Ok(Some(md5.clone()))
+            } else {
+                Err(s3_error!(InvalidArgument, "The key does not match its MD5."))
+            }
         }
-        _ => Err(s3_error!(InvalidArgument, "Requests specifying Server Side Encryption with Customer provided keys must provide all of it.")),
+        _ => Err(s3_error!(
+            InvalidArgument,
+            "Requests specifying Server Side Encryption with Customer provided keys must provide all of it."
+        )),
     }
 }
 
@@ -279,7 +283,11 @@ impl Documented {
         let Some(sessions) = &self.sessions else { return Ok(()) };
         let key = req.credentials.as_ref().map(|c| c.access_key.as_str()).unwrap_or_default();
         let token = req.headers.get("x-amz-security-token").and_then(|token| token.to_str().ok()).unwrap_or_default();
-        if sessions.is_of(key, token) { Ok(()) } else { Err(s3_error!(InvalidToken, "The token is of another session.")) }
+        if sessions.is_of(key, token) {
+            Ok(())
+        } else {
+            Err(s3_error!(InvalidToken, "The token is of another session."))
+        }
     }
 
     /// What was encrypted with the key of a customer is given to whoever has it.
@@ -293,7 +301,9 @@ impl Documented {
                 InvalidRequest,
                 "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the object."
             )),
-            (None, Some(_)) => Err(s3_error!(InvalidRequest, "The encryption parameters are not applicable to this object.")),
+            (None, Some(_)) => {
+                Err(s3_error!(InvalidRequest, "The encryption parameters are not applicable to this object."))
+            }
         }
     }
 
@@ -389,7 +399,11 @@ impl S3 for Documented {
             None => None,
         };
         let (input, key) = (&req.input, req.input.key.clone());
-        let given = (input.sse_customer_algorithm.as_ref(), input.sse_customer_key.as_ref(), input.sse_customer_key_md5.as_ref());
+        let given = (
+            input.sse_customer_algorithm.as_ref(),
+            input.sse_customer_key.as_ref(),
+            input.sse_customer_key_md5.as_ref(),
+        );
         self.encrypted(&key, given)?;
         self.inner.put_object(req).await
     }
@@ -400,7 +414,15 @@ impl S3 for Documented {
         if is_folder(&self.bucket(&req.input.bucket)?, &req.input.key) {
             return Err(s3_error!(NoSuchKey));
         }
-        self.readable(&req.input.bucket, &req.input.key, (req.input.sse_customer_algorithm.as_ref(), req.input.sse_customer_key.as_ref(), req.input.sse_customer_key_md5.as_ref()))?;
+        self.readable(
+            &req.input.bucket,
+            &req.input.key,
+            (
+                req.input.sse_customer_algorithm.as_ref(),
+                req.input.sse_customer_key.as_ref(),
+                req.input.sse_customer_key_md5.as_ref(),
+            ),
+        )?;
         self.inner.get_object(req).await
     }
 
@@ -409,7 +431,15 @@ impl S3 for Documented {
         if is_folder(&self.bucket(&req.input.bucket)?, &req.input.key) {
             return Err(s3_error!(NoSuchKey));
         }
-        self.readable(&req.input.bucket, &req.input.key, (req.input.sse_customer_algorithm.as_ref(), req.input.sse_customer_key.as_ref(), req.input.sse_customer_key_md5.as_ref()))?;
+        self.readable(
+            &req.input.bucket,
+            &req.input.key,
+            (
+                req.input.sse_customer_algorithm.as_ref(),
+                req.input.sse_customer_key.as_ref(),
+                req.input.sse_customer_key_md5.as_ref(),
+            ),
+        )?;
         self.inner.head_object(req).await
     }
 
@@ -441,7 +471,8 @@ impl S3 for Documented {
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
         let declared = req.input.checksum_algorithm.is_some();
         let input = &req.input;
-        let given = [input.sse_customer_algorithm.clone(), input.sse_customer_key.clone(), input.sse_customer_key_md5.clone()];
+        let given =
+            [input.sse_customer_algorithm.clone(), input.sse_customer_key.clone(), input.sse_customer_key_md5.clone()];
         let created = self.inner.create_multipart_upload(req).await?;
         let id = created.output.upload_id.clone().unwrap();
         self.encrypted(&id, (given[0].as_ref(), given[1].as_ref(), given[2].as_ref()))?;
@@ -452,7 +483,14 @@ impl S3 for Documented {
     async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
         self.known(&req.input.key, &req.input.upload_id)?;
         allowed(self.headers, &req, true)?;
-        self.opened(&req.input.upload_id, (req.input.sse_customer_algorithm.as_ref(), req.input.sse_customer_key.as_ref(), req.input.sse_customer_key_md5.as_ref()))?;
+        self.opened(
+            &req.input.upload_id,
+            (
+                req.input.sse_customer_algorithm.as_ref(),
+                req.input.sse_customer_key.as_ref(),
+                req.input.sse_customer_key_md5.as_ref(),
+            ),
+        )?;
         self.inner.upload_part(req).await
     }
 

@@ -100,7 +100,8 @@ impl Sts {
                         let issuer = Arc::clone(&issuer);
                         async move { Ok::<_, std::convert::Infallible>(issuer.answer(request).await) }
                     });
-                    let _ = Connections::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+                    let _ =
+                        Connections::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
                 });
             }
         });
@@ -128,8 +129,14 @@ impl Issuer {
         let (status, text) = match self.hand_out(&head, &body) {
             Ok(text) => (200, text),
             Err((code, message)) => {
-                let error = format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
-                (403, format!("<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">{error}<RequestId>1</RequestId></ErrorResponse>"))
+                let error =
+                    format!("<Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error>");
+                (
+                    403,
+                    format!(
+                        "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">{error}<RequestId>1</RequestId></ErrorResponse>"
+                    ),
+                )
             }
         };
         Response::builder().status(status).header("content-type", "text/xml").body(Full::new(text.into())).unwrap()
@@ -140,7 +147,8 @@ impl Issuer {
             return Err(("InvalidAction", format!("{} {}", head.method, head.uri)));
         }
         let fields: BTreeMap<String, String> = std::str::from_utf8(body).unwrap().split('&').map(pair).collect();
-        let field = |name: &'static str| fields.get(name).cloned().ok_or(("MissingParameter", format!("{name} is missing")));
+        let field =
+            |name: &'static str| fields.get(name).cloned().ok_or(("MissingParameter", format!("{name} is missing")));
         if field("Version")? != "2011-06-15" {
             return Err(("InvalidAction", "this is version 2011-06-15".into()));
         }
@@ -196,7 +204,8 @@ impl Issuer {
         };
         let signed = part("SignedHeaders")?;
         let headers: String = signed.split(';').map(|name| format!("{name}:{}\n", header(name).trim())).collect();
-        let canonical = format!("POST\n/\n\n{headers}\n{signed}\n{}", hex(digest::digest(&digest::SHA256, body).as_ref()));
+        let canonical =
+            format!("POST\n/\n\n{headers}\n{signed}\n{}", hex(digest::digest(&digest::SHA256, body).as_ref()));
         let hashed = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
         let to_sign = format!("AWS4-HMAC-SHA256\n{}\n{scope}\n{hashed}", header("x-amz-date"));
         let mac = |key: &[u8], text: &str| {
@@ -204,7 +213,11 @@ impl Issuer {
         };
         let of_day = mac(format!("AWS4{}", self.secret).as_bytes(), date);
         let of_request = mac(&mac(&mac(&of_day, region), "sts"), "aws4_request");
-        if hex(&mac(&of_request, &to_sign)) == part("Signature")? { Ok(()) } else { Err(refused("the signature is wrong")) }
+        if hex(&mac(&of_request, &to_sign)) == part("Signature")? {
+            Ok(())
+        } else {
+            Err(refused("the signature is wrong"))
+        }
     }
 }
 

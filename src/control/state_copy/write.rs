@@ -116,7 +116,8 @@ impl StateBytes {
         Ok(Self(match encryption {
             Some(encryption) => {
                 let text = serde_json::to_string_pretty(&decisions).map(Secret::new);
-                let text = text.map_err(|e| Error::new(ErrorKind::Internal, "writing a copy of the store").source(e))?;
+                let text =
+                    text.map_err(|e| Error::new(ErrorKind::Internal, "writing a copy of the store").source(e))?;
                 let sealed = seal_text(&encryption, text.expose())?;
                 StateObject { sealed: Some(sealed), encryption: Some(encryption), ..object }
             }

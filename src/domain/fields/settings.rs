@@ -1,8 +1,8 @@
 //! The settings.
 
 use super::rules::{
-    absolute_rule, bandwidth_rule, compression_rule, events_rule, host_of, hours_rule, metrics_rule, name_rule, plain_rule,
-    stale_rule, timezone_rule, webhook_rule,
+    absolute_rule, bandwidth_rule, compression_rule, events_rule, host_of, hours_rule, metrics_rule, name_rule,
+    plain_rule, stale_rule, timezone_rule, webhook_rule,
 };
 use crate::domain::command_line;
 use crate::domain::field::{Field, FieldKind};

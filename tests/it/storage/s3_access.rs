@@ -12,8 +12,8 @@ use mongokeep::storage::s3::S3Config;
 use mongokeep::storage::{OldVersions, PutMode, Storage, read_all};
 
 use crate::support::program::Home;
-use crate::support::s3_servers::{Keeps, Server};
 use crate::support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
+use crate::support::s3_servers::{Keeps, Server};
 use crate::support::sts::{EXTERNAL_ID, IDENTITY_TOKEN, ROLE, Sts};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -64,7 +64,11 @@ async fn a_role_is_assumed_and_its_credentials_are_renewed() {
     ] {
         let error = open(&config).await.list(None).await.err().unwrap();
         assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
-        assert!(error.full().contains("the role could not be assumed") && error.full().contains(says), "{}", error.full());
+        assert!(
+            error.full().contains("the role could not be assumed") && error.full().contains(says),
+            "{}",
+            error.full()
+        );
         assert!(error.hint_text().unwrap().contains("--external-id"), "{error}");
         assert!(!error.full().contains(SECRET_KEY), "{error}");
     }

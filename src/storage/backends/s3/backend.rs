@@ -212,7 +212,10 @@ impl Backend for S3Backend {
                 return Err(Error::invalid("sse", "is given besides --sse-c-key-file; one of them is enough"));
             }
             if s3.endpoint.as_deref().is_some_and(is_open) {
-                return Err(Error::invalid("sse-c-key-file", "would be sent in the clear: the endpoint is not https://"));
+                return Err(Error::invalid(
+                    "sse-c-key-file",
+                    "would be sent in the clear: the endpoint is not https://",
+                ));
             }
         }
         if s3.role_arn.is_none() {
