@@ -32,6 +32,7 @@ pub fn run(peers: &Peers, scale: &Scale) -> Vec<String> {
     eprintln!("{documents} documents, {:.1} MB of BSON", bytes as f64 / 1e6);
     let bench = Bench { stage, set, peers, rounds: scale.rounds, hashes };
     let mut rows = bench.there_and_back();
+    rows.push(bench.encrypted());
     rows.extend(bench.object_storage());
     let home = bench.stage.home();
     let frames: Vec<f64> = (0..scale.rounds.max(3)).map(|_| measure::first_frame(PROGRAM, &home)).collect();
@@ -116,8 +117,35 @@ impl Bench<'_> {
         rows
     }
 
+    /// What encryption costs: the same backup with it and without, in turn.
+    fn encrypted(&self) -> String {
+        let stage = &self.stage;
+        let (folder, recipient) = (stage.path("locked"), age::x25519::Identity::generate().to_public().to_string());
+        let of = ["--type", "filesystem", "--path", folder.to_str().unwrap(), "--encrypt-to", &recipient, "--no-proof"];
+        stage.mongokeep(&[&["storage", "add", "locked"], &of[..]].concat());
+        let daemon = stage.daemon();
+        let (mut plain, mut sealed): (Vec<Sample>, Vec<Sample>) = Default::default();
+        // One more than the others: both read a cache that the first one filled.
+        for round in 0..=self.rounds {
+            eprintln!("encrypted {round}/{}", self.rounds);
+            for (storage, samples) in [("disk", &mut plain), ("locked", &mut sealed)] {
+                stage.settle(&self.set);
+                let name = format!("{storage}-{round}");
+                let create =
+                    ["backup", "create", "--service", "bench", "--storage", storage, "--name", &name, "--wait"];
+                let sample = measure::run(stage.command(&create));
+                if round > 0 {
+                    samples.push(sample);
+                }
+                stage.mongokeep(&["backup", "delete", &name, "--yes"]);
+            }
+        }
+        stage.stop(daemon);
+        table::seconds("encrypted backup, wall", "the same, not encrypted", &plain, &sealed, "1.15")
+    }
+
     /// Once to a bucket, and back from there. The server is this process.
-    fn object_storage(&self) -> [String; 2] {
+    fn object_storage(&self) -> [String; 4] {
         eprintln!("object storage");
         let stage = &self.stage;
         let server = stage.runtime.block_on(s3::S3Server::start());
@@ -134,17 +162,26 @@ impl Bench<'_> {
         let once = |what: &str, args: &[&str]| {
             stage.settle(&self.set);
             let daemon = stage.daemon();
+            let before = server.requests();
             let sample = measure::run(stage.command(args));
+            let requests = server.requests() - before;
             let peak = table::mib(stage.stop(daemon));
-            table::alone(what, &format!("{:.2} s, {peak:.0} MiB", sample.seconds), "256 MiB")
+            let stored = stage.mongokeep(&["backup", "show", "far"])["size_bytes"].as_u64().unwrap() as f64 / 1e9;
+            let each = format!("{:.0} ({requests} for {stored:.2} GB)", requests as f64 / stored);
+            [
+                table::alone(
+                    &format!("{what}, peak memory"),
+                    &format!("{:.2} s, {peak:.0} MiB", sample.seconds),
+                    "256 MiB",
+                ),
+                table::alone(&format!("{what}, requests for each stored GB"), &each, ""),
+            ]
         };
         let create = ["backup", "create", "--service", "bench", "--storage", "bucket", "--name", "far", "--wait"];
-        let rows = [
-            once("backup to S3, peak memory", &create),
-            once("restore from S3, peak memory", &["restore", "far", "--to", "bench", "--yes", "--wait"]),
-        ];
+        let [backup, asked] = once("backup to S3", &create);
+        let [restore, read] = once("restore from S3", &["restore", "far", "--to", "bench", "--yes", "--wait"]);
         self.same("mongokeep from S3");
-        rows
+        [backup, asked, restore, read]
     }
 
     /// A fast restore of something else is worth nothing.

@@ -9,6 +9,9 @@
 #[path = "../../tests/support/s3.rs"]
 #[allow(dead_code)]
 mod s3;
+#[path = "../../tests/support/sts.rs"]
+#[allow(dead_code)]
+mod sts;
 #[path = "../../tests/support/tools.rs"]
 mod tools;
 

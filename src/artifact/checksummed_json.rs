@@ -12,7 +12,8 @@ pub fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>> {
     let mut text = serde_json::to_string_pretty(value)
         .map_err(|e| Error::new(ErrorKind::Internal, "writing a description").source(e))?;
     // `{ ... \n}` becomes `{ ... ,\n  "checksum": "..."\n}`.
-    text.truncate(text.trim_end_matches(['\n', '}']).len());
+    let whole = text.strip_suffix("\n}").map(str::len);
+    text.truncate(whole.ok_or_else(|| Error::new(ErrorKind::Internal, "a description is no object with fields"))?);
     text.push_str(",\n");
     let checksum = blake3::hash(text.as_bytes()).to_hex();
     text.push_str(CHECKSUM_FIELD);
@@ -49,4 +50,26 @@ pub fn from_bytes<T: DeserializeOwned>(place: &str, bytes: &[u8], version: u32) 
         return Err(corrupt("its checksum does not match"));
     }
     serde_json::from_str(text).map_err(|e| corrupt("not what it should be").source(e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_in_an_object_comes_back() {
+        for value in [
+            serde_json::json!({"format_version": 1, "a": "}"}),
+            serde_json::json!({"format_version": 1, "a": {"b": [{"c": {}}]}}),
+            serde_json::json!({"format_version": 1, "a": {}}),
+        ] {
+            let bytes = to_bytes(&value).unwrap();
+            let mut read: serde_json::Value = from_bytes("x.json", &bytes, 1).unwrap();
+            assert!(read.as_object_mut().unwrap().remove("checksum").is_some());
+            assert_eq!(read, value);
+            let cut = from_bytes::<serde_json::Value>("x.json", &bytes[..bytes.len() - 5], 1);
+            assert_eq!(cut.unwrap_err().kind(), ErrorKind::Corrupt);
+        }
+        assert_eq!(to_bytes(&serde_json::json!({})).unwrap_err().kind(), ErrorKind::Internal);
+    }
 }

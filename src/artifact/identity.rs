@@ -226,7 +226,7 @@ pub fn prove(keys: &Keys, encryption: &Encryption) -> Result<()> {
     Err(Error::new(ErrorKind::Unauthenticated, what))
 }
 
-/// A short text, encrypted as an armored file of age.
+/// A text, encrypted as an armored file of age.
 pub fn seal_text(encryption: &Encryption, text: &str) -> Result<String> {
     let failed = |e: std::io::Error| Error::new(ErrorKind::Internal, "encrypting a text").source(e);
     let sealed = Codec::new(Compression::None).encrypted_to(Some(encryption)).encode(text.as_bytes())?;
@@ -243,8 +243,9 @@ pub fn open_text(sealed: &str, keys: &Keys) -> Result<String> {
     let corrupt = |e: std::io::Error| Error::new(ErrorKind::Corrupt, "an encrypted text is damaged").source(e);
     let mut text = String::new();
     let source = armor::ArmoredReader::new(sealed.as_bytes());
-    let decoder = Decoder::of("text.age", source, keys).map_err(corrupt)?;
-    decoder.take(MOST_BYTES).read_to_string(&mut text).map_err(corrupt)?;
+    let mut decoder = Decoder::of("text.age", source, keys).map_err(corrupt)?;
+    // It is not compressed, so that it is no longer than what is held already.
+    decoder.read_to_string(&mut text).map_err(corrupt)?;
     Ok(text)
 }
 

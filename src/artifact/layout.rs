@@ -124,6 +124,15 @@ impl BackupRoot {
     }
 }
 
+/// The folder at the root of a storage in which installations keep copies of their stores: one folder for each of them,
+/// one object for each copy, whose names are in the order of their times.
+pub const STATE_FOLDER: &str = ".mongokeep-state";
+
+/// Where the copies of the store of an installation lie.
+pub fn state_folder(home_id: &str) -> Result<Key> {
+    Key::new(STATE_FOLDER)?.join(home_id)
+}
+
 /// Where the blocks of the physical backups of one folder lie. A block is named by the BLAKE3 of its plain contents, so
 /// that every backup of the folder that needs it can use the same object.
 #[derive(Debug, Clone, PartialEq, Eq)]

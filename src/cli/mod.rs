@@ -39,6 +39,7 @@ mod service;
 mod settings;
 mod storage;
 mod storage_check;
+mod storage_sync;
 mod table;
 mod tree;
 mod wait;

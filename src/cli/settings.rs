@@ -9,7 +9,7 @@ use super::args::{group, needed, one, positional};
 use super::context::Context;
 use super::table::{Column, Table};
 use crate::client::identity_warning;
-use crate::config::Settings;
+use crate::config::{STATE_STORAGE, Settings};
 use crate::domain::field::FieldKind;
 use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::notification::Channel;
@@ -58,7 +58,13 @@ pub async fn run_settings(context: &Context, matches: &ArgMatches) -> Result<u8>
                 return Err(Error::new(ErrorKind::Denied, "nothing can be changed: --read-only")
                     .hint("run it again without --read-only"));
             }
-            Settings::set(&context.home, &key, &text)?;
+            // Only what has to do with the copy of the store needs the store.
+            if key == STATE_STORAGE || Settings::load(&context.home).is_ok_and(|s| s.state_storage().is_some()) {
+                let (client, key, text) = (context.client()?, key.clone(), text.clone());
+                client.call(move |c| c.set_setting(&key, &text)).await?;
+            } else {
+                Settings::set(&context.home, &key, &text)?;
+            }
             if key == "encryption.identity_file"
                 && let Some(warning) = identity_warning(&text)
             {

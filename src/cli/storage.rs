@@ -3,23 +3,29 @@
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
-use super::args::{edit_flags, flags, group, needed, nothing_to_change, positional, values};
+use super::args::{edit_flags, flags, given, group, needed, nothing_to_change, positional, switch, values};
 use super::context::Context;
-use super::storage_check;
 use super::table::{Column, Pairs, Table};
-use crate::client::{STORAGE_FIELDS, StorageView, SyncReport, SyncedSlices, storage_fields, storage_types};
+use super::{storage_check, storage_sync};
+use crate::client::{STORAGE_FIELDS, StorageView, storage_fields, storage_types};
 use crate::domain::encryption::{Proof, words_of};
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::ENCRYPTION_FIELDS;
 use crate::domain::storage::TestStep;
 use crate::domain::text::{bytes, count, escape};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 pub fn command() -> Command {
     let name = || positional("name", "NAME", "name of the storage");
     let fields = fields();
     group("storage", "Where backups are kept")
-        .subcommand(Command::new("add").about("Add a storage; contacts nothing").arg(name()).args(flags(&fields)))
+        .subcommand(
+            Command::new("add")
+                .about("Add a storage; contacts nothing without --test")
+                .arg(name())
+                .args(flags(&fields))
+                .arg(switch("test", "try it first, and add it only when it works")),
+        )
         .subcommand(Command::new("list").about("List the storages"))
         .subcommand(Command::new("show").about("Show a storage, without its secrets").arg(name()))
         .subcommand(
@@ -27,9 +33,11 @@ pub fn command() -> Command {
         )
         .subcommand(Command::new("remove").about("Forget a storage; what it holds stays").arg(name()))
         .subcommand(
-            Command::new("test").about("Write, read, list and delete a probe, and upload one in parts").arg(name()),
+            Command::new("test")
+                .about("Find the server, list, write, read and delete a probe, and upload one in parts")
+                .arg(name()),
         )
-        .subcommand(Command::new("sync").about("Find the backups that are in it").arg(name()))
+        .subcommand(storage_sync::command())
         .subcommand(storage_check::command())
 }
 
@@ -61,6 +69,13 @@ pub async fn run_storage(context: &Context, matches: &ArgMatches) -> Result<u8> 
             let mut values = values(sub, &fields(), true, out)?;
             values.insert("name".into(), vec![name.clone()]);
             let client = context.client()?;
+            if given(sub, "test") {
+                let steps = client.test_draft(None, &values, &on_step(context)).await?;
+                if let Some(failed) = steps.iter().find(|s| !s.ok) {
+                    let what = format!("storage {name} was not added: {} failed: {}", failed.id, failed.detail);
+                    return Err(Error::new(ErrorKind::Failed, what));
+                }
+            }
             let view = client.call(move |c| c.add_storage(&values)).await?;
             out.object(&view, || pairs(context, &view))?;
             for advice in view.encryption.iter().flat_map(|encryption| encryption.advice(&name)) {
@@ -91,27 +106,20 @@ pub async fn run_storage(context: &Context, matches: &ArgMatches) -> Result<u8> 
         }
         "test" => return test(context, &needed(sub, "name")?).await,
         "check" => return storage_check::check(context, sub).await,
-        _ => return sync(context, &needed(sub, "name")?).await,
+        _ => return storage_sync::sync(context, sub).await,
     }
     Ok(0)
 }
 
 async fn test(context: &Context, name: &str) -> Result<u8> {
     let out = &context.out;
-    // DeliveryResult as they end: a storage that does not answer takes its time.
-    let shown = !out.json && !out.quiet;
-    let on_step = move |step: &TestStep| {
-        if shown {
-            super::output::stderr(&step_line(step));
-        }
-    };
-    let steps = context.client()?.test_storage(name, &on_step).await?;
+    let steps = context.client()?.test_storage(name, &on_step(context)).await?;
     let failed = steps.iter().find(|s| !s.ok);
     let ok = failed.is_none() && !steps.is_empty();
     out.result(&json!({"storage": name, "ok": ok, "steps": steps}), || {
         if ok { format!("storage {name} works\n") } else { format!("storage {name} does not work\n") }
     })?;
-    if !shown {
+    if out.json || out.quiet {
         for step in steps.iter().filter(|s| !s.ok) {
             out.warn(&format!("{}: {}", step.id, step.detail));
         }
@@ -119,42 +127,19 @@ async fn test(context: &Context, name: &str) -> Result<u8> {
     Ok(u8::from(!ok))
 }
 
+/// Shows the steps as they end: a storage that does not answer takes its time.
+fn on_step(context: &Context) -> impl Fn(&TestStep) + Send + Sync + use<> {
+    let shown = !context.out.json && !context.out.quiet;
+    move |step: &TestStep| {
+        if shown {
+            super::output::stderr(&step_line(step));
+        }
+    }
+}
+
 fn step_line(step: &TestStep) -> String {
     let detail = if step.detail.is_empty() { String::new() } else { format!("  {}", escape(&step.detail)) };
     format!("{:10}{}  {:.1} s{detail}", escape(&step.id), if step.ok { "ok    " } else { "FAILED" }, step.seconds)
-}
-
-async fn sync(context: &Context, name: &str) -> Result<u8> {
-    let report = context.client()?.sync_storage(name).await?;
-    context.out.result(&report, || sync_text(&report))?;
-    // What another host is just writing is incomplete, and nothing is wrong with that.
-    Ok(u8::from(!report.missing.is_empty() || report.slices.missing > 0 || !report.unreadable.is_empty()))
-}
-
-fn sync_text(report: &SyncReport) -> String {
-    let mut text = String::new();
-    let groups = [
-        ("added to the catalogue", &report.added),
-        ("no longer in the storage", &report.missing),
-        ("not complete", &report.incomplete),
-        ("cannot be read", &report.unreadable),
-        ("of another tool, and not to be restored here", &report.refused),
-    ];
-    for (title, names) in groups.iter().filter(|(_, names)| !names.is_empty()) {
-        text.push_str(&format!("{title}:\n"));
-        for name in names.iter() {
-            text.push_str(&format!("  {}\n", escape(name)));
-        }
-    }
-    text.push_str(&format!("{} known before and unchanged\n", count(report.unchanged)));
-    let slices = &report.slices;
-    if *slices != SyncedSlices::default() {
-        let (added, missing, unchanged) = (count(slices.added), count(slices.missing), count(slices.unchanged));
-        text.push_str(&format!(
-            "slices of the oplog: {added} added, {missing} no longer in the storage, {unchanged} unchanged\n"
-        ));
-    }
-    text
 }
 
 fn last_test(context: &Context, s: &StorageView) -> String {

@@ -18,7 +18,7 @@ use crate::domain::typed;
 use crate::engine::contract::{Wanted, must_make};
 use crate::engine::{backup_reader, engine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{self, Storage, backends};
+use crate::storage::{self, Freeing, Storage, backends};
 use crate::store::Deletion;
 
 /// How long a person waits at most until a storage has said whose a backup is.
@@ -136,12 +136,17 @@ impl Client {
             base: None,
             warnings: Vec::new(),
         };
+        let mut frees = true;
         if keep_files {
             (plan.removes, plan.bytes) = (Removes::Record, 0);
             warnings.push("its files stay; mongokeep storage sync finds it again".to_owned());
         } else {
             match tokio::time::timeout(ASK_LIMIT, self.owner(backup)).await {
-                Ok(Ok(owner)) => {
+                Ok(Ok((owner, freeing))) => {
+                    if let Some(freeing) = freeing {
+                        warnings.extend(freeing.warnings());
+                        frees = freeing.is_now();
+                    }
                     let home_id = self.call(|client| client.store.home_id()).await?;
                     plan.foreign = owner.filter(|owner| !owner.is_of(&home_id, &deletion.attempts));
                 }
@@ -184,16 +189,22 @@ impl Client {
                 }
             }
         }
+        if !frees {
+            plan.bytes = 0;
+        }
         plan.warnings = warnings;
         Ok(plan)
     }
 
-    /// Whose the files are that the storage holds under the name of a backup; `None`: it does not say, or holds none.
-    async fn owner(&self, backup: &Backup) -> Result<Option<Owner>> {
+    /// Whose the files are that the storage holds under the name of a backup, and what deleting them would do; `None`: it
+    /// does not say, or holds none.
+    async fn owner(&self, backup: &Backup) -> Result<(Option<Owner>, Option<Freeing>)> {
         let location = self.location(&backup.storage).await?;
         let storage = storage::open(&location.config).await?;
-        let held = backup_reader::held(storage.as_ref(), &BackupRoot::of(backup)?).await?;
-        Ok(held.owner().cloned())
+        let root = BackupRoot::of(backup)?;
+        let held = backup_reader::held(storage.as_ref(), &root).await?;
+        let freeing = storage.freeing(&root.manifest()?).await?;
+        Ok((held.owner().cloned(), freeing))
     }
 
     fn before_delete(&self, name: &str) -> Result<(Deletion, Vec<String>)> {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::config::{Home, Settings};
+use crate::config::{Home, STATE_STORAGE, Settings};
 use crate::control::engine_notes::surroundings;
 use crate::control::{lock, start};
 use crate::domain::backup::{BackupType, Model, Owner};
@@ -31,6 +31,7 @@ mod restores;
 mod retention;
 mod schedules;
 mod services;
+mod state_copy;
 mod storage_check;
 mod storage_encryption;
 mod storages;
@@ -46,6 +47,7 @@ pub use crate::storage::backends::{STORAGE_FIELDS, fields_of as storage_fields, 
 pub use notifications::DeliveryResult;
 pub use pitr::ResolvedMoment;
 pub use restores::restore_request;
+pub use state_copy::{MissingSecret, StateReport};
 pub use storage_encryption::{EncryptionView, identity_warning};
 
 /// The types of backups that an engine makes of a model; none where there is no such engine.
@@ -111,6 +113,9 @@ pub struct SyncReport {
     pub refused: Vec<String>,
     pub unchanged: u64,
     pub slices: SyncedSlices,
+    /// What came back of the store that a copy was made of, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<StateReport>,
 }
 
 /// The same of the recorded oplog, of which there are too many pieces to name each.
@@ -312,7 +317,11 @@ impl Client {
 
     pub fn set_setting(&self, key: &str, value: &str) -> Result<()> {
         self.must_write()?;
-        Settings::set(&self.home, key, value)
+        if key == STATE_STORAGE {
+            self.check_state_storage(value)?;
+        }
+        Settings::set(&self.home, key, value)?;
+        self.copy_soon()
     }
 
     /// Runs a method that is not async, from code that is: the store may be held by another process for seconds, a daemon

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Client;
 use crate::config::Settings;
+use crate::control::state_copy::{Pending, pending};
 use crate::control::{lock, notify};
 use crate::domain::backup::Backup;
 use crate::domain::job::{Job, JobState};
@@ -55,6 +56,9 @@ impl Client {
             out.push(Warning::new(WarningKind::NoDaemon, text));
         }
         let conditions = self.store.conditions()?;
+        if conditions.iter().all(|c| c.event != Event::StateCopy) && lock::holder(&self.home)?.is_none() {
+            out.extend(pending(&self.store, &settings)?.map(not_copied));
+        }
         if settings.backup_enabled() {
             // What has lasted is reported; who looks at the screen wants to know at once.
             let known = |service: &str| {
@@ -136,6 +140,13 @@ fn not_deleted(backups: Vec<Backup>) -> Vec<Warning> {
     by_reason.into_iter().filter_map(warning).collect()
 }
 
+/// The store was changed, and nobody is there who copies it.
+fn not_copied(pending: Pending) -> Warning {
+    let what = format!("the last changes are not in the copy of the store in storage {}", pending.storage);
+    let warning = Warning::new(WarningKind::StateCopy, format!("{what}: no daemon runs that would write it"));
+    Warning { storage: Some(pending.storage), ..warning }
+}
+
 /// A service whose oplog should be recorded, and is not, with the reason that is known of it.
 fn not_recorded(status: Status) -> Option<Warning> {
     let error = status.error.filter(|_| !status.schedules.is_empty())?;
@@ -148,6 +159,10 @@ fn lasting(condition: Condition) -> Option<Warning> {
     let kind = match condition.event {
         Event::StorageFull => {
             let warning = Warning::new(WarningKind::StorageFull, condition.text);
+            return Some(Warning { storage: Some(condition.subject), ..warning });
+        }
+        Event::StateCopy => {
+            let warning = Warning::new(WarningKind::StateCopy, condition.text);
             return Some(Warning { storage: Some(condition.subject), ..warning });
         }
         Event::PitrGap => WarningKind::PitrGap,

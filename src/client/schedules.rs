@@ -42,6 +42,7 @@ impl Client {
         } else {
             self.with_daemon(|| self.store.add_schedule(&schedule), |s| format!("schedule {} is added", s.name))?;
         }
+        self.copy_soon()?;
         self.schedule(&schedule.name)
     }
 
@@ -65,13 +66,15 @@ impl Client {
             *present = Schedule { enabled: present.enabled, ..after.clone() };
             Ok(())
         })?;
+        self.copy_soon()?;
         self.schedule(name)
     }
 
     /// Its backups and jobs stay; a run that is queued or running goes on.
     pub fn remove_schedule(&self, name: &str) -> Result<()> {
         self.must_write()?;
-        self.store.remove_schedule(name)
+        self.store.remove_schedule(name)?;
+        self.copy_soon()
     }
 
     /// Switching on starts the daemon, and makes no run of the past.
@@ -84,6 +87,7 @@ impl Client {
         } else {
             change()?
         };
+        self.copy_soon()?;
         self.schedule(name)
     }
 
@@ -99,6 +103,7 @@ impl Client {
             None => self.free_name(name)?,
         };
         self.store.add_schedule(&Schedule { name: new.clone(), enabled: false, ..original })?;
+        self.copy_soon()?;
         self.schedule(&new)
     }
 

@@ -45,6 +45,7 @@ impl Client {
         self.must_write()?;
         let spec = new_spec(values)?;
         self.store.add_service(&spec)?;
+        self.copy_soon()?;
         self.service(&spec.name)
     }
 
@@ -74,13 +75,15 @@ impl Client {
             }
             spec.uri.as_ref().map_or(Ok(()), |uri| check_uri(name, uri))
         })?;
+        self.copy_soon()?;
         self.service(name)
     }
 
     /// Its backups stay. `Conflict` while a job or schedule uses it.
     pub fn remove_service(&self, name: &str) -> Result<()> {
         self.must_write()?;
-        self.store.remove_service(name)
+        self.store.remove_service(name)?;
+        self.copy_soon()
     }
 
     /// Runs the prerequisites of backups of this model; 10 s at most for each connection.

@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::services::must_be_made;
 use super::storage_encryption::{self, EncryptionView};
 use super::{Client, StorageView, Values, text};
+use crate::config::Settings;
 use crate::control::storage_folder;
 use crate::domain::field::FieldKind;
-use crate::domain::storage::{StorageLocation, TestStep};
+use crate::domain::storage::{StorageConfig, StorageLocation, TestStep};
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage;
@@ -29,12 +30,12 @@ impl Client {
     /// Checks the syntax and contacts nothing.
     pub fn add_storage(&self, values: &Values) -> Result<StorageView> {
         self.must_write()?;
-        let default = STORAGE_FIELDS.iter().find(|f| f.key == "type").map_or("", |f| f.default);
         let (of_encryption, of_type) = storage_encryption::divided(values);
-        let mut config = backends::new_config(text(values, "type").unwrap_or(default), &of_type)?;
+        let mut config = new_config(&of_type)?;
         let name = text(values, "name").ok_or_else(|| Error::invalid("name", "is needed"))?;
         config.encryption = storage_encryption::changed(&config.encryption, &of_encryption, name)?;
         self.store.add_storage(name, &config)?;
+        self.copy_soon()?;
         self.storage(name)
     }
 
@@ -71,45 +72,98 @@ impl Client {
             }
         }
         self.store.edit_storage(name, &config)?;
+        self.copy_soon()?;
         self.storage(name)
     }
 
     /// `Conflict` while in use, saying by what. Removes nothing from the storage itself.
     pub fn remove_storage(&self, name: &str) -> Result<()> {
         self.must_write()?;
-        self.store.remove_storage(name)
+        if Settings::load(&self.home)?.state_storage().as_deref() == Some(name) {
+            let what = format!("storage {} keeps the copy of the store (state.backup_storage)", escape(name));
+            return Err(Error::new(ErrorKind::Conflict, what)
+                .hint("name another one first, or none: mongokeep settings set state.backup_storage \"\""));
+        }
+        self.store.remove_storage(name)?;
+        self.copy_soon()
     }
 
-    /// Writes, reads, lists and deletes a probe; `on_step` is called as each step ends.
+    /// Finds the server of a storage, and lists, writes, reads and deletes a probe in it; `on_step` is called as each step
+    /// ends. How it ended is noted.
     pub async fn test_storage(&self, name: &str, on_step: &(dyn Fn(&TestStep) + Send + Sync)) -> Result<Vec<TestStep>> {
         let location = self.location(name).await?;
-        let opened = async {
-            self.prepare_folder(&location).await?;
-            storage::open(&location.config).await
-        };
-        let steps = match opened.await {
-            Ok(storage) => {
-                let (mut steps, failed) = storage::test_and_judge(storage.as_ref(), on_step).await;
-                if let Some(step) = other_setting(&location, &steps, failed).await {
-                    on_step(&step);
-                    steps.push(step);
-                }
-                steps
-            }
-            // What cannot even be opened has failed the test, and is told as that.
-            Err(e) => {
-                let detail = e.hint_text().map_or_else(|| e.full(), |hint| format!("{} ({hint})", e.full()));
-                let step = TestStep { id: "open".into(), ok: false, detail, seconds: 0.0, remedy: None };
-                on_step(&step);
-                vec![step]
-            }
-        };
+        let steps = self.test_location(&location, on_step).await;
         if !self.is_read_only() {
             let failed: Vec<_> = steps.iter().filter(|s| !s.ok).map(|s| format!("{}: {}", s.id, s.detail)).collect();
             let failed = Some(failed.join("; ")).filter(|f| !f.is_empty());
             self.call(move |client| client.store.storage_tested(&location.name, failed.as_deref())).await?;
         }
         Ok(steps)
+    }
+
+    /// The same with what a person typed and did not save; nothing of it is kept. `edited`: the storage that it would change,
+    /// whose secrets stand for those that were not typed again.
+    ///
+    /// Errors: `Invalid`, naming the field.
+    pub async fn test_draft(
+        &self,
+        edited: Option<&str>,
+        values: &Values,
+        on_step: &(dyn Fn(&TestStep) + Send + Sync),
+    ) -> Result<Vec<TestStep>> {
+        let (_, of_type) = storage_encryption::divided(values);
+        let config = match edited {
+            Some(name) => backends::changed_config(&self.location(name).await?.config, &of_type)?,
+            None => new_config(&of_type)?,
+        };
+        let name = edited.or(text(values, "name")).unwrap_or_default().to_owned();
+        let location = StorageLocation { name, config, created_at: chrono::Utc::now(), last_test: None };
+        let made = self.call({
+            let location = location.clone();
+            move |_| storage_folder::missing(&location)
+        });
+        let made = made.await?;
+        let steps = self.test_location(&location, on_step).await;
+        // A folder that is there only for this test goes with it.
+        self.call(move |_| Ok(made.iter().for_each(|folder| drop(std::fs::remove_dir(folder))))).await?;
+        Ok(steps)
+    }
+
+    async fn test_location(
+        &self,
+        location: &StorageLocation,
+        on_step: &(dyn Fn(&TestStep) + Send + Sync),
+    ) -> Vec<TestStep> {
+        let address = backends::address(&location.config).ok().flatten();
+        let mut steps = match address {
+            Some(url) => storage::reach(&url, on_step).await,
+            None => Vec::new(),
+        };
+        if steps.last().is_some_and(|step| !step.ok) {
+            return steps;
+        }
+        let opened = async {
+            self.prepare_folder(location).await?;
+            storage::open(&location.config).await
+        };
+        match opened.await {
+            Ok(storage) => {
+                let (tried, failed) = storage::test_and_judge(storage.as_ref(), on_step).await;
+                steps.extend(tried);
+                if let Some(step) = other_setting(location, &steps, failed).await {
+                    on_step(&step);
+                    steps.push(step);
+                }
+            }
+            // What cannot even be opened has failed the test, and is told as that.
+            Err(e) => {
+                let detail = e.hint_text().map_or_else(|| e.full(), |hint| format!("{} ({hint})", e.full()));
+                let step = TestStep { id: "open".into(), ok: false, detail, seconds: 0.0, remedy: None };
+                on_step(&step);
+                steps.push(step);
+            }
+        }
+        steps
     }
 
     pub(super) async fn location(&self, name: &str) -> Result<StorageLocation> {
@@ -138,10 +192,16 @@ impl Client {
     }
 }
 
+/// Of what describes a new storage, but for its encryption.
+fn new_config(values: &Values) -> Result<StorageConfig> {
+    let default = STORAGE_FIELDS.iter().find(|f| f.key == "type").map_or("", |f| f.default);
+    backends::new_config(text(values, "type").unwrap_or(default), values)
+}
+
 /// Where a server refused what was written or read, finds out whether it takes it with another setting, and proposes that.
 /// `None` where that cannot be what is wrong, or no other choice works either.
 async fn other_setting(location: &StorageLocation, steps: &[TestStep], failed: Option<ErrorKind>) -> Option<TestStep> {
-    let last = steps.last().filter(|step| ["write", "read", "parts"].contains(&step.id.as_str()))?;
+    let last = steps.last().filter(|step| ["write", "read", "range", "parts"].contains(&step.id.as_str()))?;
     let elsewhere = [ErrorKind::Unreachable, ErrorKind::Unauthenticated, ErrorKind::NotFound, ErrorKind::StorageFull];
     if last.ok || failed.is_none_or(|kind| elsewhere.contains(&kind)) {
         return None;

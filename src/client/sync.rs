@@ -32,6 +32,7 @@ impl Client {
             refused: Vec::new(),
             unchanged: 0,
             slices: SyncedSlices::default(),
+            state: None,
         };
         let InStorage { backups: mut found, archives, foreign } = find(storage.as_ref()).await?;
         found.extend(self.unlisted(storage.as_ref(), name, &found).await?);

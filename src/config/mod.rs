@@ -14,7 +14,7 @@ mod last_good;
 mod settings;
 
 pub use last_good::LastGood;
-pub use settings::{Notify, Settings};
+pub use settings::{Notify, STATE_STORAGE, Settings};
 
 /// The folders of one installation. With `--home DIR` all lie below it.
 #[derive(Debug, Clone, PartialEq, Eq)]

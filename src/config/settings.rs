@@ -109,6 +109,12 @@ impl Settings {
         SETTING_FIELDS.iter().map(|f| (f.key.to_owned(), self.text(f.key))).collect()
     }
 
+    /// Those that stand in the file, in the order of the documentation.
+    pub fn chosen(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let of_file = |field: &&Field| self.values.iter().find(|(key, _)| *key == field.key);
+        SETTING_FIELDS.iter().filter_map(move |field| of_file(&field).map(|(key, text)| (*key, text.as_str())))
+    }
+
     fn text(&self, key: &str) -> String {
         let chosen = self.values.iter().find(|(k, _)| *k == key).map(|(_, text)| text.clone());
         chosen.unwrap_or_else(|| field(key).map_or_else(String::new, |f| f.default.to_owned()))
@@ -173,6 +179,11 @@ impl Settings {
         Some(self.text(IDENTITY_FILE)).filter(|text| !text.is_empty()).map(PathBuf::from)
     }
 
+    /// The storage that keeps a copy of what a person decided.
+    pub fn state_storage(&self) -> Option<String> {
+        Some(self.text(STATE_STORAGE)).filter(|name| !name.is_empty())
+    }
+
     /// The program `pbm`, if not the one on the search path.
     pub fn pbm(&self) -> Option<PathBuf> {
         Some(self.text("pbm.path")).filter(|text| !text.is_empty()).map(PathBuf::from)
@@ -228,6 +239,9 @@ impl Settings {
         write_whole(&path, document.to_string().as_bytes())
     }
 }
+
+/// Where the copy of the store goes.
+pub const STATE_STORAGE: &str = "state.backup_storage";
 
 /// Where an identity is; it must be there when it is set, because it is missed only when a backup is needed.
 const IDENTITY_FILE: &str = "encryption.identity_file";

@@ -1,5 +1,6 @@
 //! What the daemon and its clients share: who holds the lock, how a daemon is started and ended, where it logs, how a
-//! storage's folder is made and a storage checked, how a notice is delivered, what engines are given, and what the catalogue keeps of a manifest.
+//! storage's folder is made and a storage checked, how a notice is delivered, what engines are given, what the
+//! catalogue keeps of a manifest, and how the store itself is copied and brought back.
 //!
 //! Neither may know the other: a client that needs something of the daemon finds it here.
 
@@ -11,6 +12,7 @@ pub mod lock;
 pub mod log;
 pub mod notify;
 pub mod start;
+pub mod state_copy;
 pub mod storage_check;
 pub mod storage_folder;
 

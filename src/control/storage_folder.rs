@@ -1,5 +1,7 @@
 //! The folder of a filesystem storage.
 
+use std::path::PathBuf;
+
 use crate::domain::job::{Job, JobKind, JobState};
 use crate::domain::storage::StorageLocation;
 use crate::error::{Result, own_io};
@@ -17,9 +19,17 @@ pub fn prepare(store: &Store, location: &StorageLocation) -> Result<()> {
         .map_err(|e| own_io(format!("creating the folder {} of storage {}", path.display(), location.name), e))
 }
 
-/// Whether the folder has been there before: a test passed, or a backup was made, even one that is deleted by now.
+/// The folders that making that of a storage would make, the innermost first.
+pub fn missing(location: &StorageLocation) -> Result<Vec<PathBuf>> {
+    let Some(path) = backends::local_folder(&location.config)? else { return Ok(Vec::new()) };
+    Ok(path.ancestors().take_while(|folder| !folder.exists()).map(PathBuf::from).collect())
+}
+
+/// Whether the folder has been there before: a test passed, a copy of the store was written, or a backup was
+/// made, even one that is deleted by now.
 fn was_used(store: &Store, location: &StorageLocation) -> Result<bool> {
     let tested = matches!(location.last_test, Some((_, None)));
+    let keeps_copy = || -> Result<bool> { Ok(store.copy_note()?.storage == location.name) };
     let holds = || -> Result<bool> {
         Ok(store.backups()?.iter().any(|b| b.storage == location.name && b.size_bytes.is_some()))
     };
@@ -35,5 +45,5 @@ fn was_used(store: &Store, location: &StorageLocation) -> Result<bool> {
         }
         Ok(found)
     };
-    Ok(tested || holds()? || held()? || records()?)
+    Ok(tested || keeps_copy()? || holds()? || held()? || records()?)
 }

@@ -17,6 +17,7 @@ use super::notifier::notifier;
 use super::recorder::recorder;
 use super::scheduler::Scheduler;
 use super::service_manager::ServiceManager;
+use super::state_copy::state_copy;
 use crate::config::Home;
 use crate::control::STOP_LIMIT;
 use crate::control::lock::{BEAT, DaemonLock, Stage};
@@ -50,7 +51,7 @@ struct JobLoop {
 
 pub async fn run_jobs(home: Home, store: Store, lock: DaemonLock, background: bool) -> Result<()> {
     let env = Env::new(home, store)?;
-    let components = vec![notifier(&env), recorder(&env), metrics(&env)];
+    let components = vec![notifier(&env), recorder(&env), metrics(&env), state_copy(&env)];
     let mut job_loop = JobLoop {
         env,
         lock,

@@ -22,6 +22,7 @@ pub mod scheduler;
 mod service_manager;
 #[cfg(test)]
 mod stand;
+mod state_copy;
 
 /// Runs the daemon of `home` until it is asked to end, or, in the background, has had nothing to do for long.
 ///

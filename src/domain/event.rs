@@ -28,12 +28,14 @@ pub enum Event {
     PitrStopped,
     /// The same, because another mongokeep does it.
     PitrHeld,
+    /// The copy of the store in the storage of `state.backup_storage` could not be brought up to date.
+    StateCopy,
     /// Somebody tries whether notifications arrive.
     Test,
 }
 
 /// Those that `notify.on` may name.
-pub const EVENTS: [Event; 10] = [
+pub const EVENTS: [Event; 11] = [
     Event::Failure,
     Event::Success,
     Event::Missed,
@@ -44,6 +46,7 @@ pub const EVENTS: [Event; 10] = [
     Event::PitrLag,
     Event::PitrStopped,
     Event::PitrHeld,
+    Event::StateCopy,
 ];
 
 impl Event {
@@ -59,6 +62,7 @@ impl Event {
             Self::PitrLag => "pitr_lag",
             Self::PitrStopped => "pitr_stopped",
             Self::PitrHeld => "pitr_held",
+            Self::StateCopy => "state_copy",
             Self::Test => "test",
         }
     }

@@ -26,6 +26,7 @@ pub mod retry;
 pub mod schedule;
 pub mod secret;
 pub mod service;
+pub mod state_copy;
 pub mod storage;
 pub mod storage_check;
 pub mod text;

@@ -47,6 +47,8 @@ words! {
         UnknownBackup => "unknown_backup",
         /// Slices of the oplog that the catalogue does not have.
         UnknownSlices => "unknown_slices",
+        /// What a versioned bucket keeps of what was deleted or replaced.
+        OldVersions => "old_versions",
         /// A part of the storage that could not be looked at.
         NotChecked => "not_checked",
     }
@@ -74,6 +76,7 @@ impl FindingKind {
             | Self::UnneededBlocks
             | Self::UnknownBackup
             | Self::UnknownSlices
+            | Self::OldVersions
             | Self::NotChecked => false,
         }
     }
@@ -98,6 +101,7 @@ impl FindingKind {
             Self::UnneededBlocks => "blocks that no backup needs",
             Self::UnknownBackup => "backups that the catalogue does not have",
             Self::UnknownSlices => "recorded oplog that the catalogue does not have",
+            Self::OldVersions => "kept of what was deleted or replaced",
             Self::NotChecked => "not looked at",
         }
     }

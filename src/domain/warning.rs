@@ -29,6 +29,8 @@ pub enum WarningKind {
     DeletionFailed,
     /// The disk of a storage is nearly full.
     StorageFull,
+    /// The copy of the store in a storage is not of what is decided now.
+    StateCopy,
     /// A piece of the oplog of a service is lost, and no base was made after it yet.
     PitrGap,
     /// Recording the oplog of a service is far behind.

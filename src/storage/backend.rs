@@ -42,6 +42,11 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// The URL of the server that it is reached at; `None`: it is on this machine, or only its library knows.
+    fn address(_: &Self::Config) -> Option<String> {
+        None
+    }
+
     /// Opens it. Contacts nothing: what cannot be reached fails at the first call. With [`Hold::Nothing`] nothing is kept
     /// open between two calls, where that can be chosen.
     async fn open(config: &Self::Config, hold: Hold) -> Result<Arc<dyn Storage>>;

@@ -44,6 +44,7 @@ trait AnyBackend: Send + Sync {
     fn place(&self, config: &StorageConfig) -> Result<String>;
     fn check_folder(&self, config: &StorageConfig, folder: &str) -> Result<()>;
     fn local_folder(&self, config: &StorageConfig) -> Result<Option<PathBuf>>;
+    fn address(&self, config: &StorageConfig) -> Result<Option<String>>;
     async fn open(&self, config: &StorageConfig, hold: Hold) -> Result<Arc<dyn Storage>>;
     fn alternatives(&self, config: &StorageConfig) -> Result<Option<(&'static str, &'static [&'static str])>>;
 }
@@ -75,6 +76,10 @@ impl<B: Backend> AnyBackend for B {
 
     fn local_folder(&self, config: &StorageConfig) -> Result<Option<PathBuf>> {
         Ok(B::local_folder(&parse::<B>(config)?))
+    }
+
+    fn address(&self, config: &StorageConfig) -> Result<Option<String>> {
+        Ok(B::address(&parse::<B>(config)?))
     }
 
     async fn open(&self, config: &StorageConfig, hold: Hold) -> Result<Arc<dyn Storage>> {
@@ -132,6 +137,11 @@ pub fn check_folder(config: &StorageConfig, folder: &str) -> Result<()> {
 /// The folder of this machine that the storage is, if it is one.
 pub fn local_folder(config: &StorageConfig) -> Result<Option<PathBuf>> {
     backend(&config.kind)?.local_folder(config)
+}
+
+/// The URL of the server that the storage is reached at, where that is known.
+pub fn address(config: &StorageConfig) -> Result<Option<String>> {
+    backend(&config.kind)?.address(config)
 }
 
 /// Configurations that differ from `config` in one field, with one of which a server may take what it refused: the key of

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 
-use super::{Key, ObjectInfo, PutMode, Storage, Unfinished, Upload};
+use super::{Freeing, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Gives the failures of `inner` a hint where they have none.
@@ -99,6 +99,14 @@ impl Storage for Hinted {
 
     async fn unfinished(&self, most: usize) -> Result<Option<Vec<Unfinished>>> {
         self.0.unfinished(most).await.map_err(hinted)
+    }
+
+    async fn freeing(&self, key: &Key) -> Result<Option<Freeing>> {
+        self.0.freeing(key).await.map_err(hinted)
+    }
+
+    async fn old_versions(&self) -> Result<Option<OldVersions>> {
+        self.0.old_versions().await.map_err(hinted)
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
 
 use crate::domain::text::quoted;
@@ -24,6 +25,7 @@ pub mod hinted;
 mod http;
 mod line;
 pub mod opener;
+mod paged;
 pub mod probe;
 pub mod retry;
 pub mod throttle;
@@ -32,7 +34,7 @@ pub mod writer;
 pub use crate::domain::key::Key;
 pub use backends::{azure, filesystem, gcs, s3};
 pub use opener::{Opener, open};
-pub use probe::{test, test_and_judge};
+pub use probe::{reach, test, test_and_judge};
 pub use writer::{ObjectWriter, Written, read_all};
 
 /// Folders below one that are listed. More are no backups but what somebody else keeps there, and would fill memory.
@@ -55,6 +57,55 @@ pub struct Unfinished {
     pub size: Option<u64>,
     /// When it was last written to, or where the storage knows only that: when it began.
     pub since: Option<SystemTime>,
+}
+
+/// What deleting an object does, as far as the storage says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Freeing {
+    /// What is deleted stays as an old version, until a rule of the bucket removes it.
+    pub versions: bool,
+    /// Nobody can remove the object for good before.
+    pub locked_until: Option<DateTime<Utc>>,
+    /// The same, for as long as somebody holds it.
+    pub legal_hold: bool,
+}
+
+impl Freeing {
+    /// What a person has to know before something is deleted, as sentences. Empty: it frees what it deletes.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(until) = self.locked_until {
+            let until = until.format("%Y-%m-%d %H:%M UTC");
+            warnings
+                .push(format!("its objects are locked until {until} (Object Lock): nothing of it becomes free before"));
+        }
+        if self.legal_hold {
+            warnings.push(
+                "its objects are under a legal hold: nothing of it becomes free before that is taken away".into(),
+            );
+        }
+        if self.versions {
+            warnings.push(
+                "the bucket keeps old versions: nothing becomes free before a lifecycle rule of the bucket removes them"
+                    .into(),
+            );
+        }
+        warnings
+    }
+
+    /// Whether a deletion frees bytes now.
+    pub fn is_now(&self) -> bool {
+        !self.versions && self.locked_until.is_none() && !self.legal_hold
+    }
+}
+
+/// What a storage keeps of what was deleted or replaced.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OldVersions {
+    pub versions: u64,
+    pub bytes: u64,
+    /// Markers of deletions.
+    pub markers: u64,
 }
 
 /// Whether `put` may replace an object.
@@ -117,6 +168,17 @@ pub trait Storage: Send + Sync {
     /// say, which is no reason to believe that there are none.
     async fn unfinished(&self, most: usize) -> Result<Option<Vec<Unfinished>>> {
         let _ = most;
+        Ok(None)
+    }
+
+    /// What deleting the object would do; `None`: the storage does not say.
+    async fn freeing(&self, key: &Key) -> Result<Option<Freeing>> {
+        let _ = key;
+        Ok(None)
+    }
+
+    /// What is kept of what was deleted or replaced; `None`: nothing is, or the storage does not say.
+    async fn old_versions(&self) -> Result<Option<OldVersions>> {
         Ok(None)
     }
 

@@ -1,12 +1,15 @@
-//! Trying a storage: write, read, list and delete a probe object, and upload one in parts, while a person watches.
+//! Trying a storage while a person watches: find its server, list, write, read, read a range, find and delete a probe object,
+//! and upload one in parts.
 //!
 //! It does what the work does: servers are known that take small objects and refuse every one above a part.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::{Key, PutMode, Storage, random_name, read_all};
@@ -17,6 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// With [`CLEAN_UP`], less than the ten seconds a person is asked to wait for something that does not answer.
 const STEP: Duration = Duration::from_secs(7);
 const CLEAN_UP: Duration = Duration::from_millis(2_500);
+/// For each address of a server.
+const CONNECT: Duration = Duration::from_secs(3);
 /// The same for a probe of more than one part. By then the storage has answered several times, and a slow line needs its
 /// time for a part.
 const PARTS_STEP: Duration = Duration::from_secs(60);
@@ -40,7 +45,7 @@ pub(crate) async fn takes_both(storage: &dyn Storage) -> Result<()> {
     outcome
 }
 
-/// Writes, reads, lists and deletes a probe object, and one of two parts; `on_step` is called as each step ends. The first
+/// Lists, writes, reads, finds and deletes a probe object, and one of two parts; `on_step` is called as each step ends. The first
 /// step that fails is the last, but the probes are deleted whatever happens. A storage that does not answer is told within
 /// 10 s.
 pub async fn test(storage: &dyn Storage, on_step: &(dyn Fn(&TestStep) + Send + Sync)) -> Vec<TestStep> {
@@ -68,6 +73,57 @@ pub async fn test_and_judge(
     (steps, failed)
 }
 
+/// Whether the server at `url` can be found and answers: its name is resolved, and a connection made, before anything else is
+/// blamed. Empty where the way there is not known from here: through a proxy.
+///
+/// Returns the steps, of which the last may have failed. `on_step` is called as each ends.
+pub async fn reach(url: &str, on_step: &(dyn Fn(&TestStep) + Send + Sync)) -> Vec<TestStep> {
+    let mut steps = Vec::new();
+    let proxies = ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"];
+    let parsed = reqwest::Url::parse(url).ok();
+    let place = parsed.as_ref().and_then(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?)));
+    let Some((host, port)) = place.filter(|_| proxies.iter().all(|name| std::env::var_os(name).is_none())) else {
+        return steps;
+    };
+    // As a URL has it, an IPv6 address stands in brackets.
+    let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    let resolve = async {
+        addresses = tokio::net::lookup_host((name.as_str(), port)).await.map_err(|e| unresolved(&host, &e))?.collect();
+        let found: Vec<String> = addresses.iter().take(4).map(|address| address.ip().to_string()).collect();
+        match found.is_empty() {
+            true => Err(unresolved(&host, &std::io::Error::other("the answer holds no address"))),
+            false => Ok(format!("{host} is {}", found.join(", "))),
+        }
+    };
+    let mut note = |step: TestStep, _: Option<ErrorKind>| {
+        on_step(&step);
+        steps.push(step);
+    };
+    if step("resolve", STEP, resolve, &mut note).await {
+        let connect = async {
+            let mut last = None;
+            for address in &addresses {
+                match timeout(CONNECT, TcpStream::connect(address)).await {
+                    Ok(Ok(_)) => return Ok(format!("{address} takes connections")),
+                    Ok(Err(e)) => last = Some((address, e.to_string())),
+                    Err(_) => last = Some((address, format!("no answer within {} s", CONNECT.as_secs()))),
+                }
+            }
+            let (address, why) = last.map_or_else(Default::default, |(address, why)| (address.to_string(), why));
+            Err(Error::new(ErrorKind::Unreachable, format!("{address} cannot be reached: {why}"))
+                .hint("is the port right, is the server up, and does a firewall let this machine through?"))
+        };
+        step("connect", STEP, connect, &mut note).await;
+    }
+    steps
+}
+
+fn unresolved(host: &str, e: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Unreachable, format!("the name {} cannot be resolved: {e}", text::escape(host)))
+        .hint("check how the endpoint is written, and the name servers of this machine")
+}
+
 /// Hears of a step, and of what sort its failure is.
 type OnStep<'a> = &'a mut (dyn FnMut(TestStep, Option<ErrorKind>) + Send);
 
@@ -82,6 +138,11 @@ async fn try_out(storage: &dyn Storage, on_step: OnStep<'_>) -> Result<()> {
         let free = storage.free_space().await?;
         Ok(free.map_or_else(|| format!("{} B", body.len()), |n| format!("{} B, {} free", body.len(), text::bytes(n))))
     };
+    // Before anything is written: whoever may not list cannot keep backups here.
+    let list = async {
+        let found: Vec<_> = storage.list(Some(&folder)).await?.try_collect().await?;
+        if found.is_empty() { Ok(format!("{} can be listed", storage.place())) } else { Err(changed()) }
+    };
     let read = async {
         let found = read_all(storage, &key, body.len() * 2).await?;
         if found != body {
@@ -89,10 +150,28 @@ async fn try_out(storage: &dyn Storage, on_step: OnStep<'_>) -> Result<()> {
         }
         Ok(format!("{} B, the same bytes", found.len()))
     };
-    let list = async {
+    let range = async {
+        let wanted = 10..40_u64;
+        let parts: Vec<Bytes> = storage.get(&key, Some(wanted.clone())).await?.try_collect().await?;
+        let found = parts.concat();
+        if found != body[wanted.start as usize..wanted.end as usize] {
+            return Err(changed());
+        }
+        Ok(format!("bytes {} to {}, the same bytes", wanted.start, wanted.end - 1))
+    };
+    let find = async {
         let found: Vec<_> = storage.list(Some(&folder)).await?.try_collect().await?;
         match found.as_slice() {
-            [one] if one.key == key && one.size == body.len() as u64 => Ok("the probe is listed".to_owned()),
+            [one] if one.key == key && one.size == body.len() as u64 => {
+                // Collections may differ in nothing else; one would take the place of the other.
+                match storage.stat(&folder.join("PROBE")?).await? {
+                    None => Ok("the probe is listed".to_owned()),
+                    Some(_) => {
+                        Err(Error::new(ErrorKind::Unsupported, "names that differ only in case are one name here")
+                            .hint("keep backups on a file system that tells Orders from orders"))
+                    }
+                }
+            }
             _ => Err(Error::new(ErrorKind::Failed, "the probe is not in the listing")
                 .hint("mongokeep finds backups by listing; a storage that lists late or wrongly cannot keep them")),
         }
@@ -106,9 +185,11 @@ async fn try_out(storage: &dyn Storage, on_step: OnStep<'_>) -> Result<()> {
         }
     };
 
-    let ok = step("write", STEP, write, on_step).await
+    let ok = step("list", STEP, list, on_step).await
+        && step("write", STEP, write, on_step).await
         && step("read", STEP, read, on_step).await
-        && step("list", STEP, list, on_step).await
+        && step("range", STEP, range, on_step).await
+        && step("find", STEP, find, on_step).await
         && step("parts", PARTS_STEP, parts(storage, &folder), on_step).await
         && step("delete", STEP, delete, on_step).await;
     if !ok {

@@ -15,7 +15,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Key, ObjectInfo, PutMode, Storage, Unfinished, Upload, read_all};
+use super::{Freeing, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload, read_all};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often and how long a call is repeated.
@@ -271,6 +271,14 @@ impl Storage for Retrying {
 
     async fn unfinished(&self, most: usize) -> Result<Option<Vec<Unfinished>>> {
         self.repeat.run(OnCancel::GiveUp, || self.inner.unfinished(most)).await
+    }
+
+    async fn freeing(&self, key: &Key) -> Result<Option<Freeing>> {
+        self.repeat.run(OnCancel::GiveUp, || self.inner.freeing(key)).await
+    }
+
+    async fn old_versions(&self) -> Result<Option<OldVersions>> {
+        self.repeat.run(OnCancel::GiveUp, || self.inner.old_versions()).await
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

@@ -10,7 +10,7 @@ use futures_util::stream::BoxStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Key, ObjectInfo, PutMode, Storage, Unfinished, Upload};
+use super::{Freeing, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload};
 use crate::domain::bandwidth::BandwidthLimit;
 use crate::error::Result;
 
@@ -149,6 +149,14 @@ impl Storage for Throttled {
 
     async fn unfinished(&self, most: usize) -> Result<Option<Vec<Unfinished>>> {
         self.inner.unfinished(most).await
+    }
+
+    async fn freeing(&self, key: &Key) -> Result<Option<Freeing>> {
+        self.inner.freeing(key).await
+    }
+
+    async fn old_versions(&self) -> Result<Option<OldVersions>> {
+        self.inner.old_versions().await
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

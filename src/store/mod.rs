@@ -35,6 +35,7 @@ mod services;
 mod slice_gc;
 mod slicers;
 mod slices;
+mod state_copy;
 mod storage_checks;
 mod storages;
 mod vanished;
@@ -55,6 +56,7 @@ pub use services::ServiceRow;
 pub use slice_gc::SlicesGoing;
 pub use slicers::SlicingWanted;
 pub use slices::ArchiveRow;
+pub use state_copy::BroughtBack;
 pub use storage_checks::KnownOfStorage;
 pub use storages::StorageRow;
 

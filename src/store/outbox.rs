@@ -172,7 +172,7 @@ fn put(t: &Transaction<'_>, event: Event, subject: &str, text: &str) -> Result<(
 }
 
 fn write_notice(t: &Transaction<'_>, event: Event, subject: &str, text: &str, over: bool) -> Result<()> {
-    let is_storage = event == Event::StorageFull;
+    let is_storage = matches!(event, Event::StorageFull | Event::StateCopy);
     let named = |wanted: bool| wanted.then(|| subject.to_owned());
     let (service, storage) = (named(!is_storage), named(is_storage));
     let facts = Facts::Condition { event, service, storage, text: text.to_owned(), over };

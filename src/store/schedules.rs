@@ -82,15 +82,7 @@ impl Store {
                 )
                 .hint(format!("choose another name, or change it with mongokeep schedule edit {name}")));
             }
-            must_exist(t, "service", &schedule.service)?;
-            must_exist(t, "storage", &schedule.storage)?;
-            t.execute(
-                "INSERT INTO schedules (name, service, storage, folder, type, model, selection, cron, timezone, start,
-                    retention, retry, enabled, created_at, decided_until)
-                 VALUES (?1, ?2, ?3, '', '', '', '', '', '', 0, '', '', 0, ?4, ?5)",
-                params![name, schedule.service, schedule.storage, millis(now()), millis(now())],
-            )?;
-            update(t, schedule)?;
+            insert(t, schedule)?;
             get(t, name)
         })
     }
@@ -337,6 +329,20 @@ fn must_be_alone(t: &Transaction<'_>, s: &Schedule) -> Result<()> {
     );
     Err(Error::new(ErrorKind::Conflict, what)
         .hint(format!("switch the other off first: mongokeep schedule disable {other}")))
+}
+
+/// A schedule whose name is free. Runs that were due before now are not made. Nothing is left of it when it fails.
+pub fn insert(t: &Transaction<'_>, schedule: &Schedule) -> Result<()> {
+    must_exist(t, "service", &schedule.service)?;
+    must_exist(t, "storage", &schedule.storage)?;
+    must_be_alone(t, schedule)?;
+    t.execute(
+        "INSERT INTO schedules (name, service, storage, folder, type, model, selection, cron, timezone, start,
+            retention, retry, enabled, created_at, decided_until)
+         VALUES (?1, ?2, ?3, '', '', '', '', '', '', 0, '', '', 0, ?4, ?4)",
+        params![schedule.name, schedule.service, schedule.storage, millis(now())],
+    )?;
+    update(t, schedule)
 }
 
 /// Everything a person decides.

@@ -20,6 +20,22 @@ const NONCE_BYTES: usize = 12;
 /// First byte of what is stored, should the method ever change.
 const METHOD: u8 = 1;
 
+/// First byte of what stands for secrets that never came: the copy of a store that was brought back held none.
+const MISSING: u8 = 0;
+
+/// Stands for the secrets of these fields until a person gives them again.
+pub fn missing_mark(fields: &[String]) -> Vec<u8> {
+    let mut mark = vec![MISSING];
+    mark.extend_from_slice(fields.join("\n").as_bytes());
+    mark
+}
+
+/// The fields whose secrets are missing; `None`: `sealed` holds secrets.
+pub fn missing_fields(sealed: &[u8]) -> Option<Vec<String>> {
+    let (&MISSING, fields) = sealed.split_first()? else { return None };
+    Some(String::from_utf8_lossy(fields).lines().map(str::to_owned).collect())
+}
+
 pub struct LocalKey {
     file: PathBuf,
 }
@@ -156,6 +172,16 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(key.open("service/a", &sealed).unwrap_err().full().contains("missing"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_never_came_is_no_secret() {
+        let dir = tempfile::tempdir().unwrap();
+        let sealed = LocalKey::at(&dir.path().join("key")).seal("service/a", &Secret::new("x")).unwrap();
+        assert_eq!(missing_fields(&sealed), None);
+        for fields in [vec![], vec!["secret_access_key".to_owned()], vec!["a".to_owned(), "b".to_owned()]] {
+            assert_eq!(missing_fields(&missing_mark(&fields)), Some(fields));
+        }
     }
 
     #[test]

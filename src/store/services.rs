@@ -3,9 +3,11 @@
 use chrono::{DateTime, Utc};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::secrets::missing_fields;
 use super::{Store, from_word, millis, now, time, word};
 use crate::domain::secret::redact_uri;
 use crate::domain::service::{EngineKind, Service, ServiceSpec};
+use crate::domain::state_copy::give_again;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -73,6 +75,9 @@ impl Store {
                 .optional()?
                 .ok_or_else(|| missing(name))
         })?;
+        if missing_fields(&sealed).is_some() {
+            return Err(not_copied(name));
+        }
         let uri = self.key.open(&secret_row(name), &sealed)?;
         Ok(Service {
             name: row.name,
@@ -200,7 +205,15 @@ fn missing(name: &str) -> Error {
         .hint(format!("mongokeep service list shows what there is; mongokeep service add {name} --uri-file F adds it"))
 }
 
-fn secret_row(name: &str) -> String {
+/// It came back from a copy of a store that held no secrets.
+fn not_copied(name: &str) -> Error {
+    let name = escape(name);
+    let what = format!("the password of service {name} is missing: the copy of the store held no secrets");
+    Error::new(ErrorKind::Unauthenticated, what)
+        .hint(format!("give its connection string again: {}", give_again("service", &name, &["uri".into()])))
+}
+
+pub(super) fn secret_row(name: &str) -> String {
     format!("service/{name}")
 }
 

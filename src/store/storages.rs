@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::secrets::missing_fields;
 use super::{Store, from_json, millis, now, time, to_json};
 use crate::domain::secret::Secret;
+use crate::domain::state_copy::give_again;
 use crate::domain::storage::{StorageConfig, StorageLocation};
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
@@ -59,6 +61,9 @@ impl Store {
                 .ok_or_else(|| missing(name))
         })?;
         let mut config = row.config;
+        if let Some(fields) = sealed.as_deref().and_then(missing_fields) {
+            return Err(not_copied(name, &fields));
+        }
         if let Some(sealed) = sealed {
             // A first version wrote a key for each secret there could be.
             let secrets: BTreeMap<String, Option<Secret>> =
@@ -155,7 +160,14 @@ fn missing(name: &str) -> Error {
     Error::not_found("storage", escape(name)).hint("mongokeep storage list shows what there is")
 }
 
-fn secret_row(name: &str) -> String {
+/// It came back from a copy of a store that held no secrets.
+fn not_copied(name: &str, fields: &[String]) -> Error {
+    let what = format!("the secrets of storage {} are missing: the copy of the store held none", escape(name));
+    Error::new(ErrorKind::Unauthenticated, what)
+        .hint(format!("give them again: {}", give_again("storage", name, fields)))
+}
+
+pub(super) fn secret_row(name: &str) -> String {
     format!("storage/{name}")
 }
 

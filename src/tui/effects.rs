@@ -4,7 +4,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 
 use super::model::Model;
-use super::msg::{Effect, Msg, Problem, Reply};
+use super::msg::{Effect, Msg, Problem, Reply, draft_name};
 use crate::client::{Client, Removes};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -129,6 +129,16 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
                 let _ = steps.try_send(Msg::TestStep { storage: storage.clone(), step: step.clone() });
             };
             let result = client.test_storage(&name, &on_step).await.map_err(Problem::from);
+            Reply::StorageTested { name, result }
+        }
+        Effect::TestDraft { ticket, edited, values } => {
+            let name = draft_name(ticket);
+            let (storage, steps) = (name.clone(), messages.clone());
+            let on_step = move |step: &crate::domain::storage::TestStep| {
+                // A step that finds no room is in the final answer too.
+                let _ = steps.try_send(Msg::TestStep { storage: storage.clone(), step: step.clone() });
+            };
+            let result = client.test_draft(edited.as_deref(), &values, &on_step).await.map_err(Problem::from);
             Reply::StorageTested { name, result }
         }
         Effect::SyncStorage(name) => {

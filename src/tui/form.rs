@@ -62,6 +62,8 @@ pub struct Form {
     pub error: Option<super::msg::Problem>,
     /// The engine that fits what was found behind the connection string, while the form has another one.
     pub proposal: Option<Box<EngineProposal>>,
+    /// The test of a storage that is not saved: its number, and what was typed then.
+    pub draft: Option<(u64, Values)>,
     /// What the schedule in it would do.
     pub preview: Option<Box<Preview>>,
     /// The moment that a restore goes back to.
@@ -82,6 +84,8 @@ pub enum Outcome {
     TakeFreeSlot,
     /// Take the engine that was proposed.
     TakeEngine,
+    /// Try what was typed, and save nothing.
+    Test,
 }
 
 impl Form {
@@ -96,6 +100,7 @@ impl Form {
             asked_by: None,
             error: None,
             proposal: None,
+            draft: None,
             preview: None,
             moment: None,
         };
@@ -234,6 +239,11 @@ impl Form {
             .collect()
     }
 
+    /// Whether what is in it can be tried before it is saved.
+    pub fn can_be_tested(&self) -> bool {
+        matches!(self.purpose, Purpose::AddStorage | Purpose::EditStorage(_))
+    }
+
     /// Whether it changes something that is there. Each purpose by name, so that a new one has to decide.
     fn is_edit(&self) -> bool {
         match self.purpose {
@@ -276,6 +286,10 @@ impl Form {
             (KeyCode::BackTab | KeyCode::Up, false) => self.step(false),
             (KeyCode::Char('s'), true) => return self.submit(),
             (KeyCode::Char('t'), true) if self.preview.is_some() => return Outcome::TakeFreeSlot,
+            (KeyCode::Char('t'), true) if self.can_be_tested() => {
+                self.error = None;
+                return if self.validate() { Outcome::Test } else { Outcome::Nothing };
+            }
             (KeyCode::Char('t'), true) if self.proposal.is_some() => return Outcome::TakeEngine,
             (KeyCode::Enter, _) => return self.enter(),
             (KeyCode::Left | KeyCode::Right, false) if matches!(self.focus, Item::Cancel | Item::Submit) => {

@@ -100,6 +100,11 @@ pub enum Msg {
     Reply(Box<Reply>),
 }
 
+/// Under which name the steps of the test of a form arrive: no storage can be called so.
+pub fn draft_name(ticket: u64) -> String {
+    format!("/draft/{ticket}")
+}
+
 /// How an [`Effect`] ended.
 #[derive(Debug)]
 pub enum Reply {
@@ -270,6 +275,12 @@ pub enum Effect {
     EditStorage(String, Values),
     RemoveStorage(String),
     TestStorage(String),
+    /// Tries what was typed into a form; `edited` is the storage that it would change. See [`draft_name`].
+    TestDraft {
+        ticket: u64,
+        edited: Option<String>,
+        values: Values,
+    },
     SyncStorage(String),
     CheckStorage(String),
     FreeSpace(String),

@@ -113,6 +113,7 @@ fn standing(model: &Model, row: &StripRow) -> Standing {
         | WarningKind::BackupFailed
         | WarningKind::DeletionFailed
         | WarningKind::StorageFull
+        | WarningKind::StateCopy
         | WarningKind::NoDaemon
         | WarningKind::ManagementOff
         | WarningKind::NotificationFailed => false,

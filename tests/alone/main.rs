@@ -11,6 +11,7 @@ mod oracle;
 mod physical;
 mod physical_large;
 mod pitr_oracle;
+mod storages;
 #[path = "../support/mod.rs"]
 #[allow(dead_code)]
 mod support;
@@ -69,6 +70,12 @@ fn main() {
             "physical::a_copy_under_writes_is_the_state_of_one_moment",
             physical::a_copy_under_writes_is_the_state_of_one_moment,
         ),
+        trial(
+            WORKLOADS,
+            "storages::ten_thousand_objects_are_listed_in_pages",
+            storages::ten_thousand_objects_are_listed_in_pages,
+        ),
+        trial(WORKLOADS, "storages::an_object_of_5_gib_is_streamed", storages::an_object_of_5_gib_is_streamed),
     ];
     let mut versions = vec![
         trial(VERSIONS, "physical::every_version_is_recovered", physical::every_version_is_recovered),

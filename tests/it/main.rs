@@ -30,6 +30,7 @@ mod schedules;
 mod screen;
 mod selections;
 mod service_check;
+mod state_copy;
 mod storage;
 mod storage_check;
 mod store_files;

@@ -24,6 +24,7 @@ pub mod screen;
 pub mod slicing;
 pub mod stands;
 pub mod stores;
+pub mod sts;
 pub mod tools;
 pub mod versions;
 pub mod writers;

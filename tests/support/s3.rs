@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -23,6 +23,8 @@ use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+use super::sts::Sessions;
 
 pub const ACCESS_KEY: &str = "AKIAEXAMPLE";
 pub const SECRET_KEY: &str = "secret-of-the-test";
@@ -61,6 +63,7 @@ pub struct S3Server {
     uploads: Uploads,
     listings_hidden: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<String>>>,
+    requests: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -76,12 +79,24 @@ impl S3Server {
         Self::answering(conditions, Headers::Taken, tls).await
     }
 
+    /// It takes the credentials of sessions, with their tokens and before they expire, and no others.
+    #[allow(dead_code)]
+    pub async fn for_sessions(sessions: Arc<Sessions>) -> Self {
+        Self::with_access(Conditions::Kept, Headers::Taken, false, Some(sessions)).await
+    }
+
     pub async fn answering(conditions: Conditions, headers: Headers, tls: bool) -> Self {
+        Self::with_access(conditions, headers, tls, None).await
+    }
+
+    async fn with_access(conditions: Conditions, headers: Headers, tls: bool, sessions: Option<Arc<Sessions>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join(BUCKET)).unwrap();
         let uploads = Uploads::default();
         let listings_hidden = Arc::new(AtomicBool::new(false));
         let asked = Arc::default();
+        let requests: Arc<AtomicU64> = Arc::default();
+        let counted = Arc::clone(&requests);
         let mut builder = S3ServiceBuilder::new(Documented {
             inner: FileSystem::new(folder.path()).unwrap(),
             root: folder.path().to_owned(),
@@ -92,8 +107,13 @@ impl S3Server {
             uploads: Arc::clone(&uploads),
             listings_hidden: Arc::clone(&listings_hidden),
             asked: Arc::clone(&asked),
+            customer_keys: Mutex::default(),
+            sessions: sessions.clone(),
         });
-        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        match sessions {
+            Some(sessions) => builder.set_auth(OfSessions(sessions)),
+            None => builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY)),
+        }
         let service = builder.build();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -102,7 +122,7 @@ impl S3Server {
             // Connections end with their tasks, which end with this one.
             let mut connections = tokio::task::JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                let (service, acceptor) = (service.clone(), acceptor.clone());
+                let (service, acceptor) = (Counting(service.clone(), Arc::clone(&counted)), acceptor.clone());
                 connections.spawn(async move {
                     match acceptor {
                         None => serve(socket, service).await,
@@ -115,7 +135,7 @@ impl S3Server {
                 });
             }
         });
-        Self { address, certificate, folder, uploads, listings_hidden, asked, task }
+        Self { address, certificate, folder, uploads, listings_hidden, asked, requests, task }
     }
 
     /// How to reach it; change what differs.
@@ -130,6 +150,12 @@ impl S3Server {
             secret_access_key: Some(Secret::new(SECRET_KEY)),
             ..S3Config::default()
         }
+    }
+
+    /// Requests so far.
+    #[allow(dead_code)]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::SeqCst)
     }
 
     /// Uploads that were begun and neither finished nor aborted.
@@ -160,7 +186,23 @@ impl Drop for S3Server {
     }
 }
 
-async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: s3s::service::S3Service) {
+/// Counts the requests that reach the server.
+#[derive(Clone)]
+struct Counting(s3s::service::S3Service, Arc<AtomicU64>);
+
+impl hyper::service::Service<hyper::Request<hyper::body::Incoming>> for Counting {
+    type Response =
+        <s3s::service::S3Service as hyper::service::Service<hyper::Request<hyper::body::Incoming>>>::Response;
+    type Error = <s3s::service::S3Service as hyper::service::Service<hyper::Request<hyper::body::Incoming>>>::Error;
+    type Future = <s3s::service::S3Service as hyper::service::Service<hyper::Request<hyper::body::Incoming>>>::Future;
+
+    fn call(&self, request: hyper::Request<hyper::body::Incoming>) -> Self::Future {
+        self.1.fetch_add(1, Ordering::SeqCst);
+        hyper::service::Service::call(&self.0, request)
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, service: Counting) {
     let _ = Connections::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -193,9 +235,93 @@ struct Documented {
     uploads: Uploads,
     listings_hidden: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<String>>>,
+    /// The MD5 of the key of a customer that an object, or an upload by its id, was encrypted with.
+    customer_keys: Mutex<BTreeMap<String, String>>,
+    sessions: Option<Arc<Sessions>>,
+}
+
+struct OfSessions(Arc<Sessions>);
+
+#[async_trait::async_trait]
+impl s3s::auth::S3Auth for OfSessions {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<s3s::auth::SecretKey> {
+        let secret =
+            self.0.secret(access_key).ok_or_else(|| s3_error!(ExpiredToken, "The provided token has expired."))?;
+        Ok(secret.into())
+    }
+}
+
+/// The three headers of the key of a customer.
+type CustomerKey<'a> = (Option<&'a String>, Option<&'a String>, Option<&'a String>);
+
+/// The MD5 of the key that is given, if one is. As S3 documents it: all three or none, and they belong together.
+fn customer_key((algorithm, key, md5): CustomerKey<'_>) -> S3Result<Option<String>> {
+    use base64::Engine as _;
+    use md5::Digest as _;
+    let base64 = base64::engine::general_purpose::STANDARD;
+    match (algorithm, key, md5) {
+        (None, None, None) => Ok(None),
+        (Some(algorithm), Some(key), Some(md5)) if algorithm == "AES256" => {
+            let bytes = base64.decode(key).ok().filter(|bytes| bytes.len() == 32);
+            let is_it = bytes.is_some_and(|bytes| base64.encode(md5::Md5::digest(bytes)) == *md5);
+            if is_it {
+                Ok(Some(md5.clone()))
+            } else {
+                Err(s3_error!(InvalidArgument, "The key does not match its MD5."))
+            }
+        }
+        _ => Err(s3_error!(
+            InvalidArgument,
+            "Requests specifying Server Side Encryption with Customer provided keys must provide all of it."
+        )),
+    }
 }
 
 impl Documented {
+    /// The token of a session stands in every request that is signed with its key.
+    fn session<T>(&self, req: &S3Request<T>) -> S3Result<()> {
+        let Some(sessions) = &self.sessions else { return Ok(()) };
+        let key = req.credentials.as_ref().map(|c| c.access_key.as_str()).unwrap_or_default();
+        let token = req.headers.get("x-amz-security-token").and_then(|token| token.to_str().ok()).unwrap_or_default();
+        if sessions.is_of(key, token) {
+            Ok(())
+        } else {
+            Err(s3_error!(InvalidToken, "The token is of another session."))
+        }
+    }
+
+    /// What was encrypted with the key of a customer is given to whoever has it.
+    fn opened(&self, what: &str, given: CustomerKey<'_>) -> S3Result<()> {
+        let given = customer_key(given)?;
+        match (self.customer_keys.lock().unwrap().get(what), given) {
+            (None, None) => Ok(()),
+            (Some(of), Some(given)) if *of == given => Ok(()),
+            (Some(_), Some(_)) => Err(s3_error!(AccessDenied, "Access Denied")),
+            (Some(_), None) => Err(s3_error!(
+                InvalidRequest,
+                "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the object."
+            )),
+            (None, Some(_)) => {
+                Err(s3_error!(InvalidRequest, "The encryption parameters are not applicable to this object."))
+            }
+        }
+    }
+
+    /// The same of an object that is there: of another there is nothing to be opened.
+    fn readable(&self, bucket: &str, key: &str, given: CustomerKey<'_>) -> S3Result<()> {
+        if self.root.join(bucket).join(key).is_file() { self.opened(key, given) } else { Ok(()) }
+    }
+
+    fn encrypted(&self, what: &str, given: CustomerKey<'_>) -> S3Result<()> {
+        let given = customer_key(given)?;
+        let mut keys = self.customer_keys.lock().unwrap();
+        match given {
+            Some(given) => drop(keys.insert(what.to_owned(), given)),
+            None => drop(keys.remove(what)),
+        }
+        Ok(())
+    }
+
     fn note(
         &self,
         key: &str,
@@ -250,6 +376,7 @@ impl S3 for Documented {
     async fn put_object(&self, mut req: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
         self.bucket(&req.input.bucket)?;
         allowed(self.headers, &req, true)?;
+        self.session(&req)?;
         let of = &req.input;
         self.note(&of.key, of.storage_class.as_ref(), of.server_side_encryption.as_ref(), of.ssekms_key_id.as_ref());
         // s3s-fs has one class and no encryption.
@@ -271,25 +398,53 @@ impl S3 for Documented {
             Some(_) => Some(self.creating.lock().await),
             None => None,
         };
+        let (input, key) = (&req.input, req.input.key.clone());
+        let given = (
+            input.sse_customer_algorithm.as_ref(),
+            input.sse_customer_key.as_ref(),
+            input.sse_customer_key_md5.as_ref(),
+        );
+        self.encrypted(&key, given)?;
         self.inner.put_object(req).await
     }
 
     async fn get_object(&self, req: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
         allowed(self.headers, &req, false)?;
+        self.session(&req)?;
         if is_folder(&self.bucket(&req.input.bucket)?, &req.input.key) {
             return Err(s3_error!(NoSuchKey));
         }
+        self.readable(
+            &req.input.bucket,
+            &req.input.key,
+            (
+                req.input.sse_customer_algorithm.as_ref(),
+                req.input.sse_customer_key.as_ref(),
+                req.input.sse_customer_key_md5.as_ref(),
+            ),
+        )?;
         self.inner.get_object(req).await
     }
 
     async fn head_object(&self, req: S3Request<HeadObjectInput>) -> S3Result<S3Response<HeadObjectOutput>> {
+        self.session(&req)?;
         if is_folder(&self.bucket(&req.input.bucket)?, &req.input.key) {
             return Err(s3_error!(NoSuchKey));
         }
+        self.readable(
+            &req.input.bucket,
+            &req.input.key,
+            (
+                req.input.sse_customer_algorithm.as_ref(),
+                req.input.sse_customer_key.as_ref(),
+                req.input.sse_customer_key_md5.as_ref(),
+            ),
+        )?;
         self.inner.head_object(req).await
     }
 
     async fn list_objects_v2(&self, req: S3Request<ListObjectsV2Input>) -> S3Result<S3Response<ListObjectsV2Output>> {
+        self.session(&req)?;
         if self.listings_hidden.load(Ordering::SeqCst) {
             return Ok(S3Response::new(ListObjectsV2Output { is_truncated: Some(false), ..Default::default() }));
         }
@@ -315,8 +470,12 @@ impl S3 for Documented {
         (req.input.storage_class, req.input.server_side_encryption, req.input.ssekms_key_id) = (None, None, None);
         let (bucket, key) = (req.input.bucket.clone(), req.input.key.clone());
         let declared = req.input.checksum_algorithm.is_some();
+        let input = &req.input;
+        let given =
+            [input.sse_customer_algorithm.clone(), input.sse_customer_key.clone(), input.sse_customer_key_md5.clone()];
         let created = self.inner.create_multipart_upload(req).await?;
         let id = created.output.upload_id.clone().unwrap();
+        self.encrypted(&id, (given[0].as_ref(), given[1].as_ref(), given[2].as_ref()))?;
         self.uploads.lock().unwrap().insert((key, id), (bucket, declared));
         Ok(created)
     }
@@ -324,6 +483,14 @@ impl S3 for Documented {
     async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
         self.known(&req.input.key, &req.input.upload_id)?;
         allowed(self.headers, &req, true)?;
+        self.opened(
+            &req.input.upload_id,
+            (
+                req.input.sse_customer_algorithm.as_ref(),
+                req.input.sse_customer_key.as_ref(),
+                req.input.sse_customer_key_md5.as_ref(),
+            ),
+        )?;
         self.inner.upload_part(req).await
     }
 
@@ -341,6 +508,12 @@ impl S3 for Documented {
         let replaced = s3s_fs_internal_info(&self.root, &bucket, &key);
         let _ = std::fs::remove_file(replaced);
         let done = self.inner.complete_multipart_upload(req).await?;
+        let mut keys = self.customer_keys.lock().unwrap();
+        match keys.remove(&id) {
+            Some(of) => drop(keys.insert(key.clone(), of)),
+            None => drop(keys.remove(&key)),
+        }
+        drop(keys);
         self.uploads.lock().unwrap().remove(&(key, id));
         Ok(done)
     }

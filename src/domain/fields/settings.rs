@@ -1,8 +1,8 @@
 //! The settings.
 
 use super::rules::{
-    absolute_rule, bandwidth_rule, compression_rule, events_rule, host_of, hours_rule, metrics_rule, plain_rule,
-    stale_rule, timezone_rule, webhook_rule,
+    absolute_rule, bandwidth_rule, compression_rule, events_rule, host_of, hours_rule, metrics_rule, name_rule,
+    plain_rule, stale_rule, timezone_rule, webhook_rule,
 };
 use crate::domain::command_line;
 use crate::domain::field::{Field, FieldKind};
@@ -79,6 +79,13 @@ pub const SETTING_FIELDS: &[Field] = &[
     )
     .check(absolute_rule),
     Field::new(
+        "state.backup_storage",
+        "Copy of the store",
+        FieldKind::Text,
+        "name of the storage that keeps a copy of services, storages, schedules and settings; empty: none",
+    )
+    .check(name_rule),
+    Field::new(
         "pbm.path",
         "Program pbm",
         FieldKind::Text,
@@ -106,9 +113,9 @@ pub const SETTING_FIELDS: &[Field] = &[
         "notify.on",
         "Notify on",
         FieldKind::Text,
-        "failure, success, missed, retention_failure, stale, storage_full, pitr_gap, pitr_lag, pitr_stopped, pitr_held",
+        "failure, success, missed, retention_failure, stale, storage_full, pitr_gap, pitr_lag, pitr_stopped, pitr_held, state_copy",
     )
-    .default("failure, missed, retention_failure, stale, storage_full, pitr_gap, pitr_lag, pitr_stopped, pitr_held")
+    .default("failure, missed, retention_failure, stale, storage_full, pitr_gap, pitr_lag, pitr_stopped, pitr_held, state_copy")
     .check(events_rule),
     Field::new(
         "notify.stale_hours",

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use crate::domain::storage_check::{Finding, FindingKind, StorageReport};
-use crate::domain::text::escape;
+use crate::domain::text::{count, escape};
 use crate::engine::Context;
 use crate::engine::find::{InStorage, find, with_manifest};
 use crate::error::{Error, Result};
@@ -70,6 +70,13 @@ async fn check_all(
     pass.foreign_backups(name).await?;
     pass.walk(ctx, found, slices).await?;
     let uploads = uploads::check(storage, &mut pass).await?;
+    if let Some(old) = storage.old_versions().await?.filter(|old| old.versions + old.markers > 0) {
+        let (versions, markers) = (count(old.versions), count(old.markers));
+        let what = format!("the bucket keeps {versions} old versions and {markers} markers of deletions");
+        let remedy = "a lifecycle rule of the bucket removes them (NoncurrentVersionExpiration); mongokeep never does";
+        let finding = Finding::new(FindingKind::OldVersions, "", None, what);
+        pass.findings.push(finding.of(old.versions, old.bytes).remedy(remedy));
+    }
     for (folder, service, gap) in &known.gaps {
         let (from, to) = (gap.from_ts.to_datetime().to_rfc3339(), gap.to_ts.to_datetime().to_rfc3339());
         let what = format!("{}: from {from} to {to}: {}", escape(service), escape(&gap.reason));

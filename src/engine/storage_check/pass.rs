@@ -9,6 +9,7 @@ use super::blocks::Blocks;
 use super::known::{Known, KnownSlices, Place};
 use super::oplog::Archives;
 use super::strangers::Strangers;
+use crate::artifact::layout::STATE_FOLDER;
 use crate::domain::storage_check::{Amount, Finding, FindingKind, Findings, RepairPlan};
 use crate::domain::text::escape;
 use crate::engine::Context;
@@ -153,7 +154,9 @@ impl<'a> Pass<'a> {
                 object.key.as_str().strip_prefix(path).and_then(|p| p.strip_prefix('/')).is_some_and(|p| folder.owns(p))
             }
         };
-        if self.foreign.iter().any(of_other_tool) || self.blocks.object(&object) {
+        // A copy of a store is not part of a backup, and of whichever installation it is, it stays.
+        let is_copy = object.key.as_str().split('/').next() == Some(STATE_FOLDER);
+        if is_copy || self.foreign.iter().any(of_other_tool) || self.blocks.object(&object) {
             return Ok(());
         }
         if let Some(object) = archives.object(object, &mut self.findings).await? {

@@ -21,7 +21,7 @@ use reqwest::Response;
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::http::{self, Http};
-use crate::storage::{Key, ObjectInfo, PutMode, Storage, Upload};
+use crate::storage::{Key, ObjectInfo, PutMode, Storage, Upload, paged};
 
 mod backend;
 mod config;
@@ -188,11 +188,11 @@ impl Storage for Azure {
     }
 
     async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
-        listing::objects(&self.0, prefix).await
+        paged::objects(&self.0, prefix).await
     }
 
     async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
-        listing::folders(&self.0, prefix).await
+        paged::folders(&*self.0, prefix).await
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::http::{self, Ask, Http, encoded};
-use crate::storage::{Key, ObjectInfo, PutMode, Storage, Upload, random_name};
+use crate::storage::{Key, ObjectInfo, PutMode, Storage, Upload, paged, random_name};
 
 mod backend;
 mod config;
@@ -286,11 +286,11 @@ impl Storage for Gcs {
     }
 
     async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
-        listing::objects(&self.0, prefix).await
+        paged::objects(&self.0, prefix).await
     }
 
     async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
-        listing::folders(&self.0, prefix).await
+        paged::folders(&*self.0, prefix).await
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {

@@ -10,13 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{
-    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, StalledStreamProtectionConfig,
-};
+use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, StalledStreamProtectionConfig};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
@@ -27,19 +24,35 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Key, ObjectInfo, PutMode, Storage, Unfinished, Upload};
+use crate::storage::{Freeing, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload, paged};
+
+/// Adds the key of the customer to a request that writes or reads an object. Its builders have no trait in common.
+macro_rules! with_key {
+    ($request:expr, $inner:expr) => {{
+        let key = &$inner.customer_key;
+        $request
+            .set_sse_customer_algorithm(key.algorithm())
+            .set_sse_customer_key(key.key())
+            .set_sse_customer_key_md5(key.md5())
+    }};
+}
 
 mod backend;
 mod checksum;
 mod config;
 mod connect;
+mod credentials;
+mod customer_key;
 mod failure;
 mod listing;
 mod upload;
+mod versions;
 
 pub use backend::S3Backend;
 use checksum::{Environment, Mode, Proof};
 pub use config::{Checksums, S3Config, ServerSide};
+use credentials::{Access, access};
+use customer_key::CustomerKey;
 use failure::{Names, answer};
 
 /// Bytes of a part. S3 takes 10,000 parts, the last of any size and the others of at least 5 MiB. Every object that is
@@ -69,6 +82,8 @@ struct Inner {
     storage_class: Option<StorageClass>,
     sse: Option<ServerSideEncryption>,
     sse_kms_key_id: Option<String>,
+    /// Sent with everything that writes or reads an object.
+    customer_key: CustomerKey,
     /// The server has refused `If-None-Match`, so it is not sent any more.
     unconditional: AtomicBool,
 }
@@ -89,32 +104,12 @@ impl S3 {
         let endpoint = config.endpoint.as_deref().map(check_endpoint).transpose()?;
         let http_client = connect::http_client(config).await?;
         let region = region(config);
-        let (builder, ambient) = match (&config.access_key_id, &config.secret_access_key) {
-            (Some(id), Some(secret)) => {
-                let token = config.session_token.as_ref().map(|t| t.expose().to_owned());
-                let credentials = Credentials::new(id, secret.expose(), token, None, "storage");
-                (aws_sdk_s3::Config::builder().credentials_provider(credentials), false)
-            }
-            (None, None) => {
-                let mut loader = aws_config::defaults(BehaviorVersion::latest());
-                if let Some(profile) = &config.profile {
-                    // The default chain would look into the environment first.
-                    let of_profile = ProfileFileCredentialsProvider::builder().profile_name(profile).build();
-                    loader = loader.profile_name(profile).credentials_provider(of_profile);
-                }
-                // Otherwise it would ask the network of a cloud for a region.
-                if let Some(region) = &region {
-                    loader = loader.region(Region::new(region.clone()));
-                }
-                let loaded = loader.load().await;
-                // The profile may say it where the environment does not.
-                environment.request = environment.request.or(loaded.request_checksum_calculation());
-                environment.response = environment.response.or(loaded.response_checksum_validation());
-                (aws_sdk_s3::config::Builder::from(&loaded), true)
-            }
-            (Some(_), None) => return Err(Error::invalid("secret-access-key", "is needed with an access key id")),
-            (None, Some(_)) => return Err(Error::invalid("access-key-id", "is needed with a secret access key")),
-        };
+        let Access { builder, ambient, loaded } = access(config, region.as_deref(), &http_client).await?;
+        if let Some(loaded) = loaded {
+            // The profile may say it where the environment does not.
+            environment.request = environment.request.or(loaded.request_checksum_calculation());
+            environment.response = environment.response.or(loaded.response_checksum_validation());
+        }
         let Mode { proof, validation } = Mode::new(config.checksums, environment);
         let mut builder = builder
             .behavior_version(BehaviorVersion::latest())
@@ -156,6 +151,7 @@ impl S3 {
                 server: endpoint.map_or_else(|| format!("S3 in {region}"), text::escape),
                 region,
                 ambient,
+                has_key: config.sse_c_key.is_some(),
             },
             part_size: PART_SIZE,
             proof,
@@ -166,6 +162,7 @@ impl S3 {
                 ServerSide::Kms => Some(ServerSideEncryption::AwsKms),
             },
             sse_kms_key_id: config.sse_kms_key_id.clone(),
+            customer_key: CustomerKey::of(config.sse_c_key.as_ref())?,
             unconditional: AtomicBool::new(false),
         })))
     }
@@ -187,6 +184,7 @@ impl S3 {
             storage_class: inner.storage_class.clone(),
             sse: inner.sse.clone(),
             sse_kms_key_id: inner.sse_kms_key_id.clone(),
+            customer_key: inner.customer_key.clone(),
             unconditional: AtomicBool::new(inner.unconditional.load(Ordering::Relaxed)),
         })))
     }
@@ -232,7 +230,8 @@ impl Inner {
     async fn head(&self, key: &Key) -> Result<Option<HeadObjectOutput>> {
         let what = self.what("looking at", key);
         for _ in 0..LOOKS {
-            let error = match self.client.head_object().bucket(&self.bucket).key(self.object(key)).send().await {
+            let head = self.client.head_object().bucket(&self.bucket).key(self.object(key));
+            let error = match with_key!(head, self).send().await {
                 Ok(head) => return Ok(Some(head)),
                 Err(e) => e,
             };
@@ -241,7 +240,7 @@ impl Inner {
                 return Err(self.names.failure(&what, error));
             }
             let get = self.client.get_object().bucket(&self.bucket).key(self.object(key)).range("bytes=0-0");
-            match get.send().await {
+            match with_key!(get, self).send().await {
                 Err(why) if answer(&why).is_some_and(|a| a.status == 404 && a.says_no_object()) => return Ok(None),
                 // An empty object has no first byte.
                 Err(why) if answer(&why).is_none_or(|a| a.status != 416) => return Err(self.names.failure(&what, why)),
@@ -261,7 +260,7 @@ impl Inner {
         let put = self.client.put_object().bucket(&self.bucket).key(self.object(key)).body(ByteStream::from(body));
         let put = put.set_checksum_crc32(sums.crc32()).set_content_md5(sums.md5());
         let put = put.set_storage_class(self.storage_class.clone()).set_server_side_encryption(self.sse.clone());
-        let put = put.set_ssekms_key_id(self.sse_kms_key_id.clone());
+        let put = with_key!(put.set_ssekms_key_id(self.sse_kms_key_id.clone()), self);
         let put = if new { put.if_none_match("*") } else { put };
         let output = put.send().await?;
         let told = output.checksum_crc32();
@@ -334,7 +333,7 @@ impl Storage for S3 {
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>> {
         let inner = &self.0;
         let what = inner.what("reading", key);
-        let mut get = inner.client.get_object().bucket(&inner.bucket).key(inner.object(key));
+        let mut get = with_key!(inner.client.get_object().bucket(&inner.bucket).key(inner.object(key)), inner);
         if let Some(range) = &range {
             // HTTP has no empty range.
             if range.is_empty() {
@@ -379,11 +378,11 @@ impl Storage for S3 {
     }
 
     async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
-        listing::objects(&self.0, prefix).await
+        paged::objects(&self.0, prefix).await
     }
 
     async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
-        listing::folders(&self.0, prefix).await
+        paged::folders(&*self.0, prefix).await
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {
@@ -402,6 +401,14 @@ impl Storage for S3 {
 
     async fn unfinished(&self, most: usize) -> Result<Option<Vec<Unfinished>>> {
         listing::unfinished(&self.0, most).await
+    }
+
+    async fn freeing(&self, key: &Key) -> Result<Option<Freeing>> {
+        versions::freeing(&self.0, key).await
+    }
+
+    async fn old_versions(&self) -> Result<Option<OldVersions>> {
+        versions::old(&self.0).await
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

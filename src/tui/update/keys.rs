@@ -147,6 +147,7 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         Outcome::Close => close = true,
         Outcome::AddOne(key) => add = Some(key),
         Outcome::TakeEngine => forms::take_engine(form),
+        Outcome::Test => effects = test(model, form),
         Outcome::TakeFreeSlot => effects = forms::take_free_slot(model, form),
     }
     let dirty = form.is_dirty() && !form.submitting;
@@ -271,6 +272,17 @@ fn submit(model: &mut Model, form: &mut form::Form) -> Vec<Effect> {
         },
     };
     vec![Effect::Submitted { ticket: form.ticket, effect: Box::new(effect) }]
+}
+
+/// Tries the storage of a form that is not saved.
+fn test(model: &mut Model, form: &mut form::Form) -> Vec<Effect> {
+    let (ticket, values) = (model.next_ticket(), form.values());
+    let edited = match &form.purpose {
+        Purpose::EditStorage(name) => Some(name.clone()),
+        _ => None,
+    };
+    form.draft = Some((ticket, values.clone()));
+    vec![Effect::TestDraft { ticket, edited, values }]
 }
 
 fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {

@@ -276,6 +276,10 @@ fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
             Effect::TestStorage(name) => {
                 model.tests.insert(name.clone(), Default::default());
             }
+            Effect::TestDraft { ticket, .. } => {
+                model.tests.retain(|name, _| !name.starts_with('/'));
+                model.tests.insert(crate::tui::msg::draft_name(*ticket), Default::default());
+            }
             Effect::PlanDelete(_) | Effect::JobRequest(_) => model.asking = Some(effect.clone()),
             _ => {}
         }

@@ -350,6 +350,9 @@ impl Page<'_> {
         }
         self.fact("Backups", count(storage.backups));
         self.fact("Held", bytes(storage.bytes));
+        for (label, text) in super::storage_holdings::facts(model, name, self.width) {
+            self.fact(label, text);
+        }
         if let Some(Some(free)) = model.free_space.get(name) {
             self.fact("Free", bytes(*free));
         }

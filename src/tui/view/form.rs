@@ -8,7 +8,7 @@ use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
 use super::text::{fit, skip_columns, spinner, take_columns, wrap};
-use super::{check, cluster, moment, place_cursor, popup, preview};
+use super::{check, cluster, moment, place_cursor, popup, preview, storage_steps};
 use crate::domain::field::FieldKind;
 use crate::domain::text::{bytes, escape};
 use crate::tui::form::{ADD, Form, Item, Purpose, Row, Source};
@@ -347,6 +347,9 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
     let mut lines = vec![Line::raw("")];
     if matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_)) {
         lines.extend(check::lines(model, form, width));
+    }
+    if form.can_be_tested() {
+        lines.extend(storage_steps::of_form(model, form, width));
     }
     if let Some(preview) = &form.preview {
         lines.extend(preview::warnings(model, preview, width));

@@ -373,7 +373,7 @@ async fn what_does_not_answer_is_told_within_ten_seconds(cloud: Cloud) {
 
 async fn all_steps(config: impl Into<StorageConfig>) {
     let steps = mongokeep::storage::test(&*open(config).await, &|_| {}).await;
-    assert!(steps.len() == 5 && steps.iter().all(|step| step.ok), "{steps:?}");
+    assert!(steps.len() == 7 && steps.iter().all(|step| step.ok), "{steps:?}");
 }
 
 /// A SAS token of the account for everything, made as Microsoft documents it for version 2020-12-06.
@@ -471,7 +471,7 @@ async fn credentials_come_from_the_environment_when_none_are_given() {
         assert!(told.contains("delete true"), "{told}");
         // The service of the machine that hands credentials out, at an address where nobody is.
         let told = run(which, &[("IDENTITY_ENDPOINT", "http://127.0.0.1:9/token")]).await;
-        assert!(told.contains("write false") && told.contains("there are no credentials"), "{told}");
+        assert!(told.contains("list false") && told.contains("there are no credentials"), "{told}");
         assert!(told.contains("AZURE_CLIENT_ID"), "{told}");
     }
     if let Some(fake) = FakeGcs::start().await {

@@ -45,7 +45,7 @@ async fn lives_in(add: impl Fn(&Home, &Path)) {
     let secret = home.path().join("secret");
     add(&home, &secret);
     let tested = home.ok(&["storage", "test", "cloud"]);
-    assert_eq!((&tested["ok"], tested["steps"].as_array().unwrap().len()), (&json!(true), 5), "{tested}");
+    assert_eq!((&tested["ok"], tested["steps"].as_array().unwrap().len()), (&json!(true), 9), "{tested}");
     let create = ["backup", "create", "--service", "src", "--storage", "cloud", "--compression", "none", "--wait"];
     for name in ["one", "two"] {
         let made = home.ok(&[&create[..], &["--name", name]].concat());

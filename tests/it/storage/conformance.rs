@@ -529,7 +529,7 @@ async fn a_probe_leaves_nothing(stand: &Stand) {
     let steps = mongokeep::storage::test(stand.storage(), &|step| seen.lock().unwrap().push(step.clone())).await;
     assert!(steps.iter().all(|s| s.ok), "{steps:?}");
     let ids: Vec<&str> = steps.iter().map(|s| s.id.as_str()).collect();
-    assert_eq!(ids, ["write", "read", "list", "parts", "delete"]);
+    assert_eq!(ids, ["list", "write", "read", "range", "find", "parts", "delete"]);
     assert_eq!(*seen.lock().unwrap(), steps);
     assert_eq!(keys(stand.storage(), None).await, [""; 0]);
     stand.assert_untouched();

@@ -268,6 +268,80 @@ async fn a_folder_without_write_access_is_told() {
     assert!(error.hint_text().unwrap().contains("read and write"), "{error:?}");
 }
 
+/// What a disk of another system, or a share of one, makes of names: no mount that a test could make does it everywhere.
+struct Caseless(Filesystem);
+
+fn lower(key: &Key) -> Key {
+    Key::new(key.as_str().to_ascii_lowercase()).unwrap()
+}
+
+#[async_trait::async_trait]
+impl Storage for Caseless {
+    fn place(&self) -> String {
+        self.0.place()
+    }
+
+    fn part_size(&self) -> usize {
+        self.0.part_size()
+    }
+
+    async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> mongokeep::error::Result<()> {
+        self.0.put(&lower(key), body, mode).await
+    }
+
+    async fn upload(&self, key: &Key) -> mongokeep::error::Result<Box<dyn mongokeep::storage::Upload>> {
+        self.0.upload(&lower(key)).await
+    }
+
+    async fn get(
+        &self,
+        key: &Key,
+        range: Option<std::ops::Range<u64>>,
+    ) -> mongokeep::error::Result<futures_util::stream::BoxStream<'static, mongokeep::error::Result<Bytes>>> {
+        self.0.get(&lower(key), range).await
+    }
+
+    async fn stat(&self, key: &Key) -> mongokeep::error::Result<Option<mongokeep::storage::ObjectInfo>> {
+        self.0.stat(&lower(key)).await
+    }
+
+    async fn list(
+        &self,
+        prefix: Option<&Key>,
+    ) -> mongokeep::error::Result<
+        futures_util::stream::BoxStream<'static, mongokeep::error::Result<mongokeep::storage::ObjectInfo>>,
+    > {
+        self.0.list(prefix).await
+    }
+
+    async fn list_folders(&self, prefix: Option<&Key>) -> mongokeep::error::Result<Vec<String>> {
+        self.0.list_folders(prefix).await
+    }
+
+    async fn delete(&self, key: &Key) -> mongokeep::error::Result<()> {
+        self.0.delete(&lower(key)).await
+    }
+
+    async fn sweep_older(&self, prefix: &Key, age: std::time::Duration) -> mongokeep::error::Result<u64> {
+        self.0.sweep_older(prefix, age).await
+    }
+
+    async fn free_space(&self) -> mongokeep::error::Result<Option<u64>> {
+        self.0.free_space().await
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_does_not_tell_cases_apart_fails_the_test() {
+    let folder = tempfile::tempdir().unwrap();
+    let steps = mongokeep::storage::test(&Filesystem::new(folder.path()), &|_| {}).await;
+    assert!(steps.iter().all(|step| step.ok), "{steps:?}");
+    let steps = mongokeep::storage::test(&Caseless(Filesystem::new(folder.path())), &|_| {}).await;
+    let last = steps.last().unwrap();
+    assert!(!last.ok && last.id == "find" && last.detail.contains("differ only in case"), "{steps:?}");
+    assert_eq!(tree(folder.path()), [] as [PathBuf; 0], "the probes are gone");
+}
+
 /// The test below starts this one in a mount namespace of its own, where this folder is a disk of 4 MiB.
 const SMALL_DISK: &str = "MONGOKEEP_TEST_SMALL_DISK";
 

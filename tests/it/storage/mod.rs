@@ -4,4 +4,5 @@ mod conformance;
 mod faults;
 mod filesystem;
 mod retry;
+mod s3_access;
 mod sync_altered;

@@ -113,6 +113,10 @@ impl Backend for AzureBackend {
         leaves_room("Azure", &azure.prefix, folder)
     }
 
+    fn address(azure: &AzureConfig) -> Option<String> {
+        Access::of(azure).ok().map(|access| access.service)
+    }
+
     async fn open(azure: &AzureConfig, _: Hold) -> Result<Arc<dyn Storage>> {
         Ok(Arc::new(Azure::new(azure).await?))
     }

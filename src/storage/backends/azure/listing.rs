@@ -1,19 +1,19 @@
 //! Listing blobs and uncommitted blocks, a page at a time.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use reqwest::Method;
 use serde::Deserialize;
 
 use super::Inner;
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::Key;
 use crate::storage::http::encoded;
-use crate::storage::{Key, MOST_FOLDERS, ObjectInfo, too_many_folders};
+use crate::storage::paged::{self, Paged};
 
 /// Blobs of a page, and the most bytes that a page of them can have: names of 1,024 characters in XML.
 const PAGE: usize = 1_000;
@@ -90,15 +90,7 @@ enum Which {
 }
 
 impl Inner {
-    /// What the full names below `prefix` begin with: empty, or ending in a slash.
-    fn below(&self, prefix: Option<&Key>) -> String {
-        match prefix {
-            Some(prefix) => format!("{}{prefix}/", self.base),
-            None => self.base.clone(),
-        }
-    }
-
-    async fn page(&self, below: &str, folders: bool, which: Which, marker: Option<&str>) -> Result<Page> {
+    async fn blobs(&self, below: &str, folders: bool, which: Which, marker: Option<&str>) -> Result<Page> {
         let mut query = format!("restype=container&comp=list&maxresults={PAGE}");
         for (name, value) in [
             ("prefix", Some(below).filter(|below| !below.is_empty())),
@@ -129,66 +121,26 @@ impl Page {
     }
 }
 
-/// Where a listing stands between two pages.
-enum Next {
-    Page(Page),
-    Ask(String),
-}
+#[async_trait]
+impl Paged for Inner {
+    fn base(&self) -> &str {
+        &self.base
+    }
 
-/// All objects below `prefix`; memory: one page of at most 1,000.
-pub(super) async fn objects(
-    inner: &Arc<Inner>,
-    prefix: Option<&Key>,
-) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
-    let below = inner.below(prefix);
-    // The first page is fetched here, so that a container that is not there fails the call.
-    let first = inner.page(&below, false, Which::Committed, None).await?;
-    let inner = Arc::clone(inner);
-    let pages = stream::try_unfold(Some(Next::Page(first)), move |next| {
-        let (inner, below) = (Arc::clone(&inner), below.clone());
-        async move {
-            let mut page = match next {
-                None => return Ok::<_, Error>(None),
-                Some(Next::Page(page)) => page,
-                Some(Next::Ask(marker)) => inner.page(&below, false, Which::Committed, Some(&marker)).await?,
-            };
-            let next = page.next().map(Next::Ask);
-            let objects = page.blobs.blobs.into_iter().filter_map(|blob| {
-                if blob.properties.resource.as_deref() == Some("directory") {
-                    return None;
-                }
-                // A name that is not ours to give (`folder/`, `a//b`) is not ours.
-                let key = Key::new(blob.name.plain().strip_prefix(&inner.base)?).ok()?;
-                Some(Ok(ObjectInfo { key, size: blob.properties.length }))
-            });
-            Ok(Some((stream::iter(objects.collect::<Vec<_>>()), next)))
-        }
-    });
-    Ok(pages.try_flatten().boxed())
-}
+    fn place(&self) -> &str {
+        &self.place
+    }
 
-/// The names of the folders directly below `prefix`; memory: these, and not the objects beside them.
-pub(super) async fn folders(inner: &Inner, prefix: Option<&Key>) -> Result<Vec<String>> {
-    let below = inner.below(prefix);
-    let mut names = BTreeSet::new();
-    let mut marker = None;
-    loop {
-        let mut page = inner.page(&below, true, Which::Committed, marker.as_deref()).await?;
-        marker = page.next();
-        for folder in page.blobs.folders {
-            let full = folder.name.plain();
-            if let Some(name) = full.strip_prefix(&below).and_then(|name| name.strip_suffix('/'))
-                && Key::new(name).is_ok()
-            {
-                names.insert(name.to_owned());
-            }
-        }
-        if names.len() > MOST_FOLDERS {
-            return Err(too_many_folders(&inner.place));
-        }
-        if marker.is_none() {
-            return Ok(names.into_iter().collect());
-        }
+    async fn page(&self, below: &str, folders: bool, next: Option<String>) -> Result<paged::Page> {
+        let mut page = self.blobs(below, folders, Which::Committed, next.as_deref()).await?;
+        let next = page.next();
+        let blobs = page.blobs.blobs.into_iter();
+        let objects = blobs.filter(|blob| blob.properties.resource.as_deref() != Some("directory"));
+        Ok(paged::Page {
+            objects: objects.map(|blob| (blob.name.plain(), blob.properties.length)).collect(),
+            folders: page.blobs.folders.into_iter().map(|folder| folder.name.plain()).collect(),
+            next,
+        })
     }
 }
 
@@ -196,12 +148,12 @@ pub(super) async fn folders(inner: &Inner, prefix: Option<&Key>) -> Result<Vec<S
 /// nothing here; they go when it is written again, or after a week. How old they are it does not say either, so that
 /// with any `age` those stay whose time is not told.
 pub(super) async fn sweep(inner: &Arc<Inner>, prefix: &Key, age: Duration) -> Result<u64> {
-    let below = inner.below(Some(prefix));
+    let below = paged::below(&inner.base, Some(prefix));
     let before = chrono::TimeDelta::from_std(age).ok().and_then(|age| Utc::now().checked_sub_signed(age));
     let mut marker = None;
     let mut dropped = 0;
     loop {
-        let mut page = inner.page(&below, false, Which::Also, marker.as_deref()).await?;
+        let mut page = inner.blobs(&below, false, Which::Also, marker.as_deref()).await?;
         marker = page.next();
         for blob in page.blobs.blobs {
             // Such a blob has no length. An empty object has none either, so each is looked at.

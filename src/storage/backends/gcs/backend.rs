@@ -73,6 +73,10 @@ impl Backend for GcsBackend {
         leaves_room("Google Cloud Storage", &gcs.prefix, folder)
     }
 
+    fn address(gcs: &GcsConfig) -> Option<String> {
+        connect::service(gcs).ok()
+    }
+
     async fn open(gcs: &GcsConfig, _: Hold) -> Result<Arc<dyn Storage>> {
         Ok(Arc::new(Gcs::new(gcs).await?))
     }

@@ -1,16 +1,14 @@
 //! Listing objects, a page at a time.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-
-use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use async_trait::async_trait;
 use reqwest::Method;
 use serde::Deserialize;
 
 use super::{Described, Inner};
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::Key;
 use crate::storage::http::encoded;
-use crate::storage::{Key, MOST_FOLDERS, ObjectInfo, too_many_folders};
+use crate::storage::paged::{self, Paged};
 
 /// Objects of a page, and the most bytes that a page of them can have: names of 1,024 bytes in JSON.
 const PAGE: usize = 1_000;
@@ -28,15 +26,7 @@ struct Page {
 }
 
 impl Inner {
-    /// What the full names below `prefix` begin with: empty, or ending in a slash.
-    fn below(&self, prefix: Option<&Key>) -> String {
-        match prefix {
-            Some(prefix) => format!("{}{prefix}/", self.base),
-            None => self.base.clone(),
-        }
-    }
-
-    async fn page(&self, below: &str, folders: bool, most: usize, token: Option<&str>) -> Result<Page> {
+    async fn objects(&self, below: &str, folders: bool, most: usize, token: Option<&str>) -> Result<Page> {
         // A folder that is no more than a name ending in a slash has no objects: nothing asks for it.
         let fields = "items(name,size),prefixes,nextPageToken";
         let mut query = format!("maxResults={most}&fields={}", encoded(fields, false));
@@ -65,67 +55,26 @@ impl Page {
     }
 }
 
-/// Where a listing stands between two pages.
-enum Next {
-    Page(Page),
-    Ask(String),
-}
+#[async_trait]
+impl Paged for Inner {
+    fn base(&self) -> &str {
+        &self.base
+    }
 
-/// All objects below `prefix`; memory: one page of at most 1,000.
-pub(super) async fn objects(
-    inner: &Arc<Inner>,
-    prefix: Option<&Key>,
-) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
-    let below = inner.below(prefix);
-    // The first page is fetched here, so that a bucket that is not there fails the call.
-    let first = inner.page(&below, false, PAGE, None).await?;
-    let inner = Arc::clone(inner);
-    let pages = stream::try_unfold(Some(Next::Page(first)), move |next| {
-        let (inner, below) = (Arc::clone(&inner), below.clone());
-        async move {
-            let mut page = match next {
-                None => return Ok::<_, Error>(None),
-                Some(Next::Page(page)) => page,
-                Some(Next::Ask(token)) => inner.page(&below, false, PAGE, Some(&token)).await?,
-            };
-            let next = page.next().map(Next::Ask);
-            let objects = page.items.into_iter().filter_map(|object| {
-                // A name that is not ours to give (`folder/`, `a//b`) is not ours.
-                let key = Key::new(object.name.strip_prefix(&inner.base)?).ok()?;
-                Some(Ok(ObjectInfo { key, size: object.size() }))
-            });
-            Ok(Some((stream::iter(objects.collect::<Vec<_>>()), next)))
-        }
-    });
-    Ok(pages.try_flatten().boxed())
-}
+    fn place(&self) -> &str {
+        &self.place
+    }
 
-/// The names of the folders directly below `prefix`; memory: these, and not the objects beside them.
-pub(super) async fn folders(inner: &Inner, prefix: Option<&Key>) -> Result<Vec<String>> {
-    let below = inner.below(prefix);
-    let mut names = BTreeSet::new();
-    let mut token = None;
-    loop {
-        let mut page = inner.page(&below, true, PAGE, token.as_deref()).await?;
-        token = page.next();
-        for full in page.prefixes {
-            if let Some(name) = full.strip_prefix(&below).and_then(|name| name.strip_suffix('/'))
-                && Key::new(name).is_ok()
-            {
-                names.insert(name.to_owned());
-            }
-        }
-        if names.len() > MOST_FOLDERS {
-            return Err(too_many_folders(&inner.place));
-        }
-        if token.is_none() {
-            return Ok(names.into_iter().collect());
-        }
+    async fn page(&self, below: &str, folders: bool, next: Option<String>) -> Result<paged::Page> {
+        let mut page = self.objects(below, folders, PAGE, next.as_deref()).await?;
+        let next = page.next();
+        let objects = page.items.into_iter().map(|object| (object.name.clone(), object.size())).collect();
+        Ok(paged::Page { objects, folders: page.prefixes, next })
     }
 }
 
 /// Whether anything lies below `prefix`. Errors: those of a listing.
 pub(super) async fn any(inner: &Inner, prefix: &Key) -> Result<bool> {
-    let page = inner.page(&inner.below(Some(prefix)), false, 1, None).await?;
+    let page = inner.objects(&paged::below(&inner.base, Some(prefix)), false, 1, None).await?;
     Ok(!page.items.is_empty())
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::S3;
 use super::config::{Checksums, S3Config, ServerSide};
+use super::{S3, customer_key};
 use crate::domain::field::{Field, FieldKind};
-use crate::domain::fields::rules::plain_rule;
+use crate::domain::fields::rules::{endpoint_rule, plain_rule};
 use crate::domain::storage::StorageConfig;
 use crate::domain::typed::{Typed, first, optional_text, plain_text, secret_text, switch, word};
 use crate::error::{Error, Result};
@@ -121,7 +121,56 @@ const FIELDS: &[Typed<S3Config>] = &[
             .check(plain_rule),
         sse_kms_key_id
     ),
+    secret_text!(
+        Field::new(
+            "sse_c_key",
+            "Key of the customer",
+            FieldKind::Secret,
+            "SSE-C: 32 bytes in base64; the server keeps no copy, and a lost one loses the backups",
+        )
+        .advanced()
+        .check(plain_rule),
+        sse_c_key
+    ),
+    optional_text!(
+        Field::new("role_arn", "Role", FieldKind::Text, "arn:aws:iam::...:role/..., assumed with the credentials above")
+            .advanced()
+            .check(role_rule),
+        role_arn
+    ),
+    optional_text!(
+        Field::new("external_id", "External id", FieldKind::Text, "what the owner of the role wants to be told")
+            .advanced()
+            .check(plain_rule),
+        external_id
+    ),
+    optional_text!(
+        Field::new("role_session_name", "Session name", FieldKind::Text, "in the logs of AWS; empty: mongokeep")
+            .advanced()
+            .check(session_rule),
+        role_session_name
+    ),
+    optional_text!(
+        Field::new("sts_endpoint", "STS endpoint", FieldKind::Text, "where the role is assumed; empty: AWS")
+            .advanced()
+            .check(endpoint_rule),
+        sts_endpoint
+    ),
 ];
+
+fn role_rule(text: &str) -> std::result::Result<(), String> {
+    let is_role = text.starts_with("arn:") && text.contains(":role/") && !text.contains(char::is_whitespace);
+    if is_role { Ok(()) } else { Err("is no role, such as arn:aws:iam::123456789012:role/backups".into()) }
+}
+
+/// STS's own rule.
+fn session_rule(text: &str) -> std::result::Result<(), String> {
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "_+=,.@-".contains(c));
+    if plain && (2..=64).contains(&text.len()) {
+        return Ok(());
+    }
+    Err("has 2 to 64 letters, digits and characters of _+=,.@-".into())
+}
 
 /// A class that the server knows is one word. One whose objects must be thawed first is no place for a backup: nothing of
 /// it could be verified, restored or found.
@@ -137,6 +186,12 @@ fn storage_class_rule(text: &str) -> std::result::Result<(), String> {
     Ok(())
 }
 
+/// Whether others on the way can read what is sent there.
+fn is_open(endpoint: &str) -> bool {
+    let Some(rest) = endpoint.strip_prefix("http://") else { return false };
+    !["127.0.0.1", "localhost", "[::1]"].iter().any(|own| rest.starts_with(own))
+}
+
 #[async_trait]
 impl Backend for S3Backend {
     type Config = S3Config;
@@ -150,6 +205,28 @@ impl Backend for S3Backend {
         }
         if s3.sse_kms_key_id.is_some() && s3.sse != ServerSide::Kms {
             return Err(Error::invalid("sse-kms-key-id", "is only for --sse aws:kms"));
+        }
+        if s3.sse_c_key.is_some() {
+            customer_key::CustomerKey::of(s3.sse_c_key.as_ref())?;
+            if s3.sse != ServerSide::Bucket {
+                return Err(Error::invalid("sse", "is given besides --sse-c-key-file; one of them is enough"));
+            }
+            if s3.endpoint.as_deref().is_some_and(is_open) {
+                return Err(Error::invalid(
+                    "sse-c-key-file",
+                    "would be sent in the clear: the endpoint is not https://",
+                ));
+            }
+        }
+        if s3.role_arn.is_none() {
+            let of_role = [
+                ("external-id", s3.external_id.is_some()),
+                ("role-session-name", s3.role_session_name.is_some()),
+                ("sts-endpoint", s3.sts_endpoint.is_some()),
+            ];
+            if let Some((field, _)) = of_role.iter().find(|(_, is_given)| *is_given) {
+                return Err(Error::invalid(field, "belongs to --role-arn"));
+            }
         }
         match (&s3.access_key_id, &s3.secret_access_key) {
             (Some(_), None) => Err(Error::invalid("secret-access-key-file", "is needed with --access-key-id")),
@@ -167,6 +244,12 @@ impl Backend for S3Backend {
 
     fn check_folder(s3: &S3Config, folder: &str) -> Result<()> {
         leaves_room("S3", &s3.prefix, folder)
+    }
+
+    fn address(s3: &S3Config) -> Option<String> {
+        // The SDK knows more places in which a region, or another endpoint, is said: then it alone knows where it goes.
+        let region = s3.region.as_deref().filter(|_| std::env::var_os("AWS_ENDPOINT_URL").is_none());
+        s3.endpoint.clone().or_else(|| region.map(|region| format!("https://s3.{region}.amazonaws.com")))
     }
 
     async fn open(s3: &S3Config, _: Hold) -> Result<Arc<dyn Storage>> {
@@ -208,8 +291,37 @@ mod tests {
         assert_eq!(field(s3), "profile");
         let s3 = S3Config { sse_kms_key_id: Some("k".into()), ..S3Config::default() };
         assert_eq!(field(s3), "sse_kms_key_id");
+        for s3 in [
+            S3Config { external_id: Some("x".into()), ..S3Config::default() },
+            S3Config { sts_endpoint: Some("https://sts".into()), ..S3Config::default() },
+        ] {
+            assert!(["external_id", "sts_endpoint"].contains(&field(s3).as_str()));
+        }
+        let sse_c_key = Some(crate::domain::secret::Secret::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="));
+        let s3 = S3Config { sse_c_key: sse_c_key.clone(), sse: ServerSide::Kms, ..S3Config::default() };
+        assert_eq!(field(s3), "sse");
+        let at = |endpoint: &str| {
+            let endpoint = Some(endpoint.to_owned());
+            S3Config { sse_c_key: sse_c_key.clone(), endpoint, ..S3Config::default() }
+        };
+        assert_eq!(field(at("http://storage.example.com")), "sse_c_key_file");
+        for good in ["https://storage.example.com", "http://127.0.0.1:9000"] {
+            assert!(S3Backend::check(&at(good)).is_ok(), "{good}");
+        }
         let s3 = S3Config { profile, sse: ServerSide::Kms, sse_kms_key_id: Some("k".into()), ..S3Config::default() };
         assert!(S3Backend::check(&s3).is_ok());
+    }
+
+    #[test]
+    fn roles_and_sessions_are_what_aws_takes() {
+        assert_eq!(role_rule("arn:aws:iam::123456789012:role/path/backups"), Ok(()));
+        assert_eq!(session_rule("nightly@db-1"), Ok(()));
+        for bad in ["backups", "arn:aws:iam::123456789012:user/x", "arn:aws:iam::1:role/a b"] {
+            assert!(role_rule(bad).is_err(), "{bad}");
+        }
+        for bad in ["a", "a b", &"x".repeat(65)] {
+            assert!(session_rule(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

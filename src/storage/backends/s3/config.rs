@@ -27,6 +27,16 @@ pub struct S3Config {
     pub sse: ServerSide,
     /// Of the key of KMS; none: that of the account for S3.
     pub sse_kms_key_id: Option<String>,
+    /// The key that the server encrypts with and does not keep (SSE-C): 32 bytes in base64.
+    pub sse_c_key: Option<Secret>,
+    /// The role that is assumed with the credentials.
+    pub role_arn: Option<String>,
+    /// What whoever owns the role wants to be told.
+    pub external_id: Option<String>,
+    /// None: `mongokeep`.
+    pub role_session_name: Option<String>,
+    /// Where roles are assumed; none: at AWS.
+    pub sts_endpoint: Option<String>,
 }
 
 words! {

@@ -8,6 +8,7 @@ use std::error::Error as StdError;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+use aws_smithy_types::error::ErrorMetadata;
 use chrono::{DateTime, Utc};
 
 use crate::domain::text;
@@ -27,6 +28,8 @@ pub(super) struct Names {
     pub(super) region: String,
     /// Credentials come from the environment, not from the configuration.
     pub(super) ambient: bool,
+    /// A key of the customer goes with each request.
+    pub(super) has_key: bool,
 }
 
 /// What an answer says: code, message and status.
@@ -52,6 +55,11 @@ impl Answer<'_> {
                 | "InvalidBucketState"
                 | "InvalidObjectState"
         )
+    }
+
+    /// An object was written with a key of a customer, and read without, or the other way round.
+    fn is_about_encryption(&self) -> bool {
+        ["Server Side Encryption", "encryption parameters"].iter().any(|words| self.message.contains(words))
     }
 
     /// It is about the headers that a checksum travels in, or wants one.
@@ -257,11 +265,16 @@ impl Names {
             (_, 409) if !answer.is_final_conflict() => {
                 error(ErrorKind::Transient, "another request to the same object is in the way; this may pass".into())
             }
+            (_, 400) if answer.is_about_encryption() => error(
+                ErrorKind::Failed,
+                "give --sse-c-key-file the key that it was written with; without one it was written without".into(),
+            ),
             ("AccessDenied" | "AllAccessDisabled" | "AccountProblem", _) | (_, 403) => error(
                 ErrorKind::Denied,
                 format!(
                     "the key needs s3:ListBucket and s3:ListBucketMultipartUploads on {bucket}, and s3:GetObject, \
-                     s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on its objects"
+                     s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on its objects{}",
+                    if self.has_key { "; or --sse-c-key-file is not the key that it was written with" } else { "" }
                 ),
             ),
             (_, 404) => Error::new(ErrorKind::NotFound, format!("{what}: {said}"))
@@ -280,6 +293,13 @@ fn no_credentials(what: &str, error: &CredentialsError) -> Error {
                 AWS_SECRET_ACCESS_KEY (or a profile) where the daemon is started";
     let why = match error {
         CredentialsError::CredentialsNotLoaded(_) => "there are no credentials".to_owned(),
+        // What STS said of a role.
+        other if let Some(said) = line::find::<ErrorMetadata>(other).filter(|said| said.message().is_some()) => {
+            let (code, message) = (said.code().unwrap_or("refused"), said.message().unwrap_or_default());
+            let why = text::escape(&format!("the role could not be assumed: {code}: {message}"));
+            return Error::new(ErrorKind::Unauthenticated, format!("{what}: {why}"))
+                .hint("check --role-arn and --external-id, and that the role trusts whoever assumes it");
+        }
         other => format!("the credentials could not be loaded: {}", line::root_cause(other)),
     };
     Error::new(ErrorKind::Unauthenticated, format!("{what}: {why}")).hint(hint)

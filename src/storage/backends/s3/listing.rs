@@ -1,33 +1,43 @@
 //! Listing objects and unfinished uploads, a page at a time.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use aws_sdk_s3::operation::list_multipart_uploads::ListMultipartUploadsOutput;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::primitives::DateTime;
-use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use aws_sdk_s3::types::Object;
 
 use super::Inner;
 use super::failure::answer;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Key, MOST_FOLDERS, ObjectInfo, Unfinished, too_many_folders};
+use crate::storage::paged::{Page, Paged, below};
+use crate::storage::{Key, Unfinished};
 
-impl Inner {
-    /// What the full keys below `prefix` begin with: empty, or ending in a slash.
-    fn below(&self, prefix: Option<&Key>) -> String {
-        match prefix {
-            Some(prefix) => format!("{}{prefix}/", self.base),
-            None => self.base.clone(),
-        }
+#[async_trait]
+impl Paged for Inner {
+    fn base(&self) -> &str {
+        &self.base
     }
 
-    async fn page(&self, below: &str, folders: bool, token: Option<String>) -> Result<ListObjectsV2Output> {
+    fn place(&self) -> &str {
+        &self.place
+    }
+
+    async fn page(&self, below: &str, folders: bool, token: Option<String>) -> Result<Page> {
         let list = self.client.list_objects_v2().bucket(&self.bucket).prefix(below).set_continuation_token(token);
         let list = if folders { list.delimiter("/") } else { list };
         let what = format!("listing s3://{}/{below}", self.bucket);
-        list.send().await.map_err(|e| self.names.failure(&what, e))
+        let page = list.send().await.map_err(|e| self.names.failure(&what, e))?;
+        let next = next_token(&page)?;
+        let size = |object: &Object| object.size.and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
+        let objects = page.contents.unwrap_or_default().into_iter();
+        let folders = page.common_prefixes.unwrap_or_default().into_iter();
+        Ok(Page {
+            objects: objects.filter_map(|mut object| Some((object.key.take()?, size(&object)))).collect(),
+            folders: folders.filter_map(|folder| folder.prefix).collect(),
+            next,
+        })
     }
 }
 
@@ -40,69 +50,9 @@ fn next_token(page: &ListObjectsV2Output) -> Result<Option<String>> {
     }
 }
 
-/// Where a listing stands between two pages.
-enum Next {
-    Page(Box<ListObjectsV2Output>),
-    Ask(String),
-}
-
-/// All objects below `prefix`; memory: one page of at most 1,000.
-pub(super) async fn objects(
-    inner: &Arc<Inner>,
-    prefix: Option<&Key>,
-) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
-    let below = inner.below(prefix);
-    // The first page is fetched here, so that a bucket that is not there fails the call.
-    let first = inner.page(&below, false, None).await?;
-    let inner = Arc::clone(inner);
-    let pages = stream::try_unfold(Some(Next::Page(Box::new(first))), move |next| {
-        let (inner, below) = (Arc::clone(&inner), below.clone());
-        async move {
-            let page = match next {
-                None => return Ok::<_, Error>(None),
-                Some(Next::Page(page)) => *page,
-                Some(Next::Ask(token)) => inner.page(&below, false, Some(token)).await?,
-            };
-            let next = next_token(&page)?.map(Next::Ask);
-            let objects = page.contents.unwrap_or_default().into_iter().filter_map(|object| {
-                // A key that is not ours to name (`folder/`, `a//b`) is not ours.
-                let key = Key::new(object.key.as_deref()?.strip_prefix(&inner.base)?).ok()?;
-                let size = object.size.and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
-                Some(Ok(ObjectInfo { key, size }))
-            });
-            Ok(Some((stream::iter(objects.collect::<Vec<_>>()), next)))
-        }
-    });
-    Ok(pages.try_flatten().boxed())
-}
-
-/// The names of the folders directly below `prefix`; memory: these, and not the objects beside them.
-pub(super) async fn folders(inner: &Inner, prefix: Option<&Key>) -> Result<Vec<String>> {
-    let below = inner.below(prefix);
-    let mut names = BTreeSet::new();
-    let mut token = None;
-    loop {
-        let page = inner.page(&below, true, token).await?;
-        for full in page.common_prefixes().iter().filter_map(|p| p.prefix()?.strip_suffix('/')) {
-            if let Some(name) = full.strip_prefix(&below)
-                && Key::new(name).is_ok()
-            {
-                names.insert(name.to_owned());
-            }
-        }
-        if names.len() > MOST_FOLDERS {
-            return Err(too_many_folders(&format!("s3://{}/{below}", inner.bucket)));
-        }
-        token = next_token(&page)?;
-        if token.is_none() {
-            return Ok(names.into_iter().collect());
-        }
-    }
-}
-
 /// Aborts the multipart uploads below `prefix` that began `age` ago or earlier.
 pub(super) async fn sweep(inner: &Inner, prefix: &Key, age: Duration) -> Result<u64> {
-    let below = inner.below(Some(prefix));
+    let below = below(&inner.base, Some(prefix));
     let found = sweep_listed(inner, &below, &below, age).await?;
     // MinIO finds by prefix only the uploads of the object of exactly that name, but lists all without one.
     if found > 0 { Ok(found) } else { sweep_listed(inner, "", &below, age).await }

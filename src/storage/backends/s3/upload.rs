@@ -50,7 +50,7 @@ impl S3Upload {
         let create = create.set_checksum_algorithm(inner.proof.algorithm());
         let create =
             create.set_storage_class(inner.storage_class.clone()).set_server_side_encryption(inner.sse.clone());
-        let create = create.set_ssekms_key_id(inner.sse_kms_key_id.clone());
+        let create = with_key!(create.set_ssekms_key_id(inner.sse_kms_key_id.clone()), inner);
         let output = create.metadata(MARK, &mark).send().await.map_err(|e| inner.names.failure(&what, e))?;
         let Some(id) = output.upload_id().map(str::to_owned) else {
             return Err(Error::new(ErrorKind::Failed, format!("{what}: the server gave it no id")));
@@ -95,19 +95,10 @@ impl Upload for S3Upload {
         let sums = inner.proof.of(&body);
         // S3 counts from 1, and 10,000 fits.
         let s3_number = (number + 1) as i32;
-        let output = inner
-            .client
-            .upload_part()
-            .bucket(&inner.bucket)
-            .key(inner.object(key))
-            .upload_id(&self.id)
-            .part_number(s3_number)
-            .set_checksum_crc32(sums.crc32())
-            .set_content_md5(sums.md5())
-            .body(ByteStream::from(body))
-            .send()
-            .await
-            .map_err(|e| inner.names.failure(&what(), e))?;
+        let part = inner.client.upload_part().bucket(&inner.bucket).key(inner.object(key)).upload_id(&self.id);
+        let part = part.part_number(s3_number).set_checksum_crc32(sums.crc32()).set_content_md5(sums.md5());
+        let part = with_key!(part.body(ByteStream::from(body)), inner);
+        let output = part.send().await.map_err(|e| inner.names.failure(&what(), e))?;
         if output.checksum_crc32().is_some_and(|told| sums.crc32().is_some_and(|sent| sent != told)) {
             return Err(checksum::differs(&what(), ErrorKind::Transient));
         }
@@ -128,7 +119,7 @@ impl Upload for S3Upload {
         let (completed, sums) = self.completed(parts)?;
         let parts = CompletedMultipartUpload::builder().set_parts(Some(completed)).build();
         let complete = inner.client.complete_multipart_upload().bucket(&inner.bucket).key(inner.object(key));
-        match complete.upload_id(&self.id).multipart_upload(parts).send().await {
+        match with_key!(complete.upload_id(&self.id).multipart_upload(parts), inner).send().await {
             Ok(output) => {
                 if let (Some(told), Some(sums)) = (output.checksum_crc32(), &sums)
                     && !checksum::agrees(told, sums)
