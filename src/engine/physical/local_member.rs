@@ -223,7 +223,9 @@ fn in_newest_files(folder: &Path, token: &[u8]) -> Result<bool> {
     use std::io::Read;
     let shown = || escape(&folder.to_string_lossy());
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|e| crate::error::io(shown(), e))? {
+    // A folder without a journal is no server's.
+    let Some(entries) = data_folder::unless_removed(std::fs::read_dir(folder), folder)? else { return Ok(false) };
+    for entry in entries {
         let entry = entry.map_err(|e| crate::error::io(shown(), e))?;
         if entry.file_name().to_string_lossy().starts_with("WiredTigerLog.") {
             files.push(entry.path());
@@ -265,5 +267,6 @@ mod tests {
         std::os::unix::fs::symlink("nowhere", log(3)).unwrap();
         assert!(in_newest_files(dir.path(), b"token").unwrap());
         assert!(!in_newest_files(dir.path(), b"another").unwrap());
+        assert!(!in_newest_files(&dir.path().join("journal"), b"token").unwrap(), "nothing is there");
     }
 }

@@ -85,7 +85,10 @@ async fn supervised() -> (Scene, Supervisor) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_is_started_again_by_others_is_not_fought_with() {
     let (scene, _supervisor) = supervised().await;
-    // The server ends, which is not how a service is stopped that somebody looks after.
+    // The server ends, which is not how a service is stopped that somebody looks after: it is there again at once.
+    let lock = scene.folder().join("mongod.lock");
+    let stop = "first=$(cat LOCK)\nkill $first\nwhile now=$(cat LOCK); [ -z \"$now\" ] || [ \"$now\" = \"$first\" ]; do sleep 0.05; done";
+    scene.script("stop", &stop.replace("LOCK", &lock.display().to_string()));
     let began = std::time::Instant::now();
     let job = scene.ended(scene.queue());
     let error = job["error"].to_string();
