@@ -43,11 +43,12 @@ pub async fn every_collection(ctx: &Context, server: &Server, work: u64) -> Resu
 
 /// What each of `all` counts of `work`, according to its size. The sum is `work`, if there is anything.
 fn shares(all: &[Found], work: u64) -> Vec<u64> {
-    let sum = all.iter().map(|found| u128::from(found.bytes.max(1))).sum::<u128>().max(1);
-    let mut until = 0;
-    let ends = all.iter().map(|found| {
-        until += u128::from(found.bytes.max(1));
-        u64::try_from(u128::from(work) * until / sum).unwrap_or(work)
+    let sum = all.iter().map(|found| found.bytes.max(1) as f64).sum::<f64>();
+    let last = all.len().saturating_sub(1);
+    let mut until = 0.0;
+    let ends = all.iter().enumerate().map(|(at, found)| {
+        until += found.bytes.max(1) as f64;
+        if at == last { work } else { ((work as f64 * (until / sum)) as u64).min(work) }
     });
     let ends: Vec<u64> = ends.collect();
     let begins = std::iter::once(0).chain(ends.iter().copied());
