@@ -32,7 +32,7 @@
 //! | [`cli`] | the command line | config, control, client, daemon, engine, tui, demo |
 //! | [`tui`] | the screen | config, client, artifact, engine |
 //! | [`sandbox`] | throw-away MongoDB servers for the demo, tests and benchmarks | |
-//! | [`demo`] | the main job on a throw-away replica set | config, sandbox, client, engine, tui |
+//! | [`demo`] | the main job on a throw-away replica set | config, sandbox, client, daemon, engine, tui |
 //!
 //! `tests/it/architecture.rs` reads this table and checks it against every path in the code. It also finds circles between
 //! files: a short list in it names those that are one subject told over several files.

@@ -1,6 +1,5 @@
 //! `mongokeep daemon`: the process that runs jobs.
 
-use chrono::Utc;
 use clap::{ArgMatches, Command};
 use serde_json::json;
 
@@ -8,6 +7,7 @@ use super::args::{given, group, switch};
 use super::context::Context;
 use super::table::Pairs;
 use crate::client::{Client, DaemonStatus, ServiceView};
+use crate::domain::clock;
 use crate::domain::job::JobState;
 use crate::domain::schedule::Schedule;
 use crate::domain::text::{duration, escape};
@@ -97,7 +97,7 @@ fn section(shown: &mut String, title: &str, lines: &[String]) {
 
 fn seconds_ago(service: &ServiceView) -> Option<u64> {
     let at = service.last_good_backup_at?;
-    Some(u64::try_from((Utc::now() - at).num_seconds()).unwrap_or(0))
+    Some(u64::try_from((clock::now() - at).num_seconds()).unwrap_or(0))
 }
 
 fn last_good(service: &ServiceView) -> serde_json::Value {

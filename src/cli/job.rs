@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
 use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::args::{given, group, switch};
@@ -11,6 +10,7 @@ use super::job_result::counted;
 use super::table::{Column, Pairs, Table};
 use super::wait::{self, Daemon};
 use crate::client::Client;
+use crate::domain::clock;
 use crate::domain::job::{Job, JobState, LogLevel, LogLine};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::error::{Error, Result};
@@ -90,7 +90,7 @@ pub fn queued(context: &Context, job: Job) -> Result<u8> {
 
 fn took(job: &Job) -> Option<String> {
     let began = job.started_at?;
-    let seconds = (job.finished_at.unwrap_or_else(Utc::now) - began).num_seconds();
+    let seconds = (job.finished_at.unwrap_or_else(clock::now) - began).num_seconds();
     Some(duration(u64::try_from(seconds).unwrap_or(0)))
 }
 

@@ -173,6 +173,7 @@ async fn screen(context: &Context, matches: &ArgMatches) -> Result<u8> {
 
 /// The demo has a home of its own, and stops and removes what it started.
 async fn demo(context: &Context, matches: &ArgMatches) -> Result<u8> {
-    crate::demo::run_demo(crate::demo::Options { headless: args::given(matches, "headless"), json: context.out.json })
-        .await
+    let given = |name| args::given(matches, name);
+    let options = crate::demo::Options { headless: given("headless"), json: context.out.json, empty: given("empty") };
+    crate::demo::run_demo(options).await
 }

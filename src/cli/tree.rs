@@ -33,8 +33,12 @@ pub fn command() -> Command {
         .subcommand(Command::new(lock_keeper::COMMAND).hide(true))
         .subcommand(
             Command::new("demo")
-                .about("The main job on a throw-away replica set")
-                .arg(args::switch("headless", "without a terminal: do it, compare, print a summary")),
+                .about("A working installation on throw-away replica sets, with a history of three days")
+                .arg(args::switch("empty", "one replica set of which nothing was backed up yet"))
+                .arg(
+                    args::switch("headless", "without a terminal: back up, restore, compare, print a summary")
+                        .conflicts_with("empty"),
+                ),
         )
 }
 

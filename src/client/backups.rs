@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{Local, Utc};
+use chrono::Local;
 
 use super::restores::identity_path;
 use super::{Client, DeletePlan, Removes, Values};
@@ -12,6 +12,7 @@ use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::config::Settings;
 use crate::domain::backup::{Backup, BackupDraft, BackupRequest, BackupState, Owner};
+use crate::domain::clock;
 use crate::domain::fields::{self, BACKUP, BACKUP_FIELDS};
 use crate::domain::job::Job;
 use crate::domain::typed;
@@ -48,7 +49,7 @@ impl Client {
     pub(super) fn free_backup_name(&self, service: &str, words: &str) -> Result<String> {
         // Room for the time and a number within the 100 characters of a name.
         let service: String = service.chars().take(75 - words.len()).collect();
-        let base = format!("{service}-{words}{}", Local::now().format("%Y%m%d-%H%M"));
+        let base = format!("{service}-{words}{}", clock::now().with_timezone(&Local).format("%Y%m%d-%H%M"));
         for number in 1..1000 {
             let name = if number == 1 { base.clone() } else { format!("{base}-{number}") };
             match self.store.backup(&name) {
@@ -161,7 +162,7 @@ impl Client {
             }
         }
         if let Some(owner) = &plan.foreign {
-            plan.removes = match (foreign, owner.may_be_running(Utc::now())) {
+            plan.removes = match (foreign, owner.may_be_running(clock::now())) {
                 (true, false) => Removes::RecordAndFiles,
                 _ if deletion.owns_nothing() => Removes::Record,
                 (_, true) => Removes::Nothing,

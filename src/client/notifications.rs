@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use chrono::Utc;
 use serde::Serialize;
 
 use super::Client;
@@ -10,6 +9,7 @@ use crate::config::Settings;
 use crate::control::state_copy::{Pending, pending};
 use crate::control::{lock, notify};
 use crate::domain::backup::Backup;
+use crate::domain::clock;
 use crate::domain::job::{Job, JobState};
 use crate::domain::notification::{Channel, Event};
 use crate::domain::pitr::Status;
@@ -44,7 +44,7 @@ impl Client {
     /// What a person should look at, the most urgent first. Asks the store only.
     pub fn warnings(&self) -> Result<Vec<Warning>> {
         let settings = Settings::load(&self.home)?;
-        let now = Utc::now();
+        let now = clock::now();
         let mut out = Vec::new();
         let on: Vec<Schedule> = self.schedules()?.into_iter().filter(|s| s.enabled).collect();
         let schedules = if on.len() == 1 { "1 schedule is".to_owned() } else { format!("{} schedules are", on.len()) };
@@ -205,8 +205,8 @@ fn of_schedule(schedule: &Schedule) -> Option<Warning> {
         let (service, storage) = (Some(schedule.service.clone()), Some(schedule.storage.clone()));
         Some(Warning { schedule: Some(name.clone()), service, storage, ..Warning::new(kind, text) })
     };
-    if let Some(next) = schedule.next_at.filter(|next| *next + OVERDUE < Utc::now()) {
-        let late = u64::try_from((Utc::now() - next).num_seconds()).unwrap_or(0);
+    if let Some(next) = schedule.next_at.filter(|next| *next + OVERDUE < clock::now()) {
+        let late = u64::try_from((clock::now() - next).num_seconds()).unwrap_or(0);
         return warn(WarningKind::Overdue, format!("schedule {name} is overdue by {}", text::duration(late)));
     }
     let last = schedule.last.as_ref()?;

@@ -8,6 +8,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::Client;
 use crate::control::lock;
 use crate::domain::backup::{Backup, BackupState, BackupType, Model};
+use crate::domain::clock;
 use crate::domain::pitr::{
     self, Archive, Base, Coverage, Gap, Outside, PointInTime, Range, RecoverableRange, ShownGap, Slice, SlicerState,
     Status, When,
@@ -66,7 +67,7 @@ impl Client {
     ) -> Result<Status> {
         let lines = self.store.recovery_sources(&service)?;
         let state = self.store.slicer_state(&service)?;
-        let now = Utc::now();
+        let now = clock::now();
         let mut ranges: Vec<RecoverableRange> =
             lines.iter().flat_map(|l| pitr::recoverable(&l.row.covered, &l.bases)).collect();
         ranges.sort_by_key(|r| (r.from_ts, r.to_ts));

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{Client, Values, text};
 use crate::artifact::layout::BackupRoot;
 use crate::config::Settings;
+use crate::domain::clock;
 use crate::domain::fields::{self, SCHEDULE, SCHEDULE_DISABLED, SCHEDULE_FIELDS};
 use crate::domain::job::Job;
 use crate::domain::name;
@@ -155,7 +156,7 @@ impl Client {
         must_make(engine(service.engine, s.model)?, &wanted)?;
         self.settle_calendar(&mut s)?;
         // Refuses a path that the layout cannot hold before anything is queued.
-        BackupRoot::new(&s.folder, &s.backup_name(Utc::now()))?;
+        BackupRoot::new(&s.folder, &s.backup_name(clock::now()))?;
         Ok(s)
     }
 
@@ -168,7 +169,7 @@ impl Client {
         }
         .name()
         .to_owned();
-        if next(s, Utc::now()).is_none() {
+        if next(s, clock::now()).is_none() {
             return Err(Error::invalid("cron", format!("{:?} never fires", s.cron)));
         }
         Ok(())
@@ -181,7 +182,7 @@ fn next(schedule: &Schedule, after: DateTime<Utc>) -> Option<DateTime<Utc>> {
 }
 
 fn with_next(mut schedule: Schedule, may_start: bool) -> Schedule {
-    schedule.next_at = (schedule.enabled && may_start).then(|| next(&schedule, Utc::now())).flatten();
+    schedule.next_at = (schedule.enabled && may_start).then(|| next(&schedule, clock::now())).flatten();
     schedule
 }
 

@@ -117,7 +117,7 @@ impl Client {
             None => new_config(&of_type)?,
         };
         let name = edited.or(text(values, "name")).unwrap_or_default().to_owned();
-        let location = StorageLocation { name, config, created_at: chrono::Utc::now(), last_test: None };
+        let location = StorageLocation { name, config, created_at: crate::domain::clock::now(), last_test: None };
         let made = self.call({
             let location = location.clone();
             move |_| storage_folder::missing(&location)

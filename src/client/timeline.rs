@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Client, Values, text};
 use crate::config::Settings;
+use crate::domain::clock;
 use crate::domain::fields::SCHEDULE;
 use crate::domain::hours::WeeklyHours;
 use crate::domain::schedule::Schedule;
@@ -21,7 +22,7 @@ impl Client {
     pub fn schedule_next(&self, name: &str, count: usize) -> Result<Vec<NextRun>> {
         let target = self.store.schedule(name)?;
         let calendars = self.calendars(&target)?;
-        Ok(timeline::next_runs(&calendars.target, &calendars.others, Utc::now(), count))
+        Ok(timeline::next_runs(&calendars.target, &calendars.others, clock::now(), count))
     }
 
     /// The runs in `[from, until]` of the schedules that are on. `draft`, as it stands in a form, is counted among
@@ -41,7 +42,7 @@ impl Client {
     /// The nearest time of day at which a draft meets no other run of its service and no production hours.
     pub fn nearest_free_slot(&self, draft: &Values) -> Result<Option<FreeSlot>> {
         let calendars = self.calendars(&self.drafted(draft)?)?;
-        let from = Utc::now().max(calendars.target.start);
+        let from = clock::now().max(calendars.target.start);
         Ok(timeline::nearest_free_slot(&calendars.target, &calendars.others, from))
     }
 

@@ -98,6 +98,16 @@ impl Home {
         self.config.join("config.toml")
     }
 
+    /// Keys that a person chose, over those that come with the program.
+    pub fn keymap_file(&self) -> PathBuf {
+        self.config.join("keymap.toml")
+    }
+
+    /// A person's own themes, `NAME.toml` each.
+    pub fn themes_folder(&self) -> PathBuf {
+        self.config.join("themes")
+    }
+
     pub fn store_file(&self) -> PathBuf {
         self.data.join("mongokeep.db")
     }

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Home;
+use crate::domain::clock;
 use crate::error::{Error, ErrorKind, Result, own_io};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +82,7 @@ impl DaemonLock {
         let holder = Holder {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            started_at: Utc::now(),
+            started_at: clock::now(),
             stage: Stage::Starting,
             beats: true,
         };

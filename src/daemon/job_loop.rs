@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::component::Component;
@@ -21,6 +22,7 @@ use super::state_copy::state_copy;
 use crate::config::Home;
 use crate::control::STOP_LIMIT;
 use crate::control::lock::{BEAT, DaemonLock, Stage};
+use crate::domain::clock;
 use crate::error::{Result, io};
 use crate::store::{Claimed, Store};
 
@@ -49,7 +51,47 @@ struct JobLoop {
     components: Vec<Component>,
 }
 
-pub async fn run_jobs(home: Home, store: Store, lock: DaemonLock, background: bool) -> Result<()> {
+/// What ends the loop.
+pub enum Ending {
+    /// A signal; in the background also that there was nothing to do for long.
+    Signals { term: Signal, interrupt: Signal, hangup: Signal, background: bool },
+    /// The process that it is a part of.
+    Told(CancellationToken),
+}
+
+impl Ending {
+    /// Listens from now on.
+    pub fn signals(background: bool) -> Result<Self> {
+        let listen = |kind| signal(kind).map_err(|e| io("listening for signals", e));
+        Ok(Self::Signals {
+            term: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            // A closed terminal is no reason to end a foreground daemon under nohup; a background one has none.
+            hangup: listen(SignalKind::hangup())?,
+            background,
+        })
+    }
+
+    fn goes_idle(&self) -> bool {
+        matches!(self, Self::Signals { background: true, .. })
+    }
+
+    /// Returns when the loop is to end.
+    async fn reached(&mut self) {
+        match self {
+            Self::Told(stop) => stop.cancelled().await,
+            Self::Signals { term, interrupt, hangup, .. } => loop {
+                tokio::select! {
+                    _ = term.recv() => return,
+                    _ = interrupt.recv() => return,
+                    _ = hangup.recv() => {}
+                }
+            },
+        }
+    }
+}
+
+pub async fn run_jobs(home: Home, store: Store, lock: DaemonLock, mut ending: Ending) -> Result<()> {
     let env = Env::new(home, store)?;
     let components = vec![notifier(&env), recorder(&env), metrics(&env), state_copy(&env)];
     let mut job_loop = JobLoop {
@@ -59,16 +101,12 @@ pub async fn run_jobs(home: Home, store: Store, lock: DaemonLock, background: bo
         stops: HashMap::new(),
         in_recovery: HashSet::new(),
         scheduler: None,
-        since: Utc::now(),
+        since: clock::now(),
         seen: None,
         retry_due: None,
         idle_since: Instant::now(),
         components,
     };
-    let listen = |kind| signal(kind).map_err(|e| io("listening for signals", e));
-    let (mut term, mut interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    // A closed terminal is no reason to end a foreground daemon under nohup; a background one has none.
-    let mut hangup = listen(SignalKind::hangup())?;
     job_loop.recover().await?;
     job_loop.lock.set_stage(Stage::Ready)?;
     let mut manager = ServiceManager::from_environment();
@@ -79,7 +117,7 @@ pub async fn run_jobs(home: Home, store: Store, lock: DaemonLock, background: bo
             error!("the store: {e}");
             tokio::time::sleep(PAUSE).await;
         }
-        if background && job_loop.may_go_idle().await {
+        if ending.goes_idle() && job_loop.may_go_idle().await {
             info!("nothing to do for {} s", IDLE_LIMIT.as_secs());
             job_loop.end_components().await;
             return Ok(());
@@ -93,9 +131,7 @@ pub async fn run_jobs(home: Home, store: Store, lock: DaemonLock, background: bo
             }
         }
         tokio::select! {
-            _ = term.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => {}
+            () = ending.reached() => break,
             Some(ended) = job_loop.tasks.join_next() => job_loop.ended(ended),
             () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
@@ -160,7 +196,7 @@ impl JobLoop {
     async fn poll_store(&mut self) -> Result<()> {
         let version = self.env.store.data_version().await?;
         self.schedule(version).await?;
-        let due = self.retry_due.is_some_and(|at| at <= Utc::now());
+        let due = self.retry_due.is_some_and(|at| at <= clock::now());
         if self.seen == Some(version) && !due {
             return Ok(());
         }
@@ -186,7 +222,7 @@ impl JobLoop {
     /// Turns what is due into jobs.
     async fn schedule(&mut self, version: u64) -> Result<()> {
         let mut scheduler = self.scheduler.take().unwrap_or_else(|| Scheduler::new(self.since));
-        if !scheduler.is_time(Utc::now(), version) {
+        if !scheduler.is_time(clock::now(), version) {
             self.scheduler = Some(scheduler);
             return Ok(());
         }
@@ -194,7 +230,7 @@ impl JobLoop {
         let in_recovery = self.in_recovery.clone();
         let looked = self.env.store.with(move |store| {
             // With settings that cannot be read the job is queued, and fails for all to see.
-            let outcome = scheduler.decide_due(store, &settings.settings(), Utc::now(), version, &in_recovery);
+            let outcome = scheduler.decide_due(store, &settings.settings(), clock::now(), version, &in_recovery);
             Ok((scheduler, outcome))
         });
         let (scheduler, outcome) = looked.await?;

@@ -17,6 +17,7 @@ use tracing::warn;
 
 use super::component::Component;
 use super::env::Env;
+use crate::domain::clock;
 use crate::domain::pitr;
 use crate::error::{Error, Result, own_io};
 use crate::store::{NewestBackup, RecoverySource, Store, blocking, random_id};
@@ -43,7 +44,7 @@ async fn keep_file(env: Env, stop: CancellationToken) {
             if let Some(before) = before.filter(|before| *before != path) {
                 let _ = fs::remove_file(before);
             }
-            let text = text(&gather(store, Utc::now())?);
+            let text = text(&gather(store, clock::now())?);
             replace(&path, &text)?;
             Ok(path)
         });

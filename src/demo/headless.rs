@@ -95,9 +95,9 @@ pub async fn prove(stage: &Stage) -> Result<Summary> {
 
     let mut result = Comparison::default();
     for db in DATABASES {
-        compare::databases(&stage.database, db, &restored(db), &mut result).await?;
+        compare::databases(&stage.databases[0], db, &restored(db), &mut result).await?;
     }
-    compare::written(&stage.database, &restored("shop"), &written, at, &mut result).await?;
+    compare::written(&stage.databases[0], &restored("shop"), &written, at, &mut result).await?;
     Ok(Summary {
         server_version: backup.server_version.unwrap_or_default(),
         backup: name,

@@ -6,8 +6,11 @@
 mod compare;
 mod driver_error;
 mod headless;
+mod living;
+mod past;
 mod sample;
 mod stage;
+mod time_machine;
 mod writer;
 
 use std::time::Duration;
@@ -16,7 +19,7 @@ use crate::client::Client;
 use crate::domain::job::JobKind;
 use crate::error::{Error, ErrorKind, Result};
 use stage::Stage;
-use writer::Errors;
+use writer::{Errors, Writer};
 
 /// What `mongokeep demo` was asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,13 +28,20 @@ pub struct Options {
     pub headless: bool,
     /// The summary as JSON.
     pub json: bool,
+    /// One service of which nothing was ever backed up, instead of a working installation.
+    pub empty: bool,
 }
 
 /// Runs the demo; `Ok` holds the exit code.
 pub async fn run_demo(options: Options) -> Result<u8> {
     let work = async {
-        let stage = Stage::build().await?;
-        let result = if options.headless { headless(&stage, options.json).await } else { screen(&stage).await };
+        let is_living = !options.headless && !options.empty;
+        let stage = if is_living { Stage::build_three().await? } else { Stage::build().await? };
+        let result = match options {
+            Options { headless: true, json, .. } => headless(&stage, json).await,
+            Options { empty: true, .. } => empty_screen(&stage).await,
+            _ => living::living_screen(&stage).await,
+        };
         let struck = stage.strike().await;
         result.and_then(|code| struck.map(|()| code))
     };
@@ -78,12 +88,17 @@ async fn stand_aside(client: Client, pause: impl Fn(bool)) {
     }
 }
 
-async fn screen(stage: &Stage) -> Result<u8> {
+async fn empty_screen(stage: &Stage) -> Result<u8> {
     // Whoever tries things out may well restore over what the writer writes to.
     let writer = stage.start_writer(Errors::GoOn);
-    let aside = tokio::spawn(stand_aside(stage.client.clone(), writer.pause()));
     stage.start_daemon().await?;
-    let shown = crate::tui::run_screen(stage.client.clone(), crate::tui::Options::default()).await;
+    show(stage, writer, crate::tui::Options::default()).await
+}
+
+/// Opens the screen, and has the writer end after it.
+async fn show(stage: &Stage, writer: Writer, options: crate::tui::Options) -> Result<u8> {
+    let aside = tokio::spawn(stand_aside(stage.client.clone(), writer.pause()));
+    let shown = crate::tui::run_screen(stage.client.clone(), options).await;
     aside.abort();
     shown?;
     stage::say("removing the servers, the backups and the home of the demo");

@@ -66,18 +66,39 @@ impl Random {
 /// Creates and fills all [`DATABASES`]; two at once. `version` is the server's, such as `6.0.5`: before 5.0 there are no
 /// time series, and the measurements go into an ordinary collection.
 pub async fn fill(client: &Client, version: &str) -> Result<()> {
-    let has_time_series =
-        version.split('.').next().and_then(|major| major.parse().ok()).is_none_or(|major: u32| major >= 5);
     let [shop, press, metrics, files] = DATABASES.map(|name| client.database(name));
-    tokio::try_join!(fill_shop(&shop), async {
+    tokio::try_join!(fill_shop(&shop, 1), async {
         fill_press(&press).await?;
-        fill_metrics(&metrics, has_time_series).await?;
+        fill_metrics(&metrics, has_time_series(version), 1).await?;
         fill_files(&files).await
     })?;
     Ok(())
 }
 
-async fn fill_shop(db: &Database) -> Result<()> {
+/// One of the databases, and how much of it: as much as is read within a moment.
+#[derive(Debug, Clone, Copy)]
+pub enum Part {
+    Shop,
+    Metrics,
+    Files,
+}
+
+/// Creates and fills a part alone.
+pub async fn fill_part(client: &Client, version: &str, part: Part) -> Result<()> {
+    match part {
+        Part::Shop => fill_shop(&client.database("shop"), 16).await,
+        Part::Metrics => fill_metrics(&client.database("metrics"), has_time_series(version), 8).await,
+        Part::Files => fill_files(&client.database("files")).await,
+    }
+}
+
+/// Before 5.0 there are none.
+fn has_time_series(version: &str) -> bool {
+    version.split('.').next().and_then(|major| major.parse().ok()).is_none_or(|major: u32| major >= 5)
+}
+
+/// `share`: all of it, or so many times less.
+async fn fill_shop(db: &Database, share: i64) -> Result<()> {
     command(
         db,
         doc! {
@@ -91,7 +112,7 @@ async fn fill_shop(db: &Database) -> Result<()> {
     })
     .await?;
     indexes(db, "products", vec![doc! {"key": {"sku": 1}, "name": "sku", "unique": true}]).await?;
-    insert(db, "customers", 20_000, |r, i| {
+    insert(db, "customers", 20_000 / share, |r, i| {
         doc! {
             "_id": i, "name": r.words(2), "mail": format!("customer{i}@example.com"),
             "address": {"street": r.words(2), "number": r.small(200), "place": [r.small(180) - 90, r.small(360) - 180]},
@@ -108,7 +129,7 @@ async fn fill_shop(db: &Database) -> Result<()> {
         ],
     )
     .await?;
-    insert(db, "orders", 80_000, |r, i| {
+    insert(db, "orders", 80_000 / share, |r, i| {
         let items: Vec<Document> = (0..1 + r.below(4))
             .map(|_| doc! {"product": r.small(4_000), "count": 1 + r.small(5), "price": r.small(50_000)})
             .collect();
@@ -145,13 +166,13 @@ async fn fill_press(db: &Database) -> Result<()> {
     indexes(db, "articles", vec![words, doc! {"key": {"title": 1}, "name": "title"}]).await
 }
 
-async fn fill_metrics(db: &Database, has_time_series: bool) -> Result<()> {
+async fn fill_metrics(db: &Database, has_time_series: bool, share: i64) -> Result<()> {
     let mut readings = doc! {"create": "readings"};
     if has_time_series {
         readings.insert("timeseries", doc! {"timeField": "at", "metaField": "sensor", "granularity": "seconds"});
     }
     command(db, readings).await?;
-    insert(db, "readings", 40_000, |r, i| {
+    insert(db, "readings", 40_000 / share, |r, i| {
         doc! {
             "at": DateTime::from_millis(START + i * 1_000), "sensor": {"site": r.small(4), "number": r.small(10)},
             "celsius": r.below(4_000) as f64 / 100.0,
@@ -159,7 +180,8 @@ async fn fill_metrics(db: &Database, has_time_series: bool) -> Result<()> {
     })
     .await?;
     command(db, doc! {"create": "log", "capped": true, "size": 4_000_000}).await?;
-    insert(db, "log", 20_000, |r, i| doc! {"_id": i, "level": r.of(["info", "warn"]), "line": r.words(12)}).await?;
+    insert(db, "log", 20_000 / share, |r, i| doc! {"_id": i, "level": r.of(["info", "warn"]), "line": r.words(12)})
+        .await?;
     command(db, doc! {"create": "sessions"}).await?;
     insert(db, "sessions", 2_000, |r, i| {
         doc! {"_id": i, "token": r.words(2), "until": DateTime::from_millis(4_000_000_000_000)}

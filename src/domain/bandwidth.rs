@@ -5,6 +5,7 @@ use chrono_tz::Tz;
 
 use super::hours::WeeklyHours;
 use super::text::quoted;
+use crate::domain::clock;
 
 /// `20MB` at any time; `08:00-18:00 20MB` in these hours, and without a limit else; `Mon-Fri 08:00-18:00 20MB, 100MB`.
 /// The first rule that holds counts.
@@ -62,7 +63,7 @@ impl BandwidthLimit {
 
     /// Bytes per second now; `None`: no limit.
     pub fn now(&self) -> Option<u64> {
-        self.limit.at(self.zone, Utc::now())
+        self.limit.at(self.zone, clock::now())
     }
 
     /// Whether there is one at some time.

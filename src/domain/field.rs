@@ -45,12 +45,28 @@ pub struct Field {
     pub check: fn(&str) -> Result<(), String>,
     /// What is shown of a value; all of it, where no part of it is a secret.
     pub shown: fn(&str) -> String,
+    /// Values that are offered, each with what it means in words; others may be typed.
+    pub picks: &'static [(&'static str, &'static str)],
+    /// What a number counts.
+    pub unit: &'static str,
 }
 
 impl Field {
     /// A required text field; change what differs with struct update or the builder methods.
     pub const fn new(key: &'static str, label: &'static str, kind: FieldKind, help: &'static str) -> Self {
-        Self { key, label, help, kind, required: false, default: "", advanced: false, check: any, shown: str::to_owned }
+        Self {
+            key,
+            label,
+            help,
+            kind,
+            required: false,
+            default: "",
+            advanced: false,
+            check: any,
+            shown: str::to_owned,
+            picks: &[],
+            unit: "",
+        }
     }
 
     pub const fn required(mut self) -> Self {
@@ -76,6 +92,35 @@ impl Field {
     pub const fn shown(mut self, shown: fn(&str) -> String) -> Self {
         self.shown = shown;
         self
+    }
+
+    pub const fn picks(mut self, picks: &'static [(&'static str, &'static str)]) -> Self {
+        self.picks = picks;
+        self
+    }
+
+    pub const fn unit(mut self, unit: &'static str) -> Self {
+        self.unit = unit;
+        self
+    }
+
+    /// Whether other values than the offered ones can be.
+    pub fn takes_any(&self) -> bool {
+        !matches!(self.kind, FieldKind::Bool | FieldKind::Choice(_))
+    }
+
+    /// What a value means in words: those of the offered one, else the value with its unit.
+    pub fn words(&self, value: &str) -> String {
+        if let Some((_, words)) = self.picks.iter().find(|(offered, _)| *offered == value) {
+            return (*words).to_owned();
+        }
+        let shown = (self.shown)(value);
+        let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
+        match self.unit {
+            unit if !unit.is_empty() && is_number => format!("{shown} {unit}"),
+            _ if shown.is_empty() => "none".to_owned(),
+            _ => shown,
+        }
     }
 
     /// How messages call it: `retry-interval`.

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod bandwidth;
 pub mod chain;
+pub mod clock;
 pub mod cluster;
 pub mod command_line;
 pub mod cron;

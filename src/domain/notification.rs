@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub use super::event::{EVENTS, Event, parse_events};
 use super::job::{JobKind, JobState};
 use super::job_kind::Of;
+use crate::domain::clock;
 
 /// Where it is reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,7 +112,7 @@ impl Notice {
         Self {
             id: 0,
             event: Event::Test,
-            at: Utc::now(),
+            at: clock::now(),
             over: false,
             text: "a test: notifications of mongokeep arrive".into(),
             host: host.to_owned(),

@@ -8,6 +8,7 @@ use super::job::JobState;
 use super::namespace::Selection;
 use super::retention::Retention;
 use super::retry::RetryPolicy;
+use crate::domain::clock;
 use crate::error::{Error, Result};
 
 /// Serialised, it is the `schedule` object of the command-line contract.
@@ -68,11 +69,11 @@ impl Default for Schedule {
             compression: None,
             cron: String::new(),
             timezone: String::new(),
-            start: Utc::now(),
+            start: clock::now(),
             retention: Retention::default(),
             retry: RetryPolicy::default(),
             enabled: true,
-            created_at: Utc::now(),
+            created_at: clock::now(),
             next_at: None,
             last: None,
             paused_by: None,

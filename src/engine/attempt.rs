@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chrono::Utc;
 use futures_util::StreamExt;
 
 use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::Attempt;
+use crate::domain::clock;
 use crate::domain::key::Key;
 use crate::domain::text::escape;
 use crate::engine::backup_reader;
@@ -66,8 +66,8 @@ impl Claim {
             home_id: identity.home_id.to_owned(),
             host: host_name(),
             pid: std::process::id(),
-            started_at: Utc::now(),
-            renewed_at: identity.shares_blocks.then(Utc::now),
+            started_at: clock::now(),
+            renewed_at: identity.shares_blocks.then(clock::now),
             pbm_name: None,
         };
         match storage.put(&root.attempt()?, body_of(&attempt)?.into(), PutMode::CreateNew).await {
@@ -139,7 +139,7 @@ impl Claim {
     /// Errors: those of [`Claim::must_hold`].
     pub async fn renew(&self) -> Result<()> {
         self.must_hold().await?;
-        let renewed = Attempt { renewed_at: Some(Utc::now()), ..self.attempt.clone() };
+        let renewed = Attempt { renewed_at: Some(clock::now()), ..self.attempt.clone() };
         self.storage.put(&self.root.attempt()?, body_of(&renewed)?.into(), PutMode::Overwrite).await
     }
 

@@ -16,6 +16,7 @@ use crate::artifact::keys::Keys;
 use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::domain::backup::{BackupType, Compression, Model};
+use crate::domain::clock;
 use crate::domain::cluster::Cluster;
 use crate::domain::encryption::Encryption;
 use crate::domain::key::Key;
@@ -297,7 +298,7 @@ impl BackupOrder {
             replica_set_id: String::new(),
             member: String::new(),
             started_at,
-            finished_at: Utc::now(),
+            finished_at: clock::now(),
             consistent_at_ts: Timestamp::MIN,
             selection: self.selection.clone(),
             compression: self.compression,

@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{Transaction, params};
 
 use super::{CatalogueEntry, Store, backups, deletions, from_json, jobs, millis, now, random_id, to_json};
+use crate::domain::clock;
 use crate::domain::job::{Job, JobRequest, JobState, LogLevel, Progress};
 use crate::domain::retry::RetryPolicy;
 use crate::error::{Error, Result};
@@ -60,7 +61,7 @@ impl Store {
             Ok(c.query_row(
                 "SELECT count(*) FROM jobs WHERE state = 'queued'
                     OR (state = 'waiting_retry' AND next_attempt_at <= ?1)",
-                [millis(Utc::now())],
+                [millis(clock::now())],
                 |r| r.get::<_, i64>(0),
             )?)
         })?;

@@ -14,6 +14,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::domain::clock;
 use crate::error::{Error, ErrorKind, Result};
 
 mod async_store;
@@ -178,7 +179,7 @@ fn time(millis: i64) -> DateTime<Utc> {
 
 /// Now, as precise as it is stored.
 fn now() -> DateTime<Utc> {
-    time(millis(Utc::now()))
+    time(millis(clock::now()))
 }
 
 /// The snake_case word of an enum, as it is stored.

@@ -13,6 +13,7 @@ use crossterm::event::Event;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use super::customs;
 use super::effects::{self, Planning, in_background};
 use super::input::{Input, Reader};
 use super::model::{LOG_LINES, Look, Model, TOAST_SECONDS};
@@ -21,6 +22,7 @@ use super::terminal::{self, Screen};
 use super::watches::Watches;
 use super::{Options, view};
 use crate::client::Client;
+use crate::domain::clock;
 use crate::domain::job::LogLine;
 use crate::error::{Result, io as io_error};
 
@@ -40,6 +42,8 @@ const NODES_BUSY: Duration = Duration::from_secs(3);
 const WARNINGS: Duration = Duration::from_secs(60);
 /// One picture of a spinner.
 const FRAME: Duration = Duration::from_millis(120);
+/// Between two frames over a line that may be slow: a key that is held down there costs no more than this many frames.
+const SLOW_FRAME: Duration = Duration::from_millis(110);
 /// How many lines of a log are read at a time.
 const LOG_PAGE: usize = 1_000;
 /// Messages that wait for the screen; a worker that finds no room waits.
@@ -61,8 +65,12 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
     let mut window = signal(SignalKind::window_change()).map_err(|e| io_error("listening for signals", e))?;
     let mut screen = Screen::enter()?;
     let size = screen.size()?;
-    let mut model = Model::new(look(&client, &options), options.theme, size, Utc::now(), zone());
+    let mut model = Model::new(look(&client, &options), options.theme, size, clock::now(), zone());
     model.about = about(&client);
+    let home = client.home().clone();
+    let customs = in_background(move || Ok(customs::read_customs(&home))).await;
+    model.take_customs(customs.map_err(|e| e.message));
+    model.tip = options.tip;
     draw(&mut screen, &mut model).map_err(|e| io_error("drawing", e))?;
 
     let (messages, mut inbox) = mpsc::channel(QUEUE);
@@ -78,8 +86,12 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
     let mut plans: Vec<Planning> = Vec::new();
     let (typed, mut inputs) = mpsc::channel(QUEUE);
     let _keyboard = Reader::start(typed)?;
+    let pace = if is_remote() { SLOW_FRAME } else { Duration::ZERO };
+    let mut drawn: Option<Instant> = None;
     'screen: loop {
+        let rest = drawn.map_or(Duration::ZERO, |at| pace.saturating_sub(at.elapsed()));
         let wake = next_wake(&model).min(nodes.due_in(&model));
+        let wake = if model.dirty { wake.min(rest) } else { wake };
         let msg = tokio::select! {
             input = inputs.recv() => match input.and_then(message) {
                 Some(msg) => msg,
@@ -90,11 +102,11 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
                 Ok((width, height)) => Msg::Resize(width, height),
                 Err(_) => continue,
             },
-            () = tokio::time::sleep(wake) => Msg::Clock(Utc::now()),
+            () = tokio::time::sleep(wake) => Msg::Clock(clock::now()),
             () = interrupt.recv() => break,
         };
         // The clock goes first, so that ages, toasts and messages are stamped with the present.
-        let mut todo = super::update::update(&mut model, Msg::Clock(Utc::now()));
+        let mut todo = super::update::update(&mut model, Msg::Clock(clock::now()));
         if !matches!(msg, Msg::Clock(_)) {
             todo.extend(super::update::update(&mut model, msg));
         }
@@ -167,7 +179,8 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
         }
         screen.set_mouse(model.mouse())?;
         tell_reader(&model, &want);
-        if model.dirty {
+        if model.dirty && drawn.is_none_or(|at| at.elapsed() >= pace) {
+            drawn = Some(Instant::now());
             match draw(&mut screen, &mut model) {
                 // It was closed, and nobody is left to read why.
                 Err(e) if terminal::is_gone(&e) => break,
@@ -239,7 +252,7 @@ fn message(input: Input) -> Option<Msg> {
         Input::Other(Event::Mouse(event)) => Msg::Mouse(event),
         Input::Other(Event::Resize(width, height)) => Msg::Resize(width, height),
         Input::Other(Event::Key(key)) => Msg::Key(key),
-        Input::Other(Event::FocusGained | Event::FocusLost) => Msg::Clock(Utc::now()),
+        Input::Other(Event::FocusGained | Event::FocusLost) => Msg::Clock(clock::now()),
         Input::Gone => return None,
     })
 }
@@ -250,6 +263,8 @@ fn about(client: &Client) -> Vec<(String, String)> {
     let path = |label: &str, path: std::path::PathBuf| (label.to_owned(), path.display().to_string());
     vec![
         path("Settings", home.settings_file()),
+        path("Keys", home.keymap_file()),
+        path("Themes", home.themes_folder()),
         path("Store", home.store_file()),
         path("Daemon's log", home.log_file()),
     ]
@@ -264,6 +279,11 @@ fn look(client: &Client, options: &Options) -> Look {
         no_motion: options.no_motion || set("NO_MOTION"),
         read_only: options.read_only || client.is_read_only(),
     }
+}
+
+/// Whether the terminal is at the other end of a network.
+fn is_remote() -> bool {
+    std::env::var_os("SSH_CONNECTION").is_some_and(|v| !v.is_empty())
 }
 
 /// The first of these that is set decides, as in every other program; none set is the plain C locale.
@@ -286,7 +306,7 @@ fn next_wake(model: &Model) -> Duration {
     if model.is_animated() {
         return FRAME;
     }
-    let now = Utc::now();
+    let now = clock::now();
     let minute = 60_000 - now.timestamp_millis().rem_euclid(60_000);
     let second = if model.counts_down() { 1_000 - now.timestamp_millis().rem_euclid(1_000) } else { i64::MAX };
     let retry = if model.misses_daemon() { RESTART.as_millis() as i64 } else { i64::MAX };
@@ -341,7 +361,7 @@ async fn read_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: wat
                 jobs: Arc::new(of.jobs()?),
                 settings,
                 settings_problem,
-                read_at: Utc::now(),
+                read_at: clock::now(),
             };
             Ok(Some((now, snapshot)))
         })

@@ -1,5 +1,6 @@
 //! Performs effects through the client. Each runs on its own task and answers with one message.
 
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 
@@ -7,6 +8,9 @@ use super::model::Model;
 use super::msg::{Effect, Msg, Problem, Reply, draft_name};
 use crate::client::{Client, Removes};
 use crate::error::{Error, ErrorKind, Result};
+
+/// How many services are asked at once: each takes connections, and there may be a thousand.
+static PROBES: Semaphore = Semaphore::const_new(24);
 
 /// Starts `effect`; the answer arrives on `messages`, with the `edition` of the service that was asked about. Effects of the terminal itself are not for here. Gives what ends it:
 /// only for one that changes nothing.
@@ -106,6 +110,8 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             Reply::ServiceChecked { name, model, result }
         }
         Effect::ServiceInfo(name) => {
+            // Never closed, so that there is always a turn.
+            let _turn = PROBES.acquire().await;
             let result = client.service_info(&name).await.map_err(Problem::from);
             Reply::ServiceInfo { name, result }
         }

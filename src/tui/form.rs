@@ -282,6 +282,11 @@ impl Form {
             return Outcome::Nothing;
         }
         match (chord.code, chord.ctrl) {
+            (KeyCode::Up | KeyCode::Down, false) if self.focused().is_some_and(|row| row.is_tall) => {
+                let Item::Row(i) = self.focus else { return Outcome::Nothing };
+                let code = if chord.code == KeyCode::Up { KeyCode::Left } else { KeyCode::Right };
+                return self.pick(i, Chord { code, ..chord });
+            }
             (KeyCode::Tab | KeyCode::Down, false) => self.step(true),
             (KeyCode::BackTab | KeyCode::Up, false) => self.step(false),
             (KeyCode::Char('s'), true) => return self.submit(),

@@ -51,6 +51,8 @@ pub struct Row {
     pub hidden: bool,
     /// A person changed it; defaults that depend on other rows leave it alone then.
     pub touched: bool,
+    /// Its words stand one below the other, and Up and Down go through them.
+    pub is_tall: bool,
 }
 
 impl Row {
@@ -73,6 +75,7 @@ impl Row {
             only_if: None,
             hidden: false,
             touched: false,
+            is_tall: false,
         }
     }
 

@@ -6,6 +6,7 @@ use super::action::Action;
 use super::model::{BackupRow, Model, SortKey, Tab};
 use crate::domain::backup::BackupState;
 use crate::domain::cron::Cron;
+use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::job::{Job, JobKind};
 use crate::domain::schedule::Schedule;
 
@@ -139,9 +140,10 @@ impl Model {
                 let when = self.when.get(i).map_or("", String::as_str);
                 filter.lets_through([&s.name, &s.service, &s.storage, when, switch, last])
             }),
-            Tab::General | Tab::Notifications | Tab::Appearance => {
-                self.data.settings.get(i).is_some_and(|(k, v)| filter.lets_through([k.as_str(), v.as_str()]))
-            }
+            Tab::General | Tab::Notifications | Tab::Appearance => self.data.settings.get(i).is_some_and(|(k, v)| {
+                let label = SETTING_FIELDS.iter().find(|f| f.key == k).map_or("", |f| f.label);
+                filter.lets_through([label, k.as_str(), v.as_str()])
+            }),
             Tab::Keys => Action::ALL
                 .get(i)
                 .is_some_and(|a| filter.lets_through([a.title(), a.name(), a.group().title(), &self.keymap.all(*a)])),

@@ -6,6 +6,7 @@
 
 pub mod action;
 mod availability;
+mod customs;
 mod driver;
 mod effects;
 pub mod form;
@@ -51,6 +52,8 @@ pub struct Options {
     pub no_motion: bool,
     /// Wins over `ui.theme`; `NO_COLOR` wins over both.
     pub theme: Option<String>,
+    /// A line about what to try, above everything else until Esc takes it away.
+    pub tip: Option<String>,
 }
 
 /// Runs the interface until a person quits or the terminal goes. Jobs go on afterwards.

@@ -12,7 +12,7 @@ use super::list::List;
 pub use super::messages::{Level, Message, TOAST_SECONDS};
 use super::msg::{Effect, Problem, Snapshot};
 pub use super::screens::{Screen, Sort, SortKey, Tab};
-use super::theme::Theme;
+use super::theme::{Theme, Themes};
 use super::timeline::TimelinePane;
 use crate::client::Contents;
 use crate::client::{DaemonStatus, DeliveryResult, SyncReport};
@@ -25,6 +25,9 @@ use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckReport, ServiceInfo};
 use crate::domain::storage::TestStep;
 use crate::domain::storage_check::StorageReport;
+
+/// The setting that names the theme.
+pub const THEME: &str = "ui.theme";
 
 /// How many lines of a job's log are kept for the screen.
 pub const LOG_LINES: usize = 2_000;
@@ -61,12 +64,15 @@ pub struct Model {
     /// A theme given on the command line wins over the setting.
     pub forced_theme: Option<String>,
     pub theme: Theme,
+    pub themes: Themes,
     pub keymap: Keymap,
     pub zone: Tz,
     /// The zone of this machine.
     pub local_zone: Tz,
     /// `settings_path` and the like, for the About page.
     pub about: Vec<(String, String)>,
+    /// What to try, until Esc takes it away.
+    pub tip: Option<String>,
 
     pub data: Snapshot,
     /// A snapshot has arrived.
@@ -147,10 +153,12 @@ impl Model {
             look,
             forced_theme,
             theme: Theme::default(),
+            themes: Themes::with(&[]).0,
             keymap: Keymap::builtin(),
             zone: local_zone,
             local_zone,
             about: Vec::new(),
+            tip: None,
             data: Snapshot::default(),
             loaded: false,
             lost: None,
@@ -196,16 +204,6 @@ impl Model {
         model.choose_theme();
         model.refresh_rows();
         model
-    }
-
-    /// `NO_COLOR` wins over the command line, that over the setting.
-    pub fn choose_theme(&mut self) {
-        let name = if self.look.no_color {
-            "mono"
-        } else {
-            self.forced_theme.as_deref().unwrap_or_else(|| self.setting("ui.theme"))
-        };
-        self.theme = Theme::named(name);
     }
 
     /// The value of a dotted key; empty before the first snapshot.

@@ -1,6 +1,6 @@
 //! One watch for each service: that a server is gone, or back, is on the screen within seconds and not at the next probe.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
@@ -15,6 +15,9 @@ use crate::error::{Error, ErrorKind};
 /// After a watch could not begin: a connection string that leads nowhere, a name that is not known.
 const AGAIN: Duration = Duration::from_secs(10);
 
+/// A watch keeps connections open. Of more services than this, the rest is only asked once a minute.
+const WATCHED: usize = 100;
+
 #[derive(Default)]
 pub struct Watches {
     tasks: BTreeMap<String, (u64, AbortHandle)>,
@@ -23,18 +26,20 @@ pub struct Watches {
 impl Watches {
     /// Begins and ends watches, so that there is one for each service as it is now.
     pub fn follow(&mut self, model: &Model, client: &Client, messages: &Sender<Msg>) {
+        let watched = || model.data.services.iter().take(WATCHED).map(|s| s.name.as_str());
+        let there: HashSet<&str> = watched().collect();
         self.tasks.retain(|name, (edition, task)| {
-            let wanted = *edition == model.edition(name) && model.data.services.iter().any(|s| s.name == *name);
+            let wanted = *edition == model.edition(name) && there.contains(name.as_str());
             if !wanted {
                 task.abort();
             }
             wanted
         });
-        for service in &model.data.services {
-            if !self.tasks.contains_key(&service.name) {
-                let edition = model.edition(&service.name);
-                let task = tokio::spawn(watch_one(client.clone(), service.name.clone(), edition, messages.clone()));
-                self.tasks.insert(service.name.clone(), (edition, task.abort_handle()));
+        for service in watched() {
+            if !self.tasks.contains_key(service) {
+                let edition = model.edition(service);
+                let task = tokio::spawn(watch_one(client.clone(), service.to_owned(), edition, messages.clone()));
+                self.tasks.insert(service.to_owned(), (edition, task.abort_handle()));
             }
         }
     }

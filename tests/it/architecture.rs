@@ -367,3 +367,18 @@ fn gather(path: &Path, files: &mut Vec<String>, code: &mut String) {
         code.push_str(&std::fs::read_to_string(path).unwrap());
     }
 }
+
+/// The present of the program is asked for in one place, so that the demo can live in the past. What a server or cloud
+/// says about its own time is compared with the machine's.
+#[test]
+fn only_the_clock_asks_for_the_present() {
+    let sources = Sources::read();
+    let may = |module: &[String]| {
+        ["storage", "sandbox", "demo"].contains(&module[0].as_str()) || module == ["domain", "clock"]
+    };
+    let asks = |code: &str| code.contains("Utc::now") || code.contains("Local::now");
+    let found: Vec<String> =
+        sources.code.iter().filter(|(module, code)| !may(module) && asks(code)).map(|(m, _)| m.join("::")).collect();
+    assert_eq!(found, Vec::<String>::new());
+    assert!(asks(&sources.code[&vec!["domain".to_owned(), "clock".to_owned()]]));
+}

@@ -13,6 +13,7 @@ use crate::artifact::checksummed_json;
 use crate::artifact::identity::seal_text;
 use crate::artifact::layout::state_folder;
 use crate::config::Settings;
+use crate::domain::clock;
 use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::key::Key;
 use crate::domain::secret::Secret;
@@ -101,7 +102,7 @@ impl StateBytes {
         let object = StateObject {
             format_version: FORMAT_VERSION,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-            written_at: Utc::now(),
+            written_at: clock::now(),
             home_id: store.home_id()?,
             host: host_name(),
             storage: location.name.clone(),
@@ -143,7 +144,7 @@ async fn put(storage: &dyn Storage, folder: &Key, bytes: StateBytes) -> Result<D
     names.sort();
     // The newest is the last by name, even when the clock was set back.
     let after = names.last().map(|(at, _)| *at + TimeDelta::milliseconds(1));
-    let now = Utc::now();
+    let now = clock::now();
     let at = after.filter(|after| *after > now).unwrap_or(now);
     let object = StateObject { written_at: at, ..bytes.0 };
     let key = folder.join(&at.format(NAME).to_string())?;

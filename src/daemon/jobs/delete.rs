@@ -2,7 +2,6 @@
 //! prefix; and only of an attempt of this home, unless a person has seen in the plan whose it is.
 
 use async_trait::async_trait;
-use chrono::Utc;
 use futures_util::StreamExt;
 
 use super::super::env::Env;
@@ -11,6 +10,7 @@ use super::{Done, JobRunner, Work, block_gc, slice_gc, stopped_unexpectedly};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::domain::backup::Owner;
+use crate::domain::clock;
 use crate::domain::key::Key;
 use crate::domain::storage::StorageConfig;
 use crate::engine::attempt::discard;
@@ -129,7 +129,7 @@ pub async fn delete_files(env: &Env, ctx: &Context, deletion: &Deletion, foreign
                 return Ok(End::Foreign(Box::new(owner.clone())));
             }
             // Once its deletion has begun, it has no manifest for that reason.
-            if deletion.before.is_some() && owner.may_be_running(Utc::now()) {
+            if deletion.before.is_some() && owner.may_be_running(clock::now()) {
                 return Err(may_be_running(&storage.place(), &root, owner));
             }
             ctx.meter.warn(format!("it is another installation's: {}", owner.words()));

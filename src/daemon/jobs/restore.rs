@@ -1,7 +1,6 @@
 //! A restore job: the plan that was confirmed, carried out.
 
 use async_trait::async_trait;
-use chrono::Utc;
 
 use super::super::env::Env;
 use super::storages::open_storage;
@@ -10,6 +9,7 @@ use crate::artifact::keys::Keys;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Envelope;
 use crate::domain::backup::{BackupState, Model};
+use crate::domain::clock;
 use crate::domain::pitr::{self, Archive, PlannedReplay};
 use crate::domain::restore::{LeftOut, PlannedAction, RestorePlan, RestoreRequest};
 use crate::domain::service::Service;
@@ -182,7 +182,7 @@ async fn record_again(work: &Work, service: &str) -> Result<()> {
             return Ok(None);
         };
         let compression = settings.settings().compression();
-        let made = store.queue_needed_base(&of, Archive::BY_ENGINE, compression, Utc::now())?;
+        let made = store.queue_needed_base(&of, Archive::BY_ENGINE, compression, clock::now())?;
         Ok(Some((wanted.schedule, made)))
     });
     let stopped = "the engine stopped recording the oplog for this restore, and leaves that off";
@@ -246,7 +246,7 @@ struct Writes<'a> {
 impl BeforeWriting for Writes<'_> {
     async fn before_writing(&self) -> Result<()> {
         if let Some(service) = self.by_engine {
-            self.env.store.engine_restores(service, Utc::now()).await?;
+            self.env.store.engine_restores(service, clock::now()).await?;
         }
         self.env.store.restore_writes(self.job).await
     }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::super::env::Env;
 use crate::config::{Notify, Settings};
+use crate::domain::clock;
 use crate::domain::notification::Event;
 use crate::domain::warning;
 use crate::error::Result;
@@ -44,7 +44,7 @@ async fn look_at_all(env: &Env, asking: &mut Option<JoinHandle<Result<Wrong>>>) 
         .store
         .with(move |store| {
             let settings = Settings::load(&home)?.notify();
-            let now = Utc::now();
+            let now = clock::now();
             let stale = store.services()?.into_iter().filter_map(|s| {
                 let warning = warning::stale(&s.name, s.last_good_backup_at, s.created_at, &settings.stale_after, now)?;
                 Some((s.name, warning.text))

@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -13,6 +12,7 @@ use super::component::Component;
 use super::env::Env;
 use crate::config::Settings;
 use crate::control::notify::{configured, deliver};
+use crate::domain::clock;
 use crate::domain::notification::{Channel, Notice};
 use crate::engine::attempt::host_name;
 use crate::error::Result;
@@ -85,7 +85,7 @@ async fn deliver_next(env: &Env, channel: Channel, host: &str) -> Result<bool> {
     if let Some(notice) = wanted.filter(|_| configured(&settings, channel)) {
         match deliver(&settings, channel, &notice).await {
             Ok(how) => info!(%channel, notice = id, event = notice.event.word(), "delivered: {how}"),
-            Err(e) if Utc::now() - at > GIVE_UP => warn!(%channel, notice = id, "given up: {e}"),
+            Err(e) if clock::now() - at > GIVE_UP => warn!(%channel, notice = id, "given up: {e}"),
             Err(e) => return Err(e),
         }
     }

@@ -6,12 +6,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::super::env::Env;
 use crate::config::{Home, Settings};
+use crate::domain::clock;
 use crate::domain::notification::Event;
 use crate::domain::pitr;
 use crate::domain::warning::{Recording, recording};
@@ -78,7 +78,7 @@ fn look_at_all(store: &Store, home: &Home, since: &mut Since) -> Result<()> {
         let service = wanted.service.as_str();
         let state = store.slicer_state(service)?;
         let newest = store.newest_recorded(service, &wanted.storage, &wanted.folder)?;
-        let lag = newest.map(|ts| Duration::from_secs(pitr::lag_seconds(ts, Utc::now())));
+        let lag = newest.map(|ts| Duration::from_secs(pitr::lag_seconds(ts, clock::now())));
         let state = state.as_ref();
         match limit.map(|limit| recording(service, state, lag, settings.slice_length() + limit)) {
             Some(Recording::Wrong(event, text)) => {

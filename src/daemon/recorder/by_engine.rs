@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use chrono::Utc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -14,6 +13,7 @@ use super::super::env::Env;
 use super::Order;
 use crate::control::engine_notes::surroundings;
 use crate::domain::backup::Model;
+use crate::domain::clock;
 use crate::domain::pitr::{Archive, SlicerState};
 use crate::domain::service::EngineKind;
 use crate::domain::timestamp::Timestamp;
@@ -162,7 +162,7 @@ impl Keeper {
             self.env.store.engine_recorded(wanted, &state.record).await?;
         }
         if state.needs_base && switched.is_ok() {
-            self.env.store.engine_needs_base(&wanted.service, Utc::now()).await?;
+            self.env.store.engine_needs_base(&wanted.service, clock::now()).await?;
         }
         let stored = state.record.newest();
         Ok((state, stored, switched.err()))
@@ -192,7 +192,7 @@ impl Keeper {
             // What a restore left that failed is no base that anybody would ask for; one that is made meets the need.
             let made = match &restore {
                 Some(_) => store.needed_base_made(&service, Archive::BY_ENGINE)?,
-                None => store.queue_needed_base(&service, Archive::BY_ENGINE, compression, Utc::now())?,
+                None => store.queue_needed_base(&service, Archive::BY_ENGINE, compression, clock::now())?,
             };
             let at = after.to_datetime().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
             let what = format!("its engine stopped recording, and goes on with the first base after {at}");
@@ -225,7 +225,7 @@ impl Keeper {
             error: error.map(Error::full),
             hint: error.and_then(|e| e.hint_text().map(str::to_owned)),
             held: false,
-            at: Utc::now(),
+            at: clock::now(),
         };
         if let Err(e) = self.env.store.set_slicer_state(&self.order.wanted.service, &state).await {
             warn!("the state of a slicer: {e}");

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chrono::Utc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -12,6 +11,7 @@ use tracing::{debug, info, warn};
 use super::super::env::Env;
 use super::{Order, missing};
 use crate::control::storage_folder;
+use crate::domain::clock;
 use crate::domain::pitr::{Archive, Slice, SlicerState};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::CONNECT_LIMIT;
@@ -229,7 +229,7 @@ impl Slicer {
         let asked = self.env.store.with(move |store| {
             let Some(after) = store.base_needed(&service)? else { return Ok(None) };
             let compression = settings.settings().compression();
-            let made = store.queue_needed_base(&service, &replica_set_id, compression, Utc::now())?;
+            let made = store.queue_needed_base(&service, &replica_set_id, compression, clock::now())?;
             Ok(Some((after, made)))
         });
         let service = self.order.wanted.service.as_str();
@@ -250,7 +250,7 @@ impl Slicer {
             error: error.map(ToString::to_string),
             hint: error.and_then(|e| e.hint_text().map(str::to_owned)),
             held: error.is_some_and(|e| e.kind() == ErrorKind::Conflict),
-            at: Utc::now(),
+            at: clock::now(),
         };
         if let Err(e) = self.env.store.set_slicer_state(&self.order.wanted.service, &state).await {
             warn!("the state of a slicer: {e}");

@@ -1,11 +1,12 @@
 //! The fields of a backup and of a schedule, which share most of them.
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, SecondsFormat};
 
 use super::rules::{
     compression_rule, cron_rule, folder_rule, interval_rule, name_rule, pattern_rule, start_rule, timezone_rule,
 };
 use crate::domain::backup::{BackupDraft, BackupType, Model};
+use crate::domain::clock;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::retry::{self, RetryMode};
 use crate::domain::schedule::Schedule;
@@ -134,7 +135,7 @@ pub const SCHEDULE: &[Typed<Schedule>] = &[
         |schedule, texts| {
             schedule.start = match first(texts) {
                 Some(text) => DateTime::parse_from_rfc3339(text).map_err(|e| e.to_string())?.to_utc(),
-                None => Utc::now(),
+                None => clock::now(),
             };
             Ok(())
         },

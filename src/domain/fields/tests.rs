@@ -184,3 +184,19 @@ fn a_list_in_json_is_an_array_and_null_removes() {
     let odd = serde_json::json!({"include": {"a": 1}});
     assert_eq!(from_json(odd.as_object().unwrap()).unwrap_err().field(), Some("include"));
 }
+
+/// What is offered can be taken, is said in words, and has the default in it.
+#[test]
+fn every_offered_value_of_a_setting_can_be() {
+    for field in SETTING_FIELDS.iter().filter(|field| !field.picks.is_empty()) {
+        for (value, words) in field.picks {
+            assert_eq!(field.validate(value), Ok(()), "{}: {value}", field.key);
+            assert_eq!(field.words(value), *words);
+        }
+        assert!(field.picks.iter().any(|(value, _)| *value == field.default), "{}", field.key);
+    }
+    let of = |key: &str| SETTING_FIELDS.iter().find(|f| f.key == key).unwrap();
+    assert_eq!(of("pitr.slice_seconds").words("45"), "45 seconds");
+    assert_eq!(of("notify.storage_full_percent").words("85"), "85 %");
+    assert_eq!(of("backup.bandwidth_limit").words("Mon-Fri 08:00-18:00 1MB"), "Mon-Fri 08:00-18:00 1MB");
+}

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::parse_name;
 use crate::artifact::layout::BlocksRoot;
+use crate::domain::clock;
 use crate::domain::key::Key;
 use crate::domain::text::{bytes, count, escape};
 use crate::engine::attempt::{delete_all, host_name};
@@ -57,7 +58,7 @@ impl Claim {
     /// Whether it keeps nobody of the installation `home_id` from anything any more.
     fn is_over(&self, home_id: &str, process: &str) -> bool {
         let is_ours = self.home_id == home_id && self.host == host_name() && !self.process.is_empty();
-        (is_ours && self.process != process) || self.until + CLAIM_MARGIN < Utc::now()
+        (is_ours && self.process != process) || self.until + CLAIM_MARGIN < clock::now()
     }
 }
 
@@ -112,7 +113,7 @@ pub async fn collect(ctx: &Context, storage: &dyn Storage, root: &BlocksRoot, ho
         home_id: home_id.to_owned(),
         host: host_name(),
         process: process()?.to_owned(),
-        until: Utc::now() + CLAIM_LEASE,
+        until: clock::now() + CLAIM_LEASE,
     };
     if let Some(why) = take(storage, &key, &claim).await? {
         return Ok(Collected::Postponed(why));
@@ -211,12 +212,12 @@ async fn collect_claimed(
 
 /// Holds on to the claim. Says why not, when that came too late.
 async fn renew(storage: &dyn Storage, key: &Key, claim: &mut Claim) -> Result<Option<String>> {
-    let left = claim.until - Utc::now();
+    let left = claim.until - clock::now();
     if left < CLAIM_MARGIN || read(storage, key).await?.is_none_or(|held| held.token != claim.token) {
         return Ok(Some("it took too long; what is left is removed next time".to_owned()));
     }
     if left < CLAIM_LEASE / 2 {
-        claim.until = Utc::now() + CLAIM_LEASE;
+        claim.until = clock::now() + CLAIM_LEASE;
         let body = serde_json::to_vec_pretty(claim)
             .map_err(|e| Error::new(ErrorKind::Internal, "writing a claim").source(e))?;
         storage.put(key, body.into(), PutMode::Overwrite).await?;
@@ -260,7 +261,7 @@ async fn needed(
             }
         }
         if let Some(attempt) = backup_reader::read_attempt(storage, &backup).await?
-            && attempt.renewed_at.is_some_and(|at| at + ATTEMPT_LEASE > Utc::now())
+            && attempt.renewed_at.is_some_and(|at| at + ATTEMPT_LEASE > clock::now())
         {
             let host = escape(&attempt.host);
             return Ok(Err(format!("backup {} is being made on {host}", escape(&name))));

@@ -24,6 +24,7 @@ use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::Envelope;
 use crate::artifact::write::PartOptions;
 use crate::domain::backup::{BackupType, Compression, Model};
+use crate::domain::clock;
 use crate::domain::encryption::Encryption;
 use crate::domain::namespace::Selection;
 use crate::domain::service::EngineKind;
@@ -143,7 +144,7 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn run(&self) -> Result<LogicalManifest> {
-        let started_at = Utc::now();
+        let started_at = clock::now();
         let meter = &self.ctx.meter;
         let stop = &self.stop;
         meter.set_phase("choosing a member");
@@ -314,7 +315,7 @@ impl Run<'_> {
             replica_set_id: reader.set.id.clone(),
             member: reader.member.host.clone(),
             started_at,
-            finished_at: Utc::now(),
+            finished_at: clock::now(),
             consistent_at_ts: captured.to,
             selection: request.selection.clone(),
             compression: request.compression,

@@ -15,6 +15,7 @@ use super::watch::OnMeter;
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Envelope;
 use crate::domain::backup::{BackupType, ChainLink, Compression, Model};
+use crate::domain::clock;
 use crate::domain::namespace::{Pattern, Selection};
 use crate::domain::service::EngineKind;
 use crate::domain::storage::StorageConfig;
@@ -105,7 +106,7 @@ struct Run<'a> {
 impl Run<'_> {
     async fn run(&self, selected: Vec<String>) -> Result<DrivenManifest> {
         let (ctx, order) = (self.ctx, self.order);
-        let started_at = Utc::now();
+        let started_at = clock::now();
         ctx.meter.set_phase("asking PBM");
         let console = Console::open(ctx, &order.service).await?;
         // Without a configuration PBM does not even name its nodes.

@@ -1,6 +1,5 @@
 //! Whether PBM can back a service up: its program, its agents, its configuration, each with its remedy.
 
-use chrono::Utc;
 use mongodb::bson::doc;
 use serde_json::Value;
 
@@ -12,6 +11,7 @@ use super::failure::Reason;
 use super::program::{ASK_LIMIT, Reply};
 use super::redact::Redactor;
 use crate::domain::backup::Model;
+use crate::domain::clock;
 use crate::domain::service::{CheckItem, CheckState, Service};
 use crate::domain::text::escape;
 use crate::engine::Context;
@@ -37,7 +37,7 @@ pub async fn check(ctx: &Context, service: &Service, model: Model) -> Vec<CheckI
             Ok(status) => {
                 let locks = console.program.locks(&ctx.cancel).await.unwrap_or_default();
                 let redactor = console.program.redactor();
-                let found = cluster::check(&service.name, &status, &locks, console.version, redactor, Utc::now());
+                let found = cluster::check(&service.name, &status, &locks, console.version, redactor, clock::now());
                 items.extend(found);
                 answered = Some(status);
             }

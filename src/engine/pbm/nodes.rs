@@ -10,6 +10,7 @@ use super::locks::Lock;
 use super::operation::{OperationState, SetState};
 use super::program::{ASK_LIMIT, Program, Reply};
 use super::redact::Redactor;
+use crate::domain::clock;
 use crate::domain::cluster::{
     Cluster, ClusterNode, ClusterOperation, ClusterProblem, ClusterSet, NodeState, OperationPart,
 };
@@ -35,7 +36,7 @@ pub async fn cluster(ctx: &Context, service: &Service) -> Result<Cluster> {
         Reply::Refused(refusal) => return Err(program.refused(&arguments, &refusal)),
     };
     let redactor = program.redactor();
-    let now = Utc::now();
+    let now = clock::now();
     let of_set = |set: &ReplicaSet| ClusterSet {
         name: escape(&set.name),
         nodes: set.nodes.iter().map(|node| node_of(set, node, redactor, now)).collect(),

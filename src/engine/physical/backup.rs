@@ -10,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::Utc;
 use mongodb::bson::doc;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +22,7 @@ use super::manifest::{CopyMethod, PhysicalManifest};
 use super::server_lock::{Keeper, Locked, Pulse};
 use crate::artifact::codec::Codec;
 use crate::artifact::layout::{BackupRoot, BlocksRoot};
+use crate::domain::clock;
 use crate::domain::pitr::OpTime;
 use crate::domain::text::{self, escape};
 use crate::domain::timestamp::Timestamp;
@@ -119,7 +119,7 @@ pub(super) struct Copied {
 
 impl Run<'_> {
     async fn run(&self) -> Result<PhysicalManifest> {
-        let started_at = Utc::now();
+        let started_at = clock::now();
         let (meter, stop, service) = (&self.ctx.meter, &self.stop, &self.order.service);
         let said = |text: String| meter.warn(text);
         collector::wait_until_free(&*self.storage, &self.blocks, &self.order.home_id, stop, &said).await?;

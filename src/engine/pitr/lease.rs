@@ -7,6 +7,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::domain::clock;
 use crate::domain::key::Key;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
@@ -53,7 +54,7 @@ impl Lease {
 
     /// Errors: `Conflict` when another daemon has it now.
     pub async fn renew(&self, storage: &dyn Storage) -> Result<()> {
-        let now = Utc::now();
+        let now = clock::now();
         if let Some(held) = self.held(storage).await?
             && (&held.home_id, &held.service) != (&self.home_id, &self.service)
             && (now - held.renewed_at).abs() < EXPIRES

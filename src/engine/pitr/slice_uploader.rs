@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use chrono::Utc;
 use futures_util::TryStreamExt;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -16,6 +15,7 @@ use super::build::{Builder, Contents};
 use super::event::Event;
 use crate::artifact::layout::FORMAT_VERSION;
 use crate::artifact::slice::{self, Header};
+use crate::domain::clock;
 use crate::domain::encryption::Encryption;
 use crate::domain::key::Key;
 use crate::domain::pitr::Archive;
@@ -58,7 +58,7 @@ impl Origin {
             member,
             server_version,
             home_id,
-            written_at: Utc::now(),
+            written_at: clock::now(),
             after: contents.after,
             first_ts: contents.first.ts,
             last: contents.last,

@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use chrono::Utc;
-
 use super::known::{Known, Place, confirmed, missing_words};
 use crate::artifact::layout::BackupRoot;
 use crate::domain::backup::Owner;
+use crate::domain::clock;
 use crate::domain::storage_check::{
     Amount, Finding, FindingKind, Findings, PlannedAttempt, PlannedObject, PlannedOrphans, RepairPlan,
 };
@@ -149,7 +148,7 @@ async fn unfinished(storage: &dyn Storage, known: &Known, root: &BackupRoot, fou
         let is_there = storage.stat(&root.attempt()?).await?.is_some();
         return Ok(if is_there { What::Silent } else { What::Gone });
     };
-    let uses_blocks = attempt.renewed_at.is_some_and(|at| at + ATTEMPT_LEASE > Utc::now());
+    let uses_blocks = attempt.renewed_at.is_some_and(|at| at + ATTEMPT_LEASE > clock::now());
     let owner = Owner {
         attempt_id: attempt.attempt_id,
         home_id: Some(attempt.home_id),
@@ -183,7 +182,7 @@ async fn unfinished(storage: &dyn Storage, known: &Known, root: &BackupRoot, fou
         }
         (false, false) => {
             let why = format!("another installation makes it, or left it: {words}");
-            let remedy = if owner.may_be_running(Utc::now()) {
+            let remedy = if owner.may_be_running(clock::now()) {
                 "the installation that began it finishes or removes it".to_owned()
             } else {
                 format!("after mongokeep storage sync: mongokeep backup delete {name} --foreign")

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::domain::clock;
 use crate::domain::storage_check::{Finding, FindingKind, StorageReport};
 use crate::domain::text::{count, escape};
 use crate::engine::Context;
@@ -84,7 +85,7 @@ async fn check_all(
         pass.findings.push(Finding::new(FindingKind::Gap, folder, None, what).of(0, 0).remedy(remedy));
     }
     let mut plan = pass.plan;
-    plan.made_at = chrono::Utc::now();
+    plan.made_at = clock::now();
     let report = pass.findings.report(name, pass.backups, pass.seen, uploads, plan);
     Ok(Checked { report, damaged: pass.damaged })
 }

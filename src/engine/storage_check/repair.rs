@@ -5,12 +5,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use chrono::Utc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::known::{LOOKS_AT_ONCE, Place};
 use super::uploads::ABANDONED;
 use crate::artifact::layout::{BackupRoot, BlocksRoot};
+use crate::domain::clock;
 use crate::domain::storage_check::{Amount, PlannedAttempt, PlannedObject, PlannedOrphans, PlannedUploads, RepairPlan};
 use crate::domain::text::{bytes, count, escape};
 use crate::engine::attempt::{discard, is_attempt_object};
@@ -179,7 +179,7 @@ async fn unfinished(
 ) -> Result<Amount> {
     let prefix = Key::new(&*planned.prefix)?;
     // What was begun after the plan is younger than it.
-    let since = (Utc::now() - plan.made_at).to_std().unwrap_or_default();
+    let since = (clock::now() - plan.made_at).to_std().unwrap_or_default();
     let age = match &planned.backup {
         Some(place) => {
             if permits.is_at_work(place).await? {

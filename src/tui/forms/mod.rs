@@ -1,7 +1,7 @@
 //! The forms of this program, made from the described fields and what the model knows.
 
 use super::form::{ADD, Choice, Form, Item, Purpose, Row};
-use super::model::Model;
+use super::model::{Model, THEME};
 use super::msg::Effect;
 use crate::client::{STORAGE_FIELDS, Values, storage_fields, storage_types};
 use crate::domain::backup::Backup;
@@ -100,11 +100,51 @@ fn identity_row(model: &Model, meant: impl Fn(&Backup) -> bool) -> Option<Row> {
     (is_encrypted && !is_set).then(|| row(IDENTITY_FIELD.required()))
 }
 
+/// The row of a setting that offers values.
+const PICK: &str = "pick";
+/// Stands for a value that is typed.
+const OTHER: &str = "\u{0}other";
+
+/// The values that a setting can have, to pick from, and a row to type another one into.
 pub fn setting(model: &Model, key: &str) -> Option<Form> {
     let field = SETTING_FIELDS.iter().find(|f| f.key == key)?;
-    let mut row = row(*field);
-    row.set(model.setting(key));
-    Some(Form::new(Purpose::Setting(key.to_owned()), vec![row]))
+    let value = model.setting(key);
+    let mut pick = Row::new(Field { key: PICK, kind: FieldKind::Backup, default: "", required: false, ..*field });
+    pick.field.check = |_| Ok(());
+    pick.choices = if key == THEME {
+        model.themes.names().map(Choice::new).collect()
+    } else {
+        field.picks.iter().map(|(value, words)| Choice { label: Some(words), ..Choice::new(*value) }).collect()
+    };
+    pick.is_tall = true;
+    let mut typed = row(*field);
+    typed.field.label = "Another value";
+    typed.set(value);
+    if pick.choices.is_empty() {
+        typed.field.label = field.label;
+        return Some(Form::new(Purpose::Setting(key.to_owned()), vec![typed]));
+    }
+    if field.takes_any() && key != THEME {
+        pick.choices.push(Choice { label: Some("another value"), ..Choice::new(OTHER) });
+        typed.only_if = Some((PICK, OTHER));
+    }
+    let is_offered = pick.choices.iter().any(|choice| choice.value == value);
+    let taken = match (is_offered, key) {
+        (true, _) => value,
+        (false, THEME) => "dark",
+        (false, _) => OTHER,
+    };
+    pick.set(taken);
+    let rows = if typed.only_if.is_some() { vec![pick, typed] } else { vec![pick] };
+    Some(Form::new(Purpose::Setting(key.to_owned()), rows))
+}
+
+/// What is picked or typed in the form of a setting.
+pub fn setting_value<'a>(form: &'a Form, key: &str) -> &'a str {
+    match form.row(PICK).map(Row::value) {
+        Some(picked) if picked != OTHER => picked,
+        _ => form.text(key),
+    }
 }
 
 /// Puts the services and storages that exist now into the rows that offer them. What was picked stays picked; what is

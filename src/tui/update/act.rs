@@ -212,6 +212,8 @@ pub(super) fn back(model: &mut Model) -> Vec<Effect> {
     if !model.list(tab).filter.text().is_empty() {
         model.list_mut(tab).filter = Default::default();
         model.refresh_tab(tab);
+    } else {
+        model.tip = None;
     }
     Vec::new()
 }
@@ -271,9 +273,6 @@ fn edit_setting(model: &mut Model) -> Vec<Effect> {
     }
     // What has few values is changed on the spot, where it can be seen.
     let next = match (key.as_str(), value.as_str()) {
-        ("ui.theme", "light") => Some("mono"),
-        ("ui.theme", "mono") => Some("dark"),
-        ("ui.theme", _) => Some("light"),
         (_, "true") => Some("false"),
         (_, "false") => Some("true"),
         _ => None,

@@ -257,7 +257,7 @@ fn submit(model: &mut Model, form: &mut form::Form) -> Vec<Effect> {
         Purpose::Create => Effect::AddSchedule(values),
         Purpose::EditSchedule(name) => Effect::EditSchedule(name.clone(), values),
         Purpose::Verify(name) => Effect::Verify(name.clone(), Some(form.text("identity_file").to_owned())),
-        Purpose::Setting(key) => Effect::SetSetting(key.clone(), form.text(key).to_owned()),
+        Purpose::Setting(key) => Effect::SetSetting(key.clone(), forms::setting_value(form, key).to_owned()),
         Purpose::Restore(_) => match forms::restore_request(model, form) {
             Ok(request) => Effect::PlanRestore(Box::new(request)),
             Err(why) => {

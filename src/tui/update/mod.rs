@@ -1,5 +1,7 @@
 //! The one function that changes the model: `(Model, Msg) -> Vec<Effect>`, without I/O.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Timelike, Utc};
 use crossterm::event::{KeyEventKind, MouseEventKind};
 
@@ -83,6 +85,8 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Resumed => vec![Effect::Redraw],
         Msg::Reply(reply) => reply::reply(model, *reply),
     };
+    // A theme is seen while it is chosen.
+    model.choose_theme();
     settle(model);
     effects.extend(keys::settle_moment(model));
     effects.extend(model.ask_timeline());
@@ -179,11 +183,16 @@ fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
     for service in &others {
         model.edited(service);
     }
-    model.reach.retain(|name, _| model.data.services.iter().any(|s| s.name == *name));
+    let there: HashSet<&str> = model.data.services.iter().map(|s| s.name.as_str()).collect();
+    model.reach.retain(|name, _| there.contains(name.as_str()));
     model.loaded = true;
     model.zone = zone(model.setting("ui.timezone"), model.local_zone);
     if first && let Some(sort) = Sort::parse(model.setting("ui.sort")) {
         model.sort = sort;
+    }
+    if first && model.themes.get(model.setting(super::model::THEME)).is_none() {
+        let why = model.no_theme(model.setting(super::model::THEME));
+        model.emit(Level::Warn, why, Some("choose one in Settings, Appearance".into()));
     }
     model.choose_theme();
     model.refresh_rows();

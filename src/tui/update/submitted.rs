@@ -4,6 +4,7 @@
 //! answer to a key is for no form at all.
 
 use super::refresh_forms;
+use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::job::Job;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::service::EngineProposal;
@@ -124,14 +125,15 @@ pub(super) fn queued(model: &mut Model, ticket: Ticket, what: &str, result: Resu
 }
 
 pub(super) fn setting_saved(model: &mut Model, ticket: Ticket, key: &str, result: Result<(), Problem>) {
+    let label = SETTING_FIELDS.iter().find(|f| f.key == key).map_or(key, |f| f.label);
     match result {
         Ok(()) => {
             close_form(model, ticket);
             // The order is kept without a word; it can be seen.
             if key != "ui.sort" {
-                model.emit(Level::Good, format!("{key} is saved"), None);
+                model.emit(Level::Good, format!("{label} ({key}) is saved"), None);
             }
         }
-        Err(problem) => fail_form(model, ticket, &format!("{key} is not saved"), problem),
+        Err(problem) => fail_form(model, ticket, &format!("{label} ({key}) is not saved"), problem),
     }
 }

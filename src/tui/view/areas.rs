@@ -2,7 +2,7 @@
 
 use ratatui::layout::Rect;
 
-use super::{chrome, has_side, schedules, service_strip, timeline};
+use super::{chrome, has_side, lists, schedules, service_strip, timeline};
 use crate::tui::model::{Layer, Model, Screen, Tab};
 
 /// From this width on, details stand beside the list.
@@ -54,7 +54,7 @@ impl Areas {
             y += rows;
             area
         };
-        let banner = take(u16::from(chrome::banner_text(model).is_some()));
+        let banner = take(u16::from(chrome::banner_text(model).is_some() || model.tip.is_some()));
         let strip_rows = service_strip::rows(model, height);
         let strip = take(if strip_rows == 0 { 0 } else { strip_rows + 1 });
         let tabs = take(1);
@@ -71,7 +71,12 @@ impl Areas {
         let tab = model.tab();
         let has_rows = !page_open && !model.list(tab).rows.is_empty();
         let cramped = tab == Tab::Schedules && has_rows && timeline_rows == 0 && width < WIDE && page.height > 9;
-        let foot_rows = if cramped { schedules::FOOT } else { 0 };
+        let of_settings = matches!(tab, Tab::General | Tab::Notifications | Tab::Appearance) && has_rows;
+        let foot_rows = match (cramped, of_settings && page.height > 9) {
+            (true, _) => schedules::FOOT,
+            (false, true) => lists::SETTING_FOOT,
+            (false, false) => 0,
+        };
         let full = Rect { height: page.height - timeline_rows - foot_rows, ..page };
         let foot = (foot_rows > 0).then_some(Rect { y: full.bottom(), height: foot_rows, ..page });
         let timeline = (timeline_rows > 0).then_some(Rect { y: full.bottom(), height: timeline_rows, ..page });

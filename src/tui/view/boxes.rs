@@ -80,7 +80,7 @@ fn below_plan(model: &Model, review: &Review, width: usize, height: usize) -> Ve
         let why = wrap(&format!("✗ {}", escape(&problem.message)), width);
         lines.extend(why.into_iter().map(|part| Line::styled(part, theme.error)));
         let hint = problem.hint.as_ref().map(|hint| wrap(&escape(hint), width)).unwrap_or_default();
-        lines.extend(hint.into_iter().map(|part| Line::styled(part, theme.warn)));
+        lines.extend(hint.into_iter().map(|part| Line::styled(part, theme.command)));
     }
     lines.truncate((height / 2).saturating_sub(question.len()));
     lines.extend(question.into_iter().map(|part| Line::styled(part, theme.warn)));

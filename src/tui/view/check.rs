@@ -50,7 +50,7 @@ pub(super) fn lines(model: &Model, form: &Form, width: usize) -> Vec<Line<'stati
                 let text = format!("{sign} {}: {}", escape(&item.title), escape(&item.detail));
                 lines.push(Line::styled(fit(&text, width), style));
                 if !item.remedy.is_empty() {
-                    lines.push(Line::styled(fit(&format!("  {}", escape(&item.remedy)), width), theme.key));
+                    lines.push(Line::styled(fit(&format!("  {}", escape(&item.remedy)), width), theme.command));
                 }
             }
             if let Some(more) = wrong.len().checked_sub(most).filter(|more| *more > 0) {
@@ -104,7 +104,7 @@ pub(super) fn report_lines(
             let selected = remedies.len() == model.remedy;
             for (i, part) in wrap(&escape(&item.remedy), width.saturating_sub(6)).into_iter().enumerate() {
                 let mark = if selected && i == 0 { "▸" } else { " " };
-                let style = if selected { theme.selected } else { theme.key };
+                let style = if selected { theme.selected } else { theme.command };
                 lines.push(Line::from(vec![
                     Span::styled(format!("  {mark} "), theme.accent),
                     Span::styled(part, style),

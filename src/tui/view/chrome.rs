@@ -22,6 +22,9 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
     if let Some(text) = banner_text(model) {
         let text = fit(&text, usize::from(areas.banner.width).saturating_sub(2));
         frame.render_widget(Paragraph::new(format!(" {text}")).style(model.theme.banner), areas.banner);
+    } else if let Some(tip) = &model.tip {
+        let text = fit(tip, usize::from(areas.banner.width).saturating_sub(2));
+        frame.render_widget(Paragraph::new(format!(" {text}")).style(model.theme.toast), areas.banner);
     }
     service_strip::draw(frame, model, areas.strip);
     if model.layers.iter().any(Layer::is_page) {

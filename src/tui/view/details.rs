@@ -158,7 +158,7 @@ impl Page<'_> {
                 self.heading("Manifest");
                 self.text(&problem.message, model.theme.error);
                 if let Some(hint) = &problem.hint {
-                    self.text(hint, model.theme.dim);
+                    self.text(hint, model.theme.command);
                 }
             }
             None => {}
@@ -264,7 +264,7 @@ impl Page<'_> {
         if let Some(error) = &job.error {
             self.fact_styled("Error", Span::styled(escape(error), model.theme.error));
             if let Some(hint) = &job.hint {
-                self.fact_styled("What to do", Span::styled(escape(hint), model.theme.warn));
+                self.fact_styled("What to do", Span::styled(escape(hint), model.theme.command));
             }
         }
         if let Some(ts) = job.point_in_time {

@@ -10,6 +10,7 @@ use unicode_width::UnicodeWidthStr;
 use super::text::{fit, skip_columns, spinner, take_columns, wrap};
 use super::{check, cluster, moment, place_cursor, popup, preview, storage_steps};
 use crate::domain::field::FieldKind;
+use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::text::{bytes, escape};
 use crate::tui::form::{ADD, Form, Item, Purpose, Row, Source};
 use crate::tui::forms::{TIME, TIMELINE, is_pitr, is_schedule, is_to_a_moment, submit_label};
@@ -72,7 +73,10 @@ fn title(form: &Form) -> String {
         Purpose::Restore(Source::Service(service)) => format!("Restore {} to a point in time", escape(service)),
         Purpose::Restore(Source::Backup(backup)) => format!("Restore {}", escape(backup)),
         Purpose::Verify(backup) => format!("Verify {}", escape(backup)),
-        Purpose::Setting(key) => format!("Change {}", escape(key)),
+        Purpose::Setting(key) => {
+            let label = SETTING_FIELDS.iter().find(|f| f.key == key).map_or("", |f| f.label);
+            format!("{label} ({})", escape(key))
+        }
     }
 }
 
@@ -104,6 +108,13 @@ fn body(model: &Model, form: &Form, width: usize) -> Body {
             spans.extend(bar);
             lines.push(Line::from(spans));
             lines.extend(below);
+            if focused {
+                focus_height = lines.len() - focus_line;
+            }
+            return;
+        }
+        if row.is_tall {
+            lines.extend(tall(model, form, row, focused, width));
             if focused {
                 focus_height = lines.len() - focus_line;
             }
@@ -244,6 +255,30 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
     (Line::from(spans), (row.disabled.is_none()).then_some(cursor))
 }
 
+/// A row whose words stand one below the other, and what they are about in full.
+fn tall(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let label_width = label_width(form);
+    let room = width.saturating_sub(label_width);
+    let indent = || Span::raw(" ".repeat(label_width));
+    let mut lines = Vec::new();
+    for choice in &row.choices {
+        let picked = choice.value == row.value();
+        let sign = match (picked, model.look.ascii) {
+            (true, false) => "(•)",
+            (true, true) => "(*)",
+            (false, _) => "( )",
+        };
+        let style = if picked && focused { theme.input_focused } else { theme.text };
+        let mut spans = if lines.is_empty() { label_spans(model, form, row, focused) } else { vec![indent()] };
+        spans.push(Span::styled(fit(&format!("{sign} {}", escape(choice.words())), room), style));
+        lines.push(Line::from(spans));
+    }
+    let help = wrap(row.field.help, room).into_iter();
+    lines.extend(help.map(|part| Line::from(vec![indent(), Span::styled(part, theme.dim)])));
+    lines
+}
+
 /// `in Europe/Paris`: the zone in which a time is read that names none itself.
 fn zone_words(model: &Model, form: &Form) -> String {
     let Some(pane) = form.moment.as_ref().filter(|_| tui_moment::is_local(form.text(TIME))) else {
@@ -368,7 +403,7 @@ fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
         }
         if let Some(hint) = &problem.hint {
             for part in wrap(&escape(hint), width).into_iter().take(2) {
-                lines.push(Line::styled(part, theme.warn));
+                lines.push(Line::styled(part, theme.command));
             }
         }
     } else {

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Wrap};
 
 use super::table::{self, Column, left, right};
-use super::text::{age, ago, job_state, row_state, spinner, when};
+use super::text::{age, ago, job_state, row_state, spinner, when, wrap};
 use super::{Areas, details, recoverable, schedules, timeline};
 use crate::domain::backup::{Backup, BackupType};
 use crate::domain::fields::SETTING_FIELDS;
@@ -59,7 +59,7 @@ const SERVICES: &[Column] = &[
     left("CONNECTION", 32, 3).grow(),
 ];
 
-const SETTINGS: &[Column] = &[left("SETTING", 27, 99), left("VALUE", 16, 9), left("WHAT IT IS", 26, 3).grow()];
+const SETTINGS: &[Column] = &[left("SETTING", 22, 99), left("VALUE", 22, 9).grow(), left("KEY", 27, 3)];
 const KEYS: &[Column] = &[left("ACTION", 44, 99), left("KEYS", 20, 9), left("WHERE", 18, 3)];
 
 pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
@@ -69,7 +69,9 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
         return empty(frame, model, areas);
     }
     if let Some(area) = areas.foot {
-        frame.render_widget(Paragraph::new(schedules::foot(model, usize::from(area.width))), area);
+        let width = usize::from(area.width);
+        let lines = if tab == Tab::Schedules { schedules::foot(model, width) } else { setting_foot(model, width) };
+        frame.render_widget(Paragraph::new(lines), area);
     }
     if let Some(area) = areas.timeline {
         if !model.has_room_for_both() {
@@ -262,10 +264,29 @@ fn setting_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
     let theme = &model.theme;
     let Some((key, value)) = model.data.settings.get(at as usize) else { return Vec::new() };
     let field = SETTING_FIELDS.iter().find(|f| f.key == key);
-    let shown = field.map_or_else(|| value.clone(), |field| (field.shown)(value));
-    let shown = if value.is_empty() { "(empty)".to_owned() } else { escape(&shown) };
-    let style = if field.is_some_and(|f| f.default == value) { theme.dim } else { theme.text };
-    vec![(escape(key), theme.text), (shown, style), (field.map_or("", |f| f.help).into(), theme.dim)]
+    let shown = field.map_or_else(|| value.clone(), |field| field.words(value));
+    let style = if field.is_some_and(|f| f.default == value) { theme.dim } else { theme.accent };
+    vec![(field.map_or("", |f| f.label).into(), theme.text), (escape(&shown), style), (escape(key), theme.dim)]
+}
+
+/// Lines below a list of settings.
+pub const SETTING_FOOT: u16 = 4;
+
+/// The selected setting in full: what it is, what it is now, and what it is where nobody chose.
+fn setting_foot(model: &Model, width: usize) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let selected = model.list(model.tab()).current().and_then(|at| model.data.settings.get(at as usize));
+    let field = selected.and_then(|(key, _)| SETTING_FIELDS.iter().find(|f| f.key == key));
+    let (Some((_, value)), Some(field)) = (selected, field) else { return Vec::new() };
+    let mut now = format!("{}: {}", field.label, escape(&field.words(value)));
+    if field.default != value {
+        now = format!("{now}; without a choice {}", field.words(field.default));
+    }
+    let mut lines: Vec<Line> = vec![Line::styled("─".repeat(width), theme.border)];
+    let parts = wrap(&now, width).into_iter().map(|part| Line::styled(part, theme.text));
+    lines.extend(parts.chain(wrap(field.help, width).into_iter().map(|part| Line::styled(part, theme.dim))));
+    lines.truncate(usize::from(SETTING_FOOT));
+    lines
 }
 
 fn key_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
@@ -304,7 +325,7 @@ fn empty(frame: &mut Frame, model: &Model, areas: &Areas) {
                     Line::raw(""),
                     plain("Nobody and no schedule can start a backup until it is turned on:"),
                     Line::raw(""),
-                    Line::styled("  mongokeep settings set backup.enabled true", theme.key),
+                    Line::styled("  mongokeep settings set backup.enabled true", theme.command),
                     Line::raw(""),
                     dim("or in Settings (4), General: backup.enabled"),
                 ]);

@@ -1,9 +1,11 @@
 //! Drawing. Views read the model and nothing else; what they draw is decided by the model alone.
 
 use ratatui::Frame;
+use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Clear, Paragraph};
+use unicode_width::UnicodeWidthStr;
 
 use super::model::{Layer, Model, Screen, Tab};
 
@@ -58,8 +60,23 @@ pub fn draw(frame: &mut Frame, model: &Model) {
         layers(frame, model, &areas, Rect { height: area.height - 2, ..area });
         toasts::draw(frame, model, &areas);
     }
+    mend_cut(frame.buffer_mut());
     if model.look.ascii {
         ascii::reduce(frame.buffer_mut(), model.frame);
+    }
+}
+
+/// Takes away wide characters of which something that was drawn later left only the first half: a terminal would show them
+/// whole, and lose the cell beside them.
+fn mend_cut(buffer: &mut Buffer) {
+    let width = usize::from(buffer.area.width);
+    for row in buffer.content.chunks_mut(width.max(1)) {
+        for x in 0..row.len() {
+            let is_wide = !row[x].symbol().is_ascii() && row[x].symbol().width() > 1;
+            if is_wide && row.get(x + 1).is_none_or(|next| next.symbol() != " ") {
+                row[x].set_symbol(" ");
+            }
+        }
     }
 }
 

@@ -67,7 +67,7 @@ fn problem_lines(model: &Model, problem: &Problem, width: usize) -> Vec<Line<'st
         .collect();
     if let Some(hint) = &problem.hint {
         lines.push(Line::raw(""));
-        lines.extend(wrap(&escape(hint), width).into_iter().map(|part| Line::styled(part, model.theme.warn)));
+        lines.extend(wrap(&escape(hint), width).into_iter().map(|part| Line::styled(part, model.theme.command)));
     }
     lines
 }
@@ -202,7 +202,7 @@ fn messages(model: &Model, width: usize) -> Vec<Line<'static>> {
         }
         if let Some(hint) = &message.hint {
             for part in wrap(&escape(hint), width.saturating_sub(12)) {
-                lines.push(Line::styled(format!("{:12}{part}", ""), theme.dim));
+                lines.push(Line::styled(format!("{:12}{part}", ""), theme.command));
             }
         }
     }

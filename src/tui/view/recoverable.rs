@@ -257,7 +257,7 @@ impl Page<'_> {
             self.fact_styled("", Span::styled(escape(error), theme.error));
         }
         if let Some(hint) = status.hint.as_ref().filter(|_| status.error.is_some()) {
-            self.fact_styled("What to do", Span::styled(escape(hint), theme.warn));
+            self.fact_styled("What to do", Span::styled(escape(hint), theme.command));
         }
     }
 }

@@ -40,7 +40,7 @@ pub fn lines(theme: &Theme, report: &StorageReport, width: usize) -> Vec<Line<'s
         }
         if let Some(remedy) = group.iter().find_map(|f| f.remedy.as_ref()) {
             let parts = wrap(&format!("→ {}", escape(remedy)), width.saturating_sub(4));
-            lines.extend(parts.into_iter().map(|part| Line::styled(format!("    {part}"), theme.dim)));
+            lines.extend(parts.into_iter().map(|part| Line::styled(format!("    {part}"), theme.command)));
         }
     }
     if report.removable.objects > 0 {

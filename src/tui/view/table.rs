@@ -69,13 +69,16 @@ where
         let selected = at == list.selected;
         let mark = if selected { "▸ " } else { "  " };
         let texts = cells(*row);
-        let mut spans = vec![Span::styled(mark, model.theme.accent)];
+        // What has failed is seen as that, also where the cursor is.
+        let is_danger = texts.iter().any(|(_, style)| *style == model.theme.error);
+        let mut spans = vec![Span::styled(mark, if is_danger { model.theme.error } else { model.theme.accent })];
         for (i, width) in &widths {
             let (text, style) = texts.get(*i).cloned().unwrap_or_default();
             spans.push(Span::styled(cell(columns[*i], &text, *width), style));
             spans.push(Span::raw("  "));
         }
         let style = match (selected, focused) {
+            (true, true) if is_danger => model.theme.selected_danger,
             (true, true) => model.theme.selected,
             (true, false) => model.theme.selected_idle,
             _ => Style::new(),

@@ -33,7 +33,7 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
         }
         if let Some(hint) = &message.hint {
             for part in wrap(&escape(hint), inner).into_iter().take(3) {
-                lines.push(Line::from(vec![Span::raw("  "), Span::styled(part, theme.dim)]));
+                lines.push(Line::from(vec![Span::raw("  "), Span::styled(part, theme.command)]));
             }
         }
         let height = lines.len() as u16 + 2;

@@ -660,7 +660,15 @@ fn e20_order_and_theme_persist_and_forms_keep_their_values() {
     assert_eq!(again.sort, Sort { key: SortKey::Name, reversed: true });
     assert_ne!(again.theme, dark);
     keys(&mut again, "4 l l l");
-    assert_eq!(press(&mut again, "Enter"), [Effect::SetSetting("ui.theme".into(), "mono".into())]);
+    // A theme is seen while it is chosen, and Esc goes back to the one before.
+    let light = again.theme.clone();
+    keys(&mut again, "Enter Down");
+    assert_eq!(Some(&again.theme), again.themes.get("colour-blind"));
+    keys(&mut again, "Esc Right Enter");
+    assert_eq!((layers(&again), &again.theme), (0, &light));
+    keys(&mut again, "Enter Down Down");
+    let chosen = Effect::SetSetting("ui.theme".into(), "mono".into());
+    assert_eq!(press(&mut again, "Ctrl-S"), [chosen]);
 
     // From the plan back to the form, everything is still there.
     keys(&mut model, "1 g");
@@ -981,4 +989,30 @@ fn an_encrypted_backup_asks_for_its_identity() {
     assert!(form.rows.len() == 1 && form.rows[0].field.required);
     let form = mongokeep::tui::forms::restore_backup(&model, &name).expect("a form");
     assert!(form.rows.iter().any(|row| row.field.key == "identity_file" && row.field.required));
+}
+
+/// Settings are named and valued in words; what is picked or typed is what is saved.
+#[test]
+fn settings_are_labelled_choices() {
+    let mut model = full(Look::default(), (160, 50));
+    keys(&mut model, "4 l");
+    let text = shown(&model);
+    for words in ["Compression", "zstd 2, fast", "1 GiB", "no limit", "4 at once"] {
+        assert!(text.contains(words), "{words}\n{text}");
+    }
+    assert!(text.contains("with false nothing starts a backup, and no changes are kept for point in time"), "{text}");
+    let saves = |model: &mut Model, key: &str, value: &str| {
+        assert_eq!(press(model, "Ctrl-S"), [Effect::SetSetting(key.into(), value.into())]);
+        reply(model, Reply::SettingSaved { key: key.into(), result: Ok(()) });
+    };
+    keys(&mut model, "j Enter Down");
+    saves(&mut model, "backup.compression", "zstd:6");
+    // The last one offered is any other.
+    keys(&mut model, "j Enter Up Up Up Tab Ctrl-U");
+    type_text(&mut model, "6");
+    saves(&mut model, "backup.parallel_collections", "6");
+    keys(&mut model, "Enter Up Up Up Tab Ctrl-U");
+    type_text(&mut model, "0");
+    assert_eq!(press(&mut model, "Ctrl-S"), []);
+    assert!(shown(&model).contains("must be a whole number from 1 to 64"), "{}", shown(&model));
 }

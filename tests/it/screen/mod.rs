@@ -1,8 +1,11 @@
 mod cluster;
+mod demo;
 mod expectations;
 mod forms;
 mod jobs;
 mod moments;
+mod pictures;
+mod robust;
 mod schedules;
 mod screens;
 mod storage_check;

@@ -183,6 +183,11 @@ fn forms() {
     });
     both("restore", |m| drop(keys(m, "j r")));
     both("setting", |m| drop(keys(m, "4 l j Enter")));
+    both("setting_typed", |m| {
+        keys(m, "4 l j j Enter Up Up Up Tab");
+        type_text(m, "2");
+    });
+    both("setting_theme", |m| drop(keys(m, "4 l l l Enter")));
 }
 
 #[test]

@@ -16,18 +16,22 @@ use crate::support::command::Home;
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The program in a terminal of its own.
-struct Tty {
-    child: Box<dyn Child + Send + Sync>,
+pub(super) struct Tty {
+    pub(super) child: Box<dyn Child + Send + Sync>,
     keys: Box<dyn Write + Send>,
     screen: Arc<Mutex<(vt100::Parser, Vec<u8>)>>,
     master: Box<dyn MasterPty + Send>,
 }
 
 impl Tty {
-    fn start(home: &Path, env: &[(&str, &str)], args: &[&str]) -> Self {
+    pub(super) fn start(home: &Path, env: &[(&str, &str)], args: &[&str]) -> Self {
+        let home = ["--home", home.to_str().unwrap()];
+        Self::program((80, 24), env, &[&home[..], args].concat())
+    }
+
+    /// The program with these arguments alone, in a terminal of so many columns and rows.
+    pub(super) fn program(size: (u16, u16), env: &[(&str, &str)], args: &[&str]) -> Self {
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_mongokeep"));
-        command.arg("--home");
-        command.arg(home);
         command.args(args);
         for (name, value) in [("TERM", "xterm-256color"), ("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8"), ("TZ", "UTC")] {
             command.env(name, value);
@@ -38,7 +42,7 @@ impl Tty {
         for (name, value) in env {
             command.env(name, value);
         }
-        Self::spawn(command)
+        Self::spawn(command, size)
     }
 
     /// A shell with job control.
@@ -49,14 +53,14 @@ impl Tty {
             command.env(name, value);
         }
         command.env_remove("ENV");
-        Self::spawn(command)
+        Self::spawn(command, (80, 24))
     }
 
-    fn spawn(command: CommandBuilder) -> Self {
-        let pty = native_pty_system().openpty(PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 }).unwrap();
+    fn spawn(command: CommandBuilder, (cols, rows): (u16, u16)) -> Self {
+        let pty = native_pty_system().openpty(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
         let child = pty.slave.spawn_command(command).unwrap();
         drop(pty.slave);
-        let screen = Arc::new(Mutex::new((vt100::Parser::new(24, 80, 0), Vec::new())));
+        let screen = Arc::new(Mutex::new((vt100::Parser::new(rows, cols, 0), Vec::new())));
         let mut output = pty.master.try_clone_reader().unwrap();
         let keys = pty.master.take_writer().unwrap();
         let shown = screen.clone();
@@ -76,23 +80,23 @@ impl Tty {
         self.master.resize(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         self.screen.lock().unwrap().0.screen().contents()
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         self.screen.lock().unwrap().1.clone()
     }
 
     /// Presses keys: together, and apart from those before.
-    fn send(&mut self, keys: &str) {
+    pub(super) fn send(&mut self, keys: &str) {
         std::thread::sleep(Duration::from_millis(60));
         self.keys.write_all(keys.as_bytes()).unwrap();
         self.keys.flush().unwrap();
     }
 
     /// Waits until the screen holds `text`.
-    fn wait(&self, text: &str) -> String {
+    pub(super) fn wait(&self, text: &str) -> String {
         let began = Instant::now();
         loop {
             let shown = self.text();
@@ -105,7 +109,7 @@ impl Tty {
     }
 
     /// Waits until the program has ended, and returns everything it sent.
-    fn ended(&mut self) -> Vec<u8> {
+    pub(super) fn ended(&mut self) -> Vec<u8> {
         let began = Instant::now();
         while self.child.try_wait().unwrap().is_none() {
             assert!(began.elapsed() < PATIENCE, "it does not end\n{}", self.text());
@@ -379,7 +383,7 @@ fn e14_no_color_and_a_plain_locale_are_kept_on_the_wire() {
     tty.send("4");
     tty.wait("No service yet");
     tty.send("l");
-    tty.wait("backup.enabled");
+    tty.wait("Backup management");
     tty.send("q");
     let bytes = tty.ended();
     assert!(bytes.is_ascii());

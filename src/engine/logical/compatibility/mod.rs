@@ -10,6 +10,7 @@ use mongodb::bson::Bson;
 
 use crate::artifact::bson::{Element, Writer, tag};
 use crate::artifact::raw::Raw;
+use crate::domain::clock;
 use crate::domain::namespace::Namespace;
 use crate::domain::restore::LeftOut;
 use crate::domain::text::escape;
@@ -310,7 +311,7 @@ impl Changes {
 }
 
 fn now() -> f64 {
-    chrono::Utc::now().timestamp() as f64
+    clock::now().timestamp() as f64
 }
 
 fn names_lsm(option: &Element<'_>) -> bool {
