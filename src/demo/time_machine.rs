@@ -301,7 +301,7 @@ mod tests {
             doc! {
                 "a": 1, "text": "x", "n": 1.5, "bin": Bson::Binary(mongodb::bson::Binary { subtype: mongodb::bson::spec::BinarySubtype::Generic, bytes: vec![17; 40] }),
                 "cursor": {"batch": [{"ts": ts(t, 2), "wall": wall(ms), "o": {"at": wall(ms_kept()), "id": mongodb::bson::oid::ObjectId::from_bytes([17; 12])}}]},
-                "none": ts(0, 0), "code": Bson::JavaScriptCode("x".into()), "re": Bson::RegularExpression(mongodb::bson::Regex::from_strings("a", "i").unwrap()),
+                "none": ts(0, 0), "code": Bson::JavaScriptCode("x".into()), "re": Bson::RegularExpression(mongodb::bson::Regex { pattern: "a".try_into().unwrap(), options: "i".try_into().unwrap() }),
                 "operationTime": ts(t, 1), "d": Bson::Decimal128(mongodb::bson::Decimal128::from_bytes([17; 16])), "null": Bson::Null, "long": 17_i64,
             }
         };
