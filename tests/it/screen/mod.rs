@@ -1,7 +1,9 @@
 mod cluster;
+mod cut;
 mod expectations;
 mod forms;
 mod jobs;
+mod layout;
 mod moments;
 mod schedules;
 mod screens;

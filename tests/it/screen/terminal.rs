@@ -25,6 +25,10 @@ struct Tty {
 
 impl Tty {
     fn start(home: &Path, env: &[(&str, &str)], args: &[&str]) -> Self {
+        Self::spawn(Self::command(home, env, args))
+    }
+
+    fn command(home: &Path, env: &[(&str, &str)], args: &[&str]) -> CommandBuilder {
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_mongokeep"));
         command.arg("--home");
         command.arg(home);
@@ -38,7 +42,7 @@ impl Tty {
         for (name, value) in env {
             command.env(name, value);
         }
-        Self::spawn(command)
+        command
     }
 
     /// A shell with job control.
@@ -53,7 +57,12 @@ impl Tty {
     }
 
     fn spawn(command: CommandBuilder) -> Self {
-        let pty = native_pty_system().openpty(PtySize { rows: 24, cols: 80, pixel_width: 0, pixel_height: 0 }).unwrap();
+        Self::spawn_at(command, 24, 80)
+    }
+
+    /// In a terminal that says that it has so many rows and columns.
+    fn spawn_at(command: CommandBuilder, rows: u16, cols: u16) -> Self {
+        let pty = native_pty_system().openpty(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
         let child = pty.slave.spawn_command(command).unwrap();
         drop(pty.slave);
         let screen = Arc::new(Mutex::new((vt100::Parser::new(24, 80, 0), Vec::new())));
@@ -223,7 +232,7 @@ async fn from_the_first_start_to_a_restore_by_keys_only() {
         tty.wait("Type orders to confirm");
         tty.wait("shop.orders");
         tty.send(ENTER);
-        tty.wait("type orders to confirm the restore");
+        tty.wait("type the name first");
         tty.send("orders");
         tty.wait("starts the restore");
         tty.send(ENTER);
@@ -510,6 +519,47 @@ fn e18_a_terminal_that_is_gone_ends_it_although_hangups_are_ignored() {
         std::thread::sleep(Duration::from_millis(15));
     };
     assert!(status.success(), "in order: {status:?}");
+}
+
+#[test]
+fn a_terminal_that_cannot_place_its_cursor_is_refused() {
+    let home = Home::ready();
+    let mut tty = Tty::start(home.path(), &[("TERM", "dumb")], &[]);
+    let sent = String::from_utf8_lossy(&tty.ended()).into_owned();
+    assert!(sent.contains("TERM is dumb") && sent.contains("mongokeep --help"), "{sent}");
+    assert!(!sent.contains('\u{1b}'), "{sent}");
+}
+
+#[test]
+fn the_linux_console_gets_no_braille() {
+    let home = Home::ready();
+    let mut tty = Tty::start(home.path(), &[("TERM", "linux")], &[]);
+    tty.wait("No backup yet");
+    tty.send("3");
+    tty.wait("Storage");
+    // Something that turns: the test of a storage.
+    tty.send("t");
+    tty.wait("The storage can be used");
+    tty.send("\u{1b}");
+    tty.wait("Storage locations");
+    tty.send("q");
+    let sent = String::from_utf8_lossy(&tty.ended()).into_owned();
+    assert!(!sent.chars().any(|c| ('\u{2800}'..='\u{28ff}').contains(&c)), "{sent}");
+}
+
+#[test]
+fn a_terminal_without_a_size_is_waited_for() {
+    let home = Home::ready();
+    let mut tty = Tty::spawn_at(Tty::command(home.path(), &[], &[]), 0, 0);
+    let began = Instant::now();
+    while !contains(&tty.bytes(), "\u{1b}[?1049h") {
+        assert!(began.elapsed() < PATIENCE, "the screen was not entered");
+        std::thread::sleep(Duration::from_millis(15));
+    }
+    tty.resize(24, 80);
+    tty.wait("No backup yet");
+    tty.send("q");
+    tty.ended();
 }
 
 #[test]
