@@ -174,7 +174,7 @@ impl Error {
         self.0.kind.is_retryable()
     }
 
-    /// Message and causes in one line, control characters escaped: for a job's `error`, a log, a toast.
+    /// Message and causes in one line, control characters escaped: for a job's `error`, a log, a message.
     pub fn full(&self) -> String {
         let mut text = self.0.message.clone();
         let mut cause: Option<&(dyn std::error::Error + 'static)> =

@@ -25,6 +25,7 @@ use crate::store::{Access, AsyncStore, SchemaState, Store, blocking};
 mod backups;
 mod contents;
 mod deployment;
+mod namespaces;
 mod notifications;
 mod pitr;
 mod restores;

@@ -86,6 +86,28 @@ impl Client {
         self.copy_soon()
     }
 
+    /// Looks at the server of a service that is still being described, and runs the prerequisites of logical backups: nothing
+    /// is stored. 10 s at most for each connection.
+    pub async fn try_service(&self, values: &Values) -> Result<(ServiceInfo, Vec<CheckItem>)> {
+        let spec = new_spec(values)?;
+        let uri = spec.uri.ok_or_else(|| Error::invalid("uri", "is needed"))?;
+        let server = Server::connect(&spec.name, &uri, CHECK_TIMEOUT).await?;
+        let info = topology::info(&server, &CancellationToken::new()).await?;
+        let service = Service {
+            name: spec.name,
+            uri,
+            cluster: spec.cluster,
+            engine: spec.engine,
+            created_at: chrono::Utc::now(),
+            data_dir: spec.data_dir,
+            stop_command: spec.stop_command,
+            start_command: spec.start_command,
+        };
+        let context = Context { around: self.surroundings(None).await?, ..Context::default() };
+        let items = engine(service.engine, Model::Logical)?.check(&context, &service).await;
+        Ok((info, items))
+    }
+
     /// Runs the prerequisites of backups of this model; 10 s at most for each connection.
     pub async fn check_service(&self, name: &str, model: Model) -> Result<CheckReport> {
         let wanted = name.to_owned();

@@ -12,6 +12,16 @@ pub struct Namespace {
     pub collection: String,
 }
 
+/// A collection, view or time series of a server, and how much is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceSize {
+    pub namespace: Namespace,
+    /// `None`: a view, or the user may not ask.
+    pub documents: Option<u64>,
+    /// Bytes of BSON.
+    pub bytes: Option<u64>,
+}
+
 impl Namespace {
     pub fn new(db: impl Into<String>, collection: impl Into<String>) -> Self {
         Self { db: db.into(), collection: collection.into() }

@@ -43,6 +43,67 @@ pub fn check(uri: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// `uri` as it can be shown, sign for sign: `•` stands for each sign of what is a secret or may become one while it is typed.
+/// `is_whole`: nobody types in it now, so that what follows a host is its port.
+pub fn masked(uri: &str, is_whole: bool) -> String {
+    let Some((scheme, rest)) = uri.split_once("://").filter(|(scheme, _)| ["mongodb", "mongodb+srv"].contains(scheme))
+    else {
+        // What begins like another thing may be a password in the wrong place.
+        let begins = ["mongodb://", "mongodb+srv://"].iter().any(|whole| whole.starts_with(uri));
+        return if begins { uri.to_owned() } else { dots(uri) };
+    };
+    let (credentials, hosts) = match rest.rfind('@') {
+        Some(at) => rest.split_at(at),
+        None => ("", rest),
+    };
+    let credentials = match credentials.split_once(':') {
+        Some((user, password)) => format!("{user}:{}", dots(password)),
+        None => credentials.to_owned(),
+    };
+    let (hosts, options) = hosts.split_once('?').map_or((hosts, None), |(hosts, options)| (hosts, Some(options)));
+    let hosts = if rest.contains('@') { hosts.to_owned() } else { masked_hosts(hosts, is_whole || options.is_some()) };
+    let options = options.map_or_else(String::new, |options| {
+        let shown: Vec<String> = options.split('&').map(masked_option).collect();
+        format!("?{}", shown.join("&"))
+    });
+    format!("{scheme}://{credentials}{hosts}{options}")
+}
+
+/// Hosts that no credentials stand in front of yet: what follows a colon is a port, or the password of a user.
+fn masked_hosts(hosts: &str, is_whole: bool) -> String {
+    let (list, path) = hosts.find('/').map_or((hosts, ""), |at| hosts.split_at(at));
+    let last = list.split(',').count() - 1;
+    let is_ended = is_whole || !path.is_empty();
+    let shown: Vec<String> = list
+        .split(',')
+        .enumerate()
+        .map(|(i, host)| match host.rsplit_once(':').filter(|_| !host.ends_with(']')) {
+            Some((name, port)) => {
+                let is_port = !port.is_empty() && port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
+                let is_known = is_port && (is_ended || i < last);
+                format!("{name}:{}", if is_known { port.to_owned() } else { dots(port) })
+            }
+            None => host.to_owned(),
+        })
+        .collect();
+    // After a password that is not one, nothing is known of what follows.
+    let is_odd = shown.iter().any(|host| host.contains('•'));
+    format!("{}{}", shown.join(","), if is_odd { dots(path) } else { path.to_owned() })
+}
+
+fn masked_option(option: &str) -> String {
+    match option.split_once('=') {
+        Some((key, value)) if ["password", "properties", "token"].iter().any(|s| key.to_lowercase().contains(s)) => {
+            format!("{key}={}", dots(value))
+        }
+        _ => option.to_owned(),
+    }
+}
+
+fn dots(text: &str) -> String {
+    text.chars().map(|_| '•').collect()
+}
+
 /// `uri` with the hosts and the name of the replica set `set` (`name/host:port[,host:port]`, as servers write it) in the place
 /// of its own; credentials and other options stay. `None` when that gives no connection string.
 pub fn leading_to(uri: &str, set: &str) -> Option<String> {
@@ -124,7 +185,30 @@ fn check_host(host: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{check, leading_to, of_set};
+    use super::{check, leading_to, masked, of_set};
+
+    #[test]
+    fn all_but_secrets_is_shown() {
+        for (uri, shown) in [
+            ("mongodb://u:secret@h:1,i:2/db?replicaSet=x", "mongodb://u:••••••@h:1,i:2/db?replicaSet=x"),
+            ("mongodb+srv://u:p@q@h/", "mongodb+srv://u:•••@h/"),
+            (
+                "mongodb://h:27017/?tlsCertificateKeyFilePassword=abc&w=1",
+                "mongodb://h:27017/?tlsCertificateKeyFilePassword=•••&w=1",
+            ),
+            ("mongodb://h:27017,i:27018/", "mongodb://h:27017,i:27018/"),
+            ("mongodb://u:12345", "mongodb://u:•••••"),
+            ("mongodb://u:pass/word", "mongodb://u:•••••••••"),
+            ("mongodb://[::1]:27017/", "mongodb://[::1]:27017/"),
+            ("mongo", "mongo"),
+            ("hunter2", "•••••••"),
+        ] {
+            assert_eq!(masked(uri, false), shown, "{uri}");
+            assert_eq!(masked(uri, false).chars().count(), uri.chars().count(), "{uri}");
+        }
+        assert_eq!(masked("mongodb://h:27017", true), "mongodb://h:27017");
+        assert_eq!(masked("mongodb://u:secret", true), "mongodb://u:••••••");
+    }
 
     #[test]
     fn a_connection_string_is_led_elsewhere_with_its_credentials() {

@@ -14,11 +14,12 @@ pub enum Group {
     Settings,
     Notifications,
     Report,
+    Log,
     Moment,
 }
 
 impl Group {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Backups,
         Self::Schedules,
         Self::Storage,
@@ -26,6 +27,7 @@ impl Group {
         Self::Settings,
         Self::Notifications,
         Self::Report,
+        Self::Log,
         Self::Moment,
         Self::List,
         Self::Global,
@@ -43,6 +45,7 @@ impl Group {
             Self::Settings => "settings",
             Self::Notifications => "notifications",
             Self::Report => "report",
+            Self::Log => "log",
             Self::Moment => "moment",
         }
     }
@@ -59,6 +62,7 @@ impl Group {
             Self::Settings => "Settings",
             Self::Notifications => "Notifications",
             Self::Report => "Reports",
+            Self::Log => "Search in a page",
             Self::Moment => "Timeline of a restore",
         }
     }
@@ -108,6 +112,7 @@ actions! {
     RetryJob "retry_job" Backups true "retry" "Retry the selected failed job";
     Pin "pin" Backups true "pin" "Pin or unpin the selected backup, so that nothing removes it";
     CopyName "copy_name" Backups false "copy" "Copy the name of the selected backup";
+    FollowLog "follow_log" Backups false "" "Follow the log of the page to its end, as it grows";
 
     CreateSchedule "create_schedule" Schedules true "new" "Create a schedule";
     EditSchedule "edit_schedule" Schedules true "edit" "Edit the selected schedule";
@@ -142,6 +147,9 @@ actions! {
 
     CopyRemedy "copy_remedy" Report false "copy remedy" "Copy the selected remedy";
 
+    NextHit "next_hit" Log false "next" "To the next line that holds what was looked for";
+    PreviousHit "previous_hit" Log false "previous" "To the line before that holds it";
+
     SecondBack "second_back" Moment false "" "One second back";
     SecondOn "second_on" Moment false "second" "One second on";
     MinuteBack "minute_back" Moment false "" "One minute back";
@@ -162,7 +170,7 @@ actions! {
 
     Open "open" List false "open" "Open the selected row";
     OpenService "open_service" List false "service" "Open the page of the service that this belongs to";
-    Filter "filter" List false "filter" "Filter the list as you type; ! in front inverts";
+    Filter "filter" List false "filter" "Filter the list as you type, or search in a page; ! in front inverts";
     InvertFilter "invert_filter" List false "" "Show what does not match the filter";
     Sort "sort" List false "sort" "Sort by the next column";
     ReverseSort "reverse_sort" List false "" "Reverse the order";

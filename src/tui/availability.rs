@@ -34,6 +34,8 @@ impl Model {
                 Tab::Keys | Tab::About => None,
             },
         };
+        let searching = matches!(page, Some(Layer::Details { .. })) && !self.search.is_empty();
+        let own = searching.then_some(Group::Log).into_iter().chain(own);
         let notifications = page.is_none() && self.tab() == Tab::Notifications;
         let own = notifications.then_some(Group::Notifications).into_iter().chain(own);
         own.chain([Group::List, Group::Global]).collect()
@@ -64,6 +66,10 @@ impl Model {
             Action::CreateBackup if self.data.services.is_empty() => Some("add a service first (4, then n)".into()),
             Action::CreateBackup if self.data.storages.is_empty() => Some("add a storage first (3, then n)".into()),
             Action::Restore | Action::Verify => self.why_not_readable(action),
+            Action::FollowLog => {
+                let page = matches!(self.layers.last(), Some(Layer::Details { .. }));
+                (!page || self.watched_job().is_none()).then(|| "a page with a log follows it: Enter opens one".into())
+            }
             Action::DeleteBackup | Action::Pin | Action::CopyName => self.why_not_backup(action),
             Action::CancelJob => match self.target_job().map(|j| (j.state.is_finished(), j.cancel_requested)) {
                 Some((false, false)) => None,

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::customs;
 use super::effects::{self, Planning, in_background};
 use super::input::{Input, Reader};
-use super::model::{LOG_LINES, Look, Model, TOAST_SECONDS};
+use super::model::{LOG_LINES, Look, Model, SHOWN_SECONDS};
 use super::msg::{Effect, Msg, Snapshot};
 use super::terminal::{self, Screen};
 use super::watches::Watches;
@@ -105,7 +105,7 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
             () = tokio::time::sleep(wake) => Msg::Clock(clock::now()),
             () = interrupt.recv() => break,
         };
-        // The clock goes first, so that ages, toasts and messages are stamped with the present.
+        // The clock goes first, so that ages and messages are stamped with the present.
         let mut todo = super::update::update(&mut model, Msg::Clock(clock::now()));
         if !matches!(msg, Msg::Clock(_)) {
             todo.extend(super::update::update(&mut model, msg));
@@ -277,6 +277,8 @@ fn look(client: &Client, options: &Options) -> Look {
         ascii: options.ascii || !locale_is_utf8(|name| std::env::var(name).ok()),
         no_color: set("NO_COLOR"),
         no_motion: options.no_motion || set("NO_MOTION"),
+        // The font of its console has no braille.
+        no_braille: std::env::var("TERM").is_ok_and(|term| term == "linux"),
         read_only: options.read_only || client.is_read_only(),
     }
 }
@@ -310,9 +312,9 @@ fn next_wake(model: &Model) -> Duration {
     let minute = 60_000 - now.timestamp_millis().rem_euclid(60_000);
     let second = if model.counts_down() { 1_000 - now.timestamp_millis().rem_euclid(1_000) } else { i64::MAX };
     let retry = if model.misses_daemon() { RESTART.as_millis() as i64 } else { i64::MAX };
-    let toast = model.toasts().map(|t| t.at + TimeDelta::seconds(TOAST_SECONDS)).min();
-    let toast = toast.map_or(i64::MAX, |at: DateTime<Utc>| (at - now).num_milliseconds().max(0));
-    Duration::from_millis(minute.min(second).min(toast).min(retry).clamp(1, 60_000) as u64 + 5)
+    let message = model.line_message().map(|m| m.at + TimeDelta::seconds(SHOWN_SECONDS));
+    let message = message.map_or(i64::MAX, |at: DateTime<Utc>| (at - now).num_milliseconds().max(0));
+    Duration::from_millis(minute.min(second).min(message).min(retry).clamp(1, 60_000) as u64 + 5)
 }
 
 fn tell_reader(model: &Model, want: &watch::Sender<Wanted>) {

@@ -40,7 +40,10 @@ pub fn start(client: Client, effect: Effect, edition: u64, messages: Sender<Msg>
 /// The service that an effect asks about, as it is.
 pub fn about(effect: &Effect) -> Option<&str> {
     match effect {
-        Effect::CheckService(service, _) | Effect::ServiceInfo(service) | Effect::Cluster(service) => Some(service),
+        Effect::CheckService(service, _)
+        | Effect::ServiceInfo(service)
+        | Effect::Cluster(service)
+        | Effect::Namespaces(service) => Some(service),
         _ => None,
     }
 }
@@ -119,6 +122,11 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             let result = client.service_cluster(&name).await.map(|seen| seen.map(Box::new)).map_err(Problem::from);
             Reply::ClusterSeen { name, result }
         }
+        Effect::Namespaces(service) => {
+            let result = client.service_namespaces(&service).await.map_err(Problem::from);
+            Reply::NamespacesListed { service, result }
+        }
+        Effect::TryService(values) => Reply::ServiceTried(client.try_service(&values).await.map_err(Problem::from)),
         Effect::AddStorage(values) => Reply::StorageSaved(in_background(move || client.add_storage(&values)).await),
         Effect::EditStorage(name, values) => {
             Reply::StorageSaved(in_background(move || client.edit_storage(&name, &values)).await)

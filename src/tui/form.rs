@@ -4,13 +4,14 @@
 
 use tui_input::InputRequest;
 
-pub use super::form_row::{ADD, Choice, Row};
+pub use super::form_row::{ADD, Choice, Offers, Row, split};
 use super::keymap::Chord;
+use super::model::Load;
 use super::moment::MomentPane;
 use super::preview::Preview;
 use crate::client::Values;
 use crate::domain::field::FieldKind;
-use crate::domain::service::EngineProposal;
+use crate::domain::service::{CheckItem, EngineProposal, ServiceInfo};
 
 /// What a form is for; decides its title, its button and what submitting does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub enum Item {
     Row(usize),
     Advanced,
     Cancel,
+    /// Tries what was typed, and stores nothing.
+    Try,
     Submit,
 }
 
@@ -64,10 +67,20 @@ pub struct Form {
     pub proposal: Option<Box<EngineProposal>>,
     /// The test of a storage that is not saved: its number, and what was typed then.
     pub draft: Option<(u64, Values)>,
+    /// How the last try of what is in it went.
+    pub trial: Option<Box<Trial>>,
     /// What the schedule in it would do.
     pub preview: Option<Box<Preview>>,
     /// The moment that a restore goes back to.
     pub moment: Option<Box<MomentPane>>,
+}
+
+/// A try of a service that is still in its form.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trial {
+    /// Under which number it was asked for.
+    pub ticket: u64,
+    pub outcome: Load<(ServiceInfo, Vec<CheckItem>)>,
 }
 
 /// What a key did to a form.
@@ -80,6 +93,10 @@ pub enum Outcome {
     Close,
     /// Enter on "add one" in the row with this key.
     AddOne(&'static str),
+    /// Enter in a row that has a list to choose from.
+    List(&'static str),
+    /// Try what is in it.
+    Try,
     /// Take the time that was proposed instead of one that collides.
     TakeFreeSlot,
     /// Take the engine that was proposed.
@@ -101,6 +118,7 @@ impl Form {
             error: None,
             proposal: None,
             draft: None,
+            trial: None,
             preview: None,
             moment: None,
         };
@@ -153,7 +171,11 @@ impl Form {
             items.push(Item::Advanced);
             items.extend(advanced.into_iter().filter(open).map(Item::Row));
         }
-        items.extend([Item::Cancel, Item::Submit]);
+        items.push(Item::Cancel);
+        if self.purpose == Purpose::AddService {
+            items.push(Item::Try);
+        }
+        items.push(Item::Submit);
         items
     }
 
@@ -172,7 +194,7 @@ impl Form {
 
     /// Something was typed or picked that Esc would lose.
     pub fn is_dirty(&self) -> bool {
-        self.rows.iter().any(|r| r.touched) || self.moment.as_ref().is_some_and(|m| m.moved)
+        self.rows.iter().any(Row::is_changed) || self.moment.as_ref().is_some_and(|m| m.moved)
     }
 
     /// Moves the cursor; the row that is left is checked.
@@ -264,10 +286,10 @@ impl Form {
         }
         let Item::Row(i) = self.focus else { return Outcome::Nothing };
         let row = &mut self.rows[i];
+        row.touch();
         for c in text.trim_end_matches(['\r', '\n']).chars().filter(|c| !c.is_control()) {
             row.input.handle(InputRequest::InsertChar(c));
         }
-        row.touched = true;
         row.error = None;
         Outcome::Changed(row.field.key)
     }
@@ -297,8 +319,15 @@ impl Form {
             }
             (KeyCode::Char('t'), true) if self.proposal.is_some() => return Outcome::TakeEngine,
             (KeyCode::Enter, _) => return self.enter(),
-            (KeyCode::Left | KeyCode::Right, false) if matches!(self.focus, Item::Cancel | Item::Submit) => {
-                self.focus = if self.focus == Item::Cancel { Item::Submit } else { Item::Cancel };
+            (KeyCode::Left | KeyCode::Right, false)
+                if matches!(self.focus, Item::Cancel | Item::Try | Item::Submit) =>
+            {
+                let items = self.items();
+                let buttons: Vec<Item> =
+                    items.into_iter().filter(|i| !matches!(i, Item::Row(_) | Item::Advanced)).collect();
+                let at = buttons.iter().position(|i| *i == self.focus).unwrap_or(0);
+                let by = if chord.code == KeyCode::Right { 1 } else { buttons.len() - 1 };
+                self.focus = buttons[(at + by) % buttons.len()];
             }
             (code, _) => {
                 return match self.focus {
@@ -319,6 +348,10 @@ impl Form {
         match self.focus {
             Item::Cancel => Outcome::Close,
             Item::Submit => self.submit(),
+            Item::Try => {
+                let is_valid = self.validate();
+                if is_valid { Outcome::Try } else { Outcome::Nothing }
+            }
             Item::Advanced => {
                 self.advanced_open = !self.advanced_open;
                 Outcome::Nothing
@@ -326,6 +359,7 @@ impl Form {
             Item::Row(i) if self.rows[i].value() == ADD && self.rows[i].is_choice() => {
                 Outcome::AddOne(self.rows[i].field.key)
             }
+            Item::Row(i) if self.rows[i].offers().is_some() => Outcome::List(self.rows[i].field.key),
             Item::Row(_) => {
                 self.step(true);
                 // After the last row comes the button that does it, not the one that gives up.
@@ -364,12 +398,14 @@ impl Form {
     fn type_into(&mut self, i: usize, chord: Chord) -> Outcome {
         let row = &mut self.rows[i];
         let Some(request) = edit(chord) else { return Outcome::Nothing };
-        let before = row.value().to_owned();
-        row.input.handle(request);
-        if row.value() == before {
+        let mut input = row.input.clone();
+        input.handle(request);
+        if input.value() == row.value() {
+            row.input = input;
             return Outcome::Nothing;
         }
-        row.touched = true;
+        row.touch();
+        row.input = input;
         row.error = None;
         Outcome::Changed(row.field.key)
     }
@@ -397,9 +433,4 @@ pub fn edit(chord: Chord) -> Option<InputRequest> {
         (KeyCode::Char(c), false) => InputRequest::InsertChar(c),
         _ => return None,
     })
-}
-
-/// The parts of a comma-separated row.
-pub fn split(text: &str) -> Vec<String> {
-    text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()
 }

@@ -2,7 +2,6 @@
 
 use tui_input::Input;
 
-use super::form::split;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::text::escape;
 
@@ -36,6 +35,17 @@ impl Choice {
     }
 }
 
+/// What a list offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offers {
+    Services,
+    Storages,
+    Backups,
+    Zones,
+    /// Databases and their collections; several may be taken.
+    Namespaces,
+}
+
 /// A row: the field, and what is in it.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -53,6 +63,10 @@ pub struct Row {
     pub touched: bool,
     /// Its words stand one below the other, and Up and Down go through them.
     pub is_tall: bool,
+    /// What it held before a person changed it.
+    pub before: Option<String>,
+    /// Only turned with Left and Right, which is soon done again.
+    pub turned: bool,
 }
 
 impl Row {
@@ -76,6 +90,8 @@ impl Row {
             hidden: false,
             touched: false,
             is_tall: false,
+            before: None,
+            turned: false,
         }
     }
 
@@ -87,12 +103,37 @@ impl Row {
         self.input = Input::new(value.into());
     }
 
+    /// Notes that a person changes it, by typing or by taking something from a list.
+    pub fn touch(&mut self) {
+        if !self.touched {
+            self.before = Some(self.value().to_owned());
+        }
+        (self.touched, self.turned) = (true, false);
+    }
+
+    /// Whether there is something in it that closing the form would lose.
+    pub fn is_changed(&self) -> bool {
+        self.touched && !self.turned && self.before.as_deref() != Some(self.value())
+    }
+
     /// Rows that are picked from a list, not typed.
     pub fn is_choice(&self) -> bool {
         matches!(
             self.field.kind,
             FieldKind::Choice(_) | FieldKind::Bool | FieldKind::Service | FieldKind::Storage | FieldKind::Backup
         )
+    }
+
+    /// What its list offers; `None`: it has none.
+    pub fn offers(&self) -> Option<Offers> {
+        match (self.field.kind, self.field.key) {
+            (FieldKind::Service, _) => Some(Offers::Services),
+            (FieldKind::Storage, _) => Some(Offers::Storages),
+            (FieldKind::Backup, _) => Some(Offers::Backups),
+            (FieldKind::Text, "timezone" | "ui.timezone") => Some(Offers::Zones),
+            (FieldKind::List, "include" | "exclude") => Some(Offers::Namespaces),
+            _ => None,
+        }
     }
 
     /// Rows that offer services or storages, and to add one.
@@ -150,11 +191,18 @@ impl Row {
             if self.choices[next].disabled.is_none() {
                 let value = self.choices[next].value.clone();
                 if value != self.value() {
+                    let turned = !self.touched || self.turned;
+                    self.touch();
                     self.set(value);
-                    self.touched = true;
+                    self.turned = turned;
                 }
                 return;
             }
         }
     }
+}
+
+/// The parts of a comma-separated row.
+pub fn split(text: &str) -> Vec<String> {
+    text.split(',').map(str::trim).filter(|t| !t.is_empty()).map(str::to_owned).collect()
 }

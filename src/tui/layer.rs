@@ -4,6 +4,7 @@ use tui_input::Input;
 
 use super::form::Form;
 use super::msg::{Effect, Problem};
+use super::picker::Picker;
 use crate::domain::notification::Channel;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 
@@ -17,7 +18,8 @@ pub enum Target {
     Schedule(String),
 }
 
-/// A yes-or-no question; the first button is always the one that changes nothing, and has the focus.
+/// A yes-or-no question; the first button is always the one that changes nothing. It has the focus, unless what may be
+/// lost is only what was typed into a form.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Confirm {
     pub title: String,
@@ -29,6 +31,11 @@ pub struct Confirm {
 }
 
 impl Confirm {
+    /// Whether it asks about what was typed into a form.
+    pub fn discards(&self) -> bool {
+        self.buttons.iter().any(|button| button.then == Then::DiscardForm)
+    }
+
     /// Whether the button with the focus wants a name typed.
     pub fn asks_for_name(&self) -> bool {
         self.typed.is_some() && matches!(self.buttons.get(self.focus), Some(Button { then: Then::Named(_), .. }))
@@ -40,6 +47,8 @@ impl Confirm {
 pub struct Typed {
     pub name: String,
     pub text: String,
+    /// Enter came while the text was another one.
+    pub wrong: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -73,6 +82,8 @@ pub struct Review {
     /// Under which number it was confirmed the last time.
     pub ticket: u64,
     pub error: Option<Problem>,
+    /// Enter came while what was typed was another name.
+    pub wrong: bool,
 }
 
 impl Review {
@@ -101,11 +112,25 @@ pub struct Palette {
 
 #[derive(Debug, Clone)]
 pub enum Layer {
-    Details { target: Target, scroll: usize },
-    Report { report: Report, scroll: usize },
-    Messages { scroll: usize },
-    Help { filter: Input, filtering: bool, scroll: usize },
+    Details {
+        target: Target,
+        scroll: usize,
+    },
+    Report {
+        report: Report,
+        scroll: usize,
+    },
+    Messages {
+        scroll: usize,
+    },
+    Help {
+        filter: Input,
+        filtering: bool,
+        scroll: usize,
+    },
     Palette(Palette),
+    /// Above the form whose row it fills.
+    Picker(Box<Picker>),
     Form(Box<Form>),
     Review(Box<Review>),
     Confirm(Confirm),

@@ -1,12 +1,17 @@
-//! What was told: a list that keeps it, and toasts that show it for a while.
+//! What was reported: a list that keeps it, and one line above the footer that shows the newest for a while.
+//!
+//! An error counts as unread until a person has opened the list, or until what caused it has gone.
+
+use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::model::Model;
 use super::msg::Problem;
+use crate::domain::job::{Job, JobKind, JobState};
 
-/// How long a toast stays.
-pub const TOAST_SECONDS: i64 = 6;
+/// How long a message stays on its line.
+pub const SHOWN_SECONDS: i64 = 6;
 /// How many messages the message list keeps.
 const MESSAGES: usize = 500;
 
@@ -18,36 +23,62 @@ pub enum Level {
     Error,
 }
 
-/// One entry of the message list; the newest is a toast for a while.
+/// What a message is about, as far as that may end or go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum About {
+    Nothing,
+    Store,
+    Daemon,
+    Service(String),
+    Job(i64),
+    /// What was submitted under this number.
+    Submission(u64),
+}
+
+/// One entry of the message list; the newest is on the line for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     pub at: DateTime<Utc>,
     pub level: Level,
     pub text: String,
     pub hint: Option<String>,
-    /// Shown in the corner for a while; what stands elsewhere on the screen is for the list alone.
-    pub toast: bool,
+    /// Shown on the line for a while; what stands elsewhere on the screen is for the list alone.
+    pub on_line: bool,
+    pub about: About,
+    /// An error that nobody has seen in the list, and whose cause has not gone.
+    pub unread: bool,
 }
 
 impl Model {
-    /// Puts a message into the list and on the screen for a while.
+    /// Puts a message into the list and on the line for a while.
     pub fn emit(&mut self, level: Level, text: impl Into<String>, hint: Option<String>) {
-        self.keep(Message { at: self.now, level, text: text.into(), hint, toast: true });
+        self.emit_about(About::Nothing, level, text, hint);
+    }
+
+    /// The same, of something that may go on: what was said before of the same job gives way.
+    pub fn emit_about(&mut self, about: About, level: Level, text: impl Into<String>, hint: Option<String>) {
+        let unread = level == Level::Error;
+        self.keep(Message { at: self.now, level, text: text.into(), hint, on_line: true, about, unread });
     }
 
     pub fn emit_problem(&mut self, what: &str, problem: &Problem) {
-        self.emit(Level::Error, format!("{what}: {}", problem.message), problem.hint.clone());
+        self.emit_problem_about(About::Nothing, what, problem);
+    }
+
+    pub fn emit_problem_about(&mut self, about: About, what: &str, problem: &Problem) {
+        self.emit_about(about, Level::Error, format!("{what}: {}", problem.message), problem.hint.clone());
     }
 
     /// Puts what stands in a form or box into the list, which keeps it when that is closed.
-    pub fn keep_problem(&mut self, what: &str, problem: &Problem) {
-        let text = format!("{what}: {}", problem.message);
-        self.keep(Message { at: self.now, level: Level::Error, text, hint: problem.hint.clone(), toast: false });
+    pub fn keep_problem(&mut self, about: About, what: &str, problem: &Problem) {
+        let (text, hint) = (format!("{what}: {}", problem.message), problem.hint.clone());
+        self.keep(Message { at: self.now, level: Level::Error, text, hint, on_line: false, about, unread: true });
     }
 
     fn keep(&mut self, message: Message) {
-        if message.level == Level::Error {
-            self.unread_errors += 1;
+        // "Queued" is no news beside "done".
+        if let About::Job(_) = message.about {
+            self.messages.retain(|m| m.about != message.about || m.level == Level::Error);
         }
         self.messages.push_back(message);
         if self.messages.len() > MESSAGES {
@@ -55,12 +86,60 @@ impl Model {
         }
     }
 
-    /// Messages that are still shown as toasts, oldest first.
-    pub fn toasts(&self) -> impl Iterator<Item = &Message> {
-        let since = self.now - TimeDelta::seconds(TOAST_SECONDS);
-        let fresh = self.messages.iter().rev().take_while(move |m| m.at > since);
-        let mut newest: Vec<&Message> = fresh.filter(|m| m.toast).take(3).collect();
-        newest.reverse();
-        newest.into_iter()
+    /// How many errors nobody has seen whose cause has not gone.
+    pub fn unread_errors(&self) -> usize {
+        self.messages.iter().filter(|m| m.unread).count()
     }
+
+    /// Somebody has opened the list.
+    pub(super) fn messages_seen(&mut self) {
+        self.messages.iter_mut().for_each(|m| m.unread = false);
+    }
+
+    /// What caused an error has gone: it stays in the list, and no longer counts.
+    pub(super) fn cause_gone(&mut self, about: &About) {
+        self.messages.iter_mut().filter(|m| m.about == *about).for_each(|m| m.unread = false);
+    }
+
+    /// A job went well: the failures of the same thing before it no longer count.
+    pub(super) fn failures_gone(&mut self, good: &Job) {
+        let jobs = self.data.jobs.clone();
+        let same = |id: i64| jobs.iter().any(|j| j.id == id && is_made_good_by(j, good));
+        for message in self.messages.iter_mut().filter(|m| m.unread) {
+            if matches!(message.about, About::Job(id) if id == good.id || same(id)) {
+                message.unread = false;
+            }
+        }
+    }
+
+    /// The message of the line: an error whose cause has not gone for its whole time, else the newest.
+    pub fn line_message(&self) -> Option<&Message> {
+        let since = self.now - TimeDelta::seconds(SHOWN_SECONDS);
+        let fresh = || self.messages.iter().rev().take_while(move |m| m.at > since).filter(|m| m.on_line);
+        fresh().find(|m| m.unread).or_else(|| fresh().next())
+    }
+
+    /// Jobs that failed within a day, and that nothing has made good since.
+    pub fn failed_jobs(&self) -> usize {
+        let recent = self.now - TimeDelta::hours(24);
+        let mut good: HashSet<(JobKind, Option<&str>, Option<&str>)> = HashSet::new();
+        let mut failed = 0;
+        // The newest come first.
+        for job in self.data.jobs.iter().filter(|j| j.finished_at.is_some_and(|t| t > recent)) {
+            let (service, schedule) = (job.service.as_deref(), job.schedule.as_deref());
+            match job.state {
+                JobState::Succeeded => good.extend([(job.kind, service, None), (job.kind, service, schedule)]),
+                JobState::Failed if !good.contains(&(job.kind, service, schedule)) => failed += 1,
+                _ => {}
+            }
+        }
+        failed
+    }
+}
+
+/// Whether a later job did what the failed one was to do.
+fn is_made_good_by(failed: &Job, good: &Job) -> bool {
+    good.id > failed.id
+        && (good.kind, &good.service) == (failed.kind, &failed.service)
+        && (failed.schedule.is_none() || good.schedule == failed.schedule)
 }

@@ -9,9 +9,10 @@ use super::heard::Reach;
 use super::keymap::Keymap;
 pub use super::layer::{Button, Confirm, Layer, Palette, Report, Review, Target, Then, Typed};
 use super::list::List;
-pub use super::messages::{Level, Message, TOAST_SECONDS};
+pub use super::messages::{About, Level, Message, SHOWN_SECONDS};
 use super::msg::{Effect, Problem, Snapshot};
 pub use super::screens::{Screen, Sort, SortKey, Tab};
+use super::search::Search;
 use super::theme::{Theme, Themes};
 use super::timeline::TimelinePane;
 use crate::client::Contents;
@@ -19,6 +20,7 @@ use crate::client::{DaemonStatus, DeliveryResult, SyncReport};
 use crate::domain::backup::{Backup, Model as BackupModel};
 use crate::domain::cluster::Cluster;
 use crate::domain::job::{Job, JobKind, LogLine};
+use crate::domain::namespace::NamespaceSize;
 use crate::domain::pitr::Status;
 use crate::domain::retention::RetentionPlan;
 use crate::domain::schedule::Schedule;
@@ -46,6 +48,7 @@ pub struct Look {
     pub ascii: bool,
     pub no_color: bool,
     pub no_motion: bool,
+    pub no_braille: bool,
     pub read_only: bool,
 }
 
@@ -107,8 +110,6 @@ pub struct Model {
     pub(super) clicked: Option<(Tab, usize, DateTime<Utc>)>,
 
     pub messages: VecDeque<Message>,
-    /// Messages a person has not seen as a page yet.
-    pub unread_errors: usize,
     pub frame: usize,
 
     pub manifests: BTreeMap<String, Load<Contents>>,
@@ -117,6 +118,8 @@ pub struct Model {
     pub infos: BTreeMap<String, Load<ServiceInfo>>,
     /// The nodes of services whose engine has some to show, as they were seen last.
     pub clusters: BTreeMap<String, Load<Cluster>>,
+    /// What the servers of services hold, as far as it was asked for.
+    pub namespaces: BTreeMap<String, Load<Vec<NamespaceSize>>>,
     pub(super) reach: BTreeMap<String, Reach>,
     pub(super) editions: BTreeMap<String, u64>,
     /// Which remedy of the check that is open is selected.
@@ -131,6 +134,12 @@ pub struct Model {
     pub timeline: TimelinePane,
     pub free_space: BTreeMap<String, Option<u64>>,
     pub logs: HashMap<i64, VecDeque<LogLine>>,
+    /// Bytes a second of the jobs that run, the newest last.
+    pub rates: HashMap<i64, VecDeque<u64>>,
+    /// What is looked for in the page that is open.
+    pub search: Search,
+    /// The page that is open stays at its end, where the log grows.
+    pub follows: bool,
     /// Which logs and manifests came last.
     pub(super) log_order: VecDeque<i64>,
     pub(super) manifest_order: VecDeque<String>,
@@ -179,12 +188,12 @@ impl Model {
             tickets: 0,
             clicked: None,
             messages: VecDeque::new(),
-            unread_errors: 0,
             frame: 0,
             manifests: BTreeMap::new(),
             checks: BTreeMap::new(),
             infos: BTreeMap::new(),
             clusters: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
             reach: BTreeMap::new(),
             editions: BTreeMap::new(),
             remedy: 0,
@@ -196,6 +205,9 @@ impl Model {
             timeline: TimelinePane::default(),
             free_space: BTreeMap::new(),
             logs: HashMap::new(),
+            rates: HashMap::new(),
+            search: Search::default(),
+            follows: false,
             log_order: VecDeque::new(),
             manifest_order: VecDeque::new(),
             dirty: true,
@@ -419,7 +431,11 @@ impl Model {
 
     fn is_waiting(&self) -> bool {
         self.layers.iter().any(|layer| match layer {
-            Layer::Form(form) => form.submitting,
+            Layer::Form(form) => form.submitting || form.trial.as_ref().is_some_and(|t| t.outcome == Load::Waiting),
+            Layer::Picker(_) => {
+                let waits = |load: &Load<Vec<NamespaceSize>>| *load == Load::Waiting;
+                self.namespaces.values().any(waits) || self.manifests.values().any(|m| *m == Load::Waiting)
+            }
             Layer::Review(review) => review.submitting,
             Layer::Report { report: Report::Check(name), .. } => {
                 matches!(self.check(name, BackupModel::default()), Some(Load::Waiting))

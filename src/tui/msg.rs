@@ -10,12 +10,13 @@ use crate::client::{DaemonStatus, DeletePlan, DeliveryResult, ServiceView, Stora
 use crate::domain::backup::{Backup, Model as BackupModel};
 use crate::domain::cluster::Cluster;
 use crate::domain::job::{Job, JobRequest, LogLine};
+use crate::domain::namespace::NamespaceSize;
 use crate::domain::notification::Channel;
 use crate::domain::pitr::Status;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::retention::RetentionPlan;
 use crate::domain::schedule::Schedule;
-use crate::domain::service::{CheckReport, EngineProposal, ServiceInfo};
+use crate::domain::service::{CheckItem, CheckReport, EngineProposal, ServiceInfo};
 use crate::domain::storage::TestStep;
 use crate::domain::storage_check::StorageReport;
 use crate::domain::timeline::{FreeSlot, Timeline};
@@ -71,7 +72,7 @@ pub enum Msg {
     Paste(String),
     Mouse(MouseEvent),
     Resize(u16, u16),
-    /// The time now: spinners turn, toasts go, the clock moves.
+    /// The time now: spinners turn, messages go, the clock moves.
     Clock(DateTime<Utc>),
     Snapshot(Box<Snapshot>),
     /// The store could not be read.
@@ -129,6 +130,11 @@ pub enum Reply {
         name: String,
         result: Result<Option<Box<Cluster>>, Problem>,
     },
+    NamespacesListed {
+        service: String,
+        result: Result<Vec<NamespaceSize>, Problem>,
+    },
+    ServiceTried(Result<(ServiceInfo, Vec<CheckItem>), Problem>),
     StorageSaved(Result<StorageView, Problem>),
     StorageRemoved {
         name: String,
@@ -154,7 +160,7 @@ pub enum Reply {
         service: String,
         result: Result<String, Problem>,
     },
-    /// A job was queued from a form or key; `what` names it in the toast.
+    /// A job was queued from a form or key; `what` names it in the message.
     Queued {
         what: String,
         result: Result<Job, Problem>,
@@ -271,6 +277,10 @@ pub enum Effect {
     ServiceInfo(String),
     /// Asks the engine of a service for the nodes.
     Cluster(String),
+    /// Asks the server of a service for its collections.
+    Namespaces(String),
+    /// Tries a service that is still in its form.
+    TryService(Values),
     AddStorage(Values),
     EditStorage(String, Values),
     RemoveStorage(String),

@@ -9,8 +9,23 @@ use crate::domain::job::LogLine;
 
 /// How many logs and manifests are kept.
 const FEW: usize = 8;
+/// How many samples of its throughput are kept of a job.
+const SAMPLES: usize = 240;
 
 impl Model {
+    /// Notes how fast the jobs that run are; of those that have ended nothing is kept.
+    pub(super) fn take_rates(&mut self) {
+        let running: Vec<(i64, u64)> = self.running_jobs().map(|j| (j.id, j.progress.bytes_per_second)).collect();
+        self.rates.retain(|id, _| running.iter().any(|(job, _)| job == id));
+        for (id, rate) in running {
+            let samples = self.rates.entry(id).or_default();
+            samples.push_back(rate);
+            if samples.len() > SAMPLES {
+                samples.pop_front();
+            }
+        }
+    }
+
     /// Takes in more lines of a job's log.
     pub(super) fn take_log(&mut self, job: i64, lines: Vec<LogLine>) {
         let watched = self.watched_job();

@@ -1,7 +1,8 @@
 //! What a schedule would do, while it is still being typed: the meaning of its line, its next runs, and how they fit
 //! with those of the others.
 //!
-//! It must never keep anything that belongs to other words than those that are in the form now.
+//! What belongs to the words before is kept while the answer for those of now is not there, marked as that: nothing may be
+//! taken from it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -34,6 +35,10 @@ pub struct Preview {
     pub runs: Option<Load<Timeline>>,
     /// The nearest time at which they would meet nothing.
     pub free: Option<FreeSlot>,
+    /// `runs` and `free` are those of other words: the answer for these is not there yet.
+    pub is_old: bool,
+    /// The next runs of the last line that made sense, while this one does not.
+    pub before: Vec<DateTime<Utc>>,
 }
 
 impl Preview {
@@ -57,7 +62,26 @@ impl Preview {
                 after = at;
             }
         }
-        Self { values: values(form), words: cron.map(|c| c.words()), zone, next, runs: None, free: None }
+        Self {
+            values: values(form),
+            words: cron.map(|c| c.words()),
+            zone,
+            next,
+            runs: None,
+            free: None,
+            is_old: false,
+            before: Vec::new(),
+        }
+    }
+
+    /// Keeps what was known of the words before, so that it stays on the screen while a line is typed.
+    pub fn keep(&mut self, known: &Self) {
+        self.runs.clone_from(&known.runs);
+        self.free.clone_from(&known.free);
+        self.is_old = true;
+        if self.words.is_err() {
+            self.before.clone_from(if known.next.is_empty() { &known.before } else { &known.next });
+        }
     }
 
     /// Whether the runs are those of the same words.
@@ -77,6 +101,7 @@ impl Preview {
     pub fn answered(&mut self, values: &Values, runs: Load<Timeline>, free: Option<FreeSlot>) {
         if self.values == *values {
             self.runs = Some(runs);
+            self.is_old = false;
             // Where it is already is no proposal.
             self.free = free.filter(|slot| slot.moved_minutes != 0);
         }

@@ -4,7 +4,7 @@
 //! another question: what was asked before does not count for it.
 
 use super::heard::LostService;
-use super::model::{Level, Load, Model};
+use super::model::{About, Level, Load, Model};
 use super::msg::{Effect, Problem};
 use super::prerequisites::stops;
 use super::service_strip;
@@ -77,6 +77,7 @@ impl Model {
     pub(super) fn edited(&mut self, service: &str) {
         *self.editions.entry(service.to_owned()).or_default() += 1;
         self.infos.remove(service);
+        self.namespaces.remove(service);
         self.checks.retain(|(name, _), _| name != service);
         self.reach.remove(service);
         self.strip = service_strip::rows(self);
@@ -91,6 +92,7 @@ impl Model {
             Ok(()) => {
                 known.answered = true;
                 if known.lost.take().is_some() {
+                    self.cause_gone(&About::Service(service.to_owned()));
                     self.emit(Level::Good, format!("service {service} answers again"), None);
                 }
                 if matches!(self.infos.get(service), Some(Load::Failed(_))) {
@@ -103,7 +105,8 @@ impl Model {
                 None => {
                     known.lost = Some(LostService { since: now, problem: problem.clone() });
                     if known.answered {
-                        self.emit_problem(&format!("service {service} is unreachable"), &problem);
+                        let about = About::Service(service.to_owned());
+                        self.emit_problem_about(about, &format!("service {service} is unreachable"), &problem);
                     }
                 }
             },

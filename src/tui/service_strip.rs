@@ -6,11 +6,11 @@ use chrono::{DateTime, Utc};
 
 use super::model::Model;
 use super::recording::{self, Trouble};
-use crate::domain::backup::BackupState;
+use crate::domain::backup::{Backup, BackupState};
 use crate::domain::warning::WarningKind;
 
 /// How many of its last backups a service's spark line shows.
-const SPARKS: usize = 10;
+pub const SPARKS: usize = 30;
 
 /// How a service is protected, the worst first: the strip is sorted by it, and counts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +47,8 @@ pub struct StripRow {
     pub last_failed: bool,
     /// Sizes of the last backups, oldest first; `None` for one that failed.
     pub sizes: Vec<Option<u64>>,
+    /// When the next of its schedules is due.
+    pub next: Option<DateTime<Utc>>,
 }
 
 /// One row for each service, the worst first. Runs when data change, and once a minute: it looks at every backup once.
@@ -61,6 +63,7 @@ pub fn rows(model: &Model) -> Vec<StripRow> {
             last_good: s.last_good_backup_at,
             last_failed: false,
             sizes: Vec::new(),
+            next: None,
         })
         .collect();
     let at: HashMap<&str, usize> = model.data.services.iter().enumerate().map(|(i, s)| (s.name.as_str(), i)).collect();
@@ -70,13 +73,9 @@ pub fn rows(model: &Model) -> Vec<StripRow> {
         if row.sizes.len() >= SPARKS {
             continue;
         }
-        match backup.state {
-            BackupState::Succeeded => row.sizes.push(Some(backup.size_bytes.unwrap_or(0))),
-            BackupState::Failed | BackupState::Incomplete => {
-                row.last_failed |= row.sizes.is_empty();
-                row.sizes.push(None);
-            }
-            BackupState::Running | BackupState::Deleting => {}
+        if let Some(size) = size_of_run(backup) {
+            row.last_failed |= size.is_none() && row.sizes.is_empty();
+            row.sizes.push(size);
         }
     }
     // A run may fail before there is a backup of it.
@@ -88,12 +87,26 @@ pub fn rows(model: &Model) -> Vec<StripRow> {
             row.last_failed = true;
         }
     }
+    for schedule in model.data.schedules.iter().filter(|s| s.enabled) {
+        if let Some(row) = at.get(schedule.service.as_str()).and_then(|i| rows.get_mut(*i)) {
+            row.next = row.next.into_iter().chain(schedule.next_at).min();
+        }
+    }
     for row in &mut rows {
         row.sizes.reverse();
         row.standing = standing(model, row);
     }
     rows.sort_by_key(|r| (r.standing, r.last_good));
     rows
+}
+
+/// What a run is in a line of sizes: `Some(None)` for one that failed, `None` for one that has not ended.
+pub fn size_of_run(backup: &Backup) -> Option<Option<u64>> {
+    match backup.state {
+        BackupState::Succeeded => Some(Some(backup.size_bytes.unwrap_or(0))),
+        BackupState::Failed | BackupState::Incomplete => Some(None),
+        BackupState::Running | BackupState::Deleting => None,
+    }
 }
 
 fn standing(model: &Model, row: &StripRow) -> Standing {

@@ -142,6 +142,14 @@ pub fn is_gone(error: &io::Error) -> bool {
 /// Refuses what is not a terminal before anything is sent to it.
 pub fn require() -> Result<()> {
     use std::io::IsTerminal;
+    let terminal = std::env::var("TERM").unwrap_or_default();
+    if terminal == "dumb" {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "the interface needs a terminal that can place its cursor, and TERM is dumb",
+        )
+        .hint("mongokeep --help lists commands that do the same; or set TERM to what the terminal is"));
+    }
     if io::stdin().is_terminal() && io::stdout().is_terminal() {
         return Ok(());
     }

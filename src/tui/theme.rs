@@ -68,7 +68,7 @@ theme!(
     button,
     button_focused,
     danger_focused,
-    toast,
+    tip,
     banner,
     bar_done,
     bar_todo,

@@ -73,11 +73,12 @@ impl Model {
             && self.has_room_for_both() != self.timeline.flipped
     }
 
-    /// What the pane shows: from the hour that has begun.
+    /// What the pane shows: from the hour that has begun to the end of the hour that lies a day or week ahead, so that no
+    /// minute of it is missing.
     pub fn timeline_window(&self) -> (DateTime<Utc>, DateTime<Utc>) {
         let local = self.now.with_timezone(&self.zone);
         let hour = local.duration_trunc(TimeDelta::hours(1)).map_or(self.now, |t| t.to_utc());
-        (hour, hour + TimeDelta::hours(self.timeline.span.hours()))
+        (hour, hour + TimeDelta::hours(self.timeline.span.hours() + 1))
     }
 
     /// The question for the coming runs, when the pane is shown and its answer is missing or old.

@@ -52,6 +52,7 @@ pub fn storm(seed: u64, events: usize, draw: usize) {
         ascii: random.random_bool(0.2),
         no_color: random.random_bool(0.2),
         no_motion: random.random_bool(0.2),
+        no_braille: random.random_bool(0.2),
         read_only: random.random_bool(0.1),
     };
     let mut model = screen::model(look, (80, 24));

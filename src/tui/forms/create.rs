@@ -364,19 +364,25 @@ fn preview(model: &Model, form: &mut Form) -> Option<Effect> {
         form.preview = None;
         return None;
     }
-    let next = Preview::of(model, form);
+    let mut next = Preview::of(model, form);
     let asks = next.asks(model);
     match &mut form.preview {
         // Nothing that matters has changed: what is known stays, and nothing is asked twice.
         Some(known) if known.is_same(&next) => return None,
-        known => *known = Some(Box::new(next)),
+        known => {
+            if let Some(known) = known {
+                next.keep(known);
+            }
+            *known = Some(Box::new(next));
+        }
     }
     asks
 }
 
 /// Puts the proposed time into the crontab line.
 pub fn take_free_slot(model: &Model, form: &mut Form) -> Vec<Effect> {
-    let Some(line) = form.preview.as_ref().and_then(|p| p.free.as_ref()).map(|slot| slot.cron.clone()) else {
+    let present = form.preview.as_ref().filter(|p| !p.is_old);
+    let Some(line) = present.and_then(|p| p.free.as_ref()).map(|slot| slot.cron.clone()) else {
         return Vec::new();
     };
     if let Some(row) = form.row_mut("cron") {

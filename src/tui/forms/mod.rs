@@ -16,8 +16,8 @@ pub use create::{
     schedule_values, take_free_slot,
 };
 pub use restore::{
-    MOMENT, TIME, TIMELINE, WHAT, is_to_a_moment, on_timeline, restore_again, restore_backup, restore_request,
-    restore_service, write_time,
+    BACKUP, MOMENT, TIME, TIMELINE, WHAT, is_alike, is_to_a_moment, on_timeline, restore_again, restore_backup,
+    restore_request, restore_service, write_time,
 };
 
 /// What the button that submits a form says.
@@ -156,9 +156,17 @@ pub fn refresh_choices(model: &Model, form: &mut Form) {
             FieldKind::Storage => model.data.storages.iter().map(|s| s.name.clone()).collect(),
             _ => continue,
         };
-        row.choices = names.into_iter().map(Choice::new).chain([Choice::new(ADD)]).collect();
+        // Where there is something to choose from, the list of the row offers to add one.
+        let add = names.is_empty().then(|| Choice::new(ADD));
+        row.choices = names.into_iter().map(Choice::new).chain(add).collect();
         row.note_what_is_gone();
     }
+}
+
+/// Whether the list of a row offers to add one: where something new is being made. An edit has what it needs.
+pub fn may_add(form: &Form, key: &str) -> bool {
+    let picks = form.row(key).is_some_and(Row::picks_a_name);
+    picks && matches!(form.purpose, Purpose::Create | Purpose::Restore(_))
 }
 
 /// Picks the first service and storage in a form for something new, or to add one where there is none.
@@ -205,6 +213,7 @@ pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
             if matches!(key, "uri" | "engine") {
                 form.proposal = None;
             }
+            form.trial = None;
             Vec::new()
         }
         Purpose::EditService(_)

@@ -5,7 +5,7 @@
 
 use super::{identity_row, refresh_choices, row};
 use crate::client;
-use crate::domain::backup::BackupState;
+use crate::domain::backup::{Backup, BackupState};
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::{
     DATA_FOLDER, DATA_FOLDER_FIELDS, FILES, FILES_FIELDS, IDENTITY, IDENTITY_FIELDS, RESTORE, RESTORE_FIELDS,
@@ -65,7 +65,8 @@ pub fn restore_backup(model: &Model, backup: &str) -> Option<Form> {
     let mut form = form(model, Source::Backup(backup.to_owned()), &service, files);
     if let Some(row) = form.row_mut(BACKUP) {
         row.set(backup);
-        row.disabled = Some(String::new());
+        let alike = model.data.backups.iter().filter(|other| is_alike(known, other));
+        row.choices = alike.map(|b| Choice::new(b.name.as_str())).collect();
     }
     if let Some(row) = form.row_mut(WHAT) {
         row.set(BACKUP);
@@ -79,8 +80,18 @@ pub fn restore_backup(model: &Model, backup: &str) -> Option<Form> {
         }
     }
     refresh_choices(model, &mut form);
-    form.focus = form.items().first().copied().unwrap_or(Item::Submit);
+    // The backup is chosen already; whoever wants another one goes back to it.
+    let chosen = form.row_at(BACKUP);
+    form.focus = form.items().into_iter().find(|item| Some(*item) != chosen).unwrap_or(Item::Submit);
     Some(form)
+}
+
+/// Whether a restore form that was opened for one backup can be about another one.
+pub fn is_alike(one: &Backup, other: &Backup) -> bool {
+    other.state == BackupState::Succeeded
+        && other.service == one.service
+        && other.model.counts_documents() == one.model.counts_documents()
+        && other.encryption.is_some() == one.encryption.is_some()
 }
 
 /// To restore a moment of a service.
@@ -270,7 +281,7 @@ pub fn restore_request(model: &Model, form: &Form) -> Result<RestoreRequest, Str
                 put("base", base);
             }
         }
-        (Purpose::Restore(Source::Backup(backup)), None) => put(BACKUP, backup),
+        (Purpose::Restore(Source::Backup(_)), None) => put(BACKUP, form.text(BACKUP)),
         (_, None) => return Err("this form restores nothing".into()),
     }
     client::restore_request(&values).map_err(|e| e.full())

@@ -172,7 +172,12 @@ impl MomentPane {
             _ => return,
         };
         let (to, note) = walk::step(ranges, self.at, by);
+        let moved = self.moved;
         self.stand(to, note);
+        // A second more or less is soon found again.
+        if by.abs() == 1 {
+            self.moved = moved;
+        }
     }
 
     /// Goes to what was typed, or as near as possible.

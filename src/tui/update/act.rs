@@ -1,6 +1,6 @@
 //! What each action does to the model.
 
-use super::{asked, jobs, schedules};
+use super::{asked, jobs, schedules, search};
 use crate::domain::backup::Model as BackupModel;
 use crate::tui::action::Action;
 use crate::tui::form::Form;
@@ -10,13 +10,15 @@ use crate::tui::model::{
     Button, Confirm, Layer, Level, Load, Model, Palette, Report, Screen, SortKey, Tab, Target, Then,
 };
 use crate::tui::msg::Effect;
+use crate::tui::search::Search;
 use crate::tui::view;
 
 /// Does `action`, or says why not.
 pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
     if let Some(why) = model.why_not(action) {
-        let text = format!("{}: {why}", action.title());
-        model.emit(Level::Warn, text, None);
+        // One word for the key, so that the reason has room on the line.
+        let what = if action.short().is_empty() { action.title() } else { action.short() };
+        model.emit(Level::Warn, format!("{what}: {why}"), None);
         return Vec::new();
     }
     let effects = match action {
@@ -46,7 +48,7 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             Vec::new()
         }
         Action::Messages => {
-            model.unread_errors = 0;
+            model.messages_seen();
             if !matches!(model.layers.last(), Some(Layer::Messages { .. })) {
                 model.layers.push(Layer::Messages { scroll: 0 });
             }
@@ -55,9 +57,20 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::Filter => {
             match model.layers.last_mut() {
                 Some(Layer::Help { filtering, .. }) => *filtering = true,
+                Some(Layer::Details { .. }) => model.search = Search { typing: true, ..Search::default() },
                 Some(_) => {}
                 None => model.filtering = true,
             }
+            Vec::new()
+        }
+        Action::NextHit | Action::PreviousHit => {
+            search::step(model, action == Action::NextHit);
+            Vec::new()
+        }
+        Action::FollowLog => {
+            model.follows = !model.follows;
+            let text = if model.follows { "the page follows its log" } else { "the page no longer follows its log" };
+            model.emit(Level::Info, text, None);
             Vec::new()
         }
         Action::InvertFilter => {
@@ -205,6 +218,12 @@ pub(super) fn push_form(model: &mut Model, form: Option<Form>) -> Vec<Effect> {
 
 /// Closes exactly one layer: a box, a page, or the filter of the list.
 pub(super) fn back(model: &mut Model) -> Vec<Effect> {
+    if matches!(model.layers.last(), Some(Layer::Details { .. })) {
+        model.follows = false;
+        if !std::mem::take(&mut model.search).is_empty() {
+            return Vec::new();
+        }
+    }
     if model.layers.pop().is_some() {
         return Vec::new();
     }
@@ -233,6 +252,7 @@ pub(super) fn open(model: &mut Model) -> Vec<Effect> {
         };
     };
     let effects = opened(model, &target);
+    search::leave(model);
     model.layers.push(Layer::Details { target, scroll: 0 });
     asked(model, effects)
 }
@@ -242,6 +262,7 @@ fn open_service(model: &mut Model) -> Vec<Effect> {
     let Some(name) = model.target().and_then(|target| model.service_of(&target)) else { return Vec::new() };
     let target = Target::Service(name);
     let effects = opened(model, &target);
+    search::leave(model);
     model.layers.push(Layer::Details { target, scroll: 0 });
     effects
 }
@@ -345,6 +366,7 @@ pub(super) fn go(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::HalfUp => at.saturating_sub(height / 2),
         _ => at.saturating_add(height / 2),
     };
+    model.follows = false;
     if select_remedy(model, action, usize::from(areas.page.height), areas.page.width) {
         return Vec::new();
     }

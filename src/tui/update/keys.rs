@@ -4,16 +4,15 @@ use chrono::TimeDelta;
 use crossterm::event::{KeyCode, MouseButton, MouseEvent, MouseEventKind};
 use tui_input::{Input, InputRequest};
 
-use super::act::{act, back, go, open, push_form};
-use super::asked;
-use crate::domain::text::escape;
+use super::act::{act, back, go, open};
+use super::{asked, picker};
 use crate::tui::action::{Action, Group};
-use crate::tui::form::{self, Outcome, Purpose};
+use crate::tui::form::{self, Outcome, Purpose, Trial};
 use crate::tui::forms;
 use crate::tui::keymap::Chord;
-use crate::tui::model::{Button, Confirm, Layer, Level, Model, Tab, Then};
+use crate::tui::model::{About, Button, Confirm, Layer, Level, Load, Model, Tab, Then};
 use crate::tui::msg::Effect;
-use crate::tui::{moment, palette, prerequisites, view};
+use crate::tui::{moment, offers, palette, prerequisites, view};
 
 /// Two clicks on a row within this time open it; one alone only selects.
 const DOUBLE_CLICK: TimeDelta = TimeDelta::milliseconds(500);
@@ -36,8 +35,12 @@ pub(super) fn key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         Some(Layer::Review(_)) => return review_key(model, chord),
         Some(Layer::Confirm(_)) => return confirm_key(model, chord),
         Some(Layer::Palette(_)) => return palette_key(model, chord),
+        Some(Layer::Picker(_)) => return picker::key(model, chord),
         Some(Layer::Help { filtering: true, .. }) => return help_key(model, chord),
         _ => {}
+    }
+    if model.search.typing && matches!(model.layers.last(), Some(Layer::Details { .. })) {
+        return super::search::key(model, chord);
     }
     if model.filtering {
         return filter_key(model, chord);
@@ -105,7 +108,12 @@ pub(super) fn paste(model: &mut Model, text: &str) -> Vec<Effect> {
             insert(&mut palette.input);
             palette.selected = 0;
         }
+        Some(Layer::Picker(picker)) => {
+            insert(&mut picker.input);
+            picker.selected = 0;
+        }
         Some(Layer::Help { filter, filtering: true, .. }) => insert(filter),
+        Some(Layer::Details { .. }) if model.search.typing => insert(&mut model.search.input),
         None if model.filtering => {
             let tab = model.tab();
             insert(&mut model.list_mut(tab).filter.input);
@@ -146,6 +154,18 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         }
         Outcome::Close => close = true,
         Outcome::AddOne(key) => add = Some(key),
+        Outcome::List(key) => {
+            let open = offers::open(model, form, key);
+            effects.extend(open.as_ref().and_then(|picker| offers::asks(picker, model, form)));
+            layers.extend(open.map(|picker| Layer::Picker(Box::new(picker))));
+            model.layers = layers;
+            return asked(model, effects);
+        }
+        Outcome::Try => {
+            let ticket = model.next_ticket();
+            form.trial = Some(Box::new(Trial { ticket, outcome: Load::Waiting }));
+            effects.push(Effect::Submitted { ticket, effect: Box::new(Effect::TryService(form.values())) });
+        }
         Outcome::TakeEngine => forms::take_engine(form),
         Outcome::Test => effects = test(model, form),
         Outcome::TakeFreeSlot => effects = forms::take_free_slot(model, form),
@@ -164,7 +184,8 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
                 Button { label: "Keep editing".into(), then: Then::Nothing },
                 Button { label: "Discard".into(), then: Then::DiscardForm },
             ],
-            focus: 0,
+            // Whoever pressed Esc means to leave.
+            focus: 1,
             typed: None,
         }));
     }
@@ -181,8 +202,7 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         }));
     }
     let Some(key) = add else { return asked(model, effects) };
-    let form = if key == "storage" { forms::add_storage() } else { forms::add_service() };
-    push_form(model, Some(form::Form { asked_by: Some(key), ..form }))
+    picker::add_one(model, key)
 }
 
 /// What a key does on a timeline; `None`: it is none of its keys.
@@ -245,6 +265,8 @@ fn submit_below(model: &mut Model) -> Vec<Effect> {
 
 fn submit(model: &mut Model, form: &mut form::Form) -> Vec<Effect> {
     let values = forms::schedule_values(form);
+    // What it failed for the last time is what is tried again.
+    model.cause_gone(&About::Submission(form.ticket));
     (form.submitting, form.ticket) = (true, model.next_ticket());
     let effect = match &form.purpose {
         // Whoever goes on past a proposal has seen it.
@@ -301,13 +323,11 @@ fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
             let effect = Effect::Restore(Box::new(review.request.clone()), Box::new(review.plan.clone()));
             return vec![Effect::Submitted { ticket, effect: Box::new(effect) }];
         }
-        (KeyCode::Enter, _) => {
-            let name = review.plan.target().to_owned();
-            model.emit(Level::Warn, format!("type {name} to confirm the restore, or Esc to go back"), None);
-        }
+        (KeyCode::Enter, _) => review.wrong = !review.plan.is_by_hand(),
         _ => {
             if let Some(request) = form::edit(chord) {
                 review.typed.handle(request);
+                review.wrong = false;
             }
         }
     }
@@ -321,15 +341,20 @@ fn confirm_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     match chord.code {
         // Ctrl-L asks for another picture, not for another button.
         _ if chord.ctrl || chord.alt => {}
-        KeyCode::Char(c) if named => confirm.typed.iter_mut().for_each(|typed| typed.text.push(c)),
+        KeyCode::Char(c) if named => {
+            if let Some(typed) = &mut confirm.typed {
+                typed.text.push(c);
+                typed.wrong = false;
+            }
+        }
         KeyCode::Backspace if named => {
             if let Some(typed) = &mut confirm.typed {
                 typed.text.pop();
+                typed.wrong = false;
             }
         }
         KeyCode::Enter if named && confirm.typed.as_ref().is_some_and(|typed| typed.text != typed.name) => {
-            let name = confirm.typed.as_ref().map(|typed| escape(&typed.name)).unwrap_or_default();
-            model.emit(Level::Warn, format!("type {name} to confirm, or Esc to cancel"), None);
+            confirm.typed.iter_mut().for_each(|typed| typed.wrong = true);
         }
         // It does not go round: a step too many must not lead from the harmless button to the worst one.
         KeyCode::Left | KeyCode::BackTab | KeyCode::Up | KeyCode::Char('h' | 'k') => {
@@ -339,6 +364,10 @@ fn confirm_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
             confirm.focus = (confirm.focus + 1).min(last);
         }
         KeyCode::Esc => return back(model),
+        KeyCode::Char('d') if confirm.discards() => {
+            model.layers.pop();
+            model.layers.pop();
+        }
         KeyCode::Enter => {
             let then = confirm.buttons.get(confirm.focus).map(|b| b.then.clone());
             model.layers.pop();

@@ -6,16 +6,18 @@ use chrono::{DateTime, Timelike, Utc};
 use crossterm::event::{KeyEventKind, MouseEventKind};
 
 use super::form::Purpose;
-use super::model::{Layer, Level, Load, Model, Sort};
+use super::model::{About, Layer, Level, Load, Model, Sort};
 use super::msg::{Effect, Msg, Snapshot};
 use super::{forms, moment, view};
 
 mod act;
 mod jobs;
 mod keys;
+mod picker;
 mod reply;
 mod rushed;
 mod schedules;
+mod search;
 mod submitted;
 
 pub use submitted::waits;
@@ -44,7 +46,7 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
         Msg::Snapshot(snapshot) => take_snapshot(model, *snapshot),
         Msg::StoreLost(problem) => {
             if model.lost.is_none() {
-                model.emit_problem("the store", &problem);
+                model.emit_problem_about(About::Store, "the store", &problem);
             }
             model.lost = Some(problem);
             Vec::new()
@@ -57,13 +59,14 @@ pub fn update(model: &mut Model, msg: Msg) -> Vec<Effect> {
             // One that does not run is no answer to why it did not start.
             if status.running {
                 model.daemon_problem = None;
+                model.cause_gone(&About::Daemon);
             }
             model.daemon = Some(status);
             Vec::new()
         }
         Msg::DaemonLost(problem) => {
             if model.daemon_problem.as_ref() != Some(&problem) {
-                model.emit_problem("the daemon", &problem);
+                model.emit_problem_about(About::Daemon, "the daemon", &problem);
             }
             model.daemon_problem = Some(problem);
             Vec::new()
@@ -120,7 +123,7 @@ fn settle(model: &mut Model) {
         | Layer::Help { scroll, .. },
     ) = page
     {
-        *scroll = (*scroll).min(most);
+        *scroll = if model.follows { most } else { (*scroll).min(most) };
     }
     // What is copied is what can be seen.
     let remedies = view::remedy_lines(model, areas.page.width);
@@ -142,7 +145,7 @@ fn settle(model: &mut Model) {
 }
 
 fn clock(model: &mut Model, now: DateTime<Utc>) {
-    let toasts = model.toasts().count();
+    let message = model.line_message().cloned();
     let minute = |t: DateTime<Utc>| (t.date_naive(), t.hour(), t.minute());
     let new_minute = minute(model.now) != minute(now);
     // Asked before the clock moves as well: the end of a countdown is a picture of its own.
@@ -156,12 +159,13 @@ fn clock(model: &mut Model, now: DateTime<Utc>) {
         // Time alone makes a recording late.
         model.strip = super::service_strip::rows(model);
     }
-    model.dirty |= new_minute || animated || counted || toasts != model.toasts().count();
+    model.dirty |= new_minute || animated || counted || message.as_ref() != model.line_message();
 }
 
 fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
     let first = !model.loaded;
     if model.lost.take().is_some() {
+        model.cause_gone(&About::Store);
         model.emit(Level::Good, "the store can be read again", None);
     }
     announce(model, &snapshot);
@@ -195,6 +199,7 @@ fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
         model.emit(Level::Warn, why, Some("choose one in Settings, Appearance".into()));
     }
     model.choose_theme();
+    model.take_rates();
     model.refresh_rows();
     refresh_forms(model);
     let mut effects = if same { Vec::new() } else { schedules::plan_again(model) };
@@ -222,14 +227,18 @@ fn announce(model: &mut Model, next: &Snapshot) {
     let ended: Vec<Job> = next.jobs.iter().filter(|j| j.state.is_finished() && is_news(j)).cloned().collect();
     for job in ended {
         let what = job.title();
+        let about = About::Job(job.id);
+        if job.state == JobState::Succeeded {
+            model.failures_gone(&job);
+        }
         match job.state {
             // Nobody waits for what happens by itself; the lists show it.
             JobState::Succeeded if job.schedule.is_some() => {}
-            JobState::Succeeded => model.emit(Level::Good, format!("{what} is done"), None),
-            JobState::Cancelled => model.emit(Level::Info, format!("{what} was cancelled"), None),
+            JobState::Succeeded => model.emit_about(about, Level::Good, format!("{what} is done"), None),
+            JobState::Cancelled => model.emit_about(about, Level::Info, format!("{what} was cancelled"), None),
             state => {
                 let why = job.error.as_deref().unwrap_or("no reason was given");
-                model.emit(Level::Error, format!("{what} {}: {why}", state.word()), job.hint.clone());
+                model.emit_about(about, Level::Error, format!("{what} {}: {why}", state.word()), job.hint.clone());
             }
         }
         // A finished verify or restore may have changed what the page shows.
@@ -263,6 +272,9 @@ fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
             }
             Effect::ServiceInfo(name) if !model.infos.contains_key(name) => {
                 model.infos.insert(name.clone(), Load::Waiting);
+            }
+            Effect::Namespaces(name) => {
+                model.namespaces.insert(name.clone(), Load::Waiting);
             }
             Effect::Cluster(name) if !model.clusters.contains_key(name) => {
                 model.clusters.insert(name.clone(), Load::Waiting);

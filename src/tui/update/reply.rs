@@ -111,6 +111,10 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         Reply::ClusterSeen { name, result: Err(problem) } => {
             model.clusters.insert(name, Load::Failed(problem));
         }
+        Reply::NamespacesListed { service, result } => {
+            model.namespaces.insert(service, loaded(result));
+        }
+        Reply::ServiceTried(result) => submitted::tried(model, ticket, loaded(result)),
         Reply::StorageTested { name, result } => {
             let run = model.tests.entry(name.clone()).or_default();
             run.result = Some(match result {
@@ -272,7 +276,7 @@ fn delete_question(backup: &str, record: &DeletePlan, files: &DeletePlan) -> Con
             match removes {
                 Removes::RecordAndFiles => {
                     lines.push(format!("{freed}, there too{}.", only(files, record)));
-                    typed = Some(Typed { name: backup.to_owned(), text: String::new() });
+                    typed = Some(Typed { name: backup.to_owned(), ..Typed::default() });
                     let then = Then::Named(delete(false, Some(owner.attempt_id.clone())));
                     buttons.push(Button { label: "Files of the other installation".into(), then });
                 }

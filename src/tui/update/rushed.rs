@@ -33,8 +33,9 @@ fn decides(model: &Model, chord: Chord) -> bool {
             let submits = enter && form.focus == Item::Submit || chord.ctrl && chord.code == KeyCode::Char('s');
             submits || (forms::on_timeline(form) && changes(model, chord))
         }
-        Some(Layer::Review(_) | Layer::Confirm(_) | Layer::Palette(_)) => enter,
-        _ if model.filtering || model.has_box() => false,
+        Some(Layer::Confirm(confirm)) => enter || confirm.discards() && chord.code == KeyCode::Char('d'),
+        Some(Layer::Review(_) | Layer::Palette(_) | Layer::Picker(_)) => enter,
+        _ if model.filtering || model.search.typing || model.has_box() => false,
         _ => changes(model, chord),
     }
 }

@@ -7,14 +7,18 @@ use super::refresh_forms;
 use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::job::Job;
 use crate::domain::restore::{RestorePlan, RestoreRequest};
-use crate::domain::service::EngineProposal;
+use crate::domain::service::{CheckItem, EngineProposal, ServiceInfo};
 use crate::tui::form::{Form, Purpose};
 use crate::tui::forms;
-use crate::tui::model::{Layer, Level, Model, Review};
+use crate::tui::model::{About, Layer, Level, Load, Model, Review};
 use crate::tui::msg::{Effect, Problem};
 
 /// The number of a submission; `None`: it was a key.
 pub(super) type Ticket = Option<u64>;
+
+fn about(ticket: Ticket) -> About {
+    ticket.map_or(About::Nothing, About::Submission)
+}
 
 /// Where the form lies that waits for this answer.
 fn form_at(model: &Model, ticket: Ticket) -> Option<usize> {
@@ -35,6 +39,7 @@ fn review_at(model: &Model, ticket: Ticket) -> Option<usize> {
 /// Closes the form that waits for this answer, wherever it lies; gives it with its place.
 pub(super) fn close_form(model: &mut Model, ticket: Ticket) -> Option<(usize, Box<Form>)> {
     let at = form_at(model, ticket)?;
+    model.cause_gone(&about(ticket));
     match model.layers.remove(at) {
         Layer::Form(form) => Some((at, form)),
         _ => None,
@@ -48,8 +53,19 @@ pub(super) fn fail_form(model: &mut Model, ticket: Ticket, what: &str, problem: 
         // The form was closed meanwhile; the failure must not go with it.
         _ => return model.emit_problem(what, &problem),
     }
-    // It stands in the form; the list keeps it, a toast would say it twice.
-    model.keep_problem(what, &problem);
+    // It stands in the form; the list keeps it, the line would say it twice.
+    model.keep_problem(about(ticket), what, &problem);
+}
+
+/// How the try of a service went, for the form that asked.
+pub(super) fn tried(model: &mut Model, ticket: Ticket, outcome: Load<(ServiceInfo, Vec<CheckItem>)>) {
+    let trial = model.layers.iter_mut().rev().find_map(|layer| match layer {
+        Layer::Form(form) => form.trial.as_mut().filter(|trial| ticket == Some(trial.ticket)),
+        _ => None,
+    });
+    if let Some(trial) = trial {
+        trial.outcome = outcome;
+    }
 }
 
 /// Shows the engine that fits better in the form that waits for this answer.
@@ -93,8 +109,16 @@ pub(super) fn planned(
     if let Some(Layer::Form(form)) = model.layers.get_mut(at) {
         form.submitting = false;
     }
-    let review =
-        Review { request, plan, typed: Default::default(), scroll: 0, submitting: false, ticket: 0, error: None };
+    let review = Review {
+        request,
+        plan,
+        typed: Default::default(),
+        scroll: 0,
+        submitting: false,
+        ticket: 0,
+        error: None,
+        wrong: false,
+    };
     model.layers.insert(at + 1, Layer::Review(Box::new(review)));
 }
 
@@ -112,10 +136,11 @@ pub(super) fn queued(model: &mut Model, ticket: Ticket, what: &str, result: Resu
                 }
             }
             let title = job.title();
-            model.emit(Level::Good, format!("{title} is queued as job {}", job.id), None);
+            let text = format!("{title} is queued as job {}", job.id);
+            model.emit_about(About::Job(job.id), Level::Good, text, None);
         }
         (Err(problem), Some(at)) => {
-            model.keep_problem(what, &problem);
+            model.keep_problem(about(ticket), what, &problem);
             if let Some(Layer::Review(review)) = model.layers.get_mut(at) {
                 (review.submitting, review.error) = (false, Some(problem));
             }

@@ -5,8 +5,10 @@ use ratatui::layout::Rect;
 use super::{chrome, has_side, lists, schedules, service_strip, timeline};
 use crate::tui::model::{Layer, Model, Screen, Tab};
 
-/// From this width on, details stand beside the list.
+/// From this width on, details may stand beside the list: where all of its columns have room first.
 const WIDE: u16 = 120;
+/// Columns that details need beside a list.
+const SIDE: u16 = 36;
 
 /// The parts of the screen; a part that is not drawn has no height.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,6 +30,8 @@ pub struct Areas {
     pub timeline: Option<Rect>,
     /// Below a narrow list: the selected row in full.
     pub foot: Option<Rect>,
+    /// The rule above the footer, where the newest message stands.
+    pub message: Rect,
     pub status: Rect,
     pub keys: Rect,
 }
@@ -81,9 +85,10 @@ impl Areas {
         let foot = (foot_rows > 0).then_some(Rect { y: full.bottom(), height: foot_rows, ..page });
         let timeline = (timeline_rows > 0).then_some(Rect { y: full.bottom(), height: timeline_rows, ..page });
         let instead = timeline.is_some() && !model.has_room_for_both();
-        let split = !instead && width >= WIDE && has_side(tab) && has_rows;
+        let columns = lists::needed(model, tab);
+        let split = !instead && width >= WIDE && full.width >= columns + 2 + SIDE && has_side(tab) && has_rows;
         let (left, side) = if split {
-            let list = (full.width * 3 / 5).max(76);
+            let list = (full.width * 3 / 5).max(columns);
             let side = Rect { x: full.x + list + 2, width: full.width - list - 2, ..full };
             (Rect { width: list, ..full }, Some(side))
         } else {
@@ -100,6 +105,7 @@ impl Areas {
             side,
             timeline,
             foot,
+            message: row(height - 3, 1),
             status: row(height - 2, 1),
             keys: row(height - 1, 1),
         }

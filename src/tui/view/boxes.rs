@@ -3,11 +3,10 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
-use super::text::{fit, spinner, typed, wrap};
-use super::{place_cursor, popup};
+use super::text::{first_lines, fit, put, spinner, typed, wrap};
+use super::{form_box, is_small, place_cursor, popup};
 use crate::domain::restore::{CollectionKind, PlannedAction, PlannedNamespace, RestorePlan};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::tui::model::{Confirm, Layer, Model, Palette, Review, Then};
@@ -24,14 +23,11 @@ pub fn confirm(frame: &mut Frame, model: &Model, confirm: &Confirm, area: Rect) 
         text.extend(wrap(&format!("For {label:?} type {}:", escape(&typed.name)), inner_width));
         let cursor = if confirm.asks_for_name() { "▏" } else { "" };
         text.push(format!("{}{cursor}", fit(&escape(&typed.text), inner_width.saturating_sub(1)).trim_end()));
+        if typed.wrong {
+            text.push(format!("✗ {}", wrong_name(&typed.text)));
+        }
     }
-    let height = (text.len() as u16 + 5).min(area.height.saturating_sub(2));
-    let inner = popup(frame, model, area, width, height, &escape(&confirm.title));
-    let room = usize::from(inner.height).saturating_sub(2);
-    let mut lines = vec![Line::raw("")];
-    lines.extend(text.into_iter().take(room.saturating_sub(1)).map(Line::raw));
-    frame.render_widget(Paragraph::new(lines), inner);
-    let mut spans = Vec::new();
+    let mut buttons: Vec<Span> = Vec::new();
     for (i, button) in confirm.buttons.iter().enumerate() {
         let focused = i == confirm.focus;
         let style = match (focused, &button.then) {
@@ -39,24 +35,39 @@ pub fn confirm(frame: &mut Frame, model: &Model, confirm: &Confirm, area: Rect) 
             (true, _) => theme.danger_focused,
             _ => theme.button,
         };
-        let mark = if focused { "▸" } else { " " };
-        spans.push(Span::styled(format!("{mark}[ {} ]", button.label), style));
-        spans.push(Span::raw(" "));
+        let mark = if focused { "▌" } else { " " };
+        buttons.push(Span::styled(format!("{mark}[ {} ]", button.label), style));
     }
-    let y = inner.bottom().saturating_sub(1);
-    frame.render_widget(Paragraph::new(Line::from(spans)), Rect { y, height: 1, ..inner });
+    // One below the other where they have no room side by side.
+    let is_wide = buttons.iter().map(|b| b.content.width() + 1).sum::<usize>() > inner_width + 1;
+    let buttons: Vec<Line> = match is_wide {
+        true => buttons.into_iter().map(Line::from).collect(),
+        false => vec![Line::from(buttons.into_iter().flat_map(|b| [b, Span::raw(" ")]).collect::<Vec<_>>())],
+    };
+    let rows = buttons.len() as u16;
+    let height = (text.len() as u16 + 4 + rows).min(area.height.saturating_sub(2));
+    let inner = popup(frame, model, area, width, height, &escape(&confirm.title));
+    let room = usize::from(inner.height.saturating_sub(1 + rows));
+    let mut lines = vec![Line::raw("")];
+    lines.extend(first_lines(text, room.saturating_sub(1)).into_iter().map(Line::raw));
+    put(frame, lines, inner);
+    let y = inner.bottom().saturating_sub(rows);
+    put(frame, buttons, Rect { y, height: rows, ..inner });
 }
 
 /// Where the plan of a restore is drawn: the size of its box.
-fn review_size(area: Rect) -> (u16, u16) {
-    (area.width.saturating_sub(6).min(110), area.height.saturating_sub(1))
+fn review_size(model: &Model, area: Rect) -> (u16, u16) {
+    if is_small(model.size) {
+        return (area.width, area.height);
+    }
+    (area.width.saturating_sub(6).min(110), area.height.saturating_sub(2))
 }
 
 /// How far the open plan can be scrolled.
 pub fn review_overflow(model: &Model) -> usize {
     let Some(Layer::Review(review)) = model.layers.last() else { return 0 };
-    let area = Rect { x: 0, y: 0, width: model.size.0, height: model.size.1.saturating_sub(2) };
-    let (width, height) = review_size(area);
+    let area = Rect { x: 0, y: 0, width: model.size.0, height: model.size.1.saturating_sub(3) };
+    let (width, height) = review_size(model, area);
     let (width, height) = (usize::from(width.saturating_sub(4)), usize::from(height.saturating_sub(2)));
     let room = height.saturating_sub(below_plan(model, review, width, height).len() + 3);
     plan_lines(model, &review.plan, width).len().saturating_sub(room)
@@ -71,7 +82,14 @@ fn below_plan(model: &Model, review: &Review, width: usize, height: usize) -> Ve
     if review.plan.is_by_hand() {
         return vec![Line::styled("The steps are yours to do. Esc goes back.", theme.warn)];
     }
-    if review.plan.overwrites() {
+    let source = match &review.plan.point_in_time {
+        Some(replay) => &replay.service,
+        None => &review.plan.from_service,
+    };
+    if review.plan.overwrites() && source == review.plan.target() {
+        let text = format!("Data in {name} will be replaced, and {name} is where the backup comes from.");
+        question.extend(wrap(&text, width));
+    } else if review.plan.overwrites() {
         question.extend(wrap(&format!("Data in {name} will be replaced."), width));
     }
     question.extend(wrap(&format!("Type {name} to confirm:"), width));
@@ -90,14 +108,14 @@ fn below_plan(model: &Model, review: &Review, width: usize, height: usize) -> Ve
 /// The plan of a restore, whole, and the field for the target's name.
 pub fn review(frame: &mut Frame, model: &Model, review: &Review, area: Rect) {
     let theme = &model.theme;
-    let (width, height) = review_size(area);
+    let (width, height) = review_size(model, area);
     let title = match &review.plan.point_in_time {
         Some(replay) => {
             format!("Restore a moment of {} into {}", escape(&replay.service), escape(review.plan.target()))
         }
         None => format!("Restore {} into {}", escape(&review.plan.backup), escape(review.plan.target())),
     };
-    let inner = popup(frame, model, area, width, height, &title);
+    let inner = form_box(frame, model, area, width, height, &title);
     let lines = plan_lines(model, &review.plan, usize::from(inner.width));
     let below = below_plan(model, review, usize::from(inner.width), usize::from(inner.height));
     // The rule above them, the field, and what Enter does.
@@ -107,7 +125,7 @@ pub fn review(frame: &mut Frame, model: &Model, review: &Review, area: Rect) {
     let from = review.scroll.min(total.saturating_sub(room));
     let more = total.saturating_sub(from + room);
     let shown: Vec<Line> = lines.into_iter().skip(from).take(room).collect();
-    frame.render_widget(Paragraph::new(shown), Rect { height: plan_height, ..inner });
+    put(frame, shown, Rect { height: plan_height, ..inner });
     let y = inner.y + plan_height;
     let more = if more > 0 { format!("─ {more} more lines, Down ") } else { String::new() };
     let rule = format!("{more}{}", "─".repeat(usize::from(inner.width).saturating_sub(more.width())));
@@ -115,13 +133,15 @@ pub fn review(frame: &mut Frame, model: &Model, review: &Review, area: Rect) {
     let (field, cursor) = typed(&review.typed, field_width);
     if review.plan.is_by_hand() {
         let lines: Vec<Line> = std::iter::once(Line::styled(rule, theme.border)).chain(below).collect();
-        frame.render_widget(Paragraph::new(lines), Rect { y, height: inner.bottom().saturating_sub(y), ..inner });
+        put(frame, lines, Rect { y, height: inner.bottom().saturating_sub(y), ..inner });
         return;
     }
     let last = if review.submitting {
         Line::styled(format!("{} queueing", spinner(model)), theme.running)
     } else if review.is_confirmed() {
         Line::from(vec![Span::styled("✓ Enter", theme.ok), Span::raw(" starts the restore")])
+    } else if review.wrong {
+        Line::styled(format!("✗ {}", wrong_name(review.typed.value())), theme.error)
     } else {
         Line::styled("nothing is written before that", theme.dim)
     };
@@ -129,8 +149,13 @@ pub fn review(frame: &mut Frame, model: &Model, review: &Review, area: Rect) {
     let mut lines = vec![Line::styled(rule, theme.border)];
     lines.extend(below);
     lines.extend([Line::from(Span::styled(field, theme.input_focused)), last]);
-    frame.render_widget(Paragraph::new(lines), Rect { y, height: inner.bottom().saturating_sub(y), ..inner });
+    put(frame, lines, Rect { y, height: inner.bottom().saturating_sub(y), ..inner });
     place_cursor(frame, inner.x + cursor, field_y);
+}
+
+/// What is said of a name that was typed and is another one.
+fn wrong_name(typed: &str) -> &'static str {
+    if typed.is_empty() { "type the name first; Esc goes back" } else { "that is another name; Esc goes back" }
 }
 
 /// How many there will be: of a moment only those of its base are known beforehand.
@@ -293,7 +318,7 @@ pub fn palette(frame: &mut Frame, model: &Model, palette: &Palette, area: Rect) 
     let field_width = usize::from(inner.width).saturating_sub(2);
     let (typed, cursor) = typed(&palette.input, field_width);
     let field = Line::from(vec![Span::styled("> ", theme.key), Span::styled(typed, theme.input_focused)]);
-    frame.render_widget(Paragraph::new(field), Rect { height: 1, ..inner });
+    put(frame, field, Rect { height: 1, ..inner });
     place_cursor(frame, inner.x + 2 + cursor, inner.y);
     let rows = Rect { y: inner.y + 1, height: inner.height.saturating_sub(1), ..inner };
     let room = usize::from(rows.height).max(1);
@@ -324,5 +349,5 @@ pub fn palette(frame: &mut Frame, model: &Model, palette: &Palette, area: Rect) 
     if lines.is_empty() {
         lines.push(Line::styled("  no action is called like that", theme.dim));
     }
-    frame.render_widget(Paragraph::new(lines), rows);
+    put(frame, lines, rows);
 }

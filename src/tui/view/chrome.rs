@@ -3,13 +3,11 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
-use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
+use ratatui::text::{Line, Span, Text};
 use unicode_width::UnicodeWidthStr;
 
-use super::text::{ago, fit, spinner};
+use super::text::{ago, fit, put, spinner};
 use super::{Areas, breadcrumb, service_strip};
-use crate::domain::job::JobState;
 use crate::domain::text::{count, duration, escape};
 use crate::tui::action::Action;
 use crate::tui::form::Form;
@@ -21,23 +19,23 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
     header(frame, model, areas.header);
     if let Some(text) = banner_text(model) {
         let text = fit(&text, usize::from(areas.banner.width).saturating_sub(2));
-        frame.render_widget(Paragraph::new(format!(" {text}")).style(model.theme.banner), areas.banner);
+        put(frame, Text::from(format!(" {text}")).style(model.theme.banner), areas.banner);
     } else if let Some(tip) = &model.tip {
-        let text = fit(tip, usize::from(areas.banner.width).saturating_sub(2));
-        frame.render_widget(Paragraph::new(format!(" {text}")).style(model.theme.toast), areas.banner);
+        put(frame, Text::from(format!(" {tip}")).style(model.theme.tip), areas.banner);
     }
     service_strip::draw(frame, model, areas.strip);
     if model.layers.iter().any(Layer::is_page) {
         let line = format!(" {}", breadcrumb(model).join(" › "));
         let line = Line::styled(fit(&line, usize::from(areas.tabs.width)), model.theme.title);
-        frame.render_widget(Paragraph::new(line), areas.tabs);
+        put(frame, line, areas.tabs);
+        search(frame, model, areas.tabs);
     } else {
         tabs(frame, model, areas.tabs);
     }
     if let Some(side) = areas.side {
         let bar = Rect { x: side.x - 1, width: 1, ..side };
         let lines: Vec<Line> = (0..bar.height).map(|_| Line::styled("│", model.theme.border)).collect();
-        frame.render_widget(Paragraph::new(lines), bar);
+        put(frame, lines, bar);
     }
     rule(frame, model, areas.status.y.saturating_sub(1), areas.status.width);
     status(frame, model, areas.status);
@@ -46,16 +44,32 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
 
 pub(super) fn rule(frame: &mut Frame, model: &Model, y: u16, width: u16) {
     let line = Line::styled("─".repeat(usize::from(width)), model.theme.border);
-    frame.render_widget(Paragraph::new(line), Rect { x: 0, y, width, height: 1 });
+    put(frame, line, Rect { x: 0, y, width, height: 1 });
 }
 
 /// An entry of the top line: where it begins, its texts, the screen it stands for.
 type Entry = (u16, Vec<(String, Style)>, Screen);
 
 fn entries(model: &Model) -> Vec<Entry> {
+    let fits = |entries: &Vec<Entry>| {
+        entries.last().is_none_or(|e| usize::from(e.0) + width_of(e) <= usize::from(model.size.0))
+    };
+    // Where there is no room for all, the numbers go first, and then the name of the program.
+    let all = entries_from(model, BRAND, true);
+    let all = if fits(&all) { all } else { entries_from(model, BRAND, false) };
+    if fits(&all) { all } else { entries_from(model, 1, false) }
+}
+
+/// The column behind the name of the program.
+const BRAND: u16 = 13;
+
+fn width_of((_, texts, _): &Entry) -> usize {
+    texts.iter().map(|(t, _)| t.width()).sum()
+}
+
+fn entries_from(model: &Model, mut x: u16, has_numbers: bool) -> Vec<Entry> {
     let theme = &model.theme;
     let narrow = model.size.0 < 90;
-    let mut x = 13;
     let mut out = Vec::new();
     for (i, screen) in Screen::ALL.into_iter().enumerate() {
         let style = if screen == model.screen { theme.tab_active } else { theme.text };
@@ -63,13 +77,7 @@ fn entries(model: &Model) -> Vec<Entry> {
         match screen {
             Screen::Backups => {
                 let running = model.running_jobs().count();
-                let recent = model.now - chrono::TimeDelta::hours(24);
-                let failed = model
-                    .data
-                    .jobs
-                    .iter()
-                    .filter(|j| j.state == JobState::Failed && j.finished_at.is_some_and(|t| t > recent))
-                    .count();
+                let failed = model.failed_jobs();
                 if running > 0 {
                     let word = if narrow { "" } else { " running" };
                     texts.push((format!(" ● {running}{word}"), theme.running));
@@ -79,10 +87,10 @@ fn entries(model: &Model) -> Vec<Entry> {
                     texts.push((format!(" ✗ {failed}{word}"), theme.error));
                 }
             }
-            Screen::Schedules if !model.data.schedules.is_empty() => {
+            Screen::Schedules if has_numbers && !model.data.schedules.is_empty() => {
                 texts.push((format!(" {}", model.data.schedules.len()), theme.dim));
             }
-            Screen::Storage if !model.data.storages.is_empty() => {
+            Screen::Storage if has_numbers && !model.data.storages.is_empty() => {
                 texts.push((format!(" {}", model.data.storages.len()), theme.dim));
             }
             _ => {}
@@ -102,9 +110,12 @@ pub fn screen_at(model: &Model, column: u16) -> Option<Screen> {
 }
 
 fn header(frame: &mut Frame, model: &Model, area: Rect) {
-    let mut spans = vec![Span::styled(" mongokeep", model.theme.title)];
-    let mut at = 10;
-    for (x, texts, _) in entries(model) {
+    let entries = entries(model);
+    let has_brand = entries.first().is_some_and(|(x, _, _)| *x == BRAND);
+    let brand = if has_brand { " mongokeep" } else { "" };
+    let mut spans = vec![Span::styled(brand, model.theme.title)];
+    let mut at = brand.len() as u16;
+    for (x, texts, _) in entries {
         spans.push(Span::raw(" ".repeat(usize::from(x.saturating_sub(at)))));
         at = x;
         for (text, style) in texts {
@@ -112,14 +123,14 @@ fn header(frame: &mut Frame, model: &Model, area: Rect) {
             spans.push(Span::styled(text, style));
         }
     }
-    frame.render_widget(Paragraph::new(Line::from(spans)), Rect { height: 1, ..area });
+    put(frame, Line::from(spans), Rect { height: 1, ..area });
     if model.look.read_only {
         let text = "read-only ";
         let width = text.width() as u16;
         let x = area.right().saturating_sub(width).max(at + 1);
         if x < area.right() {
             let place = Rect { x, y: area.y, width: area.right() - x, height: 1 };
-            frame.render_widget(Paragraph::new(Span::styled(text, model.theme.warn)), place);
+            put(frame, Span::styled(text, model.theme.warn), place);
         }
     }
     rule(frame, model, area.y + 1, area.width);
@@ -151,28 +162,37 @@ pub fn banner_text(model: &Model) -> Option<String> {
     None
 }
 
-fn tab_texts(model: &Model) -> Vec<(u16, String, Tab)> {
-    let mut x = 1;
-    let mut out = Vec::new();
-    for tab in Tab::of(model.screen) {
-        let list = model.list(*tab);
-        let text = match tab {
-            Tab::Backups | Tab::Restores | Tab::Jobs | Tab::Schedules | Tab::Storages | Tab::Services
-                if model.loaded =>
-            {
-                format!("{} ({})", tab.title(), count(list.total as u64))
-            }
-            _ => tab.title().to_owned(),
-        };
-        let width = text.width() as u16;
-        out.push((x, text, *tab));
-        x += width + 3;
-    }
-    out
+/// What stands between two tabs.
+const BETWEEN: &str = " │ ";
+
+/// The tabs with the columns where they begin, and what stands between them.
+fn tab_texts(model: &Model) -> (Vec<(u16, String, Tab)>, &'static str) {
+    let tabs = |has_numbers: bool, between: &str| {
+        let mut x = 1;
+        let mut out = Vec::new();
+        for tab in Tab::of(model.screen) {
+            let list = model.list(*tab);
+            let text = match tab {
+                Tab::Backups | Tab::Restores | Tab::Jobs | Tab::Schedules | Tab::Storages | Tab::Services
+                    if model.loaded && has_numbers =>
+                {
+                    format!("{} ({})", tab.title(), count(list.total as u64))
+                }
+                _ => tab.title().to_owned(),
+            };
+            let width = text.width();
+            out.push((x, text, *tab));
+            x += (width + between.width()) as u16;
+        }
+        (out, usize::from(x) - between.width())
+    };
+    let (whole, width) = tabs(true, BETWEEN);
+    if width <= usize::from(model.size.0) { (whole, BETWEEN) } else { (tabs(false, "  ").0, "  ") }
 }
 
 pub fn tab_at(model: &Model, column: u16) -> Option<Tab> {
     tab_texts(model)
+        .0
         .into_iter()
         .find(|(x, text, _)| (*x..x + text.width() as u16).contains(&column))
         .map(|(_, _, tab)| tab)
@@ -181,14 +201,15 @@ pub fn tab_at(model: &Model, column: u16) -> Option<Tab> {
 fn tabs(frame: &mut Frame, model: &Model, area: Rect) {
     let theme = &model.theme;
     let mut spans = vec![Span::raw(" ")];
-    for (i, (_, text, tab)) in tab_texts(model).into_iter().enumerate() {
+    let (texts, between) = tab_texts(model);
+    for (i, (_, text, tab)) in texts.into_iter().enumerate() {
         if i > 0 {
-            spans.push(Span::styled(" │ ", theme.border));
+            spans.push(Span::styled(between, theme.border));
         }
         spans.push(Span::styled(text, if tab == model.tab() { theme.tab_active } else { theme.dim }));
     }
     let used: usize = spans.iter().map(|s| s.content.width()).sum();
-    frame.render_widget(Paragraph::new(Line::from(spans)), area);
+    put(frame, Line::from(spans), area);
     let tab = model.tab();
     let list = model.list(tab);
     let room = usize::from(area.width).saturating_sub(used + 3);
@@ -208,15 +229,40 @@ fn tabs(frame: &mut Frame, model: &Model, area: Rect) {
             let cursor = filter.input.visual_cursor().min(text.width()) as u16;
             super::place_cursor(frame, x + 1 + cursor, area.y);
         }
-        frame.render_widget(Paragraph::new(line), Rect { x, width: area.right() - x, ..area });
+        put(frame, line, Rect { x, width: area.right() - x, ..area });
     } else if matches!(tab, Tab::Backups | Tab::Restores | Tab::Jobs) && list.total > 0 {
         let order = if model.sort.reversed { "↑" } else { "↓" };
         let text = format!("sort: {} {order} ", model.sort.key.word());
         if text.width() <= room {
             let x = area.right() - text.width() as u16;
             let place = Rect { x, width: area.right() - x, ..area };
-            frame.render_widget(Paragraph::new(Span::styled(text, theme.dim)), place);
+            put(frame, Span::styled(text, theme.dim), place);
         }
+    }
+}
+
+/// What is looked for in the page, and which of how many hits is selected.
+fn search(frame: &mut Frame, model: &Model, area: Rect) {
+    let search = &model.search;
+    if !matches!(model.layers.last(), Some(Layer::Details { .. })) || (search.is_empty() && !search.typing) {
+        return;
+    }
+    let theme = &model.theme;
+    let found = super::hits(model).len();
+    let at = if found == 0 { 0 } else { search.at.min(found - 1) + 1 };
+    let place = format!(" {} of {} ", count(at as u64), count(found as u64));
+    let text = fit(search.input.value(), usize::from(area.width / 2).saturating_sub(place.width() + 3));
+    let width = (text.width() + place.width() + 2) as u16;
+    let x = area.right().saturating_sub(width);
+    let style = if search.typing { theme.input_focused } else { theme.input };
+    let line = Line::from(vec![
+        Span::styled("/", theme.key),
+        Span::styled(format!("{text} "), style),
+        Span::styled(place, theme.dim),
+    ]);
+    put(frame, line, Rect { x, width, ..area });
+    if search.typing {
+        super::place_cursor(frame, x + 1 + search.input.visual_cursor().min(text.width()) as u16, area.y);
     }
 }
 
@@ -260,9 +306,10 @@ fn status(frame: &mut Frame, model: &Model, area: Rect) {
     if waiting > 0 {
         spans.push(Span::styled(format!("  ◌ {waiting} waiting"), theme.warn));
     }
-    if model.unread_errors > 0 {
+    let unread = model.unread_errors();
+    if unread > 0 {
         spans.push(Span::styled("  │  ", theme.border));
-        let text = format!("✗ {} message{} (m)", model.unread_errors, plural(model.unread_errors));
+        let text = format!("✗ {unread} message{} (m)", plural(unread));
         spans.push(Span::styled(text, theme.error));
     }
     let used: usize = spans.iter().map(|s| s.content.width()).sum();
@@ -273,12 +320,17 @@ fn status(frame: &mut Frame, model: &Model, area: Rect) {
         None => ("", theme.dim),
     };
     let clock = model.now.with_timezone(&model.zone).format("%H:%M").to_string();
-    let right = Line::from(vec![
+    let mut right = Line::from(vec![
         Span::styled(daemon, style),
         Span::raw("   "),
         Span::raw(clock),
         Span::styled(format!(" {} ", model.zone.name()), theme.dim),
     ]);
+    // What is wrong is worth more than the name of the zone.
+    if used + 1 + right.width() > usize::from(area.width) {
+        right.spans.pop();
+        right.spans.push(Span::raw(" "));
+    }
     let width = (right.width() as u16).min(area.width);
     let room = usize::from(area.width - width).saturating_sub(used + 7);
     if let Some(text) = warning_words(model, room) {
@@ -286,9 +338,9 @@ fn status(frame: &mut Frame, model: &Model, area: Rect) {
         spans.push(Span::styled(text, theme.warn));
     }
     let line = Rect { width: (area.width - width).saturating_sub(1), ..area };
-    frame.render_widget(Paragraph::new(Line::from(spans)), line);
+    put(frame, Line::from(spans), line);
     let place = Rect { x: area.right() - width, width, ..area };
-    frame.render_widget(Paragraph::new(right), place);
+    put(frame, right, place);
 }
 
 /// The most urgent warning and how many others there are; where there is no room for words, the number.
@@ -313,6 +365,30 @@ pub fn plural(n: usize) -> &'static str {
 fn keys(frame: &mut Frame, model: &Model, area: Rect) {
     let fixed: Option<&[(&str, &str)]> = match model.layers.last() {
         Some(Layer::Form(form)) if forms::on_timeline(form) => None,
+        Some(Layer::Form(form)) if form.focused().is_some_and(|row| row.offers().is_some()) => {
+            Some(match form.is_typing() {
+                true => &[
+                    ("Enter", "list"),
+                    ("Tab", "next"),
+                    ("Shift-Tab", "back"),
+                    ("Ctrl-S", "submit"),
+                    ("F1", "help"),
+                    ("Esc", "close"),
+                ],
+                false => &[
+                    ("Enter", "list"),
+                    ("Left Right", "choose"),
+                    ("Tab", "next"),
+                    ("Ctrl-S", "submit"),
+                    ("F1", "help"),
+                    ("Esc", "close"),
+                ],
+            })
+        }
+        Some(Layer::Picker(picker)) if picker.takes_several() => {
+            Some(&[("Space", "mark"), ("Enter", "take"), ("Up Down", "move"), ("Esc", "close")])
+        }
+        Some(Layer::Picker(_)) => Some(&[("Up Down", "choose"), ("Enter", "take"), ("Esc", "close")]),
         Some(Layer::Form(form)) if form.is_typing() => {
             Some(&[("Tab", "next"), ("Shift-Tab", "back"), ("Ctrl-S", "submit"), ("F1", "help"), ("Esc", "close")])
         }
@@ -331,10 +407,14 @@ fn keys(frame: &mut Frame, model: &Model, area: Rect) {
         Some(Layer::Confirm(confirm)) if confirm.asks_for_name() => {
             Some(&[("Left", "back"), ("Enter", "take, once it is typed"), ("Esc", "cancel")])
         }
+        Some(Layer::Confirm(confirm)) if confirm.discards() => {
+            Some(&[("d Enter", "discard"), ("Left Right", "choose"), ("Esc", "keep editing")])
+        }
         Some(Layer::Confirm(_)) => Some(&[("Left Right", "choose"), ("Enter", "take"), ("Esc", "cancel")]),
         Some(Layer::Palette(_)) => Some(&[("Up Down", "choose"), ("Enter", "do it"), ("Esc", "close")]),
         Some(Layer::Help { filtering: true, .. }) => Some(&[("Enter", "keep"), ("Esc", "clear")]),
         Some(Layer::Help { .. }) => Some(&[("/", "filter"), ("j k", "scroll"), ("Esc", "close")]),
+        Some(Layer::Details { .. }) if model.search.typing => Some(&[("Enter", "keep"), ("Esc", "clear")]),
         None if model.filtering => Some(&[("Enter", "keep"), ("Esc", "clear"), ("!", "in front inverts")]),
         _ => None,
     };
@@ -372,7 +452,7 @@ fn keys(frame: &mut Frame, model: &Model, area: Rect) {
         spans.push(Span::styled(key, model.theme.key));
         spans.push(Span::styled(format!(" {word}  "), model.theme.dim));
     }
-    frame.render_widget(Paragraph::new(Line::from(spans)), area);
+    put(frame, Line::from(spans), area);
 }
 
 /// The keys of the timeline of a restore, and how the form goes on; what is least needed last.

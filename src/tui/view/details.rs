@@ -1,6 +1,7 @@
 //! Everything known about one backup, job, storage or service, as lines. Shown as a page, or beside the list.
 
 use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
 
 use super::lists::{model_word, type_word};
 use super::text::{ago, backup_state, bar, countdown, job_state, progress_words, when, when_exactly, wrap};
@@ -11,7 +12,6 @@ use crate::domain::encryption::words_of;
 use crate::domain::job::{Job, JobState, LogLevel};
 use crate::domain::retry::RetryMode;
 use crate::domain::text::{bytes, count, duration, escape, moments};
-use crate::tui::action::Action;
 use crate::tui::model::{Load, Model, Target};
 
 /// Beside the list, so many lines at the top stay when the rest must be cut.
@@ -21,7 +21,49 @@ const COLLECTIONS: usize = 2_000;
 
 /// The lines about `target`, made for `width` columns.
 pub fn lines(model: &Model, target: &Target, width: u16) -> Vec<Line<'static>> {
-    let mut page = Page { model, width: usize::from(width), lines: Vec::new() };
+    let width = usize::from(width);
+    if width < TWO_COLUMNS {
+        return page(model, target, width).lines;
+    }
+    let half = (width - GUTTER.width()) / 2;
+    let page = page(model, target, half);
+    beside(model, page, half)
+}
+
+/// From this width on, a page has two columns.
+const TWO_COLUMNS: usize = 150;
+/// What stands between them.
+const GUTTER: &str = "  │  ";
+
+/// The lines of a page in two columns, divided where a section begins, so that they are as even as possible.
+fn beside(model: &Model, page: Page, half: usize) -> Vec<Line<'static>> {
+    let total = page.lines.len();
+    let Some(at) = page.sections.iter().copied().min_by_key(|at| (*at).max(total - at)) else { return page.lines };
+    let mut left = page.lines;
+    // The blank line in front of a heading is of no use at the top.
+    let right: Vec<Line> = left.split_off(at).into_iter().skip(1).collect();
+    let height = left.len().max(right.len());
+    left.resize(height, Line::raw(""));
+    let mut right = right.into_iter();
+    for line in &mut left {
+        let mut spans = styled_spans(std::mem::take(line));
+        let used: usize = spans.iter().map(|s| s.content.width()).sum();
+        spans.push(Span::raw(" ".repeat(half.saturating_sub(used))));
+        spans.push(Span::styled(GUTTER, model.theme.border));
+        spans.extend(right.next().map(styled_spans).unwrap_or_default());
+        *line = Line::from(spans);
+    }
+    left
+}
+
+/// The spans of a line, each with the style that the line gives it.
+fn styled_spans(line: Line<'static>) -> Vec<Span<'static>> {
+    let style = line.style;
+    line.spans.into_iter().map(|span| Span { style: style.patch(span.style), ..span }).collect()
+}
+
+fn page<'a>(model: &'a Model, target: &Target, width: usize) -> Page<'a> {
+    let mut page = Page { model, width, lines: Vec::new(), sections: Vec::new() };
     match target {
         Target::Backup(name) => match model.backup(name) {
             Some(backup) => page.backup(backup),
@@ -38,7 +80,7 @@ pub fn lines(model: &Model, target: &Target, width: u16) -> Vec<Line<'static>> {
         Target::Service(name) => page.service(name),
         Target::Schedule(name) => page.schedule(name),
     }
-    page.lines
+    page
 }
 
 /// Lines as they are put together.
@@ -46,6 +88,8 @@ pub(super) struct Page<'a> {
     pub(super) model: &'a Model,
     pub(super) width: usize,
     pub(super) lines: Vec<Line<'static>>,
+    /// Where its sections begin.
+    pub(super) sections: Vec<usize>,
 }
 
 impl Page<'_> {
@@ -58,6 +102,7 @@ impl Page<'_> {
     }
 
     pub(super) fn heading(&mut self, text: &str) {
+        self.sections.push(self.lines.len());
         self.lines.push(Line::raw(""));
         self.lines.push(Line::styled(text.to_owned(), self.model.theme.accent));
     }
@@ -97,8 +142,11 @@ impl Page<'_> {
             self.job(job);
             self.heading("Backup");
         }
-        if let Some(error) = &backup.error {
-            self.fact_styled("Error", Span::styled(escape(error), model.theme.error));
+        match (job.filter(|j| j.error.is_some() && active.is_none()), &backup.error) {
+            // What went wrong comes before what it was to be.
+            (Some(job), _) => self.failure(job),
+            (None, Some(error)) => self.fact_styled("Error", Span::styled(escape(error), model.theme.error)),
+            (None, None) => {}
         }
         self.fact("Service", escape(&backup.service));
         let folder = if backup.folder.is_empty() { String::new() } else { format!(" / {}", escape(&backup.folder)) };
@@ -251,6 +299,7 @@ impl Page<'_> {
             spans.extend(bar(model, &job.progress, width));
             self.lines.push(Line::from(spans));
             self.fact("", progress_words(&job.progress));
+            self.throughput(job);
         }
         let p = &job.progress;
         if p.objects_total > 0 {
@@ -261,11 +310,9 @@ impl Page<'_> {
         if !job.phase.is_empty() && !job.state.is_finished() {
             self.fact("Now", escape(&job.phase));
         }
-        if let Some(error) = &job.error {
-            self.fact_styled("Error", Span::styled(escape(error), model.theme.error));
-            if let Some(hint) = &job.hint {
-                self.fact_styled("What to do", Span::styled(escape(hint), model.theme.command));
-            }
+        // The page of a backup has said it above.
+        if !matches!(self.model.target(), Some(Target::Backup(_))) || !job.state.is_finished() {
+            self.failure(job);
         }
         if let Some(ts) = job.point_in_time {
             self.fact("As of", format!("{}, {}", when_exactly(model, ts.to_datetime()), ts.within_second()));
@@ -276,8 +323,6 @@ impl Page<'_> {
             && let Some(at) = job.next_attempt_at
         {
             self.fact("Next attempt", format!("{}, {}", when_exactly(model, at), countdown(model, at)));
-        } else if job.state == JobState::Failed {
-            self.fact("Retry", format!("manual: {} retries it", model.keymap.first(Action::RetryJob)));
         }
         self.fact("Queued", when_exactly(model, job.created_at));
         if let (Some(start), Some(end)) = (job.started_at, job.finished_at) {

@@ -4,17 +4,16 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
-use super::text::{fit, skip_columns, spinner, take_columns, wrap};
-use super::{check, cluster, moment, place_cursor, popup, preview, storage_steps};
+use super::text::{first_lines, fit, put, skip_columns, spinner, take_columns, wrap};
+use super::{form_box, form_foot, is_small, moment, place_cursor, preview};
 use crate::domain::field::FieldKind;
 use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::text::{bytes, escape};
+use crate::domain::uri;
 use crate::tui::form::{ADD, Form, Item, Purpose, Row, Source};
-use crate::tui::forms::{TIME, TIMELINE, is_pitr, is_schedule, is_to_a_moment, submit_label};
-use crate::tui::missed::{recorded_twice, recording_ends};
+use crate::tui::forms::{BACKUP, TIME, TIMELINE, is_schedule, is_to_a_moment, submit_label};
 use crate::tui::model::{Load, Model};
 use crate::tui::{moment as tui_moment, prerequisites};
 
@@ -24,41 +23,94 @@ fn label_width(form: &Form) -> usize {
     longest.clamp(10, 24) + 5
 }
 
-pub fn draw(frame: &mut Frame, model: &Model, form: &Form, area: Rect) {
+/// How many lines the hint of the focused field has: as many as the longest needs, so that no row moves.
+fn hint_lines(form: &Form, width: usize) -> usize {
+    let lines = |i: &usize| wrap(form.rows[*i].field.help, width).len();
+    form.visible().iter().map(lines).max().unwrap_or(1).clamp(1, 3)
+}
+
+/// `has_cursor`: keys go to it, and not to a box above it.
+pub fn draw(frame: &mut Frame, model: &Model, form: &Form, area: Rect, has_cursor: bool) {
     let theme = &model.theme;
-    let width =
-        if is_to_a_moment(form) { moment::form_width(area.width) } else { 92.min(area.width.saturating_sub(2)) };
+    let width = match is_to_a_moment(form) {
+        true => moment::form_width(model.size),
+        false => form_width(model.size),
+    };
     let inner_width = usize::from(width).saturating_sub(4);
     let Body { lines, focus_line, focus_height, cursor } = body(model, form, inner_width);
-    let foot = footer(model, form, inner_width);
-    let height = (lines.len() + foot.len() + 3) as u16;
-    let inner = popup(frame, model, area, width, height, &title(form));
-    let room = usize::from(inner.height).saturating_sub(foot.len() + 1);
-    // The row with the cursor is always in the window, with the line below it where its help or error stands.
-    let last = (focus_line + focus_height.max(2)).min(lines.len());
+    let mut foot = form_foot::lines(model, form, inner_width);
+    let hint_width = inner_width.saturating_sub(HINT_INDENT);
+    let hints = hint_lines(form, hint_width);
+    let height = (lines.len() + hints + foot.len() + 3) as u16;
+    let inner = form_box(frame, model, area, width, height, &title(form));
+    // The rows have at least half of it.
+    let high = usize::from(inner.height);
+    let most = high.saturating_sub(high / 2 + hints + 1);
+    if foot.len() > most && foot.first().is_some_and(|line| line.width() == 0) {
+        foot.remove(0);
+    }
+    if foot.len() > most {
+        foot.truncate(most);
+        if let Some(last) = foot.last_mut() {
+            last.spans.push(Span::raw(" …"));
+        }
+    }
+    let room = high.saturating_sub(foot.len() + hints + 1);
+    // The row with the cursor is always in the window.
+    let last = (focus_line + focus_height).min(lines.len());
     let from = last.saturating_sub(room).min(focus_line);
     let cut = lines.len().saturating_sub(from + room);
     let shown: Vec<Line> = lines.into_iter().skip(from).take(room).collect();
-    frame.render_widget(Paragraph::new(shown), Rect { height: room as u16, ..inner });
+    let hint_y = inner.y + shown.len() as u16;
+    put(frame, shown, Rect { height: room as u16, ..inner });
     if from > 0 || cut > 0 {
-        let text = if cut > 0 { "more below ↓" } else { "more above ↑" };
+        let text = if cut > 0 { " more below ↓ " } else { " more above ↑ " };
         let width = text.width() as u16;
         let x = inner.right().saturating_sub(width + 1);
         let place = Rect { x, y: inner.bottom(), width, height: 1 };
         if place.bottom() <= frame.area().bottom() && place.right() <= frame.area().right() {
-            frame.render_widget(Paragraph::new(Span::styled(text, theme.dim)), place);
+            put(frame, Span::styled(text, theme.dim), place);
         }
     }
-    let y = inner.y + room as u16;
+    let hint = Rect { x: inner.x + HINT_INDENT as u16, y: hint_y, width: hint_width as u16, height: hints as u16 };
+    put(frame, hint_text(model, form, hint_width, hints), hint);
     let mut foot_lines = foot;
     foot_lines.push(buttons(model, form, inner_width));
-    frame.render_widget(Paragraph::new(foot_lines), Rect { y, height: inner.bottom().saturating_sub(y), ..inner });
+    let y = inner.bottom().saturating_sub(foot_lines.len() as u16);
+    put(frame, foot_lines, Rect { y, height: inner.bottom().saturating_sub(y), ..inner });
     if let Some(x) = cursor
+        && has_cursor
         && focus_line >= from
         && focus_line - from < room
     {
         place_cursor(frame, inner.x + x, inner.y + (focus_line - from) as u16);
     }
+}
+
+/// Columns in front of the hint.
+const HINT_INDENT: usize = 2;
+
+/// How wide a form is on a terminal of some size.
+fn form_width(size: (u16, u16)) -> u16 {
+    if is_small(size) { size.0 } else { 92.min(size.0.saturating_sub(4)) }
+}
+
+/// What is wrong with the focused field, else what it is for.
+fn hint_text(model: &Model, form: &Form, width: usize, most: usize) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let (text, style) = match (form.focus, form.focused()) {
+        (_, Some(Row { error: Some(error), .. })) => (format!("✗ {}", escape(error)), theme.error),
+        (_, Some(row)) => {
+            let offs = row.choices.iter().filter_map(|c| Some((escape(c.words()), c.disabled.as_ref()?)));
+            let off: Vec<String> = offs.map(|(word, why)| format!("{word}: {}", escape(why))).collect();
+            let help = if off.is_empty() { row.field.help.to_owned() } else { off.join("; ") };
+            (help, theme.dim)
+        }
+        (Item::Advanced, _) if form.advanced_open => ("Enter folds these rows".to_owned(), theme.dim),
+        (Item::Advanced, _) => ("Enter unfolds the rows that are seldom needed".to_owned(), theme.dim),
+        _ => (String::new(), theme.dim),
+    };
+    first_lines(wrap(&text, width.saturating_sub(2)), most).into_iter().map(|part| Line::styled(part, style)).collect()
 }
 
 fn title(form: &Form) -> String {
@@ -71,7 +123,7 @@ fn title(form: &Form) -> String {
         Purpose::Create => "Create a backup".into(),
         Purpose::EditSchedule(name) => format!("Edit the schedule {}", escape(name)),
         Purpose::Restore(Source::Service(service)) => format!("Restore {} to a point in time", escape(service)),
-        Purpose::Restore(Source::Backup(backup)) => format!("Restore {}", escape(backup)),
+        Purpose::Restore(Source::Backup(_)) => format!("Restore {}", escape(form.text(BACKUP))),
         Purpose::Verify(backup) => format!("Verify {}", escape(backup)),
         Purpose::Setting(key) => {
             let label = SETTING_FIELDS.iter().find(|f| f.key == key).map_or("", |f| f.label);
@@ -125,23 +177,16 @@ fn body(model: &Model, form: &Form, width: usize) -> Body {
             cursor = at;
         }
         lines.push(line);
-        if let Some(error) = &row.error {
-            for part in wrap(&format!("✗ {}", escape(error)), width.saturating_sub(label_width)) {
-                lines.push(Line::from(vec![Span::raw(" ".repeat(label_width)), Span::styled(part, theme.error)]));
-            }
-        } else if focused && !row.field.help.is_empty() {
-            for part in wrap(row.field.help, width.saturating_sub(label_width)) {
-                lines.push(Line::from(vec![Span::raw(" ".repeat(label_width)), Span::styled(part, theme.dim)]));
-            }
-        }
+        // Always one line, whatever is typed: what stands below it does not move.
         if row.field.key == "cron"
             && let Some(preview) = &form.preview
         {
-            let text = preview::next_words(model, preview, width.saturating_sub(label_width));
-            if !text.is_empty() {
-                let text = fit(&text, width.saturating_sub(label_width));
-                lines.push(Line::from(vec![Span::raw(" ".repeat(label_width)), Span::styled(text, theme.accent)]));
+            if focused {
+                focus_height = 2;
             }
+            let room = width.saturating_sub(label_width);
+            let (text, style) = preview::next_line(model, preview, room);
+            lines.push(Line::from(vec![Span::raw(" ".repeat(label_width)), Span::styled(fit(&text, room), style)]));
         }
     };
     for i in plain {
@@ -155,8 +200,9 @@ fn body(model: &Model, form: &Form, width: usize) -> Body {
         let summary = fit(&summary, width.saturating_sub(label_width));
         let at = lines.len();
         lines.push(Line::from(vec![
+            Span::styled(if focused { "▌" } else { " " }, theme.accent),
             Span::styled(format!("{sign} Advanced"), style),
-            Span::raw(" ".repeat(label_width.saturating_sub(10))),
+            Span::raw(" ".repeat(label_width.saturating_sub(11))),
             Span::styled(summary, theme.dim),
         ]));
         for i in advanced {
@@ -166,7 +212,7 @@ fn body(model: &Model, form: &Form, width: usize) -> Body {
             focus_line = at;
         }
     }
-    if matches!(form.focus, Item::Cancel | Item::Submit) {
+    if matches!(form.focus, Item::Cancel | Item::Try | Item::Submit) {
         focus_line = lines.len().saturating_sub(1);
     }
     Body { lines, focus_line, focus_height, cursor }
@@ -200,7 +246,7 @@ fn label_spans(model: &Model, form: &Form, row: &Row, focused: bool) -> Vec<Span
         (_, true) => theme.disabled,
         _ => theme.text,
     };
-    let mark = if focused { "▸ " } else { "  " };
+    let mark = if focused { "▌ " } else { "  " };
     let label = fit(row.field.label, label_width.saturating_sub(4));
     let needed = if row.field.required { "*" } else { " " };
     vec![
@@ -220,21 +266,37 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
         spans.extend(choice_spans(model, row, focused, room));
         return (Line::from(spans), None);
     }
-    let note = match (row.field.key, &form.preview) {
-        ("cron", Some(preview)) => preview.words.clone().unwrap_or_default(),
-        (TIME, _) => zone_words(model, form),
-        _ => row.disabled.as_ref().filter(|why| !why.is_empty()).map_or_else(|| note(model, row), |w| format!("← {w}")),
+    // The focused field says it below the rows, in full.
+    let error = row.error.as_ref().map(|why| if focused { "✗".to_owned() } else { format!("✗ {}", escape(why)) });
+    let (note, note_style) = match (error, row.field.key, &form.preview) {
+        (Some(error), _, _) => (error, theme.error),
+        (None, "cron", Some(preview)) => preview::line_words(model, preview),
+        (None, TIME, _) => (zone_words(model, form), theme.dim),
+        _ => match row.disabled.as_ref().filter(|why| !why.is_empty()) {
+            Some(why) => (format!("← {why}"), theme.dim),
+            None => (note(model, row), theme.dim),
+        },
     };
     // That of a time stays as it is while the zone beside it comes and goes.
-    let field_width = if note.is_empty() && row.field.key != TIME { room.min(56) } else { room.min(30) };
+    let field_width = match note.as_str() {
+        // The reason needs the room more than the field does.
+        _ if row.error.is_some() && !focused => (row.value().width().clamp(8, 26) + 2).min(room),
+        "✗" => room.saturating_sub(3).min(56),
+        "" if is_uri(row) => room,
+        "" if row.field.key != TIME => room.min(56),
+        _ => room.min(30),
+    };
     let shown = match row.field.kind {
         // As many signs as were typed, up to a few: the length of a password is nobody's business.
+        FieldKind::Secret if is_uri(row) => uri::masked(row.value(), !focused),
         FieldKind::Secret if !row.value().is_empty() => "•".repeat(row.value().chars().count().min(24)),
         _ => escape(row.value()),
     };
     let scroll = row.input.visual_scroll(field_width.saturating_sub(1));
-    let visible: String = if row.field.kind == FieldKind::Secret { shown } else { skip_columns(&shown, scroll) };
-    let text: String = take_columns(&visible, field_width);
+    let is_hidden = row.field.kind == FieldKind::Secret && !is_uri(row);
+    let visible: String = if is_hidden { shown } else { skip_columns(&shown, scroll) };
+    // What goes on beyond the field is seen to go on.
+    let text = if focused { take_columns(&visible, field_width) } else { fit(&visible, field_width) };
     let pad = " ".repeat(field_width.saturating_sub(text.width()));
     let style = if row.disabled.is_some() {
         theme.disabled
@@ -244,12 +306,12 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
         theme.input
     };
     let cursor = match row.field.kind {
-        FieldKind::Secret => text.width(),
+        FieldKind::Secret if is_hidden => text.width(),
         _ => row.input.visual_cursor().saturating_sub(scroll),
     };
     spans.push(Span::styled(text + &pad, style));
     if !note.is_empty() {
-        spans.push(Span::styled(fit(&format!("  {note}"), room.saturating_sub(field_width)), theme.dim));
+        spans.push(Span::styled(fit(&format!("  {note}"), room.saturating_sub(field_width)), note_style));
     }
     let cursor = (label_width + cursor.min(field_width.saturating_sub(1))) as u16;
     (Line::from(spans), (row.disabled.is_none()).then_some(cursor))
@@ -279,6 +341,11 @@ fn tall(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) -> V
     lines
 }
 
+/// Of a connection string only the password is a secret.
+fn is_uri(row: &Row) -> bool {
+    row.field.key == "uri"
+}
+
 /// `in Europe/Paris`: the zone in which a time is read that names none itself.
 fn zone_words(model: &Model, form: &Form) -> String {
     let Some(pane) = form.moment.as_ref().filter(|_| tui_moment::is_local(form.text(TIME))) else {
@@ -298,22 +365,31 @@ fn choice_spans(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Spa
             "" => format!("pick a {what}"),
             name => escape(name),
         };
-        let text = fit(&text, 28);
+        let text = fit(&text, room.saturating_sub(4).min(if note(model, row).is_empty() { 60 } else { 28 }));
         let many = row.choices.len() > 1 && row.disabled.is_none();
         let (before, after) = if many && focused { ("← ", " →") } else { ("", "") };
-        let note = fit(&format!("  {}", note(model, row)), room.saturating_sub(text.width() + 4));
+        let (note, note_style) = match &row.error {
+            Some(why) => (format!("✗ {}", escape(why)), theme.error),
+            None => (note(model, row), theme.dim),
+        };
+        let note =
+            if note.is_empty() { note } else { fit(&format!("  {note}"), room.saturating_sub(text.width() + 4)) };
         let style = if row.disabled.is_some() { theme.disabled } else { taken };
         return vec![
             Span::styled(before, theme.key),
             Span::styled(text, style),
             Span::styled(after, theme.key),
-            Span::styled(note, theme.dim),
+            Span::styled(note, note_style),
         ];
     }
     if row.field.kind == FieldKind::Bool {
         let on = row.value() == "true";
         let text = if on { "[x] yes" } else { "[ ] no " };
         return vec![Span::styled(text, taken)];
+    }
+    let whole: usize = row.choices.iter().map(|c| escape(c.words()).width() + 6).sum();
+    if whole > room + 2 {
+        return one_choice(model, row, focused, room);
     }
     let mut spans: Vec<Span> = Vec::new();
     let mut why: Option<&str> = None;
@@ -337,10 +413,34 @@ fn choice_spans(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Spa
     }
     if let Some(why) = why {
         let used: usize = spans.iter().map(|s| s.content.width()).sum();
-        // Several words may be off for the same reason; saying it once is enough.
-        spans.push(Span::styled(fit(&format!("← {}", escape(why)), room.saturating_sub(used)), theme.disabled));
+        // Several words may be off for the same reason; saying it once is enough. Where it has no room the hint says it.
+        let text = format!("← {}", escape(why));
+        // A row that cannot have the focus says it here, as far as there is room.
+        if used + text.width() <= room || row.disabled.is_some() {
+            spans.push(Span::styled(fit(&text, room.saturating_sub(used)), theme.disabled));
+        }
+    }
+    if let Some(error) = &row.error {
+        let used: usize = spans.iter().map(|s| s.content.width()).sum();
+        spans.push(Span::styled(fit(&format!("✗ {}", escape(error)), room.saturating_sub(used)), theme.error));
     }
     spans
+}
+
+/// The word that is taken, and which of how many it is: there is no room for all of them.
+fn one_choice(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Span<'static>> {
+    let theme = &model.theme;
+    let at = row.choices.iter().position(|c| c.value == row.value());
+    let word = at.and_then(|at| row.choices.get(at)).map_or_else(|| escape(row.value()), |c| escape(c.words()));
+    let (before, after) = if focused { ("← ", " →") } else { ("", "") };
+    let place = at.map_or_else(String::new, |at| format!("  {} of {}", at + 1, row.choices.len()));
+    let word = fit(&word, room.saturating_sub(4 + place.width()));
+    vec![
+        Span::styled(before, theme.key),
+        Span::styled(word, if focused { theme.input_focused } else { theme.text }),
+        Span::styled(after, theme.key),
+        Span::styled(place, theme.dim),
+    ]
 }
 
 /// What is known about the value of a row.
@@ -376,124 +476,24 @@ fn note(model: &Model, row: &Row) -> String {
     }
 }
 
-/// What stands below the rows: prerequisites, the sentence, the error.
-fn footer(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
-    let theme = &model.theme;
-    let mut lines = vec![Line::raw("")];
-    if matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_)) {
-        lines.extend(check::lines(model, form, width));
-    }
-    if form.can_be_tested() {
-        lines.extend(storage_steps::of_form(model, form, width));
-    }
-    if let Some(preview) = &form.preview {
-        lines.extend(preview::warnings(model, preview, width));
-    }
-    if let Some(text) = records_again(model, form) {
-        lines.extend(wrap(&format!("! {text}"), width).into_iter().map(|part| Line::styled(part, theme.warn)));
-    }
-    if let Some(service) = ends_recording(model, form) {
-        let text = format!("! {}", recording_ends([service]));
-        lines.extend(wrap(&text, width).into_iter().map(|part| Line::styled(part, theme.warn)));
-    }
-    lines.extend(form.proposal.iter().flat_map(|proposal| cluster::proposal(model, proposal, width)));
-    if let Some(problem) = &form.error {
-        for part in wrap(&format!("✗ {}", escape(&problem.message)), width).into_iter().take(3) {
-            lines.push(Line::styled(part, theme.error));
-        }
-        if let Some(hint) = &problem.hint {
-            for part in wrap(&escape(hint), width).into_iter().take(2) {
-                lines.push(Line::styled(part, theme.command));
-            }
-        }
-    } else {
-        // Where there is little room the timeline says it alone.
-        let says_moment = is_to_a_moment(form) && model.size.1 >= 30;
-        let moment = says_moment.then(|| moment::sentence(model, form)).flatten();
-        let sentences: Vec<String> = moment.into_iter().chain(sentence(form)).collect();
-        if !sentences.is_empty() {
-            lines.extend(wrap(&sentences.join(" "), width).into_iter().take(4).map(Line::raw));
-        }
-    }
-    lines
-}
-
-/// What is to be known before a service is recorded by two schedules.
-fn records_again(model: &Model, form: &Form) -> Option<String> {
-    let edited = match &form.purpose {
-        Purpose::EditSchedule(name) => name.as_str(),
-        _ => "",
-    };
-    // One that is off records nothing, however it is edited.
-    let is_on = model.schedule(edited).is_none_or(|schedule| schedule.enabled);
-    let by = model.recorded_already(form.text("service"), edited).filter(|_| is_on && is_pitr(form))?;
-    Some(recorded_twice(form.text("service"), by))
-}
-
-/// The service that is no longer recorded once this edit of a schedule is saved.
-fn ends_recording<'a>(model: &'a Model, form: &Form) -> Option<&'a str> {
-    let Purpose::EditSchedule(name) = &form.purpose else { return None };
-    let schedule = model.schedule(name).filter(|s| model.is_recorded_by_this_alone(s))?;
-    (!is_pitr(form) || form.text("service") != schedule.service).then_some(schedule.service.as_str())
-}
-
-/// What will happen, in one sentence.
-pub fn sentence(form: &Form) -> Option<String> {
-    let text = |key: &str| escape(form.text(key));
-    match &form.purpose {
-        Purpose::Create | Purpose::EditSchedule(_) => {
-            let (service, storage) = (form.text("service"), form.text("storage"));
-            if service == ADD || storage == ADD || service.is_empty() || storage.is_empty() {
-                return Some("A backup needs a service and a storage.".into());
-            }
-            let folder = if text("folder").is_empty() { String::new() } else { format!("/{}", text("folder")) };
-            let what = match (form.text("include").is_empty(), form.text("exclude").is_empty()) {
-                (true, true) => "the whole of".to_owned(),
-                (false, true) => format!("{} of", text("include")),
-                (true, false) => format!("all but {} of", text("exclude")),
-                (false, false) => format!("{} without {} of", text("include"), text("exclude")),
-            };
-            let retry = match form.text("retry") {
-                "auto" => {
-                    format!(" It is tried again up to {} times, {} apart.", text("retries"), text("retry_interval"))
-                }
-                _ => String::new(),
-            };
-            let (service, storage) = (text("service"), text("storage"));
-            match &form.preview {
-                None => Some(format!("Now {what} {service} is backed up once to {storage}{folder}.{retry}")),
-                Some(preview) => {
-                    let when = preview::when_words(preview)?;
-                    let kept = preview::kept_words(form);
-                    Some(if is_pitr(form) {
-                        let each = "each change in between is kept";
-                        format!("{when} {service} is backed up to {storage}{folder}, {each}, and {kept}.{retry}")
-                    } else {
-                        format!("{when} {what} {service} is backed up to {storage}{folder}, and {kept}.{retry}")
-                    })
-                }
-            }
-        }
-        Purpose::Restore(_) => Some("The plan comes first: nothing is written before you have seen it.".into()),
-        _ => None,
-    }
-}
-
 fn buttons(model: &Model, form: &Form, width: usize) -> Line<'static> {
     let theme = &model.theme;
     let style = |item| if form.focus == item { theme.button_focused } else { theme.button };
-    let mark = |item| if form.focus == item { "▸" } else { " " };
+    let mark = |item| if form.focus == item { "▌" } else { " " };
     let cancel = format!("{}[ Cancel ]", mark(Item::Cancel));
     let stopped = !prerequisites::stoppers(model, form).is_empty();
     let anyway = if stopped { " anyway" } else { "" };
     let submit = format!("{}[ {}{anyway} ]", mark(Item::Submit), submit_label(form));
     let wait = if form.submitting { format!("{} one moment ", spinner(model)) } else { String::new() };
-    let pad = width.saturating_sub(cancel.width() + submit.width() + wait.width() + 1);
+    let has_try = form.purpose == Purpose::AddService;
+    let test = if has_try { format!("{}[ Test ] ", mark(Item::Try)) } else { String::new() };
+    let pad = width.saturating_sub(cancel.width() + test.width() + submit.width() + wait.width() + 1);
     Line::from(vec![
         Span::styled(wait, theme.running),
         Span::raw(" ".repeat(pad)),
         Span::styled(cancel, style(Item::Cancel)),
         Span::raw(" "),
+        Span::styled(test, style(Item::Try)),
         Span::styled(submit, style(Item::Submit)),
     ])
 }

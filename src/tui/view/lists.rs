@@ -7,11 +7,11 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Paragraph, Wrap};
 
 use super::table::{self, Column, left, right};
-use super::text::{age, ago, job_state, row_state, spinner, when, wrap};
+use super::text::{age, ago, bar, cell, job_state, put, row_state, spinner, when, wrap};
 use super::{Areas, details, recoverable, schedules, timeline};
 use crate::domain::backup::{Backup, BackupType};
 use crate::domain::fields::SETTING_FIELDS;
-use crate::domain::job::JobState;
+use crate::domain::job::{Job, JobState};
 use crate::domain::text::{bytes, count, escape};
 use crate::tui::action::Action;
 use crate::tui::model::{BackupRow, Load, Model, Tab};
@@ -62,6 +62,38 @@ const SERVICES: &[Column] = &[
 const SETTINGS: &[Column] = &[left("SETTING", 22, 99), left("VALUE", 22, 9).grow(), left("KEY", 27, 3)];
 const KEYS: &[Column] = &[left("ACTION", 44, 99), left("KEYS", 20, 9), left("WHERE", 18, 3)];
 
+/// How wide the list of a tab has to be to show all of its columns.
+pub fn needed(model: &Model, tab: Tab) -> u16 {
+    let sum = |columns: &[Column]| columns.iter().map(|c| c.width + 2).sum::<u16>() + 1;
+    match tab {
+        Tab::Backups => sum(&with_countdown(model, BACKUPS, false)),
+        Tab::Restores | Tab::Jobs => sum(&with_countdown(model, JOBS, false)),
+        Tab::Storages => sum(STORAGES),
+        Tab::Services => sum(SERVICES),
+        Tab::Schedules => sum(&schedules::columns(schedules::WHOLE)),
+        Tab::General | Tab::Notifications | Tab::Appearance => sum(SETTINGS),
+        Tab::Keys => sum(KEYS),
+        Tab::About => 0,
+    }
+}
+
+/// Columns of a bar beside the state of what runs.
+const BAR: usize = 10;
+
+/// Whether the list has room for a bar beside the state of what runs.
+fn has_bars(model: &Model, tab: Tab, width: u16) -> bool {
+    width >= needed(model, tab) + BAR as u16 + 2 && model.running_jobs().next().is_some()
+}
+
+/// The state with a bar behind it.
+fn with_bar(model: &Model, (text, style): (String, Style), job: Option<&Job>, has_bars: bool) -> (String, Style) {
+    let Some(progress) = job.filter(|_| has_bars).map(|j| &j.progress).filter(|p| p.fraction().is_some()) else {
+        return (text, style);
+    };
+    let bar: String = bar(model, progress, BAR).iter().map(|span| span.content.as_ref()).collect();
+    (format!("{} {bar}", cell(&text, 17)), style)
+}
+
 pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
     let tab = model.tab();
     let list = model.list(tab);
@@ -71,7 +103,7 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
     if let Some(area) = areas.foot {
         let width = usize::from(area.width);
         let lines = if tab == Tab::Schedules { schedules::foot(model, width) } else { setting_foot(model, width) };
-        frame.render_widget(Paragraph::new(lines), area);
+        put(frame, lines, area);
     }
     if let Some(area) = areas.timeline {
         if !model.has_room_for_both() {
@@ -83,8 +115,14 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
         table::draw(frame, model, list, areas.heading, areas.rows, columns, cells);
     };
     match tab {
-        Tab::Backups => table(frame, &with_countdown(model, BACKUPS), &|at| backup_cells(model, at)),
-        Tab::Restores | Tab::Jobs => table(frame, &with_countdown(model, JOBS), &|at| job_cells(model, at)),
+        Tab::Backups => {
+            let bars = has_bars(model, tab, areas.heading.width);
+            table(frame, &with_countdown(model, BACKUPS, bars), &|at| backup_cells(model, at, bars));
+        }
+        Tab::Restores | Tab::Jobs => {
+            let bars = has_bars(model, tab, areas.heading.width);
+            table(frame, &with_countdown(model, JOBS, bars), &|at| job_cells(model, at, bars));
+        }
         Tab::Storages => table(frame, STORAGES, &|at| storage_cells(model, at)),
         Tab::Services => table(frame, &with_moments(model, SERVICES), &|at| service_cells(model, at)),
         Tab::Schedules => {
@@ -109,14 +147,15 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
             lines.push(Line::styled("…  Enter shows everything", model.theme.dim));
             lines.extend(tail);
         }
-        frame.render_widget(Paragraph::new(lines), inner);
+        put(frame, lines, inner);
     }
 }
 
-/// The columns, with room for a countdown while there is one.
-fn with_countdown(model: &Model, columns: &[Column]) -> Vec<Column> {
+/// The columns, with room for a countdown or for bars while there are some.
+fn with_countdown(model: &Model, columns: &[Column], bars: bool) -> Vec<Column> {
     let counting = model.unfinished().any(|j| j.state == JobState::WaitingRetry);
-    let wider = |c: &Column| if counting && c.title == "STATE" { Column { width: 23, ..*c } } else { *c };
+    let width = if bars { 18 + BAR as u16 } else { 23 };
+    let wider = |c: &Column| if (counting || bars) && c.title == "STATE" { Column { width, ..*c } } else { *c };
     columns.iter().map(wider).collect()
 }
 
@@ -127,10 +166,14 @@ fn with_moments(model: &Model, columns: &[Column]) -> Vec<Column> {
     columns.iter().map(weaker).collect()
 }
 
-fn backup_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
+fn backup_cells(model: &Model, at: u32, bars: bool) -> Vec<(String, Style)> {
     let theme = &model.theme;
     let Some(row) = model.backup_row(at) else { return Vec::new() };
-    let state = row_state(model, row);
+    let of_row = match row {
+        BackupRow::Backup(_, job) => job,
+        BackupRow::Pending(job) => Some(job),
+    };
+    let state = with_bar(model, row_state(model, row), of_row, bars);
     match row {
         BackupRow::Backup(backup, job) => {
             let running = job.filter(|j| j.kind == crate::domain::job::JobKind::Backup);
@@ -180,7 +223,7 @@ pub fn type_word(backup: &Backup) -> &'static str {
     }
 }
 
-fn job_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
+fn job_cells(model: &Model, at: u32, bars: bool) -> Vec<(String, Style)> {
     let theme = &model.theme;
     let Some(job) = model.data.jobs.get(at as usize) else { return Vec::new() };
     let text = |t: &Option<String>| escape(t.as_deref().unwrap_or("-"));
@@ -190,7 +233,7 @@ fn job_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
         (job.id.to_string(), theme.dim),
         (job.kind.word().into(), theme.text),
         (text(&job.service), theme.dim),
-        job_state(model, job),
+        with_bar(model, job_state(model, job), Some(job).filter(|j| !j.state.is_finished()), bars),
         (bytes(job.progress.bytes_done), theme.text),
         (job.attempt.max(1).to_string(), theme.dim),
         (age(model, job.created_at), theme.dim),

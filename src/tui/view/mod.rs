@@ -3,10 +3,12 @@
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::{Position, Rect};
+use ratatui::style::{Color, Modifier};
 use ratatui::text::Line;
-use ratatui::widgets::{Block, Clear, Paragraph};
+use ratatui::widgets::{Block, Clear};
 use unicode_width::UnicodeWidthStr;
 
+use self::text::put;
 use super::model::{Layer, Model, Screen, Tab};
 
 mod areas;
@@ -17,9 +19,13 @@ mod chrome;
 mod cluster;
 mod details;
 mod form;
+mod form_foot;
+mod job_page;
 mod lists;
+mod message;
 mod moment;
 mod pages;
+mod picker;
 mod preview;
 mod recoverable;
 mod schedules;
@@ -31,7 +37,6 @@ mod storage_steps;
 mod table;
 mod text;
 mod timeline;
-mod toasts;
 
 pub use areas::{Areas, Hit, hit, is_too_small};
 pub use boxes::review_overflow;
@@ -53,12 +58,12 @@ pub fn draw(frame: &mut Frame, model: &Model) {
             Line::raw(format!("needs 60 x 15, this is {} x {}", area.width, area.height)),
             Line::raw("make the window larger; jobs go on"),
         ];
-        frame.render_widget(Paragraph::new(lines), area);
+        put(frame, lines, area);
     } else {
         let areas = Areas::at(model, at_size);
         chrome::draw(frame, model, &areas);
-        layers(frame, model, &areas, Rect { height: area.height - 2, ..area });
-        toasts::draw(frame, model, &areas);
+        layers(frame, model, &areas, Rect { height: areas.message.y, ..area });
+        message::draw(frame, model, areas.message);
     }
     mend_cut(frame.buffer_mut());
     if model.look.ascii {
@@ -80,28 +85,64 @@ fn mend_cut(buffer: &mut Buffer) {
     }
 }
 
-/// The page that is open, else the list, and the boxes; a page that was opened above a box lies above it.
+/// Whether a form takes the whole screen.
+pub fn is_small((width, height): (u16, u16)) -> bool {
+    width <= 80 || height <= 24
+}
+
+/// The page that is open, else the list, and above it the topmost box. A page that was opened above a box hides it.
 fn layers(frame: &mut Frame, model: &Model, areas: &Areas, area: Rect) {
-    let page = model.layers.iter().rposition(Layer::is_page);
-    let draw_page = |frame: &mut Frame| match page.and_then(|at| model.layers.get(at)) {
+    match model.layers.iter().rev().find(|l| l.is_page()) {
         Some(layer) => pages::draw(frame, model, layer, areas.page),
         None => lists::draw(frame, model, areas),
-    };
-    draw_page(frame);
-    // Boxes leave the lines with state and keys alone.
-    for (at, layer) in model.layers.iter().enumerate() {
-        match layer {
-            Layer::Form(form) => form::draw(frame, model, form, area),
-            Layer::Review(review) => boxes::review(frame, model, review, area),
-            Layer::Confirm(confirm) => boxes::confirm(frame, model, confirm, area),
-            Layer::Palette(palette) => boxes::palette(frame, model, palette, area),
-            _ if Some(at) == page && model.layers.iter().take(at).any(|l| !l.is_page()) => {
-                frame.render_widget(Clear, areas.page);
-                draw_page(frame);
+    }
+    let Some(top) = model.layers.last().filter(|l| !l.is_page()) else { return };
+    // A form that takes the whole screen is a page: what is asked about it lies above it.
+    if is_small(model.size)
+        && let [.., Layer::Form(form), _] = &model.layers[..]
+    {
+        form::draw(frame, model, form, area, false);
+    }
+    // Boxes leave the lines with message, state and keys alone.
+    dim(frame, model, area);
+    match top {
+        Layer::Form(form) => form::draw(frame, model, form, area, true),
+        Layer::Review(review) => boxes::review(frame, model, review, area),
+        Layer::Confirm(confirm) => boxes::confirm(frame, model, confirm, area),
+        Layer::Palette(palette) => boxes::palette(frame, model, palette, area),
+        Layer::Picker(open) => {
+            if let [.., Layer::Form(form), _] = &model.layers[..] {
+                picker::draw(frame, model, open, form, area);
             }
-            _ => {}
+        }
+        Layer::Details { .. } | Layer::Report { .. } | Layer::Messages { .. } | Layer::Help { .. } => {}
+    }
+}
+
+/// Takes the colours of what lies below a box.
+fn dim(frame: &mut Frame, model: &Model, area: Rect) {
+    let style = model.theme.dim;
+    let buffer = frame.buffer_mut();
+    for y in area.top()..area.bottom() {
+        for x in area.left()..area.right() {
+            let cell = &mut buffer[(x, y)];
+            cell.fg = style.fg.unwrap_or(Color::Reset);
+            cell.bg = style.bg.unwrap_or(Color::Reset);
+            cell.modifier = style.add_modifier | Modifier::DIM;
         }
     }
+}
+
+/// The lines of the open page that hold what is looked for.
+pub fn hits(model: &Model) -> Vec<usize> {
+    let areas = Areas::of(model);
+    let Some(layer @ Layer::Details { .. }) = model.layers.last() else { return Vec::new() };
+    let texts: Vec<String> = pages::lines(model, layer, areas.page.width).iter().map(text_of).collect();
+    model.search.hits(texts.iter().map(String::as_str))
+}
+
+fn text_of(line: &Line) -> String {
+    line.spans.iter().map(|s| s.content.as_ref()).collect()
 }
 
 /// How many lines the open page has, for scrolling.
@@ -112,13 +153,33 @@ pub fn page_length(model: &Model, areas: &Areas) -> usize {
     }
 }
 
-/// A box of at most `width` x `height` in the middle of `area`, cleared, with a border and a title.
+/// A box of at most `width` x `height` in the middle of `area`, with a border, a title and one clear cell around it.
 fn popup(frame: &mut Frame, model: &Model, area: Rect, width: u16, height: u16, title: &str) -> Rect {
     let width = width.min(area.width.saturating_sub(2));
     let height = height.min(area.height);
     let outer = Rect { x: area.x + (area.width - width) / 2, y: area.y + (area.height - height) / 2, width, height };
-    frame.render_widget(Clear, outer);
-    let title = text::fit(title, usize::from(width).saturating_sub(6));
+    boxed(frame, model, area, outer, title)
+}
+
+/// The same for a form: the whole of a small screen. Where there is more room its top stays, however its foot grows.
+fn form_box(frame: &mut Frame, model: &Model, area: Rect, width: u16, height: u16, title: &str) -> Rect {
+    if is_small(model.size) {
+        return boxed(frame, model, area, area, title);
+    }
+    let width = width.min(area.width.saturating_sub(4));
+    let height = height.min(area.height.saturating_sub(2));
+    let y = (area.height / 8).max(1).min(area.height.saturating_sub(height + 1));
+    let outer = Rect { x: area.x + (area.width - width) / 2, y: area.y + y, width, height };
+    boxed(frame, model, area, outer, title)
+}
+
+fn boxed(frame: &mut Frame, model: &Model, area: Rect, outer: Rect, title: &str) -> Rect {
+    let x = outer.x.saturating_sub(1).max(area.x);
+    let y = outer.y.saturating_sub(1).max(area.y);
+    let right = (outer.right() + 1).min(area.right());
+    let bottom = (outer.bottom() + 1).min(area.bottom());
+    frame.render_widget(Clear, Rect { x, y, width: right - x, height: bottom - y });
+    let title = text::fit(title, usize::from(outer.width).saturating_sub(6));
     let block =
         Block::bordered().border_style(model.theme.accent).title(Line::styled(format!(" {title} "), model.theme.title));
     let inner = block.inner(outer);

@@ -19,24 +19,25 @@ use crate::tui::model::Model;
 use crate::tui::moment::{self, MomentPane, Note, Odd, View};
 
 /// Columns in front of everything below the first line.
-const INDENT: usize = 4;
+const INDENT: usize = 7;
 
-/// How wide the form is that holds it, on a terminal of some width.
-pub fn form_width(width: u16) -> u16 {
-    140.min(width.saturating_sub(2))
+/// How wide the form is that holds it, on a terminal of some size.
+pub fn form_width(size: (u16, u16)) -> u16 {
+    if super::is_small(size) { size.0 } else { 140.min(size.0.saturating_sub(4)) }
 }
 
 /// How many columns of time there are, on a terminal of some size.
-pub fn columns((width, _): (u16, u16)) -> u32 {
-    u32::from(form_width(width).saturating_sub(4)).saturating_sub(INDENT as u32).max(1)
+pub fn columns(size: (u16, u16)) -> u32 {
+    u32::from(form_width(size).saturating_sub(4)).saturating_sub(INDENT as u32).max(1)
 }
 
 /// Rows of the bars.
 fn bar_rows(model: &Model) -> usize {
     match model.size.1 {
-        ..30 => 2,
-        30..44 => 4,
-        _ => 6,
+        ..20 => 1,
+        20..30 => 4,
+        30..44 => 5,
+        _ => 7,
     }
 }
 
@@ -48,6 +49,9 @@ enum Cell {
     Base,
     Restore,
     Gap,
+    /// The ends of what is drawn below.
+    Begin,
+    End,
     Cursor,
 }
 
@@ -59,6 +63,8 @@ impl Cell {
             Self::Base => '●',
             Self::Restore => '↺',
             Self::Gap => '▒',
+            Self::Begin => '[',
+            Self::End => ']',
             Self::Cursor => '▲',
         }
     }
@@ -69,7 +75,7 @@ impl Cell {
             Self::Base => model.theme.ok,
             Self::Restore => model.theme.running,
             Self::Gap => model.theme.error,
-            Self::Cursor => model.theme.accent,
+            Self::Begin | Self::End | Self::Cursor => model.theme.accent,
         }
     }
 }
@@ -126,7 +132,8 @@ pub fn lines(model: &Model, pane: &MomentPane, room: usize, width: usize) -> (Ve
     let indent = || Span::raw(" ".repeat(INDENT));
     let mut out: Vec<Line> = bars(model, pane, t).into_iter().map(|row| line(indent(), row)).collect();
     let view = pane.view;
-    out.push(line(indent(), spans(model, &lane(status, view.columns as usize, |c| view.at(c)))));
+    let label = Span::styled(format!("{:<INDENT$}", "zoomed"), theme.dim);
+    out.push(line(label, spans(model, &lane(status, view.columns as usize, |c| view.at(c)))));
     out.push(line(indent(), pointer(model, pane, status, zone, view.column(t).unwrap_or(0))));
     out.push(line(indent(), axis(model, pane, zone)));
     for (text, style) in facts(model, pane, status, zone) {
@@ -136,19 +143,19 @@ pub fn lines(model: &Model, pane: &MomentPane, room: usize, width: usize) -> (Ve
                 .map(|part| Line::from(vec![indent(), Span::styled(part, style)])),
         );
     }
-    (overview(model, status, ends, t, zone, room), out)
+    (overview(model, status, ends, (t, view), zone, room), out)
 }
 
 fn line(first: Span<'static>, rest: Vec<Span<'static>>) -> Line<'static> {
     Line::from(std::iter::once(first).chain(rest).collect::<Vec<_>>())
 }
 
-/// Everything that can be restored: `20 Nov 02:00 ●──▒▒●───▲ 21 Nov 14:01`.
+/// Everything that can be restored, with the part that is drawn below in brackets: `all 20 Nov 02:00 ●──▒▒●─[─▲] 21 Nov 14:01`.
 fn overview(
     model: &Model,
     status: &Status,
     (first, last): (u32, u32),
-    t: u32,
+    (t, view): (u32, View),
     zone: Tz,
     room: usize,
 ) -> Vec<Span<'static>> {
@@ -156,15 +163,25 @@ fn overview(
     let form = if last - first < 7_200 { "%H:%M:%S" } else { "%d %b %H:%M" };
     let label = |t: u32| time(t).with_timezone(&zone).format(form).to_string();
     let (from, to) = (label(first), label(last));
-    let width = room.saturating_sub(from.width() + to.width() + 2);
+    // One column more on both sides, for the brackets.
+    let width = room.saturating_sub(from.width() + to.width() + 8);
     let span = u64::from(last - first) + 1;
     let at = |c: usize| first.saturating_add((u64::from(c as u32) * span / width.max(1) as u64) as u32);
-    let mut cells = lane(status, width, at);
-    let cursor = (u64::from(t.saturating_sub(first)) * width as u64 / span) as usize;
-    if let Some(cell) = cells.get_mut(cursor.min(width.saturating_sub(1))) {
-        *cell = Cell::Cursor;
+    let column = |t: u32| {
+        let column = (u64::from(t.saturating_sub(first)) * width as u64 / span) as usize;
+        column.min(width.saturating_sub(1))
+    };
+    let mut cells = vec![Cell::Outside];
+    cells.extend(lane(status, width, at));
+    cells.push(Cell::Outside);
+    let mut set = |at: usize, cell: Cell| cells.get_mut(at).into_iter().for_each(|known| *known = cell);
+    // Where all of it is drawn below there is no part to show.
+    if view.from > first || view.until() <= last {
+        set(column(view.from), Cell::Begin);
+        set(column(view.until().saturating_sub(1)) + 2, Cell::End);
     }
-    let mut out = vec![Span::styled(format!("{from} "), model.theme.dim)];
+    set(column(t) + 1, Cell::Cursor);
+    let mut out = vec![Span::styled("all ", model.theme.text), Span::styled(format!("{from} "), model.theme.dim)];
     out.extend(spans(model, &cells));
     out.push(Span::styled(format!(" {to}"), model.theme.dim));
     out

@@ -3,17 +3,17 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 
 use super::storage_report;
-use super::text::{spinner, wrap};
+use super::text::{put, spinner, wrap};
 use super::{check, details};
 use crate::domain::backup::Model as BackupModel;
 use crate::domain::text::{count, escape};
 use crate::tui::action::{Action, Group};
 use crate::tui::list::Filter;
-use crate::tui::model::{Layer, Level, Load, Model, Report};
+use crate::tui::model::{Layer, Load, Model, Report};
 use crate::tui::msg::Problem;
+use crate::tui::search::places;
 
 /// Draws the window of a page that its scroll position asks for.
 pub fn draw(frame: &mut Frame, model: &Model, layer: &Layer, area: Rect) {
@@ -28,9 +28,15 @@ pub fn draw(frame: &mut Frame, model: &Model, layer: &Layer, area: Rect) {
     let total = lines.len();
     let height = usize::from(area.height);
     let from = scroll.min(total.saturating_sub(height));
-    let shown: Vec<Line> = lines.into_iter().skip(from).take(height).collect();
+    let mut shown: Vec<Line> = lines.into_iter().skip(from).take(height).collect();
+    if matches!(layer, Layer::Details { .. }) && !model.search.is_empty() {
+        let selected = super::hits(model).get(model.search.at).copied();
+        for (i, line) in shown.iter_mut().enumerate() {
+            mark_hits(model, line, selected == Some(from + i));
+        }
+    }
     let text = Rect { width: area.width.saturating_sub(2), ..area };
-    frame.render_widget(Paragraph::new(shown), text);
+    put(frame, shown, text);
     if total > height && height > 2 {
         // A bar at the right edge says where the window is.
         let thumb = (height * height / total).max(1);
@@ -41,11 +47,28 @@ pub fn draw(frame: &mut Frame, model: &Model, layer: &Layer, area: Rect) {
                 Line::styled(if inside { "█" } else { "│" }, model.theme.border)
             })
             .collect();
-        frame.render_widget(Paragraph::new(bar), Rect { x: area.right().saturating_sub(1), width: 1, ..area });
+        put(frame, bar, Rect { x: area.right().saturating_sub(1), width: 1, ..area });
     }
     if let Layer::Help { filter, filtering: true, .. } = layer {
         super::place_cursor(frame, area.x + 8 + filter.visual_cursor() as u16, area.y);
     }
+}
+
+/// Gives what is looked for a style of its own.
+fn mark_hits(model: &Model, line: &mut Line<'static>, selected: bool) {
+    let needle = model.search.input.value();
+    let style = if selected { model.theme.button_focused } else { model.theme.selected };
+    let mut spans = Vec::new();
+    for span in line.spans.drain(..) {
+        let mut from = 0;
+        for (begin, end) in places(&span.content, needle) {
+            spans.push(Span::styled(span.content[from..begin].to_owned(), span.style));
+            spans.push(Span::styled(span.content[begin..end].to_owned(), style));
+            from = end;
+        }
+        spans.push(Span::styled(span.content[from..].to_owned(), span.style));
+    }
+    line.spans = spans;
 }
 
 /// The lines of a page, made for `width` columns.
@@ -185,12 +208,7 @@ fn messages(model: &Model, width: usize) -> Vec<Line<'static>> {
         return lines;
     }
     for message in model.messages.iter().rev() {
-        let (sign, style) = match message.level {
-            Level::Info => ("•", theme.accent),
-            Level::Good => ("✓", theme.ok),
-            Level::Warn => ("!", theme.warn),
-            Level::Error => ("✗", theme.error),
-        };
+        let (sign, style) = super::message::sign(model, message.level);
         let time = message.at.with_timezone(&model.zone).format("%H:%M:%S").to_string();
         for (i, part) in wrap(&escape(&message.text), width.saturating_sub(12)).into_iter().enumerate() {
             let (time, sign) = if i == 0 { (time.as_str(), sign) } else { ("", " ") };
@@ -218,6 +236,10 @@ fn help(model: &Model, filter: &str, filtering: bool, width: usize) -> Vec<Line<
         Span::styled(format!("{filter} "), if filtering { theme.input_focused } else { theme.input }),
     ])];
     let here = model.groups_below();
+    let in_form = model.layers.iter().any(|l| matches!(l, Layer::Form(_)));
+    if in_form {
+        lines.extend(form_keys(model, &matcher, width));
+    }
     let (active, elsewhere): (Vec<Group>, Vec<Group>) = Group::ALL.into_iter().partition(|g| here.contains(g));
     for group in active.into_iter().chain(elsewhere) {
         let rows: Vec<&Action> = Action::ALL
@@ -238,22 +260,35 @@ fn help(model: &Model, filter: &str, filtering: bool, width: usize) -> Vec<Line<
             ]));
         }
     }
-    let editing = [
+    if !in_form {
+        lines.extend(form_keys(model, &matcher, width));
+    }
+    lines
+}
+
+/// What the keys of forms do; they are no part of the keymap.
+fn form_keys(model: &Model, matcher: &Filter, width: usize) -> Vec<Line<'static>> {
+    const KEYS: [(&str, &str); 12] = [
         ("Tab Down", "Next field"),
         ("Shift-Tab Up", "Previous field"),
         ("Left Right Space", "Choose"),
+        ("Enter", "Next field; where names are chosen, their list"),
         ("Ctrl-S", "Submit from any field"),
+        ("Ctrl-T", "Take the free time or the engine that fits; test the storage"),
+        ("Esc", "Close; what was typed is asked about: d or Enter discards it"),
         ("Ctrl-A Ctrl-E", "Start and end of the text"),
+        ("Ctrl-Left Ctrl-Right", "A word back, a word on"),
         ("Ctrl-U Ctrl-K", "Delete to the start, to the end"),
         ("Ctrl-W", "Delete a word"),
+        ("Space", "In a list of several: mark, or take the mark away"),
     ];
-    let rows: Vec<_> = editing.iter().filter(|(k, t)| matcher.lets_through([*k, *t, "Forms"])).collect();
-    if !rows.is_empty() {
-        lines.push(Line::raw(""));
-        lines.push(Line::styled("Forms", theme.accent));
-        for (keys, title) in rows {
-            lines.push(Line::from(vec![Span::styled(format!("  {keys:<18}"), theme.key), Span::raw(*title)]));
-        }
+    let rows: Vec<_> = KEYS.iter().filter(|(k, t)| matcher.lets_through([*k, *t, "Forms"])).collect();
+    if rows.is_empty() {
+        return Vec::new();
     }
+    let key = |keys: &str| Span::styled(format!("  {keys:<21}"), model.theme.key);
+    let title = |text: &str| Span::raw(super::text::fit(text, width.saturating_sub(23)));
+    let mut lines = vec![Line::raw(""), Line::styled("Forms", model.theme.accent)];
+    lines.extend(rows.into_iter().map(|(keys, text)| Line::from(vec![key(keys), title(text)])));
     lines
 }

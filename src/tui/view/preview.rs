@@ -1,5 +1,8 @@
 //! What the form of a schedule says about its runs: when the next ones are, what they collide with, what would be free.
 
+use chrono::{DateTime, Datelike, Utc};
+use chrono_tz::Tz;
+use ratatui::style::Style;
 use ratatui::text::Line;
 use unicode_width::UnicodeWidthStr;
 
@@ -12,17 +15,35 @@ use crate::tui::form::Form;
 use crate::tui::model::{Load, Model};
 use crate::tui::preview::Preview;
 
-/// `next  22 Nov 02:00 · 23 Nov 02:00 · 24 Nov 02:00`, in the zone of the schedule.
-pub fn next_words(model: &Model, preview: &Preview, width: usize) -> String {
-    use chrono::Datelike;
-    let Some(zone) = preview.zone.filter(|_| !preview.next.is_empty()) else {
-        return if preview.words.is_ok() { "no run before the year 2100".into() } else { String::new() };
-    };
+/// What the line means, or what is wrong with it so far.
+pub fn line_words(model: &Model, preview: &Preview) -> (String, Style) {
+    match &preview.words {
+        Ok(words) => (words.clone(), model.theme.dim),
+        Err(why) => (escape(why), model.theme.warn),
+    }
+}
+
+/// `next  22 Nov 02:00 · 23 Nov 02:00 · 24 Nov 02:00`, in the zone of the schedule; of the line before, while the one that
+/// is typed makes no sense yet.
+pub fn next_line(model: &Model, preview: &Preview, width: usize) -> (String, Style) {
+    let theme = &model.theme;
+    let Some(zone) = preview.zone else { return (String::new(), theme.dim) };
+    if preview.words.is_err() {
+        let text = times(model, "before", &preview.before, zone, width);
+        return (if preview.before.is_empty() { String::new() } else { text }, theme.dim);
+    }
+    if preview.next.is_empty() {
+        return ("✗ this line never fires: no date matches it before the year 2100".into(), theme.error);
+    }
+    (times(model, "next", &preview.next, zone, width), theme.accent)
+}
+
+fn times(model: &Model, label: &str, runs: &[DateTime<Utc>], zone: Tz, width: usize) -> String {
     let year = model.now.with_timezone(&zone).year();
     let words = |this_year: &str, another: &str| {
-        let local = preview.next.iter().map(|at| at.with_timezone(&zone));
+        let local = runs.iter().map(|at| at.with_timezone(&zone));
         let times = local.map(|at| at.format(if at.year() == year { this_year } else { another }).to_string());
-        format!("next  {}", times.collect::<Vec<_>>().join(" · "))
+        format!("{label}  {}", times.collect::<Vec<_>>().join(" · "))
     };
     let long = words("%a %d %b %H:%M", "%a %d %b %Y %H:%M");
     if long.width() <= width { long } else { words("%d %b %H:%M", "%d %b %Y") }
@@ -60,6 +81,8 @@ pub fn kept_words(form: &Form) -> String {
 /// What its runs collide with, and what would be free.
 pub fn warnings(model: &Model, preview: &Preview, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
+    // What was found for the words before stays, as that.
+    let of = |style: Style| if preview.is_old { theme.dim } else { style };
     if let Some(Load::Failed(problem)) = &preview.runs {
         return vec![Line::styled(fit(&format!("! {}", escape(&problem.message)), width), theme.warn)];
     }
@@ -68,7 +91,7 @@ pub fn warnings(model: &Model, preview: &Preview, width: usize) -> Vec<Line<'sta
     let Some(first) = wrong.first() else {
         let looked = matches!(preview.runs, Some(Load::Ready(_))) && preview.own_runs().next().is_some();
         let text = "✓ overlaps nothing, and lies outside of production hours";
-        return if looked { vec![Line::styled(fit(text, width), theme.ok)] } else { Vec::new() };
+        return if looked { vec![Line::styled(fit(text, width), of(theme.ok))] } else { Vec::new() };
     };
     let more = match wrong.len() - 1 {
         0 => String::new(),
@@ -76,10 +99,10 @@ pub fn warnings(model: &Model, preview: &Preview, width: usize) -> Vec<Line<'sta
     };
     // Times of a schedule are times of its own zone, as in the line above.
     let at = first.at.with_timezone(&preview.zone.unwrap_or(model.zone)).format("%a %d %b %H:%M").to_string();
-    let mut lines = vec![Line::styled(fit(&format!("! {}{more}", what_is_wrong(first, &at)), width), theme.warn)];
+    let mut lines = vec![Line::styled(fit(&format!("! {}{more}", what_is_wrong(first, &at)), width), of(theme.warn))];
     if let Some(slot) = &preview.free {
         let text = format!("  free is {}: Ctrl-T takes that", slot.words);
-        lines.push(Line::styled(fit(&text, width), theme.key));
+        lines.push(Line::styled(fit(&text, width), of(theme.key)));
     }
     lines
 }

@@ -7,7 +7,7 @@ use super::details::Page;
 use super::recoverable;
 use super::table::{Column, left, right};
 use super::text::{age, ago, cell, countdown, fit, job_state, when, when_exactly};
-use crate::domain::backup::BackupType;
+use crate::domain::backup::{Backup, BackupType};
 use crate::domain::cron::Cron;
 use crate::domain::job::JobState;
 use crate::domain::retention::{PlannedOplog, Retention, RetentionPlan};
@@ -17,9 +17,12 @@ use crate::domain::text::{bytes, count, duration, escape};
 use crate::tui::action::Action;
 use crate::tui::model::{Load, Model};
 use crate::tui::preview::NEXT_RUNS;
+use crate::tui::service_strip::{SPARKS, size_of_run, spark};
 
 /// Below this width the switch is a sign only; its word stands in the column of the next run then.
 const NARROW: u16 = 90;
+/// The width from which on every column has the room it needs.
+pub const WHOLE: u16 = 116;
 /// Lines below a narrow list, which say in full what its columns cut short.
 pub const FOOT: u16 = 3;
 
@@ -252,6 +255,7 @@ impl Page<'_> {
         self.fact("Crontab line", format!("{}   in {}", escape(&schedule.cron), escape(&schedule.timezone)));
         self.next_runs(schedule);
         self.last_run(schedule);
+        self.last_runs(|b| b.schedule.as_deref() == Some(name));
         self.heading("What");
         self.fact("Service", escape(&schedule.service));
         let folder =
@@ -306,6 +310,21 @@ impl Page<'_> {
             self.fact(if i == 0 { "Next runs" } else { "" }, when_exactly(model, at));
             after = at;
         }
+    }
+
+    /// Sizes of the last runs as a line, with a mark for each that failed.
+    pub(super) fn last_runs(&mut self, is_of: impl Fn(&Backup) -> bool) {
+        let model = self.model;
+        let runs = model.data.backups.iter().filter(|b| is_of(b));
+        let mut sizes: Vec<Option<u64>> = runs.filter_map(size_of_run).take(SPARKS).collect();
+        if sizes.len() < 2 {
+            return;
+        }
+        sizes.reverse();
+        let failed = sizes.iter().filter(|size| size.is_none()).count();
+        let words = if failed == 0 { String::new() } else { format!(", {failed} failed") };
+        let text = format!("{}  the last {}{words}", spark(&sizes), sizes.len());
+        self.fact_styled("Sizes", Span::styled(text, model.theme.accent));
     }
 
     fn last_run(&mut self, schedule: &Schedule) {

@@ -30,6 +30,7 @@ impl Page<'_> {
             Some(at) => self.fact("Last good", format!("{}, {}", ago(model, at), when_exactly(model, at))),
             None => self.fact_styled("Last good", Span::styled("! there is none yet", theme.warn)),
         }
+        self.last_runs(|b| b.service == name);
         let own: Vec<usize> =
             (0..model.data.schedules.len()).filter(|i| model.data.schedules[*i].service == name).collect();
         self.heading(&format!("Schedules ({})", own.len()));

@@ -4,16 +4,15 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
 use unicode_width::UnicodeWidthStr;
 
 use super::chrome::rule;
 use super::recoverable;
-use super::text::{age, ago, cell, fit};
+use super::text::{age, ago, cell, fit, put, when};
 use crate::domain::text::{bytes, escape};
 use crate::tui::model::{Layer, Model, Screen};
 use crate::tui::recording::{Trouble, trouble};
-use crate::tui::service_strip::{Standing, StripLine, StripRow, lines, spark};
+use crate::tui::service_strip::{SPARKS, Standing, StripLine, StripRow, lines, spark};
 
 /// How many lines of the strip there is room for.
 pub fn rows(model: &Model, height: u16) -> u16 {
@@ -25,13 +24,18 @@ pub fn rows(model: &Model, height: u16) -> u16 {
     } else if height < 30 {
         3
     } else {
-        5
+        // All of them where that leaves the list its room.
+        5.max((height - 20) / 3)
     };
     room.min(lines(&model.strip).len() as u16)
 }
 
 /// From this width on the strip shows everything it knows.
 const WIDE_STRIP: u16 = 120;
+/// From this width on it shows more runs, and the next one.
+const ALL_STRIP: usize = 156;
+/// Runs that are shown where there is less room.
+const FEW_SPARKS: usize = 10;
 /// Columns for what can be restored to any moment, there.
 const MOMENTS: usize = 47;
 
@@ -51,7 +55,7 @@ pub fn draw(frame: &mut Frame, model: &Model, area: Rect) {
             StripLine::Unprotected(rows) => unprotected_spans(model, rows, width),
         };
         spans.push(Span::styled(more, model.theme.dim));
-        frame.render_widget(Paragraph::new(Line::from(spans)), Rect { y: area.y + i as u16, height: 1, ..area });
+        put(frame, Line::from(spans), Rect { y: area.y + i as u16, height: 1, ..area });
     }
     rule(frame, model, area.bottom() - 1, area.width);
 }
@@ -124,8 +128,14 @@ fn service_spans(model: &Model, row: &StripRow, width: usize) -> Vec<Span<'stati
     }
     if sizes {
         let size = row.sizes.iter().rev().flatten().next().map(|n| bytes(*n)).unwrap_or_default();
-        spans.push(Span::styled(format!("{:<11}", spark(&row.sizes)), theme.accent));
+        let most = if width >= ALL_STRIP { SPARKS } else { FEW_SPARKS };
+        let sizes = row.sizes.get(row.sizes.len().saturating_sub(most)..).unwrap_or_default();
+        spans.push(Span::styled(format!("{:<1$} ", spark(sizes), most), theme.accent));
         spans.push(Span::styled(format!("{size:>8}  "), theme.dim));
+        if width >= ALL_STRIP {
+            let next = row.next.map_or("no schedule".to_owned(), |at| format!("next {}", when(model, at)));
+            spans.push(Span::styled(format!("{next:<17}  "), if row.next.is_some() { theme.text } else { theme.warn }));
+        }
         // Said in the words before already, unless those say that it is unreachable.
         if row.last_failed && model.lost_service(&row.service).is_some() {
             spans.push(Span::styled("last failed", theme.error));

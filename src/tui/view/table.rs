@@ -3,11 +3,10 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
-use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
+use ratatui::text::{Line, Span, Text};
 use unicode_width::UnicodeWidthStr;
 
-use super::text::fit;
+use super::text::{fit, put};
 use crate::tui::list::List;
 use crate::tui::model::Model;
 
@@ -61,7 +60,7 @@ where
         spans.push(Span::styled(cell(columns[*i], columns[*i].title, *width), model.theme.dim));
         spans.push(Span::raw("  "));
     }
-    frame.render_widget(Paragraph::new(Line::from(spans)), heading);
+    put(frame, Line::from(spans), heading);
     let focused = model.layers.is_empty();
     for y in 0..rows.height {
         let at = list.offset + usize::from(y);
@@ -84,7 +83,7 @@ where
             _ => Style::new(),
         };
         let area = Rect { y: rows.y + y, height: 1, ..rows };
-        frame.render_widget(Paragraph::new(Line::from(spans)).style(style), area);
+        put(frame, Text::from(Line::from(spans)).style(style), area);
     }
 }
 

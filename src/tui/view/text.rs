@@ -1,8 +1,11 @@
 //! Small texts: ages, times, sizes that line up, bars, signs with their words.
 
 use chrono::{DateTime, Utc};
+use ratatui::Frame;
+use ratatui::layout::Rect;
 use ratatui::style::Style;
-use ratatui::text::Span;
+use ratatui::text::{Line, Span, Text};
+use ratatui::widgets::Paragraph;
 use tui_input::Input;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -31,6 +34,58 @@ pub fn fit(text: &str, width: usize) -> String {
         out.push('…');
     }
     out
+}
+
+/// Draws a text. A line that is wider than its place ends with an ellipsis, and so does the last line that has room.
+pub fn put<'a>(frame: &mut Frame, text: impl Into<Text<'a>>, area: Rect) {
+    let mut text = text.into();
+    let (width, height) = (usize::from(area.width), usize::from(area.height));
+    let cut = text.lines.len() > height;
+    text.lines.truncate(height);
+    for line in &mut text.lines {
+        shorten(line, width);
+    }
+    if let Some(last) = text.lines.last_mut().filter(|_| cut) {
+        last.spans.push(Span::raw(" …"));
+        shorten(last, width);
+    }
+    frame.render_widget(Paragraph::new(text), area);
+}
+
+/// Cuts a line to `width` columns, with an ellipsis when more than spaces is missing.
+pub fn shorten(line: &mut Line<'_>, width: usize) {
+    let is_wider = {
+        let text: String = line.spans.iter().map(|s| s.content.as_ref()).collect();
+        text.trim_end().width() > width
+    };
+    if !is_wider {
+        return;
+    }
+    let mut room = width;
+    let mut kept = Vec::new();
+    for span in line.spans.drain(..) {
+        let wide = span.content.width();
+        if wide < room {
+            room -= wide;
+            kept.push(span);
+        } else {
+            let text = fit(&format!("{} ", span.content), room);
+            kept.push(Span::styled(text, span.style));
+            break;
+        }
+    }
+    line.spans = kept;
+}
+
+/// The first `most` of some lines; the last one ends with an ellipsis when there are more.
+pub fn first_lines(mut parts: Vec<String>, most: usize) -> Vec<String> {
+    if parts.len() > most {
+        parts.truncate(most);
+        if let Some(last) = parts.last_mut() {
+            last.push_str(" …");
+        }
+    }
+    parts
 }
 
 /// `text` in exactly `width` columns: cut, or padded at its end.
@@ -148,7 +203,7 @@ pub fn when_exactly(model: &Model, at: DateTime<Utc>) -> String {
 /// The present picture of the spinner; a still sign without motion.
 pub fn spinner(model: &Model) -> &'static str {
     use throbber_widgets_tui::symbols::throbber::{ASCII, BRAILLE_SIX};
-    let set = if model.look.ascii { ASCII } else { BRAILLE_SIX };
+    let set = if model.look.ascii || model.look.no_braille { ASCII } else { BRAILLE_SIX };
     if !model.motion() {
         return if model.look.ascii { "*" } else { "●" };
     }

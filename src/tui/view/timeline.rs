@@ -6,12 +6,11 @@ use chrono::{DateTime, TimeDelta, Timelike, Utc};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
-use ratatui::text::{Line, Span};
-use ratatui::widgets::Paragraph;
+use ratatui::text::{Line, Span, Text};
 use unicode_width::UnicodeWidthStr;
 
 use super::Areas;
-use super::text::{cell, fit, spinner, when};
+use super::text::{cell, fit, put, spinner, when};
 use crate::domain::text::{count, duration, escape};
 use crate::domain::timeline::{PlannedRun, Timeline};
 use crate::tui::action::Action;
@@ -149,7 +148,7 @@ pub fn pane(frame: &mut Frame, model: &Model, area: Rect) {
     let title = format!("── {} ", title(model));
     let rule = "─".repeat(usize::from(area.width).saturating_sub(title.width()));
     let line = Line::from(vec![Span::styled(title, theme.title), Span::styled(rule, theme.border)]);
-    frame.render_widget(Paragraph::new(line), Rect { height: 1, ..area });
+    put(frame, line, Rect { height: 1, ..area });
     let heading = Rect { y: area.y + 1, height: 1, ..area };
     let rows = Rect { y: area.y + HEAD, height: area.height - HEAD - FOOT, ..area };
     // The list may be longer than the pane; the selected one is always in it.
@@ -196,7 +195,7 @@ fn lanes(frame: &mut Frame, model: &Model, heading: Rect, rows: Rect, offset: us
         Span::styled(format!("  {:<name_width$}  ", model.zone.name()), theme.dim),
         Span::styled(axis, theme.dim),
     ]);
-    frame.render_widget(Paragraph::new(line), heading);
+    put(frame, line, heading);
     let columns: Vec<usize> = ticks.iter().map(|(column, _)| *column).filter(|column| *column > 0).collect();
     let list = model.list(Tab::Schedules);
     let runs = known(model);
@@ -224,7 +223,7 @@ fn lanes(frame: &mut Frame, model: &Model, heading: Rect, rows: Rect, offset: us
             _ => Style::new(),
         };
         let place = Rect { y: rows.y + y, height: 1, ..rows };
-        frame.render_widget(Paragraph::new(Line::from(spans)).style(style), place);
+        put(frame, Text::from(Line::from(spans)).style(style), place);
     }
 }
 
@@ -260,14 +259,15 @@ fn foot(frame: &mut Frame, model: &Model, area: Rect) {
         legend.push(Span::styled(format!("{word}   "), theme.dim));
     }
     lines.push(Line::from(legend));
-    frame.render_widget(Paragraph::new(lines), area);
+    put(frame, lines, area);
 }
 
 /// The selected schedule in words: how long, how often, and what is wrong with which run.
 fn said(model: &Model, timeline: &Timeline, width: usize, room: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let Some(schedule) = model.target_schedule() else { return Vec::new() };
-    let runs: Vec<&PlannedRun> = timeline.runs.iter().filter(|r| r.schedule == schedule.name).collect();
+    let runs: Vec<&PlannedRun> =
+        timeline.runs.iter().filter(|r| r.schedule == schedule.name && r.at >= model.now).collect();
     let name = escape(&schedule.name);
     if !schedule.enabled {
         return vec![Line::styled(fit(&format!("{name} is off, so it has no runs"), width), theme.dim)];

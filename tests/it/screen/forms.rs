@@ -157,10 +157,8 @@ fn what_was_added_is_picked_where_it_was_asked_for() {
     let mut model = start();
     keys(&mut model, "j r");
     to_row(&mut model, "to");
-    while form(&model).text("to") != "+" {
-        press(&mut model, "Right");
-    }
-    press(&mut model, "Enter");
+    // The last entry of its list.
+    keys(&mut model, "Enter PgDn Enter");
     assert_eq!(form(&model).purpose, Purpose::AddService);
     type_text(&mut model, "staging");
     press(&mut model, "Tab");
@@ -196,18 +194,17 @@ fn only_the_page_of_what_is_gone_is_closed() {
 }
 
 #[test]
-fn what_stands_in_a_form_is_kept_and_hides_no_toast() {
+fn what_stands_in_a_form_is_kept_and_hides_no_message() {
     let mut model = start();
     model.emit(Level::Good, "something else is done", None);
     keys(&mut model, "n Ctrl-S");
     let what = "the backup was not queued".to_owned();
     reply(&mut model, Reply::Queued { what, result: Err(problem("no room")) });
-    let toasts: Vec<&str> = model.toasts().map(|t| t.text.as_str()).collect();
-    assert_eq!(toasts, ["something else is done"]);
+    assert_eq!(model.line_message().unwrap().text, "something else is done");
     let kept = model.messages.back().unwrap();
     assert_eq!((kept.at, kept.text.as_str()), (now(), "the backup was not queued: no room"));
     assert_eq!(kept.hint.as_deref(), Some("look at the storage"));
-    assert_eq!(model.unread_errors, 1);
+    assert_eq!(model.unread_errors(), 1);
     for _ in 0..600 {
         press(&mut model, "Ctrl-S");
         let what = "the backup was not queued".to_owned();
@@ -215,9 +212,11 @@ fn what_stands_in_a_form_is_kept_and_hides_no_toast() {
     }
     assert_eq!(model.messages.len(), 500);
     let at: Job = job(60, JobKind::Backup, "x", JobState::Queued, 0);
+    press(&mut model, "Ctrl-S");
     reply(&mut model, Reply::Queued { what: String::new(), result: Ok(at) });
     update(&mut model, Msg::Clock(now()));
-    assert_eq!(model.toasts().last().unwrap().text, "backup x is queued as job 60");
+    assert_eq!(model.line_message().unwrap().text, "backup x is queued as job 60");
+    assert_eq!(model.unread_errors(), 0, "what was tried again went well");
 }
 
 /// The inside of the box of a plan, without borders and line breaks.
@@ -288,7 +287,7 @@ fn why_a_restore_was_not_queued_is_whole_and_kept() {
         assert!(text.contains(part), "{part}\n{}", shown(&model));
     }
     keys(&mut model, "Esc");
-    assert!(model.toasts().next().is_none(), "it stood in the box");
+    assert!(model.line_message().is_none(), "it stood in the box");
     let kept = model.messages.back().unwrap();
     assert_eq!(
         (kept.text.as_str(), kept.hint.as_deref()),

@@ -1,8 +1,10 @@
 mod cluster;
+mod cut;
 mod demo;
 mod expectations;
 mod forms;
 mod jobs;
+mod layout;
 mod moments;
 mod pictures;
 mod robust;

@@ -228,7 +228,7 @@ fn only_a_whole_backup_is_said_to_lead_anywhere() {
 #[test]
 fn retention_says_what_goes_of_the_oplog() {
     let said = |slices: u64, from: Option<DateTime<Utc>>, backups: usize| {
-        let mut model = with_pitr(Look::default(), LARGE);
+        let mut model = with_pitr(Look::default(), (120, 50));
         keys(&mut model, "2 j j Enter");
         let oplog = PlannedOplog {
             slices,
@@ -649,7 +649,9 @@ fn esc_asks_only_when_the_cursor_was_moved() {
     let mut model = on_timeline(Look::default(), SMALL);
     press(&mut model, "Esc");
     assert!(model.layers.is_empty());
-    keys_counted(&mut model, "r Left Esc");
+    keys_counted(&mut model, "r Left Right Left Esc");
+    assert!(model.layers.is_empty(), "a second more or less is soon found again");
+    keys_counted(&mut model, "r PgUp Esc");
     assert!(matches!(model.layers.last(), Some(Layer::Confirm(_))));
 }
 
@@ -890,8 +892,8 @@ fn point_in_time_needs_the_whole_of_a_logical_backup() {
     made.backup_type = BackupType::Pitr;
     reply(&mut model, Reply::ScheduleSaved { edited: false, result: Ok(Box::new(made)) });
     let text = shown(&model);
-    let toast = "its first base is due 22 Nov 02:00; x takes one at once";
-    assert!(words(&model).contains(toast), "{text}");
+    let said = "its first base is due 22 Nov 02:00; x takes one at once";
+    assert!(words(&model).contains(said), "{text}");
     assert_eq!(model.list(Tab::Schedules).key.as_deref(), Some("orders-rs-daily-2"), "x acts on it");
     assert_eq!(press(&mut model, "x"), [Effect::RunSchedule("orders-rs-daily-2".into())]);
 }

@@ -250,14 +250,16 @@ fn the_pane_is_asked_for_once_and_again_when_something_changes() {
     let mut model = full(Look::default(), LARGE);
     let effects = press(&mut model, "2");
     let [Effect::Timeline { from, until }] = effects[..] else { panic!("{effects:?}") };
-    assert_eq!(until - from, TimeDelta::hours(24));
+    assert_eq!(until - from, TimeDelta::hours(25), "to the end of the hour that is a day ahead");
     look_ahead(&mut model, effects);
     assert_eq!(press(&mut model, "j"), []);
     assert_eq!(press(&mut model, "j"), [Effect::FreeSlot("nightly-orders".into())], "its runs overlap others");
     assert_eq!(keys(&mut model, "k j"), [], "asked once");
     assert_eq!(update(&mut model, Msg::Snapshot(Box::new(full_snapshot()))), [], "nothing has changed");
     let effects = press(&mut model, "w");
-    assert!(matches!(effects[..], [Effect::Timeline { from, until }] if until - from == TimeDelta::days(7)));
+    assert!(
+        matches!(effects[..], [Effect::Timeline { from, until }] if until - from == TimeDelta::days(7) + TimeDelta::hours(1))
+    );
     let mut snapshot = full_snapshot();
     snapshot.schedules.pop();
     let effects = update(&mut model, Msg::Snapshot(Box::new(snapshot)));
@@ -312,7 +314,8 @@ fn the_page_of_a_service_is_reached_from_what_belongs_to_it() {
         ("2 j j Enter S", "Schedules › nightly-orders › orders-rs"),
         ("4 Enter", "Settings › Services › orders-rs"),
     ] {
-        let mut model = full(Look::default(), LARGE);
+        // In one column.
+        let mut model = full(Look::default(), (120, 50));
         keys(&mut model, open);
         let text = shown(&model);
         assert!(text.contains(crumbs), "{open}\n{text}");

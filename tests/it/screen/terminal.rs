@@ -29,7 +29,7 @@ impl Tty {
         Self::program((80, 24), env, &[&home[..], args].concat())
     }
 
-    /// The program with these arguments alone, in a terminal of so many columns and rows.
+    /// The program with these arguments alone, in a terminal that says that it has so many columns and rows.
     pub(super) fn program(size: (u16, u16), env: &[(&str, &str)], args: &[&str]) -> Self {
         let mut command = CommandBuilder::new(env!("CARGO_BIN_EXE_mongokeep"));
         command.args(args);
@@ -60,6 +60,8 @@ impl Tty {
         let pty = native_pty_system().openpty(PtySize { rows, cols, pixel_width: 0, pixel_height: 0 }).unwrap();
         let child = pty.slave.spawn_command(command).unwrap();
         drop(pty.slave);
+        // A terminal that does not know its size yet is shown in the usual one.
+        let (rows, cols) = if rows == 0 { (24, 80) } else { (rows, cols) };
         let screen = Arc::new(Mutex::new((vt100::Parser::new(rows, cols, 0), Vec::new())));
         let mut output = pty.master.try_clone_reader().unwrap();
         let keys = pty.master.take_writer().unwrap();
@@ -227,7 +229,7 @@ async fn from_the_first_start_to_a_restore_by_keys_only() {
         tty.wait("Type orders to confirm");
         tty.wait("shop.orders");
         tty.send(ENTER);
-        tty.wait("type orders to confirm the restore");
+        tty.wait("type the name first");
         tty.send("orders");
         tty.wait("starts the restore");
         tty.send(ENTER);
@@ -514,6 +516,47 @@ fn e18_a_terminal_that_is_gone_ends_it_although_hangups_are_ignored() {
         std::thread::sleep(Duration::from_millis(15));
     };
     assert!(status.success(), "in order: {status:?}");
+}
+
+#[test]
+fn a_terminal_that_cannot_place_its_cursor_is_refused() {
+    let home = Home::ready();
+    let mut tty = Tty::start(home.path(), &[("TERM", "dumb")], &[]);
+    let sent = String::from_utf8_lossy(&tty.ended()).into_owned();
+    assert!(sent.contains("TERM is dumb") && sent.contains("mongokeep --help"), "{sent}");
+    assert!(!sent.contains('\u{1b}'), "{sent}");
+}
+
+#[test]
+fn the_linux_console_gets_no_braille() {
+    let home = Home::ready();
+    let mut tty = Tty::start(home.path(), &[("TERM", "linux")], &[]);
+    tty.wait("No backup yet");
+    tty.send("3");
+    tty.wait("Storage");
+    // Something that turns: the test of a storage.
+    tty.send("t");
+    tty.wait("The storage can be used");
+    tty.send("\u{1b}");
+    tty.wait("Storage locations");
+    tty.send("q");
+    let sent = String::from_utf8_lossy(&tty.ended()).into_owned();
+    assert!(!sent.chars().any(|c| ('\u{2800}'..='\u{28ff}').contains(&c)), "{sent}");
+}
+
+#[test]
+fn a_terminal_without_a_size_is_waited_for() {
+    let home = Home::ready();
+    let mut tty = Tty::program((0, 0), &[], &["--home", home.path().to_str().unwrap()]);
+    let began = Instant::now();
+    while !contains(&tty.bytes(), "\u{1b}[?1049h") {
+        assert!(began.elapsed() < PATIENCE, "the screen was not entered");
+        std::thread::sleep(Duration::from_millis(15));
+    }
+    tty.resize(24, 80);
+    tty.wait("No backup yet");
+    tty.send("q");
+    tty.ended();
 }
 
 #[test]

@@ -1,0 +1,169 @@
+//! What stands below the rows of a form: prerequisites, how a try went, what will happen, what went wrong.
+
+use ratatui::text::Line;
+
+use super::chrome::plural;
+use super::text::{first_lines, fit, spinner, wrap};
+use super::{check, cluster, moment, preview, storage_steps};
+use crate::domain::service::{CheckItem, CheckState};
+use crate::domain::text::escape;
+use crate::tui::form::{ADD, Form, Purpose, Source, Trial};
+use crate::tui::forms::{BACKUP, is_pitr, is_to_a_moment};
+use crate::tui::missed::{recorded_twice, recording_ends};
+use crate::tui::model::{Load, Model};
+
+/// What stands below the rows: prerequisites, the sentence, the error.
+pub(super) fn lines(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
+    let theme = &model.theme;
+    let mut lines = vec![Line::raw("")];
+    if matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_)) {
+        lines.extend(check::lines(model, form, width));
+    }
+    if form.can_be_tested() {
+        lines.extend(storage_steps::of_form(model, form, width));
+    }
+    if let Some(preview) = &form.preview {
+        lines.extend(preview::warnings(model, preview, width));
+    }
+    if let Some(text) = records_again(model, form) {
+        lines.extend(wrap(&format!("! {text}"), width).into_iter().map(|part| Line::styled(part, theme.warn)));
+    }
+    if let Some(service) = over_its_source(model, form) {
+        let text = format!("✗ {service} is the service that this comes from: what is in it now is overwritten.");
+        lines.extend(wrap(&text, width).into_iter().map(|part| Line::styled(part, theme.error)));
+    }
+    if let Some(service) = ends_recording(model, form) {
+        let text = format!("! {}", recording_ends([service]));
+        lines.extend(wrap(&text, width).into_iter().map(|part| Line::styled(part, theme.warn)));
+    }
+    lines.extend(form.trial.iter().flat_map(|trial| trial_lines(model, trial, width)));
+    lines.extend(form.proposal.iter().flat_map(|proposal| cluster::proposal(model, proposal, width)));
+    if let Some(problem) = &form.error {
+        for part in first_lines(wrap(&format!("✗ {}", escape(&problem.message)), width.saturating_sub(2)), 4) {
+            lines.push(Line::styled(part, theme.error));
+        }
+        if let Some(hint) = &problem.hint {
+            for part in first_lines(wrap(&escape(hint), width.saturating_sub(2)), 3) {
+                lines.push(Line::styled(part, theme.command));
+            }
+        }
+    } else {
+        // Where there is little room the timeline says it alone.
+        let says_moment = is_to_a_moment(form) && model.size.1 >= 30;
+        let moment = says_moment.then(|| moment::sentence(model, form)).flatten();
+        let sentences: Vec<String> = moment.into_iter().chain(sentence(form)).collect();
+        if !sentences.is_empty() {
+            lines
+                .extend(first_lines(wrap(&sentences.join(" "), width.saturating_sub(2)), 5).into_iter().map(Line::raw));
+        }
+    }
+    lines
+}
+
+/// How the try of a service went: what is wrong with it, and what helps.
+fn trial_lines(model: &Model, trial: &Trial, width: usize) -> Vec<Line<'static>> {
+    const MOST: usize = 4;
+    let theme = &model.theme;
+    match &trial.outcome {
+        Load::Waiting => vec![Line::styled(format!("{} trying it, 10 s at most", spinner(model)), theme.running)],
+        Load::Failed(problem) => {
+            let why = first_lines(wrap(&format!("✗ {}", escape(&problem.message)), width.saturating_sub(2)), 3);
+            let hint =
+                problem.hint.as_ref().map(|hint| wrap(&escape(hint), width.saturating_sub(2))).unwrap_or_default();
+            let why = why.into_iter().map(|part| Line::styled(part, theme.error));
+            why.chain(first_lines(hint, 2).into_iter().map(|part| Line::styled(part, theme.command))).collect()
+        }
+        Load::Ready((info, items)) => {
+            let wrong: Vec<&CheckItem> =
+                items.iter().filter(|i| matches!(i.state, CheckState::Fail | CheckState::Warn)).collect();
+            let set = match &info.replica_set {
+                Some(set) => format!("replica set {}, {} member{}", escape(set), info.members, plural(info.members)),
+                None => "not a replica set".to_owned(),
+            };
+            let met = if wrong.is_empty() { "; all prerequisites are met" } else { "" };
+            let text = format!("✓ it answers: MongoDB {}, {set}{met}", escape(&info.server_version));
+            let mut lines = vec![Line::styled(fit(&text, width), theme.ok)];
+            for item in wrong.iter().take(MOST) {
+                let (sign, style) = check::check_sign(model, item.state);
+                let text = format!("{sign} {}: {}", escape(&item.title), escape(&item.detail));
+                lines.push(Line::styled(fit(&text, width), style));
+            }
+            if wrong.len() > MOST {
+                lines.push(Line::styled(format!("  and {} more", wrong.len() - MOST), theme.dim));
+            }
+            lines
+        }
+    }
+}
+
+/// What is to be known before a service is recorded by two schedules.
+fn records_again(model: &Model, form: &Form) -> Option<String> {
+    let edited = match &form.purpose {
+        Purpose::EditSchedule(name) => name.as_str(),
+        _ => "",
+    };
+    // One that is off records nothing, however it is edited.
+    let is_on = model.schedule(edited).is_none_or(|schedule| schedule.enabled);
+    let by = model.recorded_already(form.text("service"), edited).filter(|_| is_on && is_pitr(form))?;
+    Some(recorded_twice(form.text("service"), by))
+}
+
+/// The service that a restore writes over, when it is the one that the data come from.
+fn over_its_source(model: &Model, form: &Form) -> Option<String> {
+    let source = match &form.purpose {
+        Purpose::Restore(_) if is_to_a_moment(form) => form.moment.as_ref()?.service.as_str(),
+        Purpose::Restore(Source::Backup(_)) => model.backup(form.text(BACKUP))?.service.as_str(),
+        _ => return None,
+    };
+    let to = form.row("to").filter(|row| form.applies(row))?;
+    (to.value() == source).then(|| escape(source))
+}
+
+/// The service that is no longer recorded once this edit of a schedule is saved.
+fn ends_recording<'a>(model: &'a Model, form: &Form) -> Option<&'a str> {
+    let Purpose::EditSchedule(name) = &form.purpose else { return None };
+    let schedule = model.schedule(name).filter(|s| model.is_recorded_by_this_alone(s))?;
+    (!is_pitr(form) || form.text("service") != schedule.service).then_some(schedule.service.as_str())
+}
+
+/// What will happen, in one sentence.
+pub fn sentence(form: &Form) -> Option<String> {
+    let text = |key: &str| escape(form.text(key));
+    match &form.purpose {
+        Purpose::Create | Purpose::EditSchedule(_) => {
+            let (service, storage) = (form.text("service"), form.text("storage"));
+            if service == ADD || storage == ADD || service.is_empty() || storage.is_empty() {
+                return Some("A backup needs a service and a storage.".into());
+            }
+            let folder = if text("folder").is_empty() { String::new() } else { format!("/{}", text("folder")) };
+            let what = match (form.text("include").is_empty(), form.text("exclude").is_empty()) {
+                (true, true) => "the whole of".to_owned(),
+                (false, true) => format!("{} of", text("include")),
+                (true, false) => format!("all but {} of", text("exclude")),
+                (false, false) => format!("{} without {} of", text("include"), text("exclude")),
+            };
+            let retry = match form.text("retry") {
+                "auto" => {
+                    format!(" It is tried again up to {} times, {} apart.", text("retries"), text("retry_interval"))
+                }
+                _ => String::new(),
+            };
+            let (service, storage) = (text("service"), text("storage"));
+            match &form.preview {
+                None => Some(format!("Now {what} {service} is backed up once to {storage}{folder}.{retry}")),
+                Some(preview) => {
+                    let when = preview::when_words(preview)?;
+                    let kept = preview::kept_words(form);
+                    Some(if is_pitr(form) {
+                        let each = "each change in between is kept";
+                        format!("{when} {service} is backed up to {storage}{folder}, {each}, and {kept}.{retry}")
+                    } else {
+                        format!("{when} {what} {service} is backed up to {storage}{folder}, and {kept}.{retry}")
+                    })
+                }
+            }
+        }
+        Purpose::Restore(_) => Some("The plan comes first: nothing is written before you have seen it.".into()),
+        _ => None,
+    }
+}
