@@ -98,7 +98,7 @@ impl Client {
             uri,
             cluster: spec.cluster,
             engine: spec.engine,
-            created_at: chrono::Utc::now(),
+            created_at: crate::domain::clock::now(),
             data_dir: spec.data_dir,
             stop_command: spec.stop_command,
             start_command: spec.start_command,

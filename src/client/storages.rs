@@ -125,7 +125,13 @@ impl Client {
         let made = made.await?;
         let steps = self.test_location(&location, on_step).await;
         // A folder that is there only for this test goes with it.
-        self.call(move |_| Ok(made.iter().for_each(|folder| drop(std::fs::remove_dir(folder))))).await?;
+        let left = move |_: &Self| {
+            for folder in &made {
+                let _ = std::fs::remove_dir(folder);
+            }
+            Ok(())
+        };
+        self.call(left).await?;
         Ok(steps)
     }
 

@@ -155,7 +155,7 @@ async fn pump(
     stretches: &RwLock<Stretches>,
     change: &(dyn Fn(&mut [u8], &Stretches) + Send + Sync),
 ) -> std::io::Result<()> {
-    let mut message = Vec::new();
+    let mut message = vec![0; HEADER];
     loop {
         message.resize(HEADER, 0);
         from.read_exact(&mut message).await?;

@@ -147,10 +147,10 @@ mod tests {
         fs::write(home.themes_folder().join("mine.toml"), "base = 'light'").unwrap();
         fs::write(home.themes_folder().join("wrong.toml"), "ok = 1").unwrap();
         fs::write(home.themes_folder().join("notes.txt"), "ok = 1").unwrap();
-        fs::write(home.keymap_file(), "[list]\nup = ['w', 'Up']").unwrap();
+        fs::write(home.keymap_file(), "[list]\nup = ['z', 'Up']").unwrap();
         let customs = read_customs(&home);
         assert_eq!(customs.themes.get("mine"), customs.themes.get("light"));
-        assert_eq!(customs.keymap.all(Action::Up), "w Up");
+        assert_eq!(customs.keymap.all(Action::Up), "z Up");
         assert!(customs.problems.len() == 1 && customs.problems[0].contains("theme wrong"), "{:?}", customs.problems);
         fs::write(home.keymap_file(), "[list]\nup = ['j']").unwrap();
         let customs = read_customs(&home);

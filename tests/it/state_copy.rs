@@ -302,7 +302,7 @@ fn of_several_copies_a_person_says_which_and_ten_of_each_are_kept() {
     assert!(refused.code == 4 && refused.stderr.contains("add it under that name"), "{}", refused.stderr);
     // A copy that was cut off is not taken for one; the one before it is.
     let folder = shared.path().join(".mongokeep-state").join(&ids[1]);
-    let last = copies(shared.path()).into_iter().filter(|p| p.starts_with(&folder)).next_back().unwrap();
+    let last = copies(shared.path()).into_iter().rfind(|p| p.starts_with(&folder)).unwrap();
     let bytes = fs::read(&last).unwrap();
     fs::write(&last, &bytes[..bytes.len() / 2]).unwrap();
     let third = Home::new();

@@ -51,6 +51,7 @@ mod versions;
 pub use backend::S3Backend;
 use checksum::{Environment, Mode, Proof};
 pub use config::{Checksums, S3Config, ServerSide};
+use connect::{DEFAULT_REGION, check_endpoint};
 use credentials::{Access, access};
 use customer_key::CustomerKey;
 use failure::{Names, answer};
@@ -63,7 +64,6 @@ const MIN_PART_SIZE: usize = 5 << 20;
 const STALL: Duration = Duration::from_secs(30);
 /// How often an object is looked at that comes and goes while it is.
 const LOOKS: u32 = 3;
-const DEFAULT_REGION: &str = "us-east-1";
 
 /// A bucket, or what lies below a prefix of it.
 #[derive(Debug, Clone)]
@@ -199,21 +199,6 @@ fn region(config: &S3Config) -> Option<String> {
     }
     let environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
     given.or_else(environment).or_else(|| config.endpoint.is_some().then(|| DEFAULT_REGION.to_owned()))
-}
-
-fn check_endpoint(endpoint: &str) -> Result<&str> {
-    let refuse = |why: &str| Err(Error::invalid("endpoint", why).hint("write https://host:port"));
-    let rest = match endpoint.split_once("://") {
-        Some(("http" | "https", rest)) => rest,
-        _ => return refuse("is not an http:// or https:// address"),
-    };
-    if rest.contains('@') {
-        return refuse("holds credentials; give them as access key id and secret access key");
-    }
-    if rest.is_empty() || rest.contains(|c: char| c.is_whitespace() || c.is_control() || c == '?' || c == '#') {
-        return refuse("is not an address");
-    }
-    Ok(endpoint)
 }
 
 impl Inner {

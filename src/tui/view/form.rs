@@ -317,7 +317,7 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
     (Line::from(spans), (row.disabled.is_none()).then_some(cursor))
 }
 
-/// A row whose words stand one below the other, and what they are about in full.
+/// A row whose words stand one below the other.
 fn tall(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let label_width = label_width(form);
@@ -336,8 +336,6 @@ fn tall(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) -> V
         spans.push(Span::styled(fit(&format!("{sign} {}", escape(choice.words())), room), style));
         lines.push(Line::from(spans));
     }
-    let help = wrap(row.field.help, room).into_iter();
-    lines.extend(help.map(|part| Line::from(vec![indent(), Span::styled(part, theme.dim)])));
     lines
 }
 

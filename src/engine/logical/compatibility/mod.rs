@@ -18,9 +18,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::oplog::catalogue::Collection;
 use tables::*;
 
-/// The first two numbers of a version.
-pub type Release = (u32, u32);
-
 /// Whom definitions are made fit for.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {

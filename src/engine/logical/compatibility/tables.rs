@@ -1,6 +1,7 @@
 //! What definitions may hold, and the releases that take it.
 
-use super::Release;
+/// The first two numbers of a version.
+pub type Release = (u32, u32);
 
 /// The newest release whose options are all known. A newer one is asked for what it does not say it lacks.
 pub(super) const NEWEST: Release = (7, 0);

@@ -32,6 +32,8 @@ use super::config::S3Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::line::read_authorities;
 
+pub(super) const DEFAULT_REGION: &str = "us-east-1";
+
 /// A person who watches is told within ten seconds, clean-up included.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// From the first byte of a request to the first of its answer: a whole part on a slow line lies between them.
@@ -162,4 +164,20 @@ impl ServerCertVerifier for AnyCertificate {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// Errors: `Invalid` unless it is the address of a server, without credentials.
+pub(super) fn check_endpoint(endpoint: &str) -> Result<&str> {
+    let refuse = |why: &str| Err(Error::invalid("endpoint", why).hint("write https://host:port"));
+    let rest = match endpoint.split_once("://") {
+        Some(("http" | "https", rest)) => rest,
+        _ => return refuse("is not an http:// or https:// address"),
+    };
+    if rest.contains('@') {
+        return refuse("holds credentials; give them as access key id and secret access key");
+    }
+    if rest.is_empty() || rest.contains(|c: char| c.is_whitespace() || c.is_control() || c == '?' || c == '#') {
+        return refuse("is not an address");
+    }
+    Ok(endpoint)
 }

@@ -9,7 +9,7 @@ use aws_sdk_s3::config::{BehaviorVersion, Builder, Credentials, Region, SharedCr
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
 use super::config::S3Config;
-use super::{DEFAULT_REGION, check_endpoint, connect};
+use super::connect::{self, DEFAULT_REGION, check_endpoint};
 use crate::error::{Error, Result};
 
 /// How a session of an assumed role is called in the logs of AWS, unless a person says otherwise.
