@@ -222,10 +222,10 @@ fn a_large_installation_needs_little_memory_and_answers_at_once() {
     tty.ended();
 }
 
-/// Kilobytes of memory that a process has.
+/// Kilobytes of memory that a process has for itself; pages of its program's file are the system's.
 fn memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
