@@ -20,7 +20,9 @@ use crate::mongo::Server;
 
 /// A checkpoint of everything may take its time.
 const STOP_LIMIT: Duration = Duration::from_secs(1800);
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// How long an answer may take. The driver gives up all connections of a server that does not answer its own questions in this
+/// time, and one that puts megabytes into its oplog on a busy machine takes some seconds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// A server that is asked too early costs nothing but the question.
 const START_POLL_INTERVAL: Duration = Duration::from_millis(10);
@@ -79,10 +81,16 @@ impl RecoveryServer {
                 return Err(Error::cancelled());
             }
             // A bare connection first: the driver waits half a second before it asks a server again that was not there yet.
-            if UnixStream::connect(&socket).await.is_ok()
-                && let Ok(server) = Server::connect("the recovered copy", &uri, CONNECT_LIMIT).await
-            {
-                break server;
+            if UnixStream::connect(&socket).await.is_ok() {
+                let connected = tokio::select! {
+                    connected = Server::connect("the recovered copy", &uri, ANSWER_LIMIT) => connected,
+                    // The next round says what became of it.
+                    _ = child.wait() => continue,
+                    () = cancel.cancelled() => continue,
+                };
+                if let Ok(server) = connected {
+                    break server;
+                }
             }
             tokio::time::sleep(START_POLL_INTERVAL).await;
         };

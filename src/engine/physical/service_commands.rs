@@ -25,6 +25,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(600);
 pub const START_LIMIT: Duration = Duration::from_secs(300);
 /// How long a server may take to serve after its start command failed: another was faster, or its manager impatient.
 const FAILED_START_LIMIT: Duration = Duration::from_secs(10);
+/// How long a start command may go on when its server serves already, before nobody waits for what it says any more.
+const ENDING_LIMIT: Duration = Duration::from_secs(3);
 const GREETING_LIMIT: Duration = Duration::from_secs(2);
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// Of what a command says.
@@ -128,7 +130,12 @@ impl ServiceCommands {
             }
             let why = match connect::greet(&service.name, &service.uri, address, GREETING_LIMIT).await {
                 Ok(hello) if hello.set_name.as_deref() == Some(set) && hello.is_writable_primary => {
-                    if let Some((_, Err(e))) = ended {
+                    // A server may be faster than the command that started it.
+                    let ended = match ended {
+                        Some((_, ended)) => ended,
+                        None => running.ended_soon().await?,
+                    };
+                    if let Err(e) = ended {
                         warn(format!("{}, but the server serves", e.full()));
                     }
                     return Ok(());
@@ -215,6 +222,18 @@ impl Running {
 
     fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child.try_wait().map_err(|e| io(&self.what, e))
+    }
+
+    /// Errors: as [`Self::must_be_good`], when it ends within moments; one that goes on, such as a server that stays in the
+    /// foreground, is left alone.
+    async fn ended_soon(&mut self) -> Result<Result<()>> {
+        match tokio::time::timeout(ENDING_LIMIT, self.child.wait()).await {
+            Ok(status) => {
+                let status = status.map_err(|e| io(&self.what, e))?;
+                Ok(self.must_be_good(status))
+            }
+            Err(_) => Ok(Ok(())),
+        }
     }
 
     /// Errors: `Failed` with the end of what it said, for any end but a good one.
