@@ -130,6 +130,9 @@ fn only_looked_at(file: &File) -> bool {
 /// that is not there is believed after this long: the daemon may run in another container, where pids are others.
 const STALE: Duration = Duration::from_millis(250);
 
+/// How long nobody may say who holds the lock: a machine with too much to do takes seconds from one line to the next.
+const NAMELESS: Duration = Duration::from_secs(10);
+
 fn is_alive(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     // Who may not signal it knows at least that it is there.
@@ -157,7 +160,7 @@ pub fn holder(home: &Home) -> Result<Option<Holder>> {
             return Ok(Some(holder));
         }
         // It is just writing, or has just taken or left the lock.
-        if began.elapsed() > Duration::from_secs(2) {
+        if began.elapsed() > NAMELESS {
             return Err(Error::new(
                 ErrorKind::Unreachable,
                 format!("{} is locked, but nobody says by whom", path.display()),

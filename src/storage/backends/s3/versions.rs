@@ -25,7 +25,16 @@ pub(super) async fn freeing(inner: &Inner, key: &Key) -> Result<Option<Freeing>>
         Err(e) => return Err(inner.names.failure(&what, e)),
     };
     let head = inner.head(key).await?;
-    let until = head.as_ref().and_then(|head| head.object_lock_retain_until_date());
+    let mut until = head.as_ref().and_then(|head| head.object_lock_retain_until_date()).copied();
+    // Not every server says it with the object: versitygw 1.8.0 wants to be asked.
+    if until.is_none() && versions && head.is_some() {
+        let asked = inner.client.get_object_retention().bucket(&inner.bucket).key(inner.object(key)).send().await;
+        until = match asked {
+            Ok(output) => output.retention().and_then(|retention| retention.retain_until_date()).copied(),
+            Err(e) if is_unsaid(&e) => None,
+            Err(e) => return Err(inner.names.failure(&what, e)),
+        };
+    }
     let hold = head.as_ref().and_then(|head| head.object_lock_legal_hold_status());
     Ok(Some(Freeing {
         versions,
