@@ -25,22 +25,46 @@ pub(super) async fn freeing(inner: &Inner, key: &Key) -> Result<Option<Freeing>>
         Err(e) => return Err(inner.names.failure(&what, e)),
     };
     let head = inner.head(key).await?;
-    let mut until = head.as_ref().and_then(|head| head.object_lock_retain_until_date()).copied();
-    // Not every server says it with the object: versitygw 1.8.0 wants to be asked.
-    if until.is_none() && versions && head.is_some() {
-        let asked = inner.client.get_object_retention().bucket(&inner.bucket).key(inner.object(key)).send().await;
-        until = match asked {
-            Ok(output) => output.retention().and_then(|retention| retention.retain_until_date()).copied(),
-            Err(e) if is_unsaid(&e) => None,
-            Err(e) => return Err(inner.names.failure(&what, e)),
-        };
+    let mut until = head.as_ref().and_then(|head| head.object_lock_retain_until_date()).map(aws_seconds);
+    if let (None, true, Some(head)) = (until, versions, &head) {
+        until = until_asked(inner, key, &what, head.last_modified().map(aws_seconds)).await?;
     }
     let hold = head.as_ref().and_then(|head| head.object_lock_legal_hold_status());
     Ok(Some(Freeing {
         versions,
-        locked_until: until.and_then(|at| DateTime::<Utc>::from_timestamp(at.secs(), 0)).filter(|at| *at > Utc::now()),
+        locked_until: until.and_then(|at| DateTime::<Utc>::from_timestamp(at, 0)).filter(|at| *at > Utc::now()),
         legal_hold: hold == Some(&ObjectLockLegalHoldStatus::On),
     }))
+}
+
+fn aws_seconds(at: &aws_sdk_s3::primitives::DateTime) -> i64 {
+    at.secs()
+}
+
+/// Until when the object is kept, of a server that does not send this with it: its own retention, or the one of the bucket, which
+/// versitygw 1.8.0 obeys without giving it to the object. Seconds since 1970.
+async fn until_asked(inner: &Inner, key: &Key, what: &str, written: Option<i64>) -> Result<Option<i64>> {
+    let asked = inner.client.get_object_retention().bucket(&inner.bucket).key(inner.object(key)).send().await;
+    match asked {
+        Ok(output) => {
+            let until = output.retention().and_then(|retention| retention.retain_until_date());
+            if until.is_some() {
+                return Ok(until.map(aws_seconds));
+            }
+        }
+        Err(e) if is_unsaid(&e) => {}
+        Err(e) => return Err(inner.names.failure(what, e)),
+    }
+    match inner.client.get_object_lock_configuration().bucket(&inner.bucket).send().await {
+        Ok(output) => {
+            let rule = output.object_lock_configuration().and_then(|lock| lock.rule());
+            let kept = rule.and_then(|rule| rule.default_retention());
+            let days = kept.and_then(|kept| kept.days().or(kept.years().map(|years| years.saturating_mul(365))));
+            Ok(written.zip(days).map(|(written, days)| written.saturating_add(i64::from(days) * 86_400)))
+        }
+        Err(e) if is_unsaid(&e) => Ok(None),
+        Err(e) => Err(inner.names.failure(what, e)),
+    }
 }
 
 /// Counts what lies below the prefix and is not the present object. `None`: the server does not say, or keeps none.
