@@ -175,8 +175,8 @@ fn fill(home: &Home) {
 
 #[test]
 fn a_large_installation_needs_little_memory_and_answers_at_once() {
-    // Code without optimisation is more than ten times slower, and tests run beside each other.
-    let slow = if cfg!(debug_assertions) { 100 } else { 1 };
+    // Code without optimisation asks a thousand servers with all that a busy machine has left: there it only has to answer.
+    let within = |ms| if cfg!(debug_assertions) { Duration::from_secs(60) } else { Duration::from_millis(ms) };
     let home = Home::ready();
     fill(&home);
     let began = Instant::now();
@@ -214,9 +214,9 @@ fn a_large_installation_needs_little_memory_and_answers_at_once() {
     println!("scrolling sends {rate:.0} bytes a second");
     assert!(rate < 8_192.0, "{rate}");
     println!("first frame {first:?}, all read {read:?}, keys {keys:?}, {memory} kB");
-    assert!(first < Duration::from_millis(100) * slow, "{first:?}");
+    assert!(first < within(100), "{first:?}");
     // Of each, 60 ms are a pause before the key, and 15 between two looks.
-    assert!(keys.iter().all(|took| *took < Duration::from_millis(125) * slow), "{keys:?}");
+    assert!(keys.iter().all(|took| *took < within(125)), "{keys:?}");
     assert!(memory < 150 * 1024, "{memory} kB");
     tty.send("q");
     tty.ended();
