@@ -98,6 +98,7 @@ async fn empty_screen(stage: &Stage) -> Result<u8> {
 /// Opens the screen, and has the writer end after it.
 async fn show(stage: &Stage, writer: Writer, options: crate::tui::Options) -> Result<u8> {
     let aside = tokio::spawn(stand_aside(stage.client.clone(), writer.pause()));
+    let options = crate::tui::Options { ends_daemon: true, ..options };
     let shown = crate::tui::run_screen(stage.client.clone(), options).await;
     aside.abort();
     shown?;

@@ -67,6 +67,7 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
     let size = screen.size()?;
     let mut model = Model::new(look(&client, &options), options.theme, size, clock::now(), zone());
     model.about = about(&client);
+    let ends_daemon = options.ends_daemon;
     let home = client.home().clone();
     let customs = in_background(move || Ok(customs::read_customs(&home))).await;
     model.take_customs(customs.map_err(|e| e.message));
@@ -192,7 +193,7 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
     daemons.abort();
     drop(screen);
     let left = model.unfinished().count();
-    if model.quitting && left > 0 {
+    if model.quitting && left > 0 && !ends_daemon {
         let what = if left == 1 { "1 job goes".to_owned() } else { format!("{left} jobs go") };
         // The terminal may be gone by now.
         let _ = writeln!(io::stdout(), "{what} on in the background; mongokeep job list shows them");

@@ -57,6 +57,8 @@ pub struct Options {
     pub theme: Option<String>,
     /// A line about what to try, above everything else until Esc takes it away.
     pub tip: Option<String>,
+    /// Whoever called ends the daemon with the screen: no job goes on in the background.
+    pub ends_daemon: bool,
 }
 
 /// Runs the interface until a person quits or the terminal goes. Jobs go on afterwards.
