@@ -57,15 +57,11 @@ pub async fn ten_thousand_objects_are_listed_in_pages() {
     }
 }
 
-/// Nothing but zeros, which a disk may keep as nothing; sent and read as a stream, with little memory.
+/// Nothing but zeros, which a disk may keep as nothing; sent and read as a stream, with little memory. Not with versitygw, which
+/// keeps the list of parts in an extended attribute: on ext4 there is no room for that of some hundred parts.
 pub async fn an_object_of_5_gib_is_streamed() {
     let folder = tempfile::tempdir().unwrap();
-    let gateway = Server::versitygw(Keeps::Nothing).await;
-    let mut storages: Vec<(&str, Arc<dyn Storage>)> =
-        vec![("a folder", Arc::new(Filesystem::new(folder.path())) as Arc<dyn Storage>)];
-    if let Some(gateway) = &gateway {
-        storages.push((gateway.name, of(&gateway.config).await));
-    }
+    let storages = [("a folder", Arc::new(Filesystem::new(folder.path())) as Arc<dyn Storage>)];
     // Other tests of this program have had their memory before, and have it beside.
     let before = peak();
     for (name, storage) in storages {
