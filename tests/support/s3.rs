@@ -254,6 +254,13 @@ impl s3s::auth::S3Auth for OfSessions {
 /// The three headers of the key of a customer.
 type CustomerKey<'a> = (Option<&'a String>, Option<&'a String>, Option<&'a String>);
 
+/// Those of a request, whatever its kind.
+macro_rules! of_customer {
+    ($input:expr) => {
+        ($input.sse_customer_algorithm.as_ref(), $input.sse_customer_key.as_ref(), $input.sse_customer_key_md5.as_ref())
+    };
+}
+
 /// The MD5 of the key that is given, if one is. As S3 documents it: all three or none, and they belong together.
 fn customer_key((algorithm, key, md5): CustomerKey<'_>) -> S3Result<Option<String>> {
     use base64::Engine as _;
@@ -399,11 +406,7 @@ impl S3 for Documented {
             None => None,
         };
         let (input, key) = (&req.input, req.input.key.clone());
-        let given = (
-            input.sse_customer_algorithm.as_ref(),
-            input.sse_customer_key.as_ref(),
-            input.sse_customer_key_md5.as_ref(),
-        );
+        let given = of_customer!(input);
         self.encrypted(&key, given)?;
         self.inner.put_object(req).await
     }
@@ -414,15 +417,7 @@ impl S3 for Documented {
         if is_folder(&self.bucket(&req.input.bucket)?, &req.input.key) {
             return Err(s3_error!(NoSuchKey));
         }
-        self.readable(
-            &req.input.bucket,
-            &req.input.key,
-            (
-                req.input.sse_customer_algorithm.as_ref(),
-                req.input.sse_customer_key.as_ref(),
-                req.input.sse_customer_key_md5.as_ref(),
-            ),
-        )?;
+        self.readable(&req.input.bucket, &req.input.key, of_customer!(req.input))?;
         self.inner.get_object(req).await
     }
 
@@ -431,15 +426,7 @@ impl S3 for Documented {
         if is_folder(&self.bucket(&req.input.bucket)?, &req.input.key) {
             return Err(s3_error!(NoSuchKey));
         }
-        self.readable(
-            &req.input.bucket,
-            &req.input.key,
-            (
-                req.input.sse_customer_algorithm.as_ref(),
-                req.input.sse_customer_key.as_ref(),
-                req.input.sse_customer_key_md5.as_ref(),
-            ),
-        )?;
+        self.readable(&req.input.bucket, &req.input.key, of_customer!(req.input))?;
         self.inner.head_object(req).await
     }
 
@@ -483,14 +470,7 @@ impl S3 for Documented {
     async fn upload_part(&self, req: S3Request<UploadPartInput>) -> S3Result<S3Response<UploadPartOutput>> {
         self.known(&req.input.key, &req.input.upload_id)?;
         allowed(self.headers, &req, true)?;
-        self.opened(
-            &req.input.upload_id,
-            (
-                req.input.sse_customer_algorithm.as_ref(),
-                req.input.sse_customer_key.as_ref(),
-                req.input.sse_customer_key_md5.as_ref(),
-            ),
-        )?;
+        self.opened(&req.input.upload_id, of_customer!(req.input))?;
         self.inner.upload_part(req).await
     }
 

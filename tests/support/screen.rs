@@ -18,6 +18,7 @@ use mongokeep::domain::schedule::{LastRun, Schedule};
 use mongokeep::domain::service::{CheckItem, CheckReport, CheckState, EngineKind, ServiceInfo};
 use mongokeep::domain::timeline::{FreeSlot, PlannedRun, Timeline};
 use mongokeep::domain::timestamp::Timestamp;
+use mongokeep::tui::form::Form;
 use mongokeep::tui::keymap::Chord;
 use mongokeep::tui::model::{Layer, Look, Model};
 use mongokeep::tui::msg::{Effect, Msg, Reply, Snapshot};
@@ -546,6 +547,34 @@ pub fn keys(model: &mut Model, chords: &str) -> Vec<Effect> {
 pub fn type_text(model: &mut Model, text: &str) -> Vec<Effect> {
     let typed = |c| Msg::Key(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE));
     plain(text.chars().flat_map(|c| update(model, typed(c))).collect())
+}
+
+/// The form on top.
+pub fn form(model: &Model) -> &Form {
+    match model.layers.last() {
+        Some(Layer::Form(form)) => form,
+        other => panic!("no form on top: {other:?}"),
+    }
+}
+
+/// Moves the cursor of the form on top to the row called `key`.
+pub fn to_row(model: &mut Model, key: &str) {
+    for _ in 0..60 {
+        if form(model).focused().is_some_and(|r| r.field.key == key) {
+            return;
+        }
+        press(model, "Tab");
+    }
+    panic!("{key} cannot be reached");
+}
+
+/// Puts `text` in the place of what the row `key` holds.
+pub fn put(model: &mut Model, key: &str, text: &str) -> Vec<Effect> {
+    to_row(model, key);
+    let mut effects = press(model, "Ctrl-U");
+    effects.extend(press(model, "Ctrl-K"));
+    effects.extend(type_text(model, text));
+    effects
 }
 
 /// The number under which the topmost form or plan waits for an answer.

@@ -8,7 +8,6 @@ use super::answers::{DescribedBackup, StartedBackup};
 use super::chain;
 use super::console::{Console, Recording};
 use super::driven::{DrivenManifest, sets_of};
-use super::follow::{Follow, Pace};
 use super::program::{ASK_LIMIT, START_LIMIT};
 use super::storage_section::{FOLDER, StorageSection};
 use super::watch::OnMeter;
@@ -132,13 +131,7 @@ impl Run<'_> {
     async fn end_of(&self, console: &Console<'_>, name: &str, started_at: DateTime<Utc>) -> Result<DrivenManifest> {
         let ctx = self.ctx;
         let mut watcher = OnMeter::new(&ctx.meter);
-        let mut follow = Follow {
-            program: &console.program,
-            cancel: &ctx.cancel,
-            leave: &ctx.leave,
-            pace: Pace::default(),
-            watcher: &mut watcher,
-        };
+        let mut follow = console.follow(&mut watcher);
         let described = follow.backup(name).await?;
         let made = self.finish(console, described, started_at).await;
         match made {

@@ -14,7 +14,7 @@ use super::answers::StatusAnswer;
 use super::cluster;
 use super::configuration::{Configuration, Difference, PitrWishes, Wishes};
 use super::configured;
-use super::follow::{Follow, Pace};
+use super::follow::{Follow, Pace, Watcher};
 use super::output::Answer;
 use super::program::{self, ASK_LIMIT, Program};
 use super::version::PbmVersion;
@@ -252,18 +252,18 @@ impl<'a> Console<'a> {
             .hint(format!("start pbm-agent at their nodes; mongokeep service check {service} names them")))
     }
 
+    /// Follows what PBM is asked for here, until it ends, the job is cancelled or the daemon ends.
+    pub fn follow<'b>(&'b self, watcher: &'b mut dyn Watcher) -> Follow<'b> {
+        let Context { cancel, leave, .. } = self.ctx;
+        Follow { program: &self.program, cancel, leave, pace: Pace::default(), watcher }
+    }
+
     /// Waits for what PBM is at.
     ///
     /// Errors: `Transient` when it goes on for long.
     pub async fn wait_until_free(&self) -> Result<()> {
         let mut watcher = OnMeter::new(&self.ctx.meter);
-        let mut follow = Follow {
-            program: &self.program,
-            cancel: &self.ctx.cancel,
-            leave: &self.ctx.leave,
-            pace: Pace::default(),
-            watcher: &mut watcher,
-        };
+        let mut follow = self.follow(&mut watcher);
         self.ctx.meter.set_phase("waiting for PBM");
         if follow.until_free(FREE_LIMIT).await? {
             return Ok(());

@@ -12,7 +12,7 @@ use super::configuration::{Configuration, Wishes};
 use super::configured::PrivateFile;
 use super::console::Console;
 use super::driven::DrivenManifest;
-use super::follow::{Follow, Pace, RestoreKind};
+use super::follow::RestoreKind;
 use super::program::{ASK_LIMIT, START_LIMIT};
 use super::watch::OnMeter;
 use super::{held, recording};
@@ -180,13 +180,7 @@ async fn end_of(
         None => RestoreKind::Logical,
     };
     let mut watcher = OnMeter::new(&ctx.meter);
-    let mut follow = Follow {
-        program: &console.program,
-        cancel: &ctx.cancel,
-        leave: &ctx.leave,
-        pace: Pace::default(),
-        watcher: &mut watcher,
-    };
+    let mut follow = console.follow(&mut watcher);
     let followed = follow.restore(name, kind).await;
     if let Some(file) = file {
         blocking("removing a configuration of PBM", move || file.remove()).await?;

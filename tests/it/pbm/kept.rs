@@ -4,15 +4,9 @@ use chrono::{DateTime, Utc};
 use mongodb::bson::{Document, doc};
 use serde_json::Value;
 
+use super::line::{LINE, base, is_on, status};
 use crate::support::agents::Agents;
 use crate::support::program::{Home, fill, until};
-
-const LINE: [&str; 11] =
-    ["schedule", "add", "line", "--service", "src", "--storage", "local", "--cron", "@yearly", "--type", "pitr"];
-
-fn status(home: &Home) -> Value {
-    home.ok(&["pitr", "status", "--service", "src"])[0].clone()
-}
 
 /// A home that records `src` in slices of some seconds.
 fn recording(agents: &Agents) -> Home {
@@ -23,16 +17,6 @@ fn recording(agents: &Agents) -> Home {
     home.ok(&LINE);
     until("PBM is switched on", || is_on(agents));
     home
-}
-
-fn is_on(agents: &Agents) -> bool {
-    agents.pbm(&["config"])["pitr"]["enabled"] == true
-}
-
-fn base(home: &Home) -> String {
-    let job = home.ok(&["schedule", "run", "line"])["id"].as_i64().unwrap();
-    home.ok(&["job", "wait", &job.to_string()]);
-    home.job(job)["backup"].as_str().unwrap().to_owned()
 }
 
 /// Writes, and waits until that is recorded.

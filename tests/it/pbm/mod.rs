@@ -7,6 +7,7 @@ mod failing;
 mod increments;
 mod interrupted;
 mod kept;
+mod line;
 mod mapped;
 mod recorded;
 mod refused;

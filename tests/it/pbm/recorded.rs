@@ -4,12 +4,9 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use mongodb::bson::{Document, doc};
 use serde_json::Value;
 
+use super::line::{LINE, base, is_on, status};
 use crate::support::agents::Agents;
 use crate::support::program::{Home, fill, until};
-
-fn status(home: &Home) -> Value {
-    home.ok(&["pitr", "status", "--service", "src"])[0].clone()
-}
 
 fn seconds(text: &Value) -> i64 {
     DateTime::parse_from_rfc3339(text.as_str().unwrap()).unwrap().timestamp()
@@ -34,16 +31,6 @@ async fn notes(agents: &Agents) -> Vec<String> {
     found
 }
 
-fn is_on(agents: &Agents) -> bool {
-    agents.pbm(&["config"])["pitr"]["enabled"] == true
-}
-
-fn base(home: &Home) -> String {
-    let job = home.ok(&["schedule", "run", "line"])["id"].as_i64().unwrap();
-    home.ok(&["job", "wait", &job.to_string()]);
-    home.job(job)["backup"].as_str().unwrap().to_owned()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_goes_back_to_a_second_and_is_recorded_again() {
     let Some(agents) = Agents::start(1).await else { return };
@@ -52,10 +39,8 @@ async fn a_service_goes_back_to_a_second_and_is_recorded_again() {
     home.ok(&["settings", "set", "pitr.slice_seconds", "5"]);
     home.ok(&["service", "configure", "src", "--storage", "local", "--yes"]);
     agents.are_seen();
-    let add =
-        ["schedule", "add", "line", "--service", "src", "--storage", "local", "--cron", "@yearly", "--type", "pitr"];
-    home.ok(&add);
-    let mut second = add;
+    home.ok(&LINE);
+    let mut second = LINE;
     second[2] = "second";
     let ran = home.run(&second);
     assert!(ran.code == 4 && ran.stderr.contains("schedule line already records the oplog of src"), "{}", ran.stderr);

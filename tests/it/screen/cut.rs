@@ -237,17 +237,6 @@ fn form_row<'a>(model: &'a mut Model, key: &str) -> &'a mut mongokeep::tui::form
     form.and_then(|form| form.row_mut(key)).unwrap_or_else(|| panic!("no row {key}"))
 }
 
-fn to_row(model: &mut Model, key: &str) {
-    use mongokeep::tui::model::Layer;
-    for _ in 0..60 {
-        match model.layers.last() {
-            Some(Layer::Form(form)) if form.focused().is_some_and(|r| r.field.key == key) => return,
-            _ => drop(press(model, "Tab")),
-        }
-    }
-    panic!("{key} cannot be reached");
-}
-
 const BORDERS: [char; 14] = ['│', '┌', '┐', '└', '┘', '─', '█', '░', '▏', '▌', '▸', '▾', '▒', '▲'];
 
 /// The pieces of a row between borders, each with whether its text reaches the border.

@@ -15,13 +15,6 @@ fn start() -> Model {
     with_pitr(Look::default(), SIZE)
 }
 
-fn form(model: &Model) -> &Form {
-    match model.layers.last() {
-        Some(Layer::Form(form)) => form,
-        other => panic!("no form on top: {other:?}"),
-    }
-}
-
 fn form_mut(model: &mut Model) -> &mut Form {
     match model.layers.last_mut() {
         Some(Layer::Form(form)) => form,

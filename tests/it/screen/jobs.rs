@@ -7,8 +7,7 @@ use mongokeep::domain::pitr::{Base, PointInTime, When};
 use mongokeep::domain::restore::RestoreRequest;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::error::ErrorKind;
-use mongokeep::tui::form::Form;
-use mongokeep::tui::model::{Layer, Look, Model};
+use mongokeep::tui::model::{Look, Model};
 use mongokeep::tui::msg::{Effect, Msg, Problem, Reply};
 use mongokeep::tui::update::update;
 
@@ -28,13 +27,6 @@ fn with_job(job: Job) -> Model {
 
 fn cancelled(kind: JobKind) -> Job {
     job(53, kind, "nightly-20261120", JobState::Cancelled, 20_000)
-}
-
-fn form(model: &Model) -> &Form {
-    match model.layers.last() {
-        Some(Layer::Form(form)) => form,
-        other => panic!("no form on top: {other:?}"),
-    }
 }
 
 fn requested(model: &mut Model, request: JobRequest) -> Vec<Effect> {

@@ -4,7 +4,7 @@ use mongokeep::domain::job::{JobKind, JobState};
 use mongokeep::domain::namespace::{Namespace, NamespaceSize};
 use mongokeep::domain::service::{CheckItem, CheckState};
 use mongokeep::error::ErrorKind;
-use mongokeep::tui::form::{ADD, Form, Item};
+use mongokeep::tui::form::{ADD, Item};
 use mongokeep::tui::model::{Layer, Level, Look, Model};
 use mongokeep::tui::msg::{Effect, Msg, Problem, Reply};
 use mongokeep::tui::update::update;
@@ -13,29 +13,6 @@ use crate::support::screen::*;
 
 const SMALL: (u16, u16) = (80, 24);
 const LARGE: (u16, u16) = (160, 50);
-
-fn form(model: &Model) -> &Form {
-    match model.layers.last() {
-        Some(Layer::Form(form)) => form,
-        other => panic!("no form on top: {other:?}"),
-    }
-}
-
-fn to_row(model: &mut Model, key: &str) {
-    for _ in 0..60 {
-        if form(model).focused().is_some_and(|r| r.field.key == key) {
-            return;
-        }
-        press(model, "Tab");
-    }
-    panic!("{key} cannot be reached");
-}
-
-fn put(model: &mut Model, key: &str, text: &str) -> Vec<Effect> {
-    to_row(model, key);
-    keys(model, "Ctrl-U Ctrl-K");
-    type_text(model, text)
-}
 
 /// The line with `text`, and which it is.
 fn line_of(model: &Model, text: &str) -> (usize, String) {

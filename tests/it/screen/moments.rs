@@ -10,7 +10,7 @@ use mongokeep::domain::pitr::{PointInTime, When};
 use mongokeep::domain::retention::PlannedOplog;
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::error::ErrorKind;
-use mongokeep::tui::form::{Form, Item};
+use mongokeep::tui::form::Item;
 use mongokeep::tui::model::{Layer, Look, Model, Tab};
 use mongokeep::tui::msg::{Effect, Msg, Problem, Reply, Snapshot};
 use mongokeep::tui::update::update;
@@ -32,13 +32,6 @@ fn both(name: &str, prepare: impl Fn(&mut Model)) {
         let mut model = with_pitr(Look::default(), size);
         prepare(&mut model);
         assert_snapshot!(format!("{name}_{suffix}"), shown(&model));
-    }
-}
-
-fn form(model: &Model) -> &Form {
-    match model.layers.last() {
-        Some(Layer::Form(form)) => form,
-        other => panic!("no form on top: {other:?}"),
     }
 }
 

@@ -10,8 +10,7 @@ use mongokeep::domain::notification::Channel;
 use mongokeep::domain::retry::{RetryMode, RetryPolicy};
 use mongokeep::domain::warning::{Warning, WarningKind};
 use mongokeep::error::{Error, ErrorKind};
-use mongokeep::tui::form::Form;
-use mongokeep::tui::model::{Layer, Look, Model, Tab};
+use mongokeep::tui::model::{Look, Model, Tab};
 use mongokeep::tui::msg::{Effect, Msg, Problem, Reply};
 use mongokeep::tui::update::update;
 
@@ -30,33 +29,6 @@ fn on(name: &str, size: (u16, u16)) -> Model {
         assert_ne!(model.list(Tab::Schedules).selected, before, "{name} is not in the list");
     }
     model
-}
-
-fn form(model: &Model) -> &Form {
-    match model.layers.last() {
-        Some(Layer::Form(form)) => form,
-        other => panic!("no form on top: {other:?}"),
-    }
-}
-
-/// Moves the cursor to the row called `key`.
-fn to_row(model: &mut Model, key: &str) {
-    for _ in 0..60 {
-        if form(model).focused().is_some_and(|r| r.field.key == key) {
-            return;
-        }
-        press(model, "Tab");
-    }
-    panic!("{key} cannot be reached");
-}
-
-/// Puts `text` in the place of what the row `key` holds.
-fn put(model: &mut Model, key: &str, text: &str) -> Vec<Effect> {
-    to_row(model, key);
-    let mut effects = press(model, "Ctrl-U");
-    effects.extend(press(model, "Ctrl-K"));
-    effects.extend(type_text(model, text));
-    effects
 }
 
 fn problem(message: &str) -> Problem {

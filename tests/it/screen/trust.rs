@@ -52,13 +52,6 @@ fn of_a_reader() -> CheckReport {
     report
 }
 
-fn form(model: &Model) -> &mongokeep::tui::form::Form {
-    match model.layers.last() {
-        Some(Layer::Form(form)) => form,
-        other => panic!("no form: {other:?}"),
-    }
-}
-
 fn unreachable() -> Problem {
     Problem {
         kind: ErrorKind::Unreachable,
