@@ -1,6 +1,6 @@
 //! The demo as it opens: three services with a past, and a present in which something goes on.
 
-use super::past::{MEDIA, REPORTS, make_past};
+use super::past::{MEDIA, REPORTS, make_past, switch_recording};
 use super::stage::{STORAGE, Stage, say, values};
 use super::writer::Errors;
 use crate::config::machine_zone;
@@ -28,7 +28,8 @@ pub async fn living_screen(stage: &Stage) -> Result<u8> {
         ("retention", "3"),
     ]);
     client.call(move |c| c.add_schedule(&often)).await?;
-    client.call(|c| c.enable_schedule("orders-live", true)).await?;
+    // The screen does not open with a recording that has not begun yet.
+    switch_recording(client, true).await?;
     let running = values([("service", MEDIA), ("storage", STORAGE), ("name", "media-before-the-migration")]);
     client.call(move |c| c.create_backup(&running)).await?;
     let tip = "Try: r restore  v verify  2 schedules  3 the lost disk  4 services  m messages  q end";

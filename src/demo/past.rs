@@ -120,7 +120,7 @@ struct Past<'a> {
 
 impl Past<'_> {
     async fn make(&self, begin: DateTime<Utc>, now: DateTime<Utc>) -> Result<(PathBuf, PathBuf)> {
-        self.until("the daemon runs", |c| c.daemon_runs()).await?;
+        until(&self.stage.client, "the daemon runs", |c| c.daemon_runs()).await?;
         let disk = self.stage.folder("usb-disk");
         self.install(&disk).await?;
         let unplugged = self.stage.folder("usb-disk-unplugged");
@@ -143,13 +143,13 @@ impl Past<'_> {
         let began = Instant::now();
         loop {
             self.work().await;
-            self.switch(false).await?;
+            switch_recording(&self.stage.client, false).await?;
             let status = self.stage.client.call(|c| c.pitr_status(Some(ORDERS))).await?;
             if status.iter().any(|s| s.ranges.iter().any(|range| range.to_ts > newest)) {
                 break;
             }
             limit(began, "the recording has reached the present")?;
-            self.switch(true).await?;
+            switch_recording(&self.stage.client, true).await?;
         }
         Ok((unplugged, disk))
     }
@@ -244,7 +244,7 @@ impl Past<'_> {
     }
 
     async fn gap(&self) -> Result<()> {
-        self.switch(false).await?;
+        switch_recording(&self.stage.client, false).await?;
         let database = &self.stage.databases[0];
         let last = newest(database).await?;
         let imports = database.database("shop").collection::<Document>("imports");
@@ -259,17 +259,8 @@ impl Past<'_> {
         let large = doc! {"replSetResizeOplog": 1, "size": 990.0};
         database.database("admin").run_command(large).await.map_err(|e| driver("enlarging the oplog", e))?;
         self.go_to(clock::now() + TimeDelta::hours(2)).await?;
-        self.switch(true).await?;
+        switch_recording(&self.stage.client, true).await?;
         self.base().await
-    }
-
-    /// Switches recording on or off, and returns when it is.
-    async fn switch(&self, on: bool) -> Result<()> {
-        self.stage.client.call(move |c| c.enable_schedule(SCHEDULES[0][0], on)).await?;
-        self.until("the recording is switched", move |c| {
-            Ok(c.pitr_status(Some(ORDERS))?.iter().any(|status| status.running == on))
-        })
-        .await
     }
 
     /// A new base, as follows a gap or a restore.
@@ -325,15 +316,28 @@ impl Past<'_> {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
 
-    async fn until(&self, what: &str, is: impl Fn(&Client) -> Result<bool> + Send + Clone + 'static) -> Result<()> {
-        let began = Instant::now();
-        while !self.stage.client.call(is.clone()).await? {
-            limit(began, what)?;
-            tokio::time::sleep(LOOK).await;
-        }
-        Ok(())
+/// Switches the recording of the orders on or off, and returns when it is.
+pub async fn switch_recording(client: &Client, on: bool) -> Result<()> {
+    client.call(move |c| c.enable_schedule(SCHEDULES[0][0], on)).await?;
+    until(client, "the recording is switched", move |c| {
+        Ok(c.pitr_status(Some(ORDERS))?.iter().any(|status| status.running == on))
+    })
+    .await
+}
+
+async fn until(
+    client: &Client,
+    what: &str,
+    is: impl Fn(&Client) -> Result<bool> + Send + Clone + 'static,
+) -> Result<()> {
+    let began = Instant::now();
+    while !client.call(is.clone()).await? {
+        limit(began, what)?;
+        tokio::time::sleep(LOOK).await;
     }
+    Ok(())
 }
 
 fn limit(began: Instant, what: &str) -> Result<()> {

@@ -1,13 +1,13 @@
 //! Whether a backup that was made while everything changed is the state of one moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use mongodb::Client;
-use mongodb::bson::{RawDocumentBuf, Timestamp, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, Timestamp, doc};
 use mongokeep::domain::secret::Secret;
 use mongokeep::engine::logical;
 use mongokeep::engine::logical::LogicalManifest;
@@ -21,6 +21,8 @@ use crate::oracle::Base;
 use crate::support::hooked::{Slow, hooked};
 use crate::support::writers::{BYTES, FULL_OF_BYTES};
 use crate::support::{compare, dumps, pair, release_of, writers};
+
+const ZERO: Timestamp = Timestamp { time: 0, increment: 0 };
 
 fn context(limits: Limits) -> Context {
     Context { limits, ..Context::default() }
@@ -54,10 +56,10 @@ pub async fn differences(
     let live = set.direct_client(set.wait_for_primary().await.unwrap()).await.unwrap();
     let at = Timestamp { time: manifest.consistent_at_ts.t, increment: manifest.consistent_at_ts.i };
     let indexes = base.knows_indexes();
+    let since = now();
     let truth = base.recover(&live, at).await;
     let expected = compare::state(&truth.client).await;
     let uncut = uncut(&truth.client).await;
-    drop(truth);
 
     let client = target.client().await.unwrap();
     writers::clear(&client).await;
@@ -75,7 +77,84 @@ pub async fn differences(
     let mut lines = compare::differences(&expected, &compare::state(&client).await);
     lines.retain(|line| indexes || !line.contains(": index "));
     forgive_uncut(&mut lines, uncut, &client, false).await;
+    forgive_rewritten(&mut lines, &expected, &truth.client, &client, since, false).await;
     lines
+}
+
+/// The documents of the collection `ns` that are not the same in both, by their `_id` in order: what each has there.
+async fn differing_documents(
+    expected: &Client,
+    found: &Client,
+    ns: &str,
+) -> Vec<(String, Option<Document>, Option<Document>)> {
+    let (db, name) = ns.split_once('.').unwrap();
+    let read = async |client: &Client| -> BTreeMap<String, Document> {
+        let documents = client.database(db).collection::<Document>(name).find(doc! {}).await.unwrap();
+        let documents: Vec<Document> = documents.try_collect().await.unwrap();
+        documents.into_iter().map(|d| (d.get("_id").map(ToString::to_string).unwrap_or_default(), d)).collect()
+    };
+    let (mut expected, mut found) = (read(expected).await, read(found).await);
+    let ids: BTreeSet<String> = expected.keys().chain(found.keys()).cloned().collect();
+    let each = ids.into_iter().map(|id| {
+        let (e, f) = (expected.remove(&id), found.remove(&id));
+        (id, e, f)
+    });
+    // By their bytes, so that another order of the fields differs too.
+    let bytes = |of: &Option<Document>| of.as_ref().map(|d| d.to_vec().unwrap());
+    each.filter(|(_, e, f)| bytes(e) != bytes(f)).collect()
+}
+
+/// Puts zero in the place of each top-level time of `recovered` that is `since` or later and zero in `other`.
+fn put_back_zeros(recovered: &mut Document, other: &Document, since: u32) {
+    for (name, value) in recovered.iter_mut() {
+        let is_rewritten = matches!(value, Bson::Timestamp(at) if at.time >= since);
+        if is_rewritten && other.get(name) == Some(&Bson::Timestamp(ZERO)) {
+            *value = Bson::Timestamp(ZERO);
+        }
+    }
+}
+
+/// The present in seconds since 1970.
+pub fn now() -> u32 {
+    u32::try_from(chrono::Utc::now().timestamp()).unwrap()
+}
+
+/// Takes out the differences of collections that a server made when it recovered, and adds to the others what a few of their
+/// documents are. Servers of 4.4.2, 5.0.4 and 6.0.5 that replay a replacement put their own present in the place of a top-level
+/// `Timestamp(0, 0)`, which 6.0.27 does not: nobody wrote such a time, which is `since` or later, when all writers had ended.
+/// `or_found`: `client` was recovered by such a server too, and not the truth alone.
+pub async fn forgive_rewritten(
+    lines: &mut Vec<String>,
+    expected: &compare::State,
+    truth: &Client,
+    client: &Client,
+    since: u32,
+    or_found: bool,
+) {
+    for (ns, e) in expected {
+        let about = format!("{ns}: {} documents ({})", e.documents, e.hash);
+        if !lines.iter().any(|line| line.starts_with(&about)) {
+            continue;
+        }
+        let mut differing = differing_documents(truth, client, ns).await;
+        for (_, expected, found) in &mut differing {
+            if let (Some(expected), Some(found)) = (expected, found) {
+                put_back_zeros(expected, found, since);
+                if or_found {
+                    put_back_zeros(found, expected, since);
+                }
+            }
+        }
+        // By their bytes: two documents are equal to the driver whatever the order of their fields.
+        let bytes = |of: &Option<Document>| of.as_ref().map(|d| d.to_vec().unwrap());
+        let others = differing.iter().filter(|(_, expected, found)| bytes(expected) != bytes(found));
+        let others: Vec<String> = others.map(|(id, e, f)| format!("{ns}: {id}: {e:?} became {f:?}")).collect();
+        // Where no document differs, what differs is their order.
+        if others.is_empty() && !differing.is_empty() {
+            lines.retain(|line| !line.starts_with(&about));
+        }
+        lines.extend(others.into_iter().take(4));
+    }
 }
 
 /// Takes out the differences of collections full of bytes of which `client` has the newest documents, as many as fit.
