@@ -280,10 +280,12 @@ mod tests {
         let error = commands("true").stop(dir.path(), "a1", &cancel).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled);
         // One that nobody waits for any more.
-        let seconds = "sleep 1";
-        let _ = commands(seconds).stop(dir.path(), "a1", &cancel).await.unwrap_err();
-        let began = Instant::now();
-        commands(seconds).wait_for_left("a1").await.unwrap();
-        assert!(began.elapsed() > Duration::from_millis(300));
+        let done = dir.path().join("done");
+        let slow = commands(&format!("sh -c 'until test -e {}; do sleep 0.05; done'", done.display()));
+        let _ = slow.stop(dir.path(), "a1", &cancel).await.unwrap_err();
+        let waited = tokio::time::timeout(Duration::from_millis(300), slow.wait_for_left("a1")).await;
+        assert!(waited.is_err(), "it is still at work");
+        std::fs::write(done, "").unwrap();
+        slow.wait_for_left("a1").await.unwrap();
     }
 }
