@@ -59,6 +59,15 @@ impl Stage {
         json(self.command(args))
     }
 
+    /// Prints how long each step of the newest job took.
+    pub fn explain_last_job(&self) {
+        let jobs = self.mongokeep(&["job", "list"]);
+        let Some(id) = jobs.as_array().and_then(|jobs| jobs.first()?["id"].as_i64()) else { return };
+        let mut log = Command::new(PROGRAM);
+        log.arg("--home").arg(self.home()).args(["job", "log", &id.to_string()]);
+        eprintln!("{}", String::from_utf8_lossy(&log.output().unwrap().stdout));
+    }
+
     /// A daemon that has done nothing yet, so that its peak of memory is that of what follows.
     pub fn daemon(&self) -> Daemon {
         let mut command = Command::new(PROGRAM);
