@@ -23,6 +23,7 @@ use crate::domain::cron::Cron;
 use crate::domain::job::{Job, JobState};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
+use crate::mongo::error::{code, server_code};
 
 /// The services, in the order of the servers of the stage.
 pub const ORDERS: &str = "orders";
@@ -359,7 +360,14 @@ async fn oldest(client: &mongodb::Client) -> Result<Timestamp> {
 async fn end_of_oplog(client: &mongodb::Client, order: i32) -> Result<Timestamp> {
     let oplog = client.database("local").collection::<RawDocumentBuf>("oplog.rs");
     let fail = |e| driver("reading the oplog", e);
-    let entry = oplog.find_one(doc! {}).sort(doc! {"$natural": order}).await.map_err(fail)?;
+    let began = Instant::now();
+    let entry = loop {
+        match oplog.find_one(doc! {}).sort(doc! {"$natural": order}).await {
+            // It was removed while it was read.
+            Err(e) if server_code(&e) == Some(code::CAPPED_POSITION_LOST) => limit(began, "the oplog can be read")?,
+            answer => break answer.map_err(fail)?,
+        }
+    };
     let ts = entry.as_ref().and_then(|entry| entry.get_timestamp("ts").ok());
     ts.map(|ts| Timestamp::new(ts.time, ts.increment))
         .ok_or_else(|| Error::new(ErrorKind::Failed, "the oplog of the demo is empty"))

@@ -14,7 +14,7 @@ use super::topology;
 use crate::artifact::bson;
 use crate::domain::pitr::OpTime;
 use crate::domain::timestamp::Timestamp;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::mongo::oplog::entry::op_time;
 
 /// Entries in one reply; an entry may be 16 MiB, but most are a few hundred bytes.
@@ -22,6 +22,9 @@ const BATCH: u32 = 8_192;
 
 /// How long the server waits for a new entry before it sends an empty reply to a backup, whose end depends on it.
 pub const AWAIT: Duration = Duration::from_millis(500);
+
+/// How often a server is asked for an entry that it may be removing.
+const MOST_ASKED: u32 = 10;
 
 pub fn to_bson(ts: Timestamp) -> BsonTimestamp {
     BsonTimestamp { time: ts.t, increment: ts.i }
@@ -95,8 +98,14 @@ pub async fn newest(server: &Server, cancel: &CancellationToken) -> Result<Optio
     Ok(found.first().and_then(|entry| op_time(entry.as_bytes())))
 }
 
-/// The oldest entry of the oplog.
+/// The oldest entry of the oplog. A server that removes that entry just then answers `CappedPositionLost`, and is asked again.
 pub async fn oldest(server: &Server, cancel: &CancellationToken) -> Result<Option<RawDocumentBuf>> {
     let ask = doc! {"find": "oplog.rs", "sort": {"$natural": 1}, "limit": 1, "singleBatch": true};
-    Ok(server.collect(cancel, "local", ask).await?.into_iter().next())
+    let mut asked = 1;
+    loop {
+        match server.collect(cancel, "local", ask.clone()).await {
+            Err(e) if e.kind() == ErrorKind::Interrupted && asked < MOST_ASKED => asked += 1,
+            answer => return Ok(answer?.into_iter().next()),
+        }
+    }
 }

@@ -65,14 +65,25 @@ pub struct Form {
     pub error: Option<super::msg::Problem>,
     /// The engine that fits what was found behind the connection string, while the form has another one.
     pub proposal: Option<Box<EngineProposal>>,
-    /// The test of a storage that is not saved: its number, and what was typed then.
-    pub draft: Option<(u64, Values)>,
+    /// The test of a storage that is not saved.
+    pub draft: Option<Draft>,
     /// How the last try of what is in it went.
     pub trial: Option<Box<Trial>>,
     /// What the schedule in it would do.
     pub preview: Option<Box<Preview>>,
     /// The moment that a restore goes back to.
     pub moment: Option<Box<MomentPane>>,
+}
+
+/// A test of a storage that is still in its form.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draft {
+    /// Under which number it was asked for.
+    pub ticket: u64,
+    /// What was typed then.
+    pub values: Values,
+    /// It is saved when it passes.
+    pub saves: bool,
 }
 
 /// A try of a service that is still in its form.
@@ -101,8 +112,6 @@ pub enum Outcome {
     TakeFreeSlot,
     /// Take the engine that was proposed.
     TakeEngine,
-    /// Try what was typed, and save nothing.
-    Test,
 }
 
 impl Form {
@@ -172,7 +181,7 @@ impl Form {
             items.extend(advanced.into_iter().filter(open).map(Item::Row));
         }
         items.push(Item::Cancel);
-        if self.purpose == Purpose::AddService {
+        if self.has_try() {
             items.push(Item::Try);
         }
         items.push(Item::Submit);
@@ -261,9 +270,14 @@ impl Form {
             .collect()
     }
 
-    /// Whether what is in it can be tried before it is saved.
+    /// Whether what is in it is tested, step by step, before it is saved.
     pub fn can_be_tested(&self) -> bool {
         matches!(self.purpose, Purpose::AddStorage | Purpose::EditStorage(_))
+    }
+
+    /// Whether it has a button that tries it.
+    pub fn has_try(&self) -> bool {
+        self.purpose == Purpose::AddService || self.can_be_tested()
     }
 
     /// Whether it changes something that is there. Each purpose by name, so that a new one has to decide.
@@ -315,7 +329,7 @@ impl Form {
             (KeyCode::Char('t'), true) if self.preview.is_some() => return Outcome::TakeFreeSlot,
             (KeyCode::Char('t'), true) if self.can_be_tested() => {
                 self.error = None;
-                return if self.validate() { Outcome::Test } else { Outcome::Nothing };
+                return if self.validate() { Outcome::Try } else { Outcome::Nothing };
             }
             (KeyCode::Char('t'), true) if self.proposal.is_some() => return Outcome::TakeEngine,
             (KeyCode::Enter, _) => return self.enter(),

@@ -60,6 +60,13 @@ pub struct TestRun {
     pub result: Option<Result<(), Problem>>,
 }
 
+impl TestRun {
+    /// Whether it has ended, and every step was good.
+    pub fn passed(&self) -> bool {
+        self.result == Some(Ok(())) && self.steps.iter().all(|step| step.ok)
+    }
+}
+
 pub struct Model {
     pub size: (u16, u16),
     pub now: DateTime<Utc>,

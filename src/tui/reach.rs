@@ -111,7 +111,7 @@ impl Model {
                 }
             },
         }
-        self.strip = service_strip::rows(self);
+        service_strip::stand_anew(self, service);
         effects
     }
 

@@ -96,8 +96,23 @@ pub fn rows(model: &Model) -> Vec<StripRow> {
         row.sizes.reverse();
         row.standing = standing(model, row);
     }
-    rows.sort_by_key(|r| (r.standing, r.last_good));
+    sort(&mut rows);
     rows
+}
+
+fn sort(rows: &mut [StripRow]) {
+    rows.sort_by(|a, b| (a.standing, a.last_good, &a.service).cmp(&(b.standing, b.last_good, &b.service)));
+}
+
+/// Takes in that a service was lost or is back. A thousand may be lost at once, and then nobody looks at every backup a
+/// thousand times.
+pub fn stand_anew(model: &mut Model, service: &str) {
+    let Some(i) = model.strip.iter().position(|row| row.service == service) else { return };
+    let Some(now) = model.strip.get(i).map(|row| standing(model, row)) else { return };
+    if let Some(row) = model.strip.get_mut(i).filter(|row| row.standing != now) {
+        row.standing = now;
+        sort(&mut model.strip);
+    }
 }
 
 /// What a run is in a line of sizes: `Some(None)` for one that failed, `None` for one that has not ended.

@@ -16,12 +16,13 @@ use mongokeep::domain::retention::{PlannedBackup, Retention, RetentionPlan};
 use mongokeep::domain::retry::{RetryMode, RetryPolicy};
 use mongokeep::domain::schedule::{LastRun, Schedule};
 use mongokeep::domain::service::{CheckItem, CheckReport, CheckState, EngineKind, ServiceInfo};
+use mongokeep::domain::storage::TestStep;
 use mongokeep::domain::timeline::{FreeSlot, PlannedRun, Timeline};
 use mongokeep::domain::timestamp::Timestamp;
 use mongokeep::tui::form::Form;
 use mongokeep::tui::keymap::Chord;
 use mongokeep::tui::model::{Layer, Look, Model};
-use mongokeep::tui::msg::{Effect, Msg, Reply, Snapshot};
+use mongokeep::tui::msg::{Effect, Msg, Reply, Snapshot, draft_name};
 use mongokeep::tui::update::update;
 use mongokeep::tui::view;
 use ratatui::Terminal;
@@ -612,6 +613,18 @@ pub fn reply_to(model: &mut Model, ticket: u64, reply: Reply) -> Vec<Effect> {
 /// An answer to a key in a list, or on a page.
 pub fn reply_to_key(model: &mut Model, reply: Reply) -> Vec<Effect> {
     plain(update(model, Msg::Reply(Box::new(reply))))
+}
+
+/// The end of the test of a storage that a form asked for: all steps but `failed` are good.
+pub fn tested(model: &mut Model, effects: &[Effect], failed: &[&str]) -> Vec<Effect> {
+    let [Effect::TestDraft { ticket, .. }] = effects else { panic!("no test: {effects:?}") };
+    let step = |id: &&str| {
+        let ok = !failed.contains(id);
+        let detail = if ok { String::new() } else { "permission denied".into() };
+        TestStep { id: (*id).into(), ok, detail, seconds: 0.01, remedy: None }
+    };
+    let steps = ["resolve", "list", "write", "read", "delete"].iter().map(step).collect();
+    reply_to_key(model, Reply::StorageTested { name: draft_name(*ticket), result: Ok(steps) })
 }
 
 /// The screen as text, without spaces at the ends of lines.

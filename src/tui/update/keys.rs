@@ -5,12 +5,14 @@ use crossterm::event::{KeyCode, MouseButton, MouseEvent, MouseEventKind};
 use tui_input::{Input, InputRequest};
 
 use super::act::{act, back, go, open};
+use super::storage_test::{self, Saving};
+use super::submit::{submit, submit_below};
 use super::{asked, picker};
 use crate::tui::action::{Action, Group};
-use crate::tui::form::{self, Outcome, Purpose, Trial};
+use crate::tui::form::{self, Outcome, Trial};
 use crate::tui::forms;
 use crate::tui::keymap::Chord;
-use crate::tui::model::{About, Button, Confirm, Layer, Level, Load, Model, Tab, Then};
+use crate::tui::model::{Button, Confirm, Layer, Level, Load, Model, Tab, Then};
 use crate::tui::msg::Effect;
 use crate::tui::{moment, offers, palette, prerequisites, view};
 
@@ -142,14 +144,20 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     let mut effects = Vec::new();
     let mut close = false;
     let mut add: Option<&'static str> = None;
-    let mut stopped = Vec::new();
+    let (mut title, mut stopped) = ("The backup would fail", Vec::new());
     match outcome {
         Outcome::Nothing => {}
         Outcome::Changed(key) => effects = forms::changed(model, form, key),
         Outcome::Submit => {
             stopped = prerequisites::stoppers(model, form);
             if stopped.is_empty() {
-                effects = submit(model, form);
+                match storage_test::before_saving(model, form) {
+                    Saving::Now => effects = submit(model, form),
+                    Saving::AfterTest(test) => effects = test,
+                    Saving::Failed(why) => (title, stopped) = ("The storage did not pass its test", why),
+                }
+            } else {
+                stopped.iter_mut().for_each(|why| *why = format!("✗ {why}"));
             }
         }
         Outcome::Close => close = true,
@@ -161,13 +169,13 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
             model.layers = layers;
             return asked(model, effects);
         }
+        Outcome::Try if form.can_be_tested() => effects = storage_test::test(model, form, false),
         Outcome::Try => {
             let ticket = model.next_ticket();
             form.trial = Some(Box::new(Trial { ticket, outcome: Load::Waiting }));
             effects.push(Effect::Submitted { ticket, effect: Box::new(Effect::TryService(form.values())) });
         }
         Outcome::TakeEngine => forms::take_engine(form),
-        Outcome::Test => effects = test(model, form),
         Outcome::TakeFreeSlot => effects = forms::take_free_slot(model, form),
     }
     let dirty = form.is_dirty() && !form.submitting;
@@ -191,8 +199,8 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     }
     if !stopped.is_empty() {
         model.layers.push(Layer::Confirm(Confirm {
-            title: "The backup would fail".into(),
-            lines: stopped.into_iter().map(|why| format!("✗ {why}")).collect(),
+            title: title.into(),
+            lines: stopped,
             buttons: vec![
                 Button { label: "Back to the form".into(), then: Then::Nothing },
                 Button { label: anyway, then: Then::SubmitForm },
@@ -250,61 +258,6 @@ pub(super) fn settle_moment(model: &mut Model) -> Vec<Effect> {
     }
     model.layers = layers;
     effects
-}
-
-/// Submits the form that a question was asked about.
-fn submit_below(model: &mut Model) -> Vec<Effect> {
-    let mut layers = std::mem::take(&mut model.layers);
-    let effects = match layers.last_mut() {
-        Some(Layer::Form(form)) if !form.submitting => submit(model, form),
-        _ => Vec::new(),
-    };
-    model.layers = layers;
-    asked(model, effects)
-}
-
-fn submit(model: &mut Model, form: &mut form::Form) -> Vec<Effect> {
-    let values = forms::schedule_values(form);
-    // What it failed for the last time is what is tried again.
-    model.cause_gone(&About::Submission(form.ticket));
-    (form.submitting, form.ticket) = (true, model.next_ticket());
-    let effect = match &form.purpose {
-        // Whoever goes on past a proposal has seen it.
-        Purpose::AddService if form.proposal.is_some() => Effect::AddServiceAnyway(values),
-        Purpose::AddService => Effect::AddService(values),
-        Purpose::EditService(name) => Effect::EditService(name.clone(), values),
-        Purpose::AddStorage => Effect::AddStorage(values),
-        Purpose::EditStorage(name) => Effect::EditStorage(name.clone(), values),
-        Purpose::Create if form.text(forms::WHEN) == forms::ON_DEMAND => Effect::CreateBackup(values),
-        Purpose::Create => Effect::AddSchedule(values),
-        Purpose::EditSchedule(name) => Effect::EditSchedule(name.clone(), values),
-        Purpose::Verify(name) => Effect::Verify(name.clone(), Some(form.text("identity_file").to_owned())),
-        Purpose::Setting(key) => Effect::SetSetting(key.clone(), forms::setting_value(form, key).to_owned()),
-        Purpose::Restore(_) => match forms::restore_request(model, form) {
-            Ok(request) => Effect::PlanRestore(Box::new(request)),
-            Err(why) => {
-                form.fail(crate::tui::msg::Problem {
-                    kind: crate::error::ErrorKind::Invalid,
-                    field: None,
-                    message: why,
-                    hint: None,
-                });
-                return Vec::new();
-            }
-        },
-    };
-    vec![Effect::Submitted { ticket: form.ticket, effect: Box::new(effect) }]
-}
-
-/// Tries the storage of a form that is not saved.
-fn test(model: &mut Model, form: &mut form::Form) -> Vec<Effect> {
-    let (ticket, values) = (model.next_ticket(), form.values());
-    let edited = match &form.purpose {
-        Purpose::EditStorage(name) => Some(name.clone()),
-        _ => None,
-    };
-    form.draft = Some((ticket, values.clone()));
-    vec![Effect::TestDraft { ticket, edited, values }]
 }
 
 fn review_key(model: &mut Model, chord: Chord) -> Vec<Effect> {

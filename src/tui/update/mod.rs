@@ -18,6 +18,8 @@ mod reply;
 mod rushed;
 mod schedules;
 mod search;
+mod storage_test;
+mod submit;
 mod submitted;
 
 pub use submitted::waits;

@@ -1,7 +1,7 @@
 //! What the answers to effects change.
 
 use super::submitted::{self, Ticket, close_form, fail_form};
-use super::{asked, form_for, schedules};
+use super::{asked, form_for, schedules, storage_test};
 use crate::client::{DeletePlan, Removes};
 use crate::domain::text::{bytes, escape};
 use crate::error::ErrorKind;
@@ -124,6 +124,8 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
                 }
                 Err(problem) => Err(problem),
             });
+            let effects = storage_test::ended(model, &name);
+            return asked(model, effects);
         }
         Reply::StorageSynced { name, result } => {
             model.syncs.insert(name, loaded(result));

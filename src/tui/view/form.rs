@@ -483,8 +483,7 @@ fn buttons(model: &Model, form: &Form, width: usize) -> Line<'static> {
     let anyway = if stopped { " anyway" } else { "" };
     let submit = format!("{}[ {}{anyway} ]", mark(Item::Submit), submit_label(form));
     let wait = if form.submitting { format!("{} one moment ", spinner(model)) } else { String::new() };
-    let has_try = form.purpose == Purpose::AddService;
-    let test = if has_try { format!("{}[ Test ] ", mark(Item::Try)) } else { String::new() };
+    let test = if form.has_try() { format!("{}[ Test ] ", mark(Item::Try)) } else { String::new() };
     let pad = width.saturating_sub(cancel.width() + test.width() + submit.width() + wait.width() + 1);
     Line::from(vec![
         Span::styled(wait, theme.running),

@@ -15,11 +15,11 @@ const MOST_LINES: usize = 4;
 pub fn of_form(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let dim = |text: &str| vec![Line::styled(text.to_owned(), theme.dim)];
-    let Some((ticket, values)) = &form.draft else { return dim("Ctrl-T tests it before it is saved") };
-    if *values != form.values() {
-        return dim("changed since it was tested; Ctrl-T tests it again");
+    let Some(draft) = &form.draft else { return dim("It is tested before it is saved; Ctrl-T only tests it.") };
+    if draft.values != form.values() {
+        return dim("Changed since it was tested. It is tested again before it is saved; Ctrl-T only tests it.");
     }
-    let Some(run) = model.tests.get(&draft_name(*ticket)) else { return Vec::new() };
+    let Some(run) = model.tests.get(&draft_name(draft.ticket)) else { return Vec::new() };
     let passed: Vec<String> = run.steps.iter().filter(|step| step.ok).map(|step| escape(&step.id)).collect();
     let mut lines = Vec::new();
     if !passed.is_empty() {
@@ -34,8 +34,13 @@ pub fn of_form(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
         lines.extend(parts.map(|part| Line::styled(part, theme.error)));
     }
     match &run.result {
-        None => lines.push(Line::styled(format!("{} testing", spinner(model)), theme.running)),
-        Some(Ok(())) if run.steps.iter().all(|step| step.ok) => {
+        None => {
+            let then = if draft.saves { "; it is saved when all is well" } else { "" };
+            lines.push(Line::styled(format!("{} testing{then}", spinner(model)), theme.running));
+        }
+        // The answer to the submission comes next.
+        Some(Ok(())) if run.passed() && form.submitting => {}
+        Some(Ok(())) if run.passed() => {
             lines.push(Line::styled("✓ it can be used; nothing is saved yet", theme.ok));
         }
         Some(Ok(())) => {}

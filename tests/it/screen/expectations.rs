@@ -707,6 +707,7 @@ fn e21_a_first_start_leads_by_the_hand() {
     type_text(&mut model, "/srv/backups");
     // Without recipients nothing is encrypted.
     let effects = press(&mut model, "Ctrl-S");
+    let effects = tested(&mut model, &effects, &[]);
     assert!(matches!(&effects[..], [Effect::AddStorage(v)] if v["path"] == ["/srv/backups"]), "{effects:?}");
     reply(&mut model, Reply::StorageSaved(Ok(storage("local", "filesystem", "/srv/backups"))));
 
@@ -738,7 +739,8 @@ fn a_service_or_storage_can_be_added_from_within_the_form() {
     type_text(&mut model, "s3-us");
     keys(&mut model, "Tab Tab");
     type_text(&mut model, "/x");
-    press(&mut model, "Ctrl-S");
+    let effects = press(&mut model, "Ctrl-S");
+    tested(&mut model, &effects, &[]);
     reply(&mut model, Reply::StorageSaved(Ok(storage("s3-us", "filesystem", "/x"))));
     let Some(Layer::Form(form)) = model.layers.last() else { panic!("the form is gone") };
     assert_eq!(form.text("storage"), "s3-us", "what was added is picked");

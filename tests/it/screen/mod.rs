@@ -11,5 +11,6 @@ mod robust;
 mod schedules;
 mod screens;
 mod storage_check;
+mod storage_form;
 mod terminal;
 mod trust;

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use mongokeep::client::Client;
 use mongokeep::domain::backup::BackupState;
+use mongokeep::error::ErrorKind;
 use mongokeep::tui::model::{Look, Model};
-use mongokeep::tui::msg::{Msg, Snapshot};
+use mongokeep::tui::msg::{Msg, Problem, Snapshot};
+use mongokeep::tui::service_strip;
 use mongokeep::tui::update::update;
 use mongokeep::tui::view;
 use portable_pty::{CommandBuilder, PtySize, native_pty_system};
@@ -45,6 +47,25 @@ fn large() -> Snapshot {
             .collect(),
     );
     snapshot
+}
+
+#[test]
+fn a_thousand_services_that_are_lost_at_once_hold_nobody_up() {
+    let slow = if cfg!(debug_assertions) { 100 } else { 1 };
+    let mut model = screen::model(Look::default(), (160, 50));
+    update(&mut model, Msg::Snapshot(Box::new(large())));
+    let names: Vec<String> = model.data.services.iter().map(|service| service.name.clone()).collect();
+    let problem = Problem { kind: ErrorKind::Unreachable, field: None, message: "refused".into(), hint: None };
+    for heard in [Err(problem), Ok(())] {
+        let began = Instant::now();
+        for service in &names {
+            update(&mut model, Msg::Heard { service: service.clone(), edition: 0, heard: heard.clone() });
+        }
+        let took = began.elapsed();
+        println!("{} services in {took:?}", names.len());
+        assert!(took < Duration::from_millis(500) * slow, "{took:?}");
+        assert_eq!(model.strip, service_strip::rows(&model));
+    }
 }
 
 #[test]

@@ -1,0 +1,73 @@
+//! A storage is tested before it is saved: what its form holds is saved once every step of the test has passed, or when
+//! whoever typed it says so although it did not.
+
+use super::submit::submit;
+use crate::domain::text::escape;
+use crate::tui::form::{Draft, Form, Purpose};
+use crate::tui::model::{Layer, Model, TestRun};
+use crate::tui::msg::{Effect, draft_name};
+
+/// What becomes of a form that is submitted.
+pub(super) enum Saving {
+    Now,
+    /// Once what these begin has passed, or nothing when that is under way.
+    AfterTest(Vec<Effect>),
+    /// The test of exactly this has failed: lines that say why, for a question.
+    Failed(Vec<String>),
+}
+
+/// Tests what is in the form of a storage; `saves`: it is saved when all steps have passed.
+pub(super) fn test(model: &mut Model, form: &mut Form, saves: bool) -> Vec<Effect> {
+    let (ticket, values) = (model.next_ticket(), form.values());
+    let edited = match &form.purpose {
+        Purpose::EditStorage(name) => Some(name.clone()),
+        _ => None,
+    };
+    form.draft = Some(Draft { ticket, values: values.clone(), saves });
+    vec![Effect::TestDraft { ticket, edited, values }]
+}
+
+/// What has to come before a form is saved.
+pub(super) fn before_saving(model: &mut Model, form: &mut Form) -> Saving {
+    if !form.can_be_tested() {
+        return Saving::Now;
+    }
+    let values = form.values();
+    let Some(draft) = form.draft.as_mut().filter(|draft| draft.values == values) else {
+        return Saving::AfterTest(test(model, form, true));
+    };
+    match model.tests.get(&draft_name(draft.ticket)) {
+        Some(run) if run.passed() => Saving::Now,
+        Some(run) if run.result.is_some() => Saving::Failed(why(run)),
+        Some(_) => {
+            draft.saves = true;
+            Saving::AfterTest(Vec::new())
+        }
+        None => Saving::AfterTest(test(model, form, true)),
+    }
+}
+
+fn why(run: &TestRun) -> Vec<String> {
+    let failed = run.steps.iter().filter(|step| !step.ok).map(|step| format!("✗ {}: {}", step.id, step.detail));
+    let problem = run.result.iter().filter_map(|result| result.as_ref().err()).map(|p| format!("✗ {}", p.message));
+    failed.chain(problem).map(|line| escape(&line)).collect()
+}
+
+/// Saves the form that waited for the test of this name, if it passed and nothing was changed or opened above it since.
+pub(super) fn ended(model: &mut Model, name: &str) -> Vec<Effect> {
+    let passed = model.tests.get(name).is_some_and(TestRun::passed);
+    let mut layers = std::mem::take(&mut model.layers);
+    let top = layers.len().saturating_sub(1);
+    let mut effects = Vec::new();
+    for (at, layer) in layers.iter_mut().enumerate() {
+        let Layer::Form(form) = layer else { continue };
+        let values = form.values();
+        let Some(draft) = form.draft.as_mut().filter(|draft| draft_name(draft.ticket) == name) else { continue };
+        let saves = std::mem::take(&mut draft.saves) && passed && draft.values == values;
+        if saves && at == top && !form.submitting {
+            effects = submit(model, form);
+        }
+    }
+    model.layers = layers;
+    effects
+}
