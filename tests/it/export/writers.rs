@@ -57,7 +57,8 @@ async fn the_export_and_our_own_restore_agree() {
         eprintln!("seed {seed}: {} entries of {}, writers {done:?}", report.oplog_entries, manifest.oplog_entries);
         let uri = stock.uri();
         let output = tokio::process::Command::from(tools.mongorestore())
-            .args(["--oplogReplay", "--bypassDocumentValidation", "--uri", &uri])
+            // Without the last it makes every index one of version 2.
+            .args(["--oplogReplay", "--bypassDocumentValidation", "--uri", &uri, "--keepIndexVersion"])
             .arg(&to)
             .stdin(Stdio::null())
             .output()
