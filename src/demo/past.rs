@@ -12,7 +12,7 @@ use mongodb::bson::{Document, RawDocumentBuf, doc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::driver_error::driver;
+use super::driver_error::{driver, is_capped_position_lost};
 use super::stage::{STORAGE, Stage, say, values};
 use super::time_machine::TimeMachine;
 use super::writer::Writer;
@@ -23,7 +23,6 @@ use crate::domain::cron::Cron;
 use crate::domain::job::{Job, JobState};
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::mongo::error::{code, server_code};
 
 /// The services, in the order of the servers of the stage.
 pub const ORDERS: &str = "orders";
@@ -364,7 +363,7 @@ async fn end_of_oplog(client: &mongodb::Client, order: i32) -> Result<Timestamp>
     let entry = loop {
         match oplog.find_one(doc! {}).sort(doc! {"$natural": order}).await {
             // It was removed while it was read.
-            Err(e) if server_code(&e) == Some(code::CAPPED_POSITION_LOST) => limit(began, "the oplog can be read")?,
+            Err(e) if is_capped_position_lost(&e) => limit(began, "the oplog can be read")?,
             answer => break answer.map_err(fail)?,
         }
     };
