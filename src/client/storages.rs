@@ -94,11 +94,18 @@ impl Client {
         let location = self.location(name).await?;
         let steps = self.test_location(&location, on_step).await;
         if !self.is_read_only() {
-            let failed: Vec<_> = steps.iter().filter(|s| !s.ok).map(|s| format!("{}: {}", s.id, s.detail)).collect();
-            let failed = Some(failed.join("; ")).filter(|f| !f.is_empty());
-            self.call(move |client| client.store.storage_tested(&location.name, failed.as_deref())).await?;
+            let kept = steps.clone();
+            self.call(move |client| client.keep_test(&location.name, &kept)).await?;
         }
         Ok(steps)
+    }
+
+    /// Notes how a test of the storage `name` ended just now.
+    pub fn keep_test(&self, name: &str, steps: &[TestStep]) -> Result<()> {
+        self.must_write()?;
+        let failed: Vec<_> = steps.iter().filter(|s| !s.ok).map(|s| format!("{}: {}", s.id, s.detail)).collect();
+        let failed = Some(failed.join("; ")).filter(|f| !f.is_empty());
+        self.store.storage_tested(name, failed.as_deref())
     }
 
     /// The same with what a person typed and did not save; nothing of it is kept. `edited`: the storage that it would change,

@@ -261,7 +261,11 @@ fn numbers(version: &str) -> [u32; 3] {
 }
 
 /// What the list and the form show about a service.
+///
+/// Errors: `Denied` where the server says what it is to everybody, and does not let us in.
 pub async fn info(server: &Server, cancel: &CancellationToken) -> Result<ServiceInfo> {
+    // Of any user this names what it may see; whoever did not log in is refused.
+    server.command(cancel, "admin", doc! {"listDatabases": 1, "nameOnly": true, "authorizedDatabases": true}).await?;
     let facts = facts(server, cancel).await?;
     let set = match server.hello().set_name {
         Some(_) => Some(replica_set(server, cancel).await?),

@@ -155,6 +155,11 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             let result = client.test_draft(edited.as_deref(), &values, &on_step).await.map_err(Problem::from);
             Reply::StorageTested { name, result }
         }
+        Effect::KeepTest { name, steps } => {
+            let (of, kept) = (name.clone(), steps.clone());
+            let result = in_background(move || client.keep_test(&of, &kept).map(|()| kept)).await;
+            Reply::StorageTested { name, result }
+        }
         Effect::SyncStorage(name) => {
             let result = client.sync_storage(&name).await.map_err(Problem::from);
             Reply::StorageSynced { name, result }

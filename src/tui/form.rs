@@ -57,6 +57,8 @@ pub struct Form {
     pub advanced_open: bool,
     /// Waiting for the answer to what was submitted.
     pub submitting: bool,
+    /// Submitted, and sent on once its prerequisites are checked.
+    pub waits_for_check: bool,
     /// Under which number it was submitted the last time.
     pub ticket: u64,
     /// The row of the form below that this one was opened from, to make what is picked there.
@@ -122,6 +124,7 @@ impl Form {
             focus: Item::Cancel,
             advanced_open: false,
             submitting: false,
+            waits_for_check: false,
             ticket: 0,
             asked_by: None,
             error: None,
@@ -327,7 +330,7 @@ impl Form {
             (KeyCode::BackTab | KeyCode::Up, false) => self.step(false),
             (KeyCode::Char('s'), true) => return self.submit(),
             (KeyCode::Char('t'), true) if self.preview.is_some() => return Outcome::TakeFreeSlot,
-            (KeyCode::Char('t'), true) if self.can_be_tested() => {
+            (KeyCode::Char('t'), true) if self.has_try() && self.proposal.is_none() => {
                 self.error = None;
                 return if self.validate() { Outcome::Try } else { Outcome::Nothing };
             }

@@ -64,5 +64,5 @@ pub(super) fn recording_ends<'a>(services: impl IntoIterator<Item = &'a str>) ->
 /// What a second schedule that records a service comes to.
 pub(super) fn recorded_twice(service: &str, by: &str) -> String {
     let (service, by) = (escape(service), escape(by));
-    format!("{by} records {service} already: this one takes base snapshots of its own, and the oplog is recorded once.")
+    format!("{by} records {service} already, and one schedule at a time does: switch {by} off first.")
 }

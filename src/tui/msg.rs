@@ -291,6 +291,11 @@ pub enum Effect {
         edited: Option<String>,
         values: Values,
     },
+    /// Notes for a storage that was just saved the test that its form has passed.
+    KeepTest {
+        name: String,
+        steps: Vec<TestStep>,
+    },
     SyncStorage(String),
     CheckStorage(String),
     FreeSpace(String),

@@ -2,7 +2,7 @@
 //! one that is chosen counts.
 
 use super::form::{Form, Purpose};
-use super::forms::backup_model;
+use super::forms::{ON_DEMAND, WHEN, backup_model};
 use super::model::{Load, Model};
 use crate::domain::service::{CheckItem, CheckState};
 use crate::domain::text::escape;
@@ -52,7 +52,24 @@ pub(super) fn stops(item: &CheckItem) -> bool {
 
 /// Why the backup in `form` would fail, as far as the last check knows; empty when nothing speaks against it.
 pub fn stoppers(model: &Model, form: &Form) -> Vec<String> {
-    let items = items(model, form).unwrap_or_default();
     let sentence = |item: &CheckItem| format!("{}: {}", escape(&item.title), escape(&item.detail));
-    items.iter().filter(|item| stops(item)).map(sentence).collect()
+    if let Some(items) = items(model, form) {
+        return items.iter().filter(|item| stops(item)).map(sentence).collect();
+    }
+    if !matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_)) {
+        return Vec::new();
+    }
+    let service = form.text("service");
+    let lost = model.lost_service(service).map(|lost| &lost.problem);
+    let problem = lost.or(match model.check(service, backup_model(form)) {
+        Some(Load::Failed(problem)) => Some(problem),
+        _ => None,
+    });
+    problem.iter().map(|problem| format!("{}: {}", escape(service), escape(&problem.message))).collect()
+}
+
+/// Whether what is in `form` would be done at once, and is still being checked.
+pub fn are_checked_now(model: &Model, form: &Form) -> bool {
+    let is_now = form.purpose == Purpose::Create && form.text(WHEN) == ON_DEMAND;
+    is_now && matches!(model.check(form.text("service"), backup_model(form)), Some(Load::Waiting))
 }

@@ -122,10 +122,14 @@ impl Model {
         let since = lost.iter().map(|(_, lost)| lost.since).min().unwrap_or(first.since);
         let since = since.with_timezone(&self.zone).format("%H:%M:%S");
         Some(match lost.len() {
+            // Of one that never answered nobody knows since when.
+            1 if !self.reach.get(*name).is_some_and(|reach| reach.answered) => {
+                (format!("{} is unreachable, asked at {since}", escape(name)), first.problem.message.clone())
+            }
             1 => (format!("{} is unreachable since {since}", escape(name)), first.problem.message.clone()),
             n => {
                 let names: Vec<String> = lost.iter().map(|(name, _)| escape(name)).collect();
-                (format!("{n} services are unreachable since {since}"), names.join(", "))
+                (format!("{n} services are unreachable, the first since {since}"), names.join(", "))
             }
         })
     }

@@ -35,17 +35,6 @@ pub fn trouble(model: &Model, status: &Status) -> Option<Trouble> {
     }
 }
 
-/// Whether what is recorded reaches up to now, but for the slice that is being filled: nothing else may be called "now".
-pub fn reaches_now(model: &Model, status: &Status) -> bool {
-    /// What a slice needs to be stored, and a screen to hear of it.
-    const ON_ITS_WAY: u64 = 60;
-    let slice = model.setting("pitr.slice_seconds").parse().unwrap_or(0_u64);
-    status.running
-        && trouble(model, status).is_none()
-        && model.daemon_silence().is_none()
-        && lag(model, status).is_some_and(|lag| lag <= slice.saturating_add(ON_ITS_WAY))
-}
-
 /// From how many seconds of lag on a service is behind.
 pub fn behind(model: &Model) -> u64 {
     let slice = model.setting("pitr.slice_seconds").parse().unwrap_or(0_u64);

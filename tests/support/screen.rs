@@ -615,6 +615,12 @@ pub fn reply_to_key(model: &mut Model, reply: Reply) -> Vec<Effect> {
     plain(update(model, Msg::Reply(Box::new(reply))))
 }
 
+/// The check of a service ends well.
+pub fn checks_pass(model: &mut Model, service: &str) -> Vec<Effect> {
+    let (name, of) = (service.to_owned(), DataModel::Logical);
+    reply(model, Reply::ServiceChecked { name, model: of, result: Ok(check_report(false)) })
+}
+
 /// The end of the test of a storage that a form asked for: all steps but `failed` are good.
 pub fn tested(model: &mut Model, effects: &[Effect], failed: &[&str]) -> Vec<Effect> {
     let [Effect::TestDraft { ticket, .. }] = effects else { panic!("no test: {effects:?}") };

@@ -291,26 +291,44 @@ fn propose_name(model: &Model, form: &mut Form) -> Option<Effect> {
     None
 }
 
+/// Why nothing can be written to a storage; `None`: nothing speaks against it. What the check of the service has tried just
+/// now counts for more than the last test.
+fn why_not(model: &Model, form: &Form, storage: &StorageView) -> Option<String> {
+    let check = match model.check(form.text("service"), backup_model(form)) {
+        Some(Load::Ready(report)) => Some(&report.storages),
+        Some(Load::Waiting | Load::Failed(_)) | None => None,
+    };
+    match check.and_then(|tried| tried.get(&storage.name)) {
+        Some(outcome) => outcome.clone(),
+        None => storage.last_test_error.clone(),
+    }
+}
+
+/// The storage that took the last good backup of the service in `form`, and why it takes no other, if that is so.
+pub fn usual_storage_fails(model: &Model, form: &Form) -> Option<(String, String)> {
+    let service = form.text("service");
+    let last = model.data.backups.iter().find(|b| b.state == BackupState::Succeeded && b.service == service)?;
+    let storage = model.data.storages.iter().find(|s| s.name == last.storage)?;
+    Some((storage.name.clone(), why_not(model, form, storage)?))
+}
+
 /// The storage that is the likeliest, unless a person has picked one: the last that took a good backup of the service, or
 /// of any, and whose last test did not fail.
 fn propose_storage(model: &Model, form: &mut Form) {
     let service = form.text("service").to_owned();
-    let check = match model.check(&service, backup_model(form)) {
-        Some(Load::Ready(report)) => Some(&report.storages),
-        Some(Load::Waiting | Load::Failed(_)) | None => None,
-    };
-    // The check has tried them just now.
-    let is_good = |storage: &&StorageView| match check.and_then(|tried| tried.get(&storage.name)) {
-        Some(outcome) => outcome.is_none(),
-        None => storage.last_test_error.is_none(),
-    };
-    let good: Vec<&StorageView> = model.data.storages.iter().filter(is_good).collect();
+    let good: Vec<&StorageView> =
+        model.data.storages.iter().filter(|storage| why_not(model, form, storage).is_none()).collect();
     let took = |of: &dyn Fn(&Backup) -> bool| {
         let last = model.data.backups.iter().filter(|b| b.state == BackupState::Succeeded && of(b));
         last.map(|b| b.storage.as_str()).find(|name| good.iter().any(|s| s.name == *name)).map(str::to_owned)
     };
-    let tested = || good.iter().find(|s| s.last_test_at.is_some()).or(good.first()).map(|s| s.name.clone());
-    let storage = took(&|b| b.service == service).or_else(|| took(&|_| true)).or_else(tested);
+    // One whose last backup failed is the last that is proposed, whatever it failed for.
+    let failed_last = |storage: &StorageView| {
+        let mut ended = model.data.backups.iter().filter(|b| b.storage == storage.name);
+        ended.find(|b| b.state != BackupState::Running).is_some_and(|b| b.state == BackupState::Failed)
+    };
+    let likeliest = good.iter().min_by_key(|s| (failed_last(s), s.last_test_at.is_none())).map(|s| s.name.clone());
+    let storage = took(&|b| b.service == service).or_else(|| took(&|_| true)).or(likeliest);
     if let Some(row) = form.row_mut("storage").filter(|r| !r.touched)
         && let Some(storage) = storage
     {

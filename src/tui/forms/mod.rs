@@ -13,7 +13,7 @@ mod restore;
 
 pub use create::{
     BY_SCHEDULE, ON_DEMAND, WHEN, When, backup_model, checked, create, edit_schedule, is_pitr, is_schedule,
-    schedule_values, take_free_slot,
+    schedule_values, take_free_slot, usual_storage_fails,
 };
 pub use restore::{
     BACKUP, MOMENT, TIME, TIMELINE, WHAT, is_alike, is_to_a_moment, on_timeline, restore_again, restore_backup,

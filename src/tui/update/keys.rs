@@ -5,16 +5,16 @@ use crossterm::event::{KeyCode, MouseButton, MouseEvent, MouseEventKind};
 use tui_input::{Input, InputRequest};
 
 use super::act::{act, back, go, open};
-use super::storage_test::{self, Saving};
-use super::submit::{submit, submit_below};
-use super::{asked, picker};
+use super::submission::{self, Submission};
+use super::submit::submit_below;
+use super::{asked, picker, storage_test};
 use crate::tui::action::{Action, Group};
 use crate::tui::form::{self, Outcome, Trial};
 use crate::tui::forms;
 use crate::tui::keymap::Chord;
 use crate::tui::model::{Button, Confirm, Layer, Level, Load, Model, Tab, Then};
 use crate::tui::msg::Effect;
-use crate::tui::{moment, offers, palette, prerequisites, view};
+use crate::tui::{moment, offers, palette, view};
 
 /// Two clicks on a row within this time open it; one alone only selects.
 const DOUBLE_CLICK: TimeDelta = TimeDelta::milliseconds(500);
@@ -144,22 +144,17 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
     let mut effects = Vec::new();
     let mut close = false;
     let mut add: Option<&'static str> = None;
-    let (mut title, mut stopped) = ("The backup would fail", Vec::new());
+    let mut question = None;
     match outcome {
         Outcome::Nothing => {}
-        Outcome::Changed(key) => effects = forms::changed(model, form, key),
-        Outcome::Submit => {
-            stopped = prerequisites::stoppers(model, form);
-            if stopped.is_empty() {
-                match storage_test::before_saving(model, form) {
-                    Saving::Now => effects = submit(model, form),
-                    Saving::AfterTest(test) => effects = test,
-                    Saving::Failed(why) => (title, stopped) = ("The storage did not pass its test", why),
-                }
-            } else {
-                stopped.iter_mut().for_each(|why| *why = format!("✗ {why}"));
-            }
+        Outcome::Changed(key) => {
+            form.waits_for_check = false;
+            effects = forms::changed(model, form, key);
         }
+        Outcome::Submit => match submission::of(model, form) {
+            Submission::Sent(sent) => effects = sent,
+            Submission::Asked(asked) => question = Some(asked),
+        },
         Outcome::Close => close = true,
         Outcome::AddOne(key) => add = Some(key),
         Outcome::List(key) => {
@@ -179,7 +174,6 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         Outcome::TakeFreeSlot => effects = forms::take_free_slot(model, form),
     }
     let dirty = form.is_dirty() && !form.submitting;
-    let anyway = format!("{} anyway", forms::submit_label(form));
     if close && !dirty {
         layers.pop();
     }
@@ -197,18 +191,7 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
             typed: None,
         }));
     }
-    if !stopped.is_empty() {
-        model.layers.push(Layer::Confirm(Confirm {
-            title: title.into(),
-            lines: stopped,
-            buttons: vec![
-                Button { label: "Back to the form".into(), then: Then::Nothing },
-                Button { label: anyway, then: Then::SubmitForm },
-            ],
-            focus: 0,
-            typed: None,
-        }));
-    }
+    model.layers.extend(question.map(Layer::Confirm));
     let Some(key) = add else { return asked(model, effects) };
     picker::add_one(model, key)
 }

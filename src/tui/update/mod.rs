@@ -19,6 +19,7 @@ mod rushed;
 mod schedules;
 mod search;
 mod storage_test;
+mod submission;
 mod submit;
 mod submitted;
 

@@ -1,7 +1,7 @@
 //! What the answers to effects change.
 
 use super::submitted::{self, Ticket, close_form, fail_form};
-use super::{asked, form_for, schedules, storage_test};
+use super::{asked, form_for, schedules, storage_test, submission};
 use crate::client::{DeletePlan, Removes};
 use crate::domain::text::{bytes, escape};
 use crate::error::ErrorKind;
@@ -60,12 +60,14 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
             let closed = close_form(model, ticket);
             model.emit(Level::Good, format!("storage {} is saved", storage.name), None);
             let name = storage.name.clone();
+            let tested = closed.as_ref().and_then(|(_, form)| storage_test::passed(model, form));
             match model.data.storages.iter_mut().find(|s| s.name == name) {
                 Some(known) => *known = storage,
                 None => model.data.storages.push(storage),
             }
             model.refresh_rows();
-            let effects = submitted::pick(model, closed, &name);
+            let mut effects = submitted::pick(model, closed, &name);
+            effects.extend(tested.map(|steps| Effect::KeepTest { name, steps }));
             return asked(model, effects);
         }
         Reply::StorageSaved(Err(problem)) => fail_form(model, ticket, "the storage was not saved", problem),
@@ -88,6 +90,7 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
                 }
             }
             model.layers = layers;
+            effects.extend(submission::checked(model, &name));
             return asked(model, effects);
         }
         Reply::ServiceInfo { name, result } => {

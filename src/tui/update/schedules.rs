@@ -58,9 +58,13 @@ pub(super) fn act(model: &mut Model, action: Action) -> Vec<Effect> {
                 && model.recorded_already(&schedule.service, &name).is_some() =>
         {
             let by = model.recorded_already(&schedule.service, &name).unwrap_or_default();
-            let title = format!("Switch the schedule {} on?", escape(&name));
-            let lines = vec![recorded_twice(&schedule.service, by)];
-            ask(model, title, lines, "Switch on", Effect::SwitchSchedule(name, true))
+            let title = format!("Switch the schedule {} off first?", escape(by));
+            let lines = vec![
+                recorded_twice(&schedule.service, by),
+                format!("Then switch {} on: until you do, changes are not kept.", escape(&name)),
+            ];
+            let effect = Effect::SwitchSchedule(by.to_owned(), false);
+            ask(model, title, lines, "Switch off", effect)
         }
         Action::SwitchSchedule => vec![Effect::SwitchSchedule(name, !schedule.enabled)],
         Action::RunSchedule => vec![Effect::RunSchedule(name)],

@@ -2,6 +2,7 @@
 //! whoever typed it says so although it did not.
 
 use super::submit::submit;
+use crate::domain::storage::TestStep;
 use crate::domain::text::escape;
 use crate::tui::form::{Draft, Form, Purpose};
 use crate::tui::model::{Layer, Model, TestRun};
@@ -45,6 +46,12 @@ pub(super) fn before_saving(model: &mut Model, form: &mut Form) -> Saving {
         }
         None => Saving::AfterTest(test(model, form, true)),
     }
+}
+
+/// The steps of the test that what `form` holds has passed.
+pub(super) fn passed(model: &Model, form: &Form) -> Option<Vec<TestStep>> {
+    let draft = form.draft.as_ref().filter(|draft| draft.values == form.values())?;
+    model.tests.get(&draft_name(draft.ticket)).filter(|run| run.passed()).map(|run| run.steps.clone())
 }
 
 fn why(run: &TestRun) -> Vec<String> {

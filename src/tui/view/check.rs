@@ -25,7 +25,8 @@ pub(super) fn lines(model: &Model, form: &Form, width: usize) -> Vec<Line<'stati
     let theme = &model.theme;
     match model.check(form.text("service"), backup_model(form)) {
         Some(Load::Waiting) => {
-            vec![Line::styled(format!("{} checking the prerequisites", spinner(model)), theme.running)]
+            let then = if form.waits_for_check { "; it begins when nothing speaks against it" } else { "" };
+            vec![Line::styled(format!("{} checking the prerequisites{then}", spinner(model)), theme.running)]
         }
         Some(Load::Failed(problem)) => {
             let text = format!("✗ prerequisites: {}", escape(&problem.message));

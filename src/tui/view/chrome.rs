@@ -154,7 +154,7 @@ pub fn banner_text(model: &Model) -> Option<String> {
         return Some(format!("! no daemon runs, {undone}{}", shown()));
     }
     if let Some((lost, why)) = model.lost_words() {
-        return Some(format!("! {lost}{}: {why}", shown()));
+        return Some(format!("! {lost}: {why}"));
     }
     if model.screen == Screen::Schedules && model.loaded && !model.backups_enabled() {
         return Some("! nothing runs: backup management is off (Settings, General, backup.enabled)".into());

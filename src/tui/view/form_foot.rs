@@ -8,7 +8,7 @@ use super::{check, cluster, moment, preview, storage_steps};
 use crate::domain::service::{CheckItem, CheckState};
 use crate::domain::text::escape;
 use crate::tui::form::{ADD, Form, Purpose, Source, Trial};
-use crate::tui::forms::{BACKUP, is_pitr, is_to_a_moment};
+use crate::tui::forms::{BACKUP, is_pitr, is_to_a_moment, usual_storage_fails};
 use crate::tui::missed::{recorded_twice, recording_ends};
 use crate::tui::model::{Load, Model};
 
@@ -26,6 +26,9 @@ pub(super) fn lines(model: &Model, form: &Form, width: usize) -> Vec<Line<'stati
         lines.extend(preview::warnings(model, preview, width));
     }
     if let Some(text) = records_again(model, form) {
+        lines.extend(wrap(&format!("✗ {text}"), width).into_iter().map(|part| Line::styled(part, theme.error)));
+    }
+    if let Some(text) = other_storage(model, form) {
         lines.extend(wrap(&format!("! {text}"), width).into_iter().map(|part| Line::styled(part, theme.warn)));
     }
     if let Some(service) = over_its_source(model, form) {
@@ -106,6 +109,16 @@ fn records_again(model: &Model, form: &Form) -> Option<String> {
     let is_on = model.schedule(edited).is_none_or(|schedule| schedule.enabled);
     let by = model.recorded_already(form.text("service"), edited).filter(|_| is_on && is_pitr(form))?;
     Some(recorded_twice(form.text("service"), by))
+}
+
+/// Why another storage is proposed than the one that took the last good backup of the service.
+fn other_storage(model: &Model, form: &Form) -> Option<String> {
+    if form.purpose != Purpose::Create || form.row("storage")?.touched {
+        return None;
+    }
+    let (usual, why) = usual_storage_fails(model, form)?;
+    let chosen = form.text("storage");
+    (chosen != usual).then(|| format!("{}, which took the last one, is not proposed: {}", escape(&usual), escape(&why)))
 }
 
 /// The service that a restore writes over, when it is the one that the data come from.

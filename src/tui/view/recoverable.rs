@@ -15,7 +15,7 @@ use crate::domain::pitr::{Archive, MarkKind, Status};
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::tui::action::Action;
 use crate::tui::model::Model;
-use crate::tui::recording::{Trouble, lag, reaches_now, trouble};
+use crate::tui::recording::{Trouble, lag, trouble};
 
 /// `< 1 min`, `3 min`, `2 h 05`.
 fn minutes(seconds: u64) -> String {
@@ -77,12 +77,8 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
         return (fit(&text, room), style);
     };
     let lag = lag(model, status).unwrap_or(0);
-    let is_now = reaches_now(model, status);
-    // What is not recorded up to now ends with the last second that is stored.
-    let until = match status.ranges.last() {
-        Some(newest) if !is_now => second(model, newest.to),
-        _ => "now".into(),
-    };
+    // Never "now": what can be restored ends with the last second that is stored.
+    let until = status.ranges.last().map(|newest| second(model, newest.to)).unwrap_or_default();
     let text = format!("recoverable {reach} → {until}");
     if let Some(stopped) = stopped {
         // Less than its first words says nothing; the sign before the service says that something is wrong.
@@ -91,7 +87,7 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
         return (fit(&text, room), style);
     }
     let mut notes: Vec<String> = gaps(status).into_iter().collect();
-    if is_now {
+    if trouble.is_none() {
         notes.push(format!("lag {}", minutes(lag)));
     }
     loop {
@@ -248,9 +244,10 @@ impl Page<'_> {
         let model = self.model;
         let theme = &model.theme;
         let (text, style) = match (status.running, status.schedules.is_empty()) {
+            (true, _) if status.error.is_some() => ("✗ cannot store what it records", theme.error),
             (true, _) => ("✓ follows the oplog", theme.ok),
             (false, true) => ("off: no schedule of that type is on", theme.dim),
-            (false, false) => ("! stopped: nothing follows the oplog", theme.warn),
+            (false, false) => ("✗ stopped: nothing follows the oplog", theme.error),
         };
         self.fact_styled("Recording", Span::styled(text, style));
         if let Some(error) = &status.error {

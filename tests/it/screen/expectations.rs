@@ -718,6 +718,7 @@ fn e21_a_first_start_leads_by_the_hand() {
         matches!(model.check("orders", mongokeep::domain::backup::Model::Logical), Some(Load::Waiting)),
         "prerequisites are checked live"
     );
+    checks_pass(&mut model, "orders");
     let effects = press(&mut model, "Ctrl-S");
     let [Effect::CreateBackup(values)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!((&values["name"][0], &values["storage"][0]), (&"orders-20261121-1502".into(), &"local".into()));

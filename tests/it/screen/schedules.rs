@@ -98,6 +98,7 @@ fn one_form_makes_backups_and_schedules_and_keeps_what_was_typed() {
     to_row(&mut model, "_when");
     press(&mut model, "Left");
     assert_eq!(form(&model).text("folder"), "elsewhere");
+    checks_pass(&mut model, "orders-rs");
     let effects = press(&mut model, "Ctrl-S");
     let [Effect::CreateBackup(values)] = &effects[..] else { panic!("{effects:?}") };
     assert!(!values.contains_key("retention") && !values.contains_key("cron"), "{values:?}");

@@ -103,6 +103,61 @@ fn what_stops_a_backup_comes_first_and_is_asked_about() {
 }
 
 #[test]
+fn a_backup_is_queued_when_its_check_has_ended() {
+    let waiting = || {
+        let mut model = small();
+        keys(&mut model, "j n");
+        assert_eq!(press(&mut model, "Ctrl-S"), [], "nobody knows yet");
+        assert!(shown(&model).contains("it begins when nothing speaks against it"), "{}", shown(&model));
+        model
+    };
+    let mut model = waiting();
+    let effects = checked(&mut model, check_report(false));
+    assert!(matches!(&effects[..], [Effect::CreateBackup(_)]), "{effects:?}");
+    let mut model = waiting();
+    assert_eq!(checked(&mut model, of_a_reader()), []);
+    assert!(shown(&model).contains("The backup would fail"), "{}", shown(&model));
+    // Whoever does not want to wait says so.
+    let mut model = waiting();
+    assert_eq!(press(&mut model, "Ctrl-S"), []);
+    assert!(shown(&model).contains("The prerequisites are still being checked"), "{}", shown(&model));
+    assert!(matches!(&keys(&mut model, "Right Enter")[..], [Effect::CreateBackup(_)]));
+    // What was changed, or left, is not sent by itself.
+    for key in ["x", "Esc"] {
+        let mut model = waiting();
+        put(&mut model, "name", "another");
+        press(&mut model, "Ctrl-S");
+        press(&mut model, key);
+        let effects = checked(&mut model, check_report(false));
+        assert!(!effects.iter().any(|e| matches!(e, Effect::CreateBackup(_))), "{key}: {effects:?}");
+    }
+}
+
+#[test]
+fn a_service_that_is_known_to_be_lost_is_not_backed_up_without_a_word() {
+    let mut model = small();
+    heard(&mut model, "orders-rs", Err(unreachable()));
+    keys(&mut model, "j n");
+    assert_eq!(press(&mut model, "Ctrl-S"), []);
+    let text = shown(&model);
+    assert!(text.contains("The backup would fail") && text.contains("orders-rs: connection refused"), "{text}");
+}
+
+#[test]
+fn another_storage_is_not_proposed_without_a_word() {
+    let mut model = small();
+    look_again(&mut model, |s| {
+        for storage in s.storages.iter_mut().filter(|s| s.name == "s3-eu") {
+            storage.last_test_error = Some("write: access denied".into());
+        }
+    });
+    keys(&mut model, "j n");
+    assert_ne!(form(&model).text("storage"), "s3-eu");
+    let text = shown(&model);
+    assert!(text.contains("! s3-eu, which took the last one, is not proposed"), "{text}");
+}
+
+#[test]
 fn the_storage_that_is_chosen_counts_and_the_last_good_one_is_proposed() {
     let with = |change: &dyn Fn(&mut Snapshot)| {
         let mut model = small();
@@ -351,9 +406,9 @@ fn a_second_recording_of_a_service_is_asked_about() {
     keys(&mut model, "2");
     assert_eq!(press(&mut model, " "), [], "the one that is off is selected");
     let text = shown(&model);
-    assert!(text.contains("on?") && text.contains("records orders-rs already"), "{text}");
+    assert!(text.contains("off first?") && text.contains("records orders-rs already"), "{text}");
     let effects = keys(&mut model, "Right Enter");
-    assert!(matches!(&effects[..], [Effect::SwitchSchedule(_, true)]), "{effects:?}");
+    assert!(matches!(&effects[..], [Effect::SwitchSchedule(_, false)]), "the store keeps one alone on: {effects:?}");
     // A new one says it in its form.
     let mut model = with_pitr(Look::default(), LARGE);
     keys(&mut model, "2 j j n");
