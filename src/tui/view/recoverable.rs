@@ -91,6 +91,9 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
         return (fit(&text, room), style);
     }
     let mut notes: Vec<String> = gaps(status).into_iter().collect();
+    if status.beginning {
+        notes.push("recording begins".to_owned());
+    }
     if is_now {
         notes.push(format!("lag {}", minutes(lag)));
     }
@@ -133,6 +136,9 @@ pub fn state(model: &Model, status: Option<&Status>) -> (String, Style) {
     let style = style(model, status);
     if status.is_stopped() {
         return ("stopped".into(), style);
+    }
+    if status.beginning {
+        return ("begins".into(), style);
     }
     if status.ranges.is_empty() {
         return ("no base".into(), style);
@@ -250,6 +256,7 @@ impl Page<'_> {
         let (text, style) = match (status.running, status.schedules.is_empty()) {
             (true, _) => ("✓ follows the oplog", theme.ok),
             (false, true) => ("off: no schedule of that type is on", theme.dim),
+            (false, false) if status.beginning => ("◌ about to begin", theme.running),
             (false, false) => ("! stopped: nothing follows the oplog", theme.warn),
         };
         self.fact_styled("Recording", Span::styled(text, style));
