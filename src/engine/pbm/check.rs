@@ -104,7 +104,9 @@ fn recording(status: &StatusAnswer, present: Option<&Value>, redactor: &Redactor
     match (pitr.conf, pitr.run, error) {
         (true, _, Some(error)) => item(CheckState::Warn, &format!("{error}; {span}"), "make a full backup"),
         (true, false, None) => {
-            item(CheckState::Warn, &format!("switched on, and it has not begun; {span}"), "make a full backup, after which PBM begins within a minute")
+            let detail =
+                format!("switched on, and it has not begun, which takes PBM up to a minute after a base; {span}");
+            item(CheckState::Warn, &detail, "make a full backup")
         }
         (true, true, None) => item(CheckState::Pass, &format!("PBM records the oplog; {span}"), ""),
         (false, ..) => item(CheckState::Skip, "off: no point-in-time schedule switched it on", ""),

@@ -42,7 +42,8 @@ pub struct StorageSection {
 type Build = fn(&StorageConfig, &str) -> Result<StorageSection>;
 
 /// Each type of storage that PBM has too.
-const TYPES: &[(&str, Build)] = &[("filesystem", filesystem), ("s3", s3), ("azure", azure::section), ("gcs", gcs::section)];
+const TYPES: &[(&str, Build)] =
+    &[("filesystem", filesystem), ("s3", s3), ("azure", azure::section), ("gcs", gcs::section)];
 
 impl StorageSection {
     /// For backups in `folder` of a storage.
@@ -66,7 +67,8 @@ impl StorageSection {
 
     fn note_ca_file(&mut self, storage: &StorageConfig) {
         if storage.text("ca_file").is_some() {
-            let note = "PBM takes no CA file: every node must trust the authority that signed the storage's certificate";
+            let note =
+                "PBM takes no CA file: every node must trust the authority that signed the storage's certificate";
             self.notes.push(note.to_owned());
         }
     }

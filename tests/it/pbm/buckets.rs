@@ -104,7 +104,8 @@ async fn a_container_of_azure_holds_what_agents_wrote_and_gives_it_back() {
     lives(&agents, &home, &config, &[ACCOUNT_KEY]).await;
     // What was told is just this, and PBM shows the key to nobody.
     let told = agents.pbm(&["config"])["storage"]["azure"].clone();
-    let said = [&told["account"], &told["container"], &told["prefix"], &told["endpointUrl"], &told["credentials"]["key"]];
+    let said =
+        [&told["account"], &told["container"], &told["prefix"], &told["endpointUrl"], &told["credentials"]["key"]];
     assert_eq!(said.map(|text| text.as_str().unwrap()), [ACCOUNT, CONTAINER, "keep/src/pbm", endpoint.as_str(), "***"]);
 }
 

@@ -78,11 +78,13 @@ async fn a_backup_is_followed_with_its_log_until_its_lock_is_free() {
 #[tokio::test]
 async fn a_backup_that_failed_with_its_storage_says_what_its_agents_said() {
     let line = |msg: &str| {
-        let mut line: Value = serde_json::from_str(&fixture("logs-default")).map(|lines: Vec<Value>| lines[0].clone()).unwrap();
+        let mut line: Value =
+            serde_json::from_str(&fixture("logs-default")).map(|lines: Vec<Value>| lines[0].clone()).unwrap();
         (line["s"], line["msg"]) = (1.into(), msg.into());
         line
     };
-    let said = serde_json::to_string(&[line("backup: upload to S3: connection refused"), line("mark as failed")]).unwrap();
+    let said =
+        serde_json::to_string(&[line("backup: upload to S3: connection refused"), line("mark as failed")]).unwrap();
     let down = "Error: check read access: dial tcp 127.0.0.1:9000: connect: connection refused";
     let stand_in = StandIn::new();
     stand_in

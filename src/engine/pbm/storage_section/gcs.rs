@@ -38,8 +38,10 @@ pub(super) fn section(storage: &StorageConfig, folder: &str) -> Result<StorageSe
             let account = ServiceAccount::of_key(json)?;
             if let Some(universe) = account.universe {
                 let universe = quoted(&universe);
-                return Err(unsupported(format!("PBM knows Google's own cloud only, and the key is one of {universe}"))
-                    .hint("choose another storage"));
+                return Err(unsupported(format!(
+                    "PBM knows Google's own cloud only, and the key is one of {universe}"
+                ))
+                .hint("choose another storage"));
             }
             section.secret(&["credentials", "clientEmail"], Some(account.client_email));
             section.secret(&["credentials", "privateKey"], Some(account.private_key));

@@ -42,7 +42,10 @@ impl ServiceAccount {
             universe: parts.universe_domain.filter(|domain| domain != OWN_UNIVERSE),
         };
         if account.client_email.expose().is_empty() || account.private_key.expose().is_empty() {
-            return Err(Error::invalid(FIELD, "holds no key of a service account: client_email or private_key is missing"));
+            return Err(Error::invalid(
+                FIELD,
+                "holds no key of a service account: client_email or private_key is missing",
+            ));
         }
         Ok(account)
     }
