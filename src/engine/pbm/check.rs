@@ -80,12 +80,12 @@ async fn configuration(console: &Console<'_>, service: &Service, present: Option
         return item("pbm_configuration", CheckState::Pass, detail, "");
     };
     let remedy = format!("mongokeep service configure {} --storage NAME", service.name);
-    match console.wrote(present).await {
+    match console.done_by_others(present).await {
         Err(e) => failed("pbm_configuration", &e),
-        Ok(true) => item("pbm_configuration", CheckState::Pass, "written by this installation, and unchanged", ""),
-        Ok(false) => {
-            let detail = "somebody else wrote or changed it; mongokeep overwrites it only when it is asked to";
-            item("pbm_configuration", CheckState::Warn, detail, &remedy)
+        Ok(None) => item("pbm_configuration", CheckState::Pass, "written by this installation, and unchanged", ""),
+        Ok(Some(done)) => {
+            let detail = format!("{done}; mongokeep overwrites it only when it is asked to");
+            item("pbm_configuration", CheckState::Warn, &detail, &remedy)
         }
     }
 }
