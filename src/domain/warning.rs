@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(look(Some(&held), 9).0, "pitr_held");
         assert_eq!(look(None, 0), wrong("pitr_stopped", "a: its oplog is not recorded"));
         // It may take a while to begin, and no longer.
-        let begins = SlicerState { running: false, ..running };
+        let begins = SlicerState { running: false, ..running.clone() };
         assert_eq!(look_at(Some(&begins), 720, at + TimeDelta::seconds(89)).0, "begins");
         let over = look_at(Some(&begins), 720, at + TimeDelta::seconds(90));
         assert_eq!(over, wrong("pitr_stopped", "a: its oplog is not recorded"));

@@ -300,13 +300,13 @@ impl<'a> Console<'a> {
         Ok(())
     }
 
-    /// What somebody else did to `present`, the configuration that PBM has, in words; `None`: this installation wrote it, and
-    /// nobody has changed it.
-    pub async fn done_by_others(&self, present: &Value) -> Result<Option<String>> {
+    /// What somebody else did to `present`, the configuration that PBM has, in words that call it `it`; `None`: this
+    /// installation wrote it, and nobody has changed it.
+    pub async fn done_by_others(&self, present: &Value, it: &str) -> Result<Option<String>> {
         Ok(match self.note().await? {
             Some(note) if is_as_noted(present, &note) => None,
-            Some(note) => Some(format!("somebody else changed it: {}", in_words(&changes(&note.read_back, present)))),
-            None => Some("somebody else wrote it".to_owned()),
+            Some(note) => Some(format!("somebody else changed {it}: {}", in_words(&changes(&note.read_back, present)))),
+            None => Some(format!("somebody else wrote {it}")),
         })
     }
 

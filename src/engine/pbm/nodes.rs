@@ -51,11 +51,9 @@ pub async fn cluster(ctx: &Context, service: &Service) -> Result<Cluster> {
 /// That somebody else wrote or changed the configuration, which keeps the next backup from being made as it is meant.
 async fn configuration(ctx: &Context, console: &Console<'_>, service: &Service) -> Option<ClusterProblem> {
     let present = configured::read(&console.program, &ctx.cancel).await.ok()??;
-    let done = console.done_by_others(&present).await.ok()??;
-    Some(ClusterProblem {
-        text: format!("the configuration of PBM: {done}"),
-        remedy: format!("mongokeep service configure {} --storage NAME", service.name),
-    })
+    let text = console.done_by_others(&present, "the configuration of PBM").await.ok()??;
+    let remedy = format!("mongokeep service configure {} --storage NAME", service.name);
+    Some(ClusterProblem { text, remedy })
 }
 
 fn node_of(set: &ReplicaSet, node: &Node, redactor: &Redactor, now: DateTime<Utc>) -> ClusterNode {

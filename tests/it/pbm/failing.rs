@@ -52,6 +52,9 @@ async fn a_node_that_is_down_is_named_and_the_others_do_the_work() {
     home.ok(&["backup", "verify", "b"]);
 }
 
+/// Bytes that are a small part of the data.
+const IN_THE_MIDDLE: u64 = 1 << 20;
+
 /// A home whose storage `bucket` is reached through a proxy that can fail.
 async fn behind_a_proxy(agents: &Agents, server: &Server, proxy: &Proxy) -> Home {
     let home = agents.home();
@@ -67,20 +70,19 @@ async fn behind_a_proxy(agents: &Agents, server: &Server, proxy: &Proxy) -> Home
     home
 }
 
-/// Holds the storage up until PBM is in the middle of `what`, and lets it fail then for everybody.
+/// Holds the storage up when a part of the data has gone through, and lets it fail then for everybody.
 fn fails_in_the_middle(agents: &Agents, proxy: &Proxy, what: &str) {
-    proxy.freeze(true);
-    until("PBM is in the middle", || {
-        let running = &agents.pbm(&["status", "-s", "running"])["running"];
-        running["type"] == what && running["status"] == "running"
-    });
+    proxy.freeze_after(IN_THE_MIDDLE);
+    until("PBM is in the middle", || proxy.is_frozen());
+    let running = agents.pbm(&["status", "-s", "running"])["running"].clone();
+    assert_eq!(running["type"], what, "{running}");
     proxy.cut(std::iter::repeat_n(Fault::Refuse, 100_000));
     proxy.freeze(false);
 }
 
 /// The job when it is over, with its log.
 fn over(home: &Home, id: i64) -> (serde_json::Value, String) {
-    until("it is over", || !["queued", "running"].contains(&home.job(id)["state"].as_str().unwrap()));
+    home.run(&["job", "wait", &id.to_string()]);
     (home.job(id), home.run(&["job", "log", &id.to_string()]).stdout)
 }
 
@@ -88,7 +90,7 @@ fn over(home: &Home, id: i64) -> (serde_json::Value, String) {
 async fn a_storage_that_fails_in_the_middle_fails_the_job_in_pbms_words_and_no_other() {
     let Some(agents) = Agents::start(1).await else { return };
     let Some(server) = Server::versitygw(Keeps::Nothing).await else { return };
-    fill(&agents.set, "shop", 20_000).await;
+    fill(&agents.set, "shop", 40_000).await;
     let proxy = Proxy::start(server.address, []).await;
     let home = behind_a_proxy(&agents, &server, &proxy).await;
     let create = |name: &'static str, storage: &'static str| {
@@ -114,7 +116,7 @@ async fn a_storage_that_fails_in_the_middle_fails_the_job_in_pbms_words_and_no_o
     home.ok(&["backup", "verify", "c"]);
 
     let items = agents.set.client().await.unwrap().database("shop").collection::<Document>("items");
-    items.delete_many(doc! {"_id": {"$lt": 10_000}}).await.unwrap();
+    items.delete_many(doc! {"_id": {"$lt": 20_000}}).await.unwrap();
     let id = begin(&["restore", "c", "--to", "src", "--yes"], "PBM calls this restore");
     fails_in_the_middle(&agents, &proxy, "restore");
     let (job, log) = over(&home, id);
@@ -123,5 +125,5 @@ async fn a_storage_that_fails_in_the_middle_fails_the_job_in_pbms_words_and_no_o
     assert!(error.contains("S3") || error.contains("storage"), "{job}\n{log}");
     proxy.heal();
     home.ok(&["restore", "c", "--to", "src", "--yes", "--wait"]);
-    assert_eq!(items.count_documents(doc! {}).await.unwrap(), 20_000);
+    assert_eq!(items.count_documents(doc! {}).await.unwrap(), 40_000);
 }
