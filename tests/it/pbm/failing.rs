@@ -71,11 +71,11 @@ async fn behind_a_proxy(agents: &Agents, server: &Server, proxy: &Proxy) -> Home
 }
 
 /// Holds the storage up when a part of the data has gone through, and lets it fail then for everybody.
-fn fails_in_the_middle(agents: &Agents, proxy: &Proxy, what: &str) {
+fn fails_in_the_middle(agents: &Agents, proxy: &Proxy) {
     proxy.freeze_after(IN_THE_MIDDLE);
     until("PBM is in the middle", || proxy.is_frozen());
     let running = agents.pbm(&["status", "-s", "running"])["running"].clone();
-    assert_eq!(running["type"], what, "{running}");
+    assert_eq!(running["type"], "backup", "{running}");
     proxy.cut(std::iter::repeat_n(Fault::Refuse, 100_000));
     proxy.freeze(false);
 }
@@ -96,6 +96,8 @@ async fn a_storage_that_fails_in_the_middle_fails_the_job_in_pbms_words_and_no_o
     let create = |name: &'static str, storage: &'static str| {
         ["backup", "create", "--service", "src", "--storage", storage, "--name", name]
     };
+    // Slow enough that there is a middle.
+    proxy.slow_down(50);
     let begin = |args: &[&str], words: &str| {
         let id = home.ok(args)["id"].as_i64().unwrap();
         until("PBM has begun", || home.run(&["job", "log", &id.to_string()]).stdout.contains(words));
@@ -103,7 +105,7 @@ async fn a_storage_that_fails_in_the_middle_fails_the_job_in_pbms_words_and_no_o
     };
 
     let id = begin(&create("b", "bucket"), "PBM calls it");
-    fails_in_the_middle(&agents, &proxy, "backup");
+    fails_in_the_middle(&agents, &proxy);
     let (job, log) = over(&home, id);
     let error = job["error"].as_str().unwrap();
     assert!(job["state"] == "failed" && error.contains("upload to S3"), "{job}\n{log}");
@@ -112,18 +114,22 @@ async fn a_storage_that_fails_in_the_middle_fails_the_job_in_pbms_words_and_no_o
     assert!(backups.as_array().unwrap().iter().all(|b| b["name"] == "b" && b["state"] == "failed"), "{backups}");
     home.ok(&[&create("elsewhere", "local")[..], &["--wait"]].concat());
     proxy.heal();
+    proxy.slow_down(0);
     home.ok(&[&create("c", "bucket")[..], &["--wait"]].concat());
     home.ok(&["backup", "verify", "c"]);
 
+    // A folder that is gone in the middle of a restore, as one that is not mounted any more.
     let items = agents.set.client().await.unwrap().database("shop").collection::<Document>("items");
     items.delete_many(doc! {"_id": {"$lt": 20_000}}).await.unwrap();
-    let id = begin(&["restore", "c", "--to", "src", "--yes"], "PBM calls this restore");
-    fails_in_the_middle(&agents, &proxy, "restore");
+    let id = begin(&["restore", "elsewhere", "--to", "src", "--yes"], "PBM calls this restore");
+    let (folder, away) = (home.storage().join("src/pbm"), home.storage().join("away"));
+    std::fs::rename(&folder, &away).unwrap();
     let (job, log) = over(&home, id);
     let error = job["error"].as_str().unwrap();
     assert!(job["state"] == "failed" && error.contains("PBM's restore"), "{job}\n{log}");
-    assert!(error.contains("S3") || error.contains("storage"), "{job}\n{log}");
-    proxy.heal();
-    home.ok(&["restore", "c", "--to", "src", "--yes", "--wait"]);
+    assert!(error.contains("no such file"), "{job}\n{log}");
+    let _ = std::fs::remove_dir_all(&folder);
+    std::fs::rename(&away, &folder).unwrap();
+    home.ok(&["restore", "elsewhere", "--to", "src", "--yes", "--wait"]);
     assert_eq!(items.count_documents(doc! {}).await.unwrap(), 40_000);
 }

@@ -30,8 +30,10 @@ impl Follow<'_> {
         let arguments = ["logs", "-e", &event, "-t", &tail, "-s", "E"];
         let answer = self.program.call(&arguments, ASK_LIMIT, &never).await.ok()?;
         let lines = answer.parse::<Option<Vec<LogEntry>>>("log").ok()?.unwrap_or_default();
-        // The first is the cause, and the others are what comes of it.
-        let cause = self.program.redactor().shown(&lines.first()?.msg);
+        // What PBM noted of the backup itself, which it would be described with; others may say what came of that.
+        let prefix = format!("{}: ", Operation::Backup.word());
+        let noted = lines.iter().find_map(|line| line.msg.strip_prefix(&prefix));
+        let cause = self.program.redactor().shown(noted.unwrap_or(&lines.first()?.msg));
         course.idle_looks += 1;
         if course.idle_looks < 2 {
             return None;

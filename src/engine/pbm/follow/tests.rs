@@ -84,7 +84,8 @@ async fn a_backup_that_failed_with_its_storage_says_what_its_agents_said() {
         line
     };
     let said =
-        serde_json::to_string(&[line("backup: upload to S3: connection refused"), line("mark as failed")]).unwrap();
+        serde_json::to_string(&[line("failed to upload oplog"), line("backup: upload to S3: connection refused")])
+            .unwrap();
     let down = "Error: check read access: dial tcp 127.0.0.1:9000: connect: connection refused";
     let stand_in = StandIn::new();
     stand_in
@@ -97,7 +98,7 @@ async fn a_backup_that_failed_with_its_storage_says_what_its_agents_said() {
         .answers("logs", &said, "", 0);
     let mut seen = Seen::default();
     let error = backup(&stand_in, BACKUP, quick(), &mut seen).await.unwrap_err();
-    let expected = format!("PBM's backup {BACKUP} failed: backup: upload to S3: connection refused");
+    let expected = format!("PBM's backup {BACKUP} failed: upload to S3: connection refused");
     assert!(error.full().starts_with(&expected), "{error}");
     assert_eq!(error.kind(), ErrorKind::Unreachable, "it may be back");
     assert_eq!(seen.states.last().unwrap().status, Status::Error);
