@@ -62,6 +62,7 @@ pub fn line(status: &Status) -> String {
         (true, _) if status.error.is_some() => "recording, and it CANNOT be stored",
         (true, _) => "recording",
         (false, true) => "not recording: no point-in-time schedule is on",
+        (false, false) if status.beginning => "about to begin recording",
         (false, false) => "NOT recording",
     };
     let mut parts = vec![recording.to_owned()];
@@ -135,6 +136,7 @@ mod tests {
             gaps: vec![ShownGap::from(&gap)],
             lag_seconds: Some(720),
             running: true,
+            beginning: false,
             error: None,
             hint: None,
             schedules: vec!["p".into()],
@@ -163,6 +165,8 @@ mod tests {
         status.ranges.clear();
         status.running = false;
         assert_eq!(line(&status), "NOT recording, lag 12 min, nothing can be restored to a moment yet");
+        status.beginning = true;
+        assert_eq!(line(&status), "about to begin recording, lag 12 min, nothing can be restored to a moment yet");
         status.schedules.clear();
         assert!(line(&status).starts_with("not recording: no point-in-time schedule is on"));
     }

@@ -173,7 +173,8 @@ fn configuration_text(context: &Context, plan: &ConfigurationPlan) -> String {
         (true, ..) => format!("service {} has this configuration already\n", plan.service),
         (_, true, _) => format!("service {} has no configuration yet\n", plan.service),
         (_, _, true) => {
-            "nothing that can be seen would change; secrets are written again, and the whole counts as mongokeep's\n"
+            "no setting that mongokeep decides about would change: what somebody else set stays, secrets are written again, and the \
+             whole counts as mongokeep's\n"
                 .to_owned()
         }
         _ => {

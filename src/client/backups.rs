@@ -77,7 +77,7 @@ impl Client {
         let name = given(draft.name).map_or_else(|| self.suggest_backup_name(&service.name), Ok)?;
         let folder = given(draft.folder).or(service.cluster).unwrap_or_else(|| service.name.clone());
         backends::check_folder(&storage.config, &folder)?;
-        let (selection, location) = (&draft.selection, &storage.config);
+        let (selection, location) = (&draft.selection, &self.judged(service.engine, storage.clone())?);
         let wanted = Wanted { backup_type: draft.backup_type, selection, location, folder: &folder };
         storage.config.encryption(&storage.name)?;
         must_make(engine(service.engine, draft.model)?, &wanted)?;

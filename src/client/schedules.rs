@@ -149,7 +149,7 @@ impl Client {
             s.folder = default_folder(&service).to_owned();
         }
         crate::storage::backends::check_folder(&storage.config, &s.folder)?;
-        let (selection, location) = (&s.selection, &storage.config);
+        let (selection, location) = (&s.selection, &self.judged(service.engine, storage.clone())?);
         let wanted = Wanted { backup_type: s.backup_type, selection, location, folder: &s.folder };
         storage.config.encryption(&storage.name)?;
         s.check()?;

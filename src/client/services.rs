@@ -60,9 +60,11 @@ impl Client {
         let before = self.store.service_row(name)?;
         // The store is busy while it changes a service.
         let of_it = self.store.schedules()?.into_iter().filter(|schedule| schedule.service == name);
-        let with_storage = of_it.map(|schedule| {
-            let location = self.store.storage_row(&schedule.storage)?.config;
-            Ok((schedule, location))
+        // Judged only by another engine.
+        let other = text(values, "engine").and_then(|word| word.parse().ok()).filter(|kind| *kind != before.engine);
+        let with_storage = of_it.filter(|_| other.is_some()).map(|schedule| {
+            let row = self.store.storage_row(&schedule.storage)?;
+            Ok((schedule, self.judged(other.unwrap_or(before.engine), row)?))
         });
         let schedules: Vec<(Schedule, StorageConfig)> = with_storage.collect::<Result<_>>()?;
         // The stored connection string is not read: a new one needs no old one, which is how a lost key is got over.
@@ -129,7 +131,8 @@ impl Client {
                 format!("; the lock took {} the last time", moments(millis))
             }));
         }
-        let (storage, storages, unfit) = self.check_storages(&|row| may_write(engine, &service, row)).await?;
+        let (storage, storages, unfit) =
+            self.check_storages(service.engine, &|row| may_write(engine, &service, row)).await?;
         items.push(storage);
         let ok = items.iter().all(|i| i.state != CheckState::Fail);
         Ok(CheckReport { service: name.to_owned(), ok, items, storages, unfit })
@@ -195,8 +198,18 @@ impl Client {
 
     /// One storage that can be written is enough; with several, the others are named. One that the engine of the service can
     /// never write to is no failure of the storage.
-    async fn check_storages(&self, may_write: MayWrite<'_>) -> Result<StorageChecks> {
-        let rows = self.call(|client| client.store.storages()).await?;
+    async fn check_storages(&self, engine: EngineKind, may_write: MayWrite<'_>) -> Result<StorageChecks> {
+        let rows = self.call(move |client| {
+            let mut rows = client.store.storages()?;
+            for row in &mut rows {
+                // Where its secrets cannot be read, the look at the storage says so.
+                if let Ok(config) = client.judged(engine, row.clone()) {
+                    row.config = config;
+                }
+            }
+            Ok(rows)
+        });
+        let rows = rows.await?;
         if rows.is_empty() {
             let none = item(
                 "storage",

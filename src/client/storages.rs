@@ -8,6 +8,7 @@ use super::{Client, StorageView, Values, text};
 use crate::config::Settings;
 use crate::control::storage_folder;
 use crate::domain::field::FieldKind;
+use crate::domain::service::EngineKind;
 use crate::domain::storage::{StorageConfig, StorageLocation, TestStep};
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
@@ -177,6 +178,17 @@ impl Client {
             }
         }
         steps
+    }
+
+    /// The configuration of a storage as `engine` judges it: one that has another program write there does by the kind of its
+    /// secrets, too.
+    ///
+    /// Errors: those secrets cannot be read.
+    pub(super) fn judged(&self, engine: EngineKind, row: StorageRow) -> Result<StorageConfig> {
+        match engine {
+            EngineKind::Pbm => Ok(self.store.storage(&row.name)?.config),
+            _ => Ok(row.config),
+        }
     }
 
     pub(super) async fn location(&self, name: &str) -> Result<StorageLocation> {

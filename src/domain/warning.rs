@@ -113,12 +113,23 @@ pub fn stale(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recording {
     Well,
+    /// Nothing is recorded yet, and it is about to begin.
+    Begins,
     /// What is wrong, and a sentence about it.
     Wrong(Event, String),
 }
 
-/// `lag`: how long ago the last change was that is stored; `None`: nothing is. `limit`: from when on it is behind.
-pub fn recording(service: &str, state: Option<&SlicerState>, lag: Option<Duration>, limit: Duration) -> Recording {
+/// `lag`: how long before `now` the last change was that is stored; `None`: nothing is. `limit`: from when on it is behind.
+pub fn recording(
+    service: &str,
+    state: Option<&SlicerState>,
+    lag: Option<Duration>,
+    limit: Duration,
+    now: DateTime<Utc>,
+) -> Recording {
+    if state.is_some_and(|s| s.is_beginning(now)) {
+        return Recording::Begins;
+    }
     let why = state.and_then(|s| s.error.as_deref()).map_or_else(String::new, |error| format!(": {error}"));
     if !state.is_some_and(|s| s.running) {
         let event = if state.is_some_and(|s| s.held) { Event::PitrHeld } else { Event::PitrStopped };
@@ -145,18 +156,21 @@ mod tests {
 
     #[test]
     fn recording_stops_is_held_or_falls_behind() {
-        let running = SlicerState { running: true, stored: None, error: None, hint: None, held: false, at: Utc::now() };
+        let at = Utc::now();
+        let running = SlicerState { running: true, stored: None, error: None, hint: None, held: false, at };
         let error = Some("no route".to_owned());
         let stopped = SlicerState { running: false, error: error.clone(), ..running.clone() };
         let held = SlicerState { held: true, ..stopped.clone() };
         let away = SlicerState { error, ..running.clone() };
-        let look = |state, lag: u64| {
+        let look_at = |state, lag: u64, now| {
             let lag = (lag > 0).then(|| Duration::from_secs(lag));
-            match recording("a", state, lag, Duration::from_secs(360)) {
+            match recording("a", state, lag, Duration::from_secs(360), now) {
                 Recording::Well => ("well".to_owned(), String::new()),
+                Recording::Begins => ("begins".to_owned(), String::new()),
                 Recording::Wrong(event, text) => (event.word().to_owned(), text),
             }
         };
+        let look = |state, lag| look_at(state, lag, at);
         let wrong = |event: &str, text: &str| (event.to_owned(), text.to_owned());
         assert_eq!(look(Some(&running), 360).0, "well");
         assert_eq!(look(Some(&running), 0).0, "well", "nothing is stored yet");
@@ -167,6 +181,12 @@ mod tests {
         assert_eq!(look(Some(&stopped), 9), wrong("pitr_stopped", "a: its oplog is not recorded: no route"));
         assert_eq!(look(Some(&held), 9).0, "pitr_held");
         assert_eq!(look(None, 0), wrong("pitr_stopped", "a: its oplog is not recorded"));
+        // It may take a while to begin, and no longer.
+        let begins = SlicerState { running: false, ..running.clone() };
+        assert_eq!(look_at(Some(&begins), 720, at + TimeDelta::seconds(89)).0, "begins");
+        let over = look_at(Some(&begins), 720, at + TimeDelta::seconds(90));
+        assert_eq!(over, wrong("pitr_stopped", "a: its oplog is not recorded"));
+        assert_eq!(look_at(Some(&stopped), 0, at).0, "pitr_stopped", "what keeps it from that is said at once");
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct RecordingOrder<'a> {
 #[derive(Debug)]
 pub struct RecordingState {
     pub running: bool,
+    /// It does not run yet, and nothing keeps it from beginning by itself.
+    pub begins: bool,
     /// Why it does not run, or not everywhere.
     pub error: Option<Error>,
     /// Nothing more is recorded before there is a new base.

@@ -8,6 +8,7 @@ use super::model::{About, Level, Load, Model};
 use super::msg::{Effect, Problem};
 use super::prerequisites::stops;
 use super::service_strip;
+use crate::domain::backup::Model as BackupModel;
 use crate::domain::text::escape;
 use crate::error::ErrorKind;
 
@@ -30,7 +31,7 @@ impl Model {
         if self.lost_service(service).is_some() {
             return ServiceLook::Lost;
         }
-        let checks = self.checks.iter().filter(|((name, _), _)| name == service);
+        let checks = self.checks.iter().filter(|((name, of), _)| name == service && self.judges(service, *of));
         let fails = checks.filter_map(|(_, check)| match check {
             Load::Ready(report) => report.items.iter().find(|item| stops(item)),
             Load::Waiting | Load::Failed(_) => None,
@@ -54,6 +55,17 @@ impl Model {
             Some(Load::Failed(_)) => ServiceLook::Refuses,
             Some(Load::Waiting) => ServiceLook::Asking,
             None => ServiceLook::NotAsked,
+        }
+    }
+
+    /// Whether the check of this model says how the service does: with the models of its schedules it is backed up, and
+    /// without one with the usual model. What lacks for another model is said where that is chosen.
+    fn judges(&self, service: &str, model: BackupModel) -> bool {
+        let mut of_schedules =
+            self.data.schedules.iter().filter(|s| s.enabled && s.service == service).map(|s| s.model).peekable();
+        match of_schedules.peek() {
+            Some(_) => of_schedules.any(|of| of == model),
+            None => model == BackupModel::default(),
         }
     }
 

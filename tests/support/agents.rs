@@ -30,7 +30,7 @@ impl RunningAgents {
 
     /// One at each of `addresses`.
     pub fn start(&self, addresses: impl IntoIterator<Item = String>) -> Running {
-        Running(addresses.into_iter().map(|address| spawn(&self.programs, &address)).collect())
+        Running(addresses.into_iter().map(|address| spawn(&self.programs, &address, &[])).collect())
     }
 }
 
@@ -43,8 +43,9 @@ impl Drop for Running {
     }
 }
 
-fn spawn(programs: &Pbm, address: &str) -> Child {
+fn spawn(programs: &Pbm, address: &str, environment: &[(&'static str, String)]) -> Child {
     let mut agent = programs.agent();
+    agent.envs(environment.iter().map(|(name, value)| (*name, value)));
     agent.env("PBM_MONGODB_URI", format!("mongodb://{address}/"));
     // A variable of the machine for other programs keeps PBM from its S3.
     agent.env_remove("AWS_CA_BUNDLE");
@@ -57,6 +58,7 @@ pub struct Agents {
     pub set: ReplicaSet,
     programs: Pbm,
     running: Vec<Child>,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl Agents {
@@ -67,9 +69,14 @@ impl Agents {
 
     /// The same of any replica set.
     pub async fn at(options: ReplicaSetOptions) -> Option<Self> {
+        Self::with(options, Vec::new()).await
+    }
+
+    /// The same, with agents, and homes of theirs, that have `environment` besides.
+    pub async fn with(options: ReplicaSetOptions, environment: Vec<(&'static str, String)>) -> Option<Self> {
         let programs = tokio::task::spawn_blocking(Pbm::find).await.unwrap()?;
         let set = ReplicaSet::start(&super::mongod().await, options).await.unwrap();
-        let mut agents = Self { set, programs, running: Vec::new() };
+        let mut agents = Self { set, programs, running: Vec::new(), environment };
         for address in agents.set.addresses().to_vec() {
             agents.start_agent(&address);
         }
@@ -78,7 +85,7 @@ impl Agents {
 
     /// At the member `address`.
     pub fn start_agent(&mut self, address: &str) {
-        self.running.push(spawn(&self.programs, address));
+        self.running.push(spawn(&self.programs, address, &self.environment));
     }
 
     pub fn kill_agents(&mut self) {
@@ -115,7 +122,7 @@ impl Agents {
 
     /// A home with the service `src`, which is PBM's, and the storage `local`.
     pub fn home(&self) -> Home {
-        let home = Home::new();
+        let home = Home::with(self.environment.clone());
         home.add_service("src", &self.set.uri());
         home.ok(&["service", "edit", "src", "--engine", "pbm"]);
         home.ok(&["settings", "set", "pbm.path", &self.program()]);

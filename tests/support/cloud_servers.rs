@@ -181,3 +181,20 @@ pub fn plain() -> reqwest::Client {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     reqwest::Client::builder().no_proxy().tls_danger_accept_invalid_certs(true).build().unwrap()
 }
+
+/// A key as Google hands it out, of an account that is nobody's.
+pub fn service_account() -> String {
+    use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD as BASE64;
+    let pair = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
+    let der: Pkcs8V1Der = pair.as_der().unwrap();
+    let text = BASE64.encode(der.as_ref());
+    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let private = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"));
+    serde_json::json!({
+        "type": "service_account", "project_id": "test", "private_key_id": "1", "private_key": private,
+        "client_email": "backup@test.example", "client_id": "1",
+    })
+    .to_string()
+}

@@ -11,6 +11,8 @@ use serde_json::Value;
 /// A home in a temporary folder. Dropped, it ends its daemon.
 pub struct Home {
     dir: tempfile::TempDir,
+    /// What its commands, and so its daemon, have besides.
+    environment: Vec<(&'static str, String)>,
 }
 
 pub struct Ran {
@@ -21,7 +23,12 @@ pub struct Ran {
 
 impl Home {
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+        Self::with(Vec::new())
+    }
+
+    /// One whose commands, and so its daemon, have `environment` besides.
+    pub fn with(environment: Vec<(&'static str, String)>) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), environment }
     }
 
     pub fn path(&self) -> PathBuf {
@@ -39,6 +46,7 @@ impl Home {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mongokeep"));
         command.arg("--home").arg(self.path()).args(["-o", "json"]).args(args).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (*name, value)));
         command
     }
 

@@ -45,6 +45,10 @@ struct Shared {
     from_server: AtomicU64,
     /// Nothing goes through, in either direction.
     frozen: watch::Sender<bool>,
+    /// Bytes in either direction until nothing does any more.
+    until_frozen: AtomicU64,
+    /// How many milliseconds each 64 KiB take at least.
+    slowness: AtomicU64,
     /// How often all connections were cut.
     cuts: watch::Sender<usize>,
 }
@@ -60,6 +64,8 @@ impl Proxy {
             connections: AtomicUsize::new(0),
             from_server: AtomicU64::new(0),
             frozen: watch::Sender::new(false),
+            until_frozen: AtomicU64::new(u64::MAX),
+            slowness: AtomicU64::new(0),
             cuts: watch::Sender::new(0),
         });
         let task = tokio::spawn({
@@ -95,6 +101,23 @@ impl Proxy {
     #[allow(dead_code)]
     pub fn freeze(&self, frozen: bool) {
         self.shared.frozen.send_replace(frozen);
+    }
+
+    /// From now on each 64 KiB of a connection take so many milliseconds at least.
+    #[allow(dead_code)]
+    pub fn slow_down(&self, milliseconds: u64) {
+        self.shared.slowness.store(milliseconds, Ordering::SeqCst);
+    }
+
+    /// Nothing goes through when so many bytes have gone through from now on, in either direction.
+    #[allow(dead_code)]
+    pub fn freeze_after(&self, bytes: u64) {
+        self.shared.until_frozen.store(bytes, Ordering::SeqCst);
+    }
+
+    #[allow(dead_code)]
+    pub fn is_frozen(&self) -> bool {
+        *self.shared.frozen.borrow()
     }
 
     /// Closes all connections that there are. The next ones meet `faults`.
@@ -156,6 +179,20 @@ impl Shared {
         }
     }
 
+    /// Counts what is about to go through, and slows it down.
+    async fn passes(&self, bytes: usize) {
+        let slowness = self.slowness.load(Ordering::SeqCst) * bytes as u64 / (1 << 16);
+        if slowness > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(slowness)).await;
+        }
+        let count = |left: u64| (left != u64::MAX).then(|| left.saturating_sub(bytes as u64));
+        let left = self.until_frozen.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count);
+        if left.is_ok_and(|left| left <= bytes as u64) {
+            self.until_frozen.store(u64::MAX, Ordering::SeqCst);
+            self.frozen.send_replace(true);
+        }
+    }
+
     async fn thawed(&self) {
         let _ = self.frozen.subscribe().wait_for(|frozen| !frozen).await;
     }
@@ -175,6 +212,7 @@ impl Shared {
             }
             let n = n.min(left);
             left -= n;
+            self.passes(n).await;
             self.thawed().await;
             if n == 0 || to.write_all(&buffer[..n]).await.is_err() || left == 0 {
                 return;
@@ -195,6 +233,7 @@ impl Shared {
             let n = n.min(left);
             left -= n;
             self.from_server.fetch_add(n as u64, Ordering::SeqCst);
+            self.passes(n).await;
             self.thawed().await;
             if n == 0 || to.write_all(&buffer[..n]).await.is_err() || left == 0 {
                 return;

@@ -341,6 +341,7 @@ pub fn pitr_status() -> Status {
         }],
         lag_seconds: Some(12),
         running: true,
+        beginning: false,
         error: None,
         hint: None,
         schedules: vec!["nightly-orders".into()],

@@ -73,18 +73,20 @@ fn look_at_all(store: &Store, home: &Home, since: &mut Since) -> Result<()> {
     }
     let limit = settings.notify().pitr_after;
     let is_known = |service: &str, event| known.iter().any(|c| c.event == event && c.subject == service);
-    let (mut found, mut well) = (BTreeMap::new(), Vec::new());
+    let (mut found, mut well, mut begin) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let now = clock::now();
     for wanted in &wanted {
         let service = wanted.service.as_str();
         let state = store.slicer_state(service)?;
         let newest = store.newest_recorded(service, &wanted.storage, &wanted.folder)?;
-        let lag = newest.map(|ts| Duration::from_secs(pitr::lag_seconds(ts, clock::now())));
+        let lag = newest.map(|ts| Duration::from_secs(pitr::lag_seconds(ts, now)));
         let state = state.as_ref();
-        match limit.map(|limit| recording(service, state, lag, settings.slice_length() + limit)) {
+        match limit.map(|limit| recording(service, state, lag, settings.slice_length() + limit, now)) {
             Some(Recording::Wrong(event, text)) => {
                 found.insert((service.to_owned(), event), text);
             }
             Some(Recording::Well) => well.push(service),
+            Some(Recording::Begins) => begin.push(service),
             None => {}
         }
     }
@@ -108,6 +110,9 @@ fn look_at_all(store: &Store, home: &Home, since: &mut Since) -> Result<()> {
                 _ => {}
             }
         }
+        // It is not over before it is recorded.
+        let waits = known.iter().filter(|c| c.event == event && begin.contains(&c.subject.as_str()));
+        present.extend(waits.map(|c| (c.subject.clone(), c.text.clone())));
         let over = |service: &str| {
             let words = match event {
                 Event::PitrLag => "recording its oplog has caught up",

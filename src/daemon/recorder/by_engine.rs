@@ -3,7 +3,7 @@
 //! After a restore the engine records nothing. It is switched on again when there is a base that was made after it, and not
 //! before: what it recorded until then would lead from nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use super::Order;
 use crate::control::engine_notes::surroundings;
 use crate::domain::backup::Model;
 use crate::domain::clock;
-use crate::domain::pitr::{Archive, SlicerState};
+use crate::domain::pitr::{Archive, BEGIN_LIMIT, SlicerState};
 use crate::domain::service::EngineKind;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::recording::{OwnRecording, RecordingOrder, RecordingState};
@@ -25,10 +25,12 @@ use crate::store::{NeededBase, blocking};
 /// How often it is asked how it does: half of a slice, within these.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often it is looked for a base that the engine may wait for.
+const BASE_POLL: Duration = Duration::from_secs(2);
 
 /// Keeps the engine of a service recording until `stop`, which does not switch it off: the next daemon goes on.
 pub async fn keep_on(env: Env, order: Order, mut slice_length: watch::Receiver<Duration>, stop: CancellationToken) {
-    let mut keeper = Keeper { env, order, told: Some(String::new()) };
+    let mut keeper = Keeper { env, order, told: Some(String::new()), runs: false, base: None, begins_since: None };
     loop {
         let length = *slice_length.borrow_and_update();
         tokio::select! {
@@ -37,7 +39,8 @@ pub async fn keep_on(env: Env, order: Order, mut slice_length: watch::Receiver<D
         }
         tokio::select! {
             () = stop.cancelled() => break,
-            () = tokio::time::sleep((length / 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)) => {}
+            () = tokio::time::sleep(keeper.pause(length)) => {}
+            () = keeper.until_base() => {}
             _ = slice_length.changed() => {}
         }
     }
@@ -102,17 +105,65 @@ struct Keeper {
     order: Order,
     /// What was logged last, so that it is logged once.
     told: Option<String>,
+    /// It recorded at the last look.
+    runs: bool,
+    /// The newest base before that.
+    base: Option<String>,
+    /// Since when nothing has kept the engine from beginning, which it has not.
+    begins_since: Option<Instant>,
 }
 
 impl Keeper {
+    fn is_beginning(&self) -> bool {
+        self.begins_since.is_some_and(|since| since.elapsed() < BEGIN_LIMIT)
+    }
+
+    /// Until the next look.
+    fn pause(&self, slice_length: Duration) -> Duration {
+        match self.is_beginning() {
+            true => SHORTEST_PAUSE,
+            false => (slice_length / 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE),
+        }
+    }
+
+    /// Returns when there is a new base, for which an engine that does not record may wait.
+    async fn until_base(&self) {
+        if self.runs {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(BASE_POLL).await;
+            let now = self.newest_base().await;
+            if now.is_some() && now != self.base {
+                return;
+            }
+        }
+    }
+
+    /// `None` also where the store cannot be read, which the look says.
+    async fn newest_base(&self) -> Option<String> {
+        let service = self.order.wanted.service.clone();
+        let bases = self.env.store.with(move |store| store.bases(&service, None)).await;
+        Some(bases.ok()?.pop()?.backup)
+    }
+
     async fn look_after(&mut self, slice_length: Duration, stop: &CancellationToken) {
+        self.base = self.newest_base().await;
         let looked = self.looked(slice_length, stop).await;
+        let may_begin = matches!(&looked, Ok((state, _, None)) if state.begins);
+        self.begins_since = may_begin.then(|| self.begins_since.unwrap_or_else(Instant::now));
         let (running, stored, error) = match looked {
+            // It takes the engine a while, and that is nothing that is wrong.
+            Ok((_, stored, None)) if self.is_beginning() => {
+                self.runs = false;
+                return self.note_state(false, stored, None).await;
+            }
             // A base that is needed after a gap keeps nothing from being recorded.
             Ok((state, stored, _)) if state.running => (true, stored, state.error),
             Ok((state, stored, switched)) => (false, stored, switched.or(state.error)),
             Err(e) => (false, None, Some(e)),
         };
+        self.runs = running;
         if stop.is_cancelled() {
             return;
         }

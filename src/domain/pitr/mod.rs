@@ -20,7 +20,7 @@ mod window;
 pub use chain::{Broken, Coverage, Range, coverage, join, path, ranges};
 pub use engine_record::{EngineRecord, Piece};
 pub use gaps::gaps;
-pub use status::{RecoverableRange, ShownGap, SlicerState, Status, lag_seconds, recoverable};
+pub use status::{BEGIN_LIMIT, RecoverableRange, ShownGap, SlicerState, Status, lag_seconds, recoverable};
 pub use when::{Outside, When, resolve};
 pub use window::{Keeps, Useless, lost, useless, window};
 

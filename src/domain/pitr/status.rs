@@ -1,10 +1,16 @@
 //! What can be recovered of a service, and how its slicer does.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::{Archive, Base, Coverage, Gap, Mark, Range, ranges};
 use crate::domain::timestamp::Timestamp;
+
+/// How long a recorder may take to begin once nothing keeps it from that. An engine that looks at its configuration every 15
+/// seconds, and waits for locks as long, was seen to need up to half a minute.
+pub const BEGIN_LIMIT: Duration = Duration::from_secs(90);
 
 /// What a slicer last said of itself.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,7 +24,16 @@ pub struct SlicerState {
     pub hint: Option<String>,
     /// It does not run because another daemon records this oplog.
     pub held: bool,
+    /// Since when it has been so.
     pub at: DateTime<Utc>,
+}
+
+impl SlicerState {
+    /// Whether it is about to begin: nothing keeps it from that, and it has been so for less than [`BEGIN_LIMIT`].
+    pub fn is_beginning(&self, now: DateTime<Utc>) -> bool {
+        let since = (now - self.at).to_std().unwrap_or_default();
+        !self.running && self.error.is_none() && since < BEGIN_LIMIT
+    }
 }
 
 /// Serialised, it is one object of `pitr status` in the command-line contract.
@@ -30,6 +45,8 @@ pub struct Status {
     /// Seconds since the last change that is stored: at most so much would be lost now. `None`: nothing is stored.
     pub lag_seconds: Option<u64>,
     pub running: bool,
+    /// It does not run yet, and is about to.
+    pub beginning: bool,
     pub error: Option<String>,
     pub hint: Option<String>,
     /// The enabled point-in-time schedules of the service.
@@ -47,9 +64,9 @@ pub struct Status {
 }
 
 impl Status {
-    /// Whether somebody wants the oplog recorded, and nothing records it.
+    /// Whether somebody wants the oplog recorded, and nothing records it, nor is about to.
     pub fn is_stopped(&self) -> bool {
-        !self.running && !self.schedules.is_empty()
+        !self.running && !self.beginning && !self.schedules.is_empty()
     }
 }
 

@@ -59,13 +59,14 @@ pub async fn check(ctx: &Context, service: &Service, model: Model) -> Vec<CheckI
     }
     match configured::read(&console.program, &ctx.cancel).await {
         Ok(present) => {
-            items.extend(answered.and_then(|s| recording(&s, present.as_ref(), console.program.redactor())));
+            items.extend(answered.as_ref().and_then(|s| recording(s, present.as_ref(), console.program.redactor())));
             items.push(configuration(&console, service, present.as_ref()).await);
         }
         Err(e) => items.push(failed("pbm_configuration", &e)),
     }
     if model == Model::Physical {
-        items.push(match edition(ctx, service).await {
+        let is_sharded = answered.as_ref().is_some_and(|status| status.cluster.iter().flatten().count() > 1);
+        items.push(match edition(ctx, service, is_sharded).await {
             Ok(item) => item,
             Err(e) => failed("pbm_edition", &e),
         });
@@ -80,12 +81,12 @@ async fn configuration(console: &Console<'_>, service: &Service, present: Option
         return item("pbm_configuration", CheckState::Pass, detail, "");
     };
     let remedy = format!("mongokeep service configure {} --storage NAME", service.name);
-    match console.wrote(present).await {
+    match console.done_by_others(present, "it").await {
         Err(e) => failed("pbm_configuration", &e),
-        Ok(true) => item("pbm_configuration", CheckState::Pass, "written by this installation, and unchanged", ""),
-        Ok(false) => {
-            let detail = "somebody else wrote or changed it; mongokeep overwrites it only when it is asked to";
-            item("pbm_configuration", CheckState::Warn, detail, &remedy)
+        Ok(None) => item("pbm_configuration", CheckState::Pass, "written by this installation, and unchanged", ""),
+        Ok(Some(done)) => {
+            let detail = format!("{done}; mongokeep overwrites it only when it is asked to");
+            item("pbm_configuration", CheckState::Warn, &detail, &remedy)
         }
     }
 }
@@ -104,7 +105,9 @@ fn recording(status: &StatusAnswer, present: Option<&Value>, redactor: &Redactor
     match (pitr.conf, pitr.run, error) {
         (true, _, Some(error)) => item(CheckState::Warn, &format!("{error}; {span}"), "make a full backup"),
         (true, false, None) => {
-            item(CheckState::Warn, &format!("switched on, and not running; {span}"), "make a full backup")
+            let detail =
+                format!("switched on, and it has not begun, which takes PBM up to a minute after a base; {span}");
+            item(CheckState::Warn, &detail, "make a full backup")
         }
         (true, true, None) => item(CheckState::Pass, &format!("PBM records the oplog; {span}"), ""),
         (false, ..) => item(CheckState::Skip, "off: no point-in-time schedule switched it on", ""),
@@ -112,7 +115,7 @@ fn recording(status: &StatusAnswer, present: Option<&Value>, redactor: &Redactor
 }
 
 /// Physical backups need a server that can hold a backup cursor for PBM.
-async fn edition(ctx: &Context, service: &Service) -> Result<CheckItem> {
+async fn edition(ctx: &Context, service: &Service, is_sharded: bool) -> Result<CheckItem> {
     let server = Server::connect(&service.name, &service.uri, CHECK_TIMEOUT).await?;
     let info = server.command(&ctx.cancel, "admin", doc! {"buildInfo": 1}).await?;
     Ok(match info.get_str("psmdbVersion") {
@@ -124,13 +127,19 @@ async fn edition(ctx: &Context, service: &Service) -> Result<CheckItem> {
             let version = escape(info.get_str("version").unwrap_or_default());
             let detail =
                 format!("MongoDB {version} is not Percona Server for MongoDB, and PBM copies the files of no other");
-            let remedy = format!(
-                "make logical backups, or physical ones by mongokeep itself: mongokeep service edit {} --engine native",
-                service.name
-            );
-            item("pbm_edition", CheckState::Fail, &detail, &remedy)
+            item("pbm_edition", CheckState::Fail, &detail, &other_backups(&service.name, is_sharded))
         }
     })
+}
+
+/// What can be done instead. mongokeep itself copies the files of one replica set only.
+fn other_backups(service: &str, is_sharded: bool) -> String {
+    match is_sharded {
+        true => "make logical backups".to_owned(),
+        false => format!(
+            "make logical backups, or physical ones by mongokeep itself: mongokeep service edit {service} --engine native"
+        ),
+    }
 }
 
 fn failed(id: &str, error: &crate::error::Error) -> CheckItem {
@@ -153,6 +162,12 @@ fn item(id: &str, state: CheckState, detail: &str, remedy: &str) -> CheckItem {
 mod tests {
     use super::*;
     use crate::engine::pbm::tests::{answer, raw};
+
+    #[test]
+    fn the_native_engine_is_no_remedy_for_a_cluster() {
+        assert!(other_backups("prod", false).ends_with("service edit prod --engine native"));
+        assert_eq!(other_backups("prod", true), "make logical backups");
+    }
 
     #[test]
     fn the_recording_is_on_off_or_in_trouble() {

@@ -51,6 +51,8 @@ pub struct Configuration {
     /// Paths that are decided by us, set or not.
     owned: Vec<Path>,
     defaults: BTreeMap<Path, String>,
+    /// Ours, and never given back: what PBM has there is not known.
+    unread: Vec<Path>,
     notes: Vec<String>,
 }
 
@@ -79,6 +81,7 @@ impl Configuration {
             secrets: section.secrets.iter().map(|(path, secret)| (of_section(path), secret.clone())).collect(),
             owned: section.owned.iter().map(|key| split(key)).collect(),
             defaults: section.defaults.iter().map(|(key, value)| (split(key), (*value).to_owned())).collect(),
+            unread: section.unread.iter().map(|key| split(key)).collect(),
             notes: section.notes.clone(),
         };
         let storage = json!({"type": section.kind, section.kind: section.settings});
@@ -176,11 +179,14 @@ impl Configuration {
     }
 
     /// What in the configuration that PBM has (`pbm config -o json`) is another one than ours. A secret counts as set or not
-    /// set; its value is not known. Settings that are not ours are no differences, see [`Configuration::kept`].
+    /// set; its value is not known. What PBM never gives back is no difference. Settings that are not ours are none either, see
+    /// [`Configuration::kept`].
     pub fn differences(&self, read_back: &Value) -> Vec<Difference> {
         let ours: BTreeMap<Path, Value> = flattened(&self.shown).collect();
         let theirs: BTreeMap<Path, Value> = read_back.as_object().map(flattened).into_iter().flatten().collect();
-        let mut paths: Vec<&Path> = ours.keys().chain(theirs.keys()).filter(|path| self.is_ours(path)).collect();
+        let is_readable = |path: &&Path| !self.unread.iter().any(|unread| path.starts_with(unread));
+        let ours_of = |path: &&Path| self.is_ours(path) && is_readable(path);
+        let mut paths: Vec<&Path> = ours.keys().chain(theirs.keys()).filter(ours_of).collect();
         paths.sort();
         paths.dedup();
         let said =

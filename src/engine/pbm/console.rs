@@ -4,6 +4,7 @@
 //! mongokeep did not write is never replaced unasked. What it wrote last is noted; as long as PBM still has that, it may
 //! write another one, for a schedule with another storage.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use super::configured;
 use super::follow::{Follow, Pace, Watcher};
 use super::output::Answer;
 use super::program::{self, ASK_LIMIT, Program};
+use super::setting_paths::{Path, dotted, flattened};
 use super::version::PbmVersion;
 use super::watch::OnMeter;
 use crate::domain::service::Service;
@@ -298,9 +300,14 @@ impl<'a> Console<'a> {
         Ok(())
     }
 
-    /// Whether this installation wrote `present`, the configuration that PBM has.
-    pub async fn wrote(&self, present: &Value) -> Result<bool> {
-        Ok(self.note().await?.is_some_and(|note| is_as_noted(present, &note)))
+    /// What somebody else did to `present`, the configuration that PBM has, in words that call it `it`; `None`: this
+    /// installation wrote it, and nobody has changed it.
+    pub async fn done_by_others(&self, present: &Value, it: &str) -> Result<Option<String>> {
+        Ok(match self.note().await? {
+            Some(note) if is_as_noted(present, &note) => None,
+            Some(note) => Some(format!("somebody else changed {it}: {}", in_words(&changes(&note.read_back, present)))),
+            None => Some(format!("somebody else wrote {it}")),
+        })
     }
 
     /// Asks `pbm ARGUMENTS`.
@@ -375,6 +382,24 @@ fn is_as_noted(present: &Value, note: &Note) -> bool {
     without_recording(present) == without_recording(&note.read_back)
 }
 
+/// What stands in `after` and not in `before`, and the other way round.
+fn changes(before: &Value, after: &Value) -> Vec<Difference> {
+    let settings = |configuration: &Value| -> BTreeMap<Path, String> {
+        let rest = without_recording(configuration);
+        let all = rest.as_object().map(flattened).into_iter().flatten();
+        all.map(|(path, value)| (path, value.as_str().map_or_else(|| value.to_string(), str::to_owned))).collect()
+    };
+    let (before, after) = (settings(before), settings(after));
+    let paths: BTreeSet<&Path> = before.keys().chain(after.keys()).collect();
+    let changed = paths.into_iter().filter(|path| before.get(*path) != after.get(*path));
+    let of = |path: &Path| Difference {
+        key: dotted(path),
+        ours: before.get(path).cloned(),
+        theirs: after.get(path).cloned(),
+    };
+    changed.map(of).collect()
+}
+
 /// A restore switches recording off by itself.
 fn without_recording(configuration: &Value) -> Value {
     let mut rest = configuration.clone();
@@ -382,4 +407,24 @@ fn without_recording(configuration: &Value) -> Value {
         pitr.remove("enabled");
     }
     rest
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_changed_is_named_with_both_values() {
+        let storage = json!({"type": "s3", "s3": {"bucket": "b", "credentials": {"access-key-id": "***"}}});
+        let before =
+            json!({"storage": storage, "pitr": {"enabled": true, "oplogSpanMin": 1}, "backup": {"compression": "s2"}});
+        let after =
+            json!({"storage": storage, "pitr": {"enabled": false, "oplogSpanMin": 3}, "restore": {"batchSize": 300}});
+        let expected = "backup.compression is nothing instead of s2; pitr.oplogSpanMin is 3 instead of 1; \
+                        restore.batchSize is 300 instead of nothing";
+        assert_eq!(in_words(&changes(&before, &after)), expected);
+        assert_eq!(changes(&before, &before), []);
+    }
 }

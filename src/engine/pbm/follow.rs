@@ -20,6 +20,7 @@ use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 
 mod course;
+mod gave_up;
 
 use course::{Course, cannot_be_cancelled, left_running, missing_files, must_have_begun, unseen};
 pub use course::{Pace, RestoreKind, Watcher};
@@ -80,7 +81,15 @@ impl Follow<'_> {
                         _ => state.must_be_good().err().unwrap_or_else(|| missing_files(name)),
                     });
                 }
-                Some(Look::NotYet | Look::Lost) | None => {}
+                Some(Look::NotYet | Look::Lost) => {}
+                None => {
+                    if let Some(error) = self.gave_up(name, &mut course).await {
+                        return Err(match course.cancelled {
+                            Some(_) => Error::cancelled(),
+                            None => error,
+                        });
+                    }
+                }
             }
             self.must_go_on(Operation::Backup, name, &mut course).await?;
             self.pause(name, &mut course).await?;

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::answers::{DescribedBackup, DescribedRestore, Node, ReplicaSet, RestoreEntry, Role, Running, StatusAnswer};
 use super::cluster::{START_AGENT, sorted};
+use super::configured;
 use super::console::Console;
 use super::failure::Reason;
 use super::locks::Lock;
@@ -26,7 +27,7 @@ pub async fn cluster(ctx: &Context, service: &Service) -> Result<Cluster> {
     let console = Console::open(ctx, service).await?;
     let program = &console.program;
     let arguments = ["status", "-s", "cluster"];
-    let (status, problems) = match program.ask(&arguments, ASK_LIMIT, &ctx.cancel).await? {
+    let (status, mut problems) = match program.ask(&arguments, ASK_LIMIT, &ctx.cancel).await? {
         Reply::Answer(answer) => (answer.parse::<StatusAnswer>("status")?, Vec::new()),
         Reply::Refused(refusal) if refusal.reason == Reason::Unconfigured => {
             let text = "PBM has no configuration yet, and names no nodes without one".to_owned();
@@ -35,6 +36,8 @@ pub async fn cluster(ctx: &Context, service: &Service) -> Result<Cluster> {
         }
         Reply::Refused(refusal) => return Err(program.refused(&arguments, &refusal)),
     };
+    let (operation, configuration) = tokio::join!(operation(ctx, program), configuration(ctx, &console, service));
+    problems.extend(configuration);
     let redactor = program.redactor();
     let now = clock::now();
     let of_set = |set: &ReplicaSet| ClusterSet {
@@ -42,7 +45,15 @@ pub async fn cluster(ctx: &Context, service: &Service) -> Result<Cluster> {
         nodes: set.nodes.iter().map(|node| node_of(set, node, redactor, now)).collect(),
     };
     let sets = sorted(&status).iter().map(of_set).collect();
-    Ok(Cluster { seen_at: now, sets, operation: operation(ctx, program).await, problems })
+    Ok(Cluster { seen_at: now, sets, operation, problems })
+}
+
+/// That somebody else wrote or changed the configuration, which keeps the next backup from being made as it is meant.
+async fn configuration(ctx: &Context, console: &Console<'_>, service: &Service) -> Option<ClusterProblem> {
+    let present = configured::read(&console.program, &ctx.cancel).await.ok()??;
+    let text = console.done_by_others(&present, "the configuration of PBM").await.ok()??;
+    let remedy = format!("mongokeep service configure {} --storage NAME", service.name);
+    Some(ClusterProblem { text, remedy })
 }
 
 fn node_of(set: &ReplicaSet, node: &Node, redactor: &Redactor, now: DateTime<Utc>) -> ClusterNode {

@@ -48,8 +48,9 @@ pub async fn switch_off(ctx: &Context, service: &Service) -> Result<bool> {
 pub async fn look(ctx: &Context, service: &Service) -> Result<RecordingState> {
     let console = Console::open(ctx, service).await?;
     let status = console.status(&["cluster", "running", "pitr"]).await?;
-    let record = recorded(&console, &status).await?;
-    Ok(state_of(&service.name, &status, record, console.program.redactor()))
+    let list = list(&console).await?;
+    let has_base = oldest_base(&list.snapshots).is_some();
+    Ok(state_of(&service.name, &status, record_of(&status, &list)?, has_base, console.program.redactor()))
 }
 
 /// What PBM has of each replica set of `status`.
@@ -93,16 +94,29 @@ fn position(moment: &Moment) -> Result<Timestamp> {
     })
 }
 
-fn state_of(service: &str, status: &StatusAnswer, record: EngineRecord, redactor: &Redactor) -> RecordingState {
+/// `has_base`: there is a backup that PBM can begin after. It looks for one every 15 seconds (`cmd/pbm-agent/pitr.go` of
+/// 2.15.0), and until then goes on saying that there is none.
+fn state_of(
+    service: &str,
+    status: &StatusAnswer,
+    record: EngineRecord,
+    has_base: bool,
+    redactor: &Redactor,
+) -> RecordingState {
     let is_on = status.pitr.as_ref().is_some_and(|pitr| pitr.conf);
     let runs = status.pitr.as_ref().is_some_and(|pitr| pitr.run);
-    let says = status.pitr.as_ref().and_then(|pitr| pitr.error.as_deref());
-    let lower = says.map(str::to_lowercase).unwrap_or_default();
+    let all_it_says = status.pitr.as_ref().and_then(|pitr| pitr.error.as_deref()).unwrap_or_default();
+    // One error of each replica set.
+    let is_outdated = |part: &&str| has_base && part.to_lowercase().contains(NEEDS_FIRST);
+    let says = all_it_says.split("; ").filter(|part| !part.is_empty() && !is_outdated(part));
+    let says = Some(says.collect::<Vec<_>>().join("; ")).filter(|says| !says.is_empty());
+    let lower = says.as_deref().map(str::to_lowercase).unwrap_or_default();
     let needs_base = is_on && NEEDS_BASE.iter().any(|words| lower.contains(words));
     // A backup brings its own oplog, which PBM copies when it goes on.
     let is_at_backup = status.running.as_ref().is_some_and(|running| running.kind == "backup");
     let dead = without_live_agent(status);
     let failed = |what: String| Error::new(ErrorKind::Failed, what);
+    let mut begins = false;
     let error = if !is_on {
         Some(failed("PBM's recording of the oplog is switched off".to_owned()))
     } else if !dead.is_empty() {
@@ -112,16 +126,18 @@ fn state_of(service: &str, status: &StatusAnswer, record: EngineRecord, redactor
         Some(Error::new(ErrorKind::Unreachable, what).hint(hint))
     } else if is_at_backup {
         None
-    } else if lower.contains(NEEDS_FIRST) {
+    } else if lower.contains(NEEDS_FIRST) || (!has_base && !runs && says.is_none()) {
         Some(failed("PBM begins to record with the first base".to_owned()))
     } else if let Some(says) = says {
-        let error = failed(format!("PBM says: {}", redactor.shown(says)));
+        let error = failed(format!("PBM says: {}", redactor.shown(&says)));
         Some(match needs_base {
             true => error.hint("a new base is needed: PBM goes on after it"),
             false => error.hint(format!("pbm logs -e pitr says more; mongokeep service check {service}")),
         })
     } else if !runs {
-        Some(failed("PBM's recording of the oplog is switched on, and has not begun".to_owned()))
+        begins = true;
+        let error = failed("PBM's recording of the oplog is switched on, and has not begun".to_owned());
+        Some(error.hint(format!("pbm logs -e pitr says more; mongokeep service check {service}")))
     } else {
         let without = record.without_any();
         let some = without.len() < record.replica_sets.len();
@@ -131,7 +147,7 @@ fn state_of(service: &str, status: &StatusAnswer, record: EngineRecord, redactor
         })
     };
     let running = is_on && dead.is_empty() && (is_at_backup || (runs && !lower.contains(NEEDS_FIRST) && !needs_base));
-    RecordingState { running, error, needs_base, record }
+    RecordingState { running, begins, error, needs_base, record }
 }
 
 /// Whether the recorded oplog leads from the backup at `base` to `until`.

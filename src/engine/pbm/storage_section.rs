@@ -2,6 +2,9 @@
 //!
 //! PBM's files go to a folder of their own below ours (`<prefix>/<folder>/pbm`), so that the two layouts never mix.
 
+mod azure;
+mod gcs;
+
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
@@ -30,6 +33,8 @@ pub struct StorageSection {
     pub owned: &'static [&'static str],
     /// What PBM takes when a setting is absent.
     pub defaults: &'static [(&'static str, &'static str)],
+    /// Of what is decided here, what PBM does not give back, not even as [`HIDDEN`]: whether it is set nobody can read.
+    pub unread: &'static [&'static str],
     /// What people must see to, because PBM cannot be told.
     pub notes: Vec<String>,
 }
@@ -37,7 +42,8 @@ pub struct StorageSection {
 type Build = fn(&StorageConfig, &str) -> Result<StorageSection>;
 
 /// Each type of storage that PBM has too.
-const TYPES: &[(&str, Build)] = &[("filesystem", filesystem), ("s3", s3)];
+const TYPES: &[(&str, Build)] =
+    &[("filesystem", filesystem), ("s3", s3), ("azure", azure::section), ("gcs", gcs::section)];
 
 impl StorageSection {
     /// For backups in `folder` of a storage.
@@ -47,7 +53,7 @@ impl StorageSection {
         let found = TYPES.iter().find(|(kind, _)| *kind == storage.kind);
         let Some((_, build)) = found else {
             let what = format!("a storage of type {} cannot be used with PBM in this version", quoted(&storage.kind));
-            return Err(Error::new(ErrorKind::Unsupported, what).hint("choose a storage of type filesystem or s3"));
+            return Err(Error::new(ErrorKind::Unsupported, what).hint("choose a storage of another type"));
         };
         build(storage, folder)
     }
@@ -58,8 +64,27 @@ impl StorageSection {
         set(&mut self.settings, &path, Value::from(HIDDEN));
         self.secrets.insert(path, secret);
     }
+
+    fn note_ca_file(&mut self, storage: &StorageConfig) {
+        if storage.text("ca_file").is_some() {
+            let note =
+                "PBM takes no CA file: every node must trust the authority that signed the storage's certificate";
+            self.notes.push(note.to_owned());
+        }
+    }
+
+    /// For a client of PBM that checks every certificate.
+    fn note_certificates(&mut self, storage: &StorageConfig) {
+        self.note_ca_file(storage);
+        if storage.text("insecure_skip_tls_verify") == Some("true") {
+            let note = "PBM checks the storage's certificate, which --insecure-skip-tls-verify does not: every node must trust \
+                        who signed it";
+            self.notes.push(note.to_owned());
+        }
+    }
 }
 
+/// The folder of PBM, as a prefix below that of the storage.
 fn below(prefix: &str, folder: &str) -> String {
     let parts = [prefix, folder, FOLDER].into_iter().map(|part| part.trim_matches('/'));
     parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
@@ -156,10 +181,7 @@ fn s3(storage: &StorageConfig, folder: &str) -> Result<StorageSection> {
             section.notes.push("the storage has no keys: each pbm-agent needs its own, from its environment".into())
         }
     }
-    if storage.text("ca_file").is_some() {
-        let note = "PBM takes no CA file: every node must trust the authority that signed the storage's certificate";
-        section.notes.push(note.to_owned());
-    }
+    section.note_ca_file(storage);
     Ok(section)
 }
 
@@ -194,7 +216,7 @@ mod tests {
     fn each_type_of_storage_has_its_entry_or_is_refused_by_name() {
         let missing: Vec<&str> =
             backends::types().filter(|kind| !TYPES.iter().any(|(known, _)| known == kind)).collect();
-        assert_eq!(missing, ["azure", "gcs"]);
+        assert_eq!(missing, [""; 0]);
         let error = StorageSection::of(&StorageConfig::of("tape", []), "prod").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.full().contains("\"tape\""), "{error}");

@@ -26,6 +26,7 @@ use crate::storage::{Key, ObjectInfo, PutMode, Storage, Upload, paged};
 mod backend;
 mod config;
 mod connect;
+mod external;
 mod failure;
 mod listing;
 mod request;
@@ -33,6 +34,7 @@ mod upload;
 
 pub use backend::AzureBackend;
 pub use config::AzureConfig;
+pub use external::{ExternalAccess, ExternalCredentials};
 use failure::Names;
 
 /// Bytes of a block. A blob has up to 50,000. Every object that is being written holds three in memory.

@@ -28,11 +28,13 @@ mod config;
 mod connect;
 mod failure;
 mod listing;
+mod service_account;
 mod upload;
 
 pub use backend::GcsBackend;
 pub use config::GcsConfig;
 use failure::{Names, Refusal, no_credentials};
+pub use service_account::ServiceAccount;
 
 /// Bytes of a part: a multiple of 256 KiB, as Google wants it. Every object that is being written holds a few in memory.
 const PART_SIZE: usize = 5 << 20;

@@ -175,6 +175,7 @@ pub(super) mod tests {
             gaps: Vec::new(),
             lag_seconds: Some(1),
             running: true,
+            beginning: false,
             error: None,
             hint: None,
             schedules: Vec::new(),

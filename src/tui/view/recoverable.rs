@@ -87,7 +87,9 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
         return (fit(&text, room), style);
     }
     let mut notes: Vec<String> = gaps(status).into_iter().collect();
-    if trouble.is_none() {
+    if status.beginning {
+        notes.push("recording begins".to_owned());
+    } else if trouble.is_none() {
         notes.push(format!("lag {}", minutes(lag)));
     }
     loop {
@@ -129,6 +131,9 @@ pub fn state(model: &Model, status: Option<&Status>) -> (String, Style) {
     let style = style(model, status);
     if status.is_stopped() {
         return ("stopped".into(), style);
+    }
+    if status.beginning {
+        return ("begins".into(), style);
     }
     if status.ranges.is_empty() {
         return ("no base".into(), style);
@@ -247,6 +252,7 @@ impl Page<'_> {
             (true, _) if status.error.is_some() => ("✗ cannot store what it records", theme.error),
             (true, _) => ("✓ follows the oplog", theme.ok),
             (false, true) => ("off: no schedule of that type is on", theme.dim),
+            (false, false) if status.beginning => ("◌ about to begin", theme.running),
             (false, false) => ("✗ stopped: nothing follows the oplog", theme.error),
         };
         self.fact_styled("Recording", Span::styled(text, style));

@@ -90,7 +90,13 @@ async fn what_somebody_else_configured_is_shown_and_not_overwritten() {
     // Changed once more: it is noticed before the next backup.
     agents.pbm(&["config", "--file", config.to_str().unwrap(), "--wait"]);
     let check = home.run(&["service", "check", "src"]);
-    assert!(check.stdout.contains("somebody else wrote or changed it"), "{}", check.stdout);
+    let changed = format!("storage.filesystem.path is {} instead of", path.display());
+    assert!(check.stdout.contains("somebody else changed it: "), "{}", check.stdout);
+    assert!(check.stdout.contains(&changed), "{}", check.stdout);
+    let page = home.ok(&["service", "show", "src", "--cluster"]);
+    let problem = &page["cluster"]["problems"][0];
+    assert!(problem["text"].as_str().unwrap().contains(&changed), "{page}");
+    assert!(problem["remedy"].as_str().unwrap().contains("service configure src"), "{page}");
     assert_eq!(home.run(&create("c")).code, 1);
 }
 

@@ -45,6 +45,39 @@ fn a_storage_that_encrypts_is_no_storage_for_pbm() {
     assert!(storage["state"] == "fail" && storage["remedy"].as_str().unwrap().contains("--encrypt-to"), "{storage}");
 }
 
+/// The kinds of credentials that PBM does not know, of clouds that nobody has to reach for that.
+#[test]
+fn credentials_that_pbm_does_not_know_are_refused_by_name() {
+    let home = home();
+    home.ok(&["storage", "remove", "vault"]);
+    let sas = home.path().join("sas");
+    std::fs::write(&sas, "sv=2024-01-01&sig=hunter2").unwrap();
+    let azure = ["--type", "azure", "--account", "acmebackups", "--container", "backups"];
+    let sas = ["--sas-token-file", sas.to_str().unwrap()];
+    let gcs = ["--type", "gcs", "--bucket", "backups", "--anonymous"];
+    for (name, flags, why) in [
+        ("token", [&azure[..], &sas[..]].concat(), "the SAS token of --sas-token-file"),
+        ("identity", azure.to_vec(), "a managed identity"),
+        ("nobody", gcs.to_vec(), "this storage is --anonymous"),
+    ] {
+        home.ok(&[&["storage", "add", name][..], &flags].concat());
+        let schedule = ["schedule", "add", "n", "--service", "src", "--storage", name, "--cron", "@daily"];
+        let pitr = [&schedule[..], &["--type", "pitr"]].concat();
+        let create = ["backup", "create", "--service", "src", "--storage", name];
+        let configure = ["service", "configure", "src", "--storage", name];
+        for args in [&create[..], &schedule, &pitr, &configure] {
+            let ran = home.run(args);
+            assert!(ran.code == 2 && ran.stderr.contains(why), "{args:?}: {} {}", ran.code, ran.stderr);
+            assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+        }
+        let check = home.said(&["service", "check", "src"]);
+        let item = check["items"].as_array().unwrap().iter().find(|item| item["id"] == "storage").unwrap().clone();
+        let detail = item["detail"].as_str().unwrap();
+        assert!(detail.contains(&format!("not {name}: ")) && detail.contains(why), "{item}");
+    }
+    assert!(home.ok(&["job", "list"]).as_array().unwrap().is_empty());
+}
+
 #[test]
 fn a_storage_that_a_schedule_of_pbm_uses_is_not_made_to_encrypt() {
     let home = home();

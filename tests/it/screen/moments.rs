@@ -680,6 +680,19 @@ fn lag_and_trouble_are_words() {
         assert!(s.pitr[0].waiting_base.is_some());
     });
     assert!(waits.contains("recoverable after the next slice") && waits.starts_with(" ✓ "), "{waits}");
+    // After a base the engine takes a moment to begin: that is neither stopped nor "now".
+    let begins = |s: &mut Snapshot| {
+        (s.pitr[0].running, s.pitr[0].beginning) = (false, true);
+        s.pitr[0].ranges.remove(0);
+    };
+    let short = strip(&begins);
+    assert!(short.contains("→ 15:02:17") && short.starts_with(" ✓ "), "{short}");
+    let mut model = with_pitr(Look::default(), LARGE);
+    look_again(&mut model, begins);
+    assert!(shown(&model).contains("→ 15:02:17 (recording begins)"), "{}", shown(&model));
+    keys(&mut model, "4 Enter");
+    let page = shown(&model);
+    assert!(page.contains("◌ about to begin") && !page.contains("stopped"), "{page}");
     let unwanted = strip(&|s| {
         (s.pitr[0].lag_seconds, s.pitr[0].running) = (Some(90_000), false);
         s.pitr[0].schedules.clear();

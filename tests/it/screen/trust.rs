@@ -382,6 +382,36 @@ fn what_answers_is_not_called_well_when_it_cannot_be_backed_up() {
 }
 
 #[test]
+fn a_check_of_one_model_does_not_judge_a_service_for_the_other() {
+    let mut model = small();
+    keys(&mut model, "4");
+    let row = |model: &Model| shown(model).lines().find(|l| l.contains("orders-rs")).unwrap().to_owned();
+    let physical = |model: &mut Model| {
+        let no_edition = CheckReport {
+            items: vec![item("pbm_edition", CheckState::Fail, "make logical backups")],
+            ok: false,
+            ..check_report(true)
+        };
+        let (name, of) = ("orders-rs".into(), DataModel::Physical);
+        reply(model, Reply::ServiceChecked { name, model: of, result: Ok(no_edition) });
+    };
+    // As a form asks for it that has the physical model chosen.
+    physical(&mut model);
+    assert!(row(&model).contains("✓ answers"), "{}", row(&model));
+    assert!(!shown(&model).contains("not fit for backups"), "{}", shown(&model));
+    // A service that a schedule backs up in this model is judged by it, and by no other then.
+    look_again(&mut model, |s| {
+        s.schedules.iter_mut().filter(|s| s.service == "orders-rs").for_each(|s| s.model = DataModel::Physical);
+    });
+    assert!(row(&model).contains("✗ check failed"), "{}", row(&model));
+    assert!(shown(&model).contains("1 of 2 not fit for backups"), "{}", shown(&model));
+    look_again(&mut model, |s| {
+        s.schedules.iter_mut().filter(|s| s.service == "orders-rs").for_each(|s| s.enabled = false);
+    });
+    assert!(row(&model).contains("✓ answers"), "{}", row(&model));
+}
+
+#[test]
 fn what_is_in_use_is_not_offered_to_be_removed() {
     let mut model = small();
     keys(&mut model, "3 j d");

@@ -17,7 +17,7 @@ use mongokeep::storage::retry::{Backoff, Retrying};
 use mongokeep::storage::{Key, ObjectWriter, PutMode, Storage, read_all};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::cloud_servers::{ACCOUNT, ACCOUNT_KEY, Azurite, FakeGcs};
+use crate::support::cloud_servers::{ACCOUNT, ACCOUNT_KEY, Azurite, FakeGcs, service_account};
 use crate::support::gcs_sessions::Sessions;
 use crate::support::proxy::{Fault, Proxy};
 
@@ -498,21 +498,6 @@ async fn credentials_come_from_the_environment_when_none_are_given() {
         all_steps(&config).await;
         assert_eq!(sessions.authorization(), None);
     }
-}
-
-/// A key as Google hands it out, of an account that is nobody's.
-fn service_account() -> String {
-    use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
-    let pair = aws_lc_rs::rsa::KeyPair::generate(aws_lc_rs::rsa::KeySize::Rsa2048).unwrap();
-    let der: Pkcs8V1Der = pair.as_der().unwrap();
-    let text = BASE64.encode(der.as_ref());
-    let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-    let private = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"));
-    serde_json::json!({
-        "type": "service_account", "project_id": "test", "private_key_id": "1", "private_key": private,
-        "client_email": "backup@test.example", "client_id": "1",
-    })
-    .to_string()
 }
 
 #[tokio::test]

@@ -149,3 +149,28 @@ fn values_that_pbm_does_not_take_are_refused() {
         ["storage.filesystem.path", "storage.type"]
     );
 }
+
+/// PBM leaves the credentials of Google out of what it gives back (`json:"-"` in 2.15.0).
+#[test]
+fn what_pbm_never_gives_back_is_no_difference_and_is_written() {
+    let of_key = |key: &str| {
+        let mut storage = StorageConfig::of("gcs", [("bucket", "b")]);
+        let json = json!({"type": "service_account", "client_email": "a@b.example", "private_key": key});
+        storage.secrets.insert("credentials".into(), Secret::new(json.to_string()));
+        of(&storage, &Wishes::default())
+    };
+    let ours = of_key("hunter2");
+    let read_back = json!({
+        "storage": {"type": "gcs", "gcs": {"bucket": "b", "prefix": "prod/pbm", "chunkSize": 10485760}},
+    });
+    assert_eq!(ours.differences(&read_back), []);
+    let exposed = ours.merged(&read_back).unwrap().exposed().unwrap();
+    let written: Value = serde_json::from_str(exposed.expose()).unwrap();
+    let credentials = json!({"clientEmail": "a@b.example", "privateKey": "hunter2"});
+    let section = json!({"bucket": "b", "prefix": "prod/pbm", "chunkSize": 10485760, "credentials": credentials});
+    assert_eq!(written["storage"]["gcs"], section);
+    // Another key is noticed by the fingerprint.
+    assert_ne!(ours.fingerprint(&KEY), of_key("hunter3").fingerprint(&KEY));
+    let moved = json!({"storage": {"type": "gcs", "gcs": {"bucket": "c", "prefix": "prod/pbm"}}});
+    assert_eq!(keys(&ours.differences(&moved)), ["storage.gcs.bucket"]);
+}

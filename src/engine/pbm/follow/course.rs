@@ -69,12 +69,15 @@ pub(super) struct Course {
     pub(super) seen: Option<OperationState>,
     pub(super) lines: LogLines,
     pub(super) cancelled: Option<Instant>,
+    /// Looks on end at which no agent was at it, and it could not be described.
+    pub(super) idle_looks: u32,
 }
 
 impl Course {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self { began: now, alive: now, answered: now, seen: None, lines: LogLines::default(), cancelled: None }
+        let lines = LogLines::default();
+        Self { began: now, alive: now, answered: now, seen: None, lines, cancelled: None, idle_looks: 0 }
     }
 }
 

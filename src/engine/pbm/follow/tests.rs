@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use serde_json::Value;
+
 use super::*;
 use crate::domain::secret::Secret;
 use crate::engine::pbm::tests::{StandIn, fixture, refusal};
@@ -70,6 +72,47 @@ async fn a_backup_is_followed_with_its_log_until_its_lock_is_free() {
     assert!(seen.troubles.len() == 1 && seen.troubles[0].contains("server selection error"), "{:?}", seen.troubles);
     assert!(stand_in.calls().contains(&format!("logs -e backup/{BACKUP} -t 500 -s I -o json")));
     assert_eq!(stand_in.calls().matches("status -s running").count(), 3);
+}
+
+/// PBM reads the storage to describe a backup that is not done.
+#[tokio::test]
+async fn a_backup_that_failed_with_its_storage_says_what_its_agents_said() {
+    let line = |msg: &str| {
+        let mut line: Value =
+            serde_json::from_str(&fixture("logs-default")).map(|lines: Vec<Value>| lines[0].clone()).unwrap();
+        (line["s"], line["msg"]) = (1.into(), msg.into());
+        line
+    };
+    let said =
+        serde_json::to_string(&[line("failed to upload oplog"), line("backup: upload to S3: connection refused")])
+            .unwrap();
+    let down = "Error: check read access: dial tcp 127.0.0.1:9000: connect: connection refused";
+    let stand_in = StandIn::new();
+    stand_in
+        .recorded("describe-backup", "describe-backup-running")
+        .answers("describe-backup", "", down, 1)
+        .recorded("status-running", "status-running")
+        .recorded("status-running", "status-running")
+        .answers("status-running", NOTHING, "", 0)
+        .answers("logs", "[]", "", 0)
+        .answers("logs", &said, "", 0);
+    let mut seen = Seen::default();
+    let error = backup(&stand_in, BACKUP, quick(), &mut seen).await.unwrap_err();
+    let expected = format!("PBM's backup {BACKUP} failed: upload to S3: connection refused");
+    assert!(error.full().starts_with(&expected), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "it may be back");
+    assert_eq!(seen.states.last().unwrap().status, Status::Error);
+
+    // One that is at work, or was done meanwhile, is not given up.
+    let stand_in = StandIn::new();
+    stand_in
+        .recorded("describe-backup", "describe-backup-running")
+        .answers("describe-backup", "", down, 1)
+        .recorded("describe-backup", "describe-backup-done")
+        .answers("status-running", NOTHING, "", 0)
+        .answers("logs", &said, "", 0);
+    let done = backup(&stand_in, BACKUP, quick(), &mut Seen::default()).await.unwrap();
+    assert!(done.status.is_good());
 }
 
 #[tokio::test]

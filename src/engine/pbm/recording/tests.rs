@@ -53,7 +53,7 @@ fn a_replica_set_without_chunks_leaves_no_window() {
         "sh2":[{"range":{"start":0,"end":0}}]}}}"#;
     let record = of(json);
     assert_eq!((spans(&record), record.without_any()), (vec![], vec!["sh2"]));
-    let state = state_of("prod", &recording(), record, &Redactor::default());
+    let state = state_of("prod", &recording(), record, true, &Redactor::default());
     assert!(state.running && state.error.unwrap().full().contains("of the replica sets sh2"));
     let error = must_reach("prod", &of(json), Timestamp::new(150, 0), Timestamp::new(200, 0)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
@@ -93,10 +93,14 @@ fn the_state_says_what_is_wrong() {
         of(r#"{"snapshots":[],"pitr":{"on":true,"rsRanges":{"cfg":[{"range":{"start":1,"end":9}}],
         "sh1":[{"range":{"start":1,"end":9}}],"sh2":[{"range":{"start":1,"end":9}}]}}}"#)
     };
-    let state = |status: &StatusAnswer| {
-        let RecordingState { running, error, needs_base, .. } = state_of("prod", status, whole(), &Redactor::default());
-        (running, error.map(|e| e.full()).unwrap_or_default(), needs_base)
+    let state_with = |status: &StatusAnswer, has_base: bool| {
+        let state = state_of("prod", status, whole(), has_base, &Redactor::default());
+        let RecordingState { running, begins, error, needs_base, .. } = state;
+        let error = error.map(|e| e.full()).unwrap_or_default();
+        assert!(!begins || (!running && !error.is_empty() && !needs_base), "what is about to begin does not run");
+        ((running, error, needs_base), begins)
     };
+    let state = |status: &StatusAnswer| state_with(status, true).0;
     assert_eq!(state(&recording()), (true, String::new(), false));
     let mut status = recording();
     let pitr = |status: &mut StatusAnswer, conf, run, error: Option<&str>| {
@@ -107,16 +111,24 @@ fn the_state_says_what_is_wrong() {
     assert!(state(&status).1.contains("switched off"));
     pitr(&mut status, true, false, None);
     assert!(!state(&status).0 && state(&status).1.contains("has not begun"));
-    pitr(
-        &mut status,
-        true,
-        false,
-        Some(
-            "E [rs0/h:1] [pitr] init: catchup: get last backup: no backup found. full backup is required to start PITR",
-        ),
-    );
-    let first = state(&status);
-    assert!(!first.0 && first.1.contains("begins to record with the first base") && !first.2, "{first:?}");
+    assert!(state_with(&status, true).1);
+    let (nothing, begins) = state_with(&status, false);
+    assert!(nothing.1.contains("begins to record with the first base") && !begins, "{nothing:?}");
+    let no_backup =
+        "E [rs0/h:1] [pitr] init: catchup: get last backup: no backup found. full backup is required to start PITR";
+    pitr(&mut status, true, false, Some(no_backup));
+    let (first, begins) = state_with(&status, false);
+    assert!(!first.0 && first.1.contains("begins to record with the first base") && !first.2 && !begins, "{first:?}");
+    // Of the time before the base: PBM has not looked again.
+    let (after, begins) = state_with(&status, true);
+    assert!(!after.0 && after.1.contains("has not begun") && begins, "{after:?}");
+    pitr(&mut status, true, true, Some(no_backup));
+    assert_eq!(state(&status), (true, String::new(), false));
+    // Another replica set has another trouble.
+    pitr(&mut status, true, false, Some(&format!("{no_backup}; E [sh1/h:1] [pitr] init: boom")));
+    let (two, begins) = state_with(&status, true);
+    assert!(two.1.ends_with("PBM says: E [sh1/h:1] [pitr] init: boom") && !begins, "{two:?}");
+    pitr(&mut status, true, false, Some(no_backup));
     // While it is made, all is well.
     status.running.as_mut().unwrap().kind = "backup".into();
     assert_eq!(state(&status), (true, String::new(), false));

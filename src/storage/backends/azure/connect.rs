@@ -16,8 +16,8 @@ use crate::storage::line;
 pub(super) struct Access {
     /// The address of the blob service, without a slash at its end.
     pub(super) service: String,
-    key: Option<Secret>,
-    sas: Option<Secret>,
+    pub(super) key: Option<Secret>,
+    pub(super) sas: Option<Secret>,
     /// The flag that the credentials were given with; none: the environment has them.
     pub(super) given: Option<&'static str>,
 }

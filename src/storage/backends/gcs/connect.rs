@@ -11,7 +11,7 @@ use crate::storage::http::{self, Http};
 use crate::storage::line;
 
 const SERVICE: &str = "https://storage.googleapis.com";
-const FIELD: &str = "credentials-file";
+pub(super) const FIELD: &str = "credentials-file";
 
 /// The address of the service, without a slash at its end.
 pub(super) fn service(config: &GcsConfig) -> Result<String> {
