@@ -219,6 +219,13 @@ pub fn io(what: impl fmt::Display, error: std::io::Error) -> Error {
         Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
         Io::AlreadyExists => ErrorKind::Conflict,
         Io::TimedOut | Io::Interrupted | Io::ResourceBusy => ErrorKind::Transient,
+        // A network file system, or the program behind one, is gone.
+        Io::NotConnected
+        | Io::StaleNetworkFileHandle
+        | Io::HostUnreachable
+        | Io::NetworkUnreachable
+        | Io::NetworkDown
+        | Io::ConnectionAborted => ErrorKind::Unreachable,
         _ => ErrorKind::Failed,
     };
     Error::new(kind, what.to_string()).source(error)

@@ -13,7 +13,7 @@ use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage;
 use crate::storage::backends::{self, Alternative, STORAGE_FIELDS};
-use crate::store::StorageRow;
+use crate::store::{StorageRow, Store};
 
 /// How long a disk may take to say whether a folder is there.
 const FOLDER_LIMIT: Duration = Duration::from_secs(5);
@@ -96,7 +96,14 @@ impl Client {
         if !self.is_read_only() {
             let failed: Vec<_> = steps.iter().filter(|s| !s.ok).map(|s| format!("{}: {}", s.id, s.detail)).collect();
             let failed = Some(failed.join("; ")).filter(|f| !f.is_empty());
-            self.call(move |client| client.store.storage_tested(&location.name, failed.as_deref())).await?;
+            // One that is known to be good is known again.
+            let noted = move |client: &Self| {
+                if failed.is_none() {
+                    storage_folder::mark(&client.store, &location)?;
+                }
+                client.store.storage_tested(&location.name, failed.as_deref())
+            };
+            self.call(noted).await?;
         }
         Ok(steps)
     }
@@ -182,9 +189,22 @@ impl Client {
         if self.is_read_only() {
             return Ok(());
         }
+        self.of_folder(location, storage_folder::prepare).await
+    }
+
+    /// See [`storage_folder::recognize`].
+    pub(super) async fn recognize_folder(&self, location: &StorageLocation) -> Result<()> {
+        self.of_folder(location, storage_folder::recognize).await
+    }
+
+    async fn of_folder(
+        &self,
+        location: &StorageLocation,
+        look: fn(&Store, &StorageLocation) -> Result<()>,
+    ) -> Result<()> {
         let wanted = location.clone();
-        let prepared = self.call(move |client| storage_folder::prepare(&client.store, &wanted));
-        tokio::time::timeout(FOLDER_LIMIT, prepared).await.unwrap_or_else(|_| {
+        let looked = self.call(move |client| look(&client.store, &wanted));
+        tokio::time::timeout(FOLDER_LIMIT, looked).await.unwrap_or_else(|_| {
             let seconds = FOLDER_LIMIT.as_secs();
             let what = format!("the folder of storage {} did not answer within {seconds} s", escape(&location.name));
             Err(Error::new(ErrorKind::Unreachable, what).hint("see whether its disk is mounted and its server runs"))

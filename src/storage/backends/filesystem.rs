@@ -28,11 +28,19 @@ use crate::storage::{
 };
 
 mod backend;
+mod cases;
+pub mod mark;
 mod root;
 mod upload;
 mod walk;
 
 pub use backend::FilesystemBackend;
+
+/// The folder at `path` is not the one that was marked, and says `found` of itself.
+pub fn not_mounted(path: &Path, found: &mark::Mark) -> Error {
+    root::not_mounted(&crate::domain::text::escape(&path.to_string_lossy()), found)
+}
+
 use root::{Root, TEMPORARY};
 use upload::FilesystemUpload;
 use walk::Step;
@@ -197,6 +205,11 @@ impl Storage for Filesystem {
         .await
     }
 
+    async fn tells_cases_apart(&self) -> Result<bool> {
+        let root = Arc::clone(&self.root);
+        blocking(move || Ok(!cases::are_folded(&root)?)).await
+    }
+
     async fn free_space(&self) -> Result<Option<u64>> {
         let root = Arc::clone(&self.root);
         blocking(move || root.free().map(Some)).await
@@ -235,7 +248,10 @@ impl Draft {
             match created {
                 Ok(Some((folder, file))) => {
                     let settled = AtomicBool::new(false);
-                    return Ok(Self { root, key, folder: Arc::new(folder), temporary, file, settled });
+                    let draft = Self { root, key, folder: Arc::new(folder), temporary, file, settled };
+                    // Dropped, it removes itself.
+                    cases::require_own_name(&draft.root, &draft.key, &draft.folder, &draft.temporary)?;
+                    return Ok(draft);
                 }
                 Ok(None) => {}
                 Err(e) => {
@@ -259,6 +275,8 @@ impl Draft {
     fn publish(&self, wanted: &WantedHandle, mode: PutMode) -> Result<()> {
         wanted
             .while_wanted(|| match mode {
+                // What is there in other letters would be replaced.
+                PutMode::Overwrite if self.is_new_where_cases_are_folded()? => self.create_new(),
                 PutMode::Overwrite => {
                     Ok(rustix::fs::renameat(&self.folder, &self.temporary, &self.folder, self.name())?)
                 }
@@ -268,6 +286,9 @@ impl Draft {
             .map_err(|e| match e.kind() {
                 std::io::ErrorKind::AlreadyExists if mode == PutMode::CreateNew => {
                     Error::new(ErrorKind::Conflict, format!("{}/{} exists already", self.root.shown(), self.key))
+                }
+                std::io::ErrorKind::AlreadyExists if self.root.folds_cases.get() == Some(&true) => {
+                    cases::taken(&format!("writing {}/{}", self.root.shown(), self.key), self.name())
                 }
                 std::io::ErrorKind::IsADirectory | std::io::ErrorKind::AlreadyExists => Error::new(
                     ErrorKind::Conflict,
@@ -300,6 +321,10 @@ impl Draft {
         }
         root::create_file(&self.folder, self.name())?;
         Ok(rustix::fs::renameat(&self.folder, &self.temporary, &self.folder, self.name())?)
+    }
+
+    fn is_new_where_cases_are_folded(&self) -> std::io::Result<bool> {
+        Ok(self.root.folds_cases.get() == Some(&true) && !cases::is_there_as_written(&self.folder, self.name())?)
     }
 
     fn name(&self) -> &str {

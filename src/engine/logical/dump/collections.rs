@@ -87,6 +87,9 @@ impl Run<'_> {
         let listed = namespaces::list(member, stop).await?;
         let (sources, left_out) = select::select(listed, &self.request.selection)
             .map_err(|e| e.context(format!("service {}", self.request.service)))?;
+        if !self.storage.tells_cases_apart().await? {
+            select::require_apart(&sources, &self.storage.place())?;
+        }
         for pattern in left_out.iter().filter(|left| left.why == select::NO_MATCH) {
             meter.warn(format!("--include {}: {}", pattern.what, pattern.why));
         }
