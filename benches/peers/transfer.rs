@@ -96,9 +96,8 @@ pub fn run(_: &Peers, scale: &Scale) -> Vec<String> {
             let before = line.received();
             let sample = measure::run(stage.command(&["restore", &name, "--to", "bench", "--yes", "--wait"]));
             rows.push(beside("restore from", line.received() - before, sample));
-            let hashes = stage.runtime.block_on(async {
-                data::hashes(&set.client().await.unwrap(), data::DATABASE).await
-            });
+            let hashes =
+                stage.runtime.block_on(async { data::hashes(&set.client().await.unwrap(), data::DATABASE).await });
             assert_eq!(hashes, held, "what was restored differs");
         }
         let peak = table::mib(peaks.into_iter().max().unwrap_or(0));

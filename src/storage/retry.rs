@@ -223,14 +223,8 @@ impl Storage for Retrying {
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>> {
         let stream = self.repeat.run(OnCancel::GiveUp, || self.inner.get(key, range.clone())).await?;
         let (at, end) = range.map_or((0, None), |r| (r.start, Some(r.end)));
-        let reading = Reading {
-            storage: self.clone(),
-            key: key.clone(),
-            stream: Some(stream),
-            at,
-            end,
-            tries: Tries::default(),
-        };
+        let reading =
+            Reading { storage: self.clone(), key: key.clone(), stream: Some(stream), at, end, tries: Tries::default() };
         Ok(stream::unfold(Some(reading), |reading| async move {
             let mut reading = reading?;
             match reading.next().await {

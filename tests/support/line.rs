@@ -116,10 +116,7 @@ impl Shared {
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
-        tokio::join!(
-            self.carry(&self.up, from_client, to_server),
-            self.carry(&self.down, from_server, to_client),
-        );
+        tokio::join!(self.carry(&self.up, from_client, to_server), self.carry(&self.down, from_server, to_client),);
     }
 
     async fn carry(&self, way: &Way, mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {

@@ -31,10 +31,19 @@ pub(super) struct Pace {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Stage {
     /// As many as before; so many rounds are left until the next try, which is one with more or with fewer.
-    Holding { rounds: u32, more_next: bool },
+    Holding {
+        rounds: u32,
+        more_next: bool,
+    },
     /// More than before, when so many brought so much.
-    More { before: usize, rate: f64 },
-    Fewer { before: usize, rate: f64 },
+    More {
+        before: usize,
+        rate: f64,
+    },
+    Fewer {
+        before: usize,
+        rate: f64,
+    },
 }
 
 /// What arrives between two decisions.
@@ -144,8 +153,8 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BinaryHeap;
     use std::cmp::Reverse;
+    use std::collections::BinaryHeap;
 
     use super::*;
 

@@ -160,7 +160,9 @@ async fn a_disk_that_is_read_only_is_told_and_read() {
 /// A disk that fills up while a backup is written to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_fills_up_fails_the_backup_and_keeps_the_others() {
-    let Some(at) = inside("storage::mounts::a_disk_that_fills_up_fails_the_backup_and_keeps_the_others") else { return };
+    let Some(at) = inside("storage::mounts::a_disk_that_fills_up_fails_the_backup_and_keeps_the_others") else {
+        return;
+    };
     let set = replica_set().await;
     fill(&set, "shop", 50).await;
     let at = at.join("disk");
@@ -276,7 +278,8 @@ mod of_a_share {
         let told = said(&home, &backup(&home, "one"));
         assert!(told.contains("shop.Orders and shop.orders differ only in case"), "{told}");
         assert!(!at.join("src/backups/one/data").exists(), "nothing was written");
-        let create = ["backup", "create", "--service", "src", "--storage", "disk", "--exclude", "shop.orders", "--wait"];
+        let create =
+            ["backup", "create", "--service", "src", "--storage", "disk", "--exclude", "shop.orders", "--wait"];
         home.ok(&[&create[..], &["--name", "A"]].concat());
         assert_eq!(home.ok(&["backup", "verify", "A"])["state"], "succeeded");
         // Of the backups themselves, too.

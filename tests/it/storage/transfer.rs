@@ -35,7 +35,8 @@ fn noise(length: usize) -> Bytes {
 async fn opened(server: &S3Server, address: std::net::SocketAddr, parts: usize) -> Arc<dyn Storage> {
     let config = S3Config { endpoint: Some(format!("http://{address}")), ..server.config() };
     let cancel = CancellationToken::new();
-    let opener = Opener::new(&(&config).into(), Backoff::within(Duration::from_secs(60)), cancel.clone());
+    let config = (&config).into();
+    let opener = Opener::new(&config, Backoff::within(Duration::from_secs(60)), cancel.clone());
     opener.parallel_parts(parts).open(&cancel).await.unwrap()
 }
 
@@ -174,7 +175,8 @@ async fn a_line_that_is_gone_for_half_a_minute_fails_no_job() {
     home.add_s3("cloud", proxy.address, BUCKET, SECRET_KEY);
     // The backup is still at it when the line goes.
     home.ok(&["settings", "set", "backup.bandwidth_limit", "60000"]);
-    let id = home.ok(&["backup", "create", "--service", "src", "--storage", "cloud", "--name", "one"])["id"].to_string();
+    let id =
+        home.ok(&["backup", "create", "--service", "src", "--storage", "cloud", "--name", "one"])["id"].to_string();
     let manifest = server.objects().join("src/backups/one/manifest.json");
     until("the backup writes", || manifest.with_file_name("attempt.json").exists());
     proxy.cut(std::iter::repeat_n(Fault::Refuse, 100_000));
