@@ -246,6 +246,13 @@ pub fn own_io(what: impl fmt::Display, error: std::io::Error) -> Error {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_network_file_system_whose_server_is_gone_is_unreachable() {
+        for errno in [rustix::io::Errno::NOTCONN, rustix::io::Errno::STALE, rustix::io::Errno::HOSTUNREACH] {
+            assert_eq!(io("reading", errno.into()).kind(), ErrorKind::Unreachable, "{errno:?}");
+        }
+    }
+
     /// Each kind by name, so that a new one cannot be forgotten: whether waiting may help is decided once.
     #[test]
     fn what_waiting_can_mend_is_tried_again() {

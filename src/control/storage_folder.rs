@@ -6,7 +6,7 @@ use crate::domain::job::{Job, JobKind, JobState};
 use crate::domain::storage::StorageLocation;
 use crate::error::{Result, own_io};
 use crate::storage::backends::{self, filesystem};
-use crate::storage::filesystem::mark::{Mark, write_mark};
+use crate::storage::filesystem::mark::Mark;
 use crate::store::Store;
 
 /// Whether the folder of a storage is the one that was written to before; whose disk is not mounted is another one, and looks
@@ -41,7 +41,7 @@ pub fn mark(store: &Store, location: &StorageLocation) -> Result<()> {
     recognize(store, location)?;
     let Some(path) = backends::local_folder(&location.config)?.filter(|path| path.exists()) else { return Ok(()) };
     let known = store.folder_mark(&location.name, &path)?;
-    match write_mark(&path, known.clone())? {
+    match filesystem::write_mark(&path, known.clone())? {
         Mark::Of(id) if known.as_ref() != Some(&id) => store.set_folder_mark(&location.name, &path, &id),
         _ => Ok(()),
     }

@@ -21,7 +21,8 @@ use crate::domain::storage::StorageConfig;
 use crate::domain::text::quoted;
 use crate::domain::typed::{self, Values};
 use crate::error::{self, Error, Result};
-use filesystem::mark::{Mark, read_mark};
+use filesystem::mark::Mark;
+use filesystem::read_mark;
 
 /// Every backend there is: one line for each.
 static BACKENDS: &[&dyn AnyBackend] =

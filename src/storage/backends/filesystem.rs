@@ -36,6 +36,21 @@ mod walk;
 
 pub use backend::FilesystemBackend;
 
+/// The mark of the folder at `path`. Errors: `NotFound` where there is no folder; what the disk says.
+pub fn read_mark(path: &Path) -> std::io::Result<mark::Mark> {
+    mark::read_in(&root::open_root(path)?)
+}
+
+/// Marks the folder at `path`, as `id` or with a new one, unless it is marked. Returns its mark.
+///
+/// Errors: a folder that is not there, or cannot be written to.
+pub fn write_mark(path: &Path, id: Option<String>) -> Result<mark::Mark> {
+    let root = Root::new(path);
+    let id = id.map_or_else(random_name, Ok)?;
+    let marked = root::open_root(path).map_err(Into::into).and_then(|folder| mark::write_in(&folder, &id));
+    marked.map_err(|e| root.failure(format!("marking the storage folder {}", root.shown()), e))
+}
+
 /// The folder at `path` is not the one that was marked, and says `found` of itself.
 pub fn not_mounted(path: &Path, found: &mark::Mark) -> Error {
     root::not_mounted(&crate::domain::text::escape(&path.to_string_lossy()), found)

@@ -1,12 +1,12 @@
 //! The mark of a storage folder: a small file by which it is known again. A mount point whose disk is not mounted has none,
 //! and a backup written there would fill another disk and be out of sight as soon as the right one is back.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::OwnedFd;
 
-use super::root::{create_file, open_file};
-use crate::storage::random_name;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 /// The file, which is no object.
 pub const MARK: &str = ".mongokeep-storage";
@@ -24,13 +24,14 @@ pub enum Mark {
     Of(String),
 }
 
-/// The mark of the folder at `path`. Errors: `NotFound` where there is no folder; what the disk says.
-pub fn read_mark(path: &Path) -> io::Result<Mark> {
-    read_in(&rustix::fs::open(path, super::root::FOLDER, rustix::fs::Mode::empty())?)
-}
-
+/// The mark of an open folder. Errors: what the disk says.
 pub(super) fn read_in(folder: &OwnedFd) -> io::Result<Mark> {
-    let Some((file, _)) = open_file(folder, MARK)? else { return Ok(Mark::Missing) };
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(folder, MARK, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT | Errno::LOOP) => return Ok(Mark::Missing),
+        Err(errno) => return Err(errno.into()),
+    };
     let mut text = String::new();
     file.take(MOST).read_to_string(&mut text)?;
     Ok(match text.split_whitespace().next() {
@@ -39,29 +40,23 @@ pub(super) fn read_in(folder: &OwnedFd) -> io::Result<Mark> {
     })
 }
 
-/// Marks the folder at `path`, as `id` or with a new one, unless it is marked. Returns its mark.
-pub fn write_mark(path: &Path, id: Option<String>) -> crate::error::Result<Mark> {
-    let what = || format!("marking the storage folder {}", crate::domain::text::escape(&path.to_string_lossy()));
-    let failed = |e: io::Error| super::root::Root::new(path).failure(what(), e);
-    let id = id.map_or_else(random_name, Ok)?;
-    let write = || -> io::Result<Mark> {
-        let folder = rustix::fs::open(path, super::root::FOLDER, rustix::fs::Mode::empty())?;
-        match read_in(&folder)? {
-            Mark::Of(id) => return Ok(Mark::Of(id)),
-            Mark::Empty => rustix::fs::unlinkat(&folder, MARK, rustix::fs::AtFlags::empty())?,
-            Mark::Missing => {}
-        }
-        let mut file = match create_file(folder.as_fd(), MARK) {
-            Ok(file) => file,
-            // Somebody else marks it at this moment.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return read_in(&folder),
-            Err(e) => return Err(e),
-        };
-        let text = format!("{id}\nmongokeep keeps backups in this folder, and knows it by this file. Leave it here.\n");
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        rustix::fs::fsync(&folder)?;
-        Ok(Mark::Of(id.clone()))
+/// Marks an open folder as `id`, unless it is marked. Returns its mark.
+pub(super) fn write_in(folder: &OwnedFd, id: &str) -> io::Result<Mark> {
+    match read_in(folder)? {
+        Mark::Of(id) => return Ok(Mark::Of(id)),
+        Mark::Empty => rustix::fs::unlinkat(folder, MARK, AtFlags::empty())?,
+        Mark::Missing => {}
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = match rustix::fs::openat(folder, MARK, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(file) => File::from(file),
+        // Somebody else marks it at this moment.
+        Err(Errno::EXIST) => return read_in(folder),
+        Err(errno) => return Err(errno.into()),
     };
-    write().map_err(failed)
+    let text = format!("{id}\nmongokeep keeps backups in this folder, and knows it by this file. Leave it here.\n");
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    rustix::fs::fsync(folder)?;
+    Ok(Mark::Of(id.to_owned()))
 }

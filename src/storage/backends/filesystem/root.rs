@@ -24,7 +24,7 @@ use crate::error::{self, Error, ErrorKind, Result};
 /// What the name of a file that is not yet an object begins with.
 pub(super) const TEMPORARY: &str = ".mongokeep-tmp-";
 
-pub(super) const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 #[derive(Debug)]
 pub(super) struct Root {
@@ -72,7 +72,7 @@ impl Root {
     }
 
     fn open_path(&self) -> Result<OwnedFd> {
-        let folder = rustix::fs::open(&self.path, FOLDER, Mode::empty()).map_err(|errno| self.refuse(errno))?;
+        let folder = open_root(&self.path).map_err(|errno| self.refuse(errno))?;
         let mark = read_in(&folder).map_err(|e| self.failure(format!("opening {}", self.shown()), e))?;
         let first = self.mark.get_or_init(|| mark.clone());
         if matches!(first, Mark::Of(_)) && *first != mark {
@@ -231,6 +231,10 @@ fn quote(path: &str) -> String {
     } else {
         format!("'{}'", path.replace('\'', "'\\''"))
     }
+}
+
+pub(super) fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, FOLDER, Mode::empty())
 }
 
 fn kind_of(at: &OwnedFd, name: &str) -> Option<FileType> {
