@@ -108,8 +108,9 @@ impl Ahead {
             self.current = None;
             match self.fetching.pop_front() {
                 Some(fetching) => {
+                    // All that is under way arrives in a bunch, of which only the first is waited for.
                     if !fetching.is_finished() {
-                        self.slots.wanted();
+                        self.slots.wanted(self.fetching.len() + 1);
                     }
                     let fetched = fetching.await.map_err(|e| {
                         Error::new(ErrorKind::Internal, "fetching a range stopped unexpectedly").source(e)
@@ -117,7 +118,7 @@ impl Ahead {
                     self.current = Some(Current::Fetched(fetched??));
                 }
                 None if self.next < self.end => {
-                    self.slots.wanted();
+                    self.slots.wanted(1);
                     let range = self.take();
                     self.current = Some(Current::Passing(self.storage.get(&self.key, Some(range)).await?));
                 }

@@ -54,7 +54,7 @@ struct Round {
     began: Option<Instant>,
     parts: usize,
     bytes: u64,
-    /// How often somebody found no place.
+    /// While so many of them arrived, somebody waited for a place.
     wanted: usize,
 }
 
@@ -77,9 +77,9 @@ impl Pace {
         }
     }
 
-    /// Somebody found no place.
-    pub(super) fn wanted(&mut self) {
-        self.round.wanted += 1;
+    /// While so many parts arrived, somebody waited for a place.
+    pub(super) fn wanted(&mut self, parts: usize) {
+        self.round.wanted += parts;
     }
 
     /// A part of `bytes` arrived.
@@ -182,7 +182,7 @@ mod tests {
                 continue;
             }
             if ready <= now {
-                pace.wanted();
+                pace.wanted(1);
             }
             let Some(next) = next else { continue };
             now = next;
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(pace.limit(), 1);
         let start = Instant::now();
         for n in 0..1_000 {
-            pace.wanted();
+            pace.wanted(1);
             pace.arrived(1, start + Duration::from_millis(n));
         }
         assert_eq!(pace.limit(), 1);

@@ -82,7 +82,7 @@ async fn a_disk_that_is_not_mounted_is_not_written_to() {
     let told = said(&home, &backup(&home, "four"));
     assert!(told.contains("is its disk mounted?") && told.contains(MARK), "{told}");
     std::fs::write(at.join(MARK), "").unwrap();
-    assert_eq!(backup(&home, "four").code, 0);
+    assert_eq!(backup(&home, "five").code, 0);
     assert_eq!(
         std::fs::read_to_string(at.join(MARK)).unwrap(),
         std::fs::read_to_string(elsewhere.join(MARK)).unwrap(),
@@ -272,7 +272,7 @@ mod of_a_share {
         let home = home_with(&set.uri(), &at);
         assert_eq!(home.ok(&["storage", "test", "disk"])["ok"], true);
         let told = said(&home, &backup(&home, "one"));
-        assert!(told.contains("shop.Orders and shop.orders differ only in case"), "{told}");
+        assert!(told.contains("differ only in case") && told.contains("shop.Orders"), "{told}");
         assert!(!at.join("src/backups/one/data").exists(), "nothing was written");
         let create =
             ["backup", "create", "--service", "src", "--storage", "disk", "--exclude", "shop.orders", "--wait"];
