@@ -59,7 +59,9 @@ async fn parts_on_their_way_follow_the_line() {
     let body = noise(36 * PART);
     let over = async |line: &Line, at: &str| {
         let storage = opened(&server, line.address, MOST_PARTS).await;
+        let began = Instant::now();
         let written = write(&storage, at, &body).await;
+        println!("{at}: {:.2} s for {} bytes", began.elapsed().as_secs_f64(), line.sent());
         assert_eq!(written.blake3, blake3::hash(&body).to_hex().as_str());
         let uploads = storage.in_flight().unwrap().uploads.clone().unwrap();
         (uploads.limit(), uploads.most_taken())
