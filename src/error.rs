@@ -219,6 +219,13 @@ pub fn io(what: impl fmt::Display, error: std::io::Error) -> Error {
         Io::PermissionDenied | Io::ReadOnlyFilesystem => ErrorKind::Denied,
         Io::AlreadyExists => ErrorKind::Conflict,
         Io::TimedOut | Io::Interrupted | Io::ResourceBusy => ErrorKind::Transient,
+        // A network file system, or the program behind one, is gone.
+        Io::NotConnected
+        | Io::StaleNetworkFileHandle
+        | Io::HostUnreachable
+        | Io::NetworkUnreachable
+        | Io::NetworkDown
+        | Io::ConnectionAborted => ErrorKind::Unreachable,
         _ => ErrorKind::Failed,
     };
     Error::new(kind, what.to_string()).source(error)
@@ -238,6 +245,13 @@ pub fn own_io(what: impl fmt::Display, error: std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_file_system_whose_server_is_gone_is_unreachable() {
+        for errno in [rustix::io::Errno::NOTCONN, rustix::io::Errno::STALE, rustix::io::Errno::HOSTUNREACH] {
+            assert_eq!(io("reading", errno.into()).kind(), ErrorKind::Unreachable, "{errno:?}");
+        }
+    }
 
     /// Each kind by name, so that a new one cannot be forgotten: whether waiting may help is decided once.
     #[test]

@@ -149,16 +149,7 @@ impl Bench<'_> {
         eprintln!("object storage");
         let stage = &self.stage;
         let server = stage.runtime.block_on(s3::S3Server::start());
-        let (endpoint, secret) = (format!("http://{}", server.address), stage.path("secret"));
-        std::fs::write(&secret, s3::SECRET_KEY).unwrap();
-        let (bucket, key, secret) = (s3::BUCKET, s3::ACCESS_KEY, secret.to_str().unwrap());
-        stage.mongokeep(
-            &[
-                &["storage", "add", "bucket", "--type", "s3", "--bucket", bucket, "--endpoint", &endpoint][..],
-                &["--path-style", "--access-key-id", key, "--secret-access-key-file", secret],
-            ]
-            .concat(),
-        );
+        stage.bucket("bucket", server.address);
         let once = |what: &str, args: &[&str]| {
             stage.settle(&self.set);
             let daemon = stage.daemon();

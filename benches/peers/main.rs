@@ -1,11 +1,13 @@
 //! mongokeep beside the tools that others use: the same servers, the same data, in turn.
 //!
-//! `cargo bench --bench peers [-- --only dump,files,replay,mixed,slicing] [--quick] [--scale N] [--rounds N]`. Figures of two
+//! `cargo bench --bench peers [-- --only dump,files,replay,mixed,slicing,transfer] [--quick] [--scale N] [--rounds N]`. Figures of two
 //! machines cannot be compared; the ratios can, roughly. What is measured is what a person waits for: commands from
 //! their start to their end, with a daemon or agent that already runs, a filesystem storage and default settings. The
-//! stock tools know no S3: of that only the memory is bounded.
+//! stock tools know no S3: of that only the memory is bounded, and the time beside that which a line needs for the bytes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../../tests/support/line.rs"]
+mod line;
 #[path = "../../tests/support/s3.rs"]
 #[allow(dead_code)]
 mod s3;
@@ -25,6 +27,7 @@ mod replay;
 mod slicing;
 mod stage;
 mod table;
+mod transfer;
 
 /// What it is measured beside.
 pub struct Peers {
@@ -41,12 +44,13 @@ pub struct Scale {
 
 type Section = fn(&Peers, &Scale) -> Vec<String>;
 
-const SECTIONS: [(&str, Section); 5] = [
+const SECTIONS: [(&str, Section); 6] = [
     ("dump", dump::run),
     ("files", files::run),
     ("replay", replay::updates),
     ("mixed", replay::mixed),
     ("slicing", slicing::run),
+    ("transfer", transfer::run),
 ];
 
 fn main() {

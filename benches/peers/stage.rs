@@ -1,5 +1,6 @@
 //! The program under test as a person runs it: commands beside a daemon, in a home of its own.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use mongodb::bson::doc;
 use mongokeep::sandbox::{Mongod, ReplicaSet, ReplicaSetOptions, Scratch};
 use tokio::runtime::Runtime;
 
-use crate::measure;
+use crate::{measure, s3};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_mongokeep");
 /// Generous: a slow machine is no reason to give up.
@@ -39,6 +40,20 @@ impl Stage {
         });
         self.mongokeep(&["service", "add", name, "--uri", &set.uri(), "--cluster", name]);
         set
+    }
+
+    /// The bucket of the S3 server of the tests as the storage `name`, reached at `address`.
+    pub fn bucket(&self, name: &str, address: SocketAddr) {
+        let (endpoint, secret) = (format!("http://{address}"), self.path("secret"));
+        std::fs::write(&secret, s3::SECRET_KEY).unwrap();
+        let (bucket, key, secret) = (s3::BUCKET, s3::ACCESS_KEY, secret.to_str().unwrap());
+        self.mongokeep(
+            &[
+                &["storage", "add", name, "--type", "s3", "--bucket", bucket, "--endpoint", &endpoint][..],
+                &["--path-style", "--access-key-id", key, "--secret-access-key-file", secret],
+            ]
+            .concat(),
+        );
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -24,7 +24,7 @@ use super::manifest::ObjectEntry;
 use crate::domain::key::Key;
 use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::Storage;
+use crate::storage::{self, Storage};
 
 /// Chunks between the storage and the blocking thread. A chunk is what the storage's stream yields, at most
 /// [`CHUNK`] after it was cut.
@@ -123,7 +123,10 @@ impl Documents {
         let (chunks, source) = mpsc::channel(CHUNKS_AHEAD);
         let (sink, batches) = mpsc::channel(1);
         match &object.expected {
-            Expected::Written(_) => drop(tokio::spawn(feed(storage, object.key.clone(), range, chunks))),
+            Expected::Written(entry) => {
+                let key = object.key.clone();
+                drop(tokio::spawn(feed(storage, key, range, entry.size, chunks)));
+            }
             Expected::Foreign(foreign) => {
                 drop(tokio::spawn(feed_pieces(storage, object.key.clone(), foreign.size, chunks)));
             }
@@ -240,14 +243,15 @@ impl Object {
 }
 
 /// Sends the bytes of an object, in chunks of bounded size, until they end, fail, or nobody listens any more. How many
-/// were sent; `None`: no more are to come.
+/// were sent; `None`: no more are to come. `size`: what is expected.
 async fn feed(
     storage: Arc<dyn Storage>,
     key: Key,
     range: Option<Range<u64>>,
+    size: u64,
     chunks: mpsc::Sender<Result<Bytes>>,
 ) -> Option<u64> {
-    let mut stream = match storage.get(&key, range).await {
+    let mut stream = match storage::read_ahead(storage, &key, range, size).await {
         Ok(stream) => stream,
         Err(error) => {
             let _ = chunks.send(Err(error)).await;
@@ -285,7 +289,7 @@ async fn feed_pieces(storage: Arc<dyn Storage>, key: Key, size: u64, chunks: mps
             }
         };
         // An empty piece would follow itself for ever.
-        match feed(storage.clone(), piece, None, chunks.clone()).await {
+        match feed(storage.clone(), piece, None, size - sent, chunks.clone()).await {
             Some(n) if n > 0 => sent += n,
             _ => return,
         }

@@ -32,7 +32,8 @@ const PIECES_AHEAD: usize = 4;
 /// Finished parts that are still being made durable while the next one is written.
 const FINISHING: usize = 1;
 
-/// Above this size of an upload's parts only one is on its way at once, or several writers would need too much memory.
+/// Above this size of an upload's parts only one is on its way at once, or several writers would need too much memory; unless
+/// they share the places of the storage, which bounds all of them.
 const LARGE_UPLOAD_PART: usize = 4 << 20;
 
 /// Documents that came together, such as one reply of a server.
@@ -163,7 +164,8 @@ async fn store(
                         let key = name(numbers.fetch_add(1, Ordering::Relaxed))?;
                         on_object(&key);
                         let mut writer = ObjectWriter::new(Arc::clone(&options.storage), key.clone());
-                        if options.storage.part_size() > LARGE_UPLOAD_PART {
+                        let is_shared = options.storage.in_flight().is_some_and(|all| all.uploads.is_some());
+                        if !is_shared && options.storage.part_size() > LARGE_UPLOAD_PART {
                             writer = writer.in_flight(1);
                         }
                         open.insert((key, writer))

@@ -36,6 +36,7 @@ impl Client {
         cancel: CancellationToken,
     ) -> Result<StorageReport> {
         let location = self.location(name).await?;
+        self.recognize_folder(&location).await?;
         let storage = Opener::new(&location.config, BACKOFF, cancel.clone()).open(&cancel).await?;
         let around = self.surroundings(None).await?;
         let ctx = Context { cancel, meter, around, ..Context::default() };

@@ -14,7 +14,7 @@ use crate::domain::text::escape;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage;
 use crate::storage::backends::{self, Alternative, STORAGE_FIELDS};
-use crate::store::StorageRow;
+use crate::store::{StorageRow, Store};
 
 /// How long a disk may take to say whether a folder is there.
 const FOLDER_LIMIT: Duration = Duration::from_secs(5);
@@ -106,6 +106,10 @@ impl Client {
         self.must_write()?;
         let failed: Vec<_> = steps.iter().filter(|s| !s.ok).map(|s| format!("{}: {}", s.id, s.detail)).collect();
         let failed = Some(failed.join("; ")).filter(|f| !f.is_empty());
+        // One that is known to be good is known again.
+        if failed.is_none() {
+            storage_folder::mark(&self.store, &self.store.storage(name)?)?;
+        }
         self.store.storage_tested(name, failed.as_deref())
     }
 
@@ -201,9 +205,22 @@ impl Client {
         if self.is_read_only() {
             return Ok(());
         }
+        self.of_folder(location, storage_folder::prepare).await
+    }
+
+    /// See [`storage_folder::recognize`].
+    pub(super) async fn recognize_folder(&self, location: &StorageLocation) -> Result<()> {
+        self.of_folder(location, storage_folder::recognize).await
+    }
+
+    async fn of_folder(
+        &self,
+        location: &StorageLocation,
+        look: fn(&Store, &StorageLocation) -> Result<()>,
+    ) -> Result<()> {
         let wanted = location.clone();
-        let prepared = self.call(move |client| storage_folder::prepare(&client.store, &wanted));
-        tokio::time::timeout(FOLDER_LIMIT, prepared).await.unwrap_or_else(|_| {
+        let looked = self.call(move |client| look(&client.store, &wanted));
+        tokio::time::timeout(FOLDER_LIMIT, looked).await.unwrap_or_else(|_| {
             let seconds = FOLDER_LIMIT.as_secs();
             let what = format!("the folder of storage {} did not answer within {seconds} s", escape(&location.name));
             Err(Error::new(ErrorKind::Unreachable, what).hint("see whether its disk is mounted and its server runs"))

@@ -22,6 +22,7 @@ impl Client {
     pub async fn sync_storage(&self, name: &str) -> Result<SyncReport> {
         self.must_write()?;
         let location = self.location(name).await?;
+        self.recognize_folder(&location).await?;
         let storage = storage::open(&location.config).await?;
         let mut report = SyncReport {
             storage: name.to_owned(),

@@ -20,6 +20,7 @@ use crate::domain::command_line;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::notification::{Event, parse_events};
+use crate::domain::retry::parse_duration;
 use crate::domain::text::escape;
 use crate::domain::warning::{StaleAfter, parse_stale_services};
 use crate::error::{Error, ErrorKind, Result, own_io};
@@ -136,6 +137,17 @@ impl Settings {
 
     pub fn parallel_collections(&self) -> usize {
         self.number("backup.parallel_collections") as usize
+    }
+
+    /// How long a job tries again to reach a storage that is away.
+    pub fn storage_wait(&self) -> Duration {
+        // Checked when it was read.
+        parse_duration(&self.text("backup.storage_wait")).unwrap_or_default()
+    }
+
+    /// Parts of one job that are on their way to a remote storage, or from it, at once, at most.
+    pub fn parallel_parts(&self) -> usize {
+        self.number("backup.parallel_parts") as usize
     }
 
     /// How many bytes per second may be stored, by the hours of [`Settings::zone`].
@@ -358,6 +370,7 @@ mod tests {
         assert!(!settings.backup_enabled());
         assert_eq!(settings.concurrency(), 2);
         assert_eq!(settings.bandwidth_limit().now(), None);
+        assert_eq!((settings.storage_wait(), settings.parallel_parts()), (Duration::from_secs(300), 16));
         assert_eq!(
             settings.warnings,
             ["config.toml:3: unknown setting backup.colour", "config.toml:5: unknown setting new.x"]

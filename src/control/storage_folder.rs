@@ -5,13 +5,55 @@ use std::path::PathBuf;
 use crate::domain::job::{Job, JobKind, JobState};
 use crate::domain::storage::StorageLocation;
 use crate::error::{Result, own_io};
-use crate::storage::backends;
+use crate::storage::backends::{self, filesystem};
+use crate::storage::filesystem::mark::Mark;
 use crate::store::Store;
+
+/// Whether the folder of a storage is the one that was written to before; whose disk is not mounted is another one, and looks
+/// empty.
+///
+/// Errors: `Unreachable` where it is not.
+pub fn recognize(store: &Store, location: &StorageLocation) -> Result<()> {
+    let Some(path) = backends::local_folder(&location.config)? else { return Ok(()) };
+    let (Some(found), Some(known)) = (backends::mark(&location.config)?, store.folder_mark(&location.name, &path)?)
+    else {
+        return Ok(());
+    };
+    // Empty: a person says that it is.
+    if found == Mark::Empty || found == Mark::Of(known) {
+        return Ok(());
+    }
+    Err(filesystem::not_mounted(&path, &found))
+}
+
+/// Makes the folder of a storage ready to be written to, and marks it, so that it is known again.
+///
+/// Errors: as [`prepare`]; a folder that cannot be written to.
+pub fn claim(store: &Store, location: &StorageLocation) -> Result<()> {
+    prepare(store, location)?;
+    mark(store, location)
+}
+
+/// Marks the folder of a storage, if it is there.
+///
+/// Errors: `Unreachable` for another folder; one that cannot be written to.
+pub fn mark(store: &Store, location: &StorageLocation) -> Result<()> {
+    recognize(store, location)?;
+    let Some(path) = backends::local_folder(&location.config)?.filter(|path| path.exists()) else { return Ok(()) };
+    let known = store.folder_mark(&location.name, &path)?;
+    match filesystem::write_mark(&path, known.clone())? {
+        Mark::Of(id) if known.as_ref() != Some(&id) => store.set_folder_mark(&location.name, &path, &id),
+        _ => Ok(()),
+    }
+}
 
 /// Makes the folder of a storage that was never used. Once it holds backups, a folder that is missing is a disk that is
 /// not mounted, and filling the disk below it would look like a backup.
+///
+/// Errors: `Unreachable` for a folder that is not the one that was written to before; one that cannot be made.
 pub fn prepare(store: &Store, location: &StorageLocation) -> Result<()> {
     let Some(path) = backends::local_folder(&location.config)? else { return Ok(()) };
+    recognize(store, location)?;
     if path.exists() || was_used(store, location)? {
         return Ok(());
     }

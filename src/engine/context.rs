@@ -54,7 +54,11 @@ pub struct Limits {
     pub part_bytes: u64,
     /// How long a majority of the members may take to confirm what was written.
     pub majority_wait: std::time::Duration,
-    /// Over all uploads of a job.
+    /// Parts on their way to a remote storage at once, at most, and the same from there; over all objects of a job.
+    pub parallel_parts: usize,
+    /// How long a storage that is away is waited for.
+    pub storage_wait: std::time::Duration,
+    /// Over all uploads and downloads of a job.
     pub bandwidth_limit: BandwidthLimit,
     /// Everything that was stored is read back before the manifest is written.
     pub read_back: bool,
@@ -67,6 +71,8 @@ impl Default for Limits {
             split_bytes: 1 << 30,
             part_bytes: 256 << 20,
             majority_wait: crate::mongo::majority::LIMIT,
+            parallel_parts: crate::storage::in_flight::MOST_PARTS,
+            storage_wait: crate::storage::retry::Backoff::default().total,
             bandwidth_limit: BandwidthLimit::none(),
             read_back: false,
         }

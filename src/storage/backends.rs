@@ -20,7 +20,9 @@ use crate::domain::fields::{self, rules};
 use crate::domain::storage::StorageConfig;
 use crate::domain::text::quoted;
 use crate::domain::typed::{self, Values};
-use crate::error::{Error, Result};
+use crate::error::{self, Error, Result};
+use filesystem::mark::Mark;
+use filesystem::read_mark;
 
 /// Every backend there is: one line for each.
 static BACKENDS: &[&dyn AnyBackend] =
@@ -137,6 +139,19 @@ pub fn check_folder(config: &StorageConfig, folder: &str) -> Result<()> {
 /// The folder of this machine that the storage is, if it is one.
 pub fn local_folder(config: &StorageConfig) -> Result<Option<PathBuf>> {
     backend(&config.kind)?.local_folder(config)
+}
+
+/// What the folder that the storage is says of itself; `None`: the storage is no folder, or the folder is not there.
+///
+/// Errors: what the disk says.
+pub fn mark(config: &StorageConfig) -> Result<Option<Mark>> {
+    let Some(path) = local_folder(config)? else { return Ok(None) };
+    match read_mark(&path) {
+        Ok(mark) => Ok(Some(mark)),
+        // Whoever opens it says so.
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(error::io(format!("opening the storage folder {}", path.display()), e)),
+    }
 }
 
 /// The URL of the server that the storage is reached at, where that is known.

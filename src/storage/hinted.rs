@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 
-use super::{Freeing, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload};
+use super::{Freeing, InFlight, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Gives the failures of `inner` a hint where they have none.
@@ -62,6 +62,10 @@ impl Storage for Hinted {
         self.0.part_size()
     }
 
+    fn in_flight(&self) -> Option<&InFlight> {
+        self.0.in_flight()
+    }
+
     async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()> {
         self.0.put(key, body, mode).await.map_err(hinted)
     }
@@ -107,6 +111,10 @@ impl Storage for Hinted {
 
     async fn old_versions(&self) -> Result<Option<OldVersions>> {
         self.0.old_versions().await.map_err(hinted)
+    }
+
+    async fn tells_cases_apart(&self) -> Result<bool> {
+        self.0.tells_cases_apart().await.map_err(hinted)
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

@@ -19,10 +19,12 @@ use futures_util::stream::BoxStream;
 use crate::domain::text::quoted;
 use crate::error::{Error, ErrorKind, Result};
 
+mod ahead;
 pub mod backend;
 pub mod backends;
 pub mod hinted;
 mod http;
+pub mod in_flight;
 mod line;
 pub mod opener;
 mod paged;
@@ -32,7 +34,9 @@ pub mod throttle;
 pub mod writer;
 
 pub use crate::domain::key::Key;
+pub use ahead::read_ahead;
 pub use backends::{azure, filesystem, gcs, s3};
+pub use in_flight::InFlight;
 pub use opener::{Opener, open};
 pub use probe::{reach, test, test_and_judge};
 pub use writer::{ObjectWriter, Written, read_all};
@@ -129,6 +133,12 @@ pub trait Storage: Send + Sync {
     /// How many bytes every part of an upload but the last has.
     fn part_size(&self) -> usize;
 
+    /// How much may be on its way at once, shared by everybody who uses this; `None`: each decides alone, because nothing
+    /// is waited for but a disk.
+    fn in_flight(&self) -> Option<&InFlight> {
+        None
+    }
+
     /// Writes a small object (5 MiB at most, or [`Storage::part_size`] if that is more) as a whole, durably: when it returns, the object
     /// survives a power loss.
     async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()>;
@@ -180,6 +190,11 @@ pub trait Storage: Send + Sync {
     /// What is kept of what was deleted or replaced; `None`: nothing is, or the storage does not say.
     async fn old_versions(&self) -> Result<Option<OldVersions>> {
         Ok(None)
+    }
+
+    /// Whether names that differ only in case are two names. Where they are one, this refuses the second of them.
+    async fn tells_cases_apart(&self) -> Result<bool> {
+        Ok(true)
     }
 
     /// Bytes that can still be written, where the storage can tell.

@@ -9,6 +9,7 @@ use super::Storage;
 use super::backend::Hold;
 use super::backends;
 use super::hinted::Hinted;
+use super::in_flight::MOST_PARTS;
 use super::retry::{Backoff, OnWait, Retrying};
 use super::throttle::{Limiter, Throttled};
 use crate::domain::storage::StorageConfig;
@@ -24,6 +25,7 @@ pub struct Opener<'a> {
     config: &'a StorageConfig,
     hold: Hold,
     limiter: Option<Limiter>,
+    parts: usize,
     backoff: Backoff,
     cancel: CancellationToken,
     on_wait: Option<OnWait>,
@@ -32,7 +34,7 @@ pub struct Opener<'a> {
 impl<'a> Opener<'a> {
     /// Calls are repeated by `backoff`, until `cancel` fires.
     pub fn new(config: &'a StorageConfig, backoff: Backoff, cancel: CancellationToken) -> Self {
-        Self { config, hold: Hold::Open, limiter: None, backoff, cancel, on_wait: None }
+        Self { config, hold: Hold::Open, limiter: None, parts: MOST_PARTS, backoff, cancel, on_wait: None }
     }
 
     /// See [`Hold::Nothing`].
@@ -45,6 +47,13 @@ impl<'a> Opener<'a> {
     #[must_use]
     pub fn limited(mut self, limiter: Limiter) -> Self {
         self.limiter = Some(limiter);
+        self
+    }
+
+    /// So many parts are on their way at once at most.
+    #[must_use]
+    pub fn parallel_parts(mut self, most: usize) -> Self {
+        self.parts = most;
         self
     }
 
@@ -61,6 +70,9 @@ impl<'a> Opener<'a> {
     /// should wait for it. `Cancelled`; what cannot be opened.
     pub async fn open(self, stop: &CancellationToken) -> Result<Arc<dyn Storage>> {
         let mut storage: Arc<dyn Storage> = Arc::new(Hinted::new(backends::open(self.config, self.hold).await?));
+        if let Some(in_flight) = storage.in_flight() {
+            in_flight.allow(self.parts);
+        }
         is_there(storage.as_ref(), stop).await?;
         if let Some(limiter) = self.limiter {
             storage = Arc::new(Throttled::new(storage, limiter));

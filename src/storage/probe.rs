@@ -166,6 +166,10 @@ async fn try_out(storage: &dyn Storage, on_step: OnStep<'_>) -> Result<()> {
                 // Collections may differ in nothing else; one would take the place of the other.
                 match storage.stat(&folder.join("PROBE")?).await? {
                     None => Ok("the probe is listed".to_owned()),
+                    // It refuses the second of two such names.
+                    Some(_) if !storage.tells_cases_apart().await? => {
+                        Ok("the probe is listed; names that differ only in case are one name here".to_owned())
+                    }
                     Some(_) => {
                         Err(Error::new(ErrorKind::Unsupported, "names that differ only in case are one name here")
                             .hint("keep backups on a file system that tells Orders from orders"))

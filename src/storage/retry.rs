@@ -15,7 +15,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Freeing, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload, read_all};
+use super::{Freeing, InFlight, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload, read_all};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often and how long a call is repeated.
@@ -26,7 +26,7 @@ pub struct Backoff {
     /// The first wait; each further one is twice as long.
     pub first: Duration,
     pub longest: Duration,
-    /// No attempt begins after this much time.
+    /// No attempt begins this much time after the first failure: what a long upload took before is not counted.
     pub total: Duration,
     /// After a cancel nobody can give up a call any more, so that each gets this long for its answer.
     pub after_cancel: Duration,
@@ -46,15 +46,20 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// As often as it takes within `total`.
+    pub fn within(total: Duration) -> Self {
+        Self { attempts: u32::MAX, total, ..Self::default() }
+    }
+
     /// How long to wait after attempt `attempt` (from 1), or `None` when it was the last. Half of it is random, so
     /// that parts that failed together do not come back together.
-    fn wait(&self, attempt: u32, began: Instant) -> Option<Duration> {
+    fn wait(&self, attempt: u32, failing_since: Instant) -> Option<Duration> {
         let doubled = self.first.saturating_mul(1u32.checked_shl(attempt - 1).unwrap_or(u32::MAX)).min(self.longest);
         let mut random = [0u8; 2];
         // Without randomness the wait is still a wait.
         let _ = aws_lc_rs::rand::fill(&mut random);
         let wait = doubled / 2 + doubled.mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX)) / 2;
-        (attempt < self.attempts && began.elapsed() + wait <= self.total).then_some(wait)
+        (attempt < self.attempts && failing_since.elapsed() + wait <= self.total).then_some(wait)
     }
 }
 
@@ -115,17 +120,16 @@ impl Repeat {
     where
         F: Future<Output = Result<T>> + Send,
     {
-        let began = Instant::now();
-        let mut attempt = 1;
+        let mut tries = Tries::default();
         loop {
             let error = match self.once(on_cancel, call()).await {
                 Err(e) if may_pass(&e) => e,
                 other => {
-                    self.got_through(attempt);
+                    self.got_through(&tries);
                     return other;
                 }
             };
-            self.wait(&mut attempt, began, error).await?;
+            self.wait(&mut tries, error).await?;
         }
     }
 
@@ -147,31 +151,36 @@ impl Repeat {
         }
     }
 
-    /// After attempt `attempt` an answer came that is no reason to wait.
-    fn got_through(&self, attempt: u32) {
-        if attempt > 1 {
+    /// An answer came that is no reason to wait.
+    fn got_through(&self, tries: &Tries) {
+        if tries.failed > 0 {
             (self.on_wait)(None);
         }
     }
 
     /// Waits before the next attempt, or says that there is none.
-    async fn wait(&self, attempt: &mut u32, began: Instant, error: Error) -> Result<()> {
+    async fn wait(&self, tries: &mut Tries, error: Error) -> Result<()> {
         if self.cancel.is_cancelled() {
             return Err(error);
         }
-        let Some(wait) = self.backoff.wait(*attempt, began) else {
-            return Err(if *attempt > 1 { error.context(format!("tried {attempt} times")) } else { error });
+        let since = *tries.failing_since.get_or_insert_with(Instant::now);
+        tries.failed = tries.failed.saturating_add(1);
+        let attempt = tries.failed;
+        let Some(wait) = self.backoff.wait(attempt, since) else {
+            return Err(if attempt > 1 { error.context(format!("tried {attempt} times")) } else { error });
         };
         tracing::warn!(attempt, %error, "a storage call failed and is repeated");
         (self.on_wait)(Some(&error));
-        match self.cancel.run_until_cancelled(tokio::time::sleep(wait)).await {
-            Some(()) => {
-                *attempt += 1;
-                Ok(())
-            }
-            None => Err(Error::cancelled()),
-        }
+        let waited = self.cancel.run_until_cancelled(tokio::time::sleep(wait)).await;
+        waited.ok_or_else(Error::cancelled)
     }
+}
+
+/// The failures of one call.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tries {
+    failed: u32,
+    failing_since: Option<Instant>,
 }
 
 #[async_trait]
@@ -182,6 +191,10 @@ impl Storage for Retrying {
 
     fn part_size(&self) -> usize {
         self.inner.part_size()
+    }
+
+    fn in_flight(&self) -> Option<&InFlight> {
+        self.inner.in_flight()
     }
 
     async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()> {
@@ -210,15 +223,8 @@ impl Storage for Retrying {
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>> {
         let stream = self.repeat.run(OnCancel::GiveUp, || self.inner.get(key, range.clone())).await?;
         let (at, end) = range.map_or((0, None), |r| (r.start, Some(r.end)));
-        let reading = Reading {
-            storage: self.clone(),
-            key: key.clone(),
-            stream: Some(stream),
-            at,
-            end,
-            attempt: 1,
-            began: Instant::now(),
-        };
+        let reading =
+            Reading { storage: self.clone(), key: key.clone(), stream: Some(stream), at, end, tries: Tries::default() };
         Ok(stream::unfold(Some(reading), |reading| async move {
             let mut reading = reading?;
             match reading.next().await {
@@ -243,8 +249,7 @@ impl Storage for Retrying {
             last: None,
             catching_up: false,
             is_ordered: true,
-            attempt: 1,
-            began: Instant::now(),
+            tries: Tries::default(),
         };
         Ok(stream::unfold(Some(listing), |listing| async move {
             let mut listing = listing?;
@@ -281,6 +286,10 @@ impl Storage for Retrying {
         self.repeat.run(OnCancel::GiveUp, || self.inner.old_versions()).await
     }
 
+    async fn tells_cases_apart(&self) -> Result<bool> {
+        self.repeat.run(OnCancel::GiveUp, || self.inner.tells_cases_apart()).await
+    }
+
     async fn free_space(&self) -> Result<Option<u64>> {
         self.repeat.run(OnCancel::GiveUp, || self.inner.free_space()).await
     }
@@ -315,8 +324,7 @@ struct Reading {
     at: u64,
     /// None: the end of the object, whatever its size.
     end: Option<u64>,
-    attempt: u32,
-    began: Instant,
+    tries: Tries,
 }
 
 impl Reading {
@@ -326,13 +334,12 @@ impl Reading {
             match repeat.once(OnCancel::GiveUp, self.try_next()).await {
                 Ok(Some(chunk)) => {
                     self.at += chunk.len() as u64;
-                    repeat.got_through(self.attempt);
-                    (self.attempt, self.began) = (1, Instant::now());
+                    repeat.got_through(&std::mem::take(&mut self.tries));
                     return Ok(Some(chunk));
                 }
                 Err(e) if may_pass(&e) => {
                     self.stream = None;
-                    repeat.wait(&mut self.attempt, self.began, e).await?;
+                    repeat.wait(&mut self.tries, e).await?;
                 }
                 other => return other,
             }
@@ -373,8 +380,7 @@ struct Listing {
     last: Option<Key>,
     catching_up: bool,
     is_ordered: bool,
-    attempt: u32,
-    began: Instant,
+    tries: Tries,
 }
 
 impl Listing {
@@ -390,14 +396,13 @@ impl Listing {
                     } else {
                         self.last = Some(object.key.clone());
                     }
-                    repeat.got_through(self.attempt);
-                    (self.attempt, self.began) = (1, Instant::now());
+                    repeat.got_through(&std::mem::take(&mut self.tries));
                     return Ok(Some(object));
                 }
                 Err(e) if may_pass(&e) && self.is_ordered => {
                     self.stream = None;
                     self.catching_up = true;
-                    repeat.wait(&mut self.attempt, self.began, e).await?;
+                    repeat.wait(&mut self.tries, e).await?;
                 }
                 other => return other,
             }
@@ -497,6 +502,24 @@ mod tests {
         assert_eq!(kinds, [Err(ErrorKind::Transient); 3]);
     }
 
+    /// A part may be on its way for longer than a failure is waited for.
+    #[tokio::test]
+    async fn what_a_call_took_before_it_broke_is_not_counted() {
+        let total = Duration::from_millis(300);
+        let backoff = Backoff { first: Duration::from_millis(1), ..Backoff::within(total) };
+        let storage = Retrying::new(Arc::new(Silent), backoff, CancellationToken::new());
+        let calls = AtomicU32::new(0);
+        let call = || async {
+            match calls.fetch_add(1, Ordering::Relaxed) {
+                0 => tokio::time::sleep(total * 2).await,
+                1..4 => {}
+                _ => return Ok(()),
+            }
+            Err(Error::new(ErrorKind::Unreachable, "reset"))
+        };
+        storage.repeat.run(OnCancel::GiveUp, call).await.unwrap();
+    }
+
     #[test]
     fn waits_grow_to_a_bound_and_end() {
         let backoff = Backoff::default();
@@ -508,6 +531,9 @@ mod tests {
         assert_eq!(backoff.wait(12, now), None);
         let late = Backoff { total: Duration::from_millis(100), ..backoff };
         assert_eq!(late.wait(1, now), None);
+        let patient = Backoff::within(Duration::from_secs(60));
+        assert!((1..200).all(|attempt| patient.wait(attempt, now).is_some()));
+        assert_eq!(patient.wait(3, now - Duration::from_secs(60)), None);
         assert_eq!(Backoff { attempts: 1, ..backoff }.wait(1, now), None);
         assert!(Backoff { attempts: u32::MAX, total: Duration::MAX, ..backoff }.wait(100, now).is_some());
     }

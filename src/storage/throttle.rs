@@ -1,4 +1,4 @@
-//! A storage that writes no more than so many bytes a second.
+//! A storage of which no more than so many bytes a second are written or read.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{BoxStream, StreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Freeing, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload};
+use super::{Freeing, InFlight, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload};
 use crate::domain::bandwidth::BandwidthLimit;
 use crate::error::Result;
 
-/// Stored bytes per second, shared by all clones: one for each job, whatever number of objects it writes at once.
+/// Bytes per second, both ways together, shared by all clones: one for each job, whatever number of objects it writes or reads
+/// at once.
 #[derive(Debug, Clone)]
 pub struct Limiter(Arc<State>);
 
@@ -50,8 +51,8 @@ impl Limiter {
         });
     }
 
-    /// Waits until `bytes` may be sent. They go at once and whole (a part is one request), and whoever comes next
-    /// waits for them: the rate holds on average, not within a part.
+    /// Waits until `bytes` may be sent or passed on. They go at once and whole (a part is one request), and whoever comes
+    /// next waits for them: the rate holds on average, not within a part.
     async fn take(&self, bytes: usize) {
         let mut limit = self.0.limit.subscribe();
         let (turn, own_rate) = {
@@ -90,7 +91,7 @@ impl Limiter {
     }
 }
 
-/// Holds back what is written to `inner`. Below [`super::retry::Retrying`], so that repeated bytes count too.
+/// Holds back what is written to `inner`, and what is read of it: it is not taken from the line before its turn. Below [`super::retry::Retrying`], so that repeated bytes count too.
 #[derive(Clone)]
 pub struct Throttled {
     inner: Arc<dyn Storage>,
@@ -113,6 +114,10 @@ impl Storage for Throttled {
         self.inner.part_size()
     }
 
+    fn in_flight(&self) -> Option<&InFlight> {
+        self.inner.in_flight()
+    }
+
     async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()> {
         self.limiter.take(body.len()).await;
         self.inner.put(key, body, mode).await
@@ -124,7 +129,19 @@ impl Storage for Throttled {
     }
 
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>> {
-        self.inner.get(key, range).await
+        let stream = self.inner.get(key, range).await?;
+        let limiter = self.limiter.clone();
+        Ok(stream
+            .then(move |chunk| {
+                let limiter = limiter.clone();
+                async move {
+                    if let Ok(chunk) = &chunk {
+                        limiter.take(chunk.len()).await;
+                    }
+                    chunk
+                }
+            })
+            .boxed())
     }
 
     async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>> {
@@ -157,6 +174,10 @@ impl Storage for Throttled {
 
     async fn old_versions(&self) -> Result<Option<OldVersions>> {
         self.inner.old_versions().await
+    }
+
+    async fn tells_cases_apart(&self) -> Result<bool> {
+        self.inner.tells_cases_apart().await
     }
 
     async fn free_space(&self) -> Result<Option<u64>> {

@@ -5,14 +5,19 @@ use std::sync::Arc;
 use blake3::Hasher;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::in_flight::Slots;
 use super::{Key, PutMode, Storage, Upload};
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Parts being stored at once, unless told otherwise.
+/// Parts being stored at once by one writer, unless told otherwise, where the writers do not share places.
 pub const IN_FLIGHT: usize = 2;
+
+/// The upload, once it is begun. Closed without one: that failed, and the task that began it says why.
+type Begun = watch::Receiver<Option<Arc<dyn Upload>>>;
 
 /// What was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +31,9 @@ pub struct Written {
 /// Cuts what it is given into parts, stores several of them at once, and computes size and checksum on the way.
 /// An object of one part or less is a single `put`.
 ///
-/// Memory: at most `(in_flight + 1) * part_size` bytes, the one being the part that fills up. When that is reached,
-/// [`ObjectWriter::write`] waits.
+/// Memory: at most `(in_flight + 1) * part_size` bytes, the one being the part that fills up. Where all writers share the
+/// places of the storage (see [`Storage::in_flight`]), all of them together have that of the places, and each one part that
+/// fills up. When that is reached, [`ObjectWriter::write`] waits.
 ///
 /// After an error only [`ObjectWriter::abort`] makes sense; `finish` aborts by itself when it fails. A writer that is
 /// dropped leaves what `sweep` removes.
@@ -35,10 +41,12 @@ pub struct ObjectWriter {
     storage: Arc<dyn Storage>,
     key: Key,
     in_flight: usize,
+    slots: Option<Slots>,
     part_size: usize,
     /// Less than a part between two calls.
     buffer: BytesMut,
-    upload: Option<Arc<dyn Upload>>,
+    /// Begun by the first part that is on its way, so that what comes after it is not held up.
+    upload: Option<Begun>,
     tasks: JoinSet<Result<()>>,
     /// Parts handed to the upload.
     parts: u32,
@@ -50,10 +58,12 @@ impl ObjectWriter {
     /// Nothing is stored before a part is full.
     pub fn new(storage: Arc<dyn Storage>, key: Key) -> Self {
         let part_size = storage.part_size().max(1);
+        let slots = storage.in_flight().and_then(|in_flight| in_flight.uploads.clone());
         Self {
             storage,
             key,
-            in_flight: IN_FLIGHT,
+            in_flight: if slots.is_some() { usize::MAX } else { IN_FLIGHT },
+            slots,
             part_size,
             buffer: BytesMut::new(),
             upload: None,
@@ -64,7 +74,7 @@ impl ObjectWriter {
         }
     }
 
-    /// How many parts may be on their way at once; at least one.
+    /// How many parts of this object may be on their way at once; at least one.
     #[must_use]
     pub fn in_flight(mut self, parts: usize) -> Self {
         self.in_flight = parts.max(1);
@@ -114,9 +124,14 @@ impl ObjectWriter {
 
     /// Stops, and removes what was stored.
     pub async fn abort(mut self) -> Result<()> {
-        // A part that arrives after the upload is gone would be left for good.
+        // One that is being begun would be left for good, were it given up now.
+        let upload = match &mut self.upload {
+            Some(begun) => of(begun).await,
+            None => None,
+        };
+        // A part that arrives after the upload is gone would be left, too.
         self.tasks.shutdown().await;
-        match &self.upload {
+        match upload {
             Some(upload) => upload.abort().await,
             None => Ok(()),
         }
@@ -133,7 +148,11 @@ impl ObjectWriter {
         while !self.tasks.is_empty() {
             self.wait().await?;
         }
-        match &self.upload {
+        let upload = match &mut self.upload {
+            Some(begun) => of(begun).await,
+            None => None,
+        };
+        match upload {
             Some(upload) => upload.finish(self.parts).await,
             None => Err(Error::new(ErrorKind::Internal, "parts without an upload")),
         }
@@ -157,26 +176,55 @@ impl ObjectWriter {
         while self.tasks.len() >= self.in_flight {
             self.wait().await?;
         }
-        let upload = match &self.upload {
-            Some(upload) => Arc::clone(upload),
-            None => {
-                let upload: Arc<dyn Upload> = Arc::from(self.storage.upload(&self.key).await?);
-                Arc::clone(self.upload.insert(upload))
-            }
+        let slot = match &self.slots {
+            Some(slots) => Some(slots.slot().await),
+            None => None,
+        };
+        let mut begun = match &self.upload {
+            Some(begun) => begun.clone(),
+            None => self.begin(),
         };
         let number = self.parts;
         self.parts += 1;
-        self.tasks.spawn(async move { upload.part(number, part).await });
+        self.tasks.spawn(async move {
+            let length = part.len();
+            let Some(upload) = of(&mut begun).await else { return Ok(()) };
+            upload.part(number, part).await?;
+            if let Some(slot) = &slot {
+                slot.arrived(length);
+            }
+            Ok(())
+        });
+        // What failed is told with the next part, not with the last.
+        while let Some(done) = self.tasks.try_join_next() {
+            joined(done)?;
+        }
         Ok(())
     }
 
-    async fn wait(&mut self) -> Result<()> {
-        match self.tasks.join_next().await {
-            None => Ok(()),
-            Some(Ok(result)) => result,
-            Some(Err(e)) => Err(Error::new(ErrorKind::Internal, "storing a part ended early").source(e)),
-        }
+    fn begin(&mut self) -> Begun {
+        let (sender, begun) = watch::channel(None);
+        let (storage, key) = (Arc::clone(&self.storage), self.key.clone());
+        self.tasks.spawn(async move {
+            let upload = storage.upload(&key).await?;
+            sender.send_replace(Some(Arc::from(upload)));
+            Ok(())
+        });
+        self.upload.insert(begun).clone()
     }
+
+    async fn wait(&mut self) -> Result<()> {
+        self.tasks.join_next().await.map_or(Ok(()), joined)
+    }
+}
+
+fn joined(done: std::result::Result<Result<()>, tokio::task::JoinError>) -> Result<()> {
+    done.unwrap_or_else(|e| Err(Error::new(ErrorKind::Internal, "storing a part ended early").source(e)))
+}
+
+/// The upload, as soon as there is one; `None`: it could not be begun.
+async fn of(begun: &mut Begun) -> Option<Arc<dyn Upload>> {
+    begun.wait_for(Option::is_some).await.ok().and_then(|upload| upload.clone())
 }
 
 /// Reads a small object whole. More than `limit` bytes is `Corrupt`: what is read this way never grows that large.

@@ -1,9 +1,11 @@
 //! Storage locations: where they are, and the keys to them.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, Row, params};
+use serde::{Deserialize, Serialize};
 
 use super::secrets::missing_fields;
 use super::{Store, from_json, millis, now, time, to_json};
@@ -29,6 +31,17 @@ pub struct StorageRow {
     pub test_error: Option<String>,
 }
 
+/// Of another folder it says nothing: a storage may be moved, or its name be used again.
+#[derive(Serialize, Deserialize)]
+struct FolderMark {
+    path: PathBuf,
+    mark: String,
+}
+
+fn mark_key(name: &str) -> String {
+    format!("folder mark of storage {name}")
+}
+
 /// `total`, because `sum` fails where it leaves 64 bits, and nothing could be read of a storage any more.
 const COLUMNS: &str = "SELECT name, config, secrets IS NOT NULL, created_at,
     (SELECT count(*) FROM backups b WHERE b.storage = storages.name),
@@ -49,6 +62,27 @@ impl Store {
             let mut statement = c.prepare_cached(&format!("{COLUMNS} WHERE name = ?1"))?;
             let mut rows = statement.query([name])?;
             rows.next()?.map(read).transpose()?.ok_or_else(|| missing(name))
+        })
+    }
+
+    /// The mark that the folder at `path` of a storage had when it was written to last.
+    pub fn folder_mark(&self, name: &str, path: &Path) -> Result<Option<String>> {
+        self.read(|c| {
+            let noted: Option<String> =
+                c.query_row("SELECT value FROM meta WHERE key = ?1", [mark_key(name)], |r| r.get(0)).optional()?;
+            let noted: Option<FolderMark> = noted.map(|text| from_json(&text)).transpose()?;
+            Ok(noted.filter(|noted| noted.path == path).map(|noted| noted.mark))
+        })
+    }
+
+    pub fn set_folder_mark(&self, name: &str, path: &Path, mark: &str) -> Result<()> {
+        let noted = to_json(&FolderMark { path: path.to_owned(), mark: mark.to_owned() })?;
+        self.write(|t| {
+            t.execute(
+                "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
+                params![mark_key(name), noted],
+            )?;
+            Ok(())
         })
     }
 

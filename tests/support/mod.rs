@@ -13,6 +13,8 @@ pub mod fetched;
 pub mod gcs_sessions;
 pub mod hooked;
 pub mod indexes;
+pub mod line;
+pub mod mounts;
 pub mod pair;
 pub mod program;
 pub mod proxy;
@@ -21,6 +23,8 @@ pub mod s3;
 pub mod s3_servers;
 pub mod schedule;
 pub mod screen;
+#[cfg(target_os = "linux")]
+pub mod share;
 pub mod slicing;
 pub mod stands;
 pub mod stores;

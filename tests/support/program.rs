@@ -93,10 +93,11 @@ impl Home {
         self.ok(&[&["storage", "add", name], &of[..], &keys[..]].concat());
     }
 
-    /// Files in the storage, relative to it.
+    /// Files in the storage, relative to it, without the mark of its folder.
     pub fn files(&self) -> Vec<String> {
         let mut out = Vec::new();
         walk(&self.storage(), &self.storage(), &mut out);
+        out.retain(|path| path != mongokeep::storage::filesystem::mark::MARK);
         out.sort();
         out
     }

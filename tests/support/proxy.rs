@@ -42,6 +42,7 @@ struct Shared {
     faults: Mutex<VecDeque<Fault>>,
     /// Faults that happened.
     connections: AtomicUsize,
+    from_client: AtomicU64,
     from_server: AtomicU64,
     /// Nothing goes through, in either direction.
     frozen: watch::Sender<bool>,
@@ -62,6 +63,7 @@ impl Proxy {
             server,
             faults: Mutex::new(faults.into_iter().collect()),
             connections: AtomicUsize::new(0),
+            from_client: AtomicU64::new(0),
             from_server: AtomicU64::new(0),
             frozen: watch::Sender::new(false),
             until_frozen: AtomicU64::new(u64::MAX),
@@ -85,6 +87,11 @@ impl Proxy {
 
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Those that went on to the server.
+    pub fn bytes_from_client(&self) -> u64 {
+        self.shared.from_client.load(Ordering::SeqCst)
     }
 
     pub fn bytes_from_server(&self) -> u64 {
@@ -212,6 +219,7 @@ impl Shared {
             }
             let n = n.min(left);
             left -= n;
+            self.from_client.fetch_add(n as u64, Ordering::SeqCst);
             self.passes(n).await;
             self.thawed().await;
             if n == 0 || to.write_all(&buffer[..n]).await.is_err() || left == 0 {

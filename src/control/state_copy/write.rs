@@ -79,7 +79,7 @@ pub async fn write_copy(store: &AsyncStore, settings: &Settings, cancel: &Cancel
         // Before it is read, so that what is decided meanwhile is copied once more.
         let digest = digest(store, &settings)?;
         let bytes = StateBytes::of(store, &settings, &location)?;
-        storage_folder::prepare(store, &location)?;
+        storage_folder::claim(store, &location)?;
         Ok((location, bytes, digest, state_folder(&store.home_id()?)?))
     });
     let (location, bytes, digest, folder) = gathered.await?;

@@ -60,6 +60,8 @@ async fn attempt_of(env: Env, claimed: Claimed, stop: JobStop, meter: Arc<Meter>
     let limits = Limits {
         parallel_collections: settings.parallel_collections(),
         split_bytes: settings.split_bytes(),
+        parallel_parts: settings.parallel_parts(),
+        storage_wait: settings.storage_wait(),
         bandwidth_limit: settings.bandwidth_limit(),
         read_back: settings.read_back(),
         ..Limits::default()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::super::env::Env;
-use super::storages::{open_storage, prepare_folder};
+use super::storages::{claim_folder, open_storage};
 use super::{Done, JobRunner, Work, block_gc, stopped_unexpectedly};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
@@ -44,7 +44,7 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
     let service = env.store.service(&request.service).await?;
     // Nothing that was asked for is replaced by what there is.
     let engine = engine(service.engine, request.model)?;
-    prepare_folder(env, ctx, &request.storage).await?;
+    claim_folder(env, ctx, &request.storage).await?;
     let (location, storage) = open_storage(env, ctx, &request.storage).await?;
     backends::check_folder(&location.config, &request.folder)?;
     let order = order(work, request, service, &location)?;

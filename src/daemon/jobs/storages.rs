@@ -1,4 +1,4 @@
-//! The storages of a job: opened with calls repeated, and with writes held back to the limit a person set.
+//! The storages of a job: opened with calls repeated, and held back to the limit that a person set.
 
 use std::sync::Arc;
 
@@ -11,12 +11,13 @@ use crate::error::{Error, Result};
 use crate::storage::retry::Backoff;
 use crate::storage::throttle::Limiter;
 use crate::storage::{Opener, Storage};
+use crate::store::Store;
 
 /// Opens the storage called `name`.
 ///
-/// Errors: see [`Opener::open`].
+/// Errors: see [`Opener::open`] and [`storage_folder::recognize`].
 pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(StorageLocation, Arc<dyn Storage>)> {
-    let location = env.store.storage(name).await?;
+    let location = of_store(env, ctx, name, storage_folder::recognize).await?;
     let meter = Arc::clone(&ctx.meter);
     let shown = format!("storage {}", text::escape(name));
     let on_wait = Arc::new(move |why: Option<&Error>| {
@@ -27,7 +28,9 @@ pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(Stora
             _ => {}
         }
     });
-    let mut opener = Opener::new(&location.config, Backoff::default(), ctx.cancel.clone()).on_wait(on_wait);
+    let mut opener = Opener::new(&location.config, Backoff::within(ctx.limits.storage_wait), ctx.cancel.clone())
+        .parallel_parts(ctx.limits.parallel_parts)
+        .on_wait(on_wait);
     if ctx.limits.bandwidth_limit.is_any() {
         opener = opener.limited(Limiter::new(ctx.limits.bandwidth_limit.clone()));
     }
@@ -35,9 +38,21 @@ pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(Stora
     Ok((location, storage))
 }
 
-/// See [`storage_folder::prepare`]. A disk that does not answer keeps a job that is cancelled no longer.
-pub async fn prepare_folder(env: &Env, ctx: &Context, storage: &str) -> Result<()> {
-    let name = storage.to_owned();
-    let prepared = env.store.with(move |store| storage_folder::prepare(store, &store.storage(&name)?));
-    ctx.cancel.run_until_cancelled(prepared).await.unwrap_or_else(|| Err(Error::cancelled()))
+/// See [`storage_folder::claim`].
+pub async fn claim_folder(env: &Env, ctx: &Context, storage: &str) -> Result<()> {
+    of_store(env, ctx, storage, storage_folder::claim).await.map(drop)
+}
+
+type Looked = fn(&Store, &StorageLocation) -> Result<()>;
+
+/// The storage called `name`, at whose folder `look` was called. A disk that does not answer keeps a job that is cancelled no
+/// longer.
+async fn of_store(env: &Env, ctx: &Context, name: &str, look: Looked) -> Result<StorageLocation> {
+    let name = name.to_owned();
+    let looked = env.store.with(move |store| {
+        let location = store.storage(&name)?;
+        look(store, &location)?;
+        Ok(location)
+    });
+    ctx.cancel.run_until_cancelled(looked).await.unwrap_or_else(|| Err(Error::cancelled()))
 }

@@ -146,7 +146,7 @@ impl Slicer {
     async fn storage(&self, stop: &CancellationToken) -> Result<Arc<dyn Storage>> {
         let name = self.order.storage.name.clone();
         // With its last test, which says whether the folder has been there before.
-        self.env.store.with(move |store| storage_folder::prepare(store, &store.storage(&name)?)).await?;
+        self.env.store.with(move |store| storage_folder::claim(store, &store.storage(&name)?)).await?;
         // Not the slicer's own token: what it holds when it is stopped is still stored.
         let opener = Opener::new(&self.order.storage.config, BACKOFF, CancellationToken::new());
         opener.unheld().limited(self.limiter.clone()).open(stop).await

@@ -43,6 +43,15 @@ pub const SETTING_FIELDS: &[Field] = &[
     .picks(&[("1", "1 at a time"), ("2", "2 at once"), ("4", "4 at once"), ("8", "8 at once"), ("16", "16 at once")])
     .unit("at once"),
     Field::new(
+        "backup.parallel_parts",
+        "Parts on their way",
+        FieldKind::Integer(1, 64),
+        "parts of 5 MiB of one job that are under way to a remote storage, or from it, at once at most",
+    )
+    .default("16")
+    .picks(&[("2", "2 at most"), ("4", "4 at most"), ("8", "8 at most"), ("16", "16 at most"), ("32", "32 at most")])
+    .unit("at most"),
+    Field::new(
         "backup.bandwidth_limit",
         "Bandwidth limit",
         FieldKind::NumberOrText,
@@ -80,6 +89,14 @@ pub const SETTING_FIELDS: &[Field] = &[
     )
     .default("false")
     .picks(ON_OFF),
+    Field::new(
+        "backup.storage_wait",
+        "Wait for storage",
+        FieldKind::Duration,
+        "how long a job tries again to reach a storage that is away before the attempt fails",
+    )
+    .default("5m")
+    .picks(&[("30s", "30 seconds"), ("1m", "1 minute"), ("5m", "5 minutes"), ("30m", "30 minutes"), ("2h", "2 hours")]),
     Field::new(
         "jobs.concurrency",
         "Jobs at once",

@@ -21,7 +21,7 @@ use crate::artifact::layout::BlocksRoot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{PutMode, Storage};
 
-/// Objects on their way at once.
+/// Objects on their way at once, where the storage does not say how many.
 const PUTS_AT_ONCE: usize = 16;
 /// Compressed bytes that wait for the storage, at most.
 const WAITING_BYTES: usize = 48 << 20;
@@ -114,9 +114,16 @@ impl Sender {
         let put = async move {
             let _room = room;
             let work = async {
-                let _one = puts.acquire().await;
+                let (_one, slot) = match storage.in_flight().and_then(|in_flight| in_flight.uploads.as_ref()) {
+                    Some(slots) => (None, Some(slots.slot().await)),
+                    None => (Some(puts.acquire().await), None),
+                };
                 // Two writers of one block write the same.
-                storage.put(&key, stored, PutMode::Overwrite).await
+                storage.put(&key, stored, PutMode::Overwrite).await?;
+                if let Some(slot) = slot {
+                    slot.arrived(size as usize);
+                }
+                Ok(())
             };
             let outcome = stop.run_until_cancelled(work).await.unwrap_or_else(|| Err(Error::cancelled()));
             if let Err(error) = outcome {

@@ -41,6 +41,20 @@ impl Source {
     }
 }
 
+/// Errors: `Unsupported`, naming them, where two of `sources` differ only in case: the storage at `place` would take one for
+/// the other.
+pub fn require_apart(sources: &[Source], place: &str) -> Result<()> {
+    let mut seen: BTreeMap<String, &Namespace> = BTreeMap::new();
+    for source in sources {
+        let Some(other) = seen.insert(source.ns.to_string().to_lowercase(), &source.ns) else { continue };
+        let (one, two) = (escape(&other.to_string()), escape(&source.ns.to_string()));
+        let what = format!("{one} and {two} differ only in case, and are one name in {}", escape(place));
+        return Err(Error::new(ErrorKind::Unsupported, what)
+            .hint(format!("use a storage that tells them apart, or leave one out: --exclude {two}")));
+    }
+    Ok(())
+}
+
 /// What of `config` is a cluster's configuration rather than a server's bookkeeping.
 const CONFIG_KEPT: [&str; 7] = ["chunks", "collections", "databases", "settings", "shards", "tags", "version"];
 

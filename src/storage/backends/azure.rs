@@ -21,7 +21,7 @@ use reqwest::Response;
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::http::{self, Http};
-use crate::storage::{Key, ObjectInfo, PutMode, Storage, Upload, paged};
+use crate::storage::{InFlight, Key, ObjectInfo, PutMode, Storage, Upload, paged};
 
 mod backend;
 mod config;
@@ -46,6 +46,7 @@ pub struct Azure(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    in_flight: InFlight,
     http: Arc<Http>,
     credentials: AzureCredentialProvider,
     account: String,
@@ -68,6 +69,7 @@ impl Azure {
             Key::new(prefix).map_err(|_| Error::invalid("prefix", format!("{} is no prefix", text::quoted(prefix))))?;
         }
         Ok(Self(Arc::new(Inner {
+            in_flight: InFlight::of_parts(),
             names: Names {
                 account: text::escape(&config.account),
                 container: text::escape(&config.container),
@@ -143,6 +145,10 @@ impl Storage for Azure {
 
     fn part_size(&self) -> usize {
         PART_SIZE
+    }
+
+    fn in_flight(&self) -> Option<&InFlight> {
+        Some(&self.0.in_flight)
     }
 
     async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()> {

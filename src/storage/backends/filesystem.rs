@@ -28,11 +28,34 @@ use crate::storage::{
 };
 
 mod backend;
+mod cases;
+pub mod mark;
 mod root;
 mod upload;
 mod walk;
 
 pub use backend::FilesystemBackend;
+
+/// The mark of the folder at `path`. Errors: `NotFound` where there is no folder; what the disk says.
+pub fn read_mark(path: &Path) -> std::io::Result<mark::Mark> {
+    mark::read_in(&root::open_root(path)?)
+}
+
+/// Marks the folder at `path`, as `id` or with a new one, unless it is marked. Returns its mark.
+///
+/// Errors: a folder that is not there, or cannot be written to.
+pub fn write_mark(path: &Path, id: Option<String>) -> Result<mark::Mark> {
+    let root = Root::new(path);
+    let id = id.map_or_else(random_name, Ok)?;
+    let marked = root::open_root(path).map_err(Into::into).and_then(|folder| mark::write_in(&folder, &id));
+    marked.map_err(|e| root.failure(format!("marking the storage folder {}", root.shown()), e))
+}
+
+/// The folder at `path` is not the one that was marked, and says `found` of itself.
+pub fn not_mounted(path: &Path, found: &mark::Mark) -> Error {
+    root::not_mounted(&crate::domain::text::escape(&path.to_string_lossy()), found)
+}
+
 use root::{Root, TEMPORARY};
 use upload::FilesystemUpload;
 use walk::Step;
@@ -197,6 +220,11 @@ impl Storage for Filesystem {
         .await
     }
 
+    async fn tells_cases_apart(&self) -> Result<bool> {
+        let root = Arc::clone(&self.root);
+        blocking(move || Ok(!cases::are_folded(&root)?)).await
+    }
+
     async fn free_space(&self) -> Result<Option<u64>> {
         let root = Arc::clone(&self.root);
         blocking(move || root.free().map(Some)).await
@@ -235,7 +263,10 @@ impl Draft {
             match created {
                 Ok(Some((folder, file))) => {
                     let settled = AtomicBool::new(false);
-                    return Ok(Self { root, key, folder: Arc::new(folder), temporary, file, settled });
+                    let draft = Self { root, key, folder: Arc::new(folder), temporary, file, settled };
+                    // Dropped, it removes itself.
+                    cases::require_own_name(&draft.root, &draft.key, &draft.folder, &draft.temporary)?;
+                    return Ok(draft);
                 }
                 Ok(None) => {}
                 Err(e) => {
@@ -259,6 +290,8 @@ impl Draft {
     fn publish(&self, wanted: &WantedHandle, mode: PutMode) -> Result<()> {
         wanted
             .while_wanted(|| match mode {
+                // What is there in other letters would be replaced.
+                PutMode::Overwrite if self.is_new_where_cases_are_folded()? => self.create_new(),
                 PutMode::Overwrite => {
                     Ok(rustix::fs::renameat(&self.folder, &self.temporary, &self.folder, self.name())?)
                 }
@@ -268,6 +301,9 @@ impl Draft {
             .map_err(|e| match e.kind() {
                 std::io::ErrorKind::AlreadyExists if mode == PutMode::CreateNew => {
                     Error::new(ErrorKind::Conflict, format!("{}/{} exists already", self.root.shown(), self.key))
+                }
+                std::io::ErrorKind::AlreadyExists if self.root.folds_cases.get() == Some(&true) => {
+                    cases::taken(&format!("writing {}/{}", self.root.shown(), self.key), self.name())
                 }
                 std::io::ErrorKind::IsADirectory | std::io::ErrorKind::AlreadyExists => Error::new(
                     ErrorKind::Conflict,
@@ -300,6 +336,10 @@ impl Draft {
         }
         root::create_file(&self.folder, self.name())?;
         Ok(rustix::fs::renameat(&self.folder, &self.temporary, &self.folder, self.name())?)
+    }
+
+    fn is_new_where_cases_are_folded(&self) -> std::io::Result<bool> {
+        Ok(self.root.folds_cases.get() == Some(&true) && !cases::is_there_as_written(&self.folder, self.name())?)
     }
 
     fn name(&self) -> &str {

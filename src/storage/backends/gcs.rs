@@ -21,7 +21,7 @@ use serde::Deserialize;
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::http::{self, Ask, Http, encoded};
-use crate::storage::{Key, ObjectInfo, PutMode, Storage, Upload, paged, random_name};
+use crate::storage::{InFlight, Key, ObjectInfo, PutMode, Storage, Upload, paged, random_name};
 
 mod backend;
 mod config;
@@ -49,6 +49,7 @@ pub struct Gcs(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    in_flight: InFlight,
     http: Arc<Http>,
     /// None: requests carry no credentials.
     credentials: Option<GcpCredentialProvider>,
@@ -85,6 +86,7 @@ impl Gcs {
             Key::new(prefix).map_err(|_| Error::invalid("prefix", format!("{} is no prefix", text::quoted(prefix))))?;
         }
         Ok(Self(Arc::new(Inner {
+            in_flight: InFlight::one_after_another(),
             names: Names {
                 bucket: text::escape(&config.bucket),
                 server: http.server.clone(),
@@ -217,6 +219,10 @@ impl Storage for Gcs {
 
     fn part_size(&self) -> usize {
         PART_SIZE
+    }
+
+    fn in_flight(&self) -> Option<&InFlight> {
+        Some(&self.0.in_flight)
     }
 
     async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()> {

@@ -24,7 +24,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Freeing, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload, paged};
+use crate::storage::{Freeing, InFlight, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload, paged};
 
 /// Adds the key of the customer to a request that writes or reads an object. Its builders have no trait in common.
 macro_rules! with_key {
@@ -56,8 +56,8 @@ use credentials::{Access, access};
 use customer_key::CustomerKey;
 use failure::{Names, answer};
 
-/// Bytes of a part. S3 takes 10,000 parts, the last of any size and the others of at least 5 MiB. Every object that is
-/// being written holds three of them in memory, so they are as small as may be.
+/// Bytes of a part. S3 takes 10,000 parts, the last of any size and the others of at least 5 MiB. All that are on their way
+/// are held in memory, so they are as small as may be.
 pub const PART_SIZE: usize = MIN_PART_SIZE;
 const MIN_PART_SIZE: usize = 5 << 20;
 /// How long nothing at all may move in the middle of a body.
@@ -78,6 +78,7 @@ struct Inner {
     place: String,
     names: Names,
     part_size: usize,
+    in_flight: InFlight,
     proof: Proof,
     storage_class: Option<StorageClass>,
     sse: Option<ServerSideEncryption>,
@@ -154,6 +155,7 @@ impl S3 {
                 has_key: config.sse_c_key.is_some(),
             },
             part_size: PART_SIZE,
+            in_flight: InFlight::of_parts(),
             proof,
             storage_class: config.storage_class.as_deref().map(StorageClass::from),
             sse: match config.sse {
@@ -180,6 +182,7 @@ impl S3 {
             place: inner.place.clone(),
             names: inner.names.clone(),
             part_size: bytes,
+            in_flight: inner.in_flight.clone(),
             proof: inner.proof,
             storage_class: inner.storage_class.clone(),
             sse: inner.sse.clone(),
@@ -299,6 +302,10 @@ impl Storage for S3 {
 
     fn part_size(&self) -> usize {
         self.0.part_size
+    }
+
+    fn in_flight(&self) -> Option<&InFlight> {
+        Some(&self.0.in_flight)
     }
 
     async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()> {

@@ -221,7 +221,11 @@ fn objects(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() { found.extend(objects(&path)) } else { found.push(path.display().to_string()) }
+        if path.is_dir() {
+            found.extend(objects(&path));
+        } else if !path.ends_with(mongokeep::storage::filesystem::mark::MARK) {
+            found.push(path.display().to_string());
+        }
     }
     found
 }

@@ -3,6 +3,8 @@ mod clouds_whole;
 mod conformance;
 mod faults;
 mod filesystem;
+mod mounts;
 mod retry;
 mod s3_access;
 mod sync_altered;
+mod transfer;

@@ -87,6 +87,9 @@ impl Run<'_> {
         let listed = namespaces::list(member, stop).await?;
         let (sources, left_out) = select::select(listed, &self.request.selection)
             .map_err(|e| e.context(format!("service {}", self.request.service)))?;
+        if !self.storage.tells_cases_apart().await? {
+            select::require_apart(&sources, &self.storage.place())?;
+        }
         for pattern in left_out.iter().filter(|left| left.why == select::NO_MATCH) {
             meter.warn(format!("--include {}: {}", pattern.what, pattern.why));
         }
@@ -267,26 +270,31 @@ async fn read_unit(reading: &Reading, unit: &Unit) -> Result<()> {
     reading.meter.set_phase(format!("dump {}", escape(&source.ns.to_string())));
     // Changes up to here are in what is read from now on.
     let read_from_ts = topology::op_times(&reading.server, &reading.cancel).await?.majority;
-    if unit.number == 0 && !unit.again {
+    let describe = async {
+        if unit.number > 0 || unit.again {
+            return Ok(());
+        }
         match write_metadata(reading, source).await? {
             Some(entry) => reads.found.lock().unwrap_or_else(PoisonError::into_inner).metadata = Some(entry),
+            None => reads.gone.store(true, Ordering::Relaxed),
+        }
+        Ok(())
+    };
+    let read = async {
+        match source.uuid {
+            Some(uuid) => {
+                let order = read::order(source, &unit.range, unit.again);
+                read::read(reading, source, uuid, &unit.range, reads.size, &reads.numbers, order).await
+            }
+            None if source.kind == CollectionKind::View => Ok(Outcome::Read(Vec::new())),
             None => {
-                reads.gone.store(true, Ordering::Relaxed);
-                return Ok(());
+                let ns = escape(&source.ns.to_string());
+                Err(Error::new(ErrorKind::Unsupported, format!("the server gives no UUID for {ns}")))
             }
         }
-    }
-    let outcome = match source.uuid {
-        Some(uuid) => {
-            let order = read::order(source, &unit.range, unit.again);
-            read::read(reading, source, uuid, &unit.range, reads.size, &reads.numbers, order).await?
-        }
-        None if source.kind == CollectionKind::View => Outcome::Read(Vec::new()),
-        None => {
-            let ns = escape(&source.ns.to_string());
-            return Err(Error::new(ErrorKind::Unsupported, format!("the server gives no UUID for {ns}")));
-        }
     };
+    // Together: over a long line each of many small collections would wait for two answers in turn.
+    let ((), outcome) = tokio::try_join!(describe, read)?;
     match outcome {
         Outcome::Gone => reads.gone.store(true, Ordering::Relaxed),
         Outcome::Read(parts) => {

@@ -15,6 +15,8 @@ use std::sync::OnceLock;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::mark::{MARK, Mark, read_in};
+
 use crate::domain::key::Key;
 use crate::domain::text;
 use crate::error::{self, Error, ErrorKind, Result};
@@ -29,17 +31,25 @@ pub(super) struct Root {
     path: PathBuf,
     /// `None`: opened anew for each call.
     handle: Option<OnceLock<OwnedFd>>,
+    /// What was found when it was opened first: another folder, or none, may show under the same path later.
+    mark: OnceLock<Mark>,
+    /// Whether `Orders` and `orders` are one name here; see [`super::cases`].
+    pub(super) folds_cases: OnceLock<bool>,
 }
 
 impl Root {
     /// Touches nothing yet: the folder is opened by the first call that needs it.
     pub(super) fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), handle: Some(OnceLock::new()) }
+        Self::of(path, Some(OnceLock::new()))
     }
 
     /// The same, of which nothing is held open between calls.
     pub(super) fn unheld(path: &Path) -> Self {
-        Self { path: path.to_owned(), handle: None }
+        Self::of(path, None)
+    }
+
+    fn of(path: &Path, handle: Option<OnceLock<OwnedFd>>) -> Self {
+        Self { path: path.to_owned(), handle, mark: OnceLock::new(), folds_cases: OnceLock::new() }
     }
 
     /// The path, safe to show.
@@ -49,7 +59,7 @@ impl Root {
 
     /// A handle of the root. A root that does not exist is an error and is never created: it may be the mount point of
     /// a disk that is not there, and filling the disk below it would look like a backup.
-    fn open(&self) -> Result<OwnedFd> {
+    pub(super) fn open(&self) -> Result<OwnedFd> {
         let Some(kept) = &self.handle else { return self.open_path() };
         let handle = match kept.get() {
             Some(handle) => handle,
@@ -62,7 +72,13 @@ impl Root {
     }
 
     fn open_path(&self) -> Result<OwnedFd> {
-        rustix::fs::open(&self.path, FOLDER, Mode::empty()).map_err(|errno| self.refuse(errno))
+        let folder = open_root(&self.path).map_err(|errno| self.refuse(errno))?;
+        let mark = read_in(&folder).map_err(|e| self.failure(format!("opening {}", self.shown()), e))?;
+        let first = self.mark.get_or_init(|| mark.clone());
+        if matches!(first, Mark::Of(_)) && *first != mark {
+            return Err(not_mounted(&self.shown(), &mark));
+        }
+        Ok(folder)
     }
 
     fn refuse(&self, errno: Errno) -> Error {
@@ -197,12 +213,28 @@ impl Root {
     }
 }
 
+/// Another folder than the one that was marked shows under its path.
+pub(crate) fn not_mounted(shown: &str, found: &Mark) -> Error {
+    let why = match found {
+        Mark::Of(_) => "holds another storage",
+        Mark::Missing | Mark::Empty => "is not the one that was written to before",
+    };
+    Error::new(ErrorKind::Unreachable, format!("the storage folder {shown} {why}: is its disk mounted?")).hint(format!(
+        "mount it; if this folder is the right one, or takes turns with it, say so: : > {}",
+        quote(&format!("{shown}/{MARK}"))
+    ))
+}
+
 fn quote(path: &str) -> String {
     if path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-+".contains(&b)) {
         path.to_owned()
     } else {
         format!("'{}'", path.replace('\'', "'\\''"))
     }
+}
+
+pub(super) fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(path, FOLDER, Mode::empty())
 }
 
 fn kind_of(at: &OwnedFd, name: &str) -> Option<FileType> {

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use crate::domain::key::Key;
 
+use super::mark::MARK;
 use super::root::{TEMPORARY, open_folder, size_of};
 use crate::storage::{ObjectInfo, Unfinished};
 
@@ -71,6 +72,7 @@ pub(super) fn objects(folder: &OwnedFd, prefix: &str, emit: &mut dyn FnMut(Objec
                 Err(errno) => return Err(errno.into()),
             }
         } else if !name.starts_with(TEMPORARY)
+            && name != MARK
             && let Ok(key) = Key::new(join(prefix, &name))
             && let Some(size) = size_of(folder, &name)?
             && emit(ObjectInfo { key, size }) == Step::Stop
