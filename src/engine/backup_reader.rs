@@ -22,7 +22,7 @@ pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<M
     match root.layout() {
         Layout::Own => {}
         Layout::Pbm => return pbm_layout::read_manifest(storage, root).await,
-        Layout::Mongodump { .. } => return mongodump_layout::read_manifest(storage, root).await,
+        Layout::Mongodump { .. } | Layout::MongodumpArchive => return mongodump_layout::read_manifest(storage, root).await,
     }
     let key = root.manifest()?;
     let bytes = storage::read_all(storage, &key, MANIFEST_LIMIT).await.map_err(|e| match e.kind() {

@@ -116,7 +116,8 @@ pub async fn delete_files(env: &Env, ctx: &Context, deletion: &Deletion, foreign
     let root = BackupRoot::of(backup)?;
     let hint = format!("mongokeep backup delete {} --keep-files removes the record alone", backup.name);
     let outcome = async {
-        let held = match backup_reader::held(storage.as_ref(), &root).await {
+        let looking = ctx.cancel.run_until_cancelled(backup_reader::held(storage.as_ref(), &root));
+        let held = match looking.await.unwrap_or_else(|| Err(Error::cancelled())) {
             // It is good no more, whatever else is found.
             Err(e) if e.kind() == ErrorKind::Corrupt => {
                 env.store.deletion_begins(&backup.name).await?;
