@@ -141,7 +141,8 @@ impl<R: Read> Gunzip<R> {
 
     /// `source`: the compressed bytes from `point` on.
     pub fn from_point(source: R, point: &Point) -> Self {
-        let state = BlockBoundaryState { num_bits: point.bit_count, bit_buf: point.bits, ..BlockBoundaryState::default() };
+        let state =
+            BlockBoundaryState { num_bits: point.bit_count, bit_buf: point.bits, ..BlockBoundaryState::default() };
         let mut gunzip = Self {
             stored: point.stored,
             plain: point.plain,
@@ -216,14 +217,15 @@ impl<R: Read> Gunzip<R> {
             self.byte()?;
             self.byte()?;
         }
-        self.inflater = Box::default();
+        *self.inflater = DecompressorOxide::default();
         (self.checksum, self.member) = (Some(Hasher::new()), 0);
         self.stage = Stage::Body;
         Ok(())
     }
 
     fn body(&mut self) -> io::Result<()> {
-        let flags = TINFL_FLAG_HAS_MORE_INPUT | if self.points.is_some() { TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY } else { 0 };
+        let flags =
+            TINFL_FLAG_HAS_MORE_INPUT | if self.points.is_some() { TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY } else { 0 };
         let input = &self.input[self.unused.clone()];
         let (status, used, made) = decompress(&mut self.inflater, input, &mut self.buffer, self.at, flags);
         self.unused.start += used;
@@ -361,7 +363,9 @@ mod tests {
             gunzip.read_to_end(&mut plain).unwrap();
             assert!(plain == text, "level {level}");
             let points = gunzip.into_points();
-            assert!((5..=8).contains(&points.len()), "level {level}: {} points", points.len());
+            // Who compresses in a hurry makes few blocks, and long ones.
+            let least = if level == 1 { 1 } else { 5 };
+            assert!((least..=8).contains(&points.len()), "level {level}: {} points", points.len());
             for point in &points.points {
                 let from = usize::try_from(point.stored).unwrap();
                 let mut rest = Vec::new();
@@ -384,7 +388,10 @@ mod tests {
             assert!(points.len() <= MOST_POINTS);
         }
         let at: Vec<u64> = points.points.iter().map(|point| point.plain / SPACING).collect();
-        assert!(at.len() > MOST_POINTS / 4 && at.windows(2).all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= 16), "{at:?}");
+        assert!(
+            at.len() > MOST_POINTS / 4 && at.windows(2).all(|pair| pair[0] < pair[1] && pair[1] - pair[0] <= 16),
+            "{at:?}"
+        );
     }
 
     #[test]
@@ -395,7 +402,10 @@ mod tests {
         Gunzip::new(&stored[..]).read_to_string(&mut plain).unwrap();
         assert_eq!(plain, "one, two");
         stored.extend(b"three");
-        assert_eq!(Gunzip::new(&stored[..]).read_to_end(&mut Vec::new()).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(
+            Gunzip::new(&stored[..]).read_to_end(&mut Vec::new()).unwrap_err().kind(),
+            io::ErrorKind::InvalidData
+        );
     }
 
     proptest! {

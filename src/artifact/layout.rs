@@ -115,6 +115,11 @@ impl BackupRoot {
         }
     }
 
+    /// Whether something can lie below the root: some servers do not even want to be asked for what is below an object.
+    pub fn is_folder(&self) -> bool {
+        self.layout != Layout::MongodumpArchive
+    }
+
     pub fn attempt(&self) -> Result<Key> {
         self.key.join("attempt.json")
     }

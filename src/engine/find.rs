@@ -85,6 +85,12 @@ pub async fn find(storage: &dyn Storage) -> Result<InStorage> {
         let level = storage.list_level(prefix.as_ref()).await?;
         let names = level.folders;
         if of_backups {
+            // A person may call a folder so, and keep archives in it.
+            let (beside, are_more) = foreign::among(storage, &folder, &level.objects).await?;
+            foreign.extend(beside);
+            if are_more || level.has_more {
+                crowded.insert(folder.clone());
+            }
             continue_below(storage, &folder, &names, depth, &mut open, &mut found).await?;
             continue;
         }

@@ -43,7 +43,7 @@ pub trait ForeignTool: Send + Sync {
 }
 
 /// Every tool whose backups are found: one line for each.
-static TOOLS: &[&dyn ForeignTool] = 
+static TOOLS: &[&dyn ForeignTool] =
     &[&pbm_layout::Pbm, &mongodump_layout::Mongodump, &mongodump_layout::MongodumpArchives];
 
 /// A folder that a tool backs up into.
@@ -126,7 +126,7 @@ pub async fn in_folder(
     folder: &str,
     objects: &[ObjectInfo],
 ) -> Result<(Vec<ForeignFolder>, bool)> {
-    let (mut found, mut are_more) = (Vec::new(), false);
+    let mut found = Vec::new();
     for tool in TOOLS {
         if tool.is_here(storage, folder).await? {
             found.push(ForeignFolder { folder: folder.to_owned(), tool: *tool, objects: Vec::new() });
@@ -134,8 +134,16 @@ pub async fn in_folder(
     }
     let unknown: Vec<ObjectInfo> =
         objects.iter().filter(|object| !found.iter().any(|f| f.owns(&object.key))).cloned().collect();
+    let (among, are_more) = among(storage, folder, &unknown).await?;
+    found.extend(among);
+    Ok((found, are_more))
+}
+
+/// The same of `objects` alone, each of which may be a backup by itself.
+pub async fn among(storage: &dyn Storage, folder: &str, objects: &[ObjectInfo]) -> Result<(Vec<ForeignFolder>, bool)> {
+    let (mut found, mut are_more) = (Vec::new(), false);
     for tool in TOOLS {
-        let Among { backups: objects, are_more: more } = tool.among(storage, &unknown).await?;
+        let Among { backups: objects, are_more: more } = tool.among(storage, objects).await?;
         are_more |= more;
         if !objects.is_empty() {
             found.push(ForeignFolder { folder: folder.to_owned(), tool: *tool, objects });

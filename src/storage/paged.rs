@@ -163,7 +163,10 @@ mod tests {
         assert_eq!(keys, ["a/x", "a/y", "b/c/d", "e"]);
         let keys = |level: &Level| level.objects.iter().map(|o| o.key.to_string()).collect::<Vec<_>>();
         let root = level(&*slow(99), None).await.unwrap();
-        assert_eq!((&root.folders[..], keys(&root), root.has_more), (&["a".into(), "b".into()][..], vec!["e".into()], false));
+        assert_eq!(
+            (&root.folders[..], keys(&root), root.has_more),
+            (&["a".into(), "b".into()][..], vec!["e".into()], false)
+        );
         let a = level(&*slow(99), Some(&Key::new("a").unwrap())).await.unwrap();
         assert_eq!((a.folders.len(), keys(&a)), (0, vec!["a/x".to_owned(), "a/y".to_owned()]));
         let b = level(&*slow(99), Some(&Key::new("b").unwrap())).await.unwrap();

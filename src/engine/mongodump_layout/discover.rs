@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{archive, files};
 use super::open::read_manifest;
+use super::{archive, files};
 use crate::artifact::layout::BackupRoot;
 use crate::domain::key::Key;
 use crate::engine::foreign::{Among, Discovered, ForeignBackup, ForeignTool};
@@ -47,13 +47,7 @@ impl ForeignTool for Mongodump {
         false
     }
 
-    async fn discover(
-        &self,
-        storage: &dyn Storage,
-        _: &str,
-        folder: &str,
-        _: &[ObjectInfo],
-    ) -> Result<Discovered> {
+    async fn discover(&self, storage: &dyn Storage, _: &str, folder: &str, _: &[ObjectInfo]) -> Result<Discovered> {
         let Some(gzipped) = prelude(storage, folder).await? else { return Ok(Discovered::default()) };
         let read = match BackupRoot::mongodump(folder, gzipped) {
             Ok(root) => read_manifest(storage, &root).await,
@@ -116,13 +110,7 @@ impl ForeignTool for MongodumpArchives {
         false
     }
 
-    async fn discover(
-        &self,
-        storage: &dyn Storage,
-        _: &str,
-        _: &str,
-        objects: &[ObjectInfo],
-    ) -> Result<Discovered> {
+    async fn discover(&self, storage: &dyn Storage, _: &str, _: &str, objects: &[ObjectInfo]) -> Result<Discovered> {
         let mut backups = Vec::with_capacity(objects.len());
         for object in objects {
             let name = object.key.as_str().to_owned();

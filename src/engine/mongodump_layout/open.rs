@@ -98,9 +98,9 @@ pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<M
         by_name.insert(ns, DataFile { path, size, crc64: None });
     }
     let oplog = match oplog {
-        Some((path, size)) if size > 0 => {
-            span(storage, root, &path, gzipped).await?.map(|(from, to)| (DataFile { path, size, crc64: None }, from, to))
-        }
+        Some((path, size)) if size > 0 => span(storage, root, &path, gzipped)
+            .await?
+            .map(|(from, to)| (DataFile { path, size, crc64: None }, from, to)),
         Some(_) | None => None,
     };
     let mut described: Vec<Described> = described.into_iter().map(|(_, described)| described).collect();

@@ -80,7 +80,9 @@ impl<'a> Pass<'a> {
         let mut there = BTreeSet::new();
         for folder in self.foreign {
             let known = self.known;
-            let is_known = |name: &str, bytes: u64| known.good_foreign.get(&(folder.folder.clone(), name.to_owned())) == Some(&bytes);
+            let is_known = |name: &str, bytes: u64| {
+                known.good_foreign.get(&(folder.folder.clone(), name.to_owned())) == Some(&bytes)
+            };
             let found = folder.discover(self.storage, storage_name, &is_known).await?;
             self.backups += found.unchanged.len() as u64;
             there.extend(found.unchanged.into_iter().map(|name| (folder.folder.clone(), name)));

@@ -23,9 +23,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 
 use crate::error::{self, Error, ErrorKind, Result};
-use crate::storage::{
-    Key, Level, ObjectInfo, PutMode, Storage, Unfinished, Upload, random_name, too_many_folders,
-};
+use crate::storage::{Key, Level, ObjectInfo, PutMode, Storage, Unfinished, Upload, random_name, too_many_folders};
 
 mod backend;
 mod root;

@@ -171,7 +171,7 @@ async fn odd_data_is_restored_as_mongorestore_does_it() {
     };
     dump("plain", &[]);
     dump("with/oplog", &["--oplog", "--gzip"]);
-    dump("alone", &["--db", "shop"]);
+    dump("alone", &["--db", "shop", "--dumpDbUsersAndRoles"]);
     let report = home.ok(&["storage", "sync", "dumps"]);
     let mut added: Vec<&str> = report["added"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     added.sort_unstable();
@@ -202,6 +202,8 @@ async fn odd_data_is_restored_as_mongorestore_does_it() {
             name,
         );
     }
+    let plan = home.ok(&["restore", "alone/shop", "--to", "copy", "--dry-run"]);
+    assert!(plan["left_out"].to_string().contains("--dumpDbUsersAndRoles"), "{plan}");
     // Users and roles come along where they are wanted.
     restored(&home, &client, "plain", &["--users-and-roles"]).await;
     let users =

@@ -125,7 +125,11 @@ fn beginning<R: Read>(input: &mut Input<R>) -> std::result::Result<Beginning, Wr
     if input.four()? != MAGIC {
         return Err(damaged("it is no archive of mongodump"));
     }
-    let Piece::Document(length) = input.piece()? else { return Err(damaged("it does not say what it is")) };
+    let length = match input.piece()? {
+        Piece::Document(length) => length,
+        Piece::Terminator => return Err(damaged("it does not say what it is")),
+        Piece::End => return Err(Wrong::Ends(input.position())),
+    };
     let header = input.document(length, true)?;
     let version = text(header, "version")?;
     if version != VERSION {
@@ -252,10 +256,7 @@ fn within(wrong: Wrong, of: &str) -> Wrong {
     }
 }
 
-fn follow(
-    span: Option<(Timestamp, Timestamp)>,
-    entry: &[u8],
-) -> std::result::Result<(Timestamp, Timestamp), Wrong> {
+fn follow(span: Option<(Timestamp, Timestamp)>, entry: &[u8]) -> std::result::Result<(Timestamp, Timestamp), Wrong> {
     let at = op_time(entry).ok_or_else(|| damaged("its oplog holds an entry without a position"))?.ts;
     match span {
         Some((_, last)) if at < last => Err(damaged(format!("its oplog goes back from {last} to {at}"))),
@@ -270,11 +271,17 @@ fn incomplete(listed: &[Listed], readings: &BTreeMap<Namespace, Reading>, at: u6
     let mut open: Vec<Namespace> = Vec::new();
     for Listed { ns, kind, .. } in listed {
         let buckets = Namespace::new(&ns.db, format!("{BUCKETS_PREFIX}{}", ns.collection));
-        if !has_ended(ns) && !(kind == "timeseries" && has_ended(&buckets)) {
-            open.push(ns.clone());
+        if has_ended(ns) || (kind == "timeseries" && has_ended(&buckets)) {
+            continue;
         }
+        open.push(ns.clone());
     }
-    open.extend(readings.iter().filter(|(ns, r)| !r.has_ended && !listed.iter().any(|l| l.ns == **ns)).map(|(ns, _)| ns.clone()));
+    open.extend(
+        readings
+            .iter()
+            .filter(|(ns, r)| !r.has_ended && !listed.iter().any(|l| l.ns == **ns))
+            .map(|(ns, _)| ns.clone()),
+    );
     if open.is_empty() && !is_cut {
         return None;
     }
@@ -284,6 +291,7 @@ fn incomplete(listed: &[Listed], readings: &BTreeMap<Namespace, Reading>, at: u6
         names.push(format!("{} more", open.len() - NAMED));
     }
     let lacks = if names.is_empty() { String::new() } else { format!(", before the end of {}", names.join(", ")) };
-    let what = format!("it is not complete: it ends at byte {at}{lacks}; was mongodump interrupted, or the file cut off?");
+    let what =
+        format!("it is not complete: it ends at byte {at}{lacks}; was mongodump interrupted, or the file cut off?");
     Some(damaged(what))
 }

@@ -29,8 +29,10 @@ impl Draft {
         draft.bytes.extend(MAGIC);
         draft.document(&doc! {"concurrent_collections": 4, "version": version, "server_version": "8.0.4", "tool_version": "100.18.0"});
         for (db, collection, kind) in collections {
-            let metadata = if db.is_empty() { String::new() } else { format!("{{\"collectionName\":\"{collection}\"}}") };
-            draft.document(&doc! {"db": *db, "collection": *collection, "metadata": metadata, "size": 0, "type": *kind});
+            let metadata =
+                if db.is_empty() { String::new() } else { format!("{{\"collectionName\":\"{collection}\"}}") };
+            draft
+                .document(&doc! {"db": *db, "collection": *collection, "metadata": metadata, "size": 0, "type": *kind});
         }
         draft.bytes.extend(TERMINATOR);
         draft
@@ -59,7 +61,9 @@ impl Draft {
 }
 
 fn items(numbers: std::ops::Range<i32>, filling: usize) -> Vec<Document> {
-    numbers.map(|n| doc! {"_id": n, "s": if filling < 100 { format!("{n:x}").repeat(filling) } else { noise(n, filling) }}).collect()
+    numbers
+        .map(|n| doc! {"_id": n, "s": if filling < 100 { format!("{n:x}").repeat(filling) } else { noise(n, filling) }})
+        .collect()
 }
 
 /// Text that is hardly made smaller.
@@ -130,14 +134,20 @@ fn an_archive_is_read_for_what_it_holds() {
         assert_eq!((from.t, to.t), (10, 20));
         for (ns, contents) in &index.contents {
             let written = &draft.written[&(ns.db.clone(), ns.collection.clone())];
-            let gathered: Vec<u8> =
-                contents.blocks.iter().flat_map(|(at, n)| &draft.bytes[*at as usize..(at + n) as usize]).copied().collect();
+            let gathered: Vec<u8> = contents
+                .blocks
+                .iter()
+                .flat_map(|(at, n)| &draft.bytes[*at as usize..(at + n) as usize])
+                .copied()
+                .collect();
             assert!(gathered == *written && contents.bytes == written.len() as u64, "{ns}");
         }
     }
     // As mongodump 4.2 wrote it.
     let mut old = Draft { bytes: MAGIC.to_vec(), ..Draft::default() };
-    old.document(&doc! {"concurrent_collections": 4, "version": "0.1", "server_version": "4.2.1", "tool_version": "r4.2.1"});
+    old.document(
+        &doc! {"concurrent_collections": 4, "version": "0.1", "server_version": "4.2.1", "tool_version": "r4.2.1"},
+    );
     old.document(&doc! {"db": "shop", "collection": "a", "metadata": "{}", "size": 0});
     old.bytes.extend(TERMINATOR);
     old.end("shop", "a");
@@ -161,7 +171,8 @@ fn no_part_of_an_archive_is_taken_for_all_of_it() {
         assert!(why(&wrong).contains("not complete"), "{cut}: {}", why(&wrong));
     }
     // At the end of a block, as when mongodump was interrupted.
-    let mut draft = Draft::listing("0.1", &[("shop", "a", ""), ("shop", "b", ""), ("x", "c", ""), ("x", "d", ""), ("x", "e", "")]);
+    let mut draft =
+        Draft::listing("0.1", &[("shop", "a", ""), ("shop", "b", ""), ("x", "c", ""), ("x", "d", ""), ("x", "e", "")]);
     draft.block("shop", "b", &items(0..2, 1));
     draft.end("shop", "b");
     draft.block("shop", "a", &items(0..2, 1));
@@ -213,12 +224,16 @@ fn damage_to_one_collection_does_not_hide_that_to_another() {
         draft.block("shop", name, &items(0..2, 4));
         draft.end("shop", name);
     }
-    let text: Vec<usize> = draft.bytes.windows(4).enumerate().filter(|(_, w)| *w == b"1111").map(|(at, _)| at).collect();
+    let text: Vec<usize> =
+        draft.bytes.windows(4).enumerate().filter(|(_, w)| *w == b"1111").map(|(at, _)| at).collect();
     let mut bytes = draft.bytes.clone();
     bytes[text[0]] = b'x';
     bytes[text[2]] = b'x';
     let wrong = why(&scan(&bytes, false).unwrap_err());
-    assert!(wrong.contains("checksum of shop.a") && wrong.contains("checksum of shop.c") && !wrong.contains("shop.b"), "{wrong}");
+    assert!(
+        wrong.contains("checksum of shop.a") && wrong.contains("checksum of shop.c") && !wrong.contains("shop.b"),
+        "{wrong}"
+    );
 }
 
 async fn opened(folder: &Path, bytes: &[u8]) -> ArchivedFolder {
@@ -226,7 +241,9 @@ async fn opened(folder: &Path, bytes: &[u8]) -> ArchivedFolder {
     let storage: Arc<dyn Storage> = Arc::new(Filesystem::new(folder));
     let archive = find(storage.as_ref(), &Key::new("all.archive").unwrap()).await.unwrap();
     let index = index(storage.as_ref(), &archive).await.unwrap();
-    ArchivedFolder::new(storage, archive, index, |ns: &Namespace| format!("{}/{}", ns.db, ns.collection.replace('/', "-")))
+    ArchivedFolder::new(storage, archive, index, |ns: &Namespace| {
+        format!("{}/{}", ns.db, ns.collection.replace('/', "-"))
+    })
 }
 
 async fn gathered(folder: &ArchivedFolder, path: &str, range: Option<Range<u64>>) -> Vec<u8> {
@@ -242,7 +259,9 @@ async fn each_collection_is_read_by_itself_from_any_byte_to_any() {
     for bytes in [draft.bytes.clone(), gzipped(&draft.bytes)] {
         let temporary = tempfile::tempdir().unwrap();
         let folder = opened(temporary.path(), &bytes).await;
-        for (path, of) in [("shop/a", ("shop", "a")), ("shop/b b-c", ("shop", "b b/c")), ("shop/none", ("shop", "none"))] {
+        for (path, of) in
+            [("shop/a", ("shop", "a")), ("shop/b b-c", ("shop", "b b/c")), ("shop/none", ("shop", "none"))]
+        {
             let written = &draft.written[&(of.0.to_owned(), of.1.to_owned())];
             assert!(gathered(&folder, path, None).await == *written, "{path}");
             let n = written.len() as u64;
