@@ -174,9 +174,13 @@ impl Page<'_> {
         if let Some(documents) = backup.documents {
             self.fact("Documents", count(documents));
         }
-        let took = backup.finished_at.map(|end| (end - backup.started_at).num_seconds().max(0) as u64);
-        let took = took.map_or(String::new(), |s| format!(", took {}", duration(s)));
-        self.fact("Started", format!("{}{took}", when_exactly(model, backup.started_at)));
+        if let Some(begun) = backup.begun_at() {
+            let took = backup.finished_at.map(|end| (end - begun).num_seconds().max(0) as u64);
+            let took = took.map_or(String::new(), |s| format!(", took {}", duration(s)));
+            self.fact("Started", format!("{}{took}", when_exactly(model, begun)));
+        } else {
+            self.fact("Started", "nothing in it says when");
+        }
         if let Some(version) = &backup.server_version {
             let fcv = backup.fcv.as_ref().map_or(String::new(), |f| format!(", FCV {}", escape(f)));
             self.fact("Server", format!("MongoDB {}{fcv}", escape(version)));
@@ -430,7 +434,10 @@ impl Page<'_> {
                 Span::raw(format!("{name}  ")),
                 Span::styled(format!("{state:<13}"), style),
                 Span::raw(format!("{:>9}  ", backup.size_bytes.map_or("-".into(), bytes))),
-                Span::styled(when(model, backup.consistent_at.unwrap_or(backup.started_at)), model.theme.dim),
+                Span::styled(
+                    backup.consistent_at.or(backup.begun_at()).map_or("-".into(), |at| when(model, at)),
+                    model.theme.dim,
+                ),
             ]));
         }
     }

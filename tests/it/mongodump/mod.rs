@@ -74,6 +74,10 @@ async fn a_recorded_dump_is_listed_checked_restored_and_deleted_only_when_it_is_
         assert_eq!(shown[key], value, "{key}: {shown}");
     }
     assert_eq!((&shown["consistent_at"], &shown["documents"]), (&Value::Null, &Value::Null), "nobody wrote it down");
+    let mut show = Command::new(env!("CARGO_BIN_EXE_mongokeep"));
+    let page = show.arg("--home").arg(home.path()).args(["backup", "show", name]).output().unwrap();
+    let page = String::from_utf8(page.stdout).unwrap();
+    assert!(page.contains("nothing in it says when") && !page.contains("1970"), "{page}");
     assert_eq!(home.ok(&["storage", "sync", "dumps"])["unchanged"], 1);
 
     let plan = home.ok(&["restore", name, "--to", "copy", "--dry-run"]);
