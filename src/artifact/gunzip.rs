@@ -424,9 +424,9 @@ mod tests {
             let at = at.index(stored.len());
             if cut { broken.truncate(at) } else { broken[at] ^= flip }
             let mut plain = Vec::new();
-            // The time and the system in the header say nothing of the contents.
+            // Some bits say nothing of the contents: the time in the header, what fills up the last byte.
             if Gunzip::with_points(Pieces(&broken, step)).read_to_end(&mut plain).is_ok() {
-                prop_assert!(!cut && at < 10 && plain == text);
+                prop_assert!(!cut && plain == text);
             }
         }
     }

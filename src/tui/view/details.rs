@@ -11,6 +11,7 @@ use crate::domain::chain;
 use crate::domain::encryption::words_of;
 use crate::domain::job::{Job, JobState, LogLevel};
 use crate::domain::retry::RetryMode;
+use crate::domain::service::EngineKind;
 use crate::domain::text::{bytes, count, duration, escape, moments};
 use crate::tui::model::{Load, Model, Target};
 
@@ -228,14 +229,25 @@ impl Page<'_> {
         let model = self.model;
         let manifest = &contents.envelope;
         self.heading("Manifest");
-        self.fact("Replica set", escape(&manifest.replica_set));
-        self.fact("Read from", escape(&manifest.member));
-        self.fact("Tool", format!("mongokeep {}, format {}", escape(&manifest.tool_version), manifest.format_version));
+        // A dump of mongodump says neither.
+        for (label, value) in [("Replica set", &manifest.replica_set), ("Read from", &manifest.member)] {
+            if !value.is_empty() {
+                self.fact(label, escape(value));
+            }
+        }
+        let tool = escape(&manifest.tool_version);
+        match manifest.engine {
+            EngineKind::Native => self.fact("Tool", format!("mongokeep {tool}, format {}", manifest.format_version)),
+            // It says its own name.
+            EngineKind::Pbm | EngineKind::Mongodump => self.fact("Tool", tool),
+        }
         if let Some(held) = &contents.files {
             self.files(held);
             return;
         }
-        self.fact("Oplog", format!("{} entries", count(contents.oplog_entries)));
+        if manifest.engine.counts_documents() {
+            self.fact("Oplog", format!("{} entries", count(contents.oplog_entries)));
+        }
         if !manifest.selection.is_everything() {
             let words = |list: &[crate::domain::namespace::Pattern]| {
                 list.iter().map(|p| escape(&p.to_string())).collect::<Vec<_>>().join(", ")

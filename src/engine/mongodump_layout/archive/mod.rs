@@ -138,7 +138,7 @@ fn all_of(storage: &dyn Storage, key: &Key, wrong: &[Wrong]) -> Error {
     let why: Vec<String> = wrong.iter().map(words).collect();
     let error = corrupt(storage, key, &why.join("; "));
     match is_unsupported {
-        true => Error::new(ErrorKind::Unsupported, error.to_string()).hint("restore it with mongorestore"),
+        true => Error::new(ErrorKind::Unsupported, error.to_string()).hint("use another backup, or try mongorestore"),
         false => error,
     }
 }
