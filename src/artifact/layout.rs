@@ -43,6 +43,8 @@ pub enum Layout {
     Pbm,
     /// `mongodump`: a folder of databases, and a `prelude.json`, gzipped or not.
     Mongodump { gzipped: bool },
+    /// `mongodump --archive`: the root is the one object that there is.
+    MongodumpArchive,
 }
 
 impl BackupRoot {
@@ -69,11 +71,19 @@ impl BackupRoot {
         Ok(Self { key: Key::new(folder)?, layout: Layout::Mongodump { gzipped } })
     }
 
+    /// That of a dump in one object, which is called `name`.
+    pub fn mongodump_archive(name: &str) -> Result<Self> {
+        crate::domain::name::check_backup("name", name)?;
+        Ok(Self { key: Key::new(name)?, layout: Layout::MongodumpArchive })
+    }
+
     /// That of a backup in the catalogue.
     pub fn of(backup: &Backup) -> Result<Self> {
         match backup.engine {
             // What PBM made for us has a manifest of ours.
             EngineKind::Pbm if backup.pbm_name.is_none() => Self::pbm(&backup.folder, &backup.name),
+            // A folder has its own path for a name, an archive lies in its folder.
+            EngineKind::Mongodump if backup.folder != backup.name => Self::mongodump_archive(&backup.name),
             EngineKind::Mongodump => Self::mongodump(&backup.folder, backup.compression != Compression::None),
             EngineKind::Native | EngineKind::Pbm => Self::new(&backup.folder, &backup.name),
         }
@@ -101,7 +111,13 @@ impl BackupRoot {
             Layout::Pbm => Key::new(format!("{}.pbm.json", self.key)),
             Layout::Mongodump { gzipped: false } => self.key.join("prelude.json"),
             Layout::Mongodump { gzipped: true } => self.key.join("prelude.json.gz"),
+            Layout::MongodumpArchive => Ok(self.key.clone()),
         }
+    }
+
+    /// Whether something can lie below the root: some servers do not even want to be asked for what is below an object.
+    pub fn is_folder(&self) -> bool {
+        self.layout != Layout::MongodumpArchive
     }
 
     pub fn attempt(&self) -> Result<Key> {

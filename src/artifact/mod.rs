@@ -9,6 +9,7 @@ pub mod checksummed_json;
 pub mod codec;
 pub mod extjson;
 pub mod foreign;
+pub mod gunzip;
 pub mod identity;
 pub mod keys;
 pub mod layout;

@@ -278,7 +278,10 @@ pub fn table(context: &Context, backups: &[Listed<'_>]) -> Table {
 
 fn pairs(context: &Context, listed: &Listed<'_>) -> Pairs {
     let (out, b) = (&context.out, listed.backup);
-    let took = b.finished_at.map(|end| duration(u64::try_from((end - b.started_at).num_seconds()).unwrap_or(0)));
+    let begun = b.begun_at();
+    let finished = b.finished_at.filter(|_| begun.is_some());
+    let took =
+        begun.zip(finished).map(|(begun, end)| duration(u64::try_from((end - begun).num_seconds()).unwrap_or(0)));
     let position = b.consistent_at_ts.map(|ts| ts.to_string());
     Pairs::new()
         .add("name", &b.name)
@@ -301,8 +304,8 @@ fn pairs(context: &Context, listed: &Listed<'_>) -> Pairs {
         .add("compression", b.compression.to_string())
         .some("encrypted to", b.encryption.as_ref().map(|encryption| words_of(&encryption.recipients)))
         .add("documents", b.documents.map_or_else(String::new, count))
-        .add("started", out.time(b.started_at))
-        .some("finished", b.finished_at.map(|at| out.time(at)))
+        .add("started", begun.map_or_else(|| "nothing in it says when".to_owned(), |at| out.time(at)))
+        .some("finished", finished.map(|at| out.time(at)))
         .some("took", took)
         .some("server", b.server_version.clone())
         .some("FCV", b.fcv.clone())

@@ -35,7 +35,7 @@ impl Client {
             slices: SyncedSlices::default(),
             state: None,
         };
-        let InStorage { backups: mut found, archives, foreign } = find(storage.as_ref()).await?;
+        let InStorage { backups: mut found, archives, foreign, crowded } = find(storage.as_ref()).await?;
         found.extend(self.unlisted(storage.as_ref(), name, &found).await?);
         let mut seen = BTreeSet::new();
         for found in &found {
@@ -43,11 +43,16 @@ impl Client {
             self.sync_one(storage.as_ref(), name, found, &mut report).await?;
         }
         let recorded = self.sync_foreign(storage.as_ref(), name, &foreign, &mut seen, &mut report).await?;
+        report.refused.extend(crowded.iter().map(|folder| {
+            let folder = if folder.is_empty() { "the root of the storage".to_owned() } else { escape(folder) };
+            format!("{folder} holds so many objects that archives of mongodump among them may not be found")
+        }));
         let place = name.to_owned();
         let forgotten = self.call(move |client| {
             let mut missing = Vec::new();
             for backup in client.store.backups()? {
-                let known = backup.storage == place && backup.state == BackupState::Succeeded;
+                let may_be_there = backup.engine == EngineKind::Mongodump && crowded.contains(&backup.folder);
+                let known = backup.storage == place && backup.state == BackupState::Succeeded && !may_be_there;
                 if known && !seen.contains(&(backup.folder.clone(), backup.name.clone())) {
                     client.store.backup_missing(&backup.name, "it is no longer in the storage")?;
                     missing.push(backup.name);

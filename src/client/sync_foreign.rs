@@ -1,6 +1,6 @@
 //! `storage sync` of what other tools left: their backups and the oplog that they recorded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Client, SyncReport};
 use crate::control::catalogue_entry::catalogue_entry;
@@ -31,8 +31,19 @@ impl Client {
             Ok(ours.filter_map(|backup| Some((pbm_folder(&backup.folder), backup.pbm_name?))).collect())
         });
         let driven: BTreeSet<(String, String)> = known.await?;
+        let place = name.to_owned();
+        let good = self.call(move |client| {
+            let good = client.store.backups()?.into_iter().filter(|backup| backup.storage == place && backup.is_good());
+            Ok(good.map(|backup| ((backup.folder, backup.name), backup.size_bytes)).collect())
+        });
+        let good: BTreeMap<(String, String), Option<u64>> = good.await?;
         for folder in folders {
-            let Discovered { backups, archives } = folder.discover(storage, name).await?;
+            let is_known = |name: &str, bytes: u64| {
+                good.get(&(folder.folder.clone(), name.to_owned())).is_some_and(|known| *known == Some(bytes))
+            };
+            let Discovered { backups, unchanged, archives } = folder.discover(storage, name, &is_known).await?;
+            report.unchanged += unchanged.len() as u64;
+            seen.extend(unchanged.into_iter().map(|name| (folder.folder.clone(), name)));
             for backup in backups.into_iter().filter(|b| !driven.contains(&(folder.folder.clone(), b.name.clone()))) {
                 seen.insert((folder.folder.clone(), backup.name.clone()));
                 self.sync_foreign_backup(name, folder, backup, report).await?;
@@ -50,8 +61,9 @@ impl Client {
         report: &mut SyncReport,
     ) -> Result<()> {
         let ForeignBackup { name, read } = backup;
-        // What is a folder as a whole has its path for a name.
-        let is_named = !folder.folder.is_empty() && folder.folder != name;
+        // What is a folder or an object as a whole has its path for a name.
+        let is_path = name == folder.folder || name.starts_with(&format!("{}/", folder.folder));
+        let is_named = !folder.folder.is_empty() && !is_path;
         let place = if is_named { format!("{}/{name}", folder.folder) } else { name.clone() };
         let manifest = match read {
             Ok(manifest) => manifest,

@@ -333,6 +333,11 @@ impl Backup {
         self.state == BackupState::Succeeded && self.verify_error.is_none()
     }
 
+    /// When it was begun; `None`: nothing says it, as of a dump of mongodump without an oplog.
+    pub fn begun_at(&self) -> Option<DateTime<Utc>> {
+        (self.started_at > DateTime::UNIX_EPOCH).then_some(self.started_at)
+    }
+
     /// The name that its engine gave it, where that has names of its own.
     pub fn engine_name(&self) -> Option<&str> {
         match (self.engine, &self.pbm_name) {

@@ -22,7 +22,9 @@ pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<M
     match root.layout() {
         Layout::Own => {}
         Layout::Pbm => return pbm_layout::read_manifest(storage, root).await,
-        Layout::Mongodump { .. } => return mongodump_layout::read_manifest(storage, root).await,
+        Layout::Mongodump { .. } | Layout::MongodumpArchive => {
+            return mongodump_layout::read_manifest(storage, root).await;
+        }
     }
     let key = root.manifest()?;
     let bytes = storage::read_all(storage, &key, MANIFEST_LIMIT).await.map_err(|e| match e.kind() {
@@ -87,7 +89,8 @@ pub async fn held(storage: &dyn Storage, root: &BackupRoot) -> Result<Held> {
             size_bytes: None,
         }));
     }
-    Ok(if storage.stat(&root.attempt()?).await?.is_some() { Held::Unreadable } else { Held::Nothing })
+    let is_begun = root.is_folder() && storage.stat(&root.attempt()?).await?.is_some();
+    Ok(if is_begun { Held::Unreadable } else { Held::Nothing })
 }
 
 /// Whether the manifest and all `objects` that it names are there, in their size.
@@ -107,6 +110,9 @@ pub async fn is_all_there(storage: &dyn Storage, root: &BackupRoot, objects: &[O
 
 /// Who began to write below `root`, when it says so.
 pub async fn read_attempt(storage: &dyn Storage, root: &BackupRoot) -> Result<Option<Attempt>> {
+    if !root.is_folder() {
+        return Ok(None);
+    }
     match storage::read_all(storage, &root.attempt()?, ATTEMPT_LIMIT).await {
         // One that cannot be read was cut off; it says nothing about who wrote it.
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),

@@ -2,6 +2,8 @@
 //!
 //! No part of a backup is listed here, and nothing is concluded from what is not found: a listing may be late.
 
+use std::collections::BTreeSet;
+
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tracing::debug;
 
@@ -53,6 +55,8 @@ pub struct InStorage {
     pub archives: Vec<Key>,
     /// The folders that other tools back up into.
     pub foreign: Vec<ForeignFolder>,
+    /// Folders with so many objects that backups of other tools may be among those that were not looked into.
+    pub crowded: BTreeSet<String>,
 }
 
 /// Whether `folder` is called as the folder of an archive is: `.../oplog/<replica set>-<its id>`.
@@ -67,7 +71,7 @@ pub fn is_archive(folder: &Key) -> bool {
 ///
 /// Errors: what the storage reports; `Failed` when it holds so many folders that it cannot be for backups alone.
 pub async fn find(storage: &dyn Storage) -> Result<InStorage> {
-    let (mut found, mut archives, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut found, mut archives, mut foreign, mut crowded) = (Vec::new(), Vec::new(), Vec::new(), BTreeSet::new());
     let mut listings = 0;
     // Folders to look into, and whether their children are backups.
     let mut open: Vec<(String, bool, usize)> = vec![(String::new(), false, 0)];
@@ -78,12 +82,24 @@ pub async fn find(storage: &dyn Storage) -> Result<InStorage> {
                 .hint("give the storage a prefix of its own"));
         }
         let prefix = if folder.is_empty() { None } else { Some(Key::new(folder.clone())?) };
-        let names = storage.list_folders(prefix.as_ref()).await?;
+        let level = storage.list_level(prefix.as_ref()).await?;
+        let names = level.folders;
         if of_backups {
+            // A person may call a folder so, and keep archives in it.
+            let (beside, are_more) = foreign::among(storage, &folder, &level.objects).await?;
+            foreign.extend(beside);
+            if are_more || level.has_more {
+                crowded.insert(folder.clone());
+            }
             continue_below(storage, &folder, &names, depth, &mut open, &mut found).await?;
             continue;
         }
-        let of_other_tool = foreign::in_folder(storage, &folder).await?;
+        // Blocks of physical backups are many, and nothing else.
+        let objects = if is_of_blocks(&folder) { Vec::new() } else { level.objects };
+        let (of_other_tool, are_more) = foreign::in_folder(storage, &folder, &objects).await?;
+        if are_more || (level.has_more && !is_of_blocks(&folder)) {
+            crowded.insert(folder.clone());
+        }
         for name in names.into_iter().filter(|name| !of_other_tool.iter().any(|f| f.has(name))) {
             let below = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
             // A name that is no key belongs to somebody else.
@@ -98,7 +114,14 @@ pub async fn find(storage: &dyn Storage) -> Result<InStorage> {
     }
     found.sort_by(|a, b| (&a.folder, &a.name).cmp(&(&b.folder, &b.name)));
     archives.sort();
-    Ok(InStorage { backups: found, archives, foreign })
+    Ok(InStorage { backups: found, archives, foreign, crowded })
+}
+
+/// `blocks/` and two hex digits.
+fn is_of_blocks(folder: &str) -> bool {
+    let mut parts = folder.rsplit('/');
+    let is_shard = |name: &str| name.len() == 2 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    parts.next().is_some_and(is_shard) && parts.next() == Some("blocks")
 }
 
 /// The children of a folder called `backups`: a backup each, or a folder of a person who called it so.

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 
-use super::{Freeing, InFlight, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload};
+use super::{Freeing, InFlight, Key, Level, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Gives the failures of `inner` a hint where they have none.
@@ -89,8 +89,8 @@ impl Storage for Hinted {
         Ok(stream.map(|object| object.map_err(hinted)).boxed())
     }
 
-    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
-        self.0.list_folders(prefix).await.map_err(hinted)
+    async fn list_level(&self, prefix: Option<&Key>) -> Result<Level> {
+        self.0.list_level(prefix).await.map_err(hinted)
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {

@@ -44,6 +44,20 @@ pub use writer::{ObjectWriter, Written, read_all};
 /// Folders below one that are listed. More are no backups but what somebody else keeps there, and would fill memory.
 pub const MOST_FOLDERS: usize = 200_000;
 
+/// Objects directly in one folder that are listed with it, for the same reason.
+pub const MOST_OBJECTS: usize = 100_000;
+
+/// What lies directly in one folder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Level {
+    /// The names of the folders that hold an object, in order.
+    pub folders: Vec<String>,
+    /// At most [`MOST_OBJECTS`], in the order of their keys.
+    pub objects: Vec<ObjectInfo>,
+    /// There are more objects than those.
+    pub has_more: bool,
+}
+
 /// One object of a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectInfo {
@@ -158,9 +172,14 @@ pub trait Storage: Send + Sync {
     /// the keys' bytes. Temporary files of unfinished uploads are not objects, nor are names that are no [`Key`].
     async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>>;
 
-    /// The names of the folders directly below `prefix` that hold an object, without recursion, in order. For finding
-    /// backups without listing their parts. Errors: there are more than [`MOST_FOLDERS`].
-    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>>;
+    /// What lies directly below `prefix`, without recursion. For finding backups without listing their parts. Errors: there
+    /// are more folders than [`MOST_FOLDERS`].
+    async fn list_level(&self, prefix: Option<&Key>) -> Result<Level>;
+
+    /// The names of the folders of [`Storage::list_level`].
+    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
+        Ok(self.list_level(prefix).await?.folders)
+    }
 
     /// Removes an object, durably; one that does not exist is no error.
     async fn delete(&self, key: &Key) -> Result<()>;

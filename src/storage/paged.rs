@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
-use super::{Key, MOST_FOLDERS, ObjectInfo, too_many_folders};
+use super::{Key, Level, MOST_FOLDERS, MOST_OBJECTS, ObjectInfo, too_many_folders};
 use crate::error::{Error, Result};
 
 /// One page, with the full names that the server has.
@@ -72,10 +72,11 @@ pub(super) async fn objects<P: Paged>(
     Ok(pages.try_flatten().boxed())
 }
 
-/// The names of the folders directly below `prefix`; memory: these, and not the objects beside them.
-pub(super) async fn folders<P: Paged>(server: &P, prefix: Option<&Key>) -> Result<Vec<String>> {
+/// What lies directly below `prefix`.
+pub(super) async fn level<P: Paged>(server: &P, prefix: Option<&Key>) -> Result<Level> {
     let below = below(server.base(), prefix);
     let mut names = BTreeSet::new();
+    let (mut objects, mut has_more) = (Vec::new(), false);
     let mut next = None;
     loop {
         let page = server.page(&below, true, next).await?;
@@ -89,9 +90,20 @@ pub(super) async fn folders<P: Paged>(server: &P, prefix: Option<&Key>) -> Resul
         if names.len() > MOST_FOLDERS {
             return Err(too_many_folders(server.place()));
         }
+        for (full, size) in page.objects {
+            // The mark of a folder, as some tools make it, is no object of ours.
+            let is_here = full.strip_prefix(&below).is_some_and(|name| !name.is_empty() && !name.contains('/'));
+            let key = full.strip_prefix(server.base()).filter(|_| is_here).and_then(|key| Key::new(key).ok());
+            match key {
+                Some(_) if objects.len() == MOST_OBJECTS => has_more = true,
+                Some(key) => objects.push(ObjectInfo { key, size }),
+                None => {}
+            }
+        }
         next = page.next;
         if next.is_none() {
-            return Ok(names.into_iter().collect());
+            objects.sort_by(|a, b| a.key.cmp(&b.key));
+            return Ok(Level { folders: names.into_iter().collect(), objects, has_more });
         }
     }
 }
@@ -130,8 +142,10 @@ mod tests {
             let folder = rest.and_then(|rest| rest.split_once('/')).map(|(first, _)| format!("{below}{first}/"));
             let page = match (folders, rest) {
                 (_, None) => Page::default(),
-                (true, Some(_)) => Page { folders: folder.into_iter().collect(), ..Page::default() },
-                (false, Some(_)) => Page { objects: vec![(name.to_owned(), 1)], ..Page::default() },
+                (true, Some(_)) if folder.is_some() => {
+                    Page { folders: folder.into_iter().collect(), ..Page::default() }
+                }
+                (_, Some(_)) => Page { objects: vec![(name.to_owned(), 1)], ..Page::default() },
             };
             Ok(Page { next: (at + 1 < self.names.len()).then(|| (at + 1).to_string()), ..page })
         }
@@ -147,9 +161,16 @@ mod tests {
         let all: Vec<ObjectInfo> = objects(&slow(99), None).await.unwrap().try_collect().await.unwrap();
         let keys: Vec<&str> = all.iter().map(|object| object.key.as_str()).collect();
         assert_eq!(keys, ["a/x", "a/y", "b/c/d", "e"]);
-        assert_eq!(folders(&*slow(99), None).await.unwrap(), ["a", "b"]);
-        let b = Key::new("b").unwrap();
-        assert_eq!(folders(&*slow(99), Some(&b)).await.unwrap(), ["c"]);
+        let keys = |level: &Level| level.objects.iter().map(|o| o.key.to_string()).collect::<Vec<_>>();
+        let root = level(&*slow(99), None).await.unwrap();
+        assert_eq!(
+            (&root.folders[..], keys(&root), root.has_more),
+            (&["a".into(), "b".into()][..], vec!["e".into()], false)
+        );
+        let a = level(&*slow(99), Some(&Key::new("a").unwrap())).await.unwrap();
+        assert_eq!((a.folders.len(), keys(&a)), (0, vec!["a/x".to_owned(), "a/y".to_owned()]));
+        let b = level(&*slow(99), Some(&Key::new("b").unwrap())).await.unwrap();
+        assert_eq!((&b.folders[..], keys(&b).len()), (&["c".to_owned()][..], 0));
     }
 
     #[tokio::test]
@@ -164,6 +185,6 @@ mod tests {
             }
         }
         assert_eq!((seen, failed), (2, Some(ErrorKind::Transient)));
-        assert!(folders(&*slow(3), None).await.is_err());
+        assert!(level(&*slow(3), None).await.is_err());
     }
 }

@@ -15,7 +15,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Freeing, InFlight, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload, read_all};
+use super::{Freeing, InFlight, Key, Level, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload, read_all};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often and how long a call is repeated.
@@ -262,8 +262,8 @@ impl Storage for Retrying {
         .boxed())
     }
 
-    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
-        self.repeat.run(OnCancel::GiveUp, || self.inner.list_folders(prefix)).await
+    async fn list_level(&self, prefix: Option<&Key>) -> Result<Level> {
+        self.repeat.run(OnCancel::GiveUp, || self.inner.list_level(prefix)).await
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {
@@ -457,7 +457,7 @@ mod tests {
             Ok(stream::pending().boxed())
         }
 
-        async fn list_folders(&self, _: Option<&Key>) -> Result<Vec<String>> {
+        async fn list_level(&self, _: Option<&Key>) -> Result<Level> {
             std::future::pending().await
         }
 

@@ -10,7 +10,7 @@ use futures_util::stream::{BoxStream, StreamExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{Freeing, InFlight, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload};
+use super::{Freeing, InFlight, Key, Level, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload};
 use crate::domain::bandwidth::BandwidthLimit;
 use crate::error::Result;
 
@@ -152,8 +152,8 @@ impl Storage for Throttled {
         self.inner.list(prefix).await
     }
 
-    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
-        self.inner.list_folders(prefix).await
+    async fn list_level(&self, prefix: Option<&Key>) -> Result<Level> {
+        self.inner.list_level(prefix).await
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {

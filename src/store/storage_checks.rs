@@ -1,7 +1,7 @@
 //! What a check of a storage asks the catalogue, and what it writes there: that a backup is no longer whole, what is to be
 //! removed, and that nothing is left of an attempt.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -26,8 +26,8 @@ pub struct KnownOfStorage {
     pub attempts: HashSet<String>,
     pub at_work: BTreeSet<Place>,
     pub good: BTreeSet<Place>,
-    /// Good ones that other tools made.
-    pub good_foreign: BTreeSet<Place>,
+    /// Good ones that other tools made, with their bytes.
+    pub good_foreign: BTreeMap<Place, u64>,
     pub backups: BTreeSet<Place>,
     /// Those that were good once, whatever they are now.
     pub once_good: BTreeSet<Place>,
@@ -48,17 +48,17 @@ impl Store {
                 known.attempts.insert(attempt?);
             }
             let mut statement = c.prepare_cached(&format!(
-                "SELECT b.folder, b.name, b.state = 'succeeded', b.consistent_t IS NOT NULL, b.engine = 'native' OR b.pbm_name IS NOT NULL, {AT_WORK}
+                "SELECT b.folder, b.name, b.state = 'succeeded', b.consistent_t IS NOT NULL, b.engine = 'native' OR b.pbm_name IS NOT NULL, {AT_WORK}, coalesce(b.size_bytes, 0)
                  FROM backups b WHERE b.storage = ?1"
             ))?;
             let rows = statement.query_map([storage], |r| {
-                Ok(((r.get(0)?, r.get(1)?), [r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?]))
+                Ok(((r.get(0)?, r.get(1)?), [r.get(2)?, r.get(3)?, r.get(4)?, r.get(5)?], r.get(6)?))
             })?;
             for row in rows {
-                let (place, [is_good, was_good, is_own_layout, is_at_work]): (Place, [bool; 4]) = row?;
+                let (place, [is_good, was_good, is_own_layout, is_at_work], bytes): (Place, [bool; 4], i64) = row?;
                 match (is_good, is_own_layout) {
                     (true, true) => drop(known.good.insert(place.clone())),
-                    (true, false) => drop(known.good_foreign.insert(place.clone())),
+                    (true, false) => drop(known.good_foreign.insert(place.clone(), u64::try_from(bytes).unwrap_or(0))),
                     (false, _) => {}
                 }
                 if was_good {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use mongokeep::error::{Error, ErrorKind, Result};
-use mongokeep::storage::{Key, ObjectInfo, PutMode, Storage, Unfinished, Upload};
+use mongokeep::storage::{Key, Level, ObjectInfo, PutMode, Storage, Unfinished, Upload};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -83,8 +83,8 @@ impl<H: Hook> Storage for Hooked<H> {
         self.inner.list(prefix).await
     }
 
-    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
-        self.inner.list_folders(prefix).await
+    async fn list_level(&self, prefix: Option<&Key>) -> Result<Level> {
+        self.inner.list_level(prefix).await
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {

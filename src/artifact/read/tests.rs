@@ -9,7 +9,7 @@ use crate::artifact::codec::Codec;
 use crate::artifact::keys;
 use crate::domain::backup::Compression;
 use crate::domain::encryption::Encryption;
-use crate::storage::{ObjectInfo, PutMode, Upload};
+use crate::storage::{Level, ObjectInfo, PutMode, Upload};
 
 /// One object in memory, sent in chunks of a given size. A storage cannot be made to cut its chunks at will.
 struct One(Bytes, usize);
@@ -45,7 +45,7 @@ impl Storage for One {
     async fn list(&self, _: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
         not_here()
     }
-    async fn list_folders(&self, _: Option<&Key>) -> Result<Vec<String>> {
+    async fn list_level(&self, _: Option<&Key>) -> Result<Level> {
         not_here()
     }
     async fn delete(&self, _: &Key) -> Result<()> {

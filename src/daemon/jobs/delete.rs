@@ -116,7 +116,8 @@ pub async fn delete_files(env: &Env, ctx: &Context, deletion: &Deletion, foreign
     let root = BackupRoot::of(backup)?;
     let hint = format!("mongokeep backup delete {} --keep-files removes the record alone", backup.name);
     let outcome = async {
-        let held = match backup_reader::held(storage.as_ref(), &root).await {
+        let looking = ctx.cancel.run_until_cancelled(backup_reader::held(storage.as_ref(), &root));
+        let held = match looking.await.unwrap_or_else(|| Err(Error::cancelled())) {
             // It is good no more, whatever else is found.
             Err(e) if e.kind() == ErrorKind::Corrupt => {
                 env.store.deletion_begins(&backup.name).await?;
@@ -181,7 +182,7 @@ async fn delete_whole(
     // Every name is checked before the first object goes.
     let objects: Vec<(Key, u64)> =
         named.iter().map(|o| Ok((root.key().join(&o.path)?, o.size))).collect::<Result<_>>()?;
-    let total = objects.len() as u64 + 2;
+    let total = objects.len() as u64 + if root.is_folder() { 2 } else { 1 };
     let before = ctx.meter.snapshot();
     ctx.meter.set_totals(before.bytes_done.saturating_add(envelope.size_bytes), before.objects_done + total, 0);
     ctx.meter.set_phase(format!("delete {}", envelope.name));
@@ -230,8 +231,10 @@ async fn delete_whole(
             return Err(Error::cancelled().hint("deleting had begun: delete it again to remove the rest"));
         }
     }
-    storage.delete(&root.attempt()?).await?;
-    ctx.meter.object_done();
+    if root.is_folder() {
+        storage.delete(&root.attempt()?).await?;
+        ctx.meter.object_done();
+    }
     ctx.meter.info(format!("deleted {total} objects"));
     Ok(())
 }

@@ -69,7 +69,10 @@ async fn prepare(work: &Work, request: &RestoreRequest, plan: &RestorePlan) -> R
     };
     let (location, storage) = open_storage(env, ctx, &backup.storage).await?;
     ctx.meter.set_phase("reading the manifest");
-    let manifest = backup_reader::read_manifest(storage.as_ref(), &BackupRoot::of(&backup)?).await?;
+    let root = BackupRoot::of(&backup)?;
+    // An archive of mongodump is read to its end for it.
+    let reading = ctx.cancel.run_until_cancelled(backup_reader::read_manifest(storage.as_ref(), &root));
+    let manifest = reading.await.unwrap_or_else(|| Err(Error::cancelled()))?;
     let tail = match &plan.point_in_time {
         Some(replay) => Some(tail(env, ctx, &manifest.envelope, replay).await?),
         None => None,

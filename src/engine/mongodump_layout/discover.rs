@@ -1,14 +1,15 @@
 //! Finding what `mongodump` left in a storage.
 
 use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::files;
 use super::open::read_manifest;
+use super::{archive, files};
 use crate::artifact::layout::BackupRoot;
 use crate::domain::key::Key;
-use crate::engine::foreign::{Discovered, ForeignBackup, ForeignTool};
+use crate::engine::foreign::{Among, Discovered, ForeignBackup, ForeignTool};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::Storage;
+use crate::storage::{ObjectInfo, Storage};
 
 /// The folders of `mongodump`.
 pub struct Mongodump;
@@ -46,7 +47,7 @@ impl ForeignTool for Mongodump {
         false
     }
 
-    async fn discover(&self, storage: &dyn Storage, _: &str, folder: &str) -> Result<Discovered> {
+    async fn discover(&self, storage: &dyn Storage, _: &str, folder: &str, _: &[ObjectInfo]) -> Result<Discovered> {
         let Some(gzipped) = prelude(storage, folder).await? else { return Ok(Discovered::default()) };
         let read = match BackupRoot::mongodump(folder, gzipped) {
             Ok(root) => read_manifest(storage, &root).await,
@@ -59,8 +60,71 @@ impl ForeignTool for Mongodump {
             read => {
                 let name = if folder.is_empty() { "the root of the storage" } else { folder };
                 let backups = vec![ForeignBackup { name: name.to_owned(), read }];
-                Ok(Discovered { backups, archives: Vec::new() })
+                Ok(Discovered { backups, ..Discovered::default() })
             }
         }
+    }
+}
+
+/// The archives of `mongodump`, which lie in any folder.
+pub struct MongodumpArchives;
+
+/// Objects that are looked into at once.
+const AT_ONCE: usize = 16;
+/// ... and of one folder at all: a bucket may hold anything.
+const MOST_LOOKED_INTO: usize = 10_000;
+
+/// What is written by us or by a tool under a name that says what it is.
+fn is_something_else(key: &Key) -> bool {
+    let name = key.file_name();
+    [".json", ".json.gz", ".bson", ".bson.gz", ".zst", ".age"].iter().any(|suffix| name.ends_with(suffix))
+}
+
+#[async_trait]
+impl ForeignTool for MongodumpArchives {
+    async fn is_here(&self, _: &dyn Storage, _: &str) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// By their first bytes: nobody says how an archive is called.
+    async fn among(&self, storage: &dyn Storage, objects: &[ObjectInfo]) -> Result<Among> {
+        let unknown: Vec<&ObjectInfo> = objects.iter().filter(|object| !is_something_else(&object.key)).collect();
+        let are_more = unknown.len() > MOST_LOOKED_INTO;
+        let looks = unknown.into_iter().take(MOST_LOOKED_INTO).cloned().map(|object| async move {
+            let is_archive = archive::look(storage, &object).await?.is_some();
+            Ok::<_, Error>(is_archive.then_some(object))
+        });
+        let found: Vec<Option<ObjectInfo>> = stream::iter(looks).buffered(AT_ONCE).try_collect().await?;
+        Ok(Among { backups: found.into_iter().flatten().collect(), are_more })
+    }
+
+    fn has(&self, _: &str) -> bool {
+        false
+    }
+
+    fn owns(&self, _: &str, _: &str) -> bool {
+        false
+    }
+
+    fn is_archive(&self, _: &Key) -> bool {
+        false
+    }
+
+    async fn discover(&self, storage: &dyn Storage, _: &str, _: &str, objects: &[ObjectInfo]) -> Result<Discovered> {
+        let mut backups = Vec::with_capacity(objects.len());
+        for object in objects {
+            let name = object.key.as_str().to_owned();
+            let read = match BackupRoot::mongodump_archive(&name) {
+                Ok(root) => read_manifest(storage, &root).await,
+                Err(e) => Err(Error::new(ErrorKind::Unsupported, e.full()).hint("give the archive another name")),
+            };
+            match read {
+                Err(e) if e.is_retryable() || e.kind() == ErrorKind::Cancelled => return Err(e),
+                // It went meanwhile.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                read => backups.push(ForeignBackup { name, read }),
+            }
+        }
+        Ok(Discovered { backups, ..Discovered::default() })
     }
 }

@@ -1,16 +1,18 @@
-//! What is done with the folders of `mongodump`: they are restored, checked and exported as logical backups of ours.
+//! What is done with the dumps of `mongodump`: they are restored, checked and exported as logical backups of ours.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::archive;
 use super::manifest::DumpManifest;
 use super::open::{open, read_manifest};
-use crate::artifact::layout::BackupRoot;
+use crate::artifact::layout::{BackupRoot, Layout};
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::service::{CheckItem, CheckState, Service};
+use crate::domain::text::escape;
 use crate::engine::contract::{
     BackupOrder, BeforeWriting, Confirmed, Contents, Engine, ExportReport, Problem, RestoreReport, RestoreSource,
     RestoreTarget, VerifyReport, Wanted, about_the_backup,
@@ -57,7 +59,7 @@ impl Engine for MongodumpEngine {
     ) -> Result<RestorePlan> {
         // Said before anything is read.
         target.service()?;
-        logical::plan_of(&ctx.cancel, &opened(source).await?, target, request).await
+        logical::plan_of(&ctx.cancel, &opened(ctx, source).await?, target, request).await
     }
 
     async fn restore(
@@ -68,11 +70,14 @@ impl Engine for MongodumpEngine {
         confirmed: Confirmed<'_>,
         writes: &(dyn BeforeWriting + '_),
     ) -> Result<RestoreReport> {
-        logical::restore_of(ctx, &opened(source).await?, target, confirmed, writes).await
+        logical::restore_of(ctx, &opened(ctx, source).await?, target, confirmed, writes).await
     }
 
     async fn verify(&self, ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Result<VerifyReport> {
         let work = async {
+            if root.layout() == Layout::MongodumpArchive {
+                return verify_archive(ctx, storage, root).await;
+            }
             ctx.meter.set_phase("read the metadata");
             let opened = match read_manifest(storage.as_ref(), root).await {
                 Ok(manifest) => open(storage, &manifest).await,
@@ -97,8 +102,14 @@ impl Engine for MongodumpEngine {
         root: &BackupRoot,
         to: &Path,
     ) -> Result<ExportReport> {
-        let manifest = read_manifest(storage.as_ref(), root).await?;
-        logical::export::export_of(ctx, open(storage, &manifest).await?, to).await
+        ctx.meter.set_phase("read the metadata");
+        let opening = async {
+            let manifest = read_manifest(storage.as_ref(), root).await?;
+            open(storage, &manifest).await
+        };
+        // Nothing is written before, and an archive is read to its end.
+        let opened = ctx.cancel.run_until_cancelled(opening).await.unwrap_or_else(|| Err(Error::cancelled()))?;
+        logical::export::export_of(ctx, opened, to).await
     }
 
     fn objects(&self, manifest: &Manifest) -> Result<Vec<ObjectEntry>> {
@@ -115,8 +126,42 @@ impl Engine for MongodumpEngine {
     }
 }
 
-async fn opened(source: RestoreSource) -> Result<logical::OpenBackup> {
-    let opened = open(source.storage, &source.manifest).await?;
+/// All of an archive is looked at while it is read once; then its oplog must lead to definitions that can be restored.
+async fn verify_archive(ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Result<VerifyReport> {
+    ctx.meter.set_phase("read data");
+    let mut report = VerifyReport { objects: 1, ..VerifyReport::default() };
+    let problem = |what: String| Problem { object: escape(root.key().as_str()), what };
+    let archive = match archive::find(storage.as_ref(), root.key()).await {
+        Ok(archive) => archive,
+        Err(e) => {
+            report.problems.push(problem(about_the_backup(e)?.full()));
+            return Ok(report);
+        }
+    };
+    ctx.meter.set_totals(archive.size, 1, 0);
+    report.bytes = archive.size;
+    match archive::verify(storage.as_ref(), &archive, &ctx.meter).await? {
+        Ok(index) => report.documents = index.documents(),
+        Err(wrong) => {
+            report.problems = wrong.into_iter().map(problem).collect();
+            return Ok(report);
+        }
+    }
+    ctx.meter.object_done();
+    let opened = match read_manifest(storage.as_ref(), root).await {
+        Ok(manifest) => open(storage, &manifest).await,
+        Err(e) => Err(e),
+    };
+    match opened {
+        Ok(opened) => pbm_layout::verify_oplog(ctx, root, &opened, &mut report).await?,
+        Err(e) => report.problems.push(problem(about_the_backup(e)?.full())),
+    }
+    Ok(report)
+}
+
+async fn opened(ctx: &Context, source: RestoreSource) -> Result<logical::OpenBackup> {
+    let opening = ctx.cancel.run_until_cancelled(open(source.storage, &source.manifest)).await;
+    let opened = opening.unwrap_or_else(|| Err(Error::cancelled()))?;
     match source.tail {
         Some(tail) => opened.followed_by(tail),
         None => Ok(opened),

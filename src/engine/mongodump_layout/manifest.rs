@@ -39,6 +39,8 @@ pub struct DumpManifest {
     definitions: Vec<StoredDefinition>,
     /// Every file of the dump but its prelude.
     pub files: Vec<ObjectEntry>,
+    /// It is all in one object.
+    pub is_archive: bool,
 }
 
 impl DumpManifest {
@@ -70,30 +72,56 @@ pub struct Described {
     pub metadata: (String, u64),
 }
 
+/// Documents of a dump.
+#[derive(Debug, Clone)]
+pub struct DataFile {
+    pub path: String,
+    pub size: u64,
+    /// CRC-64 (ECMA) of the documents, where it was written down.
+    pub crc64: Option<u64>,
+}
+
+/// An archive that a dump is in.
+pub struct InArchive {
+    pub size: u64,
+    /// Another archive has another one.
+    pub identity: String,
+}
+
 /// What was found of a dump.
 pub struct Found {
-    /// The path of its folder, which is its name.
-    pub folder: String,
+    /// The path of its folder or archive.
+    pub name: String,
+    /// `None`: it is a folder.
+    pub archive: Option<InArchive>,
     pub server_version: String,
     pub tool_version: String,
     pub gzipped: bool,
     pub described: Vec<Described>,
-    /// Path and size of the documents, by namespace.
-    pub documents: BTreeMap<Namespace, (String, u64)>,
-    /// Path, size, and the first and last position.
-    pub oplog: Option<(String, u64, Timestamp, Timestamp)>,
+    pub documents: BTreeMap<Namespace, DataFile>,
+    /// With the first and the last position.
+    pub oplog: Option<(DataFile, Timestamp, Timestamp)>,
+    /// Path and size, of a folder.
     pub files: Vec<(String, u64)>,
 }
 
 impl Found {
     /// Errors: `Corrupt` and `Unsupported` for what cannot be restored as a whole.
     pub fn into_manifest(self) -> Result<DumpManifest> {
-        let encoded = if self.gzipped { Encoded::Gzip } else { Encoded::Plain };
+        // What is compressed of an archive is all of it, and not its collections.
+        let encoded = if self.gzipped && self.archive.is_none() { Encoded::Gzip } else { Encoded::Plain };
+        let presented = |file: &DataFile| ForeignObject {
+            path: file.path.clone(),
+            size: file.size,
+            encoded,
+            uncompressed: (encoded == Encoded::Plain).then_some(file.size),
+            crc64: file.crc64,
+        };
         let mut left_out = Vec::new();
         let mut documents = self.documents.clone();
         let mut objects = Vec::new();
         let (mut entries, mut definitions) = (Vec::new(), Vec::new());
-        let from = self.oplog.as_ref().map_or(Timestamp::MIN, |(_, _, first, _)| *first);
+        let from = self.oplog.as_ref().map_or(Timestamp::MIN, |(_, first, _)| *first);
         for described in &self.described {
             let ns = &described.ns;
             let stored_as = match described.kind {
@@ -109,13 +137,11 @@ impl Found {
             match (data, described.kind) {
                 // A view that was dumped as a collection has its documents: they are its own no more than the view's.
                 (_, CollectionKind::View) => {}
-                (Some((path, size)), _) => {
-                    bytes = size;
-                    let is_empty = size == 0;
-                    if !is_empty {
-                        parts.push(object(&path, size));
-                        let uncompressed = (encoded == Encoded::Plain).then_some(size);
-                        objects.push(ForeignObject { path, size, encoded, uncompressed, crc64: None });
+                (Some(file), _) => {
+                    bytes = file.size;
+                    if file.size > 0 {
+                        parts.push(object(&file.path, file.size));
+                        objects.push(presented(&file));
                     }
                 }
                 (None, _) => {
@@ -137,6 +163,10 @@ impl Found {
             });
             definitions.push(StoredDefinition::new(&described.definition));
         }
+        // They have no metadata.
+        for ns in documents.extract_if(.., |ns, _| of_one_database(ns)).map(|(ns, _)| ns) {
+            left_out.push(LeftOut { what: escape(&ns.to_string()), why: OF_ONE_DATABASE.to_owned() });
+        }
         // What is left belongs to nothing that was described.
         if let Some(ns) = documents.keys().next() {
             return Err(self.wrong(&format!("lacks the metadata of {}", escape(&ns.to_string()))));
@@ -147,11 +177,10 @@ impl Found {
             return Err(self.wrong("has two collections of one UUID"));
         }
         let (mut oplog, mut spans) = (Vec::new(), BTreeMap::new());
-        if let Some((path, size, first, last)) = &self.oplog {
-            oplog.push(object(path, *size));
-            spans.insert(path.clone(), (*first, *last));
-            let uncompressed = (encoded == Encoded::Plain).then_some(*size);
-            objects.push(ForeignObject { path: path.clone(), size: *size, encoded, uncompressed, crc64: None });
+        if let Some((file, first, last)) = &self.oplog {
+            oplog.push(object(&file.path, file.size));
+            spans.insert(file.path.clone(), (*first, *last));
+            objects.push(presented(file));
         }
         let files: Vec<ObjectEntry> = self.files.iter().map(|(path, size)| object(path, *size)).collect();
         let bytes = entries.iter().map(|c| c.bytes).fold(0, u64::saturating_add);
@@ -164,11 +193,11 @@ impl Found {
             open_transactions: Vec::new(),
             not_in_json: Vec::new(),
         };
-        Ok(DumpManifest { logical, objects, spans, definitions, files })
+        Ok(DumpManifest { logical, objects, spans, definitions, files, is_archive: self.archive.is_some() })
     }
 
     fn wrong(&self, what: &str) -> Error {
-        Error::new(ErrorKind::Corrupt, format!("the dump in {} {what}", escape(&self.folder)))
+        Error::new(ErrorKind::Corrupt, format!("the dump in {} {what}", escape(&self.name)))
             .hint("use another backup, or restore what there is with mongorestore")
     }
 
@@ -188,25 +217,36 @@ impl Found {
         let (Some(major), Some(minor)) = (version.next(), version.next()) else {
             return Err(self.wrong("does not say which server was dumped"));
         };
-        let at = self.oplog.as_ref().map_or(Timestamp::MIN, |(_, _, _, last)| *last);
+        let at = self.oplog.as_ref().map_or(Timestamp::MIN, |(_, _, last)| *last);
         // Nothing in it says when it was made, but an oplog.
         let (started_at, finished_at): (DateTime<Utc>, _) = match &self.oplog {
-            Some((_, _, first, last)) => (first.to_datetime(), last.to_datetime()),
+            Some((_, first, last)) => (first.to_datetime(), last.to_datetime()),
             None => (DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH),
         };
-        let mut identity = blake3::Hasher::new();
-        for (path, size) in &self.files {
-            identity.update(format!("{path}\0{size}\0").as_bytes());
-        }
+        let (identity, size_bytes) = match &self.archive {
+            Some(archive) => (archive.identity.clone(), archive.size),
+            None => {
+                let mut identity = blake3::Hasher::new();
+                for (path, size) in &self.files {
+                    identity.update(format!("{path}\0{size}\0").as_bytes());
+                }
+                let sizes = self.files.iter().map(|(_, size)| *size);
+                (identity.finalize().to_hex().to_string(), sizes.fold(0, u64::saturating_add))
+            }
+        };
+        let folder = match &self.archive {
+            Some(_) => self.name.rsplit_once('/').map_or("", |(folder, _)| folder),
+            None => &self.name,
+        };
         let compression = if self.gzipped { Compression::Foreign(ForeignCompression::Gzip) } else { Compression::None };
         Ok(Envelope {
             format_version: FORMAT_VERSION,
             tool_version: format!("mongodump {}", self.tool_version),
-            name: self.folder.clone(),
-            attempt_id: format!("mongodump-{}", identity.finalize().to_hex().get(..24).unwrap_or_default()),
+            name: self.name.clone(),
+            attempt_id: format!("mongodump-{}", identity.get(..24).unwrap_or_default()),
             service: "mongodump".into(),
             cluster: None,
-            folder: self.folder.clone(),
+            folder: folder.to_owned(),
             schedule: None,
             engine: EngineKind::Mongodump,
             model: Model::Logical,
@@ -224,8 +264,8 @@ impl Found {
             compression,
             left_out,
             documents: 0,
-            uncompressed_bytes: if self.gzipped { 0 } else { bytes },
-            size_bytes: self.files.iter().map(|(_, size)| *size).fold(0, u64::saturating_add),
+            uncompressed_bytes: if self.gzipped && self.archive.is_none() { 0 } else { bytes },
+            size_bytes,
             new_bytes: None,
             locked_millis: None,
             pbm_name: None,
@@ -235,10 +275,17 @@ impl Found {
     }
 }
 
+const OF_ONE_DATABASE: &str =
+    "users and roles of one database (--dumpDbUsersAndRoles) are restored by mongorestore alone";
+
+fn of_one_database(ns: &Namespace) -> bool {
+    ns.collection.starts_with("$admin.system.")
+}
+
 /// Why a collection of a dump is not restored here.
 fn never_restored(ns: &Namespace) -> Option<&'static str> {
-    if ns.collection.starts_with("$admin.system.") {
-        return Some("users and roles of one database (--dumpDbUsersAndRoles) are restored by mongorestore alone");
+    if of_one_database(ns) {
+        return Some(OF_ONE_DATABASE);
     }
     let is_users = ns.db == "admin" && ["system.users", "system.roles"].contains(&ns.collection.as_str());
     let is_kept = is_users || ns.collection == "system.js" || ns.collection.starts_with("system.views");

@@ -8,11 +8,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::archive::{self, ArchivedFolder};
 use super::files::{self, Stored, What};
-use super::manifest::{Described, DumpManifest, Found};
+use super::manifest::{DataFile, Described, DumpManifest, Found, InArchive};
 use crate::artifact::codec::{Decoder, Encoded};
-use crate::artifact::layout::BackupRoot;
+use crate::artifact::layout::{self, BackupRoot, Layout};
 use crate::artifact::manifest::Manifest;
+use crate::domain::backup::Compression;
 use crate::domain::namespace::Namespace;
 use crate::domain::restore::CollectionKind;
 use crate::domain::text::escape;
@@ -39,6 +41,9 @@ pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<M
         server_version: String,
         #[serde(rename = "ToolVersion")]
         tool_version: String,
+    }
+    if root.layout() == Layout::MongodumpArchive {
+        return read_archive(storage, root).await;
     }
     let prelude = root.manifest()?;
     let gzipped = prelude.as_str().ends_with(".gz");
@@ -89,21 +94,79 @@ pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<M
             let what = format!("nothing says of which collection {}/{} is", root.key(), escape(&file.0));
             Error::new(ErrorKind::Corrupt, what).hint("use another backup")
         })?;
-        by_name.insert(ns, file);
+        let (path, size) = file;
+        by_name.insert(ns, DataFile { path, size, crc64: None });
     }
     let oplog = match oplog {
-        Some((path, size)) if size > 0 => {
-            span(storage, root, &path, gzipped).await?.map(|(from, to)| (path, size, from, to))
-        }
+        Some((path, size)) if size > 0 => span(storage, root, &path, gzipped)
+            .await?
+            .map(|(from, to)| (DataFile { path, size, crc64: None }, from, to)),
         Some(_) | None => None,
     };
     let mut described: Vec<Described> = described.into_iter().map(|(_, described)| described).collect();
     described.sort_by(|a, b| a.ns.cmp(&b.ns));
-    let folder = root.key().as_str().to_owned();
-    let found =
-        Found { folder, server_version, tool_version, gzipped, described, documents: by_name, oplog, files: kept };
+    let found = Found {
+        name: root.key().as_str().to_owned(),
+        archive: None,
+        server_version,
+        tool_version,
+        gzipped,
+        described,
+        documents: by_name,
+        oplog,
+        files: kept,
+    };
     let found = found.into_manifest()?;
     Manifest::of_other_tool(found.logical.envelope.clone(), &found)
+}
+
+/// The same of an archive, which is read to its end.
+async fn read_archive(storage: &dyn Storage, root: &BackupRoot) -> Result<Manifest> {
+    let found = archive::find(storage, root.key()).await?;
+    let index = archive::index(storage, &found).await?;
+    let mut described = Vec::new();
+    for listed in index.listed.iter().filter(|listed| !listed.metadata.is_empty()) {
+        let of = Stored { db: listed.ns.db.clone(), file: layout::escape(&listed.ns.collection) };
+        let path = path_of(&listed.ns);
+        let what = format!("the metadata of {} in {}/{}", escape(&listed.ns.to_string()), storage.place(), root.key());
+        let bytes = listed.metadata.as_bytes();
+        let found = described_by(&of, (path, bytes.len() as u64), bytes, &what)?;
+        if found.ns != listed.ns {
+            let what = format!("{what} is damaged: it is that of {}", escape(&found.ns.to_string()));
+            return Err(Error::new(ErrorKind::Corrupt, what).hint("use another backup"));
+        }
+        described.push(found);
+    }
+    described.sort_by(|a, b| a.ns.cmp(&b.ns));
+    let mut documents: BTreeMap<Namespace, DataFile> = BTreeMap::new();
+    let mut oplog = None;
+    for (ns, contents) in &index.contents {
+        let file = DataFile { path: path_of(ns), size: contents.bytes, crc64: Some(contents.crc64) };
+        if *ns == archive::oplog() {
+            oplog = index.oplog.map(|(from, to)| (file, from, to));
+        } else {
+            documents.insert(ns.clone(), file);
+        }
+    }
+    let manifest = Found {
+        name: root.key().as_str().to_owned(),
+        archive: Some(InArchive { size: found.size, identity: found.identity.to_hex().to_string() }),
+        server_version: index.server_version.clone(),
+        tool_version: index.tool_version.clone(),
+        gzipped: found.gzipped,
+        described,
+        documents,
+        oplog,
+        files: Vec::new(),
+    };
+    let manifest = manifest.into_manifest()?;
+    Manifest::of_other_tool(manifest.logical.envelope.clone(), &manifest)
+}
+
+/// Where the documents of a collection would lie in a folder.
+fn path_of(ns: &Namespace) -> String {
+    let name = layout::escape(&ns.collection);
+    if ns.db.is_empty() { format!("{name}.bson") } else { format!("{}/{name}.bson", layout::escape(&ns.db)) }
 }
 
 /// A dump as the logical engine takes it.
@@ -111,14 +174,29 @@ pub async fn read_manifest(storage: &dyn Storage, root: &BackupRoot) -> Result<M
 /// Errors: `Corrupt`, `Unsupported` for what cannot be restored.
 pub async fn open(storage: Arc<dyn Storage>, manifest: &Manifest) -> Result<OpenBackup> {
     let found: DumpManifest = manifest.body()?;
-    let gzipped = found.logical.compression != crate::domain::backup::Compression::None;
-    let root = BackupRoot::mongodump(&found.logical.folder, gzipped)?;
+    let (storage, root) = if found.is_archive {
+        let root = BackupRoot::mongodump_archive(&found.logical.name)?;
+        let archive = archive::find(storage.as_ref(), root.key()).await?;
+        let index = archive::index(storage.as_ref(), &archive).await?;
+        let folder = ArchivedFolder::new(storage, archive, index, path_of);
+        (Arc::new(folder) as Arc<dyn Storage>, root)
+    } else {
+        let gzipped = found.logical.compression != Compression::None;
+        (storage, BackupRoot::mongodump(&found.logical.folder, gzipped)?)
+    };
     let (foreign, unknown) = (found.foreign()?, found.without_uuid());
     let opened = OpenBackup::of_other_tool(storage, root, found.logical, foreign);
     if unknown.is_empty() { Ok(opened) } else { identify(opened, unknown).await }
 }
 
 async fn describe(storage: &dyn Storage, root: &BackupRoot, of: &Stored, file: (String, u64)) -> Result<Described> {
+    let key = root.key().join(&file.0)?;
+    let bytes = read_plain(storage, &key).await?;
+    described_by(of, file, &bytes, &format!("{}/{key}", storage.place()))
+}
+
+/// What a metadata file says. `what`: it, in words.
+fn described_by(of: &Stored, file: (String, u64), bytes: &[u8], what: &str) -> Result<Described> {
     #[derive(Deserialize)]
     struct Said {
         #[serde(rename = "collectionName")]
@@ -127,14 +205,11 @@ async fn describe(storage: &dyn Storage, root: &BackupRoot, of: &Stored, file: (
         kind: Option<String>,
         uuid: Option<String>,
     }
-    let key = root.key().join(&file.0)?;
     let corrupt = |why: String| {
-        Error::new(ErrorKind::Corrupt, format!("{}/{key} is damaged: {}", storage.place(), escape(&why)))
-            .hint("use another backup")
+        Error::new(ErrorKind::Corrupt, format!("{what} is damaged: {}", escape(&why))).hint("use another backup")
     };
-    let bytes = read_plain(storage, &key).await?;
-    let said: Said = serde_json::from_slice(&bytes).map_err(|e| corrupt(e.to_string()))?;
-    let mut definition = Definition::parse(&bytes).map_err(&corrupt)?;
+    let said: Said = serde_json::from_slice(bytes).map_err(|e| corrupt(e.to_string()))?;
+    let mut definition = Definition::parse(bytes).map_err(&corrupt)?;
     let has = |definition: &Definition, option: &str| definition.options.get(option).is_some();
     let kind = match said.kind.as_deref() {
         Some("collection") => CollectionKind::Collection,

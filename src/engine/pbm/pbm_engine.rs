@@ -169,7 +169,9 @@ impl Engine for PbmEngine {
     async fn verify(&self, ctx: &Context, storage: Arc<dyn Storage>, root: &BackupRoot) -> Result<VerifyReport> {
         match root.layout() {
             Layout::Pbm | Layout::Own => held::verify(ctx, storage, root).await,
-            Layout::Mongodump { .. } => Err(Error::new(ErrorKind::Internal, "a dump was taken for a backup of PBM")),
+            Layout::Mongodump { .. } | Layout::MongodumpArchive => {
+                Err(Error::new(ErrorKind::Internal, "a dump was taken for a backup of PBM"))
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use crate::artifact::layout::BackupRoot;
 use crate::domain::key::Key;
 use crate::engine::foreign::{Discovered, ForeignArchive, ForeignBackup, ForeignTool};
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::Storage;
+use crate::storage::{ObjectInfo, Storage};
 
 /// Backups that are read at once.
 const AT_ONCE: usize = 4;
@@ -51,7 +51,13 @@ impl ForeignTool for Pbm {
         folder.as_str().rsplit('/').nth(1) == Some(chunks::FOLDER)
     }
 
-    async fn discover(&self, storage: &dyn Storage, storage_name: &str, folder: &str) -> Result<Discovered> {
+    async fn discover(
+        &self,
+        storage: &dyn Storage,
+        storage_name: &str,
+        folder: &str,
+        _: &[ObjectInfo],
+    ) -> Result<Discovered> {
         let prefix = if folder.is_empty() { None } else { Some(Key::new(folder)?) };
         let mut names = Vec::new();
         let mut recorded: BTreeMap<String, Recorded> = BTreeMap::new();
@@ -99,7 +105,7 @@ impl ForeignTool for Pbm {
                 service: set,
             })
         });
-        Ok(Discovered { backups, archives: archives.collect::<Result<_>>()? })
+        Ok(Discovered { backups, archives: archives.collect::<Result<_>>()?, ..Discovered::default() })
     }
 }
 

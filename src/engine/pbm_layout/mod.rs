@@ -25,7 +25,7 @@ pub use discover::Pbm;
 pub use manifest::{PbmManifest, StoredDefinition};
 pub use only_pbm::{INCREMENTAL, OnlyPbm, chain_link};
 pub use open::{chunk, open, read_manifest};
-pub use verify::{verify, verify_open};
+pub use verify::{verify, verify_open, verify_oplog};
 
 #[cfg(test)]
 mod tests;

@@ -129,9 +129,9 @@ async fn what_is_below_a_folder_is_found_there() {
     let folder = tempfile::tempdir().unwrap();
     copy(&fixture("v2.15"), &folder.path().join("prod/pbm"));
     let storage = Filesystem::new(folder.path());
-    assert!(in_folder(&storage, "").await.unwrap().is_empty());
-    let found = in_folder(&storage, "prod/pbm").await.unwrap();
-    let found = found[0].discover(&storage, "s").await.unwrap();
+    assert!(in_folder(&storage, "", &[]).await.unwrap().0.is_empty());
+    let (found, _) = in_folder(&storage, "prod/pbm", &[]).await.unwrap();
+    let found = found[0].discover(&storage, "s", &|_, _| false).await.unwrap();
     assert_eq!(found.backups.len(), 7);
     for backup in &found.backups {
         let manifest = backup.read.as_ref().unwrap();

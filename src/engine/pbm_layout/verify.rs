@@ -71,6 +71,17 @@ pub async fn verify_open(ctx: &Context, root: &BackupRoot, stored: &OpenBackup) 
         report.problems.extend(problem);
     }
     drop(running);
+    verify_oplog(ctx, root, stored, &mut report).await?;
+    Ok(report)
+}
+
+/// The same of its oplog alone, in a `report` that says the rest.
+pub async fn verify_oplog(
+    ctx: &Context,
+    root: &BackupRoot,
+    stored: &OpenBackup,
+    report: &mut VerifyReport,
+) -> Result<()> {
     ctx.meter.set_phase("read the oplog");
     match follow(ctx, stored).await {
         Ok((entries, renamed)) => {
@@ -86,7 +97,7 @@ pub async fn verify_open(ctx: &Context, root: &BackupRoot, stored: &OpenBackup) 
         ctx.meter.object_done();
     });
     report.problems.sort();
-    Ok(report)
+    Ok(())
 }
 
 /// Reads one object to its end: its documents, and what is wrong with it.

@@ -1,6 +1,6 @@
 //! What a check is told of the catalogue, and what its parts share.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -26,8 +26,8 @@ pub struct Known {
     pub at_work: BTreeSet<Place>,
     /// Good backups in our own order of things.
     pub good: BTreeSet<Place>,
-    /// Good backups that other tools made.
-    pub good_foreign: BTreeSet<Place>,
+    /// Good backups that other tools made, with their bytes.
+    pub good_foreign: BTreeMap<Place, u64>,
     /// Every backup of this storage in the catalogue, good or not.
     pub backups: BTreeSet<Place>,
     /// Those that were good once, whatever the catalogue says of them now.

@@ -58,7 +58,7 @@ async fn check_all(
     slices: &dyn KnownSlices,
 ) -> Result<Checked> {
     ctx.meter.set_phase("looking for backups");
-    let InStorage { backups: mut found, archives: _, foreign } = find(storage).await?;
+    let InStorage { backups: mut found, archives: _, foreign, crowded } = find(storage).await?;
     let listed: BTreeSet<Place> = found.iter().map(|f| (f.folder.clone(), f.name.clone())).collect();
     let unlisted: Vec<Place> = known.good.difference(&listed).cloned().collect();
     let there = with_manifest(storage, unlisted.clone()).await?;
@@ -68,7 +68,7 @@ async fn check_all(
         pass.gone(place, "it is no longer in the storage");
     }
     found.extend(there);
-    pass.foreign_backups(name).await?;
+    pass.foreign_backups(name, &crowded).await?;
     pass.walk(ctx, found, slices).await?;
     let uploads = uploads::check(storage, &mut pass).await?;
     if let Some(old) = storage.old_versions().await?.filter(|old| old.versions + old.markers > 0) {

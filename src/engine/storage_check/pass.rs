@@ -69,16 +69,24 @@ impl<'a> Pass<'a> {
     }
 
     fn damage(&mut self, place: Place, why: String) {
-        if self.known.good.contains(&place) || self.known.good_foreign.contains(&place) {
+        if self.known.good.contains(&place) || self.known.good_foreign.contains_key(&place) {
             self.damaged.push((place, why));
         }
     }
 
     /// What other tools made: whether it can still be read, as far as its description says.
-    pub async fn foreign_backups(&mut self, storage_name: &str) -> Result<()> {
+    /// `crowded`: folders of which not every object was looked into.
+    pub async fn foreign_backups(&mut self, storage_name: &str, crowded: &BTreeSet<String>) -> Result<()> {
         let mut there = BTreeSet::new();
         for folder in self.foreign {
-            for backup in folder.discover(self.storage, storage_name).await?.backups {
+            let known = self.known;
+            let is_known = |name: &str, bytes: u64| {
+                known.good_foreign.get(&(folder.folder.clone(), name.to_owned())) == Some(&bytes)
+            };
+            let found = folder.discover(self.storage, storage_name, &is_known).await?;
+            self.backups += found.unchanged.len() as u64;
+            there.extend(found.unchanged.into_iter().map(|name| (folder.folder.clone(), name)));
+            for backup in found.backups {
                 let place = (folder.folder.clone(), backup.name.clone());
                 there.insert(place.clone());
                 self.backups += 1;
@@ -97,7 +105,8 @@ impl<'a> Pass<'a> {
                 self.damage(place, e.full());
             }
         }
-        for place in self.known.good_foreign.difference(&there) {
+        let known = self.known;
+        for place in known.good_foreign.keys().filter(|place| !there.contains(*place) && !crowded.contains(&place.0)) {
             self.gone(place, "it is no longer in the storage");
         }
         Ok(())
@@ -148,15 +157,9 @@ impl<'a> Pass<'a> {
 
     /// An object that is below no backup of ours.
     async fn beside(&mut self, object: ObjectInfo, archives: &mut Archives<'_>) -> Result<()> {
-        let of_other_tool = |folder: &ForeignFolder| match folder.folder.as_str() {
-            "" => folder.owns(object.key.as_str()),
-            path => {
-                object.key.as_str().strip_prefix(path).and_then(|p| p.strip_prefix('/')).is_some_and(|p| folder.owns(p))
-            }
-        };
         // A copy of a store is not part of a backup, and of whichever installation it is, it stays.
         let is_copy = object.key.as_str().split('/').next() == Some(STATE_FOLDER);
-        if is_copy || self.foreign.iter().any(of_other_tool) || self.blocks.object(&object) {
+        if is_copy || self.foreign.iter().any(|folder| folder.owns(&object.key)) || self.blocks.object(&object) {
             return Ok(());
         }
         if let Some(object) = archives.object(object, &mut self.findings).await? {

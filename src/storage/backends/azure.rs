@@ -21,7 +21,7 @@ use reqwest::Response;
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::http::{self, Http};
-use crate::storage::{InFlight, Key, ObjectInfo, PutMode, Storage, Upload, paged};
+use crate::storage::{InFlight, Key, Level, ObjectInfo, PutMode, Storage, Upload, paged};
 
 mod backend;
 mod config;
@@ -199,8 +199,8 @@ impl Storage for Azure {
         paged::objects(&self.0, prefix).await
     }
 
-    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
-        paged::folders(&*self.0, prefix).await
+    async fn list_level(&self, prefix: Option<&Key>) -> Result<Level> {
+        paged::level(&*self.0, prefix).await
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {

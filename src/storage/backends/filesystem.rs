@@ -23,9 +23,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::mpsc;
 
 use crate::error::{self, Error, ErrorKind, Result};
-use crate::storage::{
-    Key, MOST_FOLDERS, ObjectInfo, PutMode, Storage, Unfinished, Upload, random_name, too_many_folders,
-};
+use crate::storage::{Key, Level, ObjectInfo, PutMode, Storage, Unfinished, Upload, random_name, too_many_folders};
 
 mod backend;
 mod cases;
@@ -124,7 +122,7 @@ impl Storage for Filesystem {
         let (file, range) = blocking({
             let what = what.clone();
             move || {
-                let found = match root.parent(&key)? {
+                let found = match parent(&root, &key)? {
                     Some(folder) => root::open_file(&folder, key.file_name()).map_err(|e| error::io(&what, e))?,
                     None => None,
                 };
@@ -148,7 +146,7 @@ impl Storage for Filesystem {
     async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>> {
         let (root, key) = (Arc::clone(&self.root), key.clone());
         blocking(move || {
-            let Some(folder) = root.parent(&key)? else { return Ok(None) };
+            let Some(folder) = parent(&root, &key)? else { return Ok(None) };
             let size = root::size_of(&folder, key.file_name())
                 .map_err(|e| error::io(format!("looking at {}/{key}", root.shown()), e))?;
             Ok(size.map(|size| ObjectInfo { key, size }))
@@ -175,11 +173,11 @@ impl Storage for Filesystem {
         Ok(receive(receiver))
     }
 
-    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
+    async fn list_level(&self, prefix: Option<&Key>) -> Result<Level> {
         let (root, prefix) = (Arc::clone(&self.root), prefix.cloned());
         blocking(move || {
-            let Some((folder, path)) = open_prefix(&root, prefix.as_ref())? else { return Ok(Vec::new()) };
-            walk::folders(&folder, &path, MOST_FOLDERS)
+            let Some((folder, path)) = open_prefix(&root, prefix.as_ref())? else { return Ok(Level::default()) };
+            walk::level(&folder, &path)
                 .map_err(|e| error::io(format!("listing {}", root.shown()), e))?
                 .ok_or_else(|| too_many_folders(&format!("{}/{path}", root.shown())))
         })
@@ -458,16 +456,18 @@ fn open_prefix(root: &Root, prefix: Option<&Key>) -> Result<Option<(OwnedFd, Str
     }
 }
 
+/// The folder that holds `key`; `None`: there is none, or a file stands where it would be, so that there is no such object.
+fn parent(root: &Root, key: &Key) -> Result<Option<OwnedFd>> {
+    match root.parent(key) {
+        Err(e) if e.kind() == ErrorKind::Conflict => Ok(None),
+        found => found,
+    }
+}
+
 /// Removes a file and the folders it leaves empty; false when there was none.
 fn remove(root: &Root, key: &Key) -> Result<bool> {
     let what = || format!("deleting {}/{key}", root.shown());
-    let folder = match root.parent(key) {
-        Ok(Some(folder)) => folder,
-        Ok(None) => return Ok(false),
-        // A file stands where the folder would be: there is no such object.
-        Err(e) if e.kind() == ErrorKind::Conflict => return Ok(false),
-        Err(e) => return Err(e),
-    };
+    let Some(folder) = parent(root, key)? else { return Ok(false) };
     // A folder or a link of that name is not an object.
     if root::size_of(&folder, key.file_name()).map_err(|e| root.failure(what(), e))?.is_none() {
         return Ok(false);

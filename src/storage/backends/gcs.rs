@@ -21,7 +21,7 @@ use serde::Deserialize;
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::http::{self, Ask, Http, encoded};
-use crate::storage::{InFlight, Key, ObjectInfo, PutMode, Storage, Upload, paged, random_name};
+use crate::storage::{InFlight, Key, Level, ObjectInfo, PutMode, Storage, Upload, paged, random_name};
 
 mod backend;
 mod config;
@@ -297,8 +297,8 @@ impl Storage for Gcs {
         paged::objects(&self.0, prefix).await
     }
 
-    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
-        paged::folders(&*self.0, prefix).await
+    async fn list_level(&self, prefix: Option<&Key>) -> Result<Level> {
+        paged::level(&*self.0, prefix).await
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {

@@ -24,7 +24,7 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Freeing, InFlight, Key, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload, paged};
+use crate::storage::{Freeing, InFlight, Key, Level, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload, paged};
 
 /// Adds the key of the customer to a request that writes or reads an object. Its builders have no trait in common.
 macro_rules! with_key {
@@ -373,8 +373,8 @@ impl Storage for S3 {
         paged::objects(&self.0, prefix).await
     }
 
-    async fn list_folders(&self, prefix: Option<&Key>) -> Result<Vec<String>> {
-        paged::folders(&*self.0, prefix).await
+    async fn list_level(&self, prefix: Option<&Key>) -> Result<Level> {
+        paged::level(&*self.0, prefix).await
     }
 
     async fn delete(&self, key: &Key) -> Result<()> {

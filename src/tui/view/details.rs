@@ -11,6 +11,7 @@ use crate::domain::chain;
 use crate::domain::encryption::words_of;
 use crate::domain::job::{Job, JobState, LogLevel};
 use crate::domain::retry::RetryMode;
+use crate::domain::service::EngineKind;
 use crate::domain::text::{bytes, count, duration, escape, moments};
 use crate::tui::model::{Load, Model, Target};
 
@@ -174,9 +175,13 @@ impl Page<'_> {
         if let Some(documents) = backup.documents {
             self.fact("Documents", count(documents));
         }
-        let took = backup.finished_at.map(|end| (end - backup.started_at).num_seconds().max(0) as u64);
-        let took = took.map_or(String::new(), |s| format!(", took {}", duration(s)));
-        self.fact("Started", format!("{}{took}", when_exactly(model, backup.started_at)));
+        if let Some(begun) = backup.begun_at() {
+            let took = backup.finished_at.map(|end| (end - begun).num_seconds().max(0) as u64);
+            let took = took.map_or(String::new(), |s| format!(", took {}", duration(s)));
+            self.fact("Started", format!("{}{took}", when_exactly(model, begun)));
+        } else {
+            self.fact("Started", "nothing in it says when");
+        }
         if let Some(version) = &backup.server_version {
             let fcv = backup.fcv.as_ref().map_or(String::new(), |f| format!(", FCV {}", escape(f)));
             self.fact("Server", format!("MongoDB {}{fcv}", escape(version)));
@@ -224,14 +229,25 @@ impl Page<'_> {
         let model = self.model;
         let manifest = &contents.envelope;
         self.heading("Manifest");
-        self.fact("Replica set", escape(&manifest.replica_set));
-        self.fact("Read from", escape(&manifest.member));
-        self.fact("Tool", format!("mongokeep {}, format {}", escape(&manifest.tool_version), manifest.format_version));
+        // A dump of mongodump says neither.
+        for (label, value) in [("Replica set", &manifest.replica_set), ("Read from", &manifest.member)] {
+            if !value.is_empty() {
+                self.fact(label, escape(value));
+            }
+        }
+        let tool = escape(&manifest.tool_version);
+        match manifest.engine {
+            EngineKind::Native => self.fact("Tool", format!("mongokeep {tool}, format {}", manifest.format_version)),
+            // It says its own name.
+            EngineKind::Pbm | EngineKind::Mongodump => self.fact("Tool", tool),
+        }
         if let Some(held) = &contents.files {
             self.files(held);
             return;
         }
-        self.fact("Oplog", format!("{} entries", count(contents.oplog_entries)));
+        if manifest.engine.counts_documents() {
+            self.fact("Oplog", format!("{} entries", count(contents.oplog_entries)));
+        }
         if !manifest.selection.is_everything() {
             let words = |list: &[crate::domain::namespace::Pattern]| {
                 list.iter().map(|p| escape(&p.to_string())).collect::<Vec<_>>().join(", ")
@@ -430,7 +446,10 @@ impl Page<'_> {
                 Span::raw(format!("{name}  ")),
                 Span::styled(format!("{state:<13}"), style),
                 Span::raw(format!("{:>9}  ", backup.size_bytes.map_or("-".into(), bytes))),
-                Span::styled(when(model, backup.consistent_at.unwrap_or(backup.started_at)), model.theme.dim),
+                Span::styled(
+                    backup.consistent_at.or(backup.begun_at()).map_or("-".into(), |at| when(model, at)),
+                    model.theme.dim,
+                ),
             ]));
         }
     }

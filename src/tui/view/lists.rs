@@ -194,7 +194,7 @@ fn backup_cells(model: &Model, at: u32, bars: bool) -> Vec<(String, Style)> {
                 (size, theme.text),
                 (data, theme.dim),
                 (backup.consistent_at.map_or("-".into(), |t| when(model, t)), theme.text),
-                (age(model, backup.started_at), theme.dim),
+                (backup.begun_at().map_or("-".into(), |at| age(model, at)), theme.dim),
             ]
         }
         BackupRow::Pending(job) => vec![

@@ -185,7 +185,10 @@ impl Page<'_> {
             return;
         }
         let Some((from, to)) = seconds_after(model, backup) else {
-            let only = "to the moment it is consistent at";
+            let only = match backup.consistent_at {
+                Some(_) => "to the moment it is consistent at",
+                None => "to no single moment",
+            };
             return self.fact("Recoverable", only);
         };
         let text = format!("any second from {} to {}", when_exactly(model, from), when_exactly(model, to));

@@ -16,9 +16,10 @@ const RECENT: TimeDelta = TimeDelta::days(30);
 /// Label and text of each fact. Empty while it holds nothing.
 pub fn facts(model: &Model, storage: &str, width: usize) -> Vec<(&'static str, String)> {
     let held = |backup: &&Backup| backup.storage == storage && backup.state == BackupState::Succeeded;
-    let at = |backup: &Backup| backup.consistent_at.unwrap_or(backup.started_at);
-    let mut sizes: Vec<(DateTime<Utc>, u64)> =
-        model.data.backups.iter().filter(held).map(|backup| (at(backup), backup.size_bytes.unwrap_or(0))).collect();
+    // What has no time has no place in an order of times.
+    let at = |backup: &Backup| backup.consistent_at.or(backup.begun_at());
+    let sized = |backup: &Backup| Some((at(backup)?, backup.size_bytes.unwrap_or(0)));
+    let mut sizes: Vec<(DateTime<Utc>, u64)> = model.data.backups.iter().filter(held).filter_map(sized).collect();
     sizes.sort();
     let (Some((oldest, _)), Some((newest, _))) = (sizes.first().copied(), sizes.last().copied()) else {
         return Vec::new();

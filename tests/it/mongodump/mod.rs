@@ -1,5 +1,5 @@
 //! Folders that `mongodump` left in a storage: found on a home that never saw them, restored, and compared with what
-//! `mongorestore` makes of them.
+//! `mongorestore` makes of them. Its archives are in `archive.rs`.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use crate::support::compare::{self, State, assert_same};
 use crate::support::program::{Home, replica_set};
 use crate::support::tools::Tools;
+
+mod archive;
 
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
@@ -72,6 +74,10 @@ async fn a_recorded_dump_is_listed_checked_restored_and_deleted_only_when_it_is_
         assert_eq!(shown[key], value, "{key}: {shown}");
     }
     assert_eq!((&shown["consistent_at"], &shown["documents"]), (&Value::Null, &Value::Null), "nobody wrote it down");
+    let mut show = Command::new(env!("CARGO_BIN_EXE_mongokeep"));
+    let page = show.arg("--home").arg(home.path()).args(["backup", "show", name]).output().unwrap();
+    let page = String::from_utf8(page.stdout).unwrap();
+    assert!(page.contains("nothing in it says when") && !page.contains("1970"), "{page}");
     assert_eq!(home.ok(&["storage", "sync", "dumps"])["unchanged"], 1);
 
     let plan = home.ok(&["restore", name, "--to", "copy", "--dry-run"]);
@@ -169,10 +175,7 @@ async fn odd_data_is_restored_as_mongorestore_does_it() {
     };
     dump("plain", &[]);
     dump("with/oplog", &["--oplog", "--gzip"]);
-    dump("alone", &["--db", "shop"]);
-    // What was dumped as an archive is not found, and is no backup.
-    let archive = home.storage().join("with/all.archive");
-    ran(tools.mongodump().arg("--uri").arg(source.uri()).arg(format!("--archive={}", archive.display())));
+    dump("alone", &["--db", "shop", "--dumpDbUsersAndRoles"]);
     let report = home.ok(&["storage", "sync", "dumps"]);
     let mut added: Vec<&str> = report["added"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     added.sort_unstable();
@@ -203,6 +206,8 @@ async fn odd_data_is_restored_as_mongorestore_does_it() {
             name,
         );
     }
+    let plan = home.ok(&["restore", "alone/shop", "--to", "copy", "--dry-run"]);
+    assert!(plan["left_out"].to_string().contains("--dumpDbUsersAndRoles"), "{plan}");
     // Users and roles come along where they are wanted.
     restored(&home, &client, "plain", &["--users-and-roles"]).await;
     let users =

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use mongokeep::error::ErrorKind;
 use mongokeep::storage::retry::{Backoff, Retrying};
-use mongokeep::storage::{Key, ObjectWriter, PutMode, Storage, read_all};
+use mongokeep::storage::{Key, ObjectInfo, ObjectWriter, PutMode, Storage, read_all};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::cloud_servers::{Azurite, FakeGcs};
@@ -91,7 +91,7 @@ suite!(
     listing_is_in_key_order,
     a_prefix_ends_at_a_slash,
     a_long_listing_is_complete,
-    folders_are_listed_without_their_objects,
+    folders_are_listed_without_what_is_in_them,
     deleting_removes_one_object,
     odd_keys_are_keys_like_others,
     every_printable_character_may_stand_in_a_key,
@@ -301,12 +301,22 @@ async fn a_long_listing_is_complete(stand: &Stand) {
     assert_eq!(first.key.as_str(), names[0]);
 }
 
-async fn folders_are_listed_without_their_objects(stand: &Stand) {
+async fn folders_are_listed_without_what_is_in_them(stand: &Stand) {
     let storage = stand.storage();
     for at in ["p/backups/one/data/x", "p/backups/one/manifest.json", "p/backups/two/manifest.json", "p/backups/z"] {
         put(storage, at, "x").await;
     }
-    assert_eq!(storage.list_folders(Some(&key("p/backups"))).await.unwrap(), ["one", "two"]);
+    put(storage, "p/backups/a", "four").await;
+    let level = storage.list_level(Some(&key("p/backups"))).await.unwrap();
+    assert_eq!(level.folders, ["one", "two"]);
+    let beside = ["p/backups/a", "p/backups/z"].into_iter().zip([4, 1]);
+    assert_eq!(level.objects, beside.map(|(at, size)| ObjectInfo { key: key(at), size }).collect::<Vec<_>>());
+    assert!(!level.has_more);
+    if stand.habits.folders_are_no_keys {
+        assert!(storage.stat(&key("p/backups/a/b")).await.unwrap().is_none(), "nothing lies below an object");
+        let below = read_all(storage, &key("p/backups/a/b"), 10).await.unwrap_err();
+        assert_eq!(below.kind(), ErrorKind::NotFound);
+    }
     if stand.habits.deep_folders {
         assert_eq!(storage.list_folders(None).await.unwrap(), ["p"]);
     }

@@ -314,8 +314,8 @@ impl Storage for Caseless {
         self.0.list(prefix).await
     }
 
-    async fn list_folders(&self, prefix: Option<&Key>) -> mongokeep::error::Result<Vec<String>> {
-        self.0.list_folders(prefix).await
+    async fn list_level(&self, prefix: Option<&Key>) -> mongokeep::error::Result<mongokeep::storage::Level> {
+        self.0.list_level(prefix).await
     }
 
     async fn delete(&self, key: &Key) -> mongokeep::error::Result<()> {

@@ -13,7 +13,7 @@ use crate::domain::key::Key;
 
 use super::mark::MARK;
 use super::root::{TEMPORARY, open_folder, size_of};
-use crate::storage::{ObjectInfo, Unfinished};
+use crate::storage::{Level, MOST_FOLDERS, MOST_OBJECTS, ObjectInfo, Unfinished};
 
 /// One name of a folder; a folder's own name ends in a slash, which also puts it where its keys belong
 /// (`a-b` comes before `a/b`).
@@ -83,25 +83,37 @@ pub(super) fn objects(folder: &OwnedFd, prefix: &str, emit: &mut dyn FnMut(Objec
     Ok(Step::Go)
 }
 
-/// The names of the folders in `folder` that hold an object; `None` when there are more than `most`.
-pub(super) fn folders(folder: &OwnedFd, prefix: &str, most: usize) -> io::Result<Option<Vec<String>>> {
-    let mut found = Vec::new();
+/// What lies directly in `folder`, whose path is `prefix`; `None` when there are more than [`MOST_FOLDERS`] folders.
+pub(super) fn level(folder: &OwnedFd, prefix: &str) -> io::Result<Option<Level>> {
+    let mut level = Level::default();
     for name in entries(folder)? {
-        let Some(below) = name.strip_suffix('/') else { continue };
+        let Some(below) = name.strip_suffix('/') else {
+            if !name.starts_with(TEMPORARY)
+                && let Ok(key) = Key::new(join(prefix, &name))
+                && let Some(size) = size_of(folder, &name)?
+            {
+                if level.objects.len() == MOST_OBJECTS {
+                    level.has_more = true;
+                } else {
+                    level.objects.push(ObjectInfo { key, size });
+                }
+            }
+            continue;
+        };
         let inner = match open_folder(folder, below) {
             Ok(inner) => inner,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
             Err(errno) => return Err(errno.into()),
         };
         if objects(&inner, &join(prefix, below), &mut |_| Step::Stop)? == Step::Stop {
-            if found.len() == most {
+            if level.folders.len() == MOST_FOLDERS {
                 return Ok(None);
             }
-            found.push(below.to_owned());
+            level.folders.push(below.to_owned());
         }
     }
-    found.sort_unstable();
-    Ok(Some(found))
+    level.folders.sort_unstable();
+    Ok(Some(level))
 }
 
 /// The temporary files below `folder` that were not written to for `age`, until there are `most`.
