@@ -96,7 +96,7 @@ impl Pace {
         round.bytes += bytes;
         let took = round.began.map_or(Duration::ZERO, |began| now.saturating_duration_since(began));
         let rounds = COUNTED.div_ceil(self.limit).max(2);
-        if round.parts < rounds * self.limit || took < SHORTEST || round.parts % self.limit != 0 {
+        if round.parts < rounds * self.limit || took < SHORTEST || !round.parts.is_multiple_of(self.limit) {
             return;
         }
         let is_full = round.wanted * 2 >= round.parts;
