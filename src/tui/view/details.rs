@@ -211,7 +211,7 @@ impl Page<'_> {
                 self.heading("Manifest");
                 self.text(&problem.message, model.theme.error);
                 if let Some(hint) = &problem.hint {
-                    self.text(hint, model.theme.command);
+                    self.text(&model.commands(hint), model.theme.command);
                 }
             }
             None => {}
@@ -246,7 +246,8 @@ impl Page<'_> {
             return;
         }
         if manifest.engine.counts_documents() {
-            self.fact("Oplog", format!("{} entries", count(contents.oplog_entries)));
+            let entries = if contents.oplog_entries == 1 { "entry" } else { "entries" };
+            self.fact("Oplog", format!("{} {entries}", count(contents.oplog_entries)));
         }
         if !manifest.selection.is_everything() {
             let words = |list: &[crate::domain::namespace::Pattern]| {

@@ -384,7 +384,7 @@ fn a_service_is_tried_before_it_is_saved() {
     }
     let effects = update(&mut model, Msg::Key(key("Enter")));
     let [Effect::Submitted { ticket, effect }] = &effects[..] else { panic!("{effects:?}") };
-    let Effect::TryService(values) = &**effect else { panic!("{effect:?}") };
+    let Effect::TryService { values, .. } = &**effect else { panic!("{effect:?}") };
     assert_eq!(values["name"], ["prod"]);
     assert!(shown(&model).contains("trying it"));
     let item = |title: &str, state, detail: &str| CheckItem {
