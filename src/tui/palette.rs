@@ -4,7 +4,7 @@ use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 
 use super::action::Action;
-use super::model::{Layer, Model};
+use super::model::{About, Layer, Level, Model};
 use super::msg::Effect;
 use super::update::act;
 
@@ -71,7 +71,7 @@ pub fn run(model: &mut Model, action: Action) -> Vec<Effect> {
     match why_not(model, action) {
         Some(why) => {
             let text = format!("{}: {why}", action.title());
-            model.emit(super::model::Level::Warn, text, None);
+            model.emit_about(About::Key, Level::Warn, text, None);
             Vec::new()
         }
         None => act(model, action),
