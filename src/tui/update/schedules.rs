@@ -87,7 +87,7 @@ fn its_backups(model: &Model, schedule: &Schedule) -> String {
     let its = model.data.backups.iter().filter(|b| b.schedule.as_deref() == Some(schedule.name.as_str()));
     let kept = its.filter(|b| !matches!(b.state, BackupState::Failed | BackupState::Incomplete)).count();
     match kept {
-        0 => "It has no backups that would stay.".into(),
+        0 => "Its backups stay, and nothing removes them by itself any more.".into(),
         1 => "Its 1 backup stays, and nothing removes it by itself any more.".into(),
         n => format!("Its {} backups stay, and nothing removes them by itself any more.", count(n as u64)),
     }

@@ -23,7 +23,7 @@ const BACKUPS: &[Column] = &[
     left("NAME", 18, 99),
     left("SERVICE", 12, 8),
     left("MODEL", 8, 2),
-    left("TYPE", 13, 1),
+    left("TYPE", 4, 1),
     left("STATE", 18, 10),
     right("SIZE", 8, 7),
     right("DATA", 8, 3),
@@ -217,8 +217,12 @@ pub fn model_word(backup: &Backup) -> &'static str {
     backup.model.word()
 }
 
-pub fn type_word(backup: &Backup) -> &'static str {
-    type_words(backup.backup_type)
+/// The same in a column: a base snapshot of point-in-time recovery is a base.
+fn type_word(backup: &Backup) -> &'static str {
+    match backup.backup_type {
+        BackupType::Pitr => "base",
+        other => type_words(other),
+    }
 }
 
 /// A type of backups, as a person reads it.
