@@ -24,7 +24,9 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 
 use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
-use crate::storage::{Freeing, InFlight, Key, Level, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload, paged};
+use crate::storage::{
+    Freeing, InFlight, Key, Level, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload, paged,
+};
 
 /// Adds the key of the customer to a request that writes or reads an object. Its builders have no trait in common.
 macro_rules! with_key {
