@@ -141,6 +141,15 @@ impl Error {
         self
     }
 
+    /// Says which storage its hint is about: the hint of a storage that does not know its own name has `STORAGE` there.
+    #[must_use]
+    pub fn of_storage(mut self, name: &str) -> Self {
+        if let Some(hint) = &mut self.0.hint {
+            *hint = storage_named(hint, name);
+        }
+        self
+    }
+
     /// Puts what was being done in front of the message: `context: message`.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
@@ -240,6 +249,11 @@ pub fn own_io(what: impl fmt::Display, error: std::io::Error) -> Error {
         error.0.kind = ErrorKind::Failed;
     }
     error
+}
+
+/// `text` with the name of a storage in the place that stands for it.
+pub fn storage_named(text: &str, name: &str) -> String {
+    text.replace(" STORAGE", &format!(" {}", shell_words::quote(name)))
 }
 
 #[cfg(test)]

@@ -21,10 +21,10 @@ pub fn cluster_text(context: &Context, cluster: &Cluster) -> String {
     }
     let mut text = format!("\nCluster\n{}", context.out.table(&table));
     for problem in &cluster.problems {
-        text.push_str(&format!("{}\n  {}\n", problem.text, problem.remedy));
+        text.push_str(&format!("{}\n  {}\n", problem.text, context.out.commands(&problem.remedy)));
     }
     for node in cluster.failing().filter(|node| !node.remedy.is_empty()) {
-        text.push_str(&format!("{}: {}\n", node.host, node.remedy));
+        text.push_str(&format!("{}: {}\n", node.host, context.out.commands(&node.remedy)));
     }
     if let Some(operation) = &cluster.operation {
         text.push_str(&operation_text(context, operation));

@@ -27,15 +27,15 @@ pub struct Context {
 
 impl Context {
     pub fn new(matches: &ArgMatches, typed: &[OsString]) -> Result<Self> {
-        let folder =
-            args::one(matches, "home").or_else(|| std::env::var("MONGOKEEP_HOME").ok().filter(|h| !h.is_empty()));
+        let given = args::one(matches, "home");
+        let folder = given.clone().or_else(|| std::env::var("MONGOKEEP_HOME").ok().filter(|h| !h.is_empty()));
         let home = Home::resolve(folder.as_deref().map(Path::new))?;
         let quiet = args::given(matches, "quiet");
         logging::start(matches, quiet, &home);
         // How times are shown is no reason to fail; commands that need the settings say what is wrong with them.
         let zone = Settings::load(&home).and_then(|s| s.get("ui.timezone")).ok().and_then(|zone| zone.parse().ok());
         Ok(Self {
-            out: Out::new(args::one(matches, "output").as_deref() == Some("json"), quiet, zone),
+            out: Out::new(args::one(matches, "output").as_deref() == Some("json"), quiet, zone).with_home(given),
             home,
             read_only: args::given(matches, "read-only"),
             typed: typed.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect(),

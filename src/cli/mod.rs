@@ -55,7 +55,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     let redactor = Redactor::new(&args);
     let code = match tree::command().try_get_matches_from(&args) {
         Ok(matches) => run(&matches, &args).unwrap_or_else(|error| {
-            output::error(&error, &redactor);
+            output::error(&error, &redactor, args::one(&matches, "home").as_deref());
             error.kind().exit_code()
         }),
         Err(usage) => usage_error(&usage, &redactor),
@@ -166,6 +166,7 @@ async fn screen(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let options = crate::tui::Options {
         read_only: context.read_only,
         ascii: args::given(matches, "ascii"),
+        home: context.out.home.clone(),
         ..crate::tui::Options::default()
     };
     crate::tui::run_screen(context.client()?, options).await.map(|()| 0)

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::redact::Redactor;
 use super::table::{Pairs, Table};
+use crate::domain::command_line::in_home;
 use crate::domain::text::{escape, is_unsafe};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -18,18 +19,25 @@ pub struct Out {
     pub quiet: bool,
     /// The time zone of times for people; none: the machine's.
     pub zone: Option<Tz>,
+    /// The folder that `--home` gave: commands that a person is shown to type carry it.
+    pub home: Option<String>,
     /// Columns of the terminal that stdout is, if it is one.
     width: Option<usize>,
 }
 
 impl Out {
     pub fn new(json: bool, quiet: bool, zone: Option<Tz>) -> Self {
-        Self { json, quiet, zone, width: columns(io::stdout()) }
+        Self { json, quiet, zone, home: None, width: columns(io::stdout()) }
+    }
+
+    #[must_use]
+    pub fn with_home(self, home: Option<String>) -> Self {
+        Self { home, ..self }
     }
 
     #[cfg(test)]
     pub fn silent() -> Self {
-        Self { json: false, quiet: true, zone: Some(Tz::UTC), width: None }
+        Self { json: false, quiet: true, zone: Some(Tz::UTC), home: None, width: None }
     }
 
     /// The result of a command: as one JSON value, or as the text that `text` makes.
@@ -65,16 +73,21 @@ impl Out {
         stdout(&(plain_json(&text) + "\n"))
     }
 
+    /// `text` with its commands as they are typed for this home.
+    pub fn commands(&self, text: &str) -> String {
+        in_home(text, self.home.as_deref())
+    }
+
     /// Something to know; silent with `-q`.
     pub fn note(&self, text: &str) {
         if !self.quiet {
-            stderr(&escape(text));
+            stderr(&escape(&self.commands(text)));
         }
     }
 
     /// Something to heed.
     pub fn warn(&self, text: &str) {
-        stderr(&format!("warning: {}", escape(text)));
+        stderr(&format!("warning: {}", escape(&self.commands(text))));
     }
 
     /// `2026-11-21 14:02:11 +01:00`, for one object.
@@ -143,11 +156,11 @@ pub fn stderr(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// The last lines of a command that failed: what, and what can be done.
-pub fn error(error: &Error, redactor: &Redactor) {
+/// The last lines of a command that failed: what, and what can be done. `home`: the folder that `--home` gave.
+pub fn error(error: &Error, redactor: &Redactor, home: Option<&str>) {
     stderr(&format!("error: {}", redactor.clean(&error.full())));
     if let Some(hint) = error.hint_text() {
-        stderr(&format!("hint: {}", escape(&redactor.clean(hint))));
+        stderr(&format!("hint: {}", escape(&redactor.clean(&in_home(hint, home)))));
     }
 }
 

@@ -59,7 +59,7 @@ const WHAT: usize = 15;
 /// How the recorder does, in a line.
 pub fn line(status: &Status) -> String {
     let recording = match (status.running, status.schedules.is_empty()) {
-        (true, _) if status.error.is_some() => "recording, and it CANNOT be stored",
+        (true, _) if status.error.is_some() => "recording, but the changes cannot be stored",
         (true, _) => "recording",
         (false, true) => "not recording: no point-in-time schedule is on",
         (false, false) if status.beginning => "about to begin recording",

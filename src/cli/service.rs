@@ -122,7 +122,10 @@ pub async fn run_service(context: &Context, matches: &ArgMatches) -> Result<u8> 
             let name = needed(sub, "name")?;
             let model = sub.get_one::<String>("model").map_or(Ok(Model::default()), |word| word.parse());
             let model = model.map_err(|why| Error::invalid("model", why))?;
-            let report = context.client()?.check_service(&name, model).await?;
+            let mut report = context.client()?.check_service(&name, model).await?;
+            for item in &mut report.items {
+                item.remedy = context.out.commands(&item.remedy);
+            }
             out.result(&report, || check_text(context, &report))?;
             Ok(u8::from(!report.ok))
         }

@@ -129,10 +129,10 @@ async fn test(context: &Context, name: &str) -> Result<u8> {
 
 /// Shows the steps as they end: a storage that does not answer takes its time.
 fn on_step(context: &Context) -> impl Fn(&TestStep) + Send + Sync + use<> {
-    let shown = !context.out.json && !context.out.quiet;
+    let out = context.out.clone();
     move |step: &TestStep| {
-        if shown {
-            super::output::stderr(&step_line(step));
+        if !out.json && !out.quiet {
+            super::output::stderr(&out.commands(&step_line(step)));
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::args::{given, needed, positional, switch};
 use super::context::Context;
 use super::job_result::failure;
+use super::output::Out;
 use super::wait::{self, Daemon, Line};
 use super::{output, plan};
 use crate::client::Client;
@@ -42,7 +43,7 @@ pub async fn check(context: &Context, sub: &ArgMatches) -> Result<u8> {
     }
     let report = look(context, &client, &name).await?;
     if !repair {
-        context.out.result(&report, || text(&report))?;
+        context.out.result(&report, || text(&context.out, &report))?;
         if report.removable.objects > 0 {
             context.out.note(&format!("mongokeep storage check {name} --repair removes what is marked; it asks first"));
         }
@@ -50,7 +51,7 @@ pub async fn check(context: &Context, sub: &ArgMatches) -> Result<u8> {
     }
     if dry || !yes || report.plan.is_empty() {
         let value = with(&report, json!({"plan": report.plan}))?;
-        context.out.result(&value, || text(&report) + "\n" + &planned(&name, &report.plan))?;
+        context.out.result(&value, || text(&context.out, &report) + "\n" + &planned(&name, &report.plan))?;
         // With nothing to remove there is nothing to confirm.
         return match dry || report.plan.is_empty() {
             true => Ok(if dry { 0 } else { u8::from(!report.ok) }),
@@ -65,7 +66,7 @@ pub async fn check(context: &Context, sub: &ArgMatches) -> Result<u8> {
     done(context, &name, &left, &job)?;
     if let Some(error) = failed {
         // Its own exit code is that of a failed operation, whatever the job ended by.
-        output::error(&error, &context.redactor);
+        output::error(&error, &context.redactor, context.out.home.as_deref());
         return Ok(1);
     }
     Ok(u8::from(!left.ok))
@@ -77,7 +78,8 @@ fn done(context: &Context, name: &str, left: &StorageReport, job: &Job) -> Resul
     let removed = json!({"objects": objects, "bytes": size});
     let value = with(left, json!({"removed": removed, "job": job}))?;
     context.out.result(&value, || {
-        format!("removed {} objects from {name}, which frees {}\n\nleft:\n", count(objects), bytes(size)) + &text(left)
+        format!("removed {} objects from {name}, which frees {}\n\nleft:\n", count(objects), bytes(size))
+            + &text(&context.out, left)
     })
 }
 
@@ -122,7 +124,7 @@ async fn look(context: &Context, client: &Client, name: &str) -> Result<StorageR
 }
 
 /// The findings by kind, what is wrong first.
-pub fn text(report: &StorageReport) -> String {
+pub fn text(out: &Out, report: &StorageReport) -> String {
     let mut text = String::new();
     let mut findings = report.findings.as_slice();
     while let Some(first) = findings.first() {
@@ -137,7 +139,7 @@ pub fn text(report: &StorageReport) -> String {
             text.push_str(&format!("  and {} more (all of them with -o json)\n", count((group.len() - SHOWN) as u64)));
         }
         if let Some(remedy) = group.iter().find_map(|f| f.remedy.as_ref()) {
-            text.push_str(&format!("  -> {}\n", escape(remedy)));
+            text.push_str(&format!("  -> {}\n", escape(&out.commands(remedy))));
         }
     }
     if report.omitted > 0 {

@@ -40,7 +40,7 @@ pub async fn ended(context: &Context, client: &Client, job: Job, daemon: Daemon)
     super::job::print(context, job)?;
     let Some(error) = failure else { return Ok(0) };
     // Its own exit code is that of a failed operation, whatever the job died of.
-    output::error(&error, &context.redactor);
+    output::error(&error, &context.redactor, context.out.home.as_deref());
     Ok(1)
 }
 

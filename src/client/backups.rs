@@ -201,9 +201,9 @@ impl Client {
     /// does not say, or holds none.
     async fn owner(&self, backup: &Backup) -> Result<(Option<Owner>, Option<Freeing>)> {
         let location = self.location(&backup.storage).await?;
-        let storage = storage::open(&location.config).await?;
+        let storage = storage::open(&location.config).await.map_err(|e| e.of_storage(&backup.storage))?;
         let root = BackupRoot::of(backup)?;
-        let held = backup_reader::held(storage.as_ref(), &root).await?;
+        let held = backup_reader::held(storage.as_ref(), &root).await.map_err(|e| e.of_storage(&backup.storage))?;
         let freeing = storage.freeing(&root.manifest()?).await?;
         Ok((held.owner().cloned(), freeing))
     }

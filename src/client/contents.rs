@@ -10,7 +10,7 @@ impl Client {
     pub async fn contents(&self, backup: &str) -> Result<Contents> {
         let name = backup.to_owned();
         let backup = self.call(move |client| client.readable(&name)).await?;
-        let (_, manifest) = self.opened(&backup).await?;
+        let (_, manifest) = self.opened(&backup).await.map_err(|e| e.of_storage(&backup.storage))?;
         engine(backup.engine, backup.model)?.contents(&manifest)
     }
 }

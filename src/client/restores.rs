@@ -50,7 +50,7 @@ impl Client {
             return Err(Error::invalid("replset-map", why)
                 .hint("leave it out: a native restore writes into the service, whatever its replica set is called"));
         }
-        let (storage, manifest) = self.opened(&backup).await?;
+        let (storage, manifest) = self.opened(&backup).await.map_err(|e| e.of_storage(&backup.storage))?;
         let location = self.location(&backup.storage).await?.config;
         let mut source = RestoreSource { storage, location, manifest, tail: None, keys: Keys::default() };
         let mut point_in_time = None;
@@ -156,6 +156,7 @@ impl Client {
         let identity_file = identity_file.map(identity_path).transpose()?;
         let around = self.surroundings(identity_file.as_deref()).await?;
         let ctx = Context { cancel: cancel.clone(), meter, limits, around, ..Context::default() };
+        let named = backup.storage.clone();
         let (to, handle) = (to.to_owned(), tokio::runtime::Handle::current());
         // On a thread of its own, which outlives this future long enough to clean up.
         let work = tokio::task::spawn_blocking(move || {
@@ -165,7 +166,10 @@ impl Client {
                 engine(backup.engine, backup.model)?.export(&ctx, storage, &root, &to).await
             })
         });
-        work.await.map_err(|e| Error::new(ErrorKind::Internal, "the export ended by a bug in mongokeep").source(e))?
+        let done = work
+            .await
+            .map_err(|e| Error::new(ErrorKind::Internal, "the export ended by a bug in mongokeep").source(e))?;
+        done.map_err(|e| e.of_storage(&named))
     }
 }
 

@@ -89,9 +89,13 @@ impl Client {
     }
 
     /// Looks at the server of a service that is still being described, and runs the prerequisites of logical backups: nothing
-    /// is stored. 10 s at most for each connection.
-    pub async fn try_service(&self, values: &Values) -> Result<(ServiceInfo, Vec<CheckItem>)> {
-        let spec = new_spec(values)?;
+    /// is stored. 10 s at most for each connection. `edited`: the service that it would change, which stands for what was not
+    /// typed again.
+    pub async fn try_service(&self, edited: Option<&str>, values: &Values) -> Result<(ServiceInfo, Vec<CheckItem>)> {
+        let spec = match edited {
+            Some(name) => self.changed_spec(name, values).await?,
+            None => new_spec(values)?,
+        };
         let uri = spec.uri.ok_or_else(|| Error::invalid("uri", "is needed"))?;
         let server = Server::connect(&spec.name, &uri, CHECK_TIMEOUT).await?;
         let info = topology::info(&server, &CancellationToken::new()).await?;
@@ -108,6 +112,20 @@ impl Client {
         let context = Context { around: self.surroundings(None).await?, ..Context::default() };
         let items = engine(service.engine, Model::Logical)?.check(&context, &service).await;
         Ok((info, items))
+    }
+
+    /// What a service would be after an edit. The stored connection string is read only where no other was typed.
+    async fn changed_spec(&self, name: &str, values: &Values) -> Result<ServiceSpec> {
+        fields::check(&[SERVICE_FIELDS], values, true)?;
+        let wanted = name.to_owned();
+        let mut spec = self.call(move |client| client.store.service_row(&wanted)).await?.spec();
+        typed::apply(SERVICE, &mut spec, values)?;
+        if spec.uri.is_none() {
+            let wanted = name.to_owned();
+            spec.uri = Some(self.call(move |client| client.store.service(&wanted)).await?.uri);
+        }
+        spec.uri.as_ref().map_or(Ok(()), |uri| check_uri(name, uri))?;
+        Ok(spec)
     }
 
     /// Runs the prerequisites of backups of this model; 10 s at most for each connection.
@@ -331,9 +349,10 @@ fn label(service: &str, cluster: Option<&str>) -> CheckItem {
         None => item(
             "cluster_label",
             title,
-            CheckState::Warn,
+            // Nothing is wrong with that, so there is nothing to do about it.
+            CheckState::Pass,
             &format!("none; backups go to the folder {service}"),
-            &format!("mongokeep service edit {service} --cluster LABEL"),
+            "",
         ),
     }
 }

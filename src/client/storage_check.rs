@@ -37,11 +37,13 @@ impl Client {
     ) -> Result<StorageReport> {
         let location = self.location(name).await?;
         self.recognize_folder(&location).await?;
-        let storage = Opener::new(&location.config, BACKOFF, cancel.clone()).open(&cancel).await?;
+        let opened = Opener::new(&location.config, BACKOFF, cancel.clone()).open(&cancel).await;
+        let storage = opened.map_err(|e| e.of_storage(name))?;
         let around = self.surroundings(None).await?;
         let ctx = Context { cancel, meter, around, ..Context::default() };
         let store = AsyncStore::new(self.store.clone());
-        storage_check::check(&ctx, &store, storage.as_ref(), name, !self.is_read_only()).await
+        let checked = storage_check::check(&ctx, &store, storage.as_ref(), name, !self.is_read_only()).await;
+        checked.map_err(|e| e.of_storage(name))
     }
 
     /// Queues the removal of what the plan of a check names, and starts the daemon.

@@ -11,7 +11,7 @@ use crate::domain::field::FieldKind;
 use crate::domain::service::EngineKind;
 use crate::domain::storage::{StorageConfig, StorageLocation, TestStep};
 use crate::domain::text::escape;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, storage_named};
 use crate::storage;
 use crate::storage::backends::{self, Alternative, STORAGE_FIELDS};
 use crate::store::{StorageRow, Store};
@@ -148,6 +148,23 @@ impl Client {
     }
 
     async fn test_location(
+        &self,
+        location: &StorageLocation,
+        on_step: &(dyn Fn(&TestStep) + Send + Sync),
+    ) -> Vec<TestStep> {
+        // What tries it does not know what it is called.
+        let named = |step: &TestStep| {
+            let detail = match location.name.as_str() {
+                "" => step.detail.clone(),
+                name => storage_named(&step.detail, name),
+            };
+            TestStep { detail, ..step.clone() }
+        };
+        let steps = self.tried_location(location, &|step| on_step(&named(step))).await;
+        steps.iter().map(named).collect()
+    }
+
+    async fn tried_location(
         &self,
         location: &StorageLocation,
         on_step: &(dyn Fn(&TestStep) + Send + Sync),

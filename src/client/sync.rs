@@ -23,7 +23,7 @@ impl Client {
         self.must_write()?;
         let location = self.location(name).await?;
         self.recognize_folder(&location).await?;
-        let storage = storage::open(&location.config).await?;
+        let storage = storage::open(&location.config).await.map_err(|e| e.of_storage(name))?;
         let mut report = SyncReport {
             storage: name.to_owned(),
             added: Vec::new(),
@@ -35,7 +35,8 @@ impl Client {
             slices: SyncedSlices::default(),
             state: None,
         };
-        let InStorage { backups: mut found, archives, foreign, crowded } = find(storage.as_ref()).await?;
+        let InStorage { backups: mut found, archives, foreign, crowded } =
+            find(storage.as_ref()).await.map_err(|e| e.of_storage(name))?;
         found.extend(self.unlisted(storage.as_ref(), name, &found).await?);
         let mut seen = BTreeSet::new();
         for found in &found {

@@ -57,8 +57,11 @@ pub fn prepare(store: &Store, location: &StorageLocation) -> Result<()> {
     if path.exists() || was_used(store, location)? {
         return Ok(());
     }
-    crate::config::create_private(&path)
-        .map_err(|e| own_io(format!("creating the folder {} of storage {}", path.display(), location.name), e))
+    crate::config::create_private(&path).map_err(|e| {
+        let hint =
+            "give the storage a folder that the user of the daemon may create, or create this one as another user";
+        own_io(format!("creating the folder {} of storage {}", path.display(), location.name), e).hint(hint)
+    })
 }
 
 /// The folders that making that of a storage would make, the innermost first.

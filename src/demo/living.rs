@@ -32,7 +32,7 @@ pub async fn living_screen(stage: &Stage) -> Result<u8> {
     switch_recording(client, true).await?;
     let running = values([("service", MEDIA), ("storage", STORAGE), ("name", "media-before-the-migration")]);
     client.call(move |c| c.create_backup(&running)).await?;
-    let tip = "Try: r restore  v verify  2 schedules  3 the lost disk  4 services  m messages  q end";
+    let tip = "Try: r on a done backup  2 schedules  3 the lost disk  m messages  q quit";
     say(&format!("{} is unplugged; mv {} {} plugs it in", disk.display(), unplugged.display(), disk.display()));
     let options = crate::tui::Options { tip: Some(tip.into()), ..crate::tui::Options::default() };
     super::show(stage, writer, options).await

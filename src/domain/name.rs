@@ -33,7 +33,7 @@ pub fn check_folder(field: &str, folder: &str) -> Result<()> {
     } else if folder.split('/').any(|part| part == ".." || part == ".") {
         "a folder cannot contain . or .."
     } else if folder.split('/').any(str::is_empty) {
-        "a folder has no empty parts"
+        "has two slashes in a row, or one at its beginning or end"
     } else if folder.contains('\\') || folder.chars().any(char::is_control) {
         "a folder cannot contain backslashes or control characters"
     } else if folder.len() > 400 {

@@ -14,7 +14,7 @@ use super::connect::{CHECK_TIMEOUT, Server};
 use super::namespaces;
 use super::oplog::catalogue::BUCKETS_PREFIX;
 use super::reader::{self, Reader};
-use super::remedy::{create_user, grant};
+use super::remedy::{create_user, grant, run_at, run_on_member, run_there};
 use super::sharding::{self, ClusterPart};
 use super::topology::{self, number};
 use crate::domain::namespace::Namespace;
@@ -70,7 +70,7 @@ pub async fn check_service(service: &str, uri: &Secret, cancel: &CancellationTok
                 ErrorKind::Invalid => {
                     report.error("reachable", &e, &format!("mongokeep service edit {service} --uri-file -"))
                 }
-                _ => report.error("reachable", &e, "mongosh --eval 'db.hello()' \"$URI\""),
+                _ => report.error("reachable", &e, &run_at(uri, "db.hello()")),
             }
             return report.finish();
         }
@@ -91,8 +91,8 @@ pub async fn check_service(service: &str, uri: &Secret, cancel: &CancellationTok
     }
     if let Err(e) = topology::require_replica_set(service, server.hello()) {
         let use_pbm = format!("mongokeep service edit {service} --engine pbm --uri-file -");
-        let remedy = if server.hello().is_mongos { &use_pbm } else { "mongosh --eval 'rs.initiate()'" };
-        report.error("replica_set", &e, remedy);
+        let remedy = if server.hello().is_mongos { use_pbm } else { run_on_member(&server, "rs.initiate()") };
+        report.error("replica_set", &e, &remedy);
         version(&mut report, &server, cancel).await;
         return report.finish();
     }
@@ -113,11 +113,11 @@ pub async fn check_service(service: &str, uri: &Secret, cancel: &CancellationTok
             }
             if let Some(why) = reader.set.lacks_majority() {
                 let detail = format!("{shown}; there is no majority, for which backups and restores wait: {why}");
-                report.push("replica_set", CheckState::Fail, detail, "mongosh --eval 'rs.status()'".into());
+                report.push("replica_set", CheckState::Fail, detail, run_there(&server, "rs.status()"));
             } else if reader.set.limited {
                 report.push("replica_set", CheckState::Warn, shown, grant(&server, "clusterMonitor"));
             } else if !warnings.is_empty() {
-                report.push("replica_set", CheckState::Warn, shown, "mongosh --eval 'rs.status()'".into());
+                report.push("replica_set", CheckState::Warn, shown, run_there(&server, "rs.status()"));
             } else {
                 report.pass("replica_set", &shown);
             }
@@ -128,7 +128,7 @@ pub async fn check_service(service: &str, uri: &Secret, cancel: &CancellationTok
             oplog_window(&mut report, &reader.server, cancel).await;
         }
         Err(e) => {
-            report.error("replica_set", &e, "mongosh --eval 'rs.status()'");
+            report.error("replica_set", &e, &run_there(&server, "rs.status()"));
             version(&mut report, &server, cancel).await;
         }
     }
@@ -149,7 +149,9 @@ impl Report {
     }
 
     fn error(&mut self, id: &str, error: &Error, remedy: &str) {
-        let hint = error.hint_text().map(|h| format!(" ({h})")).unwrap_or_default();
+        // This is the check that a hint may lead to, and what it leads to stands here.
+        let hint = error.hint_text().filter(|hint| !hint.contains("mongokeep service check "));
+        let hint = hint.map(|h| format!(" ({h})")).unwrap_or_default();
         self.push(id, CheckState::Fail, format!("{}{hint}", error.full()), remedy.to_owned());
     }
 
@@ -457,8 +459,8 @@ async fn oplog_window(report: &mut Report, server: &Server, cancel: &Cancellatio
         report.pass("oplog_window", &format!("{hours}{room}"));
     } else {
         let detail = format!("the oplog reaches back only {hours}; a backup that takes longer fails");
-        let remedy = "mongosh admin --eval 'db.adminCommand({replSetResizeOplog: 1, minRetentionHours: 24})'";
-        report.push("oplog_window", CheckState::Warn, detail, remedy.into());
+        let remedy = run_there(server, "db.adminCommand({replSetResizeOplog: 1, minRetentionHours: 24})");
+        report.push("oplog_window", CheckState::Warn, detail, remedy);
     }
 }
 

@@ -8,9 +8,7 @@ use futures_util::FutureExt;
 use mongodb::Client;
 use mongodb::bson::{Document, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::error::Result as DriverResult;
-use mongodb::options::{
-    ClientOptions, ConnectionString, Credential, HostInfo, ReadPreference, SelectionCriteria, ServerAddress,
-};
+use mongodb::options::{ClientOptions, ConnectionString, HostInfo, ReadPreference, SelectionCriteria, ServerAddress};
 use tokio_util::sync::CancellationToken;
 
 use super::error::{self, Place};
@@ -231,9 +229,9 @@ impl Server {
         &self.inner.hello
     }
 
-    /// Who is logged in.
-    pub(super) fn credential(&self) -> Option<&Credential> {
-        self.inner.options.credential.as_ref()
+    /// How it is connected to. They hold the password.
+    pub(super) fn options(&self) -> &ClientOptions {
+        &self.inner.options
     }
 
     /// Whether only the one member that the connection string names may be spoken to.

@@ -39,6 +39,9 @@ pub mod code {
 const PASSING: [i32; 20] =
     [6, 7, 46, 50, 89, 91, 112, 133, 189, 202, 216, 234, 262, 317, 358, 9001, 10058, 10107, 11600, 11602];
 
+/// `InterruptedAtShutdown` and `ShutdownInProgress`.
+const SHUTTING_DOWN: [i32; 2] = [11600, 91];
+
 /// Secondaries that are not (yet) readable.
 const NOT_READABLE: [i32; 2] = [13435, 13436];
 
@@ -137,6 +140,10 @@ fn by_code(service: &str, hosts: &str, code: i32, text: &str, told: &dyn Fn(Erro
              a backup could hold changes that are rolled back"
         )),
         code if NOT_READABLE.contains(&code) => told(ErrorKind::Transient, text).hint("the member is not readable now"),
+        code if SHUTTING_DOWN.contains(&code) => {
+            told(ErrorKind::Transient, &format!("the server at {hosts} is shutting down"))
+                .hint("wait until it runs again, and try it again")
+        }
         code if PASSING.contains(&code) => told(ErrorKind::Transient, text),
         _ => told(ErrorKind::Failed, &format!("{text} (code {code})")),
     }

@@ -159,9 +159,17 @@ impl Store {
 
     pub fn pin_backup(&self, name: &str, pinned: bool) -> Result<Backup> {
         self.write(|t| {
-            if pinned && get(t, name)?.state == BackupState::Deleting {
-                return Err(Error::new(ErrorKind::Conflict, format!("backup {name} is being deleted"))
-                    .hint("it may no longer be whole, so there is nothing to keep"));
+            let why = match get(t, name)?.state {
+                BackupState::Deleting => {
+                    Some(("is being deleted", "it may no longer be whole, so there is nothing to keep"))
+                }
+                BackupState::Failed | BackupState::Incomplete => {
+                    Some(("is not complete", "it cannot be restored, so there is nothing to keep"))
+                }
+                BackupState::Running | BackupState::Succeeded => None,
+            };
+            if let Some((why, hint)) = why.filter(|_| pinned) {
+                return Err(Error::new(ErrorKind::Conflict, format!("backup {name} {why}")).hint(hint));
             }
             t.execute("UPDATE backups SET pinned = ?2 WHERE name = ?1", params![name, pinned])?;
             if pinned {

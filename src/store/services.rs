@@ -51,7 +51,8 @@ const COLUMNS: &str = "SELECT name, uri_shown, cluster, engine, created_at,
     (SELECT max(coalesce(consistent_t * 1000, finished_at, started_at)) FROM backups b
      WHERE b.service = services.name AND b.state = 'succeeded' AND b.verify_error IS NULL
      GROUP BY b.whole IS NOT 0 ORDER BY b.whole IS NOT 0 DESC LIMIT 1),
-    (SELECT count(*) FROM backups b WHERE b.service = services.name), production_hours,
+    (SELECT count(*) FROM backups b WHERE b.service = services.name AND b.state NOT IN ('failed', 'incomplete')),
+    production_hours,
     data_dir, stop_command, start_command FROM services";
 
 impl Store {

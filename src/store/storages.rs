@@ -23,6 +23,7 @@ pub struct StorageRow {
     /// Whether secrets are stored with it.
     pub has_secrets: bool,
     pub created_at: DateTime<Utc>,
+    /// Without those that failed.
     pub backups: u64,
     pub bytes: u64,
     /// How many schedules write to it.
@@ -44,7 +45,7 @@ fn mark_key(name: &str) -> String {
 
 /// `total`, because `sum` fails where it leaves 64 bits, and nothing could be read of a storage any more.
 const COLUMNS: &str = "SELECT name, config, secrets IS NOT NULL, created_at,
-    (SELECT count(*) FROM backups b WHERE b.storage = storages.name),
+    (SELECT count(*) FROM backups b WHERE b.storage = storages.name AND b.state NOT IN ('failed', 'incomplete')),
     (SELECT CAST(total(size_bytes) AS INTEGER) FROM backups b WHERE b.storage = storages.name AND b.state = 'succeeded'),
     tested_at, test_error, (SELECT count(*) FROM schedules s WHERE s.storage = storages.name) FROM storages";
 

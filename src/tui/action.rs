@@ -170,7 +170,7 @@ actions! {
 
     Open "open" List false "open" "Open the selected row";
     OpenService "open_service" List false "service" "Open the page of the service that this belongs to";
-    Filter "filter" List false "filter" "Filter the list as you type, or search in a page; ! in front inverts";
+    Filter "filter" List false "filter" "Filter the list, or search in a page; ! in front inverts";
     InvertFilter "invert_filter" List false "" "Show what does not match the filter";
     Sort "sort" List false "sort" "Sort by the next column";
     ReverseSort "reverse_sort" List false "" "Reverse the order";

@@ -6,7 +6,7 @@ use crate::domain::backup::{BackupState, Model as BackupModel};
 use crate::domain::job::JobState;
 use crate::domain::notification::Channel;
 use crate::domain::schedule::Schedule;
-use crate::domain::text::escape;
+use crate::domain::text::{count, escape};
 
 /// Why nothing starts a backup, and what turns it on.
 const MANAGEMENT_OFF: &str = "backup management is off: mongokeep settings set backup.enabled true";
@@ -70,6 +70,7 @@ impl Model {
                 let page = matches!(self.layers.last(), Some(Layer::Details { .. }));
                 (!page || self.watched_job().is_none()).then(|| "a page with a log follows it: Enter opens one".into())
             }
+            Action::CopyName if self.selected_remedy().is_some() => None,
             Action::DeleteBackup | Action::Pin | Action::CopyName => self.why_not_backup(action),
             Action::CancelJob => match self.target_job().map(|j| (j.state.is_finished(), j.cancel_requested)) {
                 Some((false, false)) => None,
@@ -158,6 +159,10 @@ impl Model {
             return Some("no backup is selected".into());
         };
         let Some(backup) = self.backup(&name) else { return Some(format!("{name} is gone")) };
+        if action == Action::Pin && !backup.pinned {
+            let incomplete = matches!(backup.state, BackupState::Failed | BackupState::Incomplete);
+            return incomplete.then(|| "it is not complete, so there is nothing to keep".into());
+        }
         if action != Action::DeleteBackup {
             return None;
         }
@@ -270,28 +275,57 @@ impl Model {
         }
     }
 
-    /// The one that is selected.
-    pub fn selected_remedy(&self) -> Option<&str> {
-        self.remedies().get(self.remedy).copied()
+    /// What the page that is open says to do: the selected remedy of a check, the remedy of a test that failed, the hint of a
+    /// job or of a service. With its commands as they are typed for this home.
+    pub fn selected_remedy(&self) -> Option<String> {
+        let hint = match self.layers.last()? {
+            Layer::Report { report: Report::Check(_), .. } => {
+                return self.remedies().get(self.remedy).map(|r| (*r).to_owned());
+            }
+            Layer::Report { report: Report::Test(name), .. } => {
+                let run = self.tests.get(name)?;
+                let of_step = run.steps.iter().find(|step| !step.ok).and_then(|step| step.remedy.clone());
+                let of_test = || match &run.result {
+                    Some(Err(problem)) => problem.hint.clone(),
+                    Some(Ok(())) | None => None,
+                };
+                of_step.or_else(of_test)
+            }
+            Layer::Details { target: target @ (Target::Backup(_) | Target::Job(_) | Target::Schedule(_)), .. } => {
+                self.job_of(target).filter(|job| job.error.is_some()).and_then(|job| job.hint.clone())
+            }
+            Layer::Details { target: Target::Service(name), .. } => {
+                let info = match self.infos.get(name) {
+                    Some(Load::Failed(problem)) => problem.hint.clone(),
+                    Some(Load::Ready(_) | Load::Waiting) | None => None,
+                };
+                let recording = || self.pitr(name).filter(|s| s.error.is_some()).and_then(|s| s.hint.clone());
+                info.or_else(recording)
+            }
+            _ => None,
+        };
+        hint.map(|hint| self.commands(&hint))
     }
 
     /// What a storage is used by, in words: it cannot be removed meanwhile.
     fn users_of_storage(&self, name: &str) -> Option<String> {
         let schedules = self.data.schedules.iter().filter(|s| s.storage == name).map(|s| s.name.as_str());
         let jobs = self.unfinished().filter(|j| j.storage.as_deref() == Some(name)).map(|j| j.id);
+        let here = self.data.backups.iter().filter(|b| b.storage == name);
+        let failed = here.filter(|b| matches!(b.state, BackupState::Failed | BackupState::Incomplete)).count();
         let backups = self.data.storages.iter().find(|s| s.name == name).map_or(0, |s| s.backups);
-        used_by(schedules.collect(), jobs.collect(), backups)
+        used_by(schedules.collect(), jobs.collect(), backups, failed as u64)
     }
 
     fn users_of_service(&self, name: &str) -> Option<String> {
         let schedules = self.data.schedules.iter().filter(|s| s.service == name).map(|s| s.name.as_str());
         let jobs = self.unfinished().filter(|j| j.service.as_deref() == Some(name)).map(|j| j.id);
-        used_by(schedules.collect(), jobs.collect(), 0)
+        used_by(schedules.collect(), jobs.collect(), 0, 0)
     }
 }
 
-/// `it is in use by the schedules a and b, job 41 and 12 backups`.
-fn used_by(schedules: Vec<&str>, jobs: Vec<i64>, backups: u64) -> Option<String> {
+/// `in use by the schedules a, b, job 41, 12 backups`.
+fn used_by(schedules: Vec<&str>, jobs: Vec<i64>, backups: u64, failed: u64) -> Option<String> {
     /// So many are named.
     const NAMED: usize = 3;
     let list = |one: &str, many: &str, names: Vec<String>| match names.as_slice() {
@@ -309,11 +343,16 @@ fn used_by(schedules: Vec<&str>, jobs: Vec<i64>, backups: u64) -> Option<String>
         match backups {
             0 => None,
             1 => Some("1 backup".to_owned()),
-            n => Some(format!("{n} backups")),
+            n => Some(format!("{} backups", count(n))),
+        },
+        match failed {
+            0 => None,
+            1 => Some("the record of 1 failed backup".to_owned()),
+            n => Some(format!("the records of {} failed backups", count(n))),
         },
     ]
     .into_iter()
     .flatten()
     .collect();
-    (!parts.is_empty()).then(|| format!("it is in use by {}", parts.join(", ")))
+    (!parts.is_empty()).then(|| format!("in use by {}", parts.join(", ")))
 }

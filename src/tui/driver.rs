@@ -72,6 +72,7 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
     let customs = in_background(move || Ok(customs::read_customs(&home))).await;
     model.take_customs(customs.map_err(|e| e.message));
     model.tip = options.tip;
+    model.home = options.home;
     draw(&mut screen, &mut model).map_err(|e| io_error("drawing", e))?;
 
     let (messages, mut inbox) = mpsc::channel(QUEUE);
@@ -194,9 +195,11 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
     drop(screen);
     let left = model.unfinished().count();
     if model.quitting && left > 0 && !ends_daemon {
-        let what = if left == 1 { "1 job goes".to_owned() } else { format!("{left} jobs go") };
+        let (what, them) =
+            if left == 1 { ("1 job goes".to_owned(), "it") } else { (format!("{left} jobs go"), "them") };
+        let list = model.commands("mongokeep job list");
         // The terminal may be gone by now.
-        let _ = writeln!(io::stdout(), "{what} on in the background; mongokeep job list shows them");
+        let _ = writeln!(io::stdout(), "{what} on in the background; {list} shows {them}");
     }
     Ok(())
 }

@@ -126,7 +126,9 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             let result = client.service_namespaces(&service).await.map_err(Problem::from);
             Reply::NamespacesListed { service, result }
         }
-        Effect::TryService(values) => Reply::ServiceTried(client.try_service(&values).await.map_err(Problem::from)),
+        Effect::TryService { edited, values } => {
+            Reply::ServiceTried(client.try_service(edited.as_deref(), &values).await.map_err(Problem::from))
+        }
         Effect::AddStorage(values) => Reply::StorageSaved(in_background(move || client.add_storage(&values)).await),
         Effect::EditStorage(name, values) => {
             Reply::StorageSaved(in_background(move || client.edit_storage(&name, &values)).await)

@@ -280,7 +280,7 @@ impl Form {
 
     /// Whether it has a button that tries it.
     pub fn has_try(&self) -> bool {
-        self.purpose == Purpose::AddService || self.can_be_tested()
+        matches!(self.purpose, Purpose::AddService | Purpose::EditService(_)) || self.can_be_tested()
     }
 
     /// Whether it changes something that is there. Each purpose by name, so that a new one has to decide.

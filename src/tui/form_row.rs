@@ -65,6 +65,8 @@ pub struct Row {
     pub is_tall: bool,
     /// What it held before a person changed it.
     pub before: Option<String>,
+    /// What is stored of a secret, as far as it may be shown, where the row of an edit stays empty to keep it.
+    pub present: Option<String>,
     /// Only turned with Left and Right, which is soon done again.
     pub turned: bool,
 }
@@ -91,7 +93,16 @@ impl Row {
             touched: false,
             is_tall: false,
             before: None,
+            present: None,
             turned: false,
+        }
+    }
+
+    /// What it is for; where it holds something that is not in it, what that is.
+    pub fn help(&self) -> String {
+        match &self.present {
+            Some(present) => format!("now {}; {}", escape(present), self.field.help),
+            None => self.field.help.to_owned(),
         }
     }
 

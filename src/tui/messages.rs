@@ -9,6 +9,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::model::Model;
 use super::msg::Problem;
 use crate::domain::job::{Job, JobKind, JobState};
+use crate::domain::text::duration;
+use crate::domain::warning::{Warning, WarningKind};
 
 /// How long a message stays on its line.
 pub const SHOWN_SECONDS: i64 = 6;
@@ -33,6 +35,8 @@ pub enum About {
     Job(i64),
     /// What was submitted under this number.
     Submission(u64),
+    /// A key that does nothing here and now: said on the line, and no news for the list.
+    Key,
 }
 
 /// One entry of the message list; the newest is on the line for a while.
@@ -77,6 +81,9 @@ impl Model {
 
     fn keep(&mut self, message: Message) {
         // "Queued" is no news beside "done".
+        if message.about == About::Key {
+            self.messages.retain(|m| m.about != About::Key);
+        }
         if let About::Job(_) = message.about {
             self.messages.retain(|m| m.about != message.about || m.level == Level::Error);
         }
@@ -84,6 +91,67 @@ impl Model {
         if self.messages.len() > MESSAGES {
             self.messages.pop_front();
         }
+    }
+
+    /// What needs somebody now, a sentence each: what is unreachable or silent first, then what the store knows of.
+    pub fn needs(&self) -> Vec<String> {
+        let mut needs = Vec::new();
+        if let Some(problem) = &self.lost {
+            needs.push(format!("the store cannot be read: {}", problem.message));
+        }
+        if let Some(problem) = &self.daemon_problem {
+            needs.push(format!("the daemon is unreachable: {}", problem.message));
+        }
+        if let Some(seconds) = self.daemon_silence() {
+            let pid = self.daemon.as_ref().and_then(|d| d.pid).map_or(String::new(), |pid| format!(" (process {pid})"));
+            needs.push(format!("the daemon{pid} has not answered for {}", duration(seconds)));
+        }
+        let warned = |kind| self.data.warnings.iter().any(|warning| warning.kind == kind);
+        let daemon_off = self.daemon.as_ref().is_some_and(|daemon| !daemon.running);
+        if let Some(undone) = self.undone().filter(|_| daemon_off && !warned(WarningKind::NoDaemon)) {
+            needs.push(format!("no daemon runs, {undone}"));
+        }
+        if let Some((lost, why)) = self.lost_words() {
+            needs.push(format!("{lost}: {why}"));
+        }
+        // Of an unreachable service nobody has to be told that its oplog is not recorded either.
+        let follows = |warning: &&Warning| {
+            let of_recording = [WarningKind::PitrStopped, WarningKind::PitrLag].contains(&warning.kind);
+            of_recording && warning.service.as_ref().is_some_and(|service| self.lost_service(service).is_some())
+        };
+        let warnings = self.data.warnings.iter().filter(|warning| !follows(warning));
+        needs.extend(warnings.map(|warning| warning.text.clone()));
+        needs
+    }
+
+    /// What the list shows, the newest first: keys that did nothing are left out, and what was said of several services one
+    /// after the other is one message with their number.
+    pub fn listed_messages(&self) -> Vec<Message> {
+        let mut out: Vec<Message> = Vec::new();
+        let mut services: Vec<&str> = Vec::new();
+        for message in self.messages.iter().rev().filter(|message| message.about != About::Key) {
+            let About::Service(service) = &message.about else {
+                services.clear();
+                out.push(message.clone());
+                continue;
+            };
+            match out.last_mut().filter(|last| !services.is_empty() && last.level == message.level) {
+                Some(last) => {
+                    if !services.contains(&service.as_str()) {
+                        services.push(service);
+                    }
+                    if services.len() > 1 {
+                        last.text = of_services(message.level, &services);
+                        last.hint = None;
+                    }
+                }
+                None => {
+                    services = vec![service];
+                    out.push(message.clone());
+                }
+            }
+        }
+        out
     }
 
     /// How many errors nobody has seen whose cause has not gone.
@@ -135,6 +203,16 @@ impl Model {
         }
         failed
     }
+}
+
+/// `20 services are unreachable: a, b, c and 17 more`.
+fn of_services(level: Level, services: &[&str]) -> String {
+    const NAMED: usize = 5;
+    let names: Vec<&str> = services.iter().take(NAMED).copied().collect();
+    let more = services.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let what = if level == Level::Good { "answer again" } else { "are unreachable" };
+    format!("{} services {what}: {}{more}", services.len(), names.join(", "))
 }
 
 /// Whether a later job did what the failed one was to do.

@@ -51,6 +51,8 @@ pub struct Options {
     pub read_only: bool,
     /// Only bytes below 0x80 are sent; also with a locale that is not UTF-8.
     pub ascii: bool,
+    /// The folder that `--home` gave: commands that a person is shown to type carry it.
+    pub home: Option<String>,
     /// Nothing moves by itself; also with `NO_MOTION`, or `ui.motion = false`.
     pub no_motion: bool,
     /// Wins over `ui.theme`; `NO_COLOR` wins over both.

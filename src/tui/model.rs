@@ -83,6 +83,8 @@ pub struct Model {
     pub about: Vec<(String, String)>,
     /// What to try, until Esc takes it away.
     pub tip: Option<String>,
+    /// The folder that `--home` gave, which the commands on the screen carry.
+    pub home: Option<String>,
 
     pub data: Snapshot,
     /// A snapshot has arrived.
@@ -175,6 +177,7 @@ impl Model {
             local_zone,
             about: Vec::new(),
             tip: None,
+            home: None,
             data: Snapshot::default(),
             loaded: false,
             lost: None,
@@ -228,6 +231,11 @@ impl Model {
     /// The value of a dotted key; empty before the first snapshot.
     pub fn setting(&self, key: &str) -> &str {
         self.data.settings.iter().find(|(k, _)| k == key).map_or("", |(_, v)| v.as_str())
+    }
+
+    /// `text` with its commands as they are typed for this home.
+    pub fn commands(&self, text: &str) -> String {
+        crate::domain::command_line::in_home(text, self.home.as_deref())
     }
 
     /// False only when a person turned it off.

@@ -280,7 +280,11 @@ pub enum Effect {
     /// Asks the server of a service for its collections.
     Namespaces(String),
     /// Tries a service that is still in its form.
-    TryService(Values),
+    /// `edited`: the service that it would change, of which the rest is taken.
+    TryService {
+        edited: Option<String>,
+        values: Values,
+    },
     AddStorage(Values),
     EditStorage(String, Values),
     RemoveStorage(String),

@@ -4,7 +4,7 @@ use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 
 use super::action::Action;
-use super::model::{Layer, Model};
+use super::model::{About, Layer, Level, Model};
 use super::msg::Effect;
 use super::update::act;
 
@@ -26,11 +26,18 @@ pub fn matches(model: &Model) -> Vec<Action> {
         .collect();
     // Letters in a row are what people type; letters strewn over a title come after that.
     let typed = palette.input.value().trim().to_lowercase();
-    let strewn = |action: &Action| !action.title().to_lowercase().contains(&typed);
+    let strewn = |action: &Action| {
+        let texts = [action.title().to_lowercase(), action.name().replace('_', " ")];
+        texts.iter().all(|text| !typed.split_whitespace().all(|word| text.contains(word)))
+    };
     found.sort_by_key(|(score, action)| {
         let begins = action.title().to_lowercase().starts_with(&typed);
         (!begins, strewn(action), why_not(model, *action).is_some(), std::cmp::Reverse(*score))
     });
+    // Where the letters stand in a row somewhere, those that are only strewn are not meant.
+    if found.iter().any(|(_, action)| !strewn(action)) {
+        found.retain(|(_, action)| !strewn(action));
+    }
     found.into_iter().map(|(_, action)| action).collect()
 }
 
@@ -64,7 +71,7 @@ pub fn run(model: &mut Model, action: Action) -> Vec<Effect> {
     match why_not(model, action) {
         Some(why) => {
             let text = format!("{}: {why}", action.title());
-            model.emit(super::model::Level::Warn, text, None);
+            model.emit_about(About::Key, Level::Warn, text, None);
             Vec::new()
         }
         None => act(model, action),

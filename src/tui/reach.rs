@@ -105,7 +105,8 @@ impl Model {
                 known.answered = true;
                 if known.lost.take().is_some() {
                     self.cause_gone(&About::Service(service.to_owned()));
-                    self.emit(Level::Good, format!("service {service} answers again"), None);
+                    let about = About::Service(service.to_owned());
+                    self.emit_about(about, Level::Good, format!("service {service} answers again"), None);
                 }
                 if matches!(self.infos.get(service), Some(Load::Failed(_))) {
                     self.infos.remove(service);

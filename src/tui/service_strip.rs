@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use super::model::Model;
 use super::recording::{self, Trouble};
 use crate::domain::backup::{Backup, BackupState};
+use crate::domain::job::{Job, JobKind, JobState};
 use crate::domain::warning::WarningKind;
 
 /// How many of its last backups a service's spark line shows.
@@ -45,6 +46,10 @@ pub struct StripRow {
     pub last_good: Option<DateTime<Utc>>,
     /// The newest backup that ended did not end well.
     pub last_failed: bool,
+    /// The schedule whose last run failed, while a newer backup of the service is good.
+    pub failed_schedule: Option<String>,
+    /// What failed is being tried again.
+    pub retrying: bool,
     /// Sizes of the last backups, oldest first; `None` for one that failed.
     pub sizes: Vec<Option<u64>>,
     /// When the next of its schedules is due.
@@ -62,6 +67,8 @@ pub fn rows(model: &Model) -> Vec<StripRow> {
             standing: Standing::Well,
             last_good: s.last_good_backup_at,
             last_failed: false,
+            failed_schedule: None,
+            retrying: false,
             sizes: Vec::new(),
             next: None,
         })
@@ -84,7 +91,17 @@ pub fn rows(model: &Model) -> Vec<StripRow> {
             && let Some(i) = warning.service.as_deref().and_then(|service| at.get(service))
             && let Some(row) = rows.get_mut(*i)
         {
+            // The newest backup may be a good one of another schedule: then it has to be said which one failed.
+            if !row.last_failed {
+                row.failed_schedule.clone_from(&warning.schedule);
+            }
             row.last_failed = true;
+        }
+    }
+    // A failure is not made good by beginning to try again.
+    for job in model.unfinished().filter(|job| job.kind == JobKind::Backup && tries_again(job)) {
+        if let Some(row) = job.service.as_deref().and_then(|name| at.get(name)).and_then(|i| rows.get_mut(*i)) {
+            (row.last_failed, row.retrying) = (true, true);
         }
     }
     for schedule in model.data.schedules.iter().filter(|s| s.enabled) {
@@ -98,6 +115,16 @@ pub fn rows(model: &Model) -> Vec<StripRow> {
     }
     sort(&mut rows);
     rows
+}
+
+/// Whether a job has failed before, and is not done.
+fn tries_again(job: &Job) -> bool {
+    match job.state {
+        JobState::WaitingRetry => true,
+        JobState::Running => job.attempt > 1,
+        JobState::Queued => job.attempt > 0 && job.started_at.is_some(),
+        JobState::Succeeded | JobState::Failed | JobState::Cancelled | JobState::Skipped | JobState::Missed => false,
+    }
 }
 
 fn sort(rows: &mut [StripRow]) {

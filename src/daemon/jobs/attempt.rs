@@ -39,11 +39,16 @@ pub async fn make_attempt(env: &Env, claimed: Claimed, stop: JobStop) {
     let sampler = Sampler::start(env.store.clone(), id, attempt);
     // On a thread of its own: a panic ends this attempt and not the daemon, and what an engine does between two awaits
     // does not hold the others up.
+    let storage = claimed.job.storage.clone();
     let (own, handle) = (env.clone(), tokio::runtime::Handle::current());
     let (meter, log) = (Arc::clone(&sampler.meter), sampler.log.clone());
     let attempt = tokio::task::spawn_blocking(move || handle.block_on(attempt_of(own, claimed, stop, meter, log)));
     let result = match attempt.await {
-        Ok(result) => result,
+        // What reads and writes a storage does not know what it is called here.
+        Ok(result) => result.map_err(|e| match &storage {
+            Some(name) => e.of_storage(name),
+            None => e,
+        }),
         Err(e) => Err(Error::new(ErrorKind::Internal, "the attempt ended by a bug in mongokeep").source(e)),
     };
     sampler.stop().await;

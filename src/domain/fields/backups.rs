@@ -40,10 +40,14 @@ const RETRY: Field =
     Field::new("retry", "Retry", FieldKind::Choice(RetryMode::WORDS), "whether a failed run is retried automatically")
         .default("manual")
         .advanced();
-const RETRIES: Field =
-    Field::new("retries", "Retries", FieldKind::Integer(0, retry::MAX_RETRIES as u64), "how often, with --retry auto")
-        .default("3")
-        .advanced();
+const RETRIES: Field = Field::new(
+    "retries",
+    "Retries",
+    FieldKind::Integer(0, retry::MAX_RETRIES as u64),
+    "how often a failed run is tried again, where retries are automatic",
+)
+.default("3")
+.advanced();
 const RETRY_INTERVAL: Field =
     Field::new("retry_interval", "Retry interval", FieldKind::Duration, "how long between two attempts, up to 8h")
         .default("15m")
@@ -97,7 +101,7 @@ pub const SCHEDULE: &[Typed<Schedule>] = &[
             "type",
             "Backup type",
             FieldKind::Choice(BackupType::WORDS),
-            "whole backups, every second between, or increments (PBM)"
+            "whole backups, or also every change between them"
         )
         .default("full"),
         backup_type

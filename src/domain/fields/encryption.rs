@@ -52,9 +52,9 @@ pub const ENCRYPTION: &[Typed<EncryptionDraft>] = &[
     switch!(
         Field::new(
             "no_proof",
-            "Without a proof",
+            "Skip the proof",
             FieldKind::Bool,
-            "nobody has shown that what is encrypted can be opened"
+            "backups begin although nobody has shown that they can be opened"
         )
         .default("false")
         .advanced(),

@@ -18,7 +18,7 @@ pub const SETTING_FIELDS: &[Field] = &[
         "backup.enabled",
         "Backup management",
         FieldKind::Bool,
-        "with false nothing starts a backup, and no changes are kept for point in time",
+        "off: nothing starts a backup, and no changes are kept for point in time",
     )
     .default("true")
     .picks(ON_OFF),

@@ -20,6 +20,7 @@ use super::write::Writes;
 use crate::domain::namespace::Namespace;
 use crate::domain::pitr::MarkKind;
 use crate::domain::restore::{PlannedAction, RestorePlan, RestoreRequest};
+use crate::domain::text::count;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::engine::contract::RestoreReport;
@@ -114,7 +115,12 @@ async fn execute(
     }
     let operations = replay(ctx, stored, writes, destinations, standing).await?;
     standing.set_replayed(Replayed::All(until));
-    ctx.meter.info(format!("replayed {operations} operations of the oplog, up to {}", until.in_words()));
+    // A plan counts entries, which is what is known beforehand.
+    let done = count(operations);
+    ctx.meter.info(format!(
+        "replayed {done} operations of the oplog (an entry may hold several), up to {}",
+        until.in_words()
+    ));
 
     indexes::build(ctx, writes, &items).await?;
     // The server takes no view whose collation is not that of the views it is on, or that are on it: those that go must

@@ -53,6 +53,10 @@ pub fn edit_service(model: &Model, name: &str) -> Option<Form> {
     let service = model.data.services.iter().find(|s| s.name == name)?;
     let mut rows: Vec<Row> = SERVICE_FIELDS.iter().filter(|f| f.key != "name").map(|f| row(*f)).collect();
     fill(&mut rows, &service.fields);
+    // Its password is not in it.
+    for row in rows.iter_mut().filter(|row| row.field.key == "uri") {
+        row.present = Some(service.uri.clone());
+    }
     Some(Form::new(Purpose::EditService(name.to_owned()), rows))
 }
 
@@ -80,7 +84,7 @@ fn fill(rows: &mut [Row], present: &Values) {
     for row in rows {
         if row.field.kind == FieldKind::Secret {
             row.field.required = false;
-            row.field.help = "leave empty to keep the present one";
+            row.field.help = "leave it empty to keep the present one";
         } else if let Some(texts) = present.get(row.field.key) {
             row.set(texts.join(", "));
         }
@@ -216,10 +220,10 @@ pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
             form.trial = None;
             Vec::new()
         }
-        Purpose::EditService(_)
-        | Purpose::AddStorage
-        | Purpose::EditStorage(_)
-        | Purpose::Setting(_)
-        | Purpose::Verify(_) => Vec::new(),
+        Purpose::EditService(_) => {
+            form.trial = None;
+            Vec::new()
+        }
+        Purpose::AddStorage | Purpose::EditStorage(_) | Purpose::Setting(_) | Purpose::Verify(_) => Vec::new(),
     }
 }

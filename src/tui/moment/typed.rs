@@ -59,7 +59,7 @@ pub fn parse(text: &str, zone: Tz) -> Result<(When, Option<Odd>), String> {
     match joined.parse::<When>() {
         Ok(at) => Ok((at, None)),
         Err(why) if text.contains(',') || why.contains("parts of them") || why.contains("outside") => Err(why),
-        Err(_) => Err("is written 2026-11-21 14:02:03, with Z or an offset if need be, or T,I, or latest".into()),
+        Err(_) => Err("write it as 2026-11-21 14:02:03, with Z or an offset if needed, or as T,I, or latest".into()),
     }
 }
 
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn what_is_no_time_is_refused_in_words() {
         for text in ["", "yesterday", "2026-11-21", "21.11.2026 14:02", "2026-13-01 00:00:00", "14:02:03"] {
-            assert!(check(text).unwrap_err().contains("is written"), "{text}");
+            assert!(check(text).unwrap_err().contains("write it as"), "{text}");
         }
         assert!(check("2026-11-21T14:02:03.5Z").unwrap_err().contains("seconds"));
         assert!(check("17,x").unwrap_err().contains("number"));

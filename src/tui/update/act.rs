@@ -7,7 +7,7 @@ use crate::tui::form::Form;
 use crate::tui::forms;
 use crate::tui::missed::recording_ends;
 use crate::tui::model::{
-    Button, Confirm, Layer, Level, Load, Model, Palette, Report, Screen, SortKey, Tab, Target, Then,
+    About, Button, Confirm, Layer, Level, Load, Model, Palette, Report, Screen, SortKey, Tab, Target, Then,
 };
 use crate::tui::msg::Effect;
 use crate::tui::search::Search;
@@ -18,7 +18,7 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
     if let Some(why) = model.why_not(action) {
         // One word for the key, so that the reason has room on the line.
         let what = if action.short().is_empty() { action.title() } else { action.short() };
-        model.emit(Level::Warn, format!("{what}: {why}"), None);
+        model.emit_about(About::Key, Level::Warn, format!("{what}: {why}"), None);
         return Vec::new();
     }
     let effects = match action {
@@ -115,7 +115,10 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             }
             None => Vec::new(),
         },
-        Action::CopyRemedy => model.selected_remedy().map(|r| Effect::Copy(r.to_owned())).into_iter().collect(),
+        // On a page that says what to do, that is what is wanted, and not the name that stands above it.
+        Action::CopyRemedy | Action::CopyName | Action::CopyService if let Some(remedy) = model.selected_remedy() => {
+            vec![Effect::Copy(remedy)]
+        }
         Action::CancelJob => jobs::cancel(model),
         Action::RetryJob | Action::RetryRun => jobs::retry(model),
         _ => match model.target() {

@@ -9,7 +9,7 @@ use super::submission::{self, Submission};
 use super::submit::submit_below;
 use super::{asked, picker, storage_test};
 use crate::tui::action::{Action, Group};
-use crate::tui::form::{self, Outcome, Trial};
+use crate::tui::form::{self, Outcome, Purpose, Trial};
 use crate::tui::forms;
 use crate::tui::keymap::Chord;
 use crate::tui::model::{Button, Confirm, Layer, Level, Load, Model, Tab, Then};
@@ -168,7 +168,12 @@ fn form_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
         Outcome::Try => {
             let ticket = model.next_ticket();
             form.trial = Some(Box::new(Trial { ticket, outcome: Load::Waiting }));
-            effects.push(Effect::Submitted { ticket, effect: Box::new(Effect::TryService(form.values())) });
+            let edited = match &form.purpose {
+                Purpose::EditService(name) => Some(name.clone()),
+                _ => None,
+            };
+            let effect = Box::new(Effect::TryService { edited, values: form.values() });
+            effects.push(Effect::Submitted { ticket, effect });
         }
         Outcome::TakeEngine => forms::take_engine(form),
         Outcome::TakeFreeSlot => effects = forms::take_free_slot(model, form),

@@ -77,7 +77,10 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         Reply::StorageRemoved { name, result } => {
             removed(model, "storage", &Target::Storage(name.clone()), &name, result);
         }
-        Reply::ServiceChecked { name, model: of, result } => {
+        Reply::ServiceChecked { name, model: of, mut result } => {
+            for item in result.iter_mut().flat_map(|report| &mut report.items) {
+                item.remedy = model.commands(&item.remedy);
+            }
             model.checks.insert((name.clone(), of), loaded(result));
             let mut layers = std::mem::take(&mut model.layers);
             let mut effects = Vec::new();

@@ -4,9 +4,9 @@ use super::act::{ask, push_form};
 use super::form_for;
 use super::reply::{close_page, loaded};
 use super::submitted::{Ticket, close_form, fail_form};
-use crate::domain::backup::BackupType;
+use crate::domain::backup::{BackupState, BackupType};
 use crate::domain::schedule::Schedule;
-use crate::domain::text::escape;
+use crate::domain::text::{count, escape};
 use crate::tui::action::Action;
 use crate::tui::form::Purpose;
 use crate::tui::forms;
@@ -72,10 +72,7 @@ pub(super) fn act(model: &mut Model, action: Action) -> Vec<Effect> {
         Action::CopyScheduleName => vec![Effect::Copy(name)],
         Action::RemoveSchedule => {
             let title = format!("Delete the schedule {}?", escape(&name));
-            let mut lines = vec![
-                "It makes no more backups.".to_owned(),
-                format!("{} stay, and nothing removes them by itself any more.", its_backups(model, &schedule)),
-            ];
+            let mut lines = vec!["It makes no more backups.".to_owned(), its_backups(model, &schedule)];
             if model.is_recorded_by_this_alone(&schedule) {
                 lines.push(recording_ends([schedule.service.as_str()]));
             }
@@ -85,13 +82,14 @@ pub(super) fn act(model: &mut Model, action: Action) -> Vec<Effect> {
     }
 }
 
-/// `Its 7 backups`.
+/// What becomes of its backups: `Its 7 backups stay, and nothing removes them by itself any more.`
 fn its_backups(model: &Model, schedule: &Schedule) -> String {
-    let count = model.data.backups.iter().filter(|b| b.schedule.as_deref() == Some(schedule.name.as_str())).count();
-    match count {
-        0 => "Its backups".into(),
-        1 => "Its one backup will".into(),
-        n => format!("Its {n} backups"),
+    let its = model.data.backups.iter().filter(|b| b.schedule.as_deref() == Some(schedule.name.as_str()));
+    let kept = its.filter(|b| !matches!(b.state, BackupState::Failed | BackupState::Incomplete)).count();
+    match kept {
+        0 => "Its backups stay, and nothing removes them by itself any more.".into(),
+        1 => "Its 1 backup stays, and nothing removes it by itself any more.".into(),
+        n => format!("Its {} backups stay, and nothing removes them by itself any more.", count(n as u64)),
     }
 }
 

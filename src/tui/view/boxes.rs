@@ -97,7 +97,7 @@ fn below_plan(model: &Model, review: &Review, width: usize, height: usize) -> Ve
     if let Some(problem) = &review.error {
         let why = wrap(&format!("✗ {}", escape(&problem.message)), width);
         lines.extend(why.into_iter().map(|part| Line::styled(part, theme.error)));
-        let hint = problem.hint.as_ref().map(|hint| wrap(&escape(hint), width)).unwrap_or_default();
+        let hint = problem.hint.as_ref().map(|hint| wrap(&escape(&model.commands(hint)), width)).unwrap_or_default();
         lines.extend(hint.into_iter().map(|part| Line::styled(part, theme.command)));
     }
     lines.truncate((height / 2).saturating_sub(question.len()));
@@ -188,7 +188,8 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
         let place = escape(&replay.archive.storage);
         let entries = match replay.entries {
             0 => String::new(),
-            n => format!(", at most {} entries", count(n)),
+            1 => ", at most 1 entry of the oplog".to_owned(),
+            n => format!(", at most {} entries of the oplog", count(n)),
         };
         fact(
             "Then",

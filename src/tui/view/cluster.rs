@@ -29,7 +29,7 @@ impl Page<'_> {
                 self.heading("Cluster");
                 self.text(&format!("✗ PBM does not answer: {}", problem.message), theme.error);
                 if let Some(hint) = &problem.hint {
-                    self.fact_styled("What to do", Span::styled(escape(hint), theme.command));
+                    self.fact_styled("What to do", Span::styled(escape(&self.model.commands(hint)), theme.command));
                 }
             }
             Some(Load::Ready(cluster)) => self.nodes(cluster),
@@ -53,7 +53,7 @@ impl Page<'_> {
         for problem in &cluster.problems {
             self.text(&format!("! {}", problem.text), theme.warn);
             if !problem.remedy.is_empty() {
-                self.fact_styled("What to do", Span::styled(problem.remedy.clone(), theme.command));
+                self.fact_styled("What to do", Span::styled(self.model.commands(&problem.remedy), theme.command));
             }
         }
         let widest = |texts: Vec<usize>, most: usize| texts.into_iter().max().unwrap_or(0).min(most);

@@ -3,7 +3,7 @@
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
-use super::lists::{model_word, type_word};
+use super::lists::{model_word, type_words};
 use super::text::{ago, backup_state, bar, countdown, job_state, progress_words, when, when_exactly, wrap};
 use crate::client::{Contents, HeldFiles};
 use crate::domain::backup::Backup;
@@ -152,7 +152,7 @@ impl Page<'_> {
         self.fact("Service", escape(&backup.service));
         let folder = if backup.folder.is_empty() { String::new() } else { format!(" / {}", escape(&backup.folder)) };
         self.fact("Storage", format!("{}{folder}", escape(&backup.storage)));
-        self.fact("Model", format!("{}, {}", model_word(backup), type_word(backup)));
+        self.fact("Model", format!("{}, {}", model_word(backup), type_words(backup.backup_type)));
         if let Some(words) = chain::words(&model.data.backups, backup) {
             self.fact("Chain", escape(&words));
         }
@@ -211,7 +211,7 @@ impl Page<'_> {
                 self.heading("Manifest");
                 self.text(&problem.message, model.theme.error);
                 if let Some(hint) = &problem.hint {
-                    self.text(hint, model.theme.command);
+                    self.text(&model.commands(hint), model.theme.command);
                 }
             }
             None => {}
@@ -246,7 +246,8 @@ impl Page<'_> {
             return;
         }
         if manifest.engine.counts_documents() {
-            self.fact("Oplog", format!("{} entries", count(contents.oplog_entries)));
+            let entries = if contents.oplog_entries == 1 { "entry" } else { "entries" };
+            self.fact("Oplog", format!("{} {entries}", count(contents.oplog_entries)));
         }
         if !manifest.selection.is_everything() {
             let words = |list: &[crate::domain::namespace::Pattern]| {

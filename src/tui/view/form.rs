@@ -25,7 +25,7 @@ fn label_width(form: &Form) -> usize {
 
 /// How many lines the hint of the focused field has: as many as the longest needs, so that no row moves.
 fn hint_lines(form: &Form, width: usize) -> usize {
-    let lines = |i: &usize| wrap(form.rows[*i].field.help, width).len();
+    let lines = |i: &usize| wrap(&form.rows[*i].help(), width).len();
     form.visible().iter().map(lines).max().unwrap_or(1).clamp(1, 3)
 }
 
@@ -103,7 +103,7 @@ fn hint_text(model: &Model, form: &Form, width: usize, most: usize) -> Vec<Line<
         (_, Some(row)) => {
             let offs = row.choices.iter().filter_map(|c| Some((escape(c.words()), c.disabled.as_ref()?)));
             let off: Vec<String> = offs.map(|(word, why)| format!("{word}: {}", escape(why))).collect();
-            let help = if off.is_empty() { row.field.help.to_owned() } else { off.join("; ") };
+            let help = if off.is_empty() { row.help() } else { off.join("; ") };
             (help, theme.dim)
         }
         (Item::Advanced, _) if form.advanced_open => ("Enter folds these rows".to_owned(), theme.dim),
@@ -113,7 +113,7 @@ fn hint_text(model: &Model, form: &Form, width: usize, most: usize) -> Vec<Line<
     first_lines(wrap(&text, width.saturating_sub(2)), most).into_iter().map(|part| Line::styled(part, style)).collect()
 }
 
-fn title(form: &Form) -> String {
+pub(super) fn title(form: &Form) -> String {
     match &form.purpose {
         Purpose::AddService => "Add a service".into(),
         Purpose::EditService(name) => format!("Edit the service {}", escape(name)),

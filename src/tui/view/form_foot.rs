@@ -46,7 +46,7 @@ pub(super) fn lines(model: &Model, form: &Form, width: usize) -> Vec<Line<'stati
             lines.push(Line::styled(part, theme.error));
         }
         if let Some(hint) = &problem.hint {
-            for part in first_lines(wrap(&escape(hint), width.saturating_sub(2)), 3) {
+            for part in first_lines(wrap(&escape(&model.commands(hint)), width.saturating_sub(2)), 3) {
                 lines.push(Line::styled(part, theme.command));
             }
         }
@@ -71,8 +71,11 @@ fn trial_lines(model: &Model, trial: &Trial, width: usize) -> Vec<Line<'static>>
         Load::Waiting => vec![Line::styled(format!("{} trying it, 10 s at most", spinner(model)), theme.running)],
         Load::Failed(problem) => {
             let why = first_lines(wrap(&format!("✗ {}", escape(&problem.message)), width.saturating_sub(2)), 3);
-            let hint =
-                problem.hint.as_ref().map(|hint| wrap(&escape(hint), width.saturating_sub(2))).unwrap_or_default();
+            let hint = problem
+                .hint
+                .as_ref()
+                .map(|hint| wrap(&escape(&model.commands(hint)), width.saturating_sub(2)))
+                .unwrap_or_default();
             let why = why.into_iter().map(|part| Line::styled(part, theme.error));
             why.chain(first_lines(hint, 2).into_iter().map(|part| Line::styled(part, theme.command))).collect()
         }

@@ -1,5 +1,6 @@
 //! The lists behind the tabs, what stands beside them, and what stands there when they are empty.
 
+use chrono::{DateTime, Utc};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -9,9 +10,10 @@ use ratatui::widgets::{Paragraph, Wrap};
 use super::table::{self, Column, left, right};
 use super::text::{age, ago, bar, cell, job_state, put, row_state, spinner, when, wrap};
 use super::{Areas, details, recoverable, schedules, timeline};
+use crate::client::StorageView;
 use crate::domain::backup::{Backup, BackupType};
 use crate::domain::fields::SETTING_FIELDS;
-use crate::domain::job::{Job, JobState};
+use crate::domain::job::{Job, JobKind, JobState};
 use crate::domain::text::{bytes, count, escape};
 use crate::tui::action::Action;
 use crate::tui::model::{BackupRow, Load, Model, Tab};
@@ -215,11 +217,35 @@ pub fn model_word(backup: &Backup) -> &'static str {
     backup.model.word()
 }
 
-pub fn type_word(backup: &Backup) -> &'static str {
+/// The same in a column: a base snapshot of point-in-time recovery is a base.
+fn type_word(backup: &Backup) -> &'static str {
     match backup.backup_type {
+        BackupType::Pitr => "base",
+        other => type_words(other),
+    }
+}
+
+/// A type of backups, as a person reads it.
+pub fn type_words(of: BackupType) -> &'static str {
+    match of {
         BackupType::IncrementalBase => "base",
         BackupType::Incremental => "increment",
-        other => other.word(),
+        BackupType::Pitr => "point in time",
+        BackupType::Full => "full",
+    }
+}
+
+/// What a job is about: of a restore, what went where, and to which moment.
+fn what_of(model: &Model, job: &Job) -> String {
+    let text = |t: &Option<String>| escape(t.as_deref().unwrap_or("-"));
+    let name = text(if job.backup.is_some() { &job.backup } else { &job.schedule });
+    if job.kind != JobKind::Restore {
+        return name;
+    }
+    let target = job.service.as_deref().map_or(String::new(), |to| format!(" → {}", escape(to)));
+    match job.point_in_time {
+        Some(ts) => format!("as of {}{target} (base {name})", when(model, ts.to_datetime())),
+        None => format!("{name}{target}"),
     }
 }
 
@@ -229,7 +255,7 @@ fn job_cells(model: &Model, at: u32, bars: bool) -> Vec<(String, Style)> {
     let text = |t: &Option<String>| escape(t.as_deref().unwrap_or("-"));
     vec![
         // Retention, and runs that were not made, belong to a schedule and to no backup.
-        (text(if job.backup.is_some() { &job.backup } else { &job.schedule }), theme.text),
+        (what_of(model, job), theme.text),
         (job.id.to_string(), theme.dim),
         (job.kind.word().into(), theme.text),
         (text(&job.service), theme.dim),
@@ -240,12 +266,22 @@ fn job_cells(model: &Model, at: u32, bars: bool) -> Vec<(String, Style)> {
     ]
 }
 
+/// The newest job with a storage, when the storage made it fail, and no later test has passed.
+fn failed_job(model: &Model, storage: &StorageView, tested: Option<DateTime<Utc>>) -> Option<i64> {
+    let of_it = |job: &&Job| job.storage.as_deref() == Some(storage.name.as_str()) && job.finished_at.is_some();
+    let job = model.data.jobs.iter().find(of_it).filter(|job| job.state == JobState::Failed)?;
+    let error = job.error.as_ref()?;
+    let names_it = error.contains(&storage.place) || error.contains(&format!("storage {}", storage.name));
+    (names_it && tested.is_none_or(|at| job.finished_at.is_some_and(|end| end > at))).then_some(job.id)
+}
+
 fn storage_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
     let theme = &model.theme;
     let Some(storage) = model.data.storages.get(at as usize) else { return Vec::new() };
     let running = model.tests.get(&storage.name).is_some_and(|t| t.result.is_none());
     let test = match (storage.last_test_at, &storage.last_test_error) {
         _ if running => (format!("{} testing", spinner(model)), theme.running),
+        (tested, _) if let Some(id) = failed_job(model, storage, tested) => (format!("✗ job {id} failed"), theme.error),
         (Some(at), None) => (format!("✓ ok {}", ago(model, at)), theme.ok),
         (Some(at), Some(_)) => (format!("✗ failed {}", ago(model, at)), theme.error),
         (None, _) => ("never tested".into(), theme.dim),
@@ -424,7 +460,7 @@ fn first_steps(model: &Model) -> Vec<Line<'static>> {
     };
     let steps = [
         (services, "Add a service: a MongoDB replica set", "4 n", "its connection string is kept encrypted"),
-        (storages, "Add a storage: a folder or an S3 bucket", "3 n", "where backups are kept"),
+        (storages, "Add a storage: a folder or a bucket", "3 n", "where backups are kept"),
         (false, "Make the first backup", "n", "it can be verified and restored from here"),
     ];
     let title = if services && storages { "No backup yet" } else { "Three steps to the first backup" };

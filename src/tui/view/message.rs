@@ -28,7 +28,7 @@ pub fn draw(frame: &mut Frame, model: &Model, area: Rect) {
         return;
     };
     let (sign, style) = sign(model, message.level);
-    let hint = message.hint.as_ref().map_or_else(String::new, |hint| format!("  {}", escape(hint)));
+    let hint = message.hint.as_ref().map_or_else(String::new, |hint| format!("  {}", escape(&model.commands(hint))));
     let (text, room) = (escape(&message.text), usize::from(area.width).saturating_sub(6));
     let whole = format!("{text}{hint}");
     let spans = if whole.width() <= room {

@@ -203,8 +203,11 @@ fn breadcrumb(model: &Model) -> Vec<String> {
     if model.screen != Screen::Schedules && model.screen != Screen::Storage {
         crumbs.push(model.tab().title().to_owned());
     }
-    for layer in model.layers.iter().filter(|l| l.is_page()) {
+    // Help is about the form it was opened from.
+    let of_form = matches!(model.layers.last(), Some(Layer::Help { .. }));
+    for layer in model.layers.iter().filter(|l| l.is_page() || (of_form && matches!(l, Layer::Form(_)))) {
         crumbs.push(match layer {
+            Layer::Form(form) => form::title(form),
             Layer::Details { target, .. } => match target {
                 Target::Backup(name) | Target::Storage(name) | Target::Service(name) | Target::Schedule(name) => {
                     name.clone()

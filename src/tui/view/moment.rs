@@ -291,7 +291,12 @@ fn facts(model: &Model, pane: &MomentPane, status: &Status, zone: Tz) -> Vec<(St
         let at = base.consistent_at_ts;
         let before = match t.saturating_sub(at.t) {
             0 => "in this second".to_owned(),
-            seconds => format!("{} earlier", duration(u64::from(seconds))),
+            seconds => {
+                let before = duration(u64::from(seconds));
+                // `2 h 05` alone is read as a time of day here.
+                let unit = if before.contains(" h ") { " min" } else { "" };
+                format!("{before}{unit} earlier")
+            }
         };
         let of = to_the_second(at.t, zone);
         // A long name must not push out the rest.

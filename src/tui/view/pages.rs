@@ -90,7 +90,9 @@ fn problem_lines(model: &Model, problem: &Problem, width: usize) -> Vec<Line<'st
         .collect();
     if let Some(hint) = &problem.hint {
         lines.push(Line::raw(""));
-        lines.extend(wrap(&escape(hint), width).into_iter().map(|part| Line::styled(part, model.theme.command)));
+        lines.extend(
+            wrap(&escape(&model.commands(hint)), width).into_iter().map(|part| Line::styled(part, model.theme.command)),
+        );
     }
     lines
 }
@@ -192,10 +194,11 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
 fn messages(model: &Model, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let mut lines = Vec::new();
-    if !model.data.warnings.is_empty() {
+    let needs = model.needs();
+    if !needs.is_empty() {
         lines.push(Line::styled("What needs somebody now", theme.accent));
-        for warning in &model.data.warnings {
-            for (i, part) in wrap(&escape(&warning.text), width.saturating_sub(2)).into_iter().enumerate() {
+        for text in needs {
+            for (i, part) in wrap(&escape(&text), width.saturating_sub(2)).into_iter().enumerate() {
                 let sign = if i == 0 { "! " } else { "  " };
                 lines.push(Line::from(vec![Span::styled(sign, theme.warn), Span::raw(part)]));
             }
@@ -203,11 +206,12 @@ fn messages(model: &Model, width: usize) -> Vec<Line<'static>> {
         lines.push(Line::raw(""));
         lines.push(Line::styled("Messages so far", theme.accent));
     }
-    if model.messages.is_empty() {
+    let listed = model.listed_messages();
+    if listed.is_empty() {
         lines.push(Line::styled("No messages so far.", theme.dim));
         return lines;
     }
-    for message in model.messages.iter().rev() {
+    for message in &listed {
         let (sign, style) = super::message::sign(model, message.level);
         let time = message.at.with_timezone(&model.zone).format("%H:%M:%S").to_string();
         for (i, part) in wrap(&escape(&message.text), width.saturating_sub(12)).into_iter().enumerate() {
@@ -219,7 +223,7 @@ fn messages(model: &Model, width: usize) -> Vec<Line<'static>> {
             ]));
         }
         if let Some(hint) = &message.hint {
-            for part in wrap(&escape(hint), width.saturating_sub(12)) {
+            for part in wrap(&escape(&model.commands(hint)), width.saturating_sub(12)) {
                 lines.push(Line::styled(format!("{:12}{part}", ""), theme.command));
             }
         }
@@ -235,8 +239,10 @@ fn help(model: &Model, filter: &str, filtering: bool, width: usize) -> Vec<Line<
         Span::styled("filter  ", theme.dim),
         Span::styled(format!("{filter} "), if filtering { theme.input_focused } else { theme.input }),
     ])];
-    let here = model.groups_below();
     let in_form = model.layers.iter().any(|l| matches!(l, Layer::Form(_)));
+    // In a form the keys of the page below it are text, but for those of its timeline.
+    let here: Vec<Group> =
+        model.groups_below().into_iter().filter(|group| !in_form || *group == Group::Moment).collect();
     if in_form {
         lines.extend(form_keys(model, &matcher, width));
     }
@@ -251,13 +257,17 @@ fn help(model: &Model, filter: &str, filtering: bool, width: usize) -> Vec<Line<
             continue;
         }
         lines.push(Line::raw(""));
-        let note = if here.contains(&group) { "" } else { "  on other screens" };
+        let note = match (here.contains(&group), in_form) {
+            (true, _) => "",
+            (false, true) => "  not in a form",
+            (false, false) => "  on other screens",
+        };
         lines.push(Line::from(vec![Span::styled(group.title(), theme.accent), Span::styled(note, theme.dim)]));
         for action in rows {
-            lines.push(Line::from(vec![
-                Span::styled(format!("  {:<18}", model.keymap.all(*action)), theme.key),
-                Span::raw(super::text::fit(action.title(), width.saturating_sub(20))),
-            ]));
+            for (i, part) in wrap(action.title(), width.saturating_sub(20)).into_iter().enumerate() {
+                let keys = if i == 0 { model.keymap.all(*action) } else { String::new() };
+                lines.push(Line::from(vec![Span::styled(format!("  {keys:<18}"), theme.key), Span::raw(part)]));
+            }
         }
     }
     if !in_form {
@@ -287,8 +297,11 @@ fn form_keys(model: &Model, matcher: &Filter, width: usize) -> Vec<Line<'static>
         return Vec::new();
     }
     let key = |keys: &str| Span::styled(format!("  {keys:<21}"), model.theme.key);
-    let title = |text: &str| Span::raw(super::text::fit(text, width.saturating_sub(23)));
     let mut lines = vec![Line::raw(""), Line::styled("Forms", model.theme.accent)];
-    lines.extend(rows.into_iter().map(|(keys, text)| Line::from(vec![key(keys), title(text)])));
+    for (keys, text) in rows {
+        for (i, part) in wrap(text, width.saturating_sub(23)).into_iter().enumerate() {
+            lines.push(Line::from(vec![key(if i == 0 { keys } else { "" }), Span::raw(part)]));
+        }
+    }
     lines
 }

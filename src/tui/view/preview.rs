@@ -93,9 +93,9 @@ pub fn warnings(model: &Model, preview: &Preview, width: usize) -> Vec<Line<'sta
         let text = "✓ overlaps nothing, and lies outside of production hours";
         return if looked { vec![Line::styled(fit(text, width), of(theme.ok))] } else { Vec::new() };
     };
-    let more = match wrong.len() - 1 {
-        0 => String::new(),
-        n => format!(" (and {} more)", count(n as u64)),
+    let more = match wrong.len() {
+        1 => String::new(),
+        n => format!(" ({} such runs)", count(n as u64)),
     };
     // Times of a schedule are times of its own zone, as in the line above.
     let at = first.at.with_timezone(&preview.zone.unwrap_or(model.zone)).format("%a %d %b %H:%M").to_string();

@@ -216,7 +216,9 @@ impl Page<'_> {
             self.fact_styled("Recoverable", Span::styled(format!("! {}", nothing_yet(model, status)), theme.warn));
         }
         for gap in &status.gaps {
-            let (from, to) = (when_exactly(model, gap.from), when_exactly(model, gap.to));
+            // What is recorded again before the next base leads to no moment: for a person it belongs to the gap.
+            let end = status.ranges.iter().map(|range| range.from).filter(|from| *from >= gap.to).min();
+            let (from, to) = (when_exactly(model, gap.from), when_exactly(model, end.unwrap_or(gap.to)));
             let text = format!("! {from} to {to}: {}", escape(&gap.reason));
             self.fact_styled("Gap", Span::styled(text, theme.warn));
         }
@@ -234,7 +236,7 @@ impl Page<'_> {
         };
         self.fact("Slices", slices);
         if let Some(newest) = status.bases.last() {
-            let at = when(model, newest.consistent_at_ts.to_datetime());
+            let at = when_exactly(model, newest.consistent_at_ts.to_datetime());
             self.fact("Bases", format!("{}, the newest {} of {at}", status.bases.len(), escape(&newest.backup)));
         }
         let began = status.marks.iter().rev().filter(|m| m.kind == MarkKind::RestoreBegan);
@@ -263,7 +265,7 @@ impl Page<'_> {
             self.fact_styled("", Span::styled(escape(error), theme.error));
         }
         if let Some(hint) = status.hint.as_ref().filter(|_| status.error.is_some()) {
-            self.fact_styled("What to do", Span::styled(escape(hint), theme.command));
+            self.fact_styled("What to do", Span::styled(escape(&model.commands(hint)), theme.command));
         }
     }
 }

@@ -4,6 +4,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 use super::details::Page;
+use super::lists::type_words;
 use super::recoverable;
 use super::table::{Column, left, right};
 use super::text::{age, ago, cell, countdown, fit, job_state, when, when_exactly};
@@ -34,7 +35,7 @@ pub fn columns(width: u16) -> [Column; 8] {
         switch,
         left("NAME", name, 98),
         left("SERVICE", 9 + spare / 4, 7),
-        left("WHAT", 12, 2),
+        left("WHAT", 13, 2),
         left("WHEN", 18, 8).grow(),
         left("NEXT", 9, 9),
         left("LAST", 15, 10),
@@ -65,10 +66,8 @@ fn switch(model: &Model, schedule: &Schedule) -> (String, Style) {
 }
 
 /// `logical full`.
-pub fn what(schedule: &Schedule) -> String {
-    let model = schedule.model.word();
-    let backup_type = schedule.backup_type.word();
-    format!("{model} {backup_type}")
+fn what(schedule: &Schedule) -> String {
+    format!("{} {}", schedule.model.word(), type_words(schedule.backup_type))
 }
 
 /// Whether its runs are bases between which each change is kept.
@@ -76,13 +75,15 @@ fn keeps_each_change(schedule: &Schedule) -> bool {
     schedule.backup_type == BackupType::Pitr && schedule.enabled
 }
 
-/// What it makes, and where each change is kept, how that does: `pitr < 1 min`.
+/// What it makes, and where each change is kept, how that does: `point in time`, or what is wrong with it.
 fn what_and_how(model: &Model, schedule: &Schedule) -> (String, Style) {
     if !keeps_each_change(schedule) {
         return (what(schedule), model.theme.dim);
     }
     let (state, style) = recoverable::state(model, model.pitr(&schedule.service));
-    (format!("pitr {state}"), style)
+    // The lag is said on the page of the service; here there is room for a trouble.
+    let trouble = ["stopped", "no base"].contains(&state.as_str());
+    (if trouble { state } else { type_words(BackupType::Pitr).to_owned() }, style)
 }
 
 /// When it runs next, or why it does not.
@@ -161,7 +162,7 @@ fn sign(model: &Model, state: JobState) -> (&'static str, Style) {
         JobState::Succeeded => ("✓", theme.ok),
         JobState::Failed => ("✗", theme.error),
         JobState::Missed => ("!", theme.warn),
-        JobState::Cancelled => ("✗", theme.dim),
+        JobState::Cancelled => ("○", theme.dim),
         JobState::Skipped => ("-", theme.warn),
         JobState::Queued | JobState::Running | JobState::WaitingRetry => ("◌", theme.running),
     }
@@ -261,7 +262,7 @@ impl Page<'_> {
         let folder =
             if schedule.folder.is_empty() { String::new() } else { format!(" / {}", escape(&schedule.folder)) };
         self.fact("Storage", format!("{}{folder}", escape(&schedule.storage)));
-        self.fact("Model", what(schedule).replace(' ', ", "));
+        self.fact("Model", format!("{}, {}", schedule.model.word(), type_words(schedule.backup_type)));
         if keeps_each_change(schedule) {
             let (text, style) = recoverable::line(model, model.pitr(&schedule.service), usize::MAX);
             self.fact_styled("Point in time", Span::styled(text, style));
@@ -355,7 +356,7 @@ impl Page<'_> {
         self.fact_styled("Error", Span::styled(escape(error), model.theme.error));
         let job = model.job(last.job);
         if let Some(hint) = job.and_then(|j| j.hint.as_deref()) {
-            self.fact_styled("What to do", Span::styled(escape(hint), model.theme.warn));
+            self.fact_styled("What to do", Span::styled(escape(&model.commands(hint)), model.theme.warn));
         }
         if last.state == JobState::Failed {
             let key = model.keymap.first(Action::RetryRun);

@@ -23,7 +23,7 @@ impl Page<'_> {
         if let Some(Load::Failed(problem)) = model.infos.get(name) {
             self.fact_styled("", Span::styled(escape(&problem.message), theme.error));
             if let Some(hint) = &problem.hint {
-                self.fact_styled("What to do", Span::styled(escape(hint), theme.command));
+                self.fact_styled("What to do", Span::styled(escape(&model.commands(hint)), theme.command));
             }
         }
         match service.last_good_backup_at {

@@ -36,6 +36,9 @@ const WIDE_STRIP: u16 = 120;
 const ALL_STRIP: usize = 156;
 /// Runs that are shown where there is less room.
 const FEW_SPARKS: usize = 10;
+/// Columns for what is known of the last backups.
+const LONG_WORDS: usize = 24;
+const SHORT_WORDS: usize = 20;
 /// Columns for what can be restored to any moment, there.
 const MOMENTS: usize = 47;
 
@@ -97,8 +100,16 @@ fn last_words(model: &Model, row: &StripRow, short: bool) -> (String, Style) {
     if short && !row.last_failed && trouble == Some(Trouble::Stopped) {
         return ("recording stopped".to_owned(), theme.error);
     }
+    if row.retrying {
+        return ("failed, tried again".to_owned(), theme.error);
+    }
+    if let Some(schedule) = row.failed_schedule.as_ref().filter(|_| row.last_failed && row.last_good.is_some()) {
+        // When the last good backup was is said in the list below; here, whose failure that is.
+        let room = if short { SHORT_WORDS } else { LONG_WORDS } - " failed".len();
+        return (format!("{} failed", fit(&escape(schedule), room)), theme.error);
+    }
     match (row.last_good, row.last_failed) {
-        (Some(at), true) => (format!("failed, good {}", ago(model, at)), theme.error),
+        (Some(at), true) => (format!("failed; last good {}", age(model, at)), theme.error),
         (None, true) => ("failed, none is good".to_owned(), theme.error),
         (Some(at), false) => (format!("last good {}", ago(model, at)), theme.ok),
         (None, false) => ("no good backup yet".to_owned(), theme.warn),
@@ -118,7 +129,7 @@ fn service_spans(model: &Model, row: &StripRow, width: usize) -> Vec<Span<'stati
     let both = model.size.0 >= WIDE_STRIP;
     let (last, style) = last_words(model, row, !both);
     let (moments, sizes) = (status.is_some() || (both && !model.data.pitr.is_empty()), both || status.is_none());
-    let columns = if sizes { 24 } else { 20 };
+    let columns = if sizes { LONG_WORDS } else { SHORT_WORDS };
     spans.push(Span::styled(format!("{last:<columns$} "), style));
     if moments {
         let used: usize = spans.iter().map(|s| s.content.width()).sum();

@@ -261,7 +261,7 @@ pub fn job_state(model: &Model, job: &Job) -> (String, Style) {
         JobState::WaitingRetry => (format!("◌ {}", retry_words(model, job)), theme.warn),
         JobState::Succeeded => ("✓ done".into(), theme.ok),
         JobState::Failed => ("✗ failed".into(), theme.error),
-        JobState::Cancelled => ("✗ cancelled".into(), theme.dim),
+        JobState::Cancelled => ("○ cancelled".into(), theme.dim),
         JobState::Skipped => ("- skipped".into(), theme.dim),
         JobState::Missed => ("! missed".into(), theme.warn),
     }

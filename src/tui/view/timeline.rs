@@ -290,14 +290,15 @@ fn said(model: &Model, timeline: &Timeline, width: usize, room: usize) -> Vec<Li
     let mut lines = vec![Line::raw(fit(&format!("{name}: {many}, {long}, next {}", when(model, first.at)), width))];
     let wrong: Vec<&&PlannedRun> = runs.iter().filter(|r| Cell::of(r) >= Cell::Unwelcome).collect();
     if wrong.is_empty() {
-        lines.push(Line::styled("✓ none of them overlaps another, or lies in production hours", theme.ok));
+        lines.push(Line::styled(format!("✓ no run of {name} overlaps another, or lies in production hours"), theme.ok));
     }
     let free = model.timeline.free.get(&schedule.name).and_then(Option::as_ref);
     let shown = room.saturating_sub(1 + usize::from(free.is_some())).max(1);
     for (i, run) in wrong.iter().take(shown).enumerate() {
-        let more = wrong.len() - shown.min(wrong.len());
-        let more =
-            if i + 1 == shown && more > 0 { format!(" (and {} more)", count(more as u64)) } else { String::new() };
+        let more = match i + 1 == shown && wrong.len() > shown {
+            true => format!(" ({} such runs)", count(wrong.len() as u64)),
+            false => String::new(),
+        };
         let text = format!("! {}{more}", what_is_wrong(run, &when(model, run.at)));
         lines.push(Line::styled(fit(&text, width), Cell::of(run).style(model)));
     }

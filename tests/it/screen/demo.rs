@@ -33,7 +33,8 @@ fn the_demo_opens_alive_and_everything_in_it_can_be_restored() {
     tty.wait("1 Backups");
     let first_frame = Instant::now();
     // Three services, one of which failed; recording with a gap in it; a job that runs; and what to try.
-    for text in ["✗ reports", "✓ media", "✓ orders", "1 gap", "running", "✗ failed", "✓ verified", "Try: r restore"]
+    for text in
+        ["✗ reports", "✓ media", "✓ orders", "1 gap", "running", "✗ failed", "✓ verified", "Try: r on a done backup"]
     {
         tty.wait(text);
     }

@@ -1010,7 +1010,7 @@ fn settings_are_labelled_choices() {
     for words in ["Compression", "zstd 2, fast", "1 GiB", "no limit", "4 at once"] {
         assert!(text.contains(words), "{words}\n{text}");
     }
-    assert!(text.contains("with false nothing starts a backup, and no changes are kept for point in time"), "{text}");
+    assert!(text.contains("off: nothing starts a backup, and no changes are kept for point in time"), "{text}");
     let saves = |model: &mut Model, key: &str, value: &str| {
         assert_eq!(press(model, "Ctrl-S"), [Effect::SetSetting(key.into(), value.into())]);
         reply(model, Reply::SettingSaved { key: key.into(), result: Ok(()) });

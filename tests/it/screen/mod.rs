@@ -14,3 +14,4 @@ mod storage_check;
 mod storage_form;
 mod terminal;
 mod trust;
+mod words;

@@ -383,7 +383,7 @@ fn what_is_no_time_is_said_at_its_row_and_not_submitted() {
     let mut model = on_timeline(Look::default(), SMALL);
     type_time(&mut model, "soon");
     assert_eq!(press(&mut model, "Ctrl-S"), []);
-    assert!(shown(&model).contains("✗ is written 2026-11-21 14:02:03"), "{}", shown(&model));
+    assert!(shown(&model).contains("✗ write it as 2026-11-21 14:02:03"), "{}", shown(&model));
     // The cursor takes over from what was typed.
     keys_counted(&mut model, "Shift-Tab Left");
     assert_eq!(form(&model).text("_time"), "2026-11-21 15:02:17");

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use mongokeep::domain::warning::{Warning, WarningKind};
 use mongokeep::tui::keymap::Keymap;
 use mongokeep::tui::model::{Look, Model};
 use mongokeep::tui::msg::{Msg, Reply, Snapshot};
@@ -104,6 +105,17 @@ fn opened(theme: &str) -> Model {
     let mut model = with_pitr(Look::default(), SIZE);
     let mut snapshot = pitr_snapshot();
     with_setting(&mut snapshot, "ui.theme", theme);
+    // As the store reports of the schedules of the fixture.
+    let of_users = |kind, schedule: &str, text: &str| Warning {
+        service: Some("users-rs".into()),
+        schedule: Some(schedule.into()),
+        ..Warning::new(kind, text)
+    };
+    let failed = "the last run of schedule hourly-users failed: the storage s3-eu did not answer within 10 s";
+    snapshot.warnings = vec![
+        of_users(WarningKind::RunFailed, "hourly-users", failed),
+        of_users(WarningKind::RunMissed, "weekly-users", "the last run of schedule weekly-users was missed"),
+    ];
     update(&mut model, Msg::Snapshot(Box::new(snapshot)));
     model
 }

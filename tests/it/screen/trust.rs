@@ -217,7 +217,7 @@ fn the_strip_counts_first_and_hides_no_incident() {
     let text = shown(&model);
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[2].trim(), "✗ 1 failing   ! 10 unprotected   ✓ 9 ok", "{text}");
-    assert!(lines[3].starts_with(" ✗ orders-rs") && lines[3].contains("failed, good"), "{text}");
+    assert!(lines[3].starts_with(" ✗ orders-rs") && lines[3].contains("failed; last good"), "{text}");
     assert!(lines[4].contains("10 services have no good backup: idle-0, idle-1"), "{text}");
     assert!(lines[4].ends_with("and 9 more"), "{text}");
     assert!(!text.contains("services ok"), "how they are protected is not known from whether they answer: {text}");
