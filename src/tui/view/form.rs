@@ -326,7 +326,7 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
     let scroll = if focused { (at + 1).saturating_sub(field_width) } else { 0 };
     let visible: String = if is_hidden { shown } else { from_column(&shown, scroll) };
     // What goes on beyond the field is seen to go on.
-    let text = if focused && at < scroll + field_width.saturating_sub(1) || !focused {
+    let text = if !focused || at < scroll + field_width.saturating_sub(1) {
         fit(&visible, field_width)
     } else {
         take_columns(&visible, field_width)
