@@ -99,6 +99,19 @@ pub struct CheckReport {
     pub unfit: BTreeMap<String, String>,
 }
 
+impl CheckReport {
+    /// Its items, what stops backups first, then what somebody should know, then the rest; else in their own order.
+    pub fn by_urgency(&self) -> Vec<&CheckItem> {
+        let mut items: Vec<&CheckItem> = self.items.iter().collect();
+        items.sort_by_key(|item| match item.state {
+            CheckState::Fail => 0,
+            CheckState::Warn => 1,
+            CheckState::Pass | CheckState::Skip => 2,
+        });
+        items
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckItem {
     /// Stable, for scripts: `backup_management`, `reachable`, `authenticated`, `replica_set`, `cluster_label`,

@@ -100,6 +100,35 @@ fn masked_option(option: &str) -> String {
     }
 }
 
+/// What stands for a secret, however long it is.
+pub const DOTS: &str = "••••••••";
+
+/// What [`masked`] gave with as many dots for each secret as for any other, and where the column `cursor` of it lies then: the
+/// length of a password is nobody's business.
+pub fn shorten_secrets(masked: &str, cursor: usize) -> (String, usize) {
+    let mut shown = String::new();
+    let (mut at, mut cursor_at) = (0, 0);
+    let chars: Vec<char> = masked.chars().collect();
+    for part in chars.chunk_by(|a, b| (*a == '•') == (*b == '•')) {
+        let is_secret = part.first() == Some(&'•');
+        let columns = part.len();
+        let width: usize = shown.chars().count();
+        if (at..=at + columns).contains(&cursor) {
+            cursor_at = match is_secret {
+                // Within a secret it stands at its end, which does not tell how much is on its left.
+                true if cursor > at => width + DOTS.chars().count(),
+                _ => width + (cursor - at),
+            };
+        }
+        match is_secret {
+            true => shown.push_str(DOTS),
+            false => shown.extend(part),
+        }
+        at += columns;
+    }
+    (shown, cursor_at)
+}
+
 fn dots(text: &str) -> String {
     text.chars().map(|_| '•').collect()
 }
@@ -185,7 +214,19 @@ fn check_host(host: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{check, leading_to, masked, of_set};
+    use super::{check, leading_to, masked, of_set, shorten_secrets};
+
+    #[test]
+    fn the_length_of_a_password_does_not_show() {
+        let shown = |uri: &str, at| shorten_secrets(&masked(uri, false), at);
+        assert_eq!(shown("mongodb://u:a@h", 15), ("mongodb://u:••••••••@h".into(), 22));
+        assert_eq!(shown("mongodb://u:a-longer-password@h", 31), ("mongodb://u:••••••••@h".into(), 22));
+        // In front of it, at its begin, within it, behind it.
+        for (at, is) in [(3, 3), (12, 12), (13, 20), (17, 20), (18, 20), (19, 21)] {
+            assert_eq!(shown("mongodb://u:secret@h", at).1, is, "{at}");
+        }
+        assert_eq!(shown("", 0), (String::new(), 0));
+    }
 
     #[test]
     fn all_but_secrets_is_shown() {

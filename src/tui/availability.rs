@@ -269,7 +269,7 @@ impl Model {
         let Some(Layer::Report { report: Report::Check(name), .. }) = self.layers.last() else { return Vec::new() };
         match self.check(name, BackupModel::default()) {
             Some(Load::Ready(report)) => {
-                report.items.iter().map(|i| i.remedy.as_str()).filter(|r| !r.is_empty()).collect()
+                report.by_urgency().into_iter().map(|i| i.remedy.as_str()).filter(|r| !r.is_empty()).collect()
             }
             Some(Load::Waiting | Load::Failed(_)) | None => Vec::new(),
         }

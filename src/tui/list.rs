@@ -14,6 +14,8 @@ pub struct List {
     pub selected: usize,
     /// The first row drawn.
     pub offset: usize,
+    /// Columns of the longest name in its rows; 0 where names are not told apart by it.
+    pub longest: u16,
     /// What the selected row is called; keeps the selection when rows come and go.
     pub key: Option<String>,
     pub filter: Filter,

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use unicode_width::UnicodeWidthStr;
+
 use super::action::Action;
 use super::model::{BackupRow, Model, SortKey, Tab};
 use crate::domain::backup::BackupState;
@@ -12,6 +14,12 @@ use crate::domain::schedule::Schedule;
 
 /// Keys of the settings that have a tab of their own begin so.
 const NOTIFY: &str = "notify.";
+
+/// Columns that a name takes; names are ASCII but for those that came from elsewhere.
+fn columns_of(name: &str) -> u16 {
+    let columns = if name.is_ascii() { name.len() } else { name.width() };
+    columns.try_into().unwrap_or(u16::MAX)
+}
 
 impl Model {
     /// Makes the rows of all lists anew from data, filters and order.
@@ -75,8 +83,30 @@ impl Model {
         // A list nobody has moved in stays at its top, where the newest is.
         let selected = if old == 0 && self.list(tab).offset == 0 && !self.list(tab).moved { 0 } else { selected };
         let key = all.get(selected).map(|at| self.row_key(tab, *at));
+        let longest = all.iter().map(|at| self.name_columns(tab, *at)).max().unwrap_or(0);
         let list = self.list_mut(tab);
-        (list.rows, list.total, list.selected, list.key) = (all, total, selected, key);
+        (list.rows, list.total, list.selected, list.key, list.longest) = (all, total, selected, key, longest);
+    }
+
+    /// Columns of what stands in the column of names of a row.
+    fn name_columns(&self, tab: Tab, at: u32) -> u16 {
+        let i = at as usize;
+        let (mark, name) = match tab {
+            Tab::Backups => match self.backup_row(at) {
+                // A mark stands in front of what is pinned.
+                Some(BackupRow::Backup(backup, _)) => (if backup.pinned { 2 } else { 0 }, Some(&backup.name)),
+                Some(BackupRow::Pending(job)) => (0, job.backup.as_ref()),
+                None => (0, None),
+            },
+            Tab::Restores | Tab::Jobs => {
+                (0, self.data.jobs.get(i).and_then(|job| job.backup.as_ref().or(job.schedule.as_ref())))
+            }
+            Tab::Storages => (0, self.data.storages.get(i).map(|s| &s.name)),
+            Tab::Services => (0, self.data.services.get(i).map(|s| &s.name)),
+            Tab::Schedules => (0, self.data.schedules.get(i).map(|s| &s.name)),
+            Tab::General | Tab::Notifications | Tab::Appearance | Tab::Keys | Tab::About => (0, None),
+        };
+        mark + name.map_or(0, |name| columns_of(name))
     }
 
     fn row_is(&self, tab: Tab, at: u32, key: &str) -> bool {

@@ -293,7 +293,7 @@ fn propose_name(model: &Model, form: &mut Form) -> Option<Effect> {
 
 /// Why nothing can be written to a storage; `None`: nothing speaks against it. What the check of the service has tried just
 /// now counts for more than the last test.
-fn why_no_storage(model: &Model, form: &Form, storage: &StorageView) -> Option<String> {
+fn why_unwritable(model: &Model, form: &Form, storage: &StorageView) -> Option<String> {
     let check = match model.check(form.text("service"), backup_model(form)) {
         Some(Load::Ready(report)) => Some(&report.storages),
         Some(Load::Waiting | Load::Failed(_)) | None => None,
@@ -309,7 +309,7 @@ pub fn usual_storage_fails(model: &Model, form: &Form) -> Option<(String, String
     let service = form.text("service");
     let last = model.data.backups.iter().find(|b| b.state == BackupState::Succeeded && b.service == service)?;
     let storage = model.data.storages.iter().find(|s| s.name == last.storage)?;
-    Some((storage.name.clone(), why_no_storage(model, form, storage)?))
+    Some((storage.name.clone(), why_unwritable(model, form, storage)?))
 }
 
 /// The storage that is the likeliest, unless a person has picked one: the last that took a good backup of the service, or
@@ -317,7 +317,7 @@ pub fn usual_storage_fails(model: &Model, form: &Form) -> Option<(String, String
 fn propose_storage(model: &Model, form: &mut Form) {
     let service = form.text("service").to_owned();
     let good: Vec<&StorageView> =
-        model.data.storages.iter().filter(|storage| why_no_storage(model, form, storage).is_none()).collect();
+        model.data.storages.iter().filter(|storage| why_unwritable(model, form, storage).is_none()).collect();
     let took = |of: &dyn Fn(&Backup) -> bool| {
         let last = model.data.backups.iter().filter(|b| b.state == BackupState::Succeeded && of(b));
         last.map(|b| b.storage.as_str()).find(|name| good.iter().any(|s| s.name == *name)).map(str::to_owned)

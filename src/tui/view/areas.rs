@@ -8,7 +8,7 @@ use crate::tui::model::{Layer, Model, Screen, Tab};
 /// From this width on, details may stand beside the list: where all of its columns have room first.
 const WIDE: u16 = 120;
 /// Columns that details need beside a list.
-const SIDE: u16 = 36;
+const SIDE: u16 = 34;
 
 /// The parts of the screen; a part that is not drawn has no height.
 #[derive(Debug, Clone, Copy, Default)]
@@ -58,7 +58,7 @@ impl Areas {
             y += rows;
             area
         };
-        let banner = take(u16::from(chrome::banner_text(model).is_some() || model.tip.is_some()));
+        let banner = take(u16::from(chrome::has_banner(model)));
         let strip_rows = service_strip::rows(model, height);
         let strip = take(if strip_rows == 0 { 0 } else { strip_rows + 1 });
         let tabs = take(1);

@@ -15,7 +15,9 @@ pub fn reduce(buffer: &mut Buffer, frame: usize) {
             '─' | '━' | '—' | '–' => "-",
             '│' | '┃' | '▏' => "|",
             '┌' | '┐' | '└' | '┘' | '├' | '┤' | '┬' | '┴' | '┼' => "+",
-            '…' | '·' => ".",
+            // Not a dot, which would be taken for the end of a name.
+            '…' => "~",
+            '·' => ".",
             '›' | '▸' | '→' => ">",
             '▾' => "v",
             '←' => "<",

@@ -66,7 +66,13 @@ fn review_size(model: &Model, area: Rect) -> (u16, u16) {
 /// How far the open plan can be scrolled.
 pub fn review_overflow(model: &Model) -> usize {
     let Some(Layer::Review(review)) = model.layers.last() else { return 0 };
-    let area = Rect { x: 0, y: 0, width: model.size.0, height: model.size.1.saturating_sub(3) };
+    // As the line about store or daemon leaves it.
+    let top = match (super::chrome::banner_text(model).is_some(), is_small(model.size)) {
+        (false, _) => 0,
+        (true, true) => 1,
+        (true, false) => 3,
+    };
+    let area = Rect { x: 0, y: top, width: model.size.0, height: model.size.1.saturating_sub(3 + top) };
     let (width, height) = review_size(model, area);
     let (width, height) = (usize::from(width.saturating_sub(4)), usize::from(height.saturating_sub(2)));
     let room = height.saturating_sub(below_plan(model, review, width, height).len() + 3);

@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
 
-use super::text::{fit, spinner, wrap};
+use super::text::{cell, fit, spinner, wrap};
 use crate::domain::backup::Model as BackupModel;
 use crate::domain::service::{CheckReport, CheckState};
 use crate::domain::text::escape;
@@ -88,11 +89,13 @@ pub(super) fn report_lines(
         Line::raw(""),
     ];
     let mut remedies = Vec::new();
-    for item in &report.items {
+    let titles = report.items.iter().map(|item| escape(&item.title).width()).max().unwrap_or(0);
+    let titles = titles.min(width.saturating_sub(13));
+    for item in report.by_urgency() {
         let (sign, style) = check_sign(model, item.state);
         lines.push(Line::from(vec![
             Span::styled(format!("{sign} "), style),
-            Span::raw(format!("{:<34} ", escape(&item.title))),
+            Span::raw(format!("{}  ", cell(&escape(&item.title), titles))),
             Span::styled(check_word(item.state), style),
         ]));
         for part in wrap(&escape(&item.detail), width.saturating_sub(4)) {

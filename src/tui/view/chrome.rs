@@ -18,8 +18,7 @@ use crate::tui::reach::ServiceLook;
 pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
     header(frame, model, areas.header);
     if let Some(text) = banner_text(model) {
-        let text = fit(&text, usize::from(areas.banner.width).saturating_sub(2));
-        put(frame, Text::from(format!(" {text}")).style(model.theme.banner), areas.banner);
+        banner(frame, model, &text, areas.banner);
     } else if let Some(tip) = &model.tip {
         put(frame, Text::from(format!(" {tip}")).style(model.theme.tip), areas.banner);
     }
@@ -40,6 +39,12 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
     rule(frame, model, areas.status.y.saturating_sub(1), areas.status.width);
     status(frame, model, areas.status);
     keys(frame, model, areas.keys);
+}
+
+/// A line about what is wrong with store or daemon.
+pub(super) fn banner(frame: &mut Frame, model: &Model, text: &str, area: Rect) {
+    let text = fit(text, usize::from(area.width).saturating_sub(2));
+    put(frame, Text::from(format!(" {text}")).style(model.theme.banner), area);
 }
 
 pub(super) fn rule(frame: &mut Frame, model: &Model, y: u16, width: u16) {
@@ -136,6 +141,11 @@ fn header(frame: &mut Frame, model: &Model, area: Rect) {
     rule(frame, model, area.y + 1, area.width);
 }
 
+/// Whether a line below the screens' names says something.
+pub fn has_banner(model: &Model) -> bool {
+    model.tip.is_some() || banner_text(model).is_some()
+}
+
 /// What is wrong with the connection to store or daemon, if anything.
 pub fn banner_text(model: &Model) -> Option<String> {
     let shown = || if model.loaded { format!("; shown: {}", ago(model, model.data.read_at)) } else { String::new() };
@@ -148,7 +158,10 @@ pub fn banner_text(model: &Model) -> Option<String> {
     if let Some(seconds) = model.daemon_silence() {
         let pid = model.daemon.as_ref().and_then(|d| d.pid).map_or(String::new(), |pid| format!(" (process {pid})"));
         let silent = duration(seconds);
-        return Some(format!("! the daemon{pid} has not answered for {silent}: what it does is shown as it was then"));
+        let words = |pid: &str| format!("! the daemon{pid} has not answered for {silent}: shown as of then");
+        // Half a sentence does not say what is old.
+        let whole = words(&pid);
+        return Some(if whole.width() + 2 <= usize::from(model.size.0) { whole } else { words("") });
     }
     if let Some(undone) = model.undone().filter(|_| model.daemon.as_ref().is_some_and(|d| !d.running)) {
         return Some(format!("! no daemon runs, {undone}{}", shown()));

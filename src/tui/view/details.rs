@@ -9,6 +9,7 @@ use crate::client::{Contents, HeldFiles};
 use crate::domain::backup::Backup;
 use crate::domain::chain;
 use crate::domain::encryption::words_of;
+use crate::domain::field::FieldKind;
 use crate::domain::job::{Job, JobState, LogLevel};
 use crate::domain::retry::RetryMode;
 use crate::domain::service::EngineKind;
@@ -64,7 +65,7 @@ fn styled_spans(line: Line<'static>) -> Vec<Span<'static>> {
 }
 
 fn page<'a>(model: &'a Model, target: &Target, width: usize) -> Page<'a> {
-    let mut page = Page { model, width, lines: Vec::new(), sections: Vec::new() };
+    let mut page = Page { model, width, labels: LABELS, lines: Vec::new(), sections: Vec::new() };
     match target {
         Target::Backup(name) => match model.backup(name) {
             Some(backup) => page.backup(backup),
@@ -84,10 +85,15 @@ fn page<'a>(model: &'a Model, target: &Target, width: usize) -> Page<'a> {
     page
 }
 
+/// Columns of the labels of a page whose labels are known.
+const LABELS: usize = 15;
+
 /// Lines as they are put together.
 pub(super) struct Page<'a> {
     pub(super) model: &'a Model,
     pub(super) width: usize,
+    /// Columns of the labels, with what stands between them and the values.
+    pub(super) labels: usize,
     pub(super) lines: Vec<Line<'static>>,
     /// Where its sections begin.
     pub(super) sections: Vec<usize>,
@@ -115,10 +121,11 @@ impl Page<'_> {
 
     pub(super) fn fact_styled(&mut self, label: &str, value: Span<'static>) {
         let style = value.style;
-        for (i, part) in wrap(&value.content, self.width.saturating_sub(15)).into_iter().enumerate() {
+        let labels = self.labels;
+        for (i, part) in wrap(&value.content, self.width.saturating_sub(labels)).into_iter().enumerate() {
             let label = if i == 0 { label } else { "" };
             self.lines.push(Line::from(vec![
-                Span::styled(format!("{label:<15}"), self.model.theme.dim),
+                Span::styled(format!("{label:<labels$}"), self.model.theme.dim),
                 Span::styled(part, style),
             ]));
         }
@@ -389,16 +396,23 @@ impl Page<'_> {
             return self.gone(&format!("The storage {name} is gone."));
         };
         self.title(name);
+        let fields = crate::client::storage_fields(&storage.kind);
+        let shown = storage.config.iter().filter(|(_, value)| !storage.place.contains(value.as_str()));
+        let facts: Vec<(String, String)> = shown
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(key, value)| match fields.iter().find(|f| f.key == key) {
+                Some(field) if field.kind == FieldKind::Bool => {
+                    (field.label.to_owned(), if value == "true" { "yes" } else { "no" }.to_owned())
+                }
+                Some(field) => (field.label.to_owned(), escape(&field.words(value))),
+                None => (escape(key), escape(value)),
+            })
+            .collect();
+        self.labels = facts.iter().map(|(label, _)| label.width() + 2).max().unwrap_or(0).clamp(LABELS, LABELS + 15);
         self.fact("Type", escape(&storage.kind));
         self.fact("Where", escape(&storage.place));
-        for (key, value) in &storage.config {
-            let label = crate::client::storage_fields(&storage.kind)
-                .iter()
-                .find(|f| f.key == key)
-                .map_or(key.as_str(), |f| f.label);
-            if !storage.place.contains(value.as_str()) && !value.is_empty() {
-                self.fact(&escape(label), escape(value));
-            }
+        for (label, value) in facts {
+            self.fact(&label, value);
         }
         if let Some(encryption) = &storage.encryption {
             self.fact("Encrypted to", words_of(&encryption.recipients));

@@ -6,7 +6,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
-use super::text::{first_lines, fit, put, skip_columns, spinner, take_columns, wrap};
+use super::text::{first_lines, fit, from_column, put, spinner, take_columns, wrap};
 use super::{form_box, form_foot, is_small, moment, place_cursor, preview};
 use crate::domain::field::FieldKind;
 use crate::domain::fields::SETTING_FIELDS;
@@ -29,8 +29,7 @@ fn hint_lines(form: &Form, width: usize) -> usize {
     form.visible().iter().map(lines).max().unwrap_or(1).clamp(1, 3)
 }
 
-/// `has_cursor`: keys go to it, and not to a box above it.
-pub fn draw(frame: &mut Frame, model: &Model, form: &Form, area: Rect, has_cursor: bool) {
+pub fn draw(frame: &mut Frame, model: &Model, form: &Form, area: Rect) {
     let theme = &model.theme;
     let width = match is_to_a_moment(form) {
         true => moment::form_width(model.size),
@@ -41,12 +40,21 @@ pub fn draw(frame: &mut Frame, model: &Model, form: &Form, area: Rect, has_curso
     let mut foot = form_foot::lines(model, form, inner_width);
     let hint_width = inner_width.saturating_sub(HINT_INDENT);
     let hints = hint_lines(form, hint_width);
+    let hints = if is_to_a_moment(form) && moment::is_low(model) { 1 } else { hints };
     let height = (lines.len() + hints + foot.len() + 3) as u16;
     let inner = form_box(frame, model, area, width, height, &title(form));
     // The rows have at least half of it.
     let high = usize::from(inner.height);
     let most = high.saturating_sub(high / 2 + hints + 1);
-    if foot.len() > most && foot.first().is_some_and(|line| line.width() == 0) {
+    // A sentence that grows while something is typed must not move the rows: it has its place from the beginning.
+    let grows = matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_));
+    if grows && is_small(model.size) && lines.len() + hints + 1 + most > high {
+        while foot.len() < most {
+            foot.push(Line::raw(""));
+        }
+    }
+    let is_low = is_to_a_moment(form) && moment::is_low(model);
+    if (is_low || foot.len() > most) && foot.first().is_some_and(|line| line.width() == 0) {
         foot.remove(0);
     }
     if foot.len() > most {
@@ -79,7 +87,6 @@ pub fn draw(frame: &mut Frame, model: &Model, form: &Form, area: Rect, has_curso
     let y = inner.bottom().saturating_sub(foot_lines.len() as u16);
     put(frame, foot_lines, Rect { y, height: inner.bottom().saturating_sub(y), ..inner });
     if let Some(x) = cursor
-        && has_cursor
         && focus_line >= from
         && focus_line - from < room
     {
@@ -100,6 +107,9 @@ fn hint_text(model: &Model, form: &Form, width: usize, most: usize) -> Vec<Line<
     let theme = &model.theme;
     let (text, style) = match (form.focus, form.focused()) {
         (_, Some(Row { error: Some(error), .. })) => (format!("✗ {}", escape(error)), theme.error),
+        (_, Some(row)) if row.field.key == "cron" && why_no_line(form).is_some() => {
+            (why_no_line(form).unwrap_or_default(), theme.warn)
+        }
         (_, Some(row)) => {
             let offs = row.choices.iter().filter_map(|c| Some((escape(c.words()), c.disabled.as_ref()?)));
             let off: Vec<String> = offs.map(|(word, why)| format!("{word}: {}", escape(why))).collect();
@@ -111,6 +121,12 @@ fn hint_text(model: &Model, form: &Form, width: usize, most: usize) -> Vec<Line<
         _ => (String::new(), theme.dim),
     };
     first_lines(wrap(&text, width.saturating_sub(2)), most).into_iter().map(|part| Line::styled(part, style)).collect()
+}
+
+/// What is wrong with the crontab line so far.
+fn why_no_line(form: &Form) -> Option<String> {
+    let why = form.preview.as_ref()?.words.as_ref().err()?;
+    Some(format!("! {}", escape(why)))
 }
 
 pub(super) fn title(form: &Form) -> String {
@@ -161,7 +177,8 @@ fn body(model: &Model, form: &Form, width: usize) -> Body {
             lines.push(Line::from(spans));
             lines.extend(below);
             if focused {
-                focus_height = lines.len() - focus_line;
+                // The time that it stands at is the row below it, and is seen with it on the lowest screens, too.
+                focus_height = lines.len() - focus_line + usize::from(moment::is_low(model));
             }
             return;
         }
@@ -194,7 +211,13 @@ fn body(model: &Model, form: &Form, width: usize) -> Body {
     }
     if form.has_advanced() {
         let focused = form.focus == Item::Advanced;
-        let sign = if form.advanced_open { "▾" } else { "▸" };
+        // In seven bits the bar of the focus is a `>`: what is folded is told from it.
+        let sign = match (form.advanced_open, model.look.ascii) {
+            (true, false) => "▾",
+            (false, false) => "▸",
+            (true, true) => "-",
+            (false, true) => "+",
+        };
         let style = if focused { theme.input_focused } else { theme.text };
         let summary = if form.advanced_open { String::new() } else { advanced_summary(form) };
         let summary = fit(&summary, width.saturating_sub(label_width));
@@ -270,6 +293,8 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
     let error = row.error.as_ref().map(|why| if focused { "✗".to_owned() } else { format!("✗ {}", escape(why)) });
     let (note, note_style) = match (error, row.field.key, &form.preview) {
         (Some(error), _, _) => (error, theme.error),
+        // What is wrong with the focused one is said whole below the rows.
+        (None, "cron", Some(preview)) if focused && preview.words.is_err() => ("!".to_owned(), theme.warn),
         (None, "cron", Some(preview)) => preview::line_words(model, preview),
         (None, TIME, _) => (zone_words(model, form), theme.dim),
         _ => match row.disabled.as_ref().filter(|why| !why.is_empty()) {
@@ -287,16 +312,25 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
         _ => room.min(30),
     };
     let shown = match row.field.kind {
-        // As many signs as were typed, up to a few: the length of a password is nobody's business.
         FieldKind::Secret if is_uri(row) => uri::masked(row.value(), !focused),
-        FieldKind::Secret if !row.value().is_empty() => "•".repeat(row.value().chars().count().min(24)),
+        FieldKind::Secret if !row.value().is_empty() => uri::DOTS.to_owned(),
         _ => escape(row.value()),
     };
-    let scroll = row.input.visual_scroll(field_width.saturating_sub(1));
     let is_hidden = row.field.kind == FieldKind::Secret && !is_uri(row);
-    let visible: String = if is_hidden { shown } else { skip_columns(&shown, scroll) };
+    let (shown, at) = if is_uri(row) {
+        uri::shorten_secrets(&shown, row.input.visual_cursor())
+    } else {
+        (shown, row.input.visual_cursor())
+    };
+    // The cursor stays in the field.
+    let scroll = if focused { (at + 1).saturating_sub(field_width) } else { 0 };
+    let visible: String = if is_hidden { shown } else { from_column(&shown, scroll) };
     // What goes on beyond the field is seen to go on.
-    let text = if focused { take_columns(&visible, field_width) } else { fit(&visible, field_width) };
+    let text = if !focused || at < scroll + field_width.saturating_sub(1) {
+        fit(&visible, field_width)
+    } else {
+        take_columns(&visible, field_width)
+    };
     let pad = " ".repeat(field_width.saturating_sub(text.width()));
     let style = if row.disabled.is_some() {
         theme.disabled
@@ -307,7 +341,7 @@ fn row_line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) 
     };
     let cursor = match row.field.kind {
         FieldKind::Secret if is_hidden => text.width(),
-        _ => row.input.visual_cursor().saturating_sub(scroll),
+        _ => at.saturating_sub(scroll),
     };
     spans.push(Span::styled(text + &pad, style));
     if !note.is_empty() {

@@ -54,7 +54,9 @@ pub(super) fn lines(model: &Model, form: &Form, width: usize) -> Vec<Line<'stati
         // Where there is little room the timeline says it alone.
         let says_moment = is_to_a_moment(form) && model.size.1 >= 30;
         let moment = says_moment.then(|| moment::sentence(model, form)).flatten();
-        let sentences: Vec<String> = moment.into_iter().chain(sentence(form)).collect();
+        // The lowest screens need each line for the timeline and the time.
+        let is_low = is_to_a_moment(form) && moment::is_low(model);
+        let sentences: Vec<String> = moment.into_iter().chain(sentence(form).filter(|_| !is_low)).collect();
         if !sentences.is_empty() {
             lines
                 .extend(first_lines(wrap(&sentences.join(" "), width.saturating_sub(2)), 5).into_iter().map(Line::raw));

@@ -19,31 +19,34 @@ use crate::tui::action::Action;
 use crate::tui::model::{BackupRow, Load, Model, Tab};
 use crate::tui::reach::ServiceLook;
 
+/// What a state needs: `⠋ running 62 %`, `✗ verify failed`.
+const STATE: u16 = 15;
+
 const BACKUPS: &[Column] = &[
-    left("NAME", 18, 99),
-    left("SERVICE", 12, 8),
+    left("NAME", 18, 99).name(),
+    left("SERVICE", 12, 7).least(9),
     left("MODEL", 8, 2),
     left("TYPE", 4, 1),
-    left("STATE", 18, 10),
-    right("SIZE", 8, 7),
+    left("STATE", 18, 10).least(STATE),
+    right("SIZE", 8, 8),
     right("DATA", 8, 3),
     left("CONSISTENT AT", 13, 5),
-    right("AGE", 6, 6),
+    right("AGE", 6, 9),
 ];
 
 const JOBS: &[Column] = &[
-    left("BACKUP, SCHEDULE", 18, 99),
+    left("BACKUP, SCHEDULE", 18, 99).name(),
     right("JOB", 5, 7),
     left("KIND", 8, 8),
     left("SERVICE", 12, 5),
-    left("STATE", 18, 10),
+    left("STATE", 18, 10).least(STATE),
     right("DONE", 8, 4),
     right("ATTEMPT", 7, 2),
     right("AGE", 6, 6),
 ];
 
 const STORAGES: &[Column] = &[
-    left("NAME", 12, 99),
+    left("NAME", 12, 99).name(),
     left("TYPE", 10, 6),
     left("WHERE", 22, 8).grow(),
     right("BACKUPS", 7, 3),
@@ -52,13 +55,13 @@ const STORAGES: &[Column] = &[
 ];
 
 const SERVICES: &[Column] = &[
-    left("NAME", 16, 99),
-    left("STATE", 14, 9),
+    left("NAME", 16, 99).name(),
+    left("STATE", 14, 10),
     left("SERVER", 22, 6),
-    left("LAST GOOD", 14, 7),
+    left("LAST GOOD", 14, 9).least(11),
     left("RECOVERABLE", 24, 8),
     right("BACKUPS", 7, 5),
-    left("CONNECTION", 32, 3).grow(),
+    left("CONNECTION", 32, 3).least(16).grow(),
 ];
 
 const SETTINGS: &[Column] = &[left("SETTING", 22, 99), left("VALUE", 22, 9).grow(), left("KEY", 27, 3)];
@@ -66,7 +69,10 @@ const KEYS: &[Column] = &[left("ACTION", 44, 99), left("KEYS", 20, 9), left("WHE
 
 /// How wide the list of a tab has to be to show all of its columns.
 pub fn needed(model: &Model, tab: Tab) -> u16 {
-    let sum = |columns: &[Column]| columns.iter().map(|c| c.width + 2).sum::<u16>() + 1;
+    // Of longer names the details beside the list say the rest.
+    let longest = model.list(tab).longest.min(table::CLAIM);
+    let width = |c: &Column| if c.is_name { c.width.max(longest) } else { c.least };
+    let sum = |columns: &[Column]| columns.iter().map(|c| width(c) + 2).sum::<u16>() + 1;
     match tab {
         Tab::Backups => sum(&with_countdown(model, BACKUPS, false)),
         Tab::Restores | Tab::Jobs => sum(&with_countdown(model, JOBS, false)),
@@ -84,7 +90,7 @@ const BAR: usize = 10;
 
 /// Whether the list has room for a bar beside the state of what runs.
 fn has_bars(model: &Model, tab: Tab, width: u16) -> bool {
-    width >= needed(model, tab) + BAR as u16 + 2 && model.running_jobs().next().is_some()
+    width >= needed(model, tab) + (18 - STATE) + BAR as u16 + 2 && model.running_jobs().next().is_some()
 }
 
 /// The state with a bar behind it.
@@ -143,7 +149,12 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
         // The log is at the end and is what moves; when not all fits, its newest lines stay.
         let room = usize::from(inner.height);
         if lines.len() > room && room > 0 {
-            let keep = details::LEADING.min(room / 2);
+            let mut keep = details::LEADING.min(room / 2);
+            // A value of several lines stays whole, or goes whole.
+            let goes_on = |line: &Line| line.spans.first().is_some_and(|label| label.content.trim().is_empty());
+            while keep > 1 && goes_on(&lines[keep]) {
+                keep -= 1;
+            }
             let tail = lines.split_off(lines.len() - (room - keep - 1));
             lines.truncate(keep);
             lines.push(Line::styled("…  Enter shows everything", model.theme.dim));
@@ -157,7 +168,8 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
 fn with_countdown(model: &Model, columns: &[Column], bars: bool) -> Vec<Column> {
     let counting = model.unfinished().any(|j| j.state == JobState::WaitingRetry);
     let width = if bars { 18 + BAR as u16 } else { 23 };
-    let wider = |c: &Column| if (counting || bars) && c.title == "STATE" { Column { width, ..*c } } else { *c };
+    let wide = |c: &Column| Column { width, least: width, ..*c };
+    let wider = |c: &Column| if (counting || bars) && c.title == "STATE" { wide(c) } else { *c };
     columns.iter().map(wider).collect()
 }
 
@@ -282,8 +294,9 @@ fn storage_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
     let test = match (storage.last_test_at, &storage.last_test_error) {
         _ if running => (format!("{} testing", spinner(model)), theme.running),
         (tested, _) if let Some(id) = failed_job(model, storage, tested) => (format!("✗ job {id} failed"), theme.error),
-        (Some(at), None) => (format!("✓ ok {}", ago(model, at)), theme.ok),
-        (Some(at), Some(_)) => (format!("✗ failed {}", ago(model, at)), theme.error),
+        // The heading says that it is an age; so it is as short as those of the other lists.
+        (Some(at), None) => (format!("✓ ok {}", age(model, at)), theme.ok),
+        (Some(at), Some(_)) => (format!("✗ failed {}", age(model, at)), theme.error),
         (None, _) => ("never tested".into(), theme.dim),
     };
     vec![
@@ -409,7 +422,7 @@ fn empty(frame: &mut Frame, model: &Model, areas: &Areas) {
                     dim("or in Settings (4), General: backup.enabled"),
                 ]);
             }
-            Tab::Backups => lines.extend(first_steps(model)),
+            Tab::Backups => lines.extend(first_steps(model, usize::from(areas.page.height).saturating_sub(1))),
             Tab::Restores => lines.extend([
                 title("Nothing was restored yet"),
                 Line::raw(""),
@@ -449,7 +462,12 @@ fn empty(frame: &mut Frame, model: &Model, areas: &Areas) {
 }
 
 /// The way from nothing to the first backup, with what is done ticked off.
-fn first_steps(model: &Model) -> Vec<Line<'static>> {
+/// `room`: where there are fewer lines than all of it needs, what is to be done is there without what else is said.
+fn first_steps(model: &Model, room: usize) -> Vec<Line<'static>> {
+    /// The title, three steps of two lines, Enter, and what stands between them.
+    const WHOLE: usize = 10;
+    /// The title, one line for each step, Enter.
+    const SHORTEST: usize = 5;
     let theme = &model.theme;
     let services = !model.data.services.is_empty();
     let storages = !model.data.storages.is_empty();
@@ -464,7 +482,11 @@ fn first_steps(model: &Model) -> Vec<Line<'static>> {
         (false, "Make the first backup", "n", "it can be verified and restored from here"),
     ];
     let title = if services && storages { "No backup yet" } else { "Three steps to the first backup" };
-    let mut lines = vec![Line::styled(title, theme.title), Line::raw("")];
+    let is_short = room < WHOLE;
+    let mut lines = vec![Line::styled(title, theme.title)];
+    if !is_short {
+        lines.push(Line::raw(""));
+    }
     if model.look.read_only {
         lines.push(Line::styled("This session is read-only: it shows what others do.", theme.warn));
         return lines;
@@ -483,9 +505,13 @@ fn first_steps(model: &Model) -> Vec<Line<'static>> {
             Span::styled(format!("{text:<42}"), style_text),
             Span::styled(if done { String::new() } else { format!("press {keys}") }, theme.key),
         ]));
-        lines.push(Line::styled(format!("     {why}"), theme.dim));
+        if !is_short || (i == next && room > SHORTEST) {
+            lines.push(Line::styled(format!("     {why}"), theme.dim));
+        }
     }
-    lines.push(Line::raw(""));
+    if !is_short {
+        lines.push(Line::raw(""));
+    }
     lines.push(Line::from(vec![
         Span::styled("Enter", theme.key),
         Span::styled(" begins with the step that is marked", theme.dim),

@@ -97,16 +97,18 @@ fn layers(frame: &mut Frame, model: &Model, areas: &Areas, area: Rect) {
         None => lists::draw(frame, model, areas),
     }
     let Some(top) = model.layers.last().filter(|l| !l.is_page()) else { return };
-    // A form that takes the whole screen is a page: what is asked about it lies above it.
-    if is_small(model.size)
-        && let [.., Layer::Form(form), _] = &model.layers[..]
-    {
-        form::draw(frame, model, form, area, false);
-    }
     // Boxes leave the lines with message, state and keys alone.
     dim(frame, model, area);
+    // A form that takes the whole screen is a page: what is asked about it lies above it, and pieces of its rows beside a box
+    // would be taken for a part of that.
+    if is_small(model.size)
+        && let [.., Layer::Form(_), _] = &model.layers[..]
+    {
+        frame.render_widget(Clear, area);
+    }
+    let area = below_banner(frame, model, areas, area);
     match top {
-        Layer::Form(form) => form::draw(frame, model, form, area, true),
+        Layer::Form(form) => form::draw(frame, model, form, area),
         Layer::Review(review) => boxes::review(frame, model, review, area),
         Layer::Confirm(confirm) => boxes::confirm(frame, model, confirm, area),
         Layer::Palette(palette) => boxes::palette(frame, model, palette, area),
@@ -117,6 +119,15 @@ fn layers(frame: &mut Frame, model: &Model, areas: &Areas, area: Rect) {
         }
         Layer::Details { .. } | Layer::Report { .. } | Layer::Messages { .. } | Layer::Help { .. } => {}
     }
+}
+
+/// What is left for a box below the line that says what is wrong with store or daemon: what a form shows may be old, too.
+fn below_banner(frame: &mut Frame, model: &Model, areas: &Areas, area: Rect) -> Rect {
+    let Some(text) = chrome::banner_text(model) else { return area };
+    let line = if is_small(model.size) { Rect { height: 1, ..area } } else { areas.banner };
+    chrome::banner(frame, model, &text, line);
+    let below = line.bottom().min(area.bottom());
+    Rect { y: below, height: area.bottom() - below, ..area }
 }
 
 /// Takes the colours of what lies below a box.

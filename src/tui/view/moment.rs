@@ -31,6 +31,14 @@ pub fn columns(size: (u16, u16)) -> u32 {
     u32::from(form_width(size).saturating_sub(4)).saturating_sub(INDENT as u32).max(1)
 }
 
+/// Columns below which a line of everything shows nothing.
+const LEAST_LANE: usize = 16;
+
+/// Whether the screen is so low that the timeline leaves out what can be read elsewhere: the time has its row below it.
+pub fn is_low(model: &Model) -> bool {
+    model.size.1 < 20
+}
+
 /// Rows of the bars.
 fn bar_rows(model: &Model) -> usize {
     match model.size.1 {
@@ -136,7 +144,10 @@ pub fn lines(model: &Model, pane: &MomentPane, room: usize, width: usize) -> (Ve
     out.push(line(label, spans(model, &lane(status, view.columns as usize, |c| view.at(c)))));
     out.push(line(indent(), pointer(model, pane, status, zone, view.column(t).unwrap_or(0))));
     out.push(line(indent(), axis(model, pane, zone)));
-    for (text, style) in facts(model, pane, status, zone) {
+    for (text, style) in facts(model, pane, status, zone).into_iter().filter(|(_, style)| {
+        // What kept the cursor from going further is said on the lowest screens, too.
+        !is_low(model) || ![theme.text, theme.dim].contains(style)
+    }) {
         out.extend(
             wrap(&text, width.saturating_sub(INDENT))
                 .into_iter()
@@ -161,10 +172,19 @@ fn overview(
 ) -> Vec<Span<'static>> {
     // Within hours, the day says little and the second much.
     let form = if last - first < 7_200 { "%H:%M:%S" } else { "%d %b %H:%M" };
-    let label = |t: u32| time(t).with_timezone(&zone).format(form).to_string();
-    let (from, to) = (label(first), label(last));
+    let label = |t: u32, form: &str| time(t).with_timezone(&zone).format(form).to_string();
+    let ends = |form: &str| (label(first, form), label(last, form));
     // One column more on both sides, for the brackets.
-    let width = room.saturating_sub(from.width() + to.width() + 8);
+    let left = |(from, to): &(String, String)| room.saturating_sub(from.width() + to.width() + 8);
+    // Where the times leave no room for the line itself, the days do.
+    let days = match last - first {
+        ..86_400 => "%H:%M",
+        86_400..2_419_200 => "%a %d",
+        _ => "%d %b",
+    };
+    let whole = ends(form);
+    let (from, to) = if left(&whole) < LEAST_LANE { ends(days) } else { whole };
+    let width = left(&(from.clone(), to.clone()));
     let span = u64::from(last - first) + 1;
     let at = |c: usize| first.saturating_add((u64::from(c as u32) * span / width.max(1) as u64) as u32);
     let column = |t: u32| {
@@ -259,7 +279,9 @@ fn axis(model: &Model, pane: &MomentPane, zone: Tz) -> Vec<Span<'static>> {
                     (long, format!("{each} a column, at most {highest}"))
                 }
             };
-            if long.width() + 2 <= room { long } else { short }
+            // What has no room is left out: half a number is none.
+            let forms = [long, short, format!("{each} a column"), each.to_owned()];
+            forms.into_iter().find(|form| form.width() + 2 <= room).unwrap_or_default()
         }
         Some(Err(problem)) => format!("not counted: {}", escape(&problem.message)),
         None => format!("a column is {each}"),

@@ -173,8 +173,10 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
                     ("of another tool, not to be restored here", "!", theme.dim, &report.refused),
                 ];
                 for (what, sign, style, names) in groups {
+                    // Nothing is wrong with none.
+                    let sign = if names.is_empty() { " " } else { sign };
                     lines.push(Line::from(vec![
-                        Span::styled(format!("{sign} "), if names.is_empty() { theme.dim } else { style }),
+                        Span::styled(format!("{sign} "), style),
                         Span::styled(
                             format!("{} {what}", names.len()),
                             if names.is_empty() { theme.dim } else { theme.text },

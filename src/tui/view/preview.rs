@@ -89,7 +89,9 @@ pub fn warnings(model: &Model, preview: &Preview, width: usize) -> Vec<Line<'sta
     let wrong: Vec<&PlannedRun> =
         preview.own_runs().filter(|r| !r.overlaps.is_empty() || r.in_production_hours).collect();
     let Some(first) = wrong.first() else {
-        let looked = matches!(preview.runs, Some(Load::Ready(_))) && preview.own_runs().next().is_some();
+        // One that never runs meets nothing, and is not good for that.
+        let runs = preview.words.is_ok() && !preview.next.is_empty();
+        let looked = runs && matches!(preview.runs, Some(Load::Ready(_))) && preview.own_runs().next().is_some();
         let text = "✓ overlaps nothing, and lies outside of production hours";
         return if looked { vec![Line::styled(fit(text, width), of(theme.ok))] } else { Vec::new() };
     };

@@ -79,7 +79,10 @@ pub fn line(model: &Model, status: Option<&Status>, room: usize) -> (String, Sty
     let lag = lag(model, status).unwrap_or(0);
     // Never "now": what can be restored ends with the last second that is stored.
     let until = status.ranges.last().map(|newest| second(model, newest.to)).unwrap_or_default();
-    let text = format!("recoverable {reach} → {until}");
+    let whole = format!("recoverable {reach} → {until}");
+    let short = format!("{reach} → {until}");
+    // What there is no room for is left out, never cut: "recoverable …" says nothing.
+    let text = [whole, short].into_iter().find(|text| text.width() <= room).unwrap_or(reach);
     if let Some(stopped) = stopped {
         // Less than its first words says nothing; the sign before the service says that something is wrong.
         let least = text.width() + " (not recorded…".width();

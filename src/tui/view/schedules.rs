@@ -33,7 +33,7 @@ pub fn columns(width: u16) -> [Column; 8] {
     let (switch, name) = if width < NARROW { (left("", 1, 99), 13) } else { (left("ON", 5, 99), 12 + spare) };
     [
         switch,
-        left("NAME", name, 98),
+        left("NAME", name, 98).name(),
         left("SERVICE", 9 + spare / 4, 7),
         left("WHAT", 13, 2),
         left("WHEN", 18, 8).grow(),

@@ -15,9 +15,13 @@ use crate::tui::model::Model;
 pub struct Column {
     pub title: &'static str,
     pub width: u16,
+    /// What it makes do with, before another one goes.
+    pub least: u16,
     pub right: bool,
     pub keep: u8,
-    /// It takes the columns that are left over; without such a column, the first does.
+    /// It tells the rows apart: it is as wide as the longest of them before any other takes what is left over.
+    pub is_name: bool,
+    /// It takes the columns that are left over; without such a column, the name does.
     pub grow: bool,
 }
 
@@ -26,27 +30,76 @@ impl Column {
         self.grow = true;
         self
     }
+
+    pub const fn name(mut self) -> Self {
+        self.is_name = true;
+        self
+    }
+
+    pub const fn least(mut self, columns: u16) -> Self {
+        self.least = columns;
+        self
+    }
 }
 
 pub const fn left(title: &'static str, width: u16, keep: u8) -> Column {
-    Column { title, width, right: false, keep, grow: false }
+    Column { title, width, least: width, right: false, keep, is_name: false, grow: false }
 }
 
 pub const fn right(title: &'static str, width: u16, keep: u8) -> Column {
-    Column { title, width, right: true, keep, grow: false }
+    Column { right: true, ..left(title, width, keep) }
 }
 
-/// The columns that have room, by position, with their widths.
-pub fn widths(columns: &[Column], total: u16) -> Vec<(usize, u16)> {
-    let mut kept: Vec<usize> = (0..columns.len()).collect();
-    let need = |kept: &[usize]| kept.iter().map(|i| columns[*i].width + 2).sum::<u16>();
+/// Columns of a name for which others make do with less, or go.
+pub const CLAIM: u16 = 40;
+/// From this `keep` on, a column is worth the room that a long name may have.
+const MATTERS: u8 = 5;
+/// Below this many columns each one counts; from it on, a wider list shows all that a narrower one does.
+const NARROW: u16 = 90;
+/// The widest that a name gets before the others have what they need.
+const WIDEST_NAME: u16 = 60;
+
+/// The columns that have room, by position, with their widths. `longest`: the columns of the longest name.
+pub fn widths(columns: &[Column], total: u16, longest: u16) -> Vec<(usize, u16)> {
+    let longest = longest.min(WIDEST_NAME);
+    // A name is worth more than a column beside it, up to a quarter of the room.
+    let claim = |c: &Column| if c.is_name { c.least.max(longest.min(total / 4).min(CLAIM)) } else { c.least };
+    let mut kept: Vec<(usize, u16)> = columns.iter().map(claim).enumerate().collect();
+    let need = |kept: &[(usize, u16)]| kept.iter().map(|(_, width)| width + 2).sum::<u16>();
     while kept.len() > 1 && need(&kept) > total {
-        let weakest = kept.iter().copied().filter(|i| *i != 0).min_by_key(|i| columns[*i].keep);
-        kept.retain(|i| Some(*i) != weakest);
+        let weakest = kept.iter().map(|(i, _)| *i).filter(|i| *i != 0).min_by_key(|i| columns[*i].keep);
+        kept.retain(|(i, _)| Some(*i) != weakest);
     }
-    let spare = total.saturating_sub(need(&kept));
-    let grows = kept.iter().copied().find(|i| columns[*i].grow).unwrap_or(0);
-    kept.iter().map(|i| (*i, columns[*i].width + if *i == grows { spare } else { 0 })).collect()
+    if total < NARROW {
+        // What is smaller than the columns that had to go may have room instead of them.
+        let is_gone = |i: &usize| columns[*i].keep >= MATTERS && kept.iter().all(|(at, _)| at != i);
+        let mut gone: Vec<usize> = (0..columns.len()).filter(is_gone).collect();
+        gone.sort_by_key(|i| std::cmp::Reverse(columns[*i].keep));
+        for i in gone {
+            if need(&kept) + columns[i].least + 2 <= total {
+                kept.push((i, columns[i].least));
+            }
+        }
+        kept.sort_unstable();
+    }
+    let mut spare = total.saturating_sub(need(&kept));
+    let mut widen = |width: &mut u16, to: u16| {
+        let more = to.saturating_sub(*width).min(spare);
+        *width += more;
+        spare -= more;
+    };
+    for (_, width) in kept.iter_mut().filter(|(i, _)| columns[*i].is_name) {
+        widen(width, longest);
+    }
+    for (i, width) in &mut kept {
+        widen(width, columns[*i].width);
+    }
+    let of = |is: fn(&Column) -> bool| kept.iter().position(|(i, _)| is(&columns[*i]));
+    let grows = of(|c| c.grow).or_else(|| of(|c| c.is_name)).unwrap_or(0);
+    if let Some((_, width)) = kept.get_mut(grows) {
+        widen(width, u16::MAX);
+    }
+    kept
 }
 
 /// Draws heading and visible rows; `cells` gives texts and styles of the row at a position of the data.
@@ -54,7 +107,7 @@ pub fn draw<F>(frame: &mut Frame, model: &Model, list: &List, heading: Rect, row
 where
     F: Fn(u32) -> Vec<(String, Style)>,
 {
-    let widths = widths(columns, heading.width.saturating_sub(1));
+    let widths = widths(columns, heading.width.saturating_sub(1), list.longest);
     let mut spans = vec![Span::raw("  ")];
     for (i, width) in &widths {
         spans.push(Span::styled(cell(columns[*i], columns[*i].title, *width), model.theme.dim));
@@ -103,8 +156,28 @@ mod tests {
     #[test]
     fn columns_give_way_by_their_weight() {
         let columns = [left("NAME", 10, 9), left("MODEL", 8, 1), right("SIZE", 6, 5)];
-        assert_eq!(widths(&columns, 40), [(0, 20), (1, 8), (2, 6)]);
-        assert_eq!(widths(&columns, 25), [(0, 15), (2, 6)]);
-        assert_eq!(widths(&columns, 3), [(0, 10)]);
+        assert_eq!(widths(&columns, 40, 0), [(0, 20), (1, 8), (2, 6)]);
+        assert_eq!(widths(&columns, 25, 0), [(0, 15), (2, 6)]);
+        // A small one has room where a wide one had to go, if it matters more than the end of a name.
+        let columns = |keep| [left("NAME", 10, 9).name(), left("URI", 30, 6), right("AGE", 4, keep)];
+        assert_eq!(widths(&columns(5), 30, 28), [(0, 22), (2, 4)]);
+        assert_eq!(widths(&columns(4), 30, 28), [(0, 28)]);
+        let columns = columns(5);
+        assert_eq!(widths(&columns, 3, 0), [(0, 10)]);
+    }
+
+    #[test]
+    fn names_get_the_room_before_it_is_left_blank() {
+        let columns =
+            [left("", 1, 9), left("NAME", 10, 9).name(), left("STATE", 18, 5).least(8), left("URI", 6, 1).grow()];
+        // What is left over goes to the name, then to those that made do with less, then to the one that grows.
+        assert_eq!(widths(&columns, 60, 24), [(0, 1), (1, 24), (2, 18), (3, 9)]);
+        assert_eq!(widths(&columns, 45, 24), [(0, 1), (1, 22), (2, 8), (3, 6)]);
+        // Where there is little room, what is known of a row counts as well as its whole name.
+        assert_eq!(widths(&columns, 30, 24), [(0, 1), (1, 15), (2, 8)]);
+        // For a name that is not that long, nobody else makes do with less.
+        assert_eq!(widths(&columns, 60, 8), [(0, 1), (1, 10), (2, 18), (3, 23)]);
+        // A sign in front of the names does not grow.
+        assert_eq!(widths(&columns[..3], 60, 8), [(0, 1), (1, 35), (2, 18)]);
     }
 }

@@ -107,6 +107,11 @@ pub fn skip_columns(text: &str, columns: usize) -> String {
         .collect()
 }
 
+/// `text` from a column on; what is left out in front of it is an ellipsis.
+pub fn from_column(text: &str, column: usize) -> String {
+    if column == 0 { text.to_owned() } else { format!("…{}", skip_columns(text, column + 1)) }
+}
+
 /// The first columns of `text`, without a sign for what is missing.
 pub fn take_columns(text: &str, columns: usize) -> String {
     let mut used = 0;
@@ -121,7 +126,7 @@ pub fn take_columns(text: &str, columns: usize) -> String {
 /// The part of a typed text around its cursor that fits into a field, padded, and the column of the cursor in it.
 pub fn typed(input: &Input, width: usize) -> (String, u16) {
     let scroll = input.visual_scroll(width.saturating_sub(1));
-    let text = take_columns(&skip_columns(&escape(input.value()), scroll), width);
+    let text = take_columns(&from_column(&escape(input.value()), scroll), width);
     let pad = " ".repeat(width.saturating_sub(text.width()));
     let cursor = input.visual_cursor().saturating_sub(scroll).min(width.saturating_sub(1));
     (text + &pad, cursor as u16)

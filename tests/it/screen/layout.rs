@@ -363,7 +363,7 @@ fn a_connection_string_shows_all_but_the_password() {
     put(&mut model, "name", "prod");
     put(&mut model, "uri", "mongodb://backup:s3cr3t@db-0.example.net:27017/?replicaSet=rs0");
     let text = shown(&model);
-    assert!(text.contains("mongodb://backup:••••••@db-0.example.net:27017/"), "{text}");
+    assert!(text.contains("mongodb://backup:••••••••@db-0.example.net:27017/"), "{text}");
     for typed in ["mongodb://backup:s3cr3t", "mongodb://backup:12345", "mongodb://backup:s3c/r3t@h", "s3cr3t"] {
         put(&mut model, "uri", typed);
         for secret in ["s3cr3t", "12345", "s3c", "r3t"] {

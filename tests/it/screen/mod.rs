@@ -8,6 +8,7 @@ mod layout;
 mod moments;
 mod pictures;
 mod robust;
+mod room;
 mod schedules;
 mod screens;
 mod storage_check;
