@@ -74,7 +74,7 @@ impl Home {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mongokeep"));
-        command.arg("--home").arg(&self.home).args(args).env_remove("MONGOKEEP_HOME").stdin(Stdio::null());
+        command.env("MONGOKEEP_HOME", &self.home).args(args).stdin(Stdio::null());
         command
     }
 

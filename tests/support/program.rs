@@ -45,7 +45,7 @@ impl Home {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mongokeep"));
-        command.arg("--home").arg(self.path()).args(["-o", "json"]).args(args).stdin(Stdio::null());
+        command.env("MONGOKEEP_HOME", self.path()).args(["-o", "json"]).args(args).stdin(Stdio::null());
         command.envs(self.environment.iter().map(|(name, value)| (*name, value)));
         command
     }
