@@ -153,7 +153,10 @@ fn last_words(model: &Model, row: &StripRow, short: bool, room: usize) -> (Strin
         return (format!("{name} failed"), theme.error);
     }
     match (row.last_good, row.last_failed) {
-        (Some(at), true) => (fitting(&with_age(at, "failed; last good")), theme.error),
+        (Some(at), true) => {
+            let words = [with_age(at, "failed; last good"), with_age(at, "failed, good")].concat();
+            (fitting(&words), theme.error)
+        }
         (None, true) => (fitting(&["failed, none is good".to_owned(), "failed, none good".to_owned()]), theme.error),
         (Some(at), false) => (fitting(&with_age(at, "last good")), theme.ok),
         (None, false) => ("no good backup yet".to_owned(), theme.warn),

@@ -799,6 +799,7 @@ fn what_was_picked_is_never_replaced() {
 fn errors_of_the_client_stand_at_their_field() {
     let mut model = start();
     keys(&mut model, "n Tab Tab Tab Tab Tab Tab");
+    checks_pass(&mut model, "orders-rs");
     press(&mut model, "Ctrl-S");
     let result = Err(Error::invalid("name", "nightly-20261120 is taken").into());
     reply(&mut model, Reply::Queued { what: "the backup was not queued".into(), result });

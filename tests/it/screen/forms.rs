@@ -135,9 +135,16 @@ fn a_late_answer_is_not_for_a_form_that_was_opened_since() {
     assert!(matches!(model.layers.last(), Some(Layer::Review(_))));
     // A form that was closed takes no answer, and its failure is not lost.
     let mut model = start();
-    keys(&mut model, "n Ctrl-S");
+    let send = |model: &mut Model| {
+        let service = form(model).text("service").to_owned();
+        checks_pass(model, &service);
+        press(model, "Ctrl-S");
+    };
+    press(&mut model, "n");
+    send(&mut model);
     let closed = ticket(&model).unwrap();
-    keys(&mut model, "Esc n Ctrl-S");
+    keys(&mut model, "Esc n");
+    send(&mut model);
     let what = || "the backup was not queued".to_owned();
     reply_to(&mut model, closed, Reply::Queued { what: what(), result: Err(problem("no room")) });
     assert!(form(&model).submitting && shown(&model).contains("the backup was not queued: no room"));
@@ -193,7 +200,10 @@ fn only_the_page_of_what_is_gone_is_closed() {
 fn what_stands_in_a_form_is_kept_and_hides_no_message() {
     let mut model = start();
     model.emit(Level::Good, "something else is done", None);
-    keys(&mut model, "n Ctrl-S");
+    press(&mut model, "n");
+    let service = form(&model).text("service").to_owned();
+    checks_pass(&mut model, &service);
+    press(&mut model, "Ctrl-S");
     let what = "the backup was not queued".to_owned();
     reply(&mut model, Reply::Queued { what, result: Err(problem("no room")) });
     assert_eq!(model.line_message().unwrap().text, "something else is done");
