@@ -1,6 +1,7 @@
 //! A storage of which no more than so many bytes a second are written or read.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ struct Paid {
 /// How soon another hour with another limit counts for those who wait.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
+/// What is read of an object before anybody waits: a manifest must be found at once, also by a job that was cancelled and
+/// removes what it wrote.
+const SMALL: usize = 64 << 10;
+
 impl Limiter {
     pub fn new(limit: BandwidthLimit) -> Self {
         let paid = Paid { at: Instant::now(), rate: limit.now() };
@@ -55,15 +60,7 @@ impl Limiter {
     /// next waits for them: the rate holds on average, not within a part.
     async fn take(&self, bytes: usize) {
         let mut limit = self.0.limit.subscribe();
-        let (turn, own_rate) = {
-            let mut paid = self.paid();
-            let now = self.at_the_rate_of_now(&mut paid);
-            let Some(bytes_per_second) = paid.rate else { return };
-            // Time in which nothing was sent is not saved up.
-            let turn = paid.at.max(now);
-            paid.at = turn + Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64);
-            (turn, paid.rate)
-        };
+        let Some((turn, own_rate)) = self.charge(bytes) else { return };
         while Instant::now() < turn {
             tokio::select! {
                 () = tokio::time::sleep_until(turn.min(Instant::now() + LOOK_AGAIN)) => {}
@@ -75,6 +72,17 @@ impl Limiter {
                 return;
             }
         }
+    }
+
+    /// Counts `bytes` without waiting for them. Returns when their turn would be, and by which rate; `None`: there is no limit.
+    fn charge(&self, bytes: usize) -> Option<(Instant, Option<u64>)> {
+        let mut paid = self.paid();
+        let now = self.at_the_rate_of_now(&mut paid);
+        let bytes_per_second = paid.rate?;
+        // Time in which nothing was sent is not saved up.
+        let turn = paid.at.max(now);
+        paid.at = turn + Duration::from_secs_f64(bytes as f64 / bytes_per_second as f64);
+        Some((turn, paid.rate))
     }
 
     /// What was let through by another rate costs nothing more. Returns the present.
@@ -130,13 +138,17 @@ impl Storage for Throttled {
 
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>> {
         let stream = self.inner.get(key, range).await?;
-        let limiter = self.limiter.clone();
+        let (limiter, read) = (self.limiter.clone(), Arc::new(AtomicUsize::new(0)));
         Ok(stream
             .then(move |chunk| {
-                let limiter = limiter.clone();
+                let (limiter, read) = (limiter.clone(), Arc::clone(&read));
                 async move {
                     if let Ok(chunk) = &chunk {
-                        limiter.take(chunk.len()).await;
+                        match read.fetch_add(chunk.len(), Ordering::Relaxed) + chunk.len() {
+                            // It counts, and does not wait behind the parts on their way.
+                            ..=SMALL => drop(limiter.charge(chunk.len())),
+                            _ => limiter.take(chunk.len()).await,
+                        }
                     }
                     chunk
                 }

@@ -381,7 +381,8 @@ fn a_closed_output_is_no_panic() {
 fn the_home_comes_from_the_flag_then_the_environment() {
     let home = Home::ready();
     let other = Home::new();
-    let run = other.command(&["service", "list"]).env("MONGOKEEP_HOME", home.path()).output().unwrap();
+    let flag = other.path().to_str().unwrap().to_owned();
+    let run = other.command(&["--home", &flag, "service", "list"]).env("MONGOKEEP_HOME", home.path()).output().unwrap();
     assert!(run.stdout.is_empty(), "--home did not win");
     let bare = |home: &Path| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mongokeep"));
