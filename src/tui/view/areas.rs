@@ -8,7 +8,7 @@ use crate::tui::model::{Layer, Model, Screen, Tab};
 /// From this width on, details may stand beside the list: where all of its columns have room first.
 const WIDE: u16 = 120;
 /// Columns that details need beside a list.
-const SIDE: u16 = 34;
+const SIDE: u16 = 31;
 
 /// The parts of the screen; a part that is not drawn has no height.
 #[derive(Debug, Clone, Copy, Default)]

@@ -34,7 +34,7 @@ pub fn columns(width: u16) -> [Column; 8] {
     [
         switch,
         left("NAME", name, 98).name(),
-        left("SERVICE", 9 + spare / 4, 7),
+        left("SERVICE", 9 + spare / 4, 7).least(9),
         left("WHAT", 13, 2),
         left("WHEN", 18, 8).grow(),
         left("NEXT", 9, 9),

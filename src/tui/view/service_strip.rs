@@ -57,12 +57,12 @@ const FEW_SPARKS: usize = 10;
 /// Columns for what can be restored to any moment, there.
 const MOMENTS: usize = 51;
 /// Columns of a name: at least, where there is little room, and at most.
-const SHORT_NAME: usize = 16;
+const SHORT_NAME: usize = 15;
 const NAME: usize = 18;
 const LONG_NAME: usize = 32;
 /// Columns for how the last backups went: where there is room, where there is little, and on the narrowest screens.
 const LAST: usize = 26;
-const SHORT_LAST: usize = 22;
+const SHORT_LAST: usize = 23;
 const SHORTEST_LAST: usize = 18;
 
 pub fn draw(frame: &mut Frame, model: &Model, area: Rect) {
@@ -154,8 +154,8 @@ fn last_words(model: &Model, row: &StripRow, short: bool, room: usize) -> (Strin
     }
     match (row.last_good, row.last_failed) {
         (Some(at), true) => {
-            let words = [with_age(at, "failed; last good"), with_age(at, "failed, good")].concat();
-            (fitting(&words), theme.error)
+            let age = age(model, at);
+            (fitting(&[format!("failed; last good {age}"), format!("failed; good {age}")]), theme.error)
         }
         (None, true) => (fitting(&["failed, none is good".to_owned(), "failed, none good".to_owned()]), theme.error),
         (Some(at), false) => (fitting(&with_age(at, "last good")), theme.ok),

@@ -870,7 +870,7 @@ fn the_passing_of_seconds_draws_nothing() {
 
 #[test]
 fn point_in_time_needs_the_whole_of_a_logical_backup() {
-    let mut model = with_pitr(Look::default(), LARGE);
+    let mut model = with_pitr(Look::default(), (150, 50));
     let effects = keys(&mut model, "2 n");
     look_ahead(&mut model, effects);
     to_row(&mut model, "type");

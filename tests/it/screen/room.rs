@@ -148,9 +148,8 @@ fn columns_of_the_strip_do_not_touch() {
         backups.insert(1, backup("nightly-x", "orders-rs", 2, BackupState::Failed));
         let mut model = with((width, 30), snapshot);
         let row = line(&model, " ✗ orders-rs");
-        let words = ["failed; last good 12 h", "failed, good 12 h"];
-        let after = words.iter().find_map(|words| Some(row.split_once(words)?.1));
-        let after = after.unwrap_or_else(|| panic!("at {width}: {row}")).trim_start_matches(" ago");
+        assert!(row.contains("good 12 h"), "at {width}: {row}");
+        let after = row.split("good 12 h").nth(1).unwrap();
         assert!(after.is_empty() || after.starts_with("  "), "at {width}: {row}");
         // Between the sentence about moments and the sizes.
         let sparks = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '✗'];
@@ -231,12 +230,8 @@ fn a_long_connection_string_shows_that_it_begins_earlier() {
 #[test]
 fn labels_of_a_storage_stand_apart_from_their_values() {
     let mut snapshot = full_snapshot();
-    snapshot.storages[1].config = [("skip_tls_verify", "false"), ("bucket_encryption", "bucket")]
-        .map(|(key, value)| (key.to_owned(), value.to_owned()))
-        .into();
     snapshot.storages[1].last_test_error = Some("refused".into());
     let fields = mongokeep::client::storage_fields("s3");
-    let mut snapshot = snapshot;
     let config =
         fields.iter().map(|f| (f.key.to_owned(), if f.label.contains("TLS") { "false" } else { "x1" }.to_owned()));
     snapshot.storages[1].config = config.collect();

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use mongokeep::domain::backup::BackupState;
 use mongokeep::domain::job::{JobKind, JobState};
-use mongokeep::domain::service::CheckState;
 use mongokeep::domain::warning::{Warning, WarningKind};
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::model::{Look, Model};
@@ -118,7 +117,8 @@ fn commands_on_the_screen_carry_the_home_and_are_copied() {
     model.home = Some("/srv/keep".into());
     keys(&mut model, "4 t");
     let mut report = check_report(false);
-    report.items[0].state = CheckState::Fail;
+    // What fails comes first.
+    report.items[0].state = mongokeep::domain::service::CheckState::Fail;
     report.items[0].remedy = "mongokeep settings set backup.enabled true".into();
     let name = report.service.clone();
     reply_to_key(&mut model, Reply::ServiceChecked { name, model: Default::default(), result: Ok(report) });
