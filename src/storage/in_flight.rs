@@ -2,7 +2,7 @@
 //!
 //! Over a long line a part waits for its answer longer than it takes to send, so that several must be under way to fill the
 //! line; over a slow one each further part only takes memory, and is lost when the line breaks. So the number follows what the
-//! line does ([`pace`]), between two and what a person allows. All writers of a job share it, and all its readers.
+//! line does (`pace`), between two and what a person allows. All writers of a job share it, and all its readers.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
