@@ -108,7 +108,11 @@ impl Client {
         let failed = Some(failed.join("; ")).filter(|f| !f.is_empty());
         // One that is known to be good is known again.
         if failed.is_none() {
-            storage_folder::mark(&self.store, &self.store.storage(name)?)?;
+            let location = self.store.storage(name)?;
+            // The test of a form removes a folder that it made. Once a storage is known to be good, one that is missing is a
+            // disk that is not mounted.
+            storage_folder::prepare(&self.store, &location)?;
+            storage_folder::mark(&self.store, &location)?;
         }
         self.store.storage_tested(name, failed.as_deref())
     }

@@ -56,7 +56,8 @@ pub fn stoppers(model: &Model, form: &Form) -> Vec<String> {
     if let Some(items) = items(model, form) {
         return items.iter().filter(|item| stops(item)).map(sentence).collect();
     }
-    if !matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_)) {
+    // A schedule runs later, when its server may be back.
+    if !is_done_now(form) {
         return Vec::new();
     }
     let service = form.text("service");
@@ -70,6 +71,9 @@ pub fn stoppers(model: &Model, form: &Form) -> Vec<String> {
 
 /// Whether what is in `form` would be done at once, and is still being checked.
 pub fn are_checked_now(model: &Model, form: &Form) -> bool {
-    let is_now = form.purpose == Purpose::Create && form.text(WHEN) == ON_DEMAND;
-    is_now && matches!(model.check(form.text("service"), backup_model(form)), Some(Load::Waiting))
+    is_done_now(form) && matches!(model.check(form.text("service"), backup_model(form)), Some(Load::Waiting))
+}
+
+fn is_done_now(form: &Form) -> bool {
+    form.purpose == Purpose::Create && form.text(WHEN) == ON_DEMAND
 }

@@ -122,7 +122,7 @@ impl Storage for Filesystem {
         let (file, range) = blocking({
             let what = what.clone();
             move || {
-                let found = match parent(&root, &key)? {
+                let found = match root.parent(&key)? {
                     Some(folder) => root::open_file(&folder, key.file_name()).map_err(|e| error::io(&what, e))?,
                     None => None,
                 };
