@@ -146,7 +146,7 @@ impl Storage for Filesystem {
     async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>> {
         let (root, key) = (Arc::clone(&self.root), key.clone());
         blocking(move || {
-            let Some(folder) = parent(&root, &key)? else { return Ok(None) };
+            let Some(folder) = root.parent(&key)? else { return Ok(None) };
             let size = root::size_of(&folder, key.file_name())
                 .map_err(|e| error::io(format!("looking at {}/{key}", root.shown()), e))?;
             Ok(size.map(|size| ObjectInfo { key, size }))

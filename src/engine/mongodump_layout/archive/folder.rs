@@ -179,7 +179,12 @@ impl Storage for ArchivedFolder {
     }
 
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>> {
-        let Some(contents) = self.contents(key) else { return self.inner.get(key, range).await };
+        let Some(contents) = self.contents(key) else {
+            if key.below(&self.archive.key).is_some() {
+                return Err(Error::not_found("object", format!("{}/{key}", escape(&self.place()))));
+            }
+            return self.inner.get(key, range).await;
+        };
         let wanted = range.unwrap_or(0..contents.bytes);
         if wanted.end > contents.bytes {
             let what = format!("{key} in {} has {} bytes", escape(&self.place()), contents.bytes);
@@ -192,6 +197,8 @@ impl Storage for ArchivedFolder {
     async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>> {
         match self.contents(key) {
             Some(contents) => Ok(Some(ObjectInfo { key: key.clone(), size: contents.bytes })),
+            // Below an archive there is nothing else, whatever a storage makes of such a name.
+            None if key.below(&self.archive.key).is_some() => Ok(None),
             None => self.inner.stat(key).await,
         }
     }
