@@ -312,11 +312,6 @@ async fn folders_are_listed_without_what_is_in_them(stand: &Stand) {
     let beside = ["p/backups/a", "p/backups/z"].into_iter().zip([4, 1]);
     assert_eq!(level.objects, beside.map(|(at, size)| ObjectInfo { key: key(at), size }).collect::<Vec<_>>());
     assert!(!level.has_more);
-    if stand.habits.folders_are_no_keys {
-        assert!(storage.stat(&key("p/backups/a/b")).await.unwrap().is_none(), "nothing lies below an object");
-        let below = read_all(storage, &key("p/backups/a/b"), 10).await.unwrap_err();
-        assert_eq!(below.kind(), ErrorKind::NotFound);
-    }
     if stand.habits.deep_folders {
         assert_eq!(storage.list_folders(None).await.unwrap(), ["p"]);
     }
