@@ -53,6 +53,7 @@ async fn files_come_back_with_the_identity_alone() {
     assert!(data.join("WiredTiger.turtle").exists());
 
     // Others could not open the blocks that are there, so that all of them are sent again.
+    let before = blocks(&home);
     good(&home, &format!("storage edit safe --encrypt-to {} {}", new.recipient, with(&new)));
     let third = make(&home, "third");
     assert_eq!(third["new_bytes"], third["size_bytes"]);
@@ -60,7 +61,7 @@ async fn files_come_back_with_the_identity_alone() {
     good(&home, &format!("backup verify first {}", with(&old)));
 
     // A block in the place of another is found, though it is encrypted as it should be.
-    let of_third: Vec<String> = blocks(&home).into_iter().filter(|path| !of_first.contains(path)).collect();
+    let of_third: Vec<String> = blocks(&home).into_iter().filter(|path| !before.contains(path)).collect();
     let path = |n: usize| home.dir().join("safe").join(&of_third[n]);
     let sizes: Vec<u64> = (0..of_third.len()).map(|n| std::fs::metadata(path(n)).unwrap().len()).collect();
     let same = (0..sizes.len()).flat_map(|a| (0..a).map(move |b| (a, b))).find(|(a, b)| sizes[*a] == sizes[*b]);
