@@ -3,7 +3,6 @@
 //! For jobs, not for a person who waits: those want the first error. What is repeated is decided by
 //! [`ErrorKind::is_retryable`], except a full disk: the seconds spent here do not empty it, the retry of the job may.
 
-use std::future::Future;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,56 +11,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Freeing, InFlight, Key, Level, ObjectInfo, OldVersions, PutMode, Storage, Unfinished, Upload, read_all};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 
-/// How often and how long a call is repeated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Backoff {
-    /// Calls in all, the first one included.
-    pub attempts: u32,
-    /// The first wait; each further one is twice as long.
-    pub first: Duration,
-    pub longest: Duration,
-    /// No attempt begins this much time after the first failure: what a long upload took before is not counted.
-    pub total: Duration,
-    /// After a cancel nobody can give up a call any more, so that each gets this long for its answer.
-    pub after_cancel: Duration,
-}
+mod repeat;
+mod streams;
 
-impl Default for Backoff {
-    /// Outlasts the restart of a server: about a minute.
-    fn default() -> Self {
-        Self {
-            attempts: 12,
-            first: Duration::from_millis(250),
-            longest: Duration::from_secs(8),
-            total: Duration::from_secs(120),
-            after_cancel: Duration::from_secs(30),
-        }
-    }
-}
-
-impl Backoff {
-    /// As often as it takes within `total`.
-    pub fn within(total: Duration) -> Self {
-        Self { attempts: u32::MAX, total, ..Self::default() }
-    }
-
-    /// How long to wait after attempt `attempt` (from 1), or `None` when it was the last. Half of it is random, so
-    /// that parts that failed together do not come back together.
-    fn wait(&self, attempt: u32, failing_since: Instant) -> Option<Duration> {
-        let doubled = self.first.saturating_mul(1u32.checked_shl(attempt - 1).unwrap_or(u32::MAX)).min(self.longest);
-        let mut random = [0u8; 2];
-        // Without randomness the wait is still a wait.
-        let _ = aws_lc_rs::rand::fill(&mut random);
-        let wait = doubled / 2 + doubled.mul_f64(f64::from(u16::from_le_bytes(random)) / f64::from(u16::MAX)) / 2;
-        (attempt < self.attempts && failing_since.elapsed() + wait <= self.total).then_some(wait)
-    }
-}
+pub use repeat::{Backoff, OnWait};
+use repeat::{OnCancel, Repeat, Tries};
+use streams::{Listing, Reading};
 
 /// Repeats calls of `inner`, and goes on with a broken stream where it broke.
 ///
@@ -72,24 +32,6 @@ impl Backoff {
 pub struct Retrying {
     inner: Arc<dyn Storage>,
     repeat: Repeat,
-}
-
-/// Hears of the waits between two attempts: why the call failed, and `None` when a call got through again.
-pub type OnWait = Arc<dyn Fn(Option<&Error>) + Send + Sync>;
-
-#[derive(Clone)]
-struct Repeat {
-    backoff: Backoff,
-    cancel: CancellationToken,
-    place: Arc<str>,
-    on_wait: OnWait,
-}
-
-/// Whether a cancel gives up a call that is running.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum OnCancel {
-    GiveUp,
-    Complete,
 }
 
 impl Retrying {
@@ -109,78 +51,6 @@ impl Retrying {
     async fn holds(&self, key: &Key, body: &Bytes) -> bool {
         read_all(self, key, body.len()).await.is_ok_and(|found| found == *body)
     }
-}
-
-fn may_pass(error: &Error) -> bool {
-    error.is_retryable() && error.kind() != ErrorKind::StorageFull
-}
-
-impl Repeat {
-    async fn run<T, F>(&self, on_cancel: OnCancel, call: impl Fn() -> F) -> Result<T>
-    where
-        F: Future<Output = Result<T>> + Send,
-    {
-        let mut tries = Tries::default();
-        loop {
-            let error = match self.once(on_cancel, call()).await {
-                Err(e) if may_pass(&e) => e,
-                other => {
-                    self.got_through(&tries);
-                    return other;
-                }
-            };
-            self.wait(&mut tries, error).await?;
-        }
-    }
-
-    async fn once<T>(&self, on_cancel: OnCancel, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let cleans_up = on_cancel == OnCancel::Complete || self.cancel.is_cancelled();
-        let given_up = async {
-            self.cancel.cancelled().await;
-            if !cleans_up {
-                return Error::cancelled();
-            }
-            tokio::time::sleep(self.backoff.after_cancel).await;
-            let seconds = self.backoff.after_cancel.as_secs();
-            Error::new(ErrorKind::Transient, format!("{} did not answer within {seconds} s of the cancel", self.place))
-        };
-        tokio::select! {
-            biased;
-            error = given_up => Err(error),
-            result = call => result,
-        }
-    }
-
-    /// An answer came that is no reason to wait.
-    fn got_through(&self, tries: &Tries) {
-        if tries.failed > 0 {
-            (self.on_wait)(None);
-        }
-    }
-
-    /// Waits before the next attempt, or says that there is none.
-    async fn wait(&self, tries: &mut Tries, error: Error) -> Result<()> {
-        if self.cancel.is_cancelled() {
-            return Err(error);
-        }
-        let since = *tries.failing_since.get_or_insert_with(Instant::now);
-        tries.failed = tries.failed.saturating_add(1);
-        let attempt = tries.failed;
-        let Some(wait) = self.backoff.wait(attempt, since) else {
-            return Err(if attempt > 1 { error.context(format!("tried {attempt} times")) } else { error });
-        };
-        tracing::warn!(attempt, %error, "a storage call failed and is repeated");
-        (self.on_wait)(Some(&error));
-        let waited = self.cancel.run_until_cancelled(tokio::time::sleep(wait)).await;
-        waited.ok_or_else(Error::cancelled)
-    }
-}
-
-/// The failures of one call.
-#[derive(Debug, Clone, Copy, Default)]
-struct Tries {
-    failed: u32,
-    failing_since: Option<Instant>,
 }
 
 #[async_trait]
@@ -223,17 +93,20 @@ impl Storage for Retrying {
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>> {
         let stream = self.repeat.run(OnCancel::GiveUp, || self.inner.get(key, range.clone())).await?;
         let (at, end) = range.map_or((0, None), |r| (r.start, Some(r.end)));
-        let reading =
-            Reading { storage: self.clone(), key: key.clone(), stream: Some(stream), at, end, tries: Tries::default() };
-        Ok(stream::unfold(Some(reading), |reading| async move {
-            let mut reading = reading?;
-            match reading.next().await {
-                Ok(Some(chunk)) => Some((Ok(chunk), Some(reading))),
-                Ok(None) => None,
-                Err(e) => Some((Err(e), None)),
-            }
-        })
-        .boxed())
+        let reading = Reading {
+            repeat: self.repeat.clone(),
+            storage: Arc::clone(&self.inner),
+            key: key.clone(),
+            stream: Some(stream),
+            at,
+            end,
+            tries: Tries::default(),
+        };
+        let chunks = stream::try_unfold(reading, |mut reading| async move {
+            let chunk = reading.next().await?;
+            Ok(chunk.map(|chunk| (chunk, reading)))
+        });
+        Ok(chunks.boxed())
     }
 
     async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>> {
@@ -243,7 +116,8 @@ impl Storage for Retrying {
     async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
         let stream = self.repeat.run(OnCancel::GiveUp, || self.inner.list(prefix)).await?;
         let listing = Listing {
-            storage: self.clone(),
+            repeat: self.repeat.clone(),
+            storage: Arc::clone(&self.inner),
             prefix: prefix.cloned(),
             stream: Some(stream),
             last: None,
@@ -251,15 +125,11 @@ impl Storage for Retrying {
             is_ordered: true,
             tries: Tries::default(),
         };
-        Ok(stream::unfold(Some(listing), |listing| async move {
-            let mut listing = listing?;
-            match listing.next().await {
-                Ok(Some(object)) => Some((Ok(object), Some(listing))),
-                Ok(None) => None,
-                Err(e) => Some((Err(e), None)),
-            }
-        })
-        .boxed())
+        let objects = stream::try_unfold(listing, |mut listing| async move {
+            let object = listing.next().await?;
+            Ok(object.map(|object| (object, listing)))
+        });
+        Ok(objects.boxed())
     }
 
     async fn list_level(&self, prefix: Option<&Key>) -> Result<Level> {
@@ -315,114 +185,10 @@ impl Upload for RetryingUpload {
     }
 }
 
-/// An object being read, across several streams if need be. Each chunk that arrives gives all attempts back.
-struct Reading {
-    storage: Retrying,
-    key: Key,
-    /// None: to be opened again at `at`.
-    stream: Option<BoxStream<'static, Result<Bytes>>>,
-    at: u64,
-    /// None: the end of the object, whatever its size.
-    end: Option<u64>,
-    tries: Tries,
-}
-
-impl Reading {
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        loop {
-            let repeat = self.storage.repeat.clone();
-            match repeat.once(OnCancel::GiveUp, self.try_next()).await {
-                Ok(Some(chunk)) => {
-                    self.at += chunk.len() as u64;
-                    repeat.got_through(&std::mem::take(&mut self.tries));
-                    return Ok(Some(chunk));
-                }
-                Err(e) if may_pass(&e) => {
-                    self.stream = None;
-                    repeat.wait(&mut self.tries, e).await?;
-                }
-                other => return other,
-            }
-        }
-    }
-
-    async fn try_next(&mut self) -> Result<Option<Bytes>> {
-        let inner = &self.storage.inner;
-        if self.stream.is_none() {
-            let end = match self.end {
-                Some(end) => end,
-                None => match inner.stat(&self.key).await? {
-                    Some(object) => object.size,
-                    None => return Err(Error::not_found("object", format!("{}/{}", inner.place(), self.key))),
-                },
-            };
-            self.end = Some(end);
-            // The last byte arrived, and then the connection broke.
-            if self.at >= end {
-                return Ok(None);
-            }
-            self.stream = Some(inner.get(&self.key, Some(self.at..end)).await?);
-        }
-        match &mut self.stream {
-            Some(stream) => stream.next().await.transpose(),
-            None => Ok(None),
-        }
-    }
-}
-
-/// A listing, begun again after a break: what was already seen is skipped, which the key order makes possible. A server
-/// that keeps another order (s3rver 3.7.1) loses nothing by that; after a break, its listing cannot be gone on with.
-struct Listing {
-    storage: Retrying,
-    prefix: Option<Key>,
-    stream: Option<BoxStream<'static, Result<ObjectInfo>>>,
-    /// The greatest key so far.
-    last: Option<Key>,
-    catching_up: bool,
-    is_ordered: bool,
-    tries: Tries,
-}
-
-impl Listing {
-    async fn next(&mut self) -> Result<Option<ObjectInfo>> {
-        loop {
-            let repeat = self.storage.repeat.clone();
-            match repeat.once(OnCancel::GiveUp, self.try_next()).await {
-                Ok(Some(object)) if self.catching_up && self.last.as_ref().is_some_and(|l| object.key <= *l) => {}
-                Ok(Some(object)) => {
-                    self.catching_up = false;
-                    if self.last.as_ref().is_some_and(|last| object.key <= *last) {
-                        self.is_ordered = false;
-                    } else {
-                        self.last = Some(object.key.clone());
-                    }
-                    repeat.got_through(&std::mem::take(&mut self.tries));
-                    return Ok(Some(object));
-                }
-                Err(e) if may_pass(&e) && self.is_ordered => {
-                    self.stream = None;
-                    self.catching_up = true;
-                    repeat.wait(&mut self.tries, e).await?;
-                }
-                other => return other,
-            }
-        }
-    }
-
-    async fn try_next(&mut self) -> Result<Option<ObjectInfo>> {
-        if self.stream.is_none() {
-            self.stream = Some(self.storage.inner.list(self.prefix.as_ref()).await?);
-        }
-        match &mut self.stream {
-            Some(stream) => stream.next().await.transpose(),
-            None => Ok(None),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     /// A server that holds the connection and says nothing.
     struct Silent;
@@ -518,23 +284,5 @@ mod tests {
             Err(Error::new(ErrorKind::Unreachable, "reset"))
         };
         storage.repeat.run(OnCancel::GiveUp, call).await.unwrap();
-    }
-
-    #[test]
-    fn waits_grow_to_a_bound_and_end() {
-        let backoff = Backoff::default();
-        let now = Instant::now();
-        for (attempt, longest) in [(1, 250), (2, 500), (3, 1_000), (6, 8_000), (11, 8_000)] {
-            let wait = backoff.wait(attempt, now).unwrap().as_millis();
-            assert!((longest / 2..=longest).contains(&wait), "{attempt}: {wait}");
-        }
-        assert_eq!(backoff.wait(12, now), None);
-        let late = Backoff { total: Duration::from_millis(100), ..backoff };
-        assert_eq!(late.wait(1, now), None);
-        let patient = Backoff::within(Duration::from_secs(60));
-        assert!((1..200).all(|attempt| patient.wait(attempt, now).is_some()));
-        assert_eq!(patient.wait(3, now - Duration::from_secs(60)), None);
-        assert_eq!(Backoff { attempts: 1, ..backoff }.wait(1, now), None);
-        assert!(Backoff { attempts: u32::MAX, total: Duration::MAX, ..backoff }.wait(100, now).is_some());
     }
 }

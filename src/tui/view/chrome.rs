@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::text::{ago, fit, put, spinner};
 use super::{Areas, breadcrumb, service_strip};
-use crate::domain::text::{count, duration, escape};
+use crate::domain::text::{count, escape};
 use crate::tui::action::Action;
 use crate::tui::form::Form;
 use crate::tui::forms;
@@ -155,13 +155,10 @@ pub fn banner_text(model: &Model) -> Option<String> {
     if let Some(problem) = &model.daemon_problem {
         return Some(format!("! the daemon is unreachable, trying again{}: {}", shown(), problem.message));
     }
-    if let Some(seconds) = model.daemon_silence() {
-        let pid = model.daemon.as_ref().and_then(|d| d.pid).map_or(String::new(), |pid| format!(" (process {pid})"));
-        let silent = duration(seconds);
-        let words = |pid: &str| format!("! the daemon{pid} has not answered for {silent}: shown as of then");
+    if model.daemon_silence().is_some() {
         // Half a sentence does not say what is old.
-        let whole = words(&pid);
-        return Some(if whole.width() + 2 <= usize::from(model.size.0) { whole } else { words("") });
+        let words = |with_pid| Some(format!("! {}: shown as of then", model.silence(with_pid)?));
+        return words(true).filter(|whole| whole.width() + 2 <= usize::from(model.size.0)).or_else(|| words(false));
     }
     if let Some(undone) = model.undone().filter(|_| model.daemon.as_ref().is_some_and(|d| !d.running)) {
         return Some(format!("! no daemon runs, {undone}{}", shown()));

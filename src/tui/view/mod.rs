@@ -18,6 +18,7 @@ mod check;
 mod chrome;
 mod cluster;
 mod details;
+mod empty;
 mod form;
 mod form_foot;
 mod job_page;

@@ -204,33 +204,6 @@ pub fn rules(retention: &Retention) -> String {
     parts.join(", ")
 }
 
-/// What leads to the first schedule.
-pub fn empty(model: &Model) -> Vec<Line<'static>> {
-    let theme = &model.theme;
-    let services = !model.data.services.is_empty();
-    let storages = !model.data.storages.is_empty();
-    let mut lines = vec![
-        Line::styled("No schedule yet", theme.title),
-        Line::raw(""),
-        Line::raw("A schedule makes backups by itself, keeps as many of them as you say,"),
-        Line::raw("and tries again when one fails."),
-        Line::raw(""),
-    ];
-    if model.look.read_only {
-        lines.push(Line::styled("This session is read-only: it shows what others do.", theme.warn));
-        return lines;
-    }
-    let step = match (services, storages) {
-        (false, _) => "adds a service first: the replica set to back up",
-        (true, false) => "adds a storage first: the place for the backups",
-        (true, true) => "creates the first one: what, when, and how many to keep",
-    };
-    let both = services && storages;
-    let create = if both { format!("Enter {}", model.keymap.first(Action::CreateSchedule)) } else { "Enter".into() };
-    lines.push(Line::from(vec![Span::styled(create, theme.key), Span::styled(format!("  {step}"), theme.dim)]));
-    lines
-}
-
 impl Page<'_> {
     /// Everything about a schedule: what is wrong first.
     pub(super) fn schedule(&mut self, name: &str) {

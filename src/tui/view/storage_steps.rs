@@ -3,6 +3,7 @@
 use ratatui::text::{Line, Span};
 
 use super::text::{spinner, wrap};
+use crate::domain::storage::TestStep;
 use crate::domain::text::escape;
 use crate::tui::form::Form;
 use crate::tui::model::Model;
@@ -28,7 +29,7 @@ pub fn of_form(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
             Line::from(vec![Span::styled(if i == 0 { "✓ " } else { "  " }, theme.ok), Span::styled(part, theme.dim)])
         }));
     }
-    let failed = run.steps.iter().filter(|step| !step.ok).map(|step| format!("{}: {}", step.id, step.detail));
+    let failed = run.steps.iter().filter_map(TestStep::failure);
     for text in failed {
         let parts = wrap(&format!("✗ {}", escape(&text)), width).into_iter().take(MOST_LINES);
         lines.extend(parts.map(|part| Line::styled(part, theme.error)));
