@@ -59,14 +59,15 @@ impl Client {
         }
         let before = self.store.service_row(name)?;
         // The store is busy while it changes a service.
-        let of_it = self.store.schedules()?.into_iter().filter(|schedule| schedule.service == name);
-        // Judged only by another engine.
+        let mut schedules: Vec<(Schedule, StorageConfig)> = Vec::new();
+        // Only another engine judges them anew.
         let other = text(values, "engine").and_then(|word| word.parse().ok()).filter(|kind| *kind != before.engine);
-        let with_storage = of_it.filter(|_| other.is_some()).map(|schedule| {
-            let row = self.store.storage_row(&schedule.storage)?;
-            Ok((schedule, self.judged(other.unwrap_or(before.engine), row)?))
-        });
-        let schedules: Vec<(Schedule, StorageConfig)> = with_storage.collect::<Result<_>>()?;
+        if let Some(other) = other {
+            for schedule in self.store.schedules()?.into_iter().filter(|schedule| schedule.service == name) {
+                let row = self.store.storage_row(&schedule.storage)?;
+                schedules.push((schedule, self.judged(other, row)?));
+            }
+        }
         // The stored connection string is not read: a new one needs no old one, which is how a lost key is got over.
         self.store.edit_service(name, |spec| {
             typed::apply(SERVICE, spec, values)?;

@@ -104,7 +104,7 @@ impl Client {
     /// Notes how a test of the storage `name` ended just now.
     pub fn keep_test(&self, name: &str, steps: &[TestStep]) -> Result<()> {
         self.must_write()?;
-        let failed: Vec<_> = steps.iter().filter(|s| !s.ok).map(|s| format!("{}: {}", s.id, s.detail)).collect();
+        let failed: Vec<_> = steps.iter().filter_map(TestStep::failure).collect();
         let failed = Some(failed.join("; ")).filter(|f| !f.is_empty());
         // One that is known to be good is known again.
         if failed.is_none() {
@@ -212,7 +212,7 @@ impl Client {
     pub(super) fn judged(&self, engine: EngineKind, row: StorageRow) -> Result<StorageConfig> {
         match engine {
             EngineKind::Pbm => Ok(self.store.storage(&row.name)?.config),
-            _ => Ok(row.config),
+            EngineKind::Native | EngineKind::Mongodump => Ok(row.config),
         }
     }
 

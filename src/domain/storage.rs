@@ -119,6 +119,13 @@ pub struct TestStep {
     pub remedy: Option<String>,
 }
 
+impl TestStep {
+    /// Which step failed and why; `None`: it is good.
+    pub fn failure(&self) -> Option<String> {
+        (!self.ok).then(|| format!("{}: {}", self.id, self.detail))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

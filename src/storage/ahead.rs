@@ -56,15 +56,11 @@ pub async fn read_ahead(
         current: Some(Current::Passing(first)),
         fetching: VecDeque::new(),
     };
-    Ok(stream::unfold(Some(ahead), |ahead| async move {
-        let mut ahead = ahead?;
-        match ahead.chunk().await {
-            Ok(Some(chunk)) => Some((Ok(chunk), Some(ahead))),
-            Ok(None) => None,
-            Err(e) => Some((Err(e), None)),
-        }
-    })
-    .boxed())
+    let chunks = stream::try_unfold(ahead, |mut ahead| async move {
+        let chunk = ahead.chunk().await?;
+        Ok(chunk.map(|chunk| (chunk, ahead)))
+    });
+    Ok(chunks.boxed())
 }
 
 struct Ahead {

@@ -102,10 +102,7 @@ impl Model {
         if let Some(problem) = &self.daemon_problem {
             needs.push(format!("the daemon is unreachable: {}", problem.message));
         }
-        if let Some(seconds) = self.daemon_silence() {
-            let pid = self.daemon.as_ref().and_then(|d| d.pid).map_or(String::new(), |pid| format!(" (process {pid})"));
-            needs.push(format!("the daemon{pid} has not answered for {}", duration(seconds)));
-        }
+        needs.extend(self.silence(true));
         let warned = |kind| self.data.warnings.iter().any(|warning| warning.kind == kind);
         let daemon_off = self.daemon.as_ref().is_some_and(|daemon| !daemon.running);
         if let Some(undone) = self.undone().filter(|_| daemon_off && !warned(WarningKind::NoDaemon)) {
@@ -122,6 +119,14 @@ impl Model {
         let warnings = self.data.warnings.iter().filter(|warning| !follows(warning));
         needs.extend(warnings.map(|warning| warning.text.clone()));
         needs
+    }
+
+    /// `the daemon (process 77) has not answered for 12 s`; `None`: it answers, or does not run.
+    pub fn silence(&self, with_pid: bool) -> Option<String> {
+        let seconds = self.daemon_silence()?;
+        let pid = self.daemon.as_ref().and_then(|daemon| daemon.pid).filter(|_| with_pid);
+        let process = pid.map_or(String::new(), |pid| format!(" (process {pid})"));
+        Some(format!("the daemon{process} has not answered for {}", duration(seconds)))
     }
 
     /// What the list shows, the newest first: keys that did nothing are left out, and what was said of several services one

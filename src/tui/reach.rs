@@ -104,8 +104,8 @@ impl Model {
             Ok(()) => {
                 known.answered = true;
                 if known.lost.take().is_some() {
-                    self.cause_gone(&About::Service(service.to_owned()));
                     let about = About::Service(service.to_owned());
+                    self.cause_gone(&about);
                     self.emit_about(about, Level::Good, format!("service {service} answers again"), None);
                 }
                 if matches!(self.infos.get(service), Some(Load::Failed(_))) {

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use mongokeep::domain::storage::StorageConfig;
 use mongokeep::storage::filesystem::Filesystem;
-use mongokeep::storage::{Key, ObjectWriter, PutMode, Storage};
+use mongokeep::storage::{ObjectWriter, PutMode, Storage};
 
 use crate::support::cloud_servers::{Azurite, FakeGcs};
+use crate::support::objects::key;
 use crate::support::s3_servers::{Keeps, Server};
 
 /// Ten pages of an object store.
@@ -17,10 +18,6 @@ const LARGE: u64 = 5 << 30;
 const CHUNK: usize = 8 << 20;
 /// What may be held of an object that is written: a few parts, and what the allocator keeps of them.
 const MOST_MEMORY: u64 = 300 << 20;
-
-fn key(text: &str) -> Key {
-    Key::new(text).unwrap()
-}
 
 async fn of(config: impl Into<StorageConfig>) -> Arc<dyn Storage> {
     mongokeep::storage::open(&config.into()).await.unwrap()

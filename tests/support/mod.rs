@@ -15,6 +15,7 @@ pub mod hooked;
 pub mod indexes;
 pub mod line;
 pub mod mounts;
+pub mod objects;
 pub mod pair;
 pub mod program;
 pub mod proxy;

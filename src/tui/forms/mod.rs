@@ -212,15 +212,11 @@ pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
             restore::changed(model, form, key);
             Vec::new()
         }
-        Purpose::AddService => {
+        Purpose::AddService | Purpose::EditService(_) => {
             // It was about what stood there before.
             if matches!(key, "uri" | "engine") {
                 form.proposal = None;
             }
-            form.trial = None;
-            Vec::new()
-        }
-        Purpose::EditService(_) => {
             form.trial = None;
             Vec::new()
         }

@@ -1,11 +1,11 @@
 //! A storage is tested before it is saved: what its form holds is saved once every step of the test has passed, or when
 //! whoever typed it says so although it did not.
 
-use super::submit::submit;
+use super::submit::{send_waiting, submit};
 use crate::domain::storage::TestStep;
 use crate::domain::text::escape;
 use crate::tui::form::{Draft, Form, Purpose};
-use crate::tui::model::{Layer, Model, TestRun};
+use crate::tui::model::{Model, TestRun};
 use crate::tui::msg::{Effect, draft_name};
 
 /// What becomes of a form that is submitted.
@@ -55,7 +55,7 @@ pub(super) fn passed(model: &Model, form: &Form) -> Option<Vec<TestStep>> {
 }
 
 fn why(run: &TestRun) -> Vec<String> {
-    let failed = run.steps.iter().filter(|step| !step.ok).map(|step| format!("✗ {}: {}", step.id, step.detail));
+    let failed = run.steps.iter().filter_map(TestStep::failure).map(|why| format!("✗ {why}"));
     let problem = run.result.iter().filter_map(|result| result.as_ref().err()).map(|p| format!("✗ {}", p.message));
     failed.chain(problem).map(|line| escape(&line)).collect()
 }
@@ -63,18 +63,10 @@ fn why(run: &TestRun) -> Vec<String> {
 /// Saves the form that waited for the test of this name, if it passed and nothing was changed or opened above it since.
 pub(super) fn ended(model: &mut Model, name: &str) -> Vec<Effect> {
     let passed = model.tests.get(name).is_some_and(TestRun::passed);
-    let mut layers = std::mem::take(&mut model.layers);
-    let top = layers.len().saturating_sub(1);
-    let mut effects = Vec::new();
-    for (at, layer) in layers.iter_mut().enumerate() {
-        let Layer::Form(form) = layer else { continue };
+    let waited = |_: &Model, form: &mut Form| {
         let values = form.values();
-        let Some(draft) = form.draft.as_mut().filter(|draft| draft_name(draft.ticket) == name) else { continue };
-        let saves = std::mem::take(&mut draft.saves) && passed && draft.values == values;
-        if saves && at == top && !form.submitting {
-            effects = submit(model, form);
-        }
-    }
-    model.layers = layers;
-    effects
+        let draft = form.draft.as_mut().filter(|draft| draft_name(draft.ticket) == name);
+        draft.is_some_and(|draft| std::mem::take(&mut draft.saves) && passed && draft.values == values)
+    };
+    send_waiting(model, waited, submit).unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 //! waited for.
 
 use super::storage_test::{self, Saving};
-use super::submit::submit;
+use super::submit::{send_waiting, submit};
 use crate::tui::form::Form;
 use crate::tui::forms;
 use crate::tui::model::{Button, Confirm, Layer, Model, Then};
@@ -53,23 +53,16 @@ fn question(form: &Form, title: &str, lines: Vec<String>) -> Confirm {
 /// The check of `service` has ended: the form on top that waited for it is sent on, or asks. One that something lies above
 /// waits no longer: somebody is doing something else.
 pub(super) fn checked(model: &mut Model, service: &str) -> Vec<Effect> {
-    let mut layers = std::mem::take(&mut model.layers);
-    let top = layers.len().saturating_sub(1);
-    let (mut effects, mut asked) = (Vec::new(), None);
-    for (at, layer) in layers.iter_mut().enumerate() {
-        let Layer::Form(form) = layer else { continue };
-        if !form.waits_for_check || form.text("service") != service || prerequisites::are_checked_now(model, form) {
-            continue;
+    let waited = |model: &Model, form: &mut Form| {
+        let is_checked = form.text("service") == service && !prerequisites::are_checked_now(model, form);
+        is_checked && std::mem::take(&mut form.waits_for_check)
+    };
+    match send_waiting(model, waited, of) {
+        Some(Submission::Sent(effects)) => effects,
+        Some(Submission::Asked(question)) => {
+            model.layers.push(Layer::Confirm(question));
+            Vec::new()
         }
-        form.waits_for_check = false;
-        if at == top && !form.submitting {
-            match of(model, form) {
-                Submission::Sent(sent) => effects = sent,
-                Submission::Asked(question) => asked = Some(Layer::Confirm(question)),
-            }
-        }
+        None => Vec::new(),
     }
-    layers.extend(asked);
-    model.layers = layers;
-    effects
 }

@@ -45,3 +45,27 @@ pub(super) fn submit(model: &mut Model, form: &mut Form) -> Vec<Effect> {
     };
     vec![Effect::Submitted { ticket: form.ticket, effect: Box::new(effect) }]
 }
+
+/// What `send` makes of the form that waited for an answer which is there now, when it lies on top: nothing is sent below
+/// something else. `waited` is asked of every form, and has it wait no longer.
+pub(super) fn send_waiting<T>(
+    model: &mut Model,
+    waited: impl Fn(&Model, &mut Form) -> bool,
+    send: impl FnOnce(&mut Model, &mut Form) -> T,
+) -> Option<T> {
+    let mut layers = std::mem::take(&mut model.layers);
+    let mut is_due = false;
+    for layer in &mut layers {
+        // Of the last layer, the one on top, it stays.
+        is_due = match layer {
+            Layer::Form(form) => waited(model, form),
+            _ => false,
+        };
+    }
+    let sent = match layers.last_mut() {
+        Some(Layer::Form(form)) if is_due && !form.submitting => Some(send(model, form)),
+        _ => None,
+    };
+    model.layers = layers;
+    sent
+}

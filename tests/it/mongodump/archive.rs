@@ -10,7 +10,7 @@ use mongodb::bson::{Binary, doc, spec::BinarySubtype};
 use mongokeep::sandbox::ReplicaSet;
 use serde_json::{Value, json};
 
-use super::{emptied, home_with, odd_data, ran, restored};
+use super::{Stand, emptied, home_with, ran, restored, stand};
 use crate::support::compare::{self, State, assert_same};
 use crate::support::program::{Home, replica_set};
 use crate::support::s3::{BUCKET, S3Server, SECRET_KEY};
@@ -61,12 +61,8 @@ fn switches(archive: &Path) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn archives_are_restored_as_mongorestore_does_it() {
-    let Some(tools) = Tools::find() else { return };
-    let (source, target) = (replica_set().await, replica_set().await);
-    let (from, client) = (source.client().await.unwrap(), target.client().await.unwrap());
-    odd_data(&from).await;
+    let Some(Stand { tools, source, target, from, client, home }) = stand().await else { return };
     large_data(&from).await;
-    let home = home_with(&target);
     let path = |name: &str| home.storage().join(name);
     dump(&tools, &source, &path("all.archive"), &["-j", "4"]);
     dump(&tools, &source, &path("of/yesterday 12:00.gz"), &["--gzip", "-j", "4"]);
@@ -158,12 +154,8 @@ fn writing(client: Client, stop: Arc<AtomicBool>) -> tokio::task::JoinHandle<()>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_oplog_in_an_archive_leads_to_one_moment() {
-    let Some(tools) = Tools::find() else { return };
-    let (source, target) = (replica_set().await, replica_set().await);
-    let (from, client) = (source.client().await.unwrap(), target.client().await.unwrap());
-    odd_data(&from).await;
+    let Some(Stand { tools, source, target, from, client, home }) = stand().await else { return };
     large_data(&from).await;
-    let home = home_with(&target);
     let stop = Arc::new(AtomicBool::new(false));
     let writer = writing(from.clone(), Arc::clone(&stop));
     for (name, args) in [("plain.archive", &["--oplog"][..]), ("zipped.archive", &["--oplog", "--gzip"])] {

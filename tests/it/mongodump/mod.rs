@@ -57,6 +57,28 @@ fn home_with(target: &ReplicaSet) -> Home {
     home
 }
 
+/// The tools, what is dumped, and a home that restores it into `target`.
+struct Stand {
+    tools: Tools,
+    source: ReplicaSet,
+    target: ReplicaSet,
+    /// Of the source.
+    from: Client,
+    /// Of the target.
+    client: Client,
+    home: Home,
+}
+
+/// `None`: the tools are missing, which was said.
+async fn stand() -> Option<Stand> {
+    let tools = Tools::find()?;
+    let (source, target) = (replica_set().await, replica_set().await);
+    let (from, client) = (source.client().await.unwrap(), target.client().await.unwrap());
+    odd_data(&from).await;
+    let home = home_with(&target);
+    Some(Stand { tools, source, target, from, client, home })
+}
+
 /// Needs no tools: a recorded dump.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recorded_dump_is_listed_checked_restored_and_deleted_only_when_it_is_meant() {
@@ -164,11 +186,7 @@ async fn odd_data(client: &Client) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_data_is_restored_as_mongorestore_does_it() {
-    let Some(tools) = Tools::find() else { return };
-    let (source, target) = (replica_set().await, replica_set().await);
-    let (from, client) = (source.client().await.unwrap(), target.client().await.unwrap());
-    odd_data(&from).await;
-    let home = home_with(&target);
+    let Some(Stand { tools, source, target, from, client, home }) = stand().await else { return };
     let dump = |folder: &str, args: &[&str]| {
         let out = home.storage().join(folder);
         ran(tools.mongodump().arg("--uri").arg(source.uri()).arg("--out").arg(out).args(args));

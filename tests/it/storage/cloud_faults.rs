@@ -14,22 +14,13 @@ use mongokeep::error::{Error, ErrorKind};
 use mongokeep::storage::azure::AzureConfig;
 use mongokeep::storage::gcs::GcsConfig;
 use mongokeep::storage::retry::{Backoff, Retrying};
-use mongokeep::storage::{Key, ObjectWriter, PutMode, Storage, read_all};
+use mongokeep::storage::{ObjectWriter, PutMode, Storage, read_all};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::cloud_servers::{ACCOUNT, ACCOUNT_KEY, Azurite, FakeGcs, service_account};
 use crate::support::gcs_sessions::Sessions;
+use crate::support::objects::{key, noise};
 use crate::support::proxy::{Fault, Proxy};
-
-fn key(text: &str) -> Key {
-    Key::new(text).unwrap()
-}
-
-fn noise(length: usize) -> Bytes {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut bytes);
-    bytes.into()
-}
 
 async fn open(config: impl Into<StorageConfig>) -> Arc<dyn Storage> {
     mongokeep::storage::open(&config.into()).await.unwrap()

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use mongokeep::error::ErrorKind;
 use mongokeep::storage::retry::{Backoff, Retrying};
-use mongokeep::storage::{Key, ObjectInfo, ObjectWriter, PutMode, Storage, read_all};
+use mongokeep::storage::{ObjectInfo, ObjectWriter, PutMode, Storage, read_all};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::cloud_servers::{Azurite, FakeGcs};
+use crate::support::objects::{key, noise};
 use crate::support::s3_servers::{Keeps, Server};
 use crate::support::stands::Stand;
 
@@ -148,10 +149,6 @@ mod servers_of_others {
     }
 }
 
-fn key(text: &str) -> Key {
-    Key::new(text).unwrap()
-}
-
 async fn put(storage: &dyn Storage, at: &str, body: &'static str) {
     storage.put(&key(at), Bytes::from_static(body.as_bytes()), PutMode::Overwrite).await.unwrap();
 }
@@ -164,13 +161,6 @@ async fn keys(storage: &dyn Storage, prefix: Option<&str>) -> Vec<String> {
     let prefix = prefix.map(key);
     let objects: Vec<_> = storage.list(prefix.as_ref()).await.unwrap().try_collect().await.unwrap();
     objects.into_iter().map(|o| o.key.to_string()).collect()
-}
-
-/// Bytes that repeat nowhere near a part boundary.
-fn noise(length: usize) -> Bytes {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut bytes);
-    bytes.into()
 }
 
 async fn an_object_is_written_read_and_looked_at(stand: &Stand) {

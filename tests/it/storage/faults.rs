@@ -11,22 +11,13 @@ use mongokeep::error::{Error, ErrorKind};
 use mongokeep::storage::retry::{Backoff, Retrying};
 use mongokeep::storage::s3::S3;
 use mongokeep::storage::s3::{Checksums, S3Config, ServerSide};
-use mongokeep::storage::{Key, ObjectWriter, PutMode, Storage, read_all};
+use mongokeep::storage::{ObjectWriter, PutMode, Storage, read_all};
 use tokio_util::sync::CancellationToken;
 
 use crate::support;
+use crate::support::objects::{key, noise};
 use crate::support::proxy::{Fault, Proxy, refusal};
 use crate::support::s3::{Conditions, Headers, S3Server, SECRET_KEY};
-
-fn key(text: &str) -> Key {
-    Key::new(text).unwrap()
-}
-
-fn noise(length: usize) -> Bytes {
-    let mut bytes = vec![0; length];
-    blake3::Hasher::new().update(b"noise").finalize_xof().fill(&mut bytes);
-    bytes.into()
-}
 
 async fn open(config: &S3Config) -> Arc<dyn Storage> {
     Arc::new(S3::new(config).await.unwrap().with_part_size(5 << 20).unwrap())

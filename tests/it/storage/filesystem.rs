@@ -11,9 +11,7 @@ use mongokeep::error::ErrorKind;
 use mongokeep::storage::filesystem::Filesystem;
 use mongokeep::storage::{Key, ObjectWriter, PutMode, Storage, read_all};
 
-fn key(text: &str) -> Key {
-    Key::new(text).unwrap()
-}
+use crate::support::objects::key;
 
 fn text(body: &'static str) -> Bytes {
     Bytes::from_static(body.as_bytes())

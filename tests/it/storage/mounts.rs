@@ -8,16 +8,14 @@ use bytes::Bytes;
 use futures_util::TryStreamExt;
 use mongodb::bson::{Document, doc};
 use mongokeep::error::ErrorKind;
+use mongokeep::sandbox::ReplicaSet;
 use mongokeep::storage::filesystem::mark::MARK;
 use mongokeep::storage::filesystem::{Filesystem, write_mark};
-use mongokeep::storage::{Key, ObjectWriter, PutMode, Storage, read_all};
+use mongokeep::storage::{ObjectWriter, PutMode, Storage, read_all};
 
 use crate::support::mounts::{carry, disk, inside, mount};
+use crate::support::objects::key;
 use crate::support::program::{Home, fill, replica_set, until};
-
-fn key(text: &str) -> Key {
-    Key::new(text).unwrap()
-}
 
 fn text(body: &'static str) -> Bytes {
     Bytes::from_static(body.as_bytes())
@@ -38,6 +36,17 @@ fn backup(home: &Home, name: &str) -> crate::support::program::Ran {
     home.run(&["backup", "create", "--service", "src", "--storage", "disk", "--name", name, "--wait"])
 }
 
+/// A replica set of which a disk below `folder` holds the backup `one`, the disk, and the home that made it.
+async fn backed_up(folder: &Path) -> (ReplicaSet, PathBuf, Home) {
+    let set = replica_set().await;
+    fill(&set, "shop", 50).await;
+    let at = folder.join("disk");
+    disk(&at);
+    let home = home_with(&set.uri(), &at);
+    assert_eq!(backup(&home, "one").code, 0);
+    (set, at, home)
+}
+
 /// What a job that failed says, and its hint.
 fn said(home: &Home, ran: &crate::support::program::Ran) -> String {
     assert_ne!(ran.code, 0, "{}", ran.stdout);
@@ -49,12 +58,8 @@ fn said(home: &Home, ran: &crate::support::program::Ran) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_not_mounted_is_not_written_to() {
     let Some(folder) = inside("storage::mounts::a_disk_that_is_not_mounted_is_not_written_to") else { return };
-    let set = replica_set().await;
-    fill(&set, "shop", 50).await;
-    let (at, elsewhere) = (folder.join("disk"), folder.join("elsewhere"));
-    disk(&at);
-    let home = home_with(&set.uri(), &at);
-    assert_eq!(backup(&home, "one").code, 0);
+    let (set, at, home) = backed_up(&folder).await;
+    let elsewhere = folder.join("elsewhere");
     assert!(at.join(MARK).exists());
 
     carry(&at, &elsewhere);
@@ -138,12 +143,7 @@ async fn a_disk_that_is_unmounted_under_the_work_stays_the_place_of_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_is_read_only_is_told_and_read() {
     let Some(at) = inside("storage::mounts::a_disk_that_is_read_only_is_told_and_read") else { return };
-    let set = replica_set().await;
-    fill(&set, "shop", 50).await;
-    let at = at.join("disk");
-    disk(&at);
-    let home = home_with(&set.uri(), &at);
-    assert_eq!(backup(&home, "one").code, 0);
+    let (set, at, home) = backed_up(&at).await;
     mount(&["-o", "remount,ro", at.to_str().unwrap()]);
     let told = said(&home, &backup(&home, "two"));
     assert!(told.contains("mounted read-only"), "{told}");
@@ -163,12 +163,7 @@ async fn a_disk_that_fills_up_fails_the_backup_and_keeps_the_others() {
     let Some(at) = inside("storage::mounts::a_disk_that_fills_up_fails_the_backup_and_keeps_the_others") else {
         return;
     };
-    let set = replica_set().await;
-    fill(&set, "shop", 50).await;
-    let at = at.join("disk");
-    disk(&at);
-    let home = home_with(&set.uri(), &at);
-    assert_eq!(backup(&home, "one").code, 0);
+    let (set, at, home) = backed_up(&at).await;
     let before = names(&at.join("src/backups")).len();
     // More than is left, whether that is found before or while it is written.
     mount(&["-o", "remount,size=8m", at.to_str().unwrap()]);

@@ -4,23 +4,19 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use mongokeep::domain::key::Key;
 use mongokeep::domain::secret::Secret;
 use mongokeep::domain::storage::StorageConfig;
 use mongokeep::error::ErrorKind;
 use mongokeep::storage::s3::S3Config;
 use mongokeep::storage::{OldVersions, PutMode, Storage, read_all};
 
+use crate::support::objects::key;
 use crate::support::program::Home;
 use crate::support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use crate::support::s3_servers::{Keeps, Server};
 use crate::support::sts::{EXTERNAL_ID, IDENTITY_TOKEN, ROLE, Sts};
 
 const HOUR: Duration = Duration::from_secs(3600);
-
-fn key(text: &str) -> Key {
-    Key::new(text).unwrap()
-}
 
 async fn open(config: &S3Config) -> std::sync::Arc<dyn Storage> {
     mongokeep::storage::open(&StorageConfig::from(config)).await.unwrap()
