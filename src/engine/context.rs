@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::progress::Meter;
 use super::surroundings::Surroundings;
 use crate::domain::bandwidth::BandwidthLimit;
+use crate::storage::throttle::Limiter;
 
 /// How long a server is looked for before an attempt fails.
 pub const CONNECT_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
@@ -20,6 +21,8 @@ pub struct Context {
     pub leave: CancellationToken,
     pub meter: Arc<Meter>,
     pub limits: Limits,
+    /// Over all uploads and downloads of the job, whatever storages they go to or come from.
+    pub limiter: Limiter,
     pub around: Surroundings,
 }
 
@@ -31,6 +34,7 @@ impl Default for Context {
             leave: CancellationToken::new(),
             meter: Arc::new(Meter::silent()),
             limits: Limits::default(),
+            limiter: Limiter::new(BandwidthLimit::none()),
             around: Surroundings::default(),
         }
     }
@@ -58,8 +62,6 @@ pub struct Limits {
     pub parallel_parts: usize,
     /// How long a storage that is away is waited for.
     pub storage_wait: std::time::Duration,
-    /// Over all uploads and downloads of a job.
-    pub bandwidth_limit: BandwidthLimit,
     /// Everything that was stored is read back before the manifest is written.
     pub read_back: bool,
 }
@@ -73,7 +75,6 @@ impl Default for Limits {
             majority_wait: crate::mongo::majority::LIMIT,
             parallel_parts: crate::storage::in_flight::MOST_PARTS,
             storage_wait: crate::storage::retry::Backoff::default().total,
-            bandwidth_limit: BandwidthLimit::none(),
             read_back: false,
         }
     }

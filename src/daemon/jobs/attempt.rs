@@ -3,6 +3,7 @@
 //! What a daemon that stopped unexpectedly was running is ended the same way: a backup that had come as far as its manifest
 //! is adopted, anything else of it is removed, and its job goes on by its retry policy.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use crate::control::engine_notes::surroundings;
 use crate::domain::job_kind::OnBackup;
 use crate::engine::{Context, Limits, Meter};
 use crate::error::{Error, ErrorKind, Result};
+use crate::storage::throttle::Limiter;
 use crate::store::{Claimed, Outcome, blocking};
 
 /// What ends an attempt before its time.
@@ -28,6 +30,9 @@ pub struct JobStop {
     /// The daemon ends: what others do is left to them.
     pub leave: CancellationToken,
 }
+
+/// How soon another bandwidth limit counts for a job that runs.
+const LOOK_AT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The end of a job is written again and again until the store takes it: without it the job would run twice.
 const STORE_PAUSE: Duration = Duration::from_millis(500);
@@ -67,14 +72,30 @@ async fn attempt_of(env: Env, claimed: Claimed, stop: JobStop, meter: Arc<Meter>
         split_bytes: settings.split_bytes(),
         parallel_parts: settings.parallel_parts(),
         storage_wait: settings.storage_wait(),
-        bandwidth_limit: settings.bandwidth_limit(),
         read_back: settings.read_back(),
         ..Limits::default()
     };
     let around = surroundings(&env.store, &settings, claimed.request.identity_file());
     let JobStop { cancel, leave } = stop;
-    let work = Work { env, ctx: Context { cancel, leave, meter, limits, around }, log, claimed };
-    runner_of(&work.claimed.request).attempt(&work).await
+    let limiter = Limiter::new(settings.bandwidth_limit());
+    let ctx = Context { cancel, leave, meter, limits, limiter: limiter.clone(), around };
+    let work = Work { env, ctx, log, claimed };
+    let runner = runner_of(&work.claimed.request);
+    tokio::select! {
+        result = runner.attempt(&work) => result,
+        never = follow_limit(&work.env, &limiter) => match never {},
+    }
+}
+
+/// Keeps `limiter` at what the settings say: an urgent restore is let go without being started again.
+async fn follow_limit(env: &Env, limiter: &Limiter) -> Infallible {
+    loop {
+        tokio::time::sleep(LOOK_AT_LIMIT).await;
+        let last_good = env.settings.clone();
+        if let Ok(settings) = blocking(move || Ok(last_good.settings())).await {
+            limiter.set(settings.bandwidth_limit());
+        }
+    }
 }
 
 /// Ends the attempt that a daemon which is gone was in: it stopped unexpectedly, or left what others do to the next one.
@@ -95,7 +116,7 @@ pub async fn recover_attempt(env: &Env, claimed: Claimed, stop: JobStop) {
         .map(|settings| surroundings(&env.store, &settings, claimed.request.identity_file()))
         .unwrap_or_default();
     let JobStop { cancel, leave } = stop;
-    let ctx = Context { cancel, leave, meter: Arc::clone(&sampler.meter), limits: Limits::default(), around };
+    let ctx = Context { cancel, leave, meter: Arc::clone(&sampler.meter), around, ..Context::default() };
     let work = Work { env: env.clone(), ctx, log: sampler.log.clone(), claimed };
     let result = runner_of(&work.claimed.request).recover(&work).await;
     drop(work);

@@ -9,7 +9,6 @@ use crate::domain::text;
 use crate::engine::Context;
 use crate::error::{Error, Result};
 use crate::storage::retry::Backoff;
-use crate::storage::throttle::Limiter;
 use crate::storage::{Opener, Storage};
 use crate::store::Store;
 
@@ -28,12 +27,8 @@ pub async fn open_storage(env: &Env, ctx: &Context, name: &str) -> Result<(Stora
             _ => {}
         }
     });
-    let mut opener = Opener::new(&location.config, Backoff::within(ctx.limits.storage_wait), ctx.cancel.clone())
-        .parallel_parts(ctx.limits.parallel_parts)
-        .on_wait(on_wait);
-    if ctx.limits.bandwidth_limit.is_any() {
-        opener = opener.limited(Limiter::new(ctx.limits.bandwidth_limit.clone()));
-    }
+    let opener = Opener::new(&location.config, Backoff::within(ctx.limits.storage_wait), ctx.cancel.clone());
+    let opener = opener.parallel_parts(ctx.limits.parallel_parts).limited(ctx.limiter.clone()).on_wait(on_wait);
     let storage = opener.open(&ctx.cancel).await?;
     Ok((location, storage))
 }

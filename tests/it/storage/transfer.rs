@@ -191,6 +191,25 @@ async fn a_line_that_is_gone_for_half_a_minute_fails_no_job() {
     assert_eq!(home.ok(&["backup", "verify", "one"])["state"], "succeeded");
 }
 
+/// A backup that would take hours goes as soon as the limit is taken away.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_limit_counts_for_a_job_that_runs() {
+    let set = replica_set().await;
+    fill(&set, "shop", 1_000).await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    home.add_storage("near");
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "100"]);
+    let id = home.ok(&["backup", "create", "--service", "src", "--storage", "near", "--name", "one"])["id"].to_string();
+    let job = || home.ok(&["job", "show", &id]);
+    until("it waits for its turn", || job()["progress"]["bytes_done"].as_u64() > Some(0));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(job()["state"], "running");
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "0"]);
+    until("it is there", || job()["state"] == "succeeded");
+    assert_eq!(job()["attempt"], 1);
+}
+
 /// What is sent again is sent again over the line.
 #[tokio::test]
 async fn repeated_bytes_are_paid_for_again() {
