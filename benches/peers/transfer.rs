@@ -1,7 +1,5 @@
-//! Objects and whole backups over a simulated line, beside what the line alone needs for the same bytes.
-//!
-//! Server, line and backup share this machine's processors. What the same takes without a line says whether it was the line
-//! that was waited for.
+//! Objects and whole backups over a simulated line, beside what the line alone needs for the same bytes, or this machine where
+//! that is the slower of the two: server, line and backup share its processors.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +19,7 @@ use crate::{Peers, Scale, data, s3, table};
 
 const GIGABIT: f64 = 125e6;
 const GOAL: &str = "1.20";
+const PEER: &str = "line or machine alone";
 /// Bytes of the one object.
 const OBJECT: f64 = 1e9;
 
@@ -28,6 +27,12 @@ struct Over {
     name: &'static str,
     bytes_per_second: f64,
     round_trip: Duration,
+}
+
+impl Over {
+    fn seconds_for(&self, bytes: u64) -> f64 {
+        bytes as f64 / self.bytes_per_second
+    }
 }
 
 const LINES: [Over; 3] = [
@@ -39,7 +44,7 @@ const LINES: [Over; 3] = [
 pub fn run(_: &Peers, scale: &Scale) -> Vec<String> {
     let stage = Stage::new();
     let server = stage.runtime.block_on(s3::S3Server::start());
-    let mut rows = vec![objects_without(&stage, &server, scale)];
+    let mut rows = Vec::new();
     for over in &LINES {
         eprintln!("an object over {}", over.name);
         rows.extend(stage.runtime.block_on(object(&server, over, scale)));
@@ -52,24 +57,26 @@ pub fn run(_: &Peers, scale: &Scale) -> Vec<String> {
         data::hashes(&client, data::DATABASE).await
     });
     stage.bucket("near", server.address);
+    let backup = |storage: &str, name: &str| {
+        let create = ["backup", "create", "--service", "bench", "--storage", storage, "--name", name, "--wait"];
+        measure::run(stage.command(&create)).seconds
+    };
+    let verify = |name: &str| measure::run(stage.command(&["backup", "verify", name])).seconds;
+    let restore =
+        |name: &str| measure::run(stage.command(&["restore", name, "--to", "bench", "--yes", "--wait"])).seconds;
     // Once before, so that all of them read a cache that is filled.
-    for name in ["before", "near"] {
-        let create = ["backup", "create", "--service", "bench", "--storage", "near", "--name", name, "--wait"];
-        let sample = measure::run(stage.command(&create));
-        if name == "near" {
-            rows.push(table::alone("backup to S3, no line", &format!("{:.2} s", sample.seconds), ""));
-        }
+    backup("near", "before");
+    let [up, down, back] = [backup("near", "near"), verify("near"), restore("near")];
+    for (what, seconds) in [("backup to", up), ("verify from", down), ("restore from", back)] {
+        rows.push(table::alone(&format!("{what} S3, no line"), &format!("{seconds:.2} s"), ""));
     }
-    let verify = measure::run(stage.command(&["backup", "verify", "near", "--wait"]));
-    rows.push(table::alone("verify from S3, no line", &format!("{:.2} s", verify.seconds), ""));
     for (n, over) in LINES.iter().enumerate() {
         eprintln!("a backup over {}", over.name);
         let line = stage.runtime.block_on(Line::start(server.address, over.bytes_per_second, over.round_trip));
         let (storage, name) = (format!("far{n}"), format!("far{n}"));
         stage.bucket(&storage, line.address);
-        let beside = |what: &str, bytes: u64, took: Sample| {
-            let alone = Sample { seconds: bytes as f64 / over.bytes_per_second, peak: 0 };
-            table::seconds(&format!("{what} S3, {}", over.name), "the line for its bytes", &[alone], &[took], GOAL)
+        let beside = |what: &str, bytes: u64, machine: f64, took: f64| {
+            row(&format!("{what} S3, {}", over.name), over.seconds_for(bytes).max(machine), took)
         };
         let (mut best, mut peaks) = (Vec::new(), Vec::new());
         for round in 0..scale.rounds {
@@ -79,23 +86,21 @@ pub fn run(_: &Peers, scale: &Scale) -> Vec<String> {
             stage.settle(&set);
             let daemon = stage.daemon();
             let before = line.sent();
-            let create = ["backup", "create", "--service", "bench", "--storage", &storage, "--name", &name, "--wait"];
-            let sample = measure::run(stage.command(&create));
-            best.push((sample.seconds, line.sent() - before));
+            best.push((backup(&storage, &name), line.sent() - before));
             peaks.push(stage.stop(daemon));
         }
         best.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (seconds, bytes) = best[best.len() / 2];
-        rows.push(beside("backup to", bytes, Sample { seconds, peak: 0 }));
+        rows.push(beside("backup to", bytes, up, seconds));
         let daemon = stage.daemon();
         let before = line.received();
-        let sample = measure::run(stage.command(&["backup", "verify", &name, "--wait"]));
-        rows.push(beside("verify from", line.received() - before, sample));
+        let seconds = verify(&name);
+        rows.push(beside("verify from", line.received() - before, down, seconds));
         peaks.push(stage.stop(daemon));
         if n == 0 {
             let before = line.received();
-            let sample = measure::run(stage.command(&["restore", &name, "--to", "bench", "--yes", "--wait"]));
-            rows.push(beside("restore from", line.received() - before, sample));
+            let seconds = restore(&name);
+            rows.push(beside("restore from", line.received() - before, back, seconds));
             let hashes =
                 stage.runtime.block_on(async { data::hashes(&set.client().await.unwrap(), data::DATABASE).await });
             assert_eq!(hashes, held, "what was restored differs");
@@ -139,17 +144,15 @@ async fn there_and_back(storage: Arc<dyn Storage>, bytes: u64) -> (f64, f64) {
     (up, began.elapsed().as_secs_f64())
 }
 
-fn objects_without(stage: &Stage, server: &s3::S3Server, scale: &Scale) -> String {
-    let bytes = (OBJECT * scale.scale) as u64;
-    let work = async { there_and_back(opened(server, server.address).await, bytes).await };
-    let (up, down) = stage.runtime.block_on(work);
-    let what = format!("{:.2} GB to S3 and back, no line", bytes as f64 / 1e9);
-    table::alone(&what, &format!("{up:.2} s, {down:.2} s"), "")
+fn row(what: &str, alone: f64, own: f64) -> String {
+    let [alone, own] = [alone, own].map(|seconds| Sample { seconds, peak: 0 });
+    table::seconds(what, PEER, &[alone], &[own], GOAL)
 }
 
 async fn object(server: &s3::S3Server, over: &Over, scale: &Scale) -> [String; 2] {
     // Long enough to be measured, also on a slow line.
     let bytes = (OBJECT * scale.scale * over.bytes_per_second / GIGABIT) as u64;
+    let (near_up, near_down) = there_and_back(opened(server, server.address).await, bytes).await;
     let line = Line::start(server.address, over.bytes_per_second, over.round_trip).await;
     let storage = opened(server, line.address).await;
     let before = server.requests();
@@ -163,9 +166,9 @@ async fn object(server: &s3::S3Server, over: &Over, scale: &Scale) -> [String; 2
         in_flight.uploads.as_ref().map(|slots| slots.limit()),
         in_flight.downloads.limit(),
     );
-    [("to", up, line.sent()), ("from", down, line.received())].map(|(what, seconds, bytes)| {
-        let alone = Sample { seconds: bytes as f64 / over.bytes_per_second, peak: 0 };
+    let (up, down) = (("to", line.sent(), near_up, up), ("from", line.received(), near_down, down));
+    [up, down].map(|(what, bytes, machine, seconds)| {
         let what = format!("{:.2} GB {what} S3, {}", bytes as f64 / 1e9, over.name);
-        table::seconds(&what, "the line for its bytes", &[alone], &[Sample { seconds, peak: 0 }], GOAL)
+        row(&what, over.seconds_for(bytes).max(machine), seconds)
     })
 }
