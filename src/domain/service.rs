@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
+use super::text::escape;
 use super::words::words;
 
 words! {
@@ -159,8 +160,36 @@ pub struct ConfigurationChange {
 pub struct ServiceInfo {
     pub server_version: String,
     pub fcv: Option<String>,
+    pub role: ServerRole,
     pub replica_set: Option<String>,
     pub members: usize,
+}
+
+/// What a server is in its deployment, as it says itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerRole {
+    Standalone,
+    /// Of a replica set by itself, or of a shard.
+    Member,
+    /// Of the config servers of a sharded cluster.
+    ConfigServer,
+    /// A mongos.
+    Router,
+}
+
+impl ServiceInfo {
+    /// Where a person got to: `replica set rs0, 3 members`.
+    pub fn deployment(&self) -> String {
+        let set = self.replica_set.as_deref().map(escape).unwrap_or_default();
+        let members = format!("{set}, {} member{}", self.members, if self.members == 1 { "" } else { "s" });
+        match self.role {
+            ServerRole::Standalone => "not a replica set".to_owned(),
+            ServerRole::Member => format!("replica set {members}"),
+            ServerRole::ConfigServer => format!("config servers {members}"),
+            ServerRole::Router => "a router (mongos)".to_owned(),
+        }
+    }
 }
 
 /// Another engine than the one that was chosen, and where it connects to: what is there is a part of a sharded cluster.

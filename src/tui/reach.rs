@@ -9,6 +9,7 @@ use super::msg::{Effect, Problem};
 use super::prerequisites::stops;
 use super::service_strip;
 use crate::domain::backup::Model as BackupModel;
+use crate::domain::service::ServerRole;
 use crate::domain::text::escape;
 use crate::error::ErrorKind;
 
@@ -38,12 +39,11 @@ impl Model {
         });
         let fails: Vec<_> = fails.collect();
         match self.infos.get(service) {
-            Some(Load::Ready(info)) if info.replica_set.is_none() && !fails.iter().any(|i| i.id == "replica_set") => {
-                ServiceLook::Wrong("standalone")
-            }
+            Some(Load::Ready(info)) if info.role == ServerRole::Standalone => ServiceLook::Wrong("standalone"),
+            Some(Load::Ready(info)) if info.role == ServerRole::Router => ServiceLook::Wrong("a mongos"),
             Some(Load::Ready(_)) => match fails.first().map(|item| item.id.as_str()) {
                 None => ServiceLook::Answers,
-                Some("replica_set") => ServiceLook::Wrong("standalone"),
+                Some("replica_set") => ServiceLook::Wrong("set fails"),
                 Some("rights_backup") => ServiceLook::Wrong("lacks rights"),
                 Some("authenticated") => ServiceLook::Wrong("login refused"),
                 Some("oplog_window") => ServiceLook::Wrong("oplog fails"),

@@ -15,7 +15,7 @@ use mongokeep::domain::pitr::{
 use mongokeep::domain::retention::{PlannedBackup, Retention, RetentionPlan};
 use mongokeep::domain::retry::{RetryMode, RetryPolicy};
 use mongokeep::domain::schedule::{LastRun, Schedule};
-use mongokeep::domain::service::{CheckItem, CheckReport, CheckState, EngineKind, ServiceInfo};
+use mongokeep::domain::service::{CheckItem, CheckReport, CheckState, EngineKind, ServerRole, ServiceInfo};
 use mongokeep::domain::storage::TestStep;
 use mongokeep::domain::timeline::{FreeSlot, PlannedRun, Timeline};
 use mongokeep::domain::timestamp::Timestamp;
@@ -437,7 +437,13 @@ pub fn daemon(running: bool) -> DaemonStatus {
 }
 
 pub fn info() -> ServiceInfo {
-    ServiceInfo { server_version: "6.0.5".into(), fcv: Some("6.0".into()), replica_set: Some("rs0".into()), members: 3 }
+    ServiceInfo {
+        server_version: "6.0.5".into(),
+        fcv: Some("6.0".into()),
+        role: ServerRole::Member,
+        replica_set: Some("rs0".into()),
+        members: 3,
+    }
 }
 
 pub fn check_report(ok: bool) -> CheckReport {

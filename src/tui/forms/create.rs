@@ -45,6 +45,8 @@ const PITR: &str = "pitr";
 const TYPE_LABELS: [(&str, &str); 3] =
     [(PITR, "point in time"), ("incremental", "increment"), ("incremental-base", "new base")];
 const PARTS: [&str; 2] = ["include", "exclude"];
+/// The rows that a person who retries by hand does not need.
+const RETRIES: [&str; 2] = ["retries", "retry_interval"];
 
 /// What the form is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +212,14 @@ fn fit_type(model: &Model, form: &mut Form) {
     }
 }
 
+/// How often and how long apart counts for retries that are automatic.
+fn fit_retry(form: &mut Form) {
+    let manual = form.text("retry") == "manual";
+    for row in form.rows.iter_mut().filter(|r| RETRIES.contains(&r.field.key)) {
+        row.disabled = manual.then(|| "only with automatic retry".to_owned());
+    }
+}
+
 /// What follows from a changed row: defaults of other rows, what must be looked up, what the schedule would do.
 pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
     let mut effects = Vec::new();
@@ -254,6 +264,7 @@ pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
     if [WHEN, "service", "model", "type"].contains(&key) {
         fit_type(model, form);
     }
+    fit_retry(form);
     if key == "model" {
         effects.extend(check(model, form));
     }

@@ -481,16 +481,7 @@ fn note(model: &Model, row: &Row) -> String {
     match row.field.kind {
         FieldKind::Service => match model.infos.get(value) {
             Some(Load::Ready(info)) => {
-                let set = match &info.replica_set {
-                    Some(set) => format!(
-                        " · replica set {}, {} member{}",
-                        escape(set),
-                        info.members,
-                        super::chrome::plural(info.members)
-                    ),
-                    None => " · not a replica set".into(),
-                };
-                format!("MongoDB {}{set}", escape(&info.server_version))
+                format!("MongoDB {} · {}", escape(&info.server_version), info.deployment())
             }
             Some(Load::Failed(_)) => "unreachable".into(),
             Some(Load::Waiting) => format!("{} asking the server", spinner(model)),

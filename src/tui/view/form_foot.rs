@@ -2,7 +2,6 @@
 
 use ratatui::text::Line;
 
-use super::chrome::plural;
 use super::text::{first_lines, fit, spinner, wrap};
 use super::{check, cluster, moment, preview, storage_steps};
 use crate::domain::service::{CheckItem, CheckState};
@@ -84,12 +83,8 @@ fn trial_lines(model: &Model, trial: &Trial, width: usize) -> Vec<Line<'static>>
         Load::Ready((info, items)) => {
             let wrong: Vec<&CheckItem> =
                 items.iter().filter(|i| matches!(i.state, CheckState::Fail | CheckState::Warn)).collect();
-            let set = match &info.replica_set {
-                Some(set) => format!("replica set {}, {} member{}", escape(set), info.members, plural(info.members)),
-                None => "not a replica set".to_owned(),
-            };
             let met = if wrong.is_empty() { "; all prerequisites are met" } else { "" };
-            let text = format!("✓ it answers: MongoDB {}, {set}{met}", escape(&info.server_version));
+            let text = format!("✓ it answers: MongoDB {}, {}{met}", escape(&info.server_version), info.deployment());
             let mut lines = vec![Line::styled(fit(&text, width), theme.ok)];
             for item in wrong.iter().take(MOST) {
                 let (sign, style) = check::check_sign(model, item.state);

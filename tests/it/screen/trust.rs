@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::TimeDelta;
 use mongokeep::domain::backup::{BackupState, BackupType, Model as DataModel};
-use mongokeep::domain::service::{CheckItem, CheckReport, CheckState, ServiceInfo};
+use mongokeep::domain::service::{CheckItem, CheckReport, CheckState, ServerRole, ServiceInfo};
 use mongokeep::domain::warning::{Warning, WarningKind};
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::form::Item;
@@ -369,10 +369,13 @@ fn what_answers_is_not_called_well_when_it_cannot_be_backed_up() {
     keys(&mut model, "4");
     let row = |model: &Model| shown(model).lines().find(|l| l.contains("orders-rs")).unwrap().to_owned();
     assert!(row(&model).contains("✓ answers"));
-    let alone = ServiceInfo { replica_set: None, members: 0, ..info() };
+    let alone = ServiceInfo { role: ServerRole::Standalone, replica_set: None, members: 0, ..info() };
     reply(&mut model, Reply::ServiceInfo { name: "orders-rs".into(), result: Ok(alone) });
     assert!(row(&model).contains("✗ standalone"), "{}", row(&model));
     assert!(shown(&model).contains("1 of 2 not fit for backups"), "{}", shown(&model));
+    let router = ServiceInfo { role: ServerRole::Router, replica_set: None, members: 0, ..info() };
+    reply(&mut model, Reply::ServiceInfo { name: "orders-rs".into(), result: Ok(router) });
+    assert!(row(&model).contains("✗ a mongos"), "{}", row(&model));
     reply(&mut model, Reply::ServiceInfo { name: "orders-rs".into(), result: Ok(info()) });
     checked(&mut model, of_a_reader());
     assert!(row(&model).contains("✗ lacks rights"), "{}", row(&model));
