@@ -6,7 +6,7 @@ use super::args::{group, one};
 use super::context::Context;
 use super::output::Out;
 use crate::domain::pitr::{MarkKind, Status};
-use crate::domain::text::{bytes, count, duration, escape};
+use crate::domain::text::{bytes, counted, duration, escape};
 use crate::error::Result;
 
 pub fn command() -> Command {
@@ -72,7 +72,7 @@ pub fn line(status: &Status) -> String {
     if let Some(archive) = status.archive.as_ref().filter(|archive| archive.is_by_engine()) {
         parts.push(format!("by its engine, in {}", archive.storage));
     } else if let Some(archive) = &status.archive {
-        let slices = if status.slices == 1 { "1 slice".to_owned() } else { format!("{} slices", count(status.slices)) };
+        let slices = counted(status.slices, "slice");
         parts.push(format!("{slices} ({}) in {}", bytes(status.size_bytes), archive.storage));
     }
     if status.ranges.is_empty() {

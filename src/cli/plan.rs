@@ -10,7 +10,7 @@ use crate::client::{DeletePlan, Removes};
 use crate::domain::command_line::quoted;
 use crate::domain::pitr::PlannedReplay;
 use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, PlannedFiles, RestorePlan};
-use crate::domain::text::{bytes, count, duration, escape};
+use crate::domain::text::{bytes, count, counted, duration, escape};
 use crate::error::{Error, ErrorKind};
 
 /// So many collections that stay as they are are named.
@@ -163,7 +163,7 @@ fn moment(context: &Context, replay: &PlannedReplay, into: &str) -> String {
                 0 => String::new(),
                 n => format!("{} entries at most, ", count(n)),
             };
-            let (slices, bytes) = (some(n, "slice"), bytes(replay.bytes));
+            let (slices, bytes) = (counted(n, "slice"), bytes(replay.bytes));
             format!("then {slices} of the oplog ({entries}{bytes}) from {}", escape(&replay.archive.storage))
         }
     };
@@ -175,10 +175,6 @@ fn moment(context: &Context, replay: &PlannedReplay, into: &str) -> String {
         escape(&replay.base.backup),
         duration(replay.expected_seconds),
     )
-}
-
-fn some(n: u64, what: &str) -> String {
-    format!("{} {what}{}", count(n), if n == 1 { "" } else { "s" })
 }
 
 /// What is lost first, then what is new, then what stays, then what is left out.
@@ -244,7 +240,7 @@ fn table(plan: &RestorePlan) -> Table {
     match not_asked_for.as_slice() {
         [] => {}
         [one] => leave_out(&mut table, one.what.clone(), one.why.clone()),
-        many => leave_out(&mut table, some(many.len() as u64, "collection"), many[0].why.clone()),
+        many => leave_out(&mut table, counted(many.len() as u64, "collection"), many[0].why.clone()),
     }
     for left in others {
         leave_out(&mut table, left.what.clone(), left.why.clone());
@@ -272,11 +268,11 @@ fn summary(plan: &RestorePlan) -> String {
     let lost = of(PlannedAction::Replace).filter_map(|n| n.replaces_documents).fold(0, u64::saturating_add);
     let mut parts = Vec::new();
     if !plan.namespaces.iter().any(|n| n.uncounted) {
-        parts.push(format!("{} documents{of_base}", count(documents)));
+        parts.push(format!("{}{of_base}", counted(documents, "document")));
     }
     parts.push(format!("creates {}", count(created as u64)));
     if replaced > 0 {
-        let there = if is_known { format!(" ({} documents there now)", count(lost)) } else { String::new() };
+        let there = if is_known { format!(" ({} there now)", counted(lost, "document")) } else { String::new() };
         parts.push(format!("REPLACES {}{there}", count(replaced as u64)));
     }
     if !plan.dropped.is_empty() {

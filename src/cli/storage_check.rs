@@ -16,7 +16,7 @@ use super::{output, plan};
 use crate::client::Client;
 use crate::domain::job::{Job, LogLevel};
 use crate::domain::storage_check::{Finding, FindingKind, RepairPlan, StorageReport};
-use crate::domain::text::{bytes, count, escape};
+use crate::domain::text::{bytes, count, counted, escape};
 use crate::engine::Meter;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -78,7 +78,7 @@ fn done(context: &Context, name: &str, left: &StorageReport, job: &Job) -> Resul
     let removed = json!({"objects": objects, "bytes": size});
     let value = with(left, json!({"removed": removed, "job": job}))?;
     context.out.result(&value, || {
-        format!("removed {} objects from {name}, which frees {}\n\nleft:\n", count(objects), bytes(size))
+        format!("removed {} from {name}, which frees {}\n\nleft:\n", counted(objects, "object"), bytes(size))
             + &text(&context.out, left)
     })
 }
@@ -111,7 +111,7 @@ async fn look(context: &Context, client: &Client, name: &str) -> Result<StorageR
             report = &mut work => break report,
             _ = tick.tick() => {
                 let seen = meter.snapshot().objects_done;
-                let seen = if seen > 0 { format!(", {} objects", count(seen)) } else { String::new() };
+                let seen = if seen > 0 { format!(", {}", counted(seen, "object")) } else { String::new() };
                 line.show("running", &escape(&format!("check {name}, {}{seen}", meter.phase())));
             }
         }
@@ -207,6 +207,6 @@ fn planned(name: &str, plan: &RepairPlan) -> String {
         text.push_str(&format!("  {place}: {many} blocks that no backup needs, {}\n", bytes(blocks.bytes)));
     }
     let amount = plan.amount();
-    text.push_str(&format!("{} objects, which frees {}\n", count(amount.objects), bytes(amount.bytes)));
+    text.push_str(&format!("{}, which frees {}\n", counted(amount.objects, "object"), bytes(amount.bytes)));
     text
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
-use super::text::escape;
+use super::text::{counted, escape};
 use super::words::words;
 
 words! {
@@ -182,7 +182,7 @@ impl ServiceInfo {
     /// Where a person got to: `replica set rs0, 3 members`.
     pub fn deployment(&self) -> String {
         let set = self.replica_set.as_deref().map(escape).unwrap_or_default();
-        let members = format!("{set}, {} member{}", self.members, if self.members == 1 { "" } else { "s" });
+        let members = format!("{set}, {}", counted(self.members as u64, "member"));
         match self.role {
             ServerRole::Standalone => "not a replica set".to_owned(),
             ServerRole::Member => format!("replica set {members}"),

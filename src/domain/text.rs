@@ -84,6 +84,11 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// So many of something: `1 collection`, `1,204 documents`. Only for nouns whose plural takes an s.
+pub fn counted(n: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// A length of time as people say it: `4 s`, `12 min`, `2 h 05`, `9 d`.
 pub fn duration(seconds: u64) -> String {
     match seconds {
@@ -103,6 +108,13 @@ mod tests {
         assert_eq!(quoted("a\nb\u{1b}[31m"), "\"a\\nb\\u{1b}[31m\"");
         let said = "a\nb".parse::<crate::domain::pitr::When>().unwrap_err();
         assert!(said.starts_with("\"a\\nb\" is neither"), "{said}");
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!(counted(0, "slice"), "0 slices");
+        assert_eq!(counted(1, "slice"), "1 slice");
+        assert_eq!(counted(1_204, "replica set"), "1,204 replica sets");
     }
 
     #[test]

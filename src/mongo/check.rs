@@ -20,7 +20,7 @@ use super::topology::{self, number};
 use crate::domain::namespace::Namespace;
 use crate::domain::secret::Secret;
 use crate::domain::service::{CheckItem, CheckState};
-use crate::domain::text::{duration, escape};
+use crate::domain::text::{counted, duration, escape};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Below this an incident over a night can outrun the oplog.
@@ -100,13 +100,8 @@ pub async fn check_service(service: &str, uri: &Secret, cancel: &CancellationTok
     let warn = |text: String| warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     match reader::reader(&server, cancel, &warn).await {
         Ok(reader) => {
-            let members = reader.set.members.len();
-            let mut shown = format!(
-                "{}, {members} member{}, reads {}",
-                reader.set.name,
-                if members == 1 { "" } else { "s" },
-                reader.in_words()
-            );
+            let members = counted(reader.set.members.len() as u64, "member");
+            let mut shown = format!("{}, {members}, reads {}", reader.set.name, reader.in_words());
             let warnings = warnings.into_inner().unwrap_or_else(PoisonError::into_inner);
             for warning in &warnings {
                 shown.push_str(&format!("; {warning}"));

@@ -6,7 +6,7 @@ use crate::domain::backup::{BackupState, Model as BackupModel};
 use crate::domain::job::JobState;
 use crate::domain::notification::Channel;
 use crate::domain::schedule::Schedule;
-use crate::domain::text::{count, escape};
+use crate::domain::text::{count, counted, escape};
 
 /// Why nothing starts a backup, and what turns it on.
 const MANAGEMENT_OFF: &str = "backup management is off: mongokeep settings set backup.enabled true";
@@ -343,7 +343,7 @@ fn used_by(schedules: Vec<&str>, jobs: Vec<i64>, backups: u64, failed: u64) -> O
         match backups {
             0 => None,
             1 => Some("1 backup".to_owned()),
-            n => Some(format!("{} backups", count(n))),
+            n => Some(counted(n, "backup")),
         },
         match failed {
             0 => None,

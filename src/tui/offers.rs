@@ -14,7 +14,7 @@ use super::picker::{Entry, Picker};
 use super::reach::ServiceLook;
 use crate::domain::backup::Backup;
 use crate::domain::namespace::{Namespace, Pattern};
-use crate::domain::text::{bytes, count, escape};
+use crate::domain::text::{bytes, counted, escape};
 
 /// The list of a row, with what the row holds selected or marked.
 pub fn open(model: &Model, form: &Form, key: &str) -> Option<Picker> {
@@ -154,7 +154,7 @@ fn tree(model: &Model, form: &Form) -> Result<Vec<Entry>, String> {
     let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
     for (namespace, documents, size) in found {
         let value = format!("{}.{}", pattern(&namespace.db), pattern(&namespace.collection));
-        let documents = documents.map_or_else(String::new, |n| format!("{} documents", count(n)));
+        let documents = documents.map_or_else(String::new, |n| counted(n, "document"));
         let note = size.map_or_else(|| documents.clone(), |size| format!("{documents}  {:>9}", bytes(size)));
         let entry = Entry { text: escape(&namespace.collection), is_below: true, ..Entry::new(value, note) };
         databases.entry(&namespace.db).or_default().push(sound(entry));
@@ -162,9 +162,8 @@ fn tree(model: &Model, form: &Form) -> Result<Vec<Entry>, String> {
     }
     let mut entries = Vec::new();
     for (db, mut below) in databases {
-        let several = if below.len() == 1 { "" } else { "s" };
         let size = bytes(sizes.get(db).copied().unwrap_or(0));
-        let note = format!("{} collection{several}  {size:>9}", count(below.len() as u64));
+        let note = format!("{}  {size:>9}", counted(below.len() as u64, "collection"));
         entries.push(sound(Entry { text: escape(db), ..Entry::new(pattern(db), note) }));
         below.sort_by(|a, b| a.text.cmp(&b.text));
         entries.append(&mut below);

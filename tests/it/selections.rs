@@ -116,6 +116,6 @@ async fn what_a_restore_does_not_include_is_counted() {
     assert!(ran.code == 0 && !ran.stderr.contains("not included"), "{}", ran.stderr);
     let job: Value = serde_json::from_str(&ran.stdout).unwrap();
     let log = home.ok(&["job", "log", &job["id"].to_string()]);
-    let counted = format!("{named} collections of the backup were not included");
+    let counted = format!("not included: {named} collections of the backup");
     assert!(log.as_array().unwrap().iter().any(|l| l["message"] == counted.as_str()), "{log}");
 }

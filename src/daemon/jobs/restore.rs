@@ -13,6 +13,7 @@ use crate::domain::clock;
 use crate::domain::pitr::{self, Archive, PlannedReplay};
 use crate::domain::restore::{LeftOut, PlannedAction, RestorePlan, RestoreRequest};
 use crate::domain::service::Service;
+use crate::domain::text::counted;
 use crate::engine::contract::{
     BeforeWriting, Confirmed, Engine, OplogTail, RestoreReport, RestoreSource, RestoreTarget,
 };
@@ -158,7 +159,7 @@ async fn restored(work: &Work, report: RestoreReport, by_engine: Option<&str>) {
     let (not_asked_for, others): (Vec<&LeftOut>, Vec<&LeftOut>) =
         report.left_out.iter().partition(|left| left.is_not_included());
     if !not_asked_for.is_empty() {
-        ctx.meter.info(format!("{} collections of the backup were not included", not_asked_for.len()));
+        ctx.meter.info(format!("not included: {} of the backup", counted(not_asked_for.len() as u64, "collection")));
     }
     for left in others {
         log.warn(format!("left out: {}: {}", left.what, left.why)).await;

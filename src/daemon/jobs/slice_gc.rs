@@ -87,7 +87,11 @@ pub async fn delete_useless(env: &Env, ctx: &Context, service: &str) -> Result<(
         }
     }
     if deleted > 0 {
-        ctx.meter.info(format!("deleted {} slices of the oplog of {}", text::count(deleted), text::escape(service)));
+        ctx.meter.info(format!(
+            "deleted {} of the oplog of {}",
+            text::counted(deleted, "slice"),
+            text::escape(service)
+        ));
     }
     failed.map_or(Ok(()), Err)
 }

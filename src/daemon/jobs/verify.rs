@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use super::storages::open_storage;
 use super::{Done, JobRunner, Work};
 use crate::artifact::layout::BackupRoot;
+use crate::domain::text::counted;
 use crate::engine::engine;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -29,7 +30,12 @@ async fn run_verify(work: &Work, name: &str) -> Result<()> {
     // A storage that is not there at all says nothing about the backup.
     storage.stat(&root.manifest()?).await?;
     let report = engine(backup.engine, backup.model)?.verify(ctx, storage, &root).await?;
-    ctx.meter.info(format!("read {} objects, {} bytes, {} documents", report.objects, report.bytes, report.documents));
+    ctx.meter.info(format!(
+        "read {}, {} bytes, {}",
+        counted(report.objects, "object"),
+        report.bytes,
+        counted(report.documents, "document")
+    ));
     let error = if report.is_good() {
         None
     } else {

@@ -26,7 +26,7 @@ use super::parse_name;
 use crate::artifact::layout::BlocksRoot;
 use crate::domain::clock;
 use crate::domain::key::Key;
-use crate::domain::text::{bytes, count, escape};
+use crate::domain::text::{bytes, counted, escape};
 use crate::engine::attempt::{delete_all, host_name};
 use crate::engine::{Context, backup_reader, engine};
 use crate::error::{Error, ErrorKind, Result};
@@ -86,7 +86,7 @@ impl Collected {
         match self {
             Self::Done { blocks: 0, .. } => None,
             Self::Done { blocks, bytes: size } => {
-                Some(format!("removed {} blocks that no backup needs any more: {}", count(*blocks), bytes(*size)))
+                Some(format!("removed {} that no backup needs any more: {}", counted(*blocks, "block"), bytes(*size)))
             }
             Self::Postponed(why) => Some(format!("blocks that no backup needs stay for now: {why}")),
         }

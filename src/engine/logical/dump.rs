@@ -363,10 +363,10 @@ impl Run<'_> {
         self.claim.began(&key);
         stored_check::put_checked(&self.storage, key, manifest.to_bytes()?.into()).await?;
         meter.info(format!(
-            "consistent at {}: {} collections, {} documents, {} of BSON in {}",
+            "consistent at {}: {}, {}, {} of BSON in {}",
             manifest.consistent_at_ts,
-            text::count(manifest.collections.len() as u64),
-            text::count(manifest.documents),
+            text::counted(manifest.collections.len() as u64, "collection"),
+            text::counted(manifest.documents, "document"),
             text::bytes(manifest.uncompressed_bytes),
             text::bytes(manifest.size_bytes),
         ));

@@ -14,7 +14,7 @@ use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{Envelope, Manifest, ObjectEntry};
 use crate::domain::restore::{RestorePlan, RestoreRequest};
 use crate::domain::service::{CheckItem, Service};
-use crate::domain::text::escape;
+use crate::domain::text::{counted, escape};
 use crate::engine::contract::{
     BackupOrder, BeforeWriting, Confirmed, Contents, Engine, ExportReport, HeldNamespace, RestoreReport, RestoreSource,
     RestoreTarget, VerifyReport,
@@ -136,8 +136,10 @@ pub async fn restore_of(
     writes.before_writing().await?;
     let report = restore::restore(ctx, opened, &server, confirmed.request, confirmed.plan).await?;
     ctx.meter.info(format!(
-        "restored {} namespaces: {} documents loaded, {} operations of the oplog applied",
-        report.namespaces, report.documents, report.operations
+        "restored {}: {} loaded, {} of the oplog applied",
+        counted(report.namespaces as u64, "namespace"),
+        counted(report.documents, "document"),
+        counted(report.operations, "operation")
     ));
     Ok(report)
 }

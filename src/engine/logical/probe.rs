@@ -11,7 +11,7 @@ use crate::domain::namespace::Selection;
 use crate::domain::restore::CollectionKind;
 use crate::domain::secret::Secret;
 use crate::domain::service::CheckItem;
-use crate::domain::text::{count, escape};
+use crate::domain::text::{count, counted, escape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::check::{Tries, Try};
 use crate::mongo::namespaces::{self, by_uuid};
@@ -76,7 +76,7 @@ async fn try_reading(reader: &Reader, cancel: &CancellationToken) -> Result<Stri
         indexes_of(server, cancel, source).await?;
         document_of(server, cancel, source).await?;
     }
-    Ok(format!("everything a backup reads was read, a document of each of {} collections", count(all)))
+    Ok(format!("everything a backup reads was read, a document of each of {}", counted(all, "collection")))
 }
 
 /// The specifications of the indexes of `source`; `None` when it no longer exists.

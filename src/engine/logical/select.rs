@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::artifact::bson;
 use crate::domain::namespace::{Namespace, Pattern, Selection};
 use crate::domain::restore::{CollectionKind, LeftOut};
-use crate::domain::text::escape;
+use crate::domain::text::{counted, escape};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::namespaces::{Listed, Listing, NOT_UTF8, Unnamed, Uuid};
 use crate::mongo::oplog::catalogue::BUCKETS_PREFIX;
@@ -174,7 +174,7 @@ pub fn select(listing: Listing, selection: &Selection) -> Result<(Vec<Source>, V
         left_out.push(LeftOut { what, why: "not included in the backup".into() });
     }
     for (pattern, count) in selection.exclude.iter().zip(excluded).filter(|(_, count)| *count > 0) {
-        let what = format!("{} ({count} collections)", escape(&pattern.to_string()));
+        let what = format!("{} ({})", escape(&pattern.to_string()), counted(count, "collection"));
         left_out.push(LeftOut { what, why: "excluded".into() });
     }
     Ok((sources, left_out))

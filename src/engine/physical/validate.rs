@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use mongodb::bson::{Bson, Document, doc};
 
-use crate::domain::text::{count, escape};
+use crate::domain::text::{count, counted, escape};
 use crate::engine::Context;
 use crate::engine::progress::took_words;
 use crate::error::{Error, ErrorKind, Result};
@@ -37,7 +37,7 @@ pub async fn every_collection(ctx: &Context, server: &Server, work: u64) -> Resu
     let words = || format!("validating collections, {} of {} done", count(done.load(Relaxed)), count(number));
     let (looked, took) = ctx.meter.watched(words, looking).await;
     looked?;
-    ctx.meter.info(format!("validated {} collections in {}: all are valid", count(number), took_words(took)));
+    ctx.meter.info(format!("validated {} in {}: all are valid", counted(number, "collection"), took_words(took)));
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use super::uploads::ABANDONED;
 use crate::artifact::layout::{BackupRoot, BlocksRoot};
 use crate::domain::clock;
 use crate::domain::storage_check::{Amount, PlannedAttempt, PlannedObject, PlannedOrphans, PlannedUploads, RepairPlan};
-use crate::domain::text::{bytes, count, escape};
+use crate::domain::text::{bytes, counted, escape};
 use crate::engine::attempt::{discard, is_attempt_object};
 use crate::engine::backup_reader::{Held, held};
 use crate::engine::blocks::collector;
@@ -72,7 +72,7 @@ pub async fn repair(
             done(ctx, &mut removed, Amount { objects: blocks, bytes });
         }
     }
-    ctx.meter.info(format!("removed {} objects, {}", count(removed.objects), bytes(removed.bytes)));
+    ctx.meter.info(format!("removed {}, {}", counted(removed.objects, "object"), bytes(removed.bytes)));
     Ok(removed)
 }
 

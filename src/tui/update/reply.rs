@@ -3,7 +3,7 @@
 use super::submitted::{self, Ticket, close_form, fail_form};
 use super::{asked, form_for, schedules, storage_test, submission};
 use crate::client::{DeletePlan, Removes};
-use crate::domain::text::{bytes, escape};
+use crate::domain::text::{bytes, counted, escape};
 use crate::error::ErrorKind;
 use crate::tui::form::Purpose;
 use crate::tui::forms;
@@ -241,10 +241,6 @@ pub(super) fn close_page(model: &mut Model, gone: &Target) {
     model.layers.retain(|l| !matches!(l, Layer::Details { target, .. } if target == gone));
 }
 
-fn counted(increments: usize) -> String {
-    if increments == 1 { "1 increment".to_owned() } else { format!("{increments} increments") }
-}
-
 /// The plan of a delete as a question. Nothing goes before a person has left Cancel; and what another installation made does
 /// not go before its name was typed.
 fn delete_question(backup: &str, record: &DeletePlan, files: &DeletePlan) -> Confirm {
@@ -275,7 +271,11 @@ fn delete_question(backup: &str, record: &DeletePlan, files: &DeletePlan) -> Con
             lines.push(format!("{freed}{}.", only(files, record)));
             if !files.increments.is_empty() {
                 let names: Vec<String> = files.increments.iter().map(|name| escape(name)).collect();
-                lines.push(format!("! {} based on it go with it: {}.", counted(names.len()), names.join(", ")));
+                lines.push(format!(
+                    "! {} based on it go with it: {}.",
+                    counted(names.len() as u64, "increment"),
+                    names.join(", ")
+                ));
             }
             buttons.push(Button { label: "Record and files".into(), then: Then::Do(delete(false, None)) });
         }

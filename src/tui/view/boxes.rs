@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 use super::text::{first_lines, fit, put, spinner, typed, wrap};
 use super::{form_box, is_small, place_cursor, popup};
 use crate::domain::restore::{CollectionKind, PlannedAction, PlannedNamespace, RestorePlan};
-use crate::domain::text::{bytes, count, duration, escape};
+use crate::domain::text::{bytes, count, counted, duration, escape};
 use crate::tui::model::{Confirm, Layer, Model, Palette, Review, Then};
 use crate::tui::palette as commands;
 
@@ -167,7 +167,7 @@ fn wrong_name(typed: &str) -> &'static str {
 /// How many there will be: of a moment only those of its base are known beforehand.
 fn documents(plan: &RestorePlan, ns: &PlannedNamespace) -> String {
     match (ns.documents, &plan.point_in_time) {
-        (Some(n), None) => format!("{} documents", count(n)),
+        (Some(n), None) => counted(n, "document"),
         (Some(n), Some(_)) => format!("{} in the base", count(n)),
         (None, _) if ns.uncounted => "documents not counted".into(),
         (None, _) => "all from the oplog".into(),
@@ -190,7 +190,7 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
         let base = super::text::when_exactly(model, replay.base.consistent_at_ts.to_datetime());
         fact("Base", format!("{} of {base}", escape(&replay.base.backup)));
         let bytes = bytes(replay.bytes);
-        let slices = format!("{} slice{}", count(replay.slices), super::chrome::plural(replay.slices as usize));
+        let slices = counted(replay.slices, "slice");
         let place = escape(&replay.archive.storage);
         let entries = match replay.entries {
             0 => String::new(),

@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::text::{ago, fit, put, spinner};
 use super::{Areas, breadcrumb, service_strip};
-use crate::domain::text::{count, escape};
+use crate::domain::text::{count, counted, escape};
 use crate::tui::action::Action;
 use crate::tui::form::Form;
 use crate::tui::forms;
@@ -298,7 +298,7 @@ fn status(frame: &mut Frame, model: &Model, area: Rect) {
         // How they are protected is said above, and not known from this.
         spans.push(Span::styled(format!("✓ {services} reachable"), theme.ok));
     } else {
-        spans.push(Span::styled(format!("{services} service{}, asking", plural(services)), theme.dim));
+        spans.push(Span::styled(format!("{}, asking", counted(services as u64, "service")), theme.dim));
     }
     let running: Vec<_> = model.running_jobs().collect();
     let waiting = model.unfinished().count() - running.len();
@@ -319,7 +319,7 @@ fn status(frame: &mut Frame, model: &Model, area: Rect) {
     let unread = model.unread_errors();
     if unread > 0 {
         spans.push(Span::styled("  │  ", theme.border));
-        let text = format!("✗ {unread} message{} (m)", plural(unread));
+        let text = format!("✗ {} (m)", counted(unread as u64, "message"));
         spans.push(Span::styled(text, theme.error));
     }
     let used: usize = spans.iter().map(|s| s.content.width()).sum();
@@ -365,10 +365,6 @@ fn warning_words(model: &Model, room: usize) -> Option<String> {
     }
     let short = format!("! {} (m)", warnings.len());
     (short.width() <= room).then_some(short)
-}
-
-pub fn plural(n: usize) -> &'static str {
-    if n == 1 { "" } else { "s" }
 }
 
 /// The keys that do something here and now.

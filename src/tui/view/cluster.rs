@@ -8,7 +8,7 @@ use super::details::Page;
 use super::text::{ago, cell, fit, spinner, wrap};
 use crate::domain::cluster::{Cluster, ClusterNode, ClusterOperation, NodeState, OperationPart};
 use crate::domain::service::EngineProposal;
-use crate::domain::text::{bytes, duration, escape};
+use crate::domain::text::{bytes, counted, duration, escape};
 use crate::tui::model::{Load, Model};
 
 impl Page<'_> {
@@ -44,8 +44,8 @@ impl Page<'_> {
             0 => String::new(),
             n => format!(", {n} need{} you", if n == 1 { "s" } else { "" }),
         };
-        let (s, r) = (plural(nodes), plural(cluster.sets.len()));
-        let of = format!("{nodes} node{s} in {} replica set{r}{said}", cluster.sets.len());
+        let sets = counted(cluster.sets.len() as u64, "replica set");
+        let of = format!("{} in {sets}{said}", counted(nodes as u64, "node"));
         match nodes {
             0 => self.heading("Cluster"),
             _ => self.heading(&format!("Cluster ({of}; seen {})", ago(self.model, cluster.seen_at))),
@@ -169,8 +169,4 @@ struct Widths {
     set: usize,
     host: usize,
     role: usize,
-}
-
-fn plural(n: usize) -> &'static str {
-    super::chrome::plural(n)
 }

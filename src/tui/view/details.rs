@@ -13,7 +13,7 @@ use crate::domain::field::FieldKind;
 use crate::domain::job::{Job, JobState, LogLevel};
 use crate::domain::retry::RetryMode;
 use crate::domain::service::EngineKind;
-use crate::domain::text::{bytes, count, duration, escape, moments};
+use crate::domain::text::{bytes, count, counted, duration, escape, moments};
 use crate::tui::model::{Load, Model, Target};
 
 /// Beside the list, so many lines at the top stay when the rest must be cut.
@@ -327,8 +327,11 @@ impl Page<'_> {
         }
         let p = &job.progress;
         if p.objects_total > 0 {
-            let documents =
-                if p.documents_done > 0 { format!(", {} documents", count(p.documents_done)) } else { String::new() };
+            let documents = if p.documents_done > 0 {
+                format!(", {}", counted(p.documents_done, "document"))
+            } else {
+                String::new()
+            };
             self.fact("Objects", format!("{} of {}{documents}", count(p.objects_done), count(p.objects_total)));
         }
         if !job.phase.is_empty() && !job.state.is_finished() {
@@ -441,6 +444,11 @@ impl Page<'_> {
                 self.fact_styled("Last test", Span::styled(text, model.theme.error));
             }
             (None, _) => self.fact("Last test", "never; t tests it"),
+        }
+        if let Some(job) = super::lists::failed_job(model, storage) {
+            let at = job.finished_at.map_or_else(String::new, |at| format!(" {}", ago(model, at)));
+            let text = format!("✗ job {} failed{at}: {}", job.id, escape(job.error.as_deref().unwrap_or_default()));
+            self.fact_styled("Last job", Span::styled(text, model.theme.error));
         }
         self.recent("Backups here", |b| b.storage == name);
     }

@@ -1,6 +1,5 @@
 //! The lists behind the tabs, and what stands beside them.
 
-use chrono::{DateTime, Utc};
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
@@ -13,7 +12,7 @@ use crate::client::StorageView;
 use crate::domain::backup::{Backup, BackupType};
 use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::job::{Job, JobKind, JobState};
-use crate::domain::text::{bytes, count, escape};
+use crate::domain::text::{bytes, count, counted, escape};
 use crate::tui::action::Action;
 use crate::tui::model::{BackupRow, Load, Model, Tab};
 use crate::tui::reach::ServiceLook;
@@ -278,12 +277,13 @@ fn job_cells(model: &Model, at: u32, bars: bool) -> Vec<(String, Style)> {
 }
 
 /// The newest job with a storage, when the storage made it fail, and no later test has passed.
-fn failed_job(model: &Model, storage: &StorageView, tested: Option<DateTime<Utc>>) -> Option<i64> {
+pub fn failed_job<'a>(model: &'a Model, storage: &StorageView) -> Option<&'a Job> {
+    let tested = storage.last_test_at;
     let of_it = |job: &&Job| job.storage.as_deref() == Some(storage.name.as_str()) && job.finished_at.is_some();
     let job = model.data.jobs.iter().find(of_it).filter(|job| job.state == JobState::Failed)?;
     let error = job.error.as_ref()?;
     let names_it = error.contains(&storage.place) || error.contains(&format!("storage {}", storage.name));
-    (names_it && tested.is_none_or(|at| job.finished_at.is_some_and(|end| end > at))).then_some(job.id)
+    (names_it && tested.is_none_or(|at| job.finished_at.is_some_and(|end| end > at))).then_some(job)
 }
 
 fn storage_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
@@ -292,7 +292,7 @@ fn storage_cells(model: &Model, at: u32) -> Vec<(String, Style)> {
     let running = model.tests.get(&storage.name).is_some_and(|t| t.result.is_none());
     let test = match (storage.last_test_at, &storage.last_test_error) {
         _ if running => (format!("{} testing", spinner(model)), theme.running),
-        (tested, _) if let Some(id) = failed_job(model, storage, tested) => (format!("✗ job {id} failed"), theme.error),
+        _ if let Some(job) = failed_job(model, storage) => (format!("✗ job {} failed", job.id), theme.error),
         // The heading says that it is an age; so it is as short as those of the other lists.
         (Some(at), None) => (format!("✓ ok {}", age(model, at)), theme.ok),
         (Some(at), Some(_)) => (format!("✗ failed {}", age(model, at)), theme.error),
@@ -314,7 +314,7 @@ pub fn service_state(model: &Model, name: &str) -> ((String, Style), String) {
     let server = match model.infos.get(name) {
         Some(Load::Ready(info)) => {
             let set = match &info.replica_set {
-                Some(set) => format!(" {} {} member{}", escape(set), info.members, super::chrome::plural(info.members)),
+                Some(set) => format!(" {} {}", escape(set), counted(info.members as u64, "member")),
                 None => String::new(),
             };
             format!("{}{set}", escape(&info.server_version))

@@ -7,12 +7,11 @@ use ratatui::style::Style;
 use ratatui::text::Span;
 use unicode_width::UnicodeWidthStr;
 
-use super::chrome::plural;
 use super::details::Page;
 use super::text::{fit, when, when_exactly};
 use crate::domain::backup::{Backup, BackupState};
 use crate::domain::pitr::{Archive, MarkKind, Status};
-use crate::domain::text::{bytes, count, duration, escape};
+use crate::domain::text::{bytes, count, counted, duration, escape};
 use crate::tui::action::Action;
 use crate::tui::model::Model;
 use crate::tui::recording::{Trouble, lag, trouble};
@@ -54,7 +53,7 @@ fn second(model: &Model, at: DateTime<Utc>) -> String {
 /// `1 gap`, when it is not one range.
 fn gaps(status: &Status) -> Option<String> {
     let gaps = status.ranges.len().saturating_sub(1);
-    (gaps > 0).then(|| format!("{gaps} gap{}", plural(gaps)))
+    (gaps > 0).then(|| counted(gaps as u64, "gap"))
 }
 
 /// One line about a service: `recoverable 6 d → now (lag < 1 min)`, with less of it where there is less room. What can

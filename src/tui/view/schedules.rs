@@ -14,7 +14,7 @@ use crate::domain::job::JobState;
 use crate::domain::retention::{PlannedOplog, Retention, RetentionPlan};
 use crate::domain::retry::{RetryMode, format_duration};
 use crate::domain::schedule::{LastRun, Schedule};
-use crate::domain::text::{bytes, count, duration, escape};
+use crate::domain::text::{bytes, count, counted, duration, escape};
 use crate::tui::action::Action;
 use crate::tui::model::{Load, Model};
 use crate::tui::preview::NEXT_RUNS;
@@ -195,7 +195,7 @@ pub fn rules(retention: &Retention) -> String {
         (retention.keep_yearly, "year"),
     ] {
         if n > 0 {
-            parts.push(format!("one for each of {n} {what}{}", super::chrome::plural(n as usize)));
+            parts.push(format!("one for each of {}", counted(n.into(), what)));
         }
     }
     if retention.keep_within > 0 {

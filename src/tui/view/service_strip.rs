@@ -6,10 +6,10 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
-use super::chrome::{plural, rule};
+use super::chrome::rule;
 use super::recoverable;
 use super::text::{age, ago, cell, fit, put, when};
-use crate::domain::text::{bytes, escape};
+use crate::domain::text::{bytes, counted, escape};
 use crate::tui::model::{Layer, Model, Screen, Tab};
 use crate::tui::recording::{Trouble, trouble};
 use crate::tui::service_strip::{SPARKS, Standing, StripLine, StripRow, lines, spark};
@@ -84,7 +84,7 @@ pub fn draw(frame: &mut Frame, model: &Model, area: Rect) {
     rule(frame, model, area.bottom() - 1, area.width);
     if hidden > 0 {
         // On the rule, where it belongs to no service.
-        let text = format!(" {hidden} more service{} ", plural(hidden));
+        let text = format!(" {} ", counted(hidden as u64, "more service"));
         let width = (text.width() as u16).min(area.width);
         let place = Rect { x: area.right().saturating_sub(width + 2), y: area.bottom() - 1, width, height: 1 };
         put(frame, Span::styled(text, model.theme.dim), place);

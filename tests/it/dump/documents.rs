@@ -283,5 +283,5 @@ async fn a_selection_takes_what_it_names_and_says_what_it_left() {
     let manifest = dump_ok(&set, &folder, &request, Limits::default()).await;
     assert_eq!(names(&manifest), ["a.x"]);
     let left: Vec<&str> = manifest.left_out.iter().map(|l| l.what.as_str()).collect();
-    assert_eq!(left, ["everything but a", "*.y (1 collections)"]);
+    assert_eq!(left, ["everything but a", "*.y (1 collection)"]);
 }

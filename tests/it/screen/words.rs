@@ -151,4 +151,9 @@ fn a_storage_says_which_job_failed_because_of_it() {
     });
     keys(&mut model, "3");
     assert!(line_of(&model, "archive").contains("✗ job 61 failed"), "{}", shown(&model));
+    while !format!("{:?}", model.target()).contains("archive") {
+        keys(&mut model, "j");
+    }
+    keys(&mut model, "Enter");
+    assert!(line_of(&model, "Last job").contains("✗ job 61 failed"), "{}", shown(&model));
 }

@@ -111,9 +111,9 @@ impl Run<'_> {
         let documents: u64 = sized.iter().map(|(_, size)| size.documents).sum();
         meter.set_totals(bytes, sized.len() as u64, documents);
         meter.info(format!(
-            "{} collections, about {} documents, {}",
-            text::count(sized.len() as u64),
-            text::count(documents),
+            "{}, about {}, {}",
+            text::counted(sized.len() as u64, "collection"),
+            text::counted(documents, "document"),
             text::bytes(bytes)
         ));
         self.require_space(bytes).await?;
