@@ -143,6 +143,9 @@ async fn what_somebody_else_changed_is_named_and_off_is_off() {
     home.ok(&["service", "configure", "src", "--storage", "local", "--yes"]);
     until("what is asked for is written", || agents.pbm(&["config"])["pitr"]["oplogSpanMin"] == 1);
 
+    // Who looks after it has seen it too: what it writes later than a person stays.
+    until("the change is gone", || !says("pitr.oplogSpanMin"));
+
     // Switched off by hand.
     agents.pbm(&["config", "--set", "pitr.enabled=false"]);
     until("that is named, too", || says("somebody else switched PBM's recording off"));
