@@ -1,5 +1,6 @@
 //! Objects and whole backups over a simulated line, beside what the line alone needs for the same bytes, or this machine where
-//! that is the slower of the two: server, line and backup share its processors.
+//! that is the slower of the two: server, line and backup share its processors. What the machine takes goes over a simulated
+//! line, too, one without an end to its speed and without delay.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,8 @@ use crate::{Peers, Scale, data, s3, table};
 const GIGABIT: f64 = 125e6;
 const GOAL: &str = "1.20";
 const PEER: &str = "line or machine alone";
+/// The default.
+const COMPRESSION: &str = "zstd:2";
 /// Bytes of the one object.
 const OBJECT: f64 = 1e9;
 
@@ -56,17 +59,20 @@ pub fn run(_: &Peers, scale: &Scale) -> Vec<String> {
         data::seed(&client, scale.scale).await;
         data::hashes(&client, data::DATABASE).await
     });
-    stage.bucket("near", server.address);
-    let backup = |storage: &str, name: &str| {
+    let near = stage.runtime.block_on(at_once(&server));
+    stage.bucket("near", near.address);
+    let backup_as = |storage: &str, name: &str, compression: &str| {
         let create = ["backup", "create", "--service", "bench", "--storage", storage, "--name", name, "--wait"];
-        measure::run(stage.command(&create)).seconds
+        measure::run(stage.command(&[&create[..], &["--compression", compression]].concat())).seconds
     };
+    let backup = |storage: &str, name: &str| backup_as(storage, name, COMPRESSION);
     let verify = |name: &str| measure::run(stage.command(&["backup", "verify", name])).seconds;
     let restore =
         |name: &str| measure::run(stage.command(&["restore", name, "--to", "bench", "--yes", "--wait"])).seconds;
     // Once before, so that all of them read a cache that is filled.
     backup("near", "before");
     let [up, down, back] = [backup("near", "near"), verify("near"), restore("near")];
+    let plain = backup_as("near", "plain", "none");
     for (what, seconds) in [("backup to", up), ("verify from", down), ("restore from", back)] {
         rows.push(table::alone(&format!("{what} S3, no line"), &format!("{seconds:.2} s"), ""));
     }
@@ -101,6 +107,9 @@ pub fn run(_: &Peers, scale: &Scale) -> Vec<String> {
             let before = line.received();
             let seconds = restore(&name);
             rows.push(beside("restore from", line.received() - before, back, seconds));
+            let before = line.sent();
+            let seconds = backup_as(&storage, "far-plain", "none");
+            rows.push(beside("backup without compression to", line.sent() - before, plain, seconds));
             let hashes =
                 stage.runtime.block_on(async { data::hashes(&set.client().await.unwrap(), data::DATABASE).await });
             assert_eq!(hashes, held, "what was restored differs");
@@ -144,6 +153,11 @@ async fn there_and_back(storage: Arc<dyn Storage>, bytes: u64) -> (f64, f64) {
     (up, began.elapsed().as_secs_f64())
 }
 
+/// What the machine takes when the line does not hold it up.
+async fn at_once(server: &s3::S3Server) -> Line {
+    Line::start(server.address, 1e15, Duration::ZERO).await
+}
+
 fn row(what: &str, alone: f64, own: f64) -> String {
     let [alone, own] = [alone, own].map(|seconds| Sample { seconds, peak: 0 });
     table::seconds(what, PEER, &[alone], &[own], GOAL)
@@ -152,7 +166,8 @@ fn row(what: &str, alone: f64, own: f64) -> String {
 async fn object(server: &s3::S3Server, over: &Over, scale: &Scale) -> [String; 2] {
     // Long enough to be measured, also on a slow line.
     let bytes = (OBJECT * scale.scale * over.bytes_per_second / GIGABIT) as u64;
-    let (near_up, near_down) = there_and_back(opened(server, server.address).await, bytes).await;
+    let near = at_once(server).await;
+    let (near_up, near_down) = there_and_back(opened(server, near.address).await, bytes).await;
     let line = Line::start(server.address, over.bytes_per_second, over.round_trip).await;
     let storage = opened(server, line.address).await;
     let before = server.requests();
