@@ -143,10 +143,16 @@ impl Writers {
     pub async fn stop(self) -> BTreeMap<&'static str, u64> {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {
-            task.await.unwrap();
+            ended(task).await;
         }
         self.done.lock().unwrap().clone()
     }
+}
+
+/// What a task that writes returns, which must end: a server that has stopped for good would hold the test up for ever.
+pub async fn ended<T>(task: tokio::task::JoinHandle<T>) -> T {
+    let ended = tokio::time::timeout(Duration::from_secs(180), task).await;
+    ended.expect("a writer is told to end and does not: its server has stopped answering").unwrap()
 }
 
 struct Writer {
