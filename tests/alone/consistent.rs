@@ -78,7 +78,43 @@ pub async fn differences(
     lines.retain(|line| indexes || !line.contains(": index "));
     forgive_uncut(&mut lines, uncut, &client, false).await;
     forgive_rewritten(&mut lines, &expected, &truth.client, &client, since, false).await;
+    forgive_order(&mut lines, &expected, [&truth.client, &live], &client).await;
     lines
+}
+
+/// Takes out the differences of capped collections that hold the same documents, each after the one before it as one of
+/// `orders` has them. What is inserted at once stands in a capped collection of a primary in another order than in its oplog
+/// (seen on 4.4.2, 5.0.4 and 6.0.5, with eight that insert), so that its own members differ.
+pub async fn forgive_order(lines: &mut Vec<String>, expected: &compare::State, orders: [&Client; 2], client: &Client) {
+    for (ns, e) in expected {
+        let about = format!("{ns}: {0} documents ({1}) became {0} (", e.documents, e.hash);
+        let is_capped = e.options.get_bool("capped").unwrap_or(false);
+        if !is_capped || !lines.iter().any(|line| line.starts_with(&about)) {
+            continue;
+        }
+        let mut places = Vec::new();
+        for of in orders {
+            let ids = ids(of, ns).await;
+            places.push(ids.into_iter().enumerate().map(|(at, id)| (id, at)).collect::<BTreeMap<_, _>>());
+        }
+        let found = ids(client, ns).await;
+        let follows = |a: &String, b: &String| {
+            places.iter().any(|at| matches!((at.get(a), at.get(b)), (Some(before), Some(after)) if before < after))
+        };
+        let is_whole = found.iter().all(|id| places[0].contains_key(id)) && found.len() == places[0].len();
+        if is_whole && found.windows(2).all(|pair| follows(&pair[0], &pair[1])) {
+            lines.retain(|line| !line.starts_with(&about));
+        }
+    }
+}
+
+/// The `_id`s of a collection in natural order.
+async fn ids(client: &Client, ns: &str) -> Vec<String> {
+    let (db, name) = ns.split_once('.').unwrap();
+    let collection = client.database(db).collection::<Document>(name);
+    let all = collection.find(doc! {}).sort(doc! {"$natural": 1});
+    let all: Vec<Document> = all.await.unwrap().try_collect().await.unwrap();
+    all.into_iter().map(|d| d.get("_id").map(ToString::to_string).unwrap_or_default()).collect()
 }
 
 /// The documents of the collection `ns` that are not the same in both, by their `_id` in order: what each has there.
