@@ -65,11 +65,6 @@ impl BandwidthLimit {
     pub fn now(&self) -> Option<u64> {
         self.limit.at(self.zone, clock::now())
     }
-
-    /// Whether there is one at some time.
-    pub fn is_any(&self) -> bool {
-        self.limit.rules.iter().any(|rule| rule.limit.is_some())
-    }
 }
 
 fn rule(text: &str) -> Result<Rule, String> {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::{self, Place};
 use super::run::run;
 use crate::domain::secret::Secret;
+use crate::domain::service::ServerRole;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -321,6 +322,16 @@ impl Hello {
             is_uninitiated: flag("isreplicaset"),
             last_write: reply.get_document("lastWrite").ok().and_then(|l| ts(l.get_document("opTime").ok()?)),
             process_id: reply.get_document("topologyVersion").ok().and_then(|t| t.get_object_id("processId").ok()),
+        }
+    }
+
+    /// What the server is in its deployment.
+    pub fn role(&self) -> ServerRole {
+        match self {
+            Self { is_mongos: true, .. } => ServerRole::Router,
+            Self { is_config_server: true, .. } => ServerRole::ConfigServer,
+            Self { set_name: None, .. } => ServerRole::Standalone,
+            Self { .. } => ServerRole::Member,
         }
     }
 }

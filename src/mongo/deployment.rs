@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{Server, greet, hosts_of};
 use super::sharding;
 use crate::domain::secret::Secret;
+use crate::domain::service::ServerRole;
 use crate::domain::uri;
 
 /// How long each step of the look may take. A person waits for it.
@@ -55,15 +56,15 @@ pub async fn deployment(service: &str, uri: &Secret) -> Option<Deployment> {
     let address = first_open(service, uri).await?;
     // Without a login and without the name of a replica set, which a mongos does not have.
     let hello = greet(service, uri, &address, LOOK_LIMIT).await.ok()?;
-    if hello.is_config_server {
-        return Some(Deployment::ConfigServers);
-    }
-    if !hello.is_mongos && hello.set_name.is_none() {
-        return Some(Deployment::Other);
+    let role = hello.role();
+    match role {
+        ServerRole::ConfigServer => return Some(Deployment::ConfigServers),
+        ServerRole::Standalone => return Some(Deployment::Other),
+        ServerRole::Router | ServerRole::Member => {}
     }
     // Who may not log in, or not ask, still knows that it is a mongos.
     let server = Server::member(service, uri, &address, LOOK_LIMIT).await.ok();
-    if hello.is_mongos {
+    if role == ServerRole::Router {
         let config_servers = match &server {
             Some(server) => of_router(server).await,
             None => None,

@@ -6,7 +6,7 @@ use mongodb::bson::{Bson, Document, doc, oid::ObjectId};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Hello, Server, ts};
-use crate::domain::service::{ServerRole, ServiceInfo};
+use crate::domain::service::ServiceInfo;
 use crate::domain::text::escape;
 use crate::domain::timestamp::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
@@ -274,12 +274,7 @@ pub async fn info(server: &Server, cancel: &CancellationToken) -> Result<Service
     Ok(ServiceInfo {
         server_version: facts.version,
         fcv: facts.fcv,
-        role: match server.hello() {
-            hello if hello.is_mongos => ServerRole::Router,
-            hello if hello.is_config_server => ServerRole::ConfigServer,
-            hello if hello.set_name.is_none() => ServerRole::Standalone,
-            _ => ServerRole::Member,
-        },
+        role: server.hello().role(),
         members: set.as_ref().map_or(1, |s| s.members.len()),
         replica_set: set.map(|s| s.name),
     })

@@ -110,11 +110,8 @@ pub async fn forgive_order(lines: &mut Vec<String>, expected: &compare::State, o
 
 /// The `_id`s of a collection in natural order.
 async fn ids(client: &Client, ns: &str) -> Vec<String> {
-    let (db, name) = ns.split_once('.').unwrap();
-    let collection = client.database(db).collection::<Document>(name);
-    let all = collection.find(doc! {}).sort(doc! {"$natural": 1});
-    let all: Vec<Document> = all.await.unwrap().try_collect().await.unwrap();
-    all.into_iter().map(|d| d.get("_id").map(ToString::to_string).unwrap_or_default()).collect()
+    let all = natural(client, ns).await;
+    all.iter().map(|d| format!("{:?}", d.get("_id").unwrap())).collect()
 }
 
 /// The documents of the collection `ns` that are not the same in both, by their `_id` in order: what each has there.
@@ -201,9 +198,9 @@ pub async fn forgive_uncut(
     client: &Client,
     or_more: bool,
 ) {
-    for (db, before) in uncut {
-        let about = format!("{db}.{FULL_OF_BYTES}: {} documents", before.len());
-        let found = natural(client, &db).await;
+    for (ns, before) in uncut {
+        let about = format!("{ns}: {} documents", before.len());
+        let found = natural(client, &ns).await;
         if newest_that_fit(&before, &found) || (or_more && before.ends_with(&found) && size_of(&found) > BYTES) {
             lines.retain(|line| !line.starts_with(&about));
         }
@@ -225,22 +222,26 @@ pub async fn temporary(client: &Client) -> Vec<String> {
     found
 }
 
-/// The collections full of bytes by their databases, from a server whose recovery leaves in them what has to go: that of
+/// The collections full of bytes by their namespaces, from a server whose recovery leaves in them what has to go: that of
 /// 4.4 does not count bytes (seen on 4.4.2: 49 documents where there was room for 5), and evictions are not in its oplog.
 pub async fn uncut(recovered: &Client) -> BTreeMap<String, Vec<RawDocumentBuf>> {
     let mut uncut = BTreeMap::new();
     if release_of(recovered).await < (5, 0) {
         for db in recovered.list_database_names().await.unwrap() {
             if recovered.database(&db).list_collection_names().await.unwrap().iter().any(|n| n == FULL_OF_BYTES) {
-                uncut.insert(db.clone(), natural(recovered, &db).await);
+                let ns = format!("{db}.{FULL_OF_BYTES}");
+                let documents = natural(recovered, &ns).await;
+                uncut.insert(ns, documents);
             }
         }
     }
     uncut
 }
 
-async fn natural(client: &Client, db: &str) -> Vec<RawDocumentBuf> {
-    let collection = client.database(db).collection::<RawDocumentBuf>(FULL_OF_BYTES);
+/// The documents of a collection in natural order.
+async fn natural(client: &Client, ns: &str) -> Vec<RawDocumentBuf> {
+    let (db, name) = ns.split_once('.').unwrap();
+    let collection = client.database(db).collection::<RawDocumentBuf>(name);
     collection.find(doc! {}).sort(doc! {"$natural": 1}).await.unwrap().try_collect().await.unwrap()
 }
 

@@ -16,6 +16,7 @@ pub fn draw(frame: &mut Frame, model: &Model, page: Rect) {
     let tab = model.tab();
     let list = model.list(tab);
     let key = |action| Span::styled(model.keymap.first(action), theme.key);
+    let press = |action, text: &'static str| Line::from(vec![Span::raw("Press "), key(action), Span::raw(text)]);
     let title = |text: &'static str| Line::styled(text, theme.title);
     let plain = |text: &str| Line::raw(text.to_owned());
     let dim = |text: &str| Line::styled(text.to_owned(), theme.dim);
@@ -56,20 +57,12 @@ pub fn draw(frame: &mut Frame, model: &Model, page: Rect) {
             Tab::Storages => lines.extend([
                 title("No storage location yet"),
                 Line::raw(""),
-                Line::from(vec![
-                    Span::raw("Press "),
-                    key(Action::AddStorage),
-                    Span::raw(" to add a folder of this machine, or a bucket of S3, Azure or Google."),
-                ]),
+                press(Action::AddStorage, " to add a folder of this machine, or a bucket of S3, Azure or Google."),
             ]),
             Tab::Services => lines.extend([
                 title("No service yet"),
                 Line::raw(""),
-                Line::from(vec![
-                    Span::raw("Press "),
-                    key(Action::AddService),
-                    Span::raw(" to add a MongoDB replica set by its connection string."),
-                ]),
+                press(Action::AddService, " to add a MongoDB replica set by its connection string."),
             ]),
             Tab::Schedules => lines.extend(first_schedule(model)),
             Tab::About => lines.extend(about(model)),
@@ -107,7 +100,7 @@ fn first_steps(model: &Model, room: usize) -> Vec<Line<'static>> {
         lines.push(Line::raw(""));
     }
     if model.look.read_only {
-        lines.push(Line::styled("This session is read-only: it shows what others do.", theme.warn));
+        lines.push(read_only(model));
         return lines;
     }
     for (i, (done, text, keys, why)) in steps.into_iter().enumerate() {
@@ -138,6 +131,10 @@ fn first_steps(model: &Model, room: usize) -> Vec<Line<'static>> {
     lines
 }
 
+fn read_only(model: &Model) -> Line<'static> {
+    Line::styled("This session is read-only: it shows what others do.", model.theme.warn)
+}
+
 /// What leads to the first schedule.
 fn first_schedule(model: &Model) -> Vec<Line<'static>> {
     let theme = &model.theme;
@@ -151,7 +148,7 @@ fn first_schedule(model: &Model) -> Vec<Line<'static>> {
         Line::raw(""),
     ];
     if model.look.read_only {
-        lines.push(Line::styled("This session is read-only: it shows what others do.", theme.warn));
+        lines.push(read_only(model));
         return lines;
     }
     let step = match (services, storages) {
