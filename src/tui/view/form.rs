@@ -245,8 +245,9 @@ fn body(model: &Model, form: &Form, width: usize) -> Body {
 fn advanced_summary(form: &Form) -> String {
     form.rows
         .iter()
+        .filter(|r| r.field.advanced && form.applies(r) && r.disabled.is_none())
         // A number that is nothing says nothing.
-        .filter(|r| r.field.advanced && form.applies(r) && !["", "0"].contains(&r.value()))
+        .filter(|r| !["", "0"].contains(&r.value()))
         .map(|r| {
             let value = match (r.field.kind, r.value()) {
                 (FieldKind::Secret, _) => "***",
