@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::ArgMatches;
 use clap::error::ErrorKind as Usage;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::domain::field::FieldKind;
 use crate::domain::fields::SETTING_FIELDS;
@@ -114,10 +115,14 @@ async fn dispatch(context: Context, matches: ArgMatches) -> Result<u8> {
         Some(("demo", sub)) => demo(&context, sub).await,
         _ => {
             let interrupted = context.interrupted();
+            // Listens before the work begins: `ctrl_c` would do so only when it is first polled, and the work runs on
+            // another thread, so that a Ctrl-C right after the first line would kill the program without a word.
+            let mut ctrl_c =
+                signal(SignalKind::interrupt()).map_err(|e| crate::error::io("listening for signals", e))?;
             let mut work = tokio::spawn(async move { command(&context, &matches).await });
             let done = tokio::select! {
                 done = &mut work => Some(done),
-                _ = tokio::signal::ctrl_c() => {
+                _ = ctrl_c.recv() => {
                     if interrupted.cancel() { tokio::time::timeout(TAKE_BACK, &mut work).await.ok() } else { None }
                 }
             };

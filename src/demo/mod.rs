@@ -15,6 +15,8 @@ mod writer;
 
 use std::time::Duration;
 
+use tokio::signal::unix::{SignalKind, signal};
+
 use crate::client::Client;
 use crate::domain::job::JobKind;
 use crate::error::{Error, ErrorKind, Result};
@@ -49,10 +51,12 @@ pub async fn run_demo(options: Options) -> Result<u8> {
         // The screen reads Ctrl-C as a key.
         return work.await;
     }
+    // Listens before anything is started.
+    let mut ctrl_c = signal(SignalKind::interrupt()).map_err(|e| crate::error::io("listening for signals", e))?;
     tokio::select! {
         result = work => result,
         // Dropping the stage kills and removes everything that was started.
-        _ = tokio::signal::ctrl_c() => Err(Error::cancelled()),
+        _ = ctrl_c.recv() => Err(Error::cancelled()),
     }
 }
 
