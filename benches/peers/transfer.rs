@@ -93,7 +93,7 @@ pub fn run(_: &Peers, scale: &Scale) -> Vec<String> {
             let daemon = stage.daemon();
             let before = line.sent();
             best.push((backup(&storage, &name), line.sent() - before));
-            peaks.push(stage.stop(daemon));
+            peaks.push(("backup", stage.stop(daemon)));
         }
         best.sort_by(|a, b| a.0.total_cmp(&b.0));
         let (seconds, bytes) = best[best.len() / 2];
@@ -102,7 +102,7 @@ pub fn run(_: &Peers, scale: &Scale) -> Vec<String> {
         let before = line.received();
         let seconds = verify(&name);
         rows.push(beside("verify from", line.received() - before, down, seconds));
-        peaks.push(stage.stop(daemon));
+        peaks.push(("verify", stage.stop(daemon)));
         if n == 0 {
             let before = line.received();
             let seconds = restore(&name);
@@ -114,8 +114,9 @@ pub fn run(_: &Peers, scale: &Scale) -> Vec<String> {
                 stage.runtime.block_on(async { data::hashes(&set.client().await.unwrap(), data::DATABASE).await });
             assert_eq!(hashes, held, "what was restored differs");
         }
-        let peak = table::mib(peaks.into_iter().max().unwrap_or(0));
-        rows.push(table::alone(&format!("peak memory, {}", over.name), &format!("{peak:.0} MiB"), "256 MiB"));
+        let (what, peak) = peaks.into_iter().max_by_key(|(_, peak)| *peak).unwrap_or(("backup", 0));
+        let shown = format!("{:.0} MiB", table::mib(peak));
+        rows.push(table::alone(&format!("peak memory, {} ({what})", over.name), &shown, "256 MiB"));
     }
     stage.finish(vec![set]);
     rows

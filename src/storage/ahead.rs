@@ -104,9 +104,8 @@ impl Ahead {
             self.current = None;
             match self.fetching.pop_front() {
                 Some(fetching) => {
-                    // All that is under way arrives in a bunch, of which only the first is waited for.
                     if !fetching.is_finished() {
-                        self.slots.wanted(self.fetching.len() + 1);
+                        self.slots.wanted();
                     }
                     let fetched = fetching.await.map_err(|e| {
                         Error::new(ErrorKind::Internal, "fetching a range stopped unexpectedly").source(e)
@@ -114,7 +113,7 @@ impl Ahead {
                     self.current = Some(Current::Fetched(fetched??));
                 }
                 None if self.next < self.end => {
-                    self.slots.wanted(1);
+                    self.slots.wanted();
                     let range = self.take();
                     self.current = Some(Current::Passing(self.storage.get(&self.key, Some(range)).await?));
                 }
@@ -131,9 +130,8 @@ impl Ahead {
             let range = self.take();
             let (storage, key) = (Arc::clone(&self.storage), self.key.clone());
             let fetch = async move {
-                let length = (range.end - range.start) as usize;
                 let chunks: VecDeque<Bytes> = storage.get(&key, Some(range)).await?.try_collect().await?;
-                slot.arrived(length);
+                slot.arrived();
                 Ok(Fetched { chunks, _slot: slot })
             };
             self.fetching.push_back(AbortOnDropHandle::new(tokio::spawn(fetch)));

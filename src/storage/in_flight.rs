@@ -69,6 +69,7 @@ struct Inner {
 pub struct Slot {
     slots: Slots,
     permit: Option<OwnedSemaphorePermit>,
+    since: Instant,
 }
 
 impl Slots {
@@ -84,7 +85,7 @@ impl Slots {
         if let Some(slot) = self.try_slot() {
             return slot;
         }
-        self.wanted(1);
+        self.wanted();
         let permits = Arc::clone(&self.0.permits);
         // Nobody closes it.
         let permit = permits.acquire_owned().await.ok();
@@ -97,9 +98,9 @@ impl Slots {
         Some(self.took(Some(permit)))
     }
 
-    /// Somebody waits for the line, and would not with more places, while so many parts arrive.
-    pub fn wanted(&self, parts: usize) {
-        self.inner().pace.wanted(parts);
+    /// Somebody waits for the line, and might not with more places.
+    pub fn wanted(&self) {
+        self.inner().pace.wanted();
     }
 
     /// How many places there are now.
@@ -122,7 +123,7 @@ impl Slots {
         let mut inner = self.inner();
         inner.taken += 1;
         inner.most_taken = inner.most_taken.max(inner.taken);
-        Slot { slots: self.clone(), permit }
+        Slot { slots: self.clone(), permit, since: Instant::now() }
     }
 
     /// Makes as many permits as the pace says, as far as they are not taken.
@@ -142,10 +143,10 @@ impl Slots {
 }
 
 impl Slot {
-    /// So many bytes have arrived. The place is still taken.
-    pub fn arrived(&self, bytes: usize) {
+    /// What it was for has arrived. The place is still taken.
+    pub fn arrived(&self) {
         let mut inner = self.slots.inner();
-        inner.pace.arrived(bytes as u64, Instant::now().into_std());
+        inner.pace.arrived(self.since.elapsed());
         self.slots.fit(&mut inner);
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::super::env::Env;
 use super::storages::{claim_folder, open_storage};
@@ -18,7 +19,7 @@ use crate::domain::text::escape;
 use crate::engine::attempt::discard;
 use crate::engine::contract::{BackupOrder, Wanted, must_make};
 use crate::engine::{Context, backup_reader, engine};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{Storage, backends};
 use crate::store::{AttemptRecord, CatalogueEntry};
 
@@ -60,9 +61,13 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
         return Ok(Box::new(catalogue_entry(&manifest.envelope)));
     }
 
+    // Asked meanwhile: over a long line each answer takes its time. A backup that fails does not wait for it.
+    let (asked, folder) = (Arc::clone(&storage), request.folder.clone());
+    let left = AbortOnDropHandle::new(tokio::spawn(async move { block_gc::is_left(asked.as_ref(), &folder).await }));
     match engine.backup(ctx, Arc::clone(&storage), &order).await {
         Ok(envelope) => {
-            block_gc::collect_left(env, ctx, storage.as_ref(), &request.folder).await;
+            let left = left.await.map_err(|e| Error::new(ErrorKind::Internal, "a question was not asked").source(e));
+            block_gc::collect_left(env, ctx, storage.as_ref(), &request.folder, left.flatten()).await;
             Ok(Box::new(catalogue_entry(&envelope)))
         }
         // Others go on with it, and nothing of it is to be removed.

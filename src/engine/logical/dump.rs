@@ -92,27 +92,22 @@ pub async fn dump(
     if ctx.cancel.is_cancelled() {
         return Err(Error::cancelled());
     }
-    let claim = Arc::new(Claim::take(Arc::clone(&storage), root.clone(), &identity).await?);
     // Whatever fails stops all the rest.
     let stop = ctx.cancel.child_token();
+    // Neither storage nor server waits for the other. A name that is taken is said at once; what the server says comes when
+    // there is a claim, which is then removed.
+    let claiming = Claim::take(Arc::clone(&storage), root.clone(), &identity);
+    let (claim, start) = tokio::try_join!(claiming, async { Ok(start(ctx, server, &stop).await) })?;
+    let claim = Arc::new(claim);
     let tasks = TaskTracker::new();
-    let run = Run {
-        ctx,
-        storage,
-        server,
-        request,
-        root,
-        claim: Arc::clone(&claim),
-        stop: stop.clone(),
-        tasks: tasks.clone(),
-    };
+    let run = Run { ctx, storage, request, root, claim: Arc::clone(&claim), stop: stop.clone(), tasks: tasks.clone() };
     // Everything in it hears of the cancel by itself; a storage that does not answer must not delay it.
     let too_late = async {
         ctx.cancel.cancelled().await;
         tokio::time::sleep(STOP_LIMIT).await;
     };
     let outcome = tokio::select! {
-        outcome = run.run() => outcome,
+        outcome = run.run(start) => outcome,
         () = too_late => Err(Error::cancelled()),
     };
     let error = match outcome {
@@ -134,7 +129,6 @@ pub async fn dump(
 struct Run<'a> {
     ctx: &'a Context,
     storage: Arc<dyn Storage>,
-    server: &'a Server,
     request: &'a DumpRequest,
     root: BackupRoot,
     claim: Arc<Claim>,
@@ -142,37 +136,52 @@ struct Run<'a> {
     tasks: TaskTracker,
 }
 
+/// What is known of the set before anything of it is read.
+struct Start {
+    started_at: chrono::DateTime<Utc>,
+    reader: Reader,
+    facts: topology::Facts,
+    fcv: String,
+    continuity: topology::Continuity,
+    /// Where in the oplog the capture begins.
+    begin: Timestamp,
+}
+
+/// Chooses a member of the set behind `server`, and notes where it stands.
+async fn start(ctx: &Context, server: &Server, stop: &CancellationToken) -> Result<Start> {
+    let started_at = clock::now();
+    let meter = &ctx.meter;
+    meter.set_phase("choosing a member");
+    let warn = |text: String| meter.warn(text);
+    let reader = reader::reader(server, stop, &warn).await?;
+    let member = &reader.server;
+    let facts = topology::facts(member, stop).await?;
+    let fcv = facts.fcv.clone().unwrap_or_else(|| {
+        meter.warn("the feature compatibility version may not be read; the server's own version is taken for it");
+        format!("{}.{}", facts.numbers[0], facts.numbers[1])
+    });
+    meter.info(format!("reading {}, MongoDB {}, FCV {fcv}", reader.in_words(), facts.version));
+    match sharding::cluster_part(member, stop).await? {
+        None => {}
+        Some(part @ ClusterPart::Shard(_)) => meter.warn(format!(
+            "service {} {}: the backup holds what this shard has, at a moment of its own, and cannot be restored into the \
+             cluster; {}",
+            server.service(),
+            part.words(),
+            sharding::USE_PBM
+        )),
+        Some(part @ ClusterPart::ConfigServers) => return Err(sharding::no_backup_of(server.service(), &part)),
+    }
+    let continuity = topology::continuity(member, stop).await?;
+    let begin = oplog_source::begin(member, stop).await?;
+    Ok(Start { started_at, reader, facts, fcv, continuity, begin })
+}
+
 impl Run<'_> {
-    async fn run(&self) -> Result<LogicalManifest> {
-        let started_at = clock::now();
-        let meter = &self.ctx.meter;
-        let stop = &self.stop;
-        meter.set_phase("choosing a member");
-        let warn = |text: String| meter.warn(text);
-        let reader = reader::reader(self.server, stop, &warn).await?;
-        let member = &reader.server;
-        let facts = topology::facts(member, stop).await?;
-        let fcv = facts.fcv.clone().unwrap_or_else(|| {
-            meter.warn("the feature compatibility version may not be read; the server's own version is taken for it");
-            format!("{}.{}", facts.numbers[0], facts.numbers[1])
-        });
+    async fn run(&self, start: Result<Start>) -> Result<LogicalManifest> {
+        let Start { started_at, reader, facts, fcv, continuity, begin } = start?;
+        let (meter, stop, member) = (&self.ctx.meter, &self.stop, &reader.server);
         let host = escape(&reader.member.host);
-        meter.info(format!("reading {}, MongoDB {}, FCV {fcv}", reader.in_words(), facts.version));
-        match sharding::cluster_part(member, stop).await? {
-            None => {}
-            Some(part @ ClusterPart::Shard(_)) => meter.warn(format!(
-                "service {} {}: the backup holds what this shard has, at a moment of its own, and cannot be restored into \
-                 the cluster; {}",
-                self.server.service(),
-                part.words(),
-                sharding::USE_PBM
-            )),
-            Some(part @ ClusterPart::ConfigServers) => {
-                return Err(sharding::no_backup_of(self.server.service(), &part));
-            }
-        }
-        let continuity = topology::continuity(member, stop).await?;
-        let begin = oplog_source::begin(member, stop).await?;
 
         let budget = Budget::new(REPLY_MEMORY);
         let options = PartOptions {
@@ -358,7 +367,6 @@ impl Run<'_> {
             return Err(Error::cancelled());
         }
         self.check_stored(manifest).await?;
-        self.claim.must_hold().await?;
         let key = self.root.manifest()?;
         self.claim.began(&key);
         stored_check::put_checked(&self.storage, key, manifest.to_bytes()?.into()).await?;
@@ -376,13 +384,22 @@ impl Run<'_> {
 
 /// What was stored is looked at before the manifest says that it is a backup.
 impl Run<'_> {
+    /// Errors: also those of [`Claim::must_hold`].
     async fn check_stored(&self, manifest: &LogicalManifest) -> Result<()> {
-        let meter = &self.ctx.meter;
-        meter.set_phase("comparing what was stored");
-        stored_check::check_sizes(&*self.storage, &self.root, manifest.objects()).await?;
-        if !self.ctx.limits.read_back {
-            return Ok(());
+        self.ctx.meter.set_phase("comparing what was stored");
+        // At once: neither waits for the answer to the other.
+        let sizes = stored_check::check_sizes(&*self.storage, &self.root, manifest.objects());
+        tokio::try_join!(sizes, self.claim.must_hold())?;
+        if self.ctx.limits.read_back {
+            self.read_back(manifest).await?;
+            // That may have taken long.
+            self.claim.must_hold().await?;
         }
+        Ok(())
+    }
+
+    async fn read_back(&self, manifest: &LogicalManifest) -> Result<()> {
+        let meter = &self.ctx.meter;
         meter.set_phase("reading everything back");
         if manifest.encryption.is_some() {
             // Whoever makes it cannot open it.

@@ -243,6 +243,27 @@ impl Inner {
         Err(Error::new(ErrorKind::Transient, why).hint("this may pass; see whether all parts of the server agree"))
     }
 
+    /// The size of an object, with one request where [`Self::head`] needs two: the answer to `GET` says itself that there is
+    /// no such object. What cannot be read, as an archived object, or has no first byte, is left to `head`.
+    async fn size(&self, key: &Key) -> Result<Option<u64>> {
+        let get = self.client.get_object().bucket(&self.bucket).key(self.object(key)).range("bytes=0-0");
+        match with_key!(get, self).send().await {
+            Ok(output) => {
+                let total = output.content_range().and_then(|range| range.rsplit_once('/')?.1.parse().ok());
+                if total.is_some() && output.content_length() == Some(1) {
+                    // Its connection is free for others once the byte is read; what comes of it says nothing.
+                    let _ = output.body.collect().await;
+                    return Ok(total);
+                }
+            }
+            Err(why) if answer(&why).is_some_and(|a| a.status == 404 && a.says_no_object()) => return Ok(None),
+            Err(_) => {}
+        }
+        let size =
+            |head: HeadObjectOutput| head.content_length().and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
+        Ok(self.head(key).await?.map(size))
+    }
+
     /// Puts `body`; with `new`, on the condition that there is no such object.
     /// The inner error is one of ours: the server took the body and says that it holds another.
     async fn put(&self, key: &Key, body: Bytes, new: bool) -> Result<Result<()>, SdkError<PutError, HttpResponse>> {
@@ -262,7 +283,7 @@ impl Inner {
     /// serves alone those that refuse it: there, two writers at the same moment could both succeed.
     async fn create(&self, key: &Key, body: Bytes) -> Result<()> {
         let what = self.what("creating", key);
-        if self.head(key).await?.is_some() {
+        if self.size(key).await?.is_some() {
             return Err(Error::new(ErrorKind::Conflict, format!("{what}: it exists already")));
         }
         if !self.unconditional.load(Ordering::Relaxed) {
@@ -275,7 +296,7 @@ impl Inner {
                     return Ok(());
                 }
                 // Some servers take the marker that a deletion left in a versioned bucket for an object.
-                Err(e) if exists_already(&e) && self.head(key).await?.is_none() => {}
+                Err(e) if exists_already(&e) && self.size(key).await?.is_none() => {}
                 Err(e) => return Err(self.names.failure(&what, e)),
             }
         }
@@ -364,11 +385,8 @@ impl Storage for S3 {
     }
 
     async fn stat(&self, key: &Key) -> Result<Option<ObjectInfo>> {
-        let head = self.0.head(key).await?;
-        Ok(head.map(|head| ObjectInfo {
-            key: key.clone(),
-            size: head.content_length().and_then(|n| u64::try_from(n).ok()).unwrap_or_default(),
-        }))
+        let size = self.0.size(key).await?;
+        Ok(size.map(|size| ObjectInfo { key: key.clone(), size }))
     }
 
     async fn list(&self, prefix: Option<&Key>) -> Result<BoxStream<'static, Result<ObjectInfo>>> {
