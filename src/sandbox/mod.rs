@@ -12,7 +12,7 @@ mod server;
 pub use binary::{Mongod, Step, cache_dir};
 pub use replica_set::{Member, ReplicaSet, ReplicaSetOptions};
 pub use scratch::Scratch;
-pub use server::{Server, ServerOptions};
+pub use server::{Server, ServerOptions, free_port};
 
 use crate::error::{Error, ErrorKind};
 

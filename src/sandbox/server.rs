@@ -1,5 +1,6 @@
 //! One `mongod` process.
 
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -15,6 +16,11 @@ use crate::error::{self, Error, ErrorKind, Result};
 const START_LIMIT: Duration = Duration::from_secs(240);
 /// mongod's exit code when its port is taken.
 const EXIT_NET: i32 = 48;
+/// What mongod writes into its log once it has its port.
+const HAS_ITS_PORT: &str = "Waiting for connections";
+/// Ports that no system hands out by itself, neither to who asks for any nor to who connects: what is free among them
+/// stays so while a server starts, and while one is stopped that comes back.
+const PORTS: std::ops::Range<u16> = 10_240..32_768;
 
 /// How to start a `mongod`; the default is a standalone with a small cache on a free port.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +49,8 @@ pub struct Server {
     port: u16,
     dbpath: PathBuf,
     log: PathBuf,
+    /// Bytes of the log that were there before this start.
+    log_before: u64,
 }
 
 impl Server {
@@ -70,6 +78,7 @@ impl Server {
         let dbpath = scratch.path().join(&options.name);
         std::fs::create_dir_all(&dbpath).map_err(|e| error::io(format_args!("creating {}", dbpath.display()), e))?;
         let log = scratch.path().join(format!("{}.log", options.name));
+        let log_before = log.metadata().map_or(0, |metadata| metadata.len());
         let mut command = Command::new(&mongod.path);
         command
             .args(["--bind_ip", "127.0.0.1", "--nounixsocket", "--quiet", "--logappend"])
@@ -99,7 +108,7 @@ impl Server {
         if let Some(pid) = child.id() {
             scratch.register(pid)?;
         }
-        Ok(Self { child, port, dbpath, log })
+        Ok(Self { child, port, dbpath, log, log_before })
     }
 
     /// `None` when it answers, its exit status when it ended instead.
@@ -109,12 +118,11 @@ impl Server {
             if let Some(status) = self.child.try_wait().map_err(|e| error::io("waiting for mongod", e))? {
                 return Ok(Some(status));
             }
-            // A bare connection first: the driver waits long before it asks a server again that refused it.
-            if tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_ok() {
+            // Who answers before that is somebody else, on the same port: ours has not tried to take it yet.
+            if self.has_its_port() {
                 let client = self.client()?;
                 let ping = tokio::spawn(async move { client.database("admin").run_command(doc! {"ping": 1}).await });
                 if matches!(ping.await, Ok(Ok(_))) {
-                    // The port may have been answered by somebody else while ours was ending.
                     return self.child.try_wait().map_err(|e| error::io("waiting for mongod", e));
                 }
             }
@@ -126,6 +134,15 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    fn has_its_port(&self) -> bool {
+        let mut text = Vec::new();
+        let read = std::fs::File::open(&self.log).and_then(|mut log| {
+            log.seek(SeekFrom::Start(self.log_before))?;
+            log.read_to_end(&mut text)
+        });
+        read.is_ok() && text.windows(HAS_ITS_PORT.len()).any(|part| part == HAS_ITS_PORT.as_bytes())
     }
 
     fn ended(&self, status: ExitStatus) -> Error {
@@ -203,10 +220,19 @@ impl Server {
     }
 }
 
-/// A port of 127.0.0.1 that nobody listens on now.
-fn free_port() -> Result<u16> {
-    std::net::TcpListener::bind(("127.0.0.1", 0))
-        .and_then(|listener| listener.local_addr())
-        .map(|address| address.port())
-        .map_err(|e| error::io("looking for a free port", e))
+/// A port of 127.0.0.1 that nobody listens on now, and that the system gives to nobody.
+///
+/// Errors: `Failed` where none of many is free.
+pub fn free_port() -> Result<u16> {
+    let mut last = None;
+    for _ in 0..100 {
+        let mut random = [0; 2];
+        aws_lc_rs::rand::fill(&mut random).map_err(|_| Error::new(ErrorKind::Failed, "no random bytes"))?;
+        let port = PORTS.start + u16::from_ne_bytes(random) % (PORTS.end - PORTS.start);
+        match std::net::TcpListener::bind(("127.0.0.1", port)) {
+            Ok(_) => return Ok(port),
+            Err(e) => last = Some(e),
+        }
+    }
+    Err(last.map_or_else(|| Error::new(ErrorKind::Failed, "no free port"), |e| error::io("looking for a free port", e)))
 }

@@ -238,7 +238,7 @@ mod tests {
         // The first goes at once, the other four wait for those before them.
         let took = began.elapsed();
         assert!(took >= Duration::from_millis(400), "{took:?}");
-        assert!(took < Duration::from_secs(4), "{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
     }
 
     #[tokio::test]
@@ -255,6 +255,7 @@ mod tests {
     #[tokio::test]
     async fn another_limit_counts_at_once() {
         let limiter = Limiter::new(limit("1"));
+        let began = Instant::now();
         limiter.take(1_000_000).await;
         let waiting = tokio::spawn({
             let limiter = limiter.clone();
@@ -262,16 +263,16 @@ mod tests {
         });
         // Counted as waiting once its own bytes are paid for, too.
         let weeks = Duration::from_secs(1_000_005);
-        while limiter.paid().at < Instant::now() + weeks {
+        while limiter.paid().at < began + weeks {
             tokio::task::yield_now().await;
         }
         limiter.set(limit("0"));
-        tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(60), waiting).await.unwrap().unwrap();
         limiter.set(limit("1MB"));
         let began = Instant::now();
         limiter.take(200_000).await;
         limiter.take(1).await;
         assert!(began.elapsed() >= Duration::from_millis(200), "what was let through without a limit costs nothing");
-        assert!(began.elapsed() < Duration::from_secs(3));
+        assert!(began.elapsed() < Duration::from_secs(60), "the weeks are not waited for");
     }
 }

@@ -6,7 +6,6 @@
 //! one that failed, `MONGOKEEP_TEST_VERSION` (6.0.5) of which server.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -152,7 +151,7 @@ async fn differences(
 ) -> Vec<String> {
     let since = consistent::now();
     let scratch = Scratch::new().unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = mongokeep::sandbox::free_port().unwrap();
     let (dir, mongod) = (scratch.path().join("restored"), set.mongod().path.clone());
     let restored = tokio::task::spawn_blocking(move || {
         let member = format!("127.0.0.1:{port}");

@@ -1,7 +1,5 @@
 //! Changes whose entries in the oplog are larger than a document may be, recovered from a copy by every version.
 
-use std::net::TcpListener;
-
 use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Document, doc};
 use mongokeep::sandbox::{ReplicaSet, ReplicaSetOptions, Scratch, Server, ServerOptions};
@@ -48,7 +46,7 @@ pub async fn the_largest_changes_are_recovered_by_every_version() {
         large.drop().await.unwrap();
 
         let scratch = Scratch::new().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = mongokeep::sandbox::free_port().unwrap();
         let (dir, member) = (scratch.path().join("restored"), format!("127.0.0.1:{port}"));
         let moment = format!("{},{}", wanted.time, wanted.increment);
         let words = ["restore", "b", "--to-data-dir", dir.to_str().unwrap(), "--mongod", mongod.path.to_str().unwrap()];

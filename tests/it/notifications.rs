@@ -82,8 +82,7 @@ fn serve(mut stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()> {
 /// A home whose backups fail at once: nobody listens where its service should be.
 fn home() -> Home {
     let home = Home::new();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    home.add_service("gone", &format!("mongodb://127.0.0.1:{port}/?replicaSet=rs0&serverSelectionTimeoutMS=200"));
+    home.add_service("gone", "mongodb://127.0.0.1:1/?replicaSet=rs0&serverSelectionTimeoutMS=200");
     home.add_storage("local");
     // How full the disk of this machine is must not matter.
     set(&home, "notify.storage_full_percent", "0");
@@ -159,7 +158,8 @@ fn a_failure_is_told_once_by_each_channel_and_the_secret_stays_one() {
 #[test]
 fn what_could_not_be_told_is_told_by_the_next_daemon() {
     let home = home();
-    let hook = Hook::start(&["500 Internal Server Error", "503 Service Unavailable"]);
+    // Until the second daemon, however often the first one tries.
+    let hook = Hook::start(&["503 Service Unavailable"; 1_000]);
     set(&home, "notify.webhook_url", &hook.url());
     fail(&home, "one");
     until("it was refused", || !hook.requests().is_empty());
@@ -168,8 +168,10 @@ fn what_could_not_be_told_is_told_by_the_next_daemon() {
         warnings.contains("notification_failed") && warnings.contains("answered 50")
     });
     home.kill_daemon();
+    hook.state.lock().unwrap().answers.clear();
+    let refused = hook.requests().len();
     home.start_daemon();
-    until("it was told", || hook.requests().len() >= 3);
+    until("it was told", || hook.requests().len() > refused);
     // What is wrong now is the failure itself, and nothing about telling it.
     until("nobody is left untold", || {
         let warnings = home.ok(&["daemon", "status"])["warnings"].clone();
@@ -179,7 +181,8 @@ fn what_could_not_be_told_is_told_by_the_next_daemon() {
     fail(&home, "two");
     until("the next was told", || hook.requests().iter().any(|(_, body)| body["backup"] == "two"));
     let told: Vec<_> = hook.requests().iter().map(|(_, body)| body["backup"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(told, ["one", "one", "one", "two"], "refused twice, taken once");
+    let (of_one, rest) = told.split_at(refused + 1);
+    assert!(of_one.iter().all(|backup| backup == "one") && rest == ["two"], "refused, then taken once: {told:?}");
 }
 
 #[test]
@@ -197,7 +200,8 @@ fn only_what_is_wanted_is_told_and_a_channel_that_hangs_holds_nobody_up() {
     let began = std::time::Instant::now();
     fail(&home, "two");
     until("the webhook was told", || hook.requests().len() == 2);
-    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    // The script is given half a minute.
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
     assert_eq!(hook.events(), ["failure", "failure"]);
     assert_eq!(lines(&got).len(), 1, "one after the other");
 }

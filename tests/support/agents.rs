@@ -165,7 +165,7 @@ impl Agents {
             if nodes.len() == self.set.addresses().len() && nodes.iter().all(|node| node["ok"] == true) {
                 return;
             }
-            assert!(began.elapsed() < Duration::from_secs(60), "no agents: {status}");
+            assert!(began.elapsed() < Duration::from_secs(240), "no agents: {status}");
             std::thread::sleep(Duration::from_millis(200));
         }
     }

@@ -1,7 +1,6 @@
 //! A real sharded cluster: config servers and one shard of one member each, and a mongos. Of MongoDB 7.0.11, the one version
 //! whose mongos can be had; elsewhere than on arm64 it is emulated.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -32,7 +31,7 @@ impl Cluster {
         let (config, shard) = (options("cfg", "--configsvr"), options("sh1", "--shardsvr"));
         let (config, shard) = tokio::join!(ReplicaSet::start(&mongod, config), ReplicaSet::start(&mongod, shard));
         let (config, shard) = (config.unwrap(), shard.unwrap());
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = mongokeep::sandbox::free_port().unwrap();
         let mongos = Command::new(mongod.path.with_file_name("mongos"))
             .args(["--configdb", &format!("cfg/{}", config.addresses()[0]), "--bind_ip", "127.0.0.1", "--nounixsocket"])
             .args(["--port", &port.to_string()])

@@ -81,7 +81,7 @@ pub fn context(limits: Limits) -> (Context, Arc<Mutex<Vec<String>>>) {
 }
 
 pub async fn server(set: &ReplicaSet) -> Server {
-    Server::connect("prod", &Secret::new(set.uri()), Duration::from_secs(10)).await.unwrap()
+    Server::connect("prod", &Secret::new(set.uri()), Duration::from_secs(20)).await.unwrap()
 }
 
 /// Backs up with default limits, and has the result verified.
@@ -160,7 +160,7 @@ impl Running {
 
 /// Starts a backup of what `uri` leads to.
 pub async fn start(uri: &str, storage: Arc<dyn Storage>, request: DumpRequest, limits: Limits) -> Running {
-    let server = Server::connect("prod", &Secret::new(uri), Duration::from_secs(10)).await.unwrap();
+    let server = Server::connect("prod", &Secret::new(uri), Duration::from_secs(20)).await.unwrap();
     let (ctx, log) = context(limits);
     let running = ctx.clone();
     let task = tokio::spawn(async move { dump(&running, storage, &server, &request).await });

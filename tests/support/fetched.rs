@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -71,7 +71,8 @@ pub async fn find(program: &'static Program) -> Option<PathBuf> {
     tokio::task::spawn_blocking(|| program.find()).await.unwrap()
 }
 
-/// A port that was free a moment ago: none of these servers says which one it took of its own.
+/// A port that was free a moment ago, and that the system gives to nobody: none of these servers says which one it took
+/// of its own, and some take seconds to begin.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    ([127, 0, 0, 1], mongokeep::sandbox::free_port().unwrap()).into()
 }

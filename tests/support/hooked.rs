@@ -178,7 +178,7 @@ impl Gate {
     pub async fn all_held(&self) {
         let mut arrived = self.arrived.subscribe();
         let all = arrived.wait_for(|arrived| arrived.len() == self.held.len());
-        tokio::time::timeout(Duration::from_secs(60), all).await.expect("nothing is written").unwrap();
+        tokio::time::timeout(Duration::from_secs(180), all).await.expect("nothing is written").unwrap();
     }
 }
 

@@ -28,6 +28,7 @@ pub mod screen;
 pub mod share;
 pub mod slicing;
 pub mod stands;
+pub mod stopwatch;
 pub mod stores;
 pub mod storm;
 pub mod sts;

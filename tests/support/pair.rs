@@ -66,7 +66,7 @@ impl Pair {
     }
 
     pub async fn server(&self) -> Result<Server> {
-        Server::connect("target", &Secret::new(self.target.uri()), Duration::from_secs(10)).await
+        Server::connect("target", &Secret::new(self.target.uri()), Duration::from_secs(20)).await
     }
 
     pub async fn stored(&self, manifest: &LogicalManifest) -> Result<OpenBackup> {

@@ -149,12 +149,12 @@ fn walk(root: &Path, at: &Path, out: &mut Vec<String>) {
     }
 }
 
-/// Waits for a condition; two minutes are far longer than any of them takes. Most start a command to look: not so often that
-/// what is waited for gets no processor.
+/// Waits for a condition; four minutes are far longer than any of them takes. Most start a command to look: not so
+/// often that what is waited for gets no processor.
 pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(began.elapsed() < Duration::from_secs(120), "waited in vain until {what}");
+        assert!(began.elapsed() < Duration::from_secs(240), "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(25));
     }
 }

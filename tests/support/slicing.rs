@@ -118,7 +118,7 @@ impl Recorder {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect(what);
+        tokio::time::timeout(Duration::from_secs(180), waiting).await.expect(what);
     }
 
     /// Waits until `done` says so, or until it has ended by itself, which is told.
@@ -131,7 +131,7 @@ impl Recorder {
             }
             false
         };
-        tokio::time::timeout(Duration::from_secs(60), waiting).await.expect("nothing happens")
+        tokio::time::timeout(Duration::from_secs(180), waiting).await.expect("nothing happens")
     }
 
     /// The same, and waits until recording has begun.
@@ -158,7 +158,7 @@ impl Recorder {
 
     /// Waits for the end that comes by itself.
     pub async fn ended(self) -> (Result<()>, Heard) {
-        let outcome = tokio::time::timeout(Duration::from_secs(60), self.task).await.unwrap().unwrap();
+        let outcome = tokio::time::timeout(Duration::from_secs(180), self.task).await.unwrap().unwrap();
         self.hearing.await.unwrap();
         (outcome, std::mem::take(&mut self.heard.lock().unwrap()))
     }

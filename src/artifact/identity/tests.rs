@@ -113,7 +113,7 @@ fn a_sealed_identity_that_takes_too_much_work_is_refused() {
     let file = String::from_utf8(armored.finish().unwrap()).unwrap();
     let began = std::time::Instant::now();
     assert!(unseal(&file, &passphrase).is_err());
-    assert!(began.elapsed() < std::time::Duration::from_secs(2));
+    assert!(began.elapsed() < std::time::Duration::from_secs(20));
 }
 
 #[test]

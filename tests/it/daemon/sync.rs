@@ -133,6 +133,8 @@ async fn a_cancelled_restore_says_what_the_target_is_like() {
     home.add_service("src", &set.uri());
     home.add_storage("local");
     home.ok(&["backup", "create", "--service", "src", "--storage", "local", "--name", "one", "--wait"]);
+    // None is over before its cancel comes.
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "500000"]);
     let mut cancelled = 0;
     for round in 0..6 {
         let rename = format!("shop=copy{round}");
@@ -204,7 +206,7 @@ async fn what_another_home_made_goes_only_when_a_person_says_so() {
     }
     let create = ["backup", "create", "--service", "src", "--storage", "local", "--name", "same"];
     let wait = [&create[..], &["--wait"]].concat();
-    winner.ok(&["settings", "set", "backup.bandwidth_limit", "300000"]);
+    winner.ok(&["settings", "set", "backup.bandwidth_limit", "20000"]);
     let running = winner.ok(&create)["id"].as_i64().unwrap();
     until("the first moves", || winner.job(running)["progress"]["bytes_done"].as_u64().unwrap() > 0);
 

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support;
 use crate::support::dumps::{Folder, context, dump_ok, fill, request, server, start, verify_ok};
 use crate::support::hooked::{Gate, Liar, Lie, NoSweep, hooked};
+use crate::support::stopwatch::at_once;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancel_stops_within_two_seconds_and_leaves_nothing() {
@@ -37,9 +38,9 @@ async fn a_cancel_stops_within_two_seconds_and_leaves_nothing() {
         let (outcome, log) = running.done().await;
         let took = began.elapsed();
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Cancelled, "{held}");
-        assert!(took < Duration::from_secs(2), "{held}: {took:?}");
+        assert!(took < at_once(), "{held}: {took:?}");
         // A file that was just being made when the cancel came goes as soon as its system call is done.
-        while !folder.files().is_empty() && began.elapsed() < Duration::from_secs(2) {
+        while !folder.files().is_empty() && began.elapsed() < at_once() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         assert_eq!(folder.files(), Vec::<String>::new(), "{held}: {log:#?}");
@@ -171,7 +172,7 @@ async fn a_rollback_of_the_member_fails_the_attempt() {
     let folder = Folder::new();
     let (gated, gate) = hooked(&folder.storage, Gate::new(&["/orders/"]));
     let uri = set.direct_uri(old);
-    let member = mongokeep::mongo::Server::connect("prod", &Secret::new(&*uri), Duration::from_secs(10)).await.unwrap();
+    let member = mongokeep::mongo::Server::connect("prod", &Secret::new(&*uri), Duration::from_secs(20)).await.unwrap();
     let cancel = CancellationToken::new();
     let before = topology::continuity(&member, &cancel).await.unwrap();
     let running = start(&uri, gated, request("rollback"), Limits::default()).await;
@@ -195,7 +196,7 @@ async fn a_rollback_of_the_member_fails_the_attempt() {
         if candidate.run_command(doc! {"hello": 1}).await.unwrap().get_bool("isWritablePrimary").unwrap() {
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(60), "nobody else was elected");
+        assert!(began.elapsed() < Duration::from_secs(180), "nobody else was elected");
         tokio::time::sleep(Duration::from_millis(100)).await;
         if !stands {
             new = *candidates.next().unwrap();
@@ -206,7 +207,7 @@ async fn a_rollback_of_the_member_fails_the_attempt() {
     }
     let began = Instant::now();
     while topology::continuity(&member, &cancel).await.is_ok_and(|now| now == before) {
-        assert!(began.elapsed() < Duration::from_secs(60), "nothing was rolled back");
+        assert!(began.elapsed() < Duration::from_secs(180), "nothing was rolled back");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     gate.open();
@@ -245,6 +246,14 @@ async fn a_majority_that_does_not_confirm_is_waited_for() {
     let mut set = ReplicaSet::start(&support::mongod().await, options).await.unwrap();
     let client = set.client().await.unwrap();
     client.database("a").collection("b").insert_one(doc! {"_id": 1}).await.unwrap();
+    // The primary will hear of no majority, and must stay one for as long as this takes.
+    let admin = client.database("admin");
+    let mut config =
+        admin.run_command(doc! {"replSetGetConfig": 1}).await.unwrap().get_document("config").unwrap().clone();
+    let version = config.get_i32("version").unwrap();
+    config.insert("version", version + 1);
+    config.get_document_mut("settings").unwrap().insert("electionTimeoutMillis", 300_000);
+    admin.run_command(doc! {"replSetReconfig": config}).await.unwrap();
     let primary = set.primary().await.unwrap();
     let others: Vec<usize> = (0..3).filter(|i| *i != primary).collect();
     let folder = Folder::new();
@@ -263,7 +272,7 @@ async fn a_majority_that_does_not_confirm_is_waited_for() {
     let phase = "waiting for a majority to confirm the last change";
     let began = Instant::now();
     while running.ctx.meter.phase() != phase {
-        assert!(began.elapsed() < Duration::from_secs(30) && !running.task.is_finished());
+        assert!(began.elapsed() < Duration::from_secs(120) && !running.task.is_finished());
         tokio::task::yield_now().await;
     }
     assert!(!running.task.is_finished(), "it did not wait");

@@ -330,7 +330,7 @@ async fn a_cancelled_export_leaves_nothing_behind() {
             std::time::Instant::now()
         });
         let error = export(&ctx, Arc::clone(&artifact.storage), &artifact.root, &to).await.unwrap_err();
-        assert!(when.await.unwrap().elapsed().as_secs() < 2);
+        assert!(when.await.unwrap().elapsed() < support::stopwatch::at_once());
         assert_eq!(error.kind(), ErrorKind::Cancelled);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{share}");
         if share > 0 {

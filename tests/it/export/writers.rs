@@ -83,7 +83,7 @@ async fn the_export_and_our_own_restore_agree() {
             users_and_roles: false,
             safety_backup: false,
         };
-        let target = Server::connect("own", &Secret::new(own.uri()), Duration::from_secs(10)).await.unwrap();
+        let target = Server::connect("own", &Secret::new(own.uri()), Duration::from_secs(20)).await.unwrap();
         let cancel = CancellationToken::new();
         let stored = OpenBackup::new(Arc::clone(&folder.storage), manifest).unwrap();
         let confirmed = plan(&cancel, &stored, &target, &wanted).await.unwrap();

@@ -97,7 +97,7 @@ async fn a_storage_that_fails_in_the_middle_fails_the_job_in_pbms_words_and_no_o
         ["backup", "create", "--service", "src", "--storage", storage, "--name", name]
     };
     // Slow enough that there is a middle.
-    proxy.slow_down(50);
+    proxy.slow_down(200);
     let begin = |args: &[&str], words: &str| {
         let id = home.ok(args)["id"].as_i64().unwrap();
         until("PBM has begun", || home.run(&["job", "log", &id.to_string()]).stdout.contains(words));

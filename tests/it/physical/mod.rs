@@ -8,8 +8,6 @@ mod over_service;
 mod restore;
 mod service_managers;
 
-use std::net::TcpListener;
-
 use mongokeep::sandbox::ReplicaSet;
 use serde_json::Value;
 
@@ -49,6 +47,9 @@ fn stored_blocks(home: &Home) -> Vec<String> {
 }
 
 fn free_ports(n: usize) -> Vec<u16> {
-    let held: Vec<_> = (0..n).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-    held.iter().map(|listener| listener.local_addr().unwrap().port()).collect()
+    let mut ports = std::collections::BTreeSet::new();
+    while ports.len() < n {
+        ports.insert(mongokeep::sandbox::free_port().unwrap());
+    }
+    ports.into_iter().collect()
 }

@@ -25,7 +25,7 @@ fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         if let Some(found) = look() {
             return found;
         }
-        assert!(began.elapsed() < Duration::from_secs(120), "{what}");
+        assert!(began.elapsed() < Duration::from_secs(240), "{what}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }

@@ -212,7 +212,7 @@ async fn a_cancel_stops_within_two_seconds_and_says_where() {
     let asked = std::time::Instant::now();
     ctx.cancel.cancel();
     let error = running.await.unwrap().unwrap_err();
-    assert!(asked.elapsed() < std::time::Duration::from_secs(2), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < crate::support::stopwatch::at_once(), "{:?}", asked.elapsed());
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert!(error.hint_text().unwrap().contains("Incomplete: shop.big"), "{error:?}");
     // Restoring again replaces what is incomplete.
@@ -313,7 +313,7 @@ async fn a_replay_without_the_rights_for_it_is_refused_before_anything_is_writte
     to.database("admin").run_command(create).await.unwrap();
     let server = async || {
         let uri = Secret::new(target.uri_as("keeper", "secret"));
-        Server::connect("target", &uri, std::time::Duration::from_secs(10)).await.unwrap()
+        Server::connect("target", &uri, std::time::Duration::from_secs(20)).await.unwrap()
     };
     let cancel = CancellationToken::new();
     let stored = OpenBackup::new(storage, manifest).unwrap();

@@ -83,10 +83,14 @@ async fn a_schedule_of_seconds_makes_each_run_once_also_when_the_daemon_is_kille
     assert!(backup["name"].as_str().unwrap().starts_with(&expected), "{backup}");
 
     // From now on a run takes a while.
-    home.ok(&["settings", "set", "backup.bandwidth_limit", "300000"]);
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "10000"]);
     let moving = |j: &Value| j["state"] == "running" && j["progress"]["bytes_done"].as_u64().unwrap() > 100_000;
-    until("a slow run moves", || jobs(&home, "often").iter().any(moving));
-    let id = jobs(&home, "often").iter().find(|j| moving(j)).unwrap()["id"].as_i64().unwrap();
+    let mut slow = None;
+    until("a slow run moves", || {
+        slow = jobs(&home, "often").into_iter().find(moving);
+        slow.is_some()
+    });
+    let id = slow.unwrap()["id"].as_i64().unwrap();
     home.kill_daemon();
     let killed = Utc::now();
     std::thread::sleep(Duration::from_secs(5));
@@ -160,7 +164,7 @@ async fn a_restore_holds_the_runs_back_and_they_come_back_also_after_a_kill() {
     home.add_storage("local");
     home.ok(&["backup", "create", "--service", "src", "--storage", "local", "--name", "base", "--wait"]);
     // A restore that cannot begin before a slow backup has ended.
-    home.ok(&["settings", "set", "backup.bandwidth_limit", "60000"]);
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "10000"]);
     let slow = ["backup", "create", "--service", "src", "--storage", "local", "--name", "slow"];
     let slow: Vec<&str> = slow.into_iter().chain(["--retry", "auto", "--retry-interval", "1s"]).collect();
     let slow = home.ok(&slow)["id"].as_i64().unwrap();
@@ -181,7 +185,7 @@ async fn a_restore_holds_the_runs_back_and_they_come_back_also_after_a_kill() {
     assert!(held.iter().all(|j| time(&j["created_at"]) >= restored), "{held:?}");
     // The newest of those that were held back was made, and the others are told of.
     let late = held.iter().find(|j| j["state"] != "missed").unwrap();
-    assert!(time(&late["due_at"]) <= restored + TimeDelta::seconds(3) && late["backup"].is_string(), "{held:?}");
+    assert!(time(&late["due_at"]) <= restored + TimeDelta::seconds(20) && late["backup"].is_string(), "{held:?}");
     let missed = held.iter().find(|j| j["state"] == "missed").unwrap();
     assert!(missed["error"].as_str().unwrap().starts_with(&format!("restore job {restore} held it back")), "{missed}");
     nothing_twice_and_nothing_lost(&held, 2);

@@ -1,11 +1,12 @@
 //! The demo as a person sees it: an installation that has been working for days, all of which was really done.
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::terminal::Tty;
+use crate::support::stopwatch::Stopwatch;
 
 /// Runs a command on the demo's own home.
 fn run(home: &str, args: &[&str]) -> Value {
@@ -31,7 +32,7 @@ fn home(tty: &mut Tty) -> String {
 fn the_demo_opens_alive_and_everything_in_it_can_be_restored() {
     let mut tty = Tty::program((160, 50), &[], &["demo"]);
     tty.wait("1 Backups");
-    let first_frame = Instant::now();
+    let first_frame = Stopwatch::start();
     // Three services, one of which failed; recording with a gap in it; a job that runs; and what to try.
     for text in
         ["✗ reports", "✓ media", "✓ orders", "1 gap", "running", "✗ failed", "✓ verified", "Try: r on a done backup"]
@@ -40,7 +41,8 @@ fn the_demo_opens_alive_and_everything_in_it_can_be_restored() {
     }
     let took = first_frame.elapsed();
     println!("all of it after {took:?}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    // Debug code on a machine that runs other tests too.
+    assert!(took < Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 10 }), "{took:?}");
     tty.send("2");
     let schedules = tty.wait("reports-every-5-min");
     assert!(schedules.contains("orders-live") && schedules.contains("media-nightly"), "{schedules}");

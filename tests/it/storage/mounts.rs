@@ -106,12 +106,13 @@ async fn a_disk_that_is_unmounted_under_the_work_stays_the_place_of_it() {
     let (at, elsewhere) = (folder.join("disk"), folder.join("elsewhere"));
     disk(&at);
     let home = home_with(&set.uri(), &at);
-    home.ok(&["settings", "set", "backup.bandwidth_limit", "60000"]);
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "10000"]);
     let args = ["backup", "create", "--service", "src", "--storage", "disk", "--name", "one"];
     let id = home.ok(&args)["id"].as_i64().unwrap();
     until("the backup writes", || at.join("src/backups/one/attempt.json").exists());
     carry(&at, &elsewhere);
     assert!(!elsewhere.join("src/backups/one/manifest.json").exists(), "the backup ended before the disk went");
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "0"]);
     until("the backup has ended", || home.job(id)["state"] == "succeeded");
     assert_eq!(names(&at), [] as [PathBuf; 0], "nothing is written below the mount point");
     assert!(elsewhere.join("src/backups/one/manifest.json").exists());

@@ -285,6 +285,6 @@ async fn another_hour_counts_for_what_is_on_its_way() {
     assert!(!up.is_finished() && !down.is_finished(), "by the limit of the day it takes hours");
     at("2026-11-20T18:00:00Z");
     let both = async { (up.await.unwrap().size, down.await.unwrap()) };
-    let (sent, read) = tokio::time::timeout(Duration::from_secs(60), both).await.unwrap();
+    let (sent, read) = tokio::time::timeout(Duration::from_secs(180), both).await.unwrap();
     assert_eq!((sent, read), (4 * PART as u64, 4 * PART));
 }

@@ -164,10 +164,12 @@ async fn what_is_wrong_is_named_what_is_left_over_goes_and_nothing_else_is_touch
 #[tokio::test(flavor = "multi_thread")]
 async fn the_attempt_of_a_job_is_left_to_its_job() {
     let set = replica_set().await;
-    fill(&set, "shop", 60_000).await;
+    fill(&set, "shop", 6_000).await;
     let home = Home::new();
     home.add_service("src", &set.uri());
     home.add_storage("local");
+    // It is not over before somebody looks, and kills.
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "20000"]);
     let id = home.ok(&["backup", "create", "--service", "src", "--storage", "local", "--name", "one"])["id"].as_i64();
     let begun = || home.files().iter().any(|f| f.ends_with("backups/one/attempt.json"));
     until("it has begun", begun);
@@ -175,7 +177,7 @@ async fn the_attempt_of_a_job_is_left_to_its_job() {
     let report = check(&home, "local", 0);
     home.kill_daemon();
     if home.files().iter().any(|f| f.ends_with("manifest.json")) {
-        panic!("the backup was faster than the kill: make it larger");
+        panic!("the backup was faster than the kill: make it slower");
     }
     for report in [report, check(&home, "local", 0)] {
         let at_work = of_kind(&report, "attempt_at_work");
