@@ -20,7 +20,6 @@ mod cluster;
 mod details;
 mod empty;
 mod form;
-mod form_foot;
 mod job_page;
 mod lists;
 mod message;

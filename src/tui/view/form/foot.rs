@@ -2,9 +2,9 @@
 
 use ratatui::text::Line;
 
-use super::text::{first_lines, fit, spinner, wrap};
-use super::{check, cluster, moment, preview, storage_steps};
-use crate::domain::service::{CheckItem, CheckState};
+use super::super::text::{first_lines, fit, spinner, wrap};
+use super::super::{check, cluster, moment, preview, storage_steps};
+use crate::domain::service::{CheckItem, Urgency};
 use crate::domain::text::escape;
 use crate::tui::form::{ADD, Form, Purpose, Source, Trial};
 use crate::tui::forms::{BACKUP, is_pitr, is_to_a_moment, usual_storage_fails};
@@ -81,8 +81,8 @@ fn trial_lines(model: &Model, trial: &Trial, width: usize) -> Vec<Line<'static>>
             why.chain(first_lines(hint, 2).into_iter().map(|part| Line::styled(part, theme.command))).collect()
         }
         Load::Ready((info, items)) => {
-            let wrong: Vec<&CheckItem> =
-                items.iter().filter(|i| matches!(i.state, CheckState::Fail | CheckState::Warn)).collect();
+            let mut wrong: Vec<&CheckItem> = items.iter().filter(|i| i.urgency() <= Urgency::Warning).collect();
+            wrong.sort_by_key(|item| item.urgency());
             let met = if wrong.is_empty() { "; all prerequisites are met" } else { "" };
             let text = format!("✓ it answers: MongoDB {}, {}{met}", escape(&info.server_version), info.deployment());
             let mut lines = vec![Line::styled(fit(&text, width), theme.ok)];
@@ -140,7 +140,7 @@ fn ends_recording<'a>(model: &'a Model, form: &Form) -> Option<&'a str> {
 }
 
 /// What will happen, in one sentence.
-pub fn sentence(form: &Form) -> Option<String> {
+fn sentence(form: &Form) -> Option<String> {
     let text = |key: &str| escape(form.text(key));
     match &form.purpose {
         Purpose::Create | Purpose::EditSchedule(_) => {
