@@ -6,6 +6,7 @@
 
 pub mod action;
 mod availability;
+pub mod common_keys;
 mod customs;
 mod driver;
 mod effects;

@@ -20,6 +20,7 @@ mod cluster;
 mod details;
 mod empty;
 mod form;
+mod help;
 mod job_page;
 mod lists;
 mod message;
