@@ -111,7 +111,7 @@ pub(super) fn rows(model: &Model, form: &Form, width: usize) -> Body {
 fn advanced_summary(form: &Form) -> String {
     form.rows
         .iter()
-        .filter(|r| r.field.advanced && form.applies(r) && r.disabled.is_none())
+        .filter(|r| r.field.advanced && form.applies(r) && form.why_dimmed(r).is_none())
         // A number that is nothing says nothing.
         .filter(|r| !["", "0"].contains(&r.value()))
         .map(|r| {

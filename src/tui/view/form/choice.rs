@@ -31,13 +31,14 @@ pub(super) fn tall(model: &Model, form: &Form, row: &Row, focused: bool, width: 
 /// The row with its words in one line.
 pub(super) fn line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) -> Line<'static> {
     let room = width.saturating_sub(label::width(form));
+    let is_dimmed = form.why_dimmed(row).is_some();
     let mut spans = label::spans(model, form, row, focused);
     spans.extend(match row.field.kind {
         // What has names that are not known beforehand is shown one at a time.
-        FieldKind::Service | FieldKind::Storage | FieldKind::Backup => name(model, row, focused, room),
+        FieldKind::Service | FieldKind::Storage | FieldKind::Backup => name(model, row, is_dimmed, focused, room),
         FieldKind::Bool => vec![switch(model, row, focused)],
         _ if words_width(row) > room + 2 => one_word(model, row, focused, room),
-        _ => words(model, row, focused, room),
+        _ => words(model, row, is_dimmed, focused, room),
     });
     Line::from(spans)
 }
@@ -57,7 +58,7 @@ fn taken(model: &Model, focused: bool) -> Style {
 }
 
 /// The name of a service, storage or backup, and what is known about it.
-fn name(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Span<'static>> {
+fn name(model: &Model, row: &Row, is_dimmed: bool, focused: bool, room: usize) -> Vec<Span<'static>> {
     let theme = &model.theme;
     let what = if row.field.kind == FieldKind::Storage { "storage" } else { "service" };
     let text = match row.value() {
@@ -67,14 +68,14 @@ fn name(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Span<'stati
     };
     let known = note::words(model, row);
     let text = fit(&text, room.saturating_sub(4).min(if known.is_empty() { 60 } else { 28 }));
-    let many = row.choices.len() > 1 && row.disabled.is_none();
+    let many = row.choices.len() > 1 && !is_dimmed;
     let (before, after) = if many && focused { ("← ", " →") } else { ("", "") };
     let (note, note_style) = match &row.error {
         Some(why) => (format!("✗ {}", escape(why)), theme.error),
         None => (known, theme.dim),
     };
     let note = if note.is_empty() { note } else { fit(&format!("  {note}"), room.saturating_sub(text.width() + 4)) };
-    let style = if row.disabled.is_some() { theme.disabled } else { taken(model, focused) };
+    let style = if is_dimmed { theme.disabled } else { taken(model, focused) };
     vec![
         Span::styled(before, theme.key),
         Span::styled(text, style),
@@ -94,7 +95,7 @@ fn words_width(row: &Row) -> usize {
 }
 
 /// All words side by side, and why some of them cannot be taken.
-fn words(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Span<'static>> {
+fn words(model: &Model, row: &Row, is_dimmed: bool, focused: bool, room: usize) -> Vec<Span<'static>> {
     let theme = &model.theme;
     let mut spans: Vec<Span> = Vec::new();
     let mut why: Option<&str> = None;
@@ -118,7 +119,7 @@ fn words(model: &Model, row: &Row, focused: bool, room: usize) -> Vec<Span<'stat
         // Several words may be off for the same reason; saying it once is enough. Where it has no room the hint says it.
         let text = format!("← {}", escape(why));
         // A row that cannot have the focus says it here, as far as there is room.
-        if used + text.width() <= room || row.disabled.is_some() {
+        if used + text.width() <= room || is_dimmed {
             spans.push(Span::styled(fit(&text, room.saturating_sub(used)), theme.disabled));
         }
     }

@@ -18,6 +18,7 @@ use crate::tui::moment;
 pub(super) fn line(model: &Model, form: &Form, row: &Row, focused: bool, width: usize) -> (Line<'static>, Option<u16>) {
     let theme = &model.theme;
     let label_width = label::width(form);
+    let why_dimmed = form.why_dimmed(row);
     let mut spans = label::spans(model, form, row, focused);
     let room = width.saturating_sub(label_width);
     // The focused field says it below the rows, in full.
@@ -28,7 +29,7 @@ pub(super) fn line(model: &Model, form: &Form, row: &Row, focused: bool, width: 
         (None, "cron", Some(preview)) if focused && preview.words.is_err() => ("!".to_owned(), theme.warn),
         (None, "cron", Some(preview)) => preview::line_words(model, preview),
         (None, TIME, _) => (zone_words(model, form), theme.dim),
-        _ => match row.disabled.as_ref().filter(|why| !why.is_empty()) {
+        _ => match why_dimmed.filter(|why| !why.is_empty()) {
             Some(why) => (format!("← {why}"), theme.dim),
             None => (String::new(), theme.dim),
         },
@@ -36,7 +37,9 @@ pub(super) fn line(model: &Model, form: &Form, row: &Row, focused: bool, width: 
     // That of a time stays as it is while the zone beside it comes and goes.
     let field_width = match note.as_str() {
         // The reason needs the room more than the field does.
-        _ if row.error.is_some() && !focused => (row.value().width().clamp(8, 26) + 2).min(room),
+        _ if (row.error.is_some() && !focused) || (why_dimmed.is_some() && !note.is_empty()) => {
+            (row.value().width().clamp(8, 26) + 2).min(room)
+        }
         "✗" => room.saturating_sub(3).min(56),
         "" if is_uri(row) => room,
         "" if row.field.key != TIME => room.min(56),
@@ -63,7 +66,7 @@ pub(super) fn line(model: &Model, form: &Form, row: &Row, focused: bool, width: 
         take_columns(&visible, field_width)
     };
     let pad = " ".repeat(field_width.saturating_sub(text.width()));
-    let style = if row.disabled.is_some() {
+    let style = if why_dimmed.is_some() {
         theme.disabled
     } else if focused {
         theme.input_focused
@@ -79,7 +82,7 @@ pub(super) fn line(model: &Model, form: &Form, row: &Row, focused: bool, width: 
         spans.push(Span::styled(fit(&format!("  {note}"), room.saturating_sub(field_width)), note_style));
     }
     let cursor = (label_width + cursor.min(field_width.saturating_sub(1))) as u16;
-    (Line::from(spans), (row.disabled.is_none()).then_some(cursor))
+    (Line::from(spans), why_dimmed.is_none().then_some(cursor))
 }
 
 /// Of a connection string only the password is a secret.

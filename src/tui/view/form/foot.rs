@@ -139,6 +139,20 @@ fn ends_recording<'a>(model: &'a Model, form: &Form) -> Option<&'a str> {
     (!is_pitr(form) || form.text("service") != schedule.service).then_some(schedule.service.as_str())
 }
 
+/// Which part of a service is backed up: `the whole of`, `shop of`. What stands in a dimmed row does not count.
+fn part_words(form: &Form) -> String {
+    let part = |key: &str| {
+        let row = form.row(key).filter(|row| form.why_dimmed(row).is_none());
+        row.map(|row| escape(row.value().trim())).unwrap_or_default()
+    };
+    match (part("include").as_str(), part("exclude").as_str()) {
+        ("", "") => "the whole of".to_owned(),
+        (include, "") => format!("{include} of"),
+        ("", exclude) => format!("all but {exclude} of"),
+        (include, exclude) => format!("{include} without {exclude} of"),
+    }
+}
+
 /// What will happen, in one sentence.
 fn sentence(form: &Form) -> Option<String> {
     let text = |key: &str| escape(form.text(key));
@@ -149,12 +163,7 @@ fn sentence(form: &Form) -> Option<String> {
                 return Some("A backup needs a service and a storage.".into());
             }
             let folder = if text("folder").is_empty() { String::new() } else { format!("/{}", text("folder")) };
-            let what = match (form.text("include").is_empty(), form.text("exclude").is_empty()) {
-                (true, true) => "the whole of".to_owned(),
-                (false, true) => format!("{} of", text("include")),
-                (true, false) => format!("all but {} of", text("exclude")),
-                (false, false) => format!("{} without {} of", text("include"), text("exclude")),
-            };
+            let what = part_words(form);
             let retry = match form.text("retry") {
                 "auto" => {
                     format!(" It is tried again up to {} times, {} apart.", text("retries"), text("retry_interval"))

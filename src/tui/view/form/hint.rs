@@ -25,16 +25,34 @@ pub(super) fn lines(model: &Model, form: &Form, width: usize, most: usize) -> Ve
             (why_no_line(form).unwrap_or_default(), theme.warn)
         }
         (_, Some(row)) => {
-            let offs = row.choices.iter().filter_map(|c| Some((escape(c.words()), c.disabled.as_ref()?)));
-            let off: Vec<String> = offs.map(|(word, why)| format!("{word}: {}", escape(why))).collect();
-            let help = if off.is_empty() { row.help() } else { off.join("; ") };
-            (help, theme.dim)
+            let off = words_off(row);
+            (if off.is_empty() { row.help() } else { off }, theme.dim)
         }
         (Item::Advanced, _) if form.advanced_open => ("Enter folds these rows".to_owned(), theme.dim),
         (Item::Advanced, _) => ("Enter unfolds the rows that are seldom needed".to_owned(), theme.dim),
         _ => (String::new(), theme.dim),
     };
     first_lines(wrap(&text, width.saturating_sub(2)), most).into_iter().map(|part| Line::styled(part, style)).collect()
+}
+
+/// Why some words of a row cannot be taken, each reason once. One that begins with its word needs no word in front.
+fn words_off(row: &Row) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for choice in &row.choices {
+        let Some(why) = choice.disabled.as_deref() else { continue };
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, words)) => words.push(choice.words()),
+            None => reasons.push((why, vec![choice.words()])),
+        }
+    }
+    let parts: Vec<String> = reasons
+        .into_iter()
+        .map(|(why, words)| match words.iter().any(|word| why.starts_with(word)) {
+            true => escape(why),
+            false => format!("{}: {}", escape(&words.join(", ")), escape(why)),
+        })
+        .collect();
+    parts.join("; ")
 }
 
 /// What is wrong with the crontab line so far.

@@ -17,7 +17,7 @@ pub(super) fn width(form: &Form) -> usize {
 pub(super) fn spans(model: &Model, form: &Form, row: &Row, focused: bool) -> Vec<Span<'static>> {
     let theme = &model.theme;
     let width = width(form);
-    let label_style = match (focused, row.disabled.is_some()) {
+    let label_style = match (focused, form.why_dimmed(row).is_some()) {
         (true, _) => theme.accent,
         (_, true) => theme.disabled,
         _ => theme.text,
