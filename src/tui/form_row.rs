@@ -149,6 +149,8 @@ impl Row {
     /// What its list offers; `None`: it has none.
     pub fn offers(&self) -> Option<Offers> {
         match (self.field.kind, self.field.key) {
+            // All that it offers is on the screen already.
+            _ if self.is_tall => None,
             (FieldKind::Service, _) => Some(Offers::Services),
             (FieldKind::Storage, _) => Some(Offers::Storages),
             (FieldKind::Backup, _) => Some(Offers::Backups),
