@@ -162,6 +162,29 @@ fn the_strip_shows_whole_names_where_there_is_room() {
 }
 
 #[test]
+fn how_much_is_free_is_never_cut() {
+    for width in [80, 90, 100, 160] {
+        let mut model = full(Look::default(), (width, 30));
+        press(&mut model, "n");
+        reply(&mut model, Reply::FreeSpace { name: "s3-eu".into(), result: Ok(Some(70_500_000_000)) });
+        let row = line(&model, "Storage*");
+        assert!(row.contains(" · 70.5 GB free"), "at {width}: {row}");
+    }
+}
+
+#[test]
+fn the_name_of_a_job_shows_its_day_on_a_small_screen() {
+    let mut snapshot = full_snapshot();
+    let of = |id, name: &str, kind| job(id, kind, name, mongokeep::domain::job::JobState::Succeeded, 30);
+    let kind = mongokeep::domain::job::JobKind::Retention;
+    snapshot.jobs = std::sync::Arc::new(vec![of(91, "orders-live-20261130-0200", kind)]);
+    let mut model = with(SMALL, snapshot);
+    keys(&mut model, "l l");
+    let row = line(&model, "orders-live-20261130-…");
+    assert!(row.contains("retention") && row.contains("✓ done"), "{row}");
+}
+
+#[test]
 fn columns_of_the_strip_do_not_touch() {
     let lost = |model: &mut Model, service: &str| {
         let problem = Problem { kind: ErrorKind::Unreachable, field: None, message: "refused".into(), hint: None };

@@ -66,15 +66,18 @@ fn name(model: &Model, row: &Row, is_dimmed: bool, focused: bool, room: usize) -
         "" => format!("pick a {what}"),
         name => escape(name),
     };
-    let known = note::words(model, row);
-    let text = fit(&text, room.saturating_sub(4).min(if known.is_empty() { 60 } else { 28 }));
+    // Beside the name stand the arrows and two blank columns.
+    let beside = |text: &str| room.saturating_sub(text.width() + 6);
+    let short = fit(&text, room.saturating_sub(4).min(28));
+    let known = note::words(model, row, beside(&short));
+    let text = if known.is_empty() { fit(&text, room.saturating_sub(4).min(60)) } else { short };
     let many = row.choices.len() > 1 && !is_dimmed;
     let (before, after) = if many && focused { ("← ", " →") } else { ("", "") };
     let (note, note_style) = match &row.error {
         Some(why) => (format!("✗ {}", escape(why)), theme.error),
         None => (known, theme.dim),
     };
-    let note = if note.is_empty() { note } else { fit(&format!("  {note}"), room.saturating_sub(text.width() + 4)) };
+    let note = if note.is_empty() { note } else { format!("  {}", fit(&note, beside(&text))) };
     let style = if is_dimmed { theme.disabled } else { taken(model, focused) };
     vec![
         Span::styled(before, theme.key),
