@@ -72,8 +72,8 @@ impl CommonKeys {
     }
 }
 
-/// The keys that have one meaning for two actions or more. Only those actions count that are shown, and only the keys that
-/// the keymap gives them: an action that somebody gave a key of its own is not among them.
+/// The keys that have one meaning for two actions or more. Only those actions count that are shown, and only the keys
+/// that the keymap gives them: an action that somebody gave a key of its own is not among them.
 pub fn common_keys(keymap: &Keymap, is_shown: impl Fn(Action) -> bool) -> Vec<CommonKeys> {
     let mut out = Vec::new();
     for meaning in MEANINGS {

@@ -161,8 +161,8 @@ impl Form {
         !row.hidden && row.only_if.is_none_or(|(key, value)| self.text(key) == value)
     }
 
-    /// Why a row is dimmed: it is shown, but the cursor passes it by and it is not submitted. Empty where the row explains
-    /// itself; `None` for a row that is not dimmed.
+    /// Why a row is dimmed: it is shown, but the cursor passes it by and it is not submitted. Empty where the row
+    /// explains itself; `None` for a row that is not dimmed.
     pub fn why_dimmed<'a>(&self, row: &'a Row) -> Option<&'a str> {
         let holds = |rule: &&DimmedIf| rule.when.iter().all(|(key, value)| self.text(key) == *value);
         row.disabled.as_deref().or_else(|| row.dimmed_if.iter().find(holds).map(|rule| rule.why))

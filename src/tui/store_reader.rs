@@ -1,5 +1,5 @@
-//! The task that reads the store for the screen: whenever a number changes that changes with the data, which it polls often
-//! while jobs run and seldom otherwise. It also reads the log that is on the screen.
+//! The task that reads the store for the screen. It polls a number that changes with the data, often while jobs run and
+//! seldom otherwise, and reads the rest when that number has changed. It also reads the log that is on the screen.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -48,8 +48,8 @@ pub(super) fn tell(model: &Model, want: &watch::Sender<Wanted>) {
     });
 }
 
-/// Reads the store whenever its number changes, and the log that is shown. What records the oplog is the daemon, and one
-/// that is killed writes nothing: whether it runs counts as well.
+/// Reads the store whenever its number changes, and the log that is shown. What records the oplog is the daemon, and
+/// one that is killed writes nothing: whether it runs counts as well.
 pub(super) async fn read(client: Client, messages: mpsc::Sender<Msg>, mut wanted: watch::Receiver<Wanted>) {
     let mut version = None;
     let mut log_of: Option<(i64, i64)> = None;

@@ -150,8 +150,8 @@ pub fn is_pitr(form: &Form) -> bool {
     is_schedule(form) && form.text("type") == PITR
 }
 
-/// What is submitted of a schedule. One that takes the whole service cannot have a part of it, so an edit has to clear the
-/// rows that say which: what is left out would stay as it was.
+/// What is submitted of a schedule. One that takes the whole service cannot have a part of it, so an edit has to clear
+/// the rows that say which: what is left out would stay as it was.
 pub fn schedule_values(form: &Form) -> Values {
     let mut values = form.values();
     if matches!(form.purpose, Purpose::EditSchedule(_)) {
@@ -191,7 +191,8 @@ fn why_not(word: &str, engine: Option<EngineKind>, model: BackupModel, scheduled
     })
 }
 
-/// Point in time needs documents, increments need an engine that makes them: what cannot be had is dimmed, with the reason.
+/// Point in time needs documents, increments need an engine that makes them: what cannot be had is dimmed, with the
+/// reason.
 fn fit_type(model: &Model, form: &mut Form) {
     let (scheduled, of) = (is_schedule(form), backup_model(form));
     let service = form.text("service").to_owned();

@@ -54,8 +54,8 @@ const WIDE_STRIP: usize = 120;
 const ALL_STRIP: usize = 158;
 /// Runs that are shown where there is less room.
 const FEW_SPARKS: usize = 10;
-/// Columns for what can be restored to any moment: all of it, with why it is not recorded; less than that, beside the sizes;
-/// and the least, where it stands alone.
+/// Columns for what can be restored to any moment: all of it, with why it is not recorded; less than that, beside the
+/// sizes; and the least, where it stands alone.
 const MOMENTS: usize = 49;
 const FEW_MOMENTS: usize = 28;
 const FEWEST_MOMENTS: usize = 24;

@@ -119,7 +119,7 @@ fn words(model: &Model, row: &Row, is_dimmed: bool, focused: bool, room: usize) 
     if let Some(error) = &row.error {
         spans.push(Span::styled(fit(&format!("✗ {}", escape(error)), room.saturating_sub(used)), theme.error));
     } else if let Some(why) = why {
-        // Several words may be off for the same reason; saying it once is enough. Where it has no room the hint says it.
+        // Several words may be off for the same reason; saying it once is enough. Without room here the hint says it.
         let text = format!("← {}", escape(why));
         // A row that cannot have the focus says it here, as far as there is room.
         if used + text.width() <= room || is_dimmed {
