@@ -6,7 +6,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 
 use super::args::{given, group, switch};
 use super::context::Context;
-use super::job_result::counted;
+use super::job_result::attempts_from_one;
 use super::table::{Column, Pairs, Table};
 use super::wait::{self, Daemon};
 use crate::client::Client;
@@ -43,7 +43,7 @@ pub async fn run_job(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let id = || sub.get_one::<i64>("id").copied().ok_or_else(|| Error::invalid("id", "is needed"));
     match verb {
         "list" => {
-            let jobs: Vec<Job> = client.jobs()?.into_iter().map(counted).collect();
+            let jobs: Vec<Job> = client.jobs()?.into_iter().map(attempts_from_one).collect();
             out.list(&jobs, || table(context, &jobs), "no job yet; mongokeep backup create queues one")?;
         }
         "show" => {
@@ -76,7 +76,7 @@ pub async fn run_job(context: &Context, matches: &ArgMatches) -> Result<u8> {
 
 /// Prints a job that goes on, or whose end is known already.
 pub fn print(context: &Context, job: Job) -> Result<()> {
-    let job = counted(job);
+    let job = attempts_from_one(job);
     context.out.object(&job, || pairs(context, &job))
 }
 

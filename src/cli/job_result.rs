@@ -4,7 +4,7 @@ use crate::domain::job::{Job, JobState};
 use crate::error::{Error, ErrorKind};
 
 /// Attempts count from 1, also before the first.
-pub fn counted(mut job: Job) -> Job {
+pub fn attempts_from_one(mut job: Job) -> Job {
     job.attempt = job.attempt.max(1);
     job
 }

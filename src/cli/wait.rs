@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use unicode_width::UnicodeWidthStr;
 
 use super::context::Context;
-use super::job_result::{counted, failure};
+use super::job_result::{attempts_from_one, failure};
 use super::output::{self, Out, columns};
 use super::table::cut;
 use crate::client::Client;
@@ -65,7 +65,7 @@ pub async fn finished(context: &Context, client: &Client, job: Job, daemon: Daem
         }
         if done {
             line.end();
-            return Ok(counted(job));
+            return Ok(attempts_from_one(job));
         }
         line.show(job.state.word(), &text(&job));
         if let Err(error) = watch.look(client, id).await {

@@ -101,14 +101,10 @@ pub struct CheckReport {
 }
 
 impl CheckReport {
-    /// Its items, what stops backups first, then what somebody should know, then the rest; else in their own order.
+    /// Its items, the most urgent first; items of one urgency stay in their own order.
     pub fn by_urgency(&self) -> Vec<&CheckItem> {
         let mut items: Vec<&CheckItem> = self.items.iter().collect();
-        items.sort_by_key(|item| match item.state {
-            CheckState::Fail => 0,
-            CheckState::Warn => 1,
-            CheckState::Pass | CheckState::Skip => 2,
-        });
+        items.sort_by_key(|item| item.urgency());
         items
     }
 }
@@ -123,6 +119,34 @@ pub struct CheckItem {
     pub detail: String,
     /// A command that can be copied. Empty when nothing is to be done.
     pub remedy: String,
+}
+
+/// How soon somebody should look at an item of a check: the order in which items are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// Every backup fails for it.
+    StopsBackups,
+    StopsRestores,
+    Warning,
+    Skipped,
+    Passed,
+}
+
+impl CheckItem {
+    pub fn urgency(&self) -> Urgency {
+        match self.state {
+            CheckState::Fail if self.id == "rights_restore" => Urgency::StopsRestores,
+            CheckState::Fail => Urgency::StopsBackups,
+            CheckState::Warn => Urgency::Warning,
+            CheckState::Skip => Urgency::Skipped,
+            CheckState::Pass => Urgency::Passed,
+        }
+    }
+
+    /// Whether a backup fails for this.
+    pub fn stops_backups(&self) -> bool {
+        self.urgency() == Urgency::StopsBackups
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,5 +244,36 @@ impl EngineProposal {
             self.found,
             self.engine.word()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_that_stop_backups_come_first_and_equals_keep_their_order() {
+        let item = |id: &str, state| CheckItem {
+            id: id.into(),
+            title: String::new(),
+            state,
+            detail: String::new(),
+            remedy: String::new(),
+        };
+        let items = vec![
+            item("reachable", CheckState::Pass),
+            item("oplog_window", CheckState::Skip),
+            item("rights_restore", CheckState::Fail),
+            item("locking", CheckState::Warn),
+            item("storage", CheckState::Fail),
+            item("names", CheckState::Warn),
+        ];
+        let service = "orders-rs".into();
+        let report = CheckReport { service, ok: false, items, storages: BTreeMap::new(), unfit: BTreeMap::new() };
+        let order: Vec<&str> = report.by_urgency().iter().map(|item| item.id.as_str()).collect();
+        assert_eq!(order, ["storage", "rights_restore", "locking", "names", "oplog_window", "reachable"]);
+        let stopping: Vec<&str> =
+            report.items.iter().filter(|item| item.stops_backups()).map(|item| item.id.as_str()).collect();
+        assert_eq!(stopping, ["storage"]);
     }
 }

@@ -4,7 +4,7 @@
 
 use tui_input::InputRequest;
 
-pub use super::form_row::{ADD, Choice, Offers, Row, split};
+pub use super::form_row::{ADD, Choice, DimmedIf, Offers, Row, split};
 use super::keymap::Chord;
 use super::model::Load;
 use super::moment::MomentPane;
@@ -161,6 +161,21 @@ impl Form {
         !row.hidden && row.only_if.is_none_or(|(key, value)| self.text(key) == value)
     }
 
+    /// Why a row is dimmed: it is shown, but the cursor passes it by and it is not submitted. Empty where the row
+    /// explains itself; `None` for a row that is not dimmed.
+    pub fn why_dimmed<'a>(&self, row: &'a Row) -> Option<&'a str> {
+        let holds = |rule: &&DimmedIf| rule.when.iter().all(|(key, value)| self.text(key) == *value);
+        row.disabled.as_deref().or_else(|| row.dimmed_if.iter().find(holds).map(|rule| rule.why))
+    }
+
+    /// What was wrong in a row does not matter while the row is dimmed.
+    pub fn forget_errors_of_dimmed(&mut self) {
+        let dimmed: Vec<bool> = self.rows.iter().map(|row| self.why_dimmed(row).is_some()).collect();
+        for (row, _) in self.rows.iter_mut().zip(dimmed).filter(|(_, is_dimmed)| *is_dimmed) {
+            row.error = None;
+        }
+    }
+
     pub fn has_advanced(&self) -> bool {
         self.rows.iter().any(|r| r.field.advanced && self.applies(r))
     }
@@ -174,7 +189,7 @@ impl Form {
 
     /// Where the cursor can go, in order.
     pub fn items(&self) -> Vec<Item> {
-        let open = |i: &usize| self.rows[*i].disabled.is_none();
+        let open = |i: &usize| self.why_dimmed(&self.rows[*i]).is_none();
         let visible = self.visible();
         let (advanced, plain): (Vec<usize>, Vec<usize>) =
             visible.into_iter().partition(|i| self.rows[*i].field.advanced);
@@ -222,8 +237,8 @@ impl Form {
 
     /// Checks all rows; the cursor goes to the first wrong one.
     pub fn validate(&mut self) -> bool {
-        let applying: Vec<usize> =
-            (0..self.rows.len()).filter(|i| self.applies(&self.rows[*i]) && self.rows[*i].disabled.is_none()).collect();
+        let is_open = |row: &Row| self.applies(row) && self.why_dimmed(row).is_none();
+        let applying: Vec<usize> = (0..self.rows.len()).filter(|i| is_open(&self.rows[*i])).collect();
         for i in &applying {
             self.rows[*i].validate();
         }
@@ -256,7 +271,7 @@ impl Form {
     pub fn values(&self) -> Values {
         self.rows
             .iter()
-            .filter(|r| self.applies(r) && r.disabled.is_none() && !r.field.key.starts_with('_'))
+            .filter(|r| self.applies(r) && self.why_dimmed(r).is_none() && !r.field.key.starts_with('_'))
             .filter_map(|r| {
                 let text = r.value().trim();
                 let texts = match r.field.kind {

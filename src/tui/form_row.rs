@@ -46,14 +46,24 @@ pub enum Offers {
     Namespaces,
 }
 
+/// When a row does not apply because of what is in other rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DimmedIf {
+    /// The keys of other rows, each with the value it has then.
+    pub when: &'static [(&'static str, &'static str)],
+    pub why: &'static str,
+}
+
 /// A row: the field, and what is in it.
 #[derive(Debug, Clone)]
 pub struct Row {
     pub field: Field,
     pub input: Input,
     pub error: Option<String>,
-    /// Why the row cannot apply at all.
+    /// Why the row cannot apply, whatever is in the other rows. [`super::form::Form::why_dimmed`] knows about both.
     pub disabled: Option<String>,
+    /// Shown, but neither reached nor submitted, while one of these holds.
+    pub dimmed_if: &'static [DimmedIf],
     pub choices: Vec<Choice>,
     /// Shown and submitted only while the row with this key has this value.
     pub only_if: Option<(&'static str, &'static str)>,
@@ -87,6 +97,7 @@ impl Row {
             input: Input::new(default.to_owned()),
             error: None,
             disabled: None,
+            dimmed_if: &[],
             choices,
             only_if: None,
             hidden: false,
@@ -138,6 +149,8 @@ impl Row {
     /// What its list offers; `None`: it has none.
     pub fn offers(&self) -> Option<Offers> {
         match (self.field.kind, self.field.key) {
+            // All that it offers is on the screen already.
+            _ if self.is_tall => None,
             (FieldKind::Service, _) => Some(Offers::Services),
             (FieldKind::Storage, _) => Some(Offers::Storages),
             (FieldKind::Backup, _) => Some(Offers::Backups),

@@ -6,9 +6,11 @@
 
 pub mod action;
 mod availability;
+pub mod common_keys;
 mod customs;
 mod driver;
 mod effects;
+mod environment;
 pub mod form;
 mod form_row;
 pub mod forms;
@@ -34,6 +36,7 @@ mod recording;
 mod screens;
 pub mod search;
 pub mod service_strip;
+mod store_reader;
 mod terminal;
 pub mod theme;
 pub mod timeline;

@@ -30,31 +30,15 @@ pub fn items(model: &Model, form: &Form) -> Option<Vec<CheckItem>> {
             }
         }
     }
-    items.sort_by_key(severity);
+    items.sort_by_key(CheckItem::urgency);
     Some(items)
-}
-
-/// 0 for what stops a backup.
-fn severity(item: &CheckItem) -> u8 {
-    match item.state {
-        CheckState::Fail if stops(item) => 0,
-        CheckState::Fail => 1,
-        CheckState::Warn => 2,
-        CheckState::Skip => 3,
-        CheckState::Pass => 4,
-    }
-}
-
-/// Whether a backup fails for this: every failure but that of the rights which only a restore needs.
-pub(super) fn stops(item: &CheckItem) -> bool {
-    item.state == CheckState::Fail && item.id != "rights_restore"
 }
 
 /// Why the backup in `form` would fail, as far as the last check knows; empty when nothing speaks against it.
 pub fn stoppers(model: &Model, form: &Form) -> Vec<String> {
     let sentence = |item: &CheckItem| format!("{}: {}", escape(&item.title), escape(&item.detail));
     if let Some(items) = items(model, form) {
-        return items.iter().filter(|item| stops(item)).map(sentence).collect();
+        return items.iter().filter(|item| item.stops_backups()).map(sentence).collect();
     }
     // A schedule runs later, when its server may be back.
     if !is_done_now(form) {

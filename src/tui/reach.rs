@@ -6,7 +6,6 @@
 use super::heard::LostService;
 use super::model::{About, Level, Load, Model};
 use super::msg::{Effect, Problem};
-use super::prerequisites::stops;
 use super::service_strip;
 use crate::domain::backup::Model as BackupModel;
 use crate::domain::service::ServerRole;
@@ -34,7 +33,7 @@ impl Model {
         }
         let checks = self.checks.iter().filter(|((name, of), _)| name == service && self.judges(service, *of));
         let fails = checks.filter_map(|(_, check)| match check {
-            Load::Ready(report) => report.items.iter().find(|item| stops(item)),
+            Load::Ready(report) => report.items.iter().find(|item| item.stops_backups()),
             Load::Waiting | Load::Failed(_) => None,
         });
         let fails: Vec<_> = fails.collect();

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use super::storages::open_storage;
 use super::{Done, JobRunner, Work};
 use crate::artifact::layout::BackupRoot;
-use crate::domain::text::counted;
+use crate::domain::text::{bytes, counted};
 use crate::engine::engine;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -31,9 +31,9 @@ async fn run_verify(work: &Work, name: &str) -> Result<()> {
     storage.stat(&root.manifest()?).await?;
     let report = engine(backup.engine, backup.model)?.verify(ctx, storage, &root).await?;
     ctx.meter.info(format!(
-        "read {}, {} bytes, {}",
+        "read {}, {}, {}",
         counted(report.objects, "object"),
-        report.bytes,
+        bytes(report.bytes),
         counted(report.documents, "document")
     ));
     let error = if report.is_good() {

@@ -11,7 +11,7 @@ use crate::domain::fields::{BACKUP_FIELDS, SCHEDULE, SCHEDULE_FIELDS};
 use crate::domain::schedule::Schedule;
 use crate::domain::service::EngineKind;
 use crate::domain::typed;
-use crate::tui::form::{Choice, Form, Item, Purpose, Row};
+use crate::tui::form::{Choice, DimmedIf, Form, Item, Purpose, Row};
 use crate::tui::model::{Load, Model};
 use crate::tui::msg::Effect;
 use crate::tui::preview::Preview;
@@ -45,8 +45,18 @@ const PITR: &str = "pitr";
 const TYPE_LABELS: [(&str, &str); 3] =
     [(PITR, "point in time"), ("incremental", "increment"), ("incremental-base", "new base")];
 const PARTS: [&str; 2] = ["include", "exclude"];
-/// The rows that a person who retries by hand does not need.
-const RETRIES: [&str; 2] = ["retries", "retry_interval"];
+
+/// Which rows do not apply with what is in others.
+const DIMMED: [(&[&str], &[DimmedIf]); 2] = [
+    (
+        &PARTS,
+        &[
+            DimmedIf { when: &[("model", "physical")], why: "a physical backup holds all files" },
+            DimmedIf { when: &[(WHEN, BY_SCHEDULE), ("type", PITR)], why: "point in time covers the whole service" },
+        ],
+    ),
+    (&["retries", "retry_interval"], &[DimmedIf { when: &[("retry", "manual")], why: "only with automatic retry" }]),
+];
 
 /// What the form is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,7 +114,7 @@ pub fn edit_schedule(model: &Model, schedule: &Schedule) -> (Form, Vec<Effect>) 
                 row.disabled = Some(String::new());
             }
             // Its backups are called after it.
-            "name" => row.disabled = Some("cannot be changed; a copy can have another".into()),
+            "name" => row.disabled = Some("cannot be changed; a copy has its own".into()),
             _ => {}
         }
     }
@@ -127,7 +137,9 @@ fn all_rows() -> Vec<Row> {
             all.push(Row { only_if, ..row(FREQUENCY_FIELD) });
             all.push(Row { only_if, ..row(Field { label: "Crontab line", ..*field }) });
         } else {
-            all.push(Row { only_if, ..row(*field) });
+            let dimmed_if =
+                DIMMED.iter().find(|(keys, _)| keys.contains(&field.key)).map_or(&[][..], |(_, rules)| rules);
+            all.push(Row { only_if, dimmed_if, ..row(*field) });
         }
     }
     all
@@ -138,12 +150,13 @@ pub fn is_pitr(form: &Form) -> bool {
     is_schedule(form) && form.text("type") == PITR
 }
 
-/// What is submitted of a schedule: one that keeps each change takes no part of a service, so an edit has to clear
-/// the rows that say which.
+/// What is submitted of a schedule. One that takes the whole service cannot have a part of it, so an edit has to clear
+/// the rows that say which: what is left out would stay as it was.
 pub fn schedule_values(form: &Form) -> Values {
     let mut values = form.values();
-    if matches!(form.purpose, Purpose::EditSchedule(_)) && is_pitr(form) {
-        values.extend(PARTS.map(|key| (key.to_owned(), vec![String::new()])));
+    if matches!(form.purpose, Purpose::EditSchedule(_)) {
+        let is_dimmed = |key: &&str| form.row(key).is_some_and(|row| form.why_dimmed(row).is_some());
+        values.extend(PARTS.into_iter().filter(is_dimmed).map(|key| (key.to_owned(), vec![String::new()])));
     }
     values
 }
@@ -167,7 +180,7 @@ fn why_not(word: &str, engine: Option<EngineKind>, model: BackupModel, scheduled
         let rule = SCHEDULE_FIELDS.iter().find(|f| f.key == "type").and_then(|f| f.validate(PITR).err());
         return match (scheduled, model) {
             (false, _) => Some("a schedule records each change".to_owned()),
-            (true, BackupModel::Physical) => Some("PITR needs the logical model".to_owned()),
+            (true, BackupModel::Physical) => Some("point in time needs the logical model".to_owned()),
             (true, BackupModel::Logical) => rule,
         };
     }
@@ -178,10 +191,9 @@ fn why_not(word: &str, engine: Option<EngineKind>, model: BackupModel, scheduled
     })
 }
 
-/// Point in time needs documents, and all of them; increments need an engine that makes them: what cannot apply is dimmed,
-/// with the reason.
+/// Point in time needs documents, increments need an engine that makes them: what cannot be had is dimmed, with the
+/// reason.
 fn fit_type(model: &Model, form: &mut Form) {
-    let physical = form.text("model") == "physical";
     let (scheduled, of) = (is_schedule(form), backup_model(form));
     let service = form.text("service").to_owned();
     let engine = model.data.services.iter().find(|s| s.name == service).map(|s| s.engine);
@@ -200,23 +212,6 @@ fn fit_type(model: &Model, form: &mut Form) {
         }
         // A backup on demand is full where there is nothing else.
         row.hidden = !scheduled && row.choices.iter().filter(|c| c.disabled.is_none()).count() < 2;
-    }
-    let whole = match (is_pitr(form), physical) {
-        (_, true) => Some("a physical backup holds all files".to_owned()),
-        (true, _) => Some("PITR takes the whole service".to_owned()),
-        _ => None,
-    };
-    for row in form.rows.iter_mut().filter(|r| PARTS.contains(&r.field.key)) {
-        row.disabled.clone_from(&whole);
-        row.error = None;
-    }
-}
-
-/// How often and how long apart counts for retries that are automatic.
-fn fit_retry(form: &mut Form) {
-    let manual = form.text("retry") == "manual";
-    for row in form.rows.iter_mut().filter(|r| RETRIES.contains(&r.field.key)) {
-        row.disabled = manual.then(|| "only with automatic retry".to_owned());
     }
 }
 
@@ -264,7 +259,6 @@ pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
     if [WHEN, "service", "model", "type"].contains(&key) {
         fit_type(model, form);
     }
-    fit_retry(form);
     if key == "model" {
         effects.extend(check(model, form));
     }

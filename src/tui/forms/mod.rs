@@ -206,6 +206,12 @@ pub fn take_engine(form: &mut Form) {
 
 /// What follows from a changed row: defaults of other rows, and what must be looked up.
 pub fn changed(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
+    let effects = changed_by_purpose(model, form, key);
+    form.forget_errors_of_dimmed();
+    effects
+}
+
+fn changed_by_purpose(model: &Model, form: &mut Form, key: &str) -> Vec<Effect> {
     match form.purpose {
         Purpose::Create | Purpose::EditSchedule(_) => create::changed(model, form, key),
         Purpose::Restore(_) => {

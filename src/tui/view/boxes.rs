@@ -45,7 +45,9 @@ pub fn confirm(frame: &mut Frame, model: &Model, confirm: &Confirm, area: Rect) 
         false => vec![Line::from(buttons.into_iter().flat_map(|b| [b, Span::raw(" ")]).collect::<Vec<_>>())],
     };
     let rows = buttons.len() as u16;
-    let height = (text.len() as u16 + 4 + rows).min(area.height.saturating_sub(2));
+    // A title that says it all has no blank line for a text below it.
+    let blank = if text.is_empty() { 0 } else { 1 };
+    let height = (text.len() as u16 + 3 + blank + rows).min(area.height.saturating_sub(2));
     let inner = popup(frame, model, area, width, height, &escape(&confirm.title));
     let room = usize::from(inner.height.saturating_sub(1 + rows));
     let mut lines = vec![Line::raw("")];

@@ -143,8 +143,8 @@ fn first_schedule(model: &Model) -> Vec<Line<'static>> {
     let mut lines = vec![
         Line::styled("No schedule yet", theme.title),
         Line::raw(""),
-        Line::raw("A schedule makes backups by itself, keeps as many of them as you say,"),
-        Line::raw("and tries again when one fails."),
+        Line::raw("A schedule makes backups by itself and keeps as many of them as you say."),
+        Line::raw("It can also retry failed runs automatically: Retry, under Advanced."),
         Line::raw(""),
     ];
     if model.look.read_only {

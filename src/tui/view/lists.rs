@@ -34,9 +34,9 @@ const BACKUPS: &[Column] = &[
 
 const JOBS: &[Column] = &[
     left("BACKUP, SCHEDULE", 18, 99).name(),
-    right("JOB", 5, 7),
-    left("KIND", 8, 8),
-    left("SERVICE", 12, 5),
+    right("JOB", 5, 7).least(4),
+    left("KIND", 9, 8),
+    left("SERVICE", 12, 5).least(9),
     left("STATE", 18, 10).least(STATE),
     right("DONE", 8, 4),
     right("ATTEMPT", 7, 2),

@@ -20,7 +20,7 @@ mod cluster;
 mod details;
 mod empty;
 mod form;
-mod form_foot;
+mod help;
 mod job_page;
 mod lists;
 mod message;

@@ -1,4 +1,4 @@
-//! Pages that take the place of the list: details, reports, messages, help.
+//! Pages that take the place of the list: details, reports, messages, and where they are scrolled to.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -6,11 +6,9 @@ use ratatui::text::{Line, Span};
 
 use super::storage_report;
 use super::text::{put, spinner, wrap};
-use super::{check, details};
+use super::{check, details, help};
 use crate::domain::backup::Model as BackupModel;
 use crate::domain::text::{count, escape};
-use crate::tui::action::{Action, Group};
-use crate::tui::list::Filter;
 use crate::tui::model::{Layer, Load, Model, Report};
 use crate::tui::msg::Problem;
 use crate::tui::search::places;
@@ -78,7 +76,7 @@ pub fn lines(model: &Model, layer: &Layer, width: u16) -> Vec<Line<'static>> {
         Layer::Details { target, .. } => details::lines(model, target, width),
         Layer::Report { report, .. } => report_lines(model, report, usize::from(width)),
         Layer::Messages { .. } => messages(model, usize::from(width)),
-        Layer::Help { filter, filtering, .. } => help(model, filter.value(), *filtering, usize::from(width)),
+        Layer::Help { filter, filtering, .. } => help::lines(model, filter.value(), *filtering, usize::from(width)),
         _ => Vec::new(),
     }
 }
@@ -228,81 +226,6 @@ fn messages(model: &Model, width: usize) -> Vec<Line<'static>> {
             for part in wrap(&escape(&model.commands(hint)), width.saturating_sub(12)) {
                 lines.push(Line::styled(format!("{:12}{part}", ""), theme.command));
             }
-        }
-    }
-    lines
-}
-
-/// Every key, from the keymap itself: first those that work where the help was opened.
-fn help(model: &Model, filter: &str, filtering: bool, width: usize) -> Vec<Line<'static>> {
-    let theme = &model.theme;
-    let matcher = Filter { input: tui_input::Input::new(filter.to_owned()) };
-    let mut lines = vec![Line::from(vec![
-        Span::styled("filter  ", theme.dim),
-        Span::styled(format!("{filter} "), if filtering { theme.input_focused } else { theme.input }),
-    ])];
-    let in_form = model.layers.iter().any(|l| matches!(l, Layer::Form(_)));
-    // In a form the keys of the page below it are text, but for those of its timeline.
-    let here: Vec<Group> =
-        model.groups_below().into_iter().filter(|group| !in_form || *group == Group::Moment).collect();
-    if in_form {
-        lines.extend(form_keys(model, &matcher, width));
-    }
-    let (active, elsewhere): (Vec<Group>, Vec<Group>) = Group::ALL.into_iter().partition(|g| here.contains(g));
-    for group in active.into_iter().chain(elsewhere) {
-        let rows: Vec<&Action> = Action::ALL
-            .iter()
-            .filter(|a| a.group() == group && !(model.look.read_only && a.changes()))
-            .filter(|a| matcher.lets_through([a.title(), a.name(), model.keymap.all(**a).as_str(), group.title()]))
-            .collect();
-        if rows.is_empty() {
-            continue;
-        }
-        lines.push(Line::raw(""));
-        let note = match (here.contains(&group), in_form) {
-            (true, _) => "",
-            (false, true) => "  not in a form",
-            (false, false) => "  on other screens",
-        };
-        lines.push(Line::from(vec![Span::styled(group.title(), theme.accent), Span::styled(note, theme.dim)]));
-        for action in rows {
-            for (i, part) in wrap(action.title(), width.saturating_sub(20)).into_iter().enumerate() {
-                let keys = if i == 0 { model.keymap.all(*action) } else { String::new() };
-                lines.push(Line::from(vec![Span::styled(format!("  {keys:<18}"), theme.key), Span::raw(part)]));
-            }
-        }
-    }
-    if !in_form {
-        lines.extend(form_keys(model, &matcher, width));
-    }
-    lines
-}
-
-/// What the keys of forms do; they are no part of the keymap.
-fn form_keys(model: &Model, matcher: &Filter, width: usize) -> Vec<Line<'static>> {
-    const KEYS: [(&str, &str); 12] = [
-        ("Tab Down", "Next field"),
-        ("Shift-Tab Up", "Previous field"),
-        ("Left Right Space", "Choose"),
-        ("Enter", "Next field; where names are chosen, their list"),
-        ("Ctrl-S", "Submit from any field"),
-        ("Ctrl-T", "Take the free time or the engine that fits; test the storage"),
-        ("Esc", "Close; what was typed is asked about: d or Enter discards it"),
-        ("Ctrl-A Ctrl-E", "Start and end of the text"),
-        ("Ctrl-Left Ctrl-Right", "A word back, a word on"),
-        ("Ctrl-U Ctrl-K", "Delete to the start, to the end"),
-        ("Ctrl-W", "Delete a word"),
-        ("Space", "In a list of several: mark, or take the mark away"),
-    ];
-    let rows: Vec<_> = KEYS.iter().filter(|(k, t)| matcher.lets_through([*k, *t, "Forms"])).collect();
-    if rows.is_empty() {
-        return Vec::new();
-    }
-    let key = |keys: &str| Span::styled(format!("  {keys:<21}"), model.theme.key);
-    let mut lines = vec![Line::raw(""), Line::styled("Forms", model.theme.accent)];
-    for (keys, text) in rows {
-        for (i, part) in wrap(text, width.saturating_sub(23)).into_iter().enumerate() {
-            lines.push(Line::from(vec![key(if i == 0 { keys } else { "" }), Span::raw(part)]));
         }
     }
     lines

@@ -49,21 +49,80 @@ fn blank_below(model: &Model, height: u16) -> u16 {
 }
 
 /// From this width on the strip shows everything it knows.
-const WIDE_STRIP: u16 = 120;
+const WIDE_STRIP: usize = 120;
 /// From this width on it shows more runs, and the next one.
 const ALL_STRIP: usize = 158;
 /// Runs that are shown where there is less room.
 const FEW_SPARKS: usize = 10;
-/// Columns for what can be restored to any moment, there.
-const MOMENTS: usize = 51;
-/// Columns of a name: at least, where there is little room, and at most.
+/// Columns for what can be restored to any moment: all of it, with why it is not recorded; less than that, beside the
+/// sizes; and the least, where it stands alone.
+const MOMENTS: usize = 49;
+const FEW_MOMENTS: usize = 28;
+const FEWEST_MOMENTS: usize = 24;
+/// From this many on they have room for why nothing is recorded.
+const WITH_REASON: usize = 44;
+/// Columns of the shortest name.
 const SHORT_NAME: usize = 15;
-const NAME: usize = 18;
-const LONG_NAME: usize = 32;
 /// Columns for how the last backups went: where there is room, where there is little, and on the narrowest screens.
 const LAST: usize = 26;
 const SHORT_LAST: usize = 23;
 const SHORTEST_LAST: usize = 18;
+/// Columns of the size of the last backup, and of when the next one is due.
+const SIZE: usize = 8;
+const NEXT: usize = 17;
+/// Blank columns between two columns, and those of the sign in front of a name.
+const GAP: usize = 2;
+const SIGN: usize = 3;
+
+/// The columns of the services, which are the same in each of their lines.
+struct Columns {
+    name: usize,
+    last: usize,
+    /// Of what can be restored to any moment.
+    moments: usize,
+    /// Runs whose sizes are drawn.
+    sparks: usize,
+    /// Moments and sizes are both shown; else what can be restored is worth more than how large the backups were.
+    has_both: bool,
+    has_next: bool,
+}
+
+impl Columns {
+    /// For the services in `lines`: everything that is known of them, as far as their whole names leave room. A name
+    /// is what tells two services apart, so it is cut only where even the least about them would have no room.
+    fn new(model: &Model, lines: &[StripLine], width: usize) -> Self {
+        let rows: Vec<&StripRow> = lines
+            .iter()
+            .filter_map(|line| if let StripLine::Service(row) = line { Some(*row) } else { None })
+            .collect();
+        let longest = rows.iter().map(|row| escape(&row.service).width()).max().unwrap_or(0).max(SHORT_NAME);
+        let has_moments = !model.data.pitr.is_empty();
+        let sizes = FEW_SPARKS + 1 + SIZE;
+        let next = NEXT + GAP;
+        // Columns behind the name: of how the last backups went, and of the rest at least.
+        let all = LAST + GAP + sizes + GAP + if has_moments { FEW_MOMENTS + GAP } else { 0 };
+        let needs = |row: &&StripRow| if model.pitr(&row.service).is_some() { FEWEST_MOMENTS } else { sizes };
+        let short_last = if width < 80 { SHORTEST_LAST } else { SHORT_LAST };
+        let one = short_last + GAP + rows.iter().map(needs).max().unwrap_or(0);
+        let for_name = |others: usize| width.saturating_sub(SIGN + GAP + others);
+        let has_next = width >= ALL_STRIP && longest <= for_name(all + next);
+        let has_both = has_next || (width >= WIDE_STRIP && longest <= for_name(all));
+        if !has_both {
+            let name = longest.min(for_name(one).max(SHORT_NAME));
+            let moments = for_name(short_last + GAP + name);
+            return Self { name, last: short_last, moments, sparks: FEW_SPARKS, has_both, has_next };
+        }
+        // What the others leave goes to the moments first, then to more runs.
+        let mut spare = for_name(longest + all + if has_next { next } else { 0 });
+        let mut moments = 0;
+        if has_moments {
+            let more = spare.min(MOMENTS - FEW_MOMENTS);
+            (moments, spare) = (FEW_MOMENTS + more, spare - more);
+        }
+        let sparks = if has_next { (FEW_SPARKS + spare).min(SPARKS) } else { FEW_SPARKS };
+        Self { name: longest, last: LAST, moments, sparks, has_both, has_next }
+    }
+}
 
 pub fn draw(frame: &mut Frame, model: &Model, area: Rect) {
     if area.height == 0 {
@@ -71,12 +130,14 @@ pub fn draw(frame: &mut Frame, model: &Model, area: Rect) {
     }
     let room = usize::from(area.height - 1);
     let all = lines(&model.strip);
-    let hidden: usize = all.iter().skip(room).map(StripLine::services).sum();
-    for (i, line) in all.iter().take(room).enumerate() {
-        let width = usize::from(area.width);
+    let (shown, hidden) = all.split_at(room.min(all.len()));
+    let hidden: usize = hidden.iter().map(StripLine::services).sum();
+    let width = usize::from(area.width);
+    let columns = Columns::new(model, shown, width);
+    for (i, line) in shown.iter().enumerate() {
         let spans = match line {
             StripLine::Counts(counts) => count_spans(model, counts),
-            StripLine::Service(row) => service_spans(model, row, width),
+            StripLine::Service(row) => service_spans(model, row, &columns),
             StripLine::Unprotected(rows) => unprotected_spans(model, rows, width),
         };
         put(frame, Line::from(spans), Rect { y: area.y + i as u16, height: 1, ..area });
@@ -163,63 +224,37 @@ fn last_words(model: &Model, row: &StripRow, short: bool, room: usize) -> (Strin
     }
 }
 
-/// Columns of the names: of the longest, as far as there is room for it.
-fn name_columns(model: &Model, most: usize) -> usize {
-    let longest = model.strip.iter().map(|row| row.service.width()).max().unwrap_or(0);
-    longest.clamp(SHORT_NAME.min(most), most)
-}
-
 /// A text in its column, with two blank ones to the next.
 fn column(text: &str, width: usize) -> String {
     format!("{}  ", cell(text, width))
 }
 
-fn service_spans(model: &Model, row: &StripRow, width: usize) -> Vec<Span<'static>> {
+fn service_spans(model: &Model, row: &StripRow, columns: &Columns) -> Vec<Span<'static>> {
     let theme = &model.theme;
     let (sign, sign_style) = sign(model, row.standing);
     let status = model.pitr(&row.service);
-    // Where there is room for one of the two, what can be restored is worth more than how large the backups were.
-    let both = width >= usize::from(WIDE_STRIP);
-    let has_moments = !model.data.pitr.is_empty();
-    let (moments, sizes) = (status.is_some() || (both && has_moments), both || status.is_none());
-    let last_columns = match both {
-        true => LAST,
-        false if width < 80 => SHORTEST_LAST,
-        false => SHORT_LAST,
-    };
-    // What the others need, and what is left over for the name and for more sizes.
-    let next_columns = if width >= ALL_STRIP { 19 } else { 0 };
-    let others = 3 + 2 + last_columns + 2 + if has_moments { MOMENTS } else { 0 } + FEW_SPARKS + 1 + 10 + next_columns;
-    let name = match both {
-        true => name_columns(model, SHORT_NAME.max(width.saturating_sub(others)).min(LONG_NAME)),
-        false if width < 80 => name_columns(model, 14),
-        false => name_columns(model, NAME),
-    };
+    let both = columns.has_both;
     let mut spans = vec![
         Span::raw(" "),
         Span::styled(sign, sign_style),
-        Span::styled(column(&escape(&row.service), name), theme.text),
+        Span::styled(column(&escape(&row.service), columns.name), theme.text),
     ];
-    let (last, style) = last_words(model, row, !both, last_columns);
-    spans.push(Span::styled(column(&last, last_columns), style));
-    if moments {
-        let used: usize = spans.iter().map(|s| s.content.width()).sum();
-        let room = if both { MOMENTS - 2 } else { width.saturating_sub(used) };
-        let (text, style) = recoverable::line(model, status, room);
-        spans.push(Span::styled(if both { column(&text, room) } else { text }, style));
+    let is_short = !both || columns.moments < WITH_REASON;
+    let (last, style) = last_words(model, row, is_short, columns.last);
+    spans.push(Span::styled(column(&last, columns.last), style));
+    if columns.moments > 0 && (both || status.is_some()) {
+        let (text, style) = recoverable::line(model, status, columns.moments);
+        spans.push(Span::styled(if both { column(&text, columns.moments) } else { text }, style));
     }
-    if sizes {
+    if both || status.is_none() {
         let size = row.sizes.iter().rev().flatten().next().map(|n| bytes(*n)).unwrap_or_default();
-        let most = match width.saturating_sub(others + name) {
-            spare if width >= ALL_STRIP => (FEW_SPARKS + spare).min(SPARKS),
-            _ => FEW_SPARKS,
-        };
-        let sizes = row.sizes.get(row.sizes.len().saturating_sub(most)..).unwrap_or_default();
-        spans.push(Span::styled(format!("{:<1$} ", spark(sizes), most), theme.accent));
-        spans.push(Span::styled(format!("{size:>8}  "), theme.dim));
-        if width >= ALL_STRIP {
+        let sizes = row.sizes.get(row.sizes.len().saturating_sub(columns.sparks)..).unwrap_or_default();
+        spans.push(Span::styled(format!("{:<1$} ", spark(sizes), columns.sparks), theme.accent));
+        spans.push(Span::styled(format!("{size:>SIZE$}  "), theme.dim));
+        if columns.has_next {
             let next = row.next.map_or("no schedule".to_owned(), |at| format!("next {}", when(model, at)));
-            spans.push(Span::styled(format!("{next:<17}  "), if row.next.is_some() { theme.text } else { theme.warn }));
+            let style = if row.next.is_some() { theme.text } else { theme.warn };
+            spans.push(Span::styled(column(&next, NEXT), style));
         }
         // Said in the words before already, unless those say that it is unreachable.
         if row.last_failed && model.lost_service(&row.service).is_some() {

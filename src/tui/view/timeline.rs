@@ -276,6 +276,7 @@ fn said(model: &Model, timeline: &Timeline, width: usize, room: usize) -> Vec<Li
         return vec![Line::styled(fit(&format!("{name} has no run in this time"), width), theme.dim)];
     };
     let long = match first.seconds {
+        Some(0) => "less than a second each".to_owned(),
         Some(seconds) => format!("about {} each", duration(seconds)),
         None => "how long is known after the first one".to_owned(),
     };

@@ -9,6 +9,7 @@ use mongokeep::client::StorageView;
 use mongokeep::domain::backup::{BackupState, BackupType};
 use mongokeep::error::{Error, ErrorKind};
 use mongokeep::tui::action::{Action, Group};
+use mongokeep::tui::common_keys::common_keys;
 use mongokeep::tui::form::Item;
 use mongokeep::tui::model::{Layer, Load, Look, Model, Screen, Sort, SortKey, Tab};
 use mongokeep::tui::msg::{Effect, Msg, Problem, Reply, Snapshot};
@@ -51,8 +52,11 @@ fn e01_help_lists_every_active_key_and_filters() {
         let mut model = full(Look::default(), (100, 120));
         press(&mut model, open);
         let text = shown(&model);
+        let common = common_keys(&model.keymap, |_| true);
         for action in Action::ALL {
-            assert!(text.contains(action.title()), "{open}: {}", action.name());
+            let row = common.iter().find(|row| row.actions.contains(action));
+            let is_said = text.contains(action.title()) || row.is_some_and(|row| text.contains(&row.text));
+            assert!(is_said, "{open}: {}", action.name());
             for chord in model.keymap.chords(*action) {
                 assert!(text.contains(&chord.to_string()), "{open}: {chord}");
             }
@@ -63,6 +67,32 @@ fn e01_help_lists_every_active_key_and_filters() {
         type_text(&mut model, "q");
         assert_eq!(layers(&model), 1, "letters are text in the filter");
     }
+}
+
+#[test]
+fn help_says_a_key_of_one_meaning_once() {
+    let rows = |model: &Model, key: &str| {
+        let is_of = |line: &&str| line.get(..20).is_some_and(|keys| keys.split_whitespace().any(|k| k == key));
+        shown(model).lines().filter(is_of).map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let mut model = full(Look::default(), (100, 120));
+    press(&mut model, "?");
+    for key in ["e", "d", "R"] {
+        assert_eq!(rows(&model, key).len(), 1, "{key}: {:?}", rows(&model, key));
+    }
+    // What has another meaning elsewhere is said there.
+    assert_eq!(rows(&model, "n").len(), 2, "{:?}", rows(&model, "n"));
+    assert_eq!(rows(&model, "y").len(), 2, "{:?}", rows(&model, "y"));
+    let change = rows(&model, "Space").into_iter().find(|row| row.contains("Change the selected setting"));
+    assert!(change.is_some_and(|row| row.starts_with("Space ")), "{}", shown(&model));
+    // It is found by what each screen calls it.
+    press(&mut model, "/");
+    type_text(&mut model, "add_storage");
+    assert_eq!(rows(&model, "n").len(), 1, "{}", shown(&model));
+    // What this session cannot do is not said.
+    let mut model = full(Look { read_only: true, ..Look::default() }, (100, 120));
+    press(&mut model, "?");
+    assert!(rows(&model, "e").is_empty() && rows(&model, "y").len() == 2, "{}", shown(&model));
 }
 
 #[test]

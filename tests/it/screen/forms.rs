@@ -2,7 +2,7 @@
 
 use mongokeep::domain::job::{Job, JobKind, JobState};
 use mongokeep::error::ErrorKind;
-use mongokeep::tui::form::{Form, Purpose};
+use mongokeep::tui::form::{Form, Item, Purpose};
 use mongokeep::tui::model::{Layer, Level, Look, Model};
 use mongokeep::tui::msg::{Effect, Msg, Problem, Reply};
 use mongokeep::tui::update::update;
@@ -194,6 +194,17 @@ fn only_the_page_of_what_is_gone_is_closed() {
     assert_eq!(model.layers.len(), 1);
     reply_to_key(&mut model, Reply::ScheduleRemoved { name: "nightly-orders".into(), result: Ok(()) });
     assert_eq!(model.layers.len(), 0);
+}
+
+#[test]
+fn what_a_setting_can_be_is_on_the_screen_and_needs_no_list() {
+    let mut model = start();
+    keys(&mut model, "4 l l l Enter");
+    assert!(!shown(&model).contains("Enter list"), "{}", shown(&model));
+    keys(&mut model, "Down Enter");
+    assert!(matches!(&model.layers[..], [Layer::Form(form)] if form.focus == Item::Submit), "{}", shown(&model));
+    let effects = press(&mut model, "Enter");
+    assert_eq!(plain(effects), [Effect::SetSetting("ui.theme".into(), "light".into())]);
 }
 
 #[test]

@@ -886,7 +886,10 @@ fn point_in_time_needs_the_whole_of_a_logical_backup() {
     }
     press(&mut model, "Enter");
     let text = shown(&model);
-    assert!(text.lines().any(|l| l.contains("Include") && l.contains("PITR takes the whole service")), "{text}");
+    assert!(
+        text.lines().any(|l| l.contains("Include") && l.contains("point in time covers the whole service")),
+        "{text}"
+    );
     let effects = press(&mut model, "Ctrl-S");
     let [Effect::AddSchedule(values)] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(values["type"], ["pitr"]);

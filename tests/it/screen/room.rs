@@ -133,6 +133,58 @@ fn the_strip_shows_every_service_where_the_list_is_short() {
 }
 
 #[test]
+fn the_strip_shows_whole_names_where_there_is_room() {
+    // Some that are recorded and some that are not, as wide as the name and the least of the others are together.
+    for (recorded, room) in [(true, 54), (false, 49)] {
+        for width in (80..=220).step_by(4) {
+            let longest = "orders-of-the-second-data-centre-".repeat(9);
+            let name = format!("{}-1", &longest[..usize::from(width) - room - 2]);
+            let mut snapshot = if recorded { pitr_snapshot() } else { full_snapshot() };
+            snapshot.services = vec![service(&name, Some(700)), service("users-rs", Some(700))];
+            for status in &mut snapshot.pitr {
+                status.service.clone_from(&name);
+            }
+            let model = with((width, 30), snapshot);
+            let row = line(&model, &format!("{name}  last good 11 h ago"));
+            assert!(row.contains(&name), "at {width}: {row}");
+            assert!(!recorded || row.contains("44 h → 15:02:17"), "at {width}: {row}");
+        }
+    }
+    // More room shows more of the others, never less of a name.
+    for width in (80..=220).step_by(4) {
+        let mut snapshot = pitr_snapshot();
+        let name = "billing-of-eu-west-1-prod";
+        snapshot.services.push(service(name, Some(700)));
+        let model = with((width, 40), snapshot);
+        line(&model, &format!("{name}  last good 11 h ago"));
+        assert_eq!(shown(&model).contains("next 22 Nov 02:00"), width >= 158, "at {width}: {}", shown(&model));
+    }
+}
+
+#[test]
+fn how_much_is_free_is_never_cut() {
+    for width in [80, 90, 100, 160] {
+        let mut model = full(Look::default(), (width, 30));
+        press(&mut model, "n");
+        reply(&mut model, Reply::FreeSpace { name: "s3-eu".into(), result: Ok(Some(70_500_000_000)) });
+        let row = line(&model, "Storage*");
+        assert!(row.contains(" · 70.5 GB free"), "at {width}: {row}");
+    }
+}
+
+#[test]
+fn the_name_of_a_job_shows_its_day_on_a_small_screen() {
+    let mut snapshot = full_snapshot();
+    let of = |id, name: &str, kind| job(id, kind, name, mongokeep::domain::job::JobState::Succeeded, 30);
+    let kind = mongokeep::domain::job::JobKind::Retention;
+    snapshot.jobs = std::sync::Arc::new(vec![of(91, "orders-live-20261130-0200", kind)]);
+    let mut model = with(SMALL, snapshot);
+    keys(&mut model, "l l");
+    let row = line(&model, "orders-live-20261130-…");
+    assert!(row.contains("retention") && row.contains("✓ done"), "{row}");
+}
+
+#[test]
 fn columns_of_the_strip_do_not_touch() {
     let lost = |model: &mut Model, service: &str| {
         let problem = Problem { kind: ErrorKind::Unreachable, field: None, message: "refused".into(), hint: None };

@@ -10,6 +10,7 @@ use mongokeep::domain::notification::Channel;
 use mongokeep::domain::retry::{RetryMode, RetryPolicy};
 use mongokeep::domain::warning::{Warning, WarningKind};
 use mongokeep::error::{Error, ErrorKind};
+use mongokeep::tui::form::Item;
 use mongokeep::tui::model::{Look, Model, Tab};
 use mongokeep::tui::msg::{Effect, Msg, Problem, Reply};
 use mongokeep::tui::update::update;
@@ -143,8 +144,45 @@ fn what_cannot_be_taken_is_dimmed_with_its_reason() {
     let checked = effects.iter().any(|e| matches!(e, Effect::CheckService(_, BackupModel::Physical)));
     assert!(checked, "what a physical backup needs is tried at once: {effects:?}");
     let text = shown(&model);
-    assert!(text.contains("PITR needs the logical model"), "{text}");
-    assert!(form(&model).row("include").unwrap().disabled.as_ref().unwrap().contains("holds all files"));
+    assert!(text.contains("point in time needs the logical model"), "{text}");
+    let why = |model: &Model, key: &str| {
+        let form = form(model);
+        form.why_dimmed(form.row(key).unwrap()).map(str::to_owned)
+    };
+    assert_eq!(why(&model, "include").as_deref(), Some("a physical backup holds all files"));
+    assert_eq!(why(&model, "retries").as_deref(), Some("only with automatic retry"));
+    // The reason stands once below the row, too.
+    to_row(&mut model, "type");
+    assert!(!shown(&model).contains("point in time: point in time"), "{}", shown(&model));
+    open_advanced(&mut model);
+    to_row(&mut model, "retry");
+    press(&mut model, "Right");
+    to_row(&mut model, "model");
+    press(&mut model, "Left");
+    assert_eq!((why(&model, "include"), why(&model, "retries")), (None, None));
+}
+
+fn open_advanced(model: &mut Model) {
+    while form(model).focus != Item::Advanced {
+        press(model, "Tab");
+    }
+    press(model, "Enter");
+}
+
+#[test]
+fn what_was_typed_in_a_row_that_is_dimmed_by_now_does_not_count() {
+    let mut model = on("nightly-orders", LARGE);
+    press(&mut model, "e");
+    open_advanced(&mut model);
+    put(&mut model, "include", "shop");
+    assert!(shown(&model).contains("shop of orders-rs"), "{}", shown(&model));
+    to_row(&mut model, "model");
+    press(&mut model, "Right");
+    assert!(shown(&model).contains("the whole of orders-rs"), "{}", shown(&model));
+    let effects = press(&mut model, "Ctrl-S");
+    let [Effect::EditSchedule(_, values)] = &effects[..] else { panic!("{effects:?}\n{}", shown(&model)) };
+    // An edit leaves what it does not name: the part has to be cleared.
+    assert_eq!((&values["model"][..], &values["include"][..]), (&["physical".to_owned()][..], &[String::new()][..]));
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use ratatui::text::Line;
 
-use super::text::{first_lines, fit, spinner, wrap};
-use super::{check, cluster, moment, preview, storage_steps};
-use crate::domain::service::{CheckItem, CheckState};
+use super::super::text::{first_lines, fit, spinner, wrap};
+use super::super::{check, cluster, moment, preview, storage_steps};
+use crate::domain::service::{CheckItem, Urgency};
 use crate::domain::text::escape;
 use crate::tui::form::{ADD, Form, Purpose, Source, Trial};
 use crate::tui::forms::{BACKUP, is_pitr, is_to_a_moment, usual_storage_fails};
@@ -81,8 +81,8 @@ fn trial_lines(model: &Model, trial: &Trial, width: usize) -> Vec<Line<'static>>
             why.chain(first_lines(hint, 2).into_iter().map(|part| Line::styled(part, theme.command))).collect()
         }
         Load::Ready((info, items)) => {
-            let wrong: Vec<&CheckItem> =
-                items.iter().filter(|i| matches!(i.state, CheckState::Fail | CheckState::Warn)).collect();
+            let mut wrong: Vec<&CheckItem> = items.iter().filter(|i| i.urgency() <= Urgency::Warning).collect();
+            wrong.sort_by_key(|item| item.urgency());
             let met = if wrong.is_empty() { "; all prerequisites are met" } else { "" };
             let text = format!("✓ it answers: MongoDB {}, {}{met}", escape(&info.server_version), info.deployment());
             let mut lines = vec![Line::styled(fit(&text, width), theme.ok)];
@@ -139,8 +139,22 @@ fn ends_recording<'a>(model: &'a Model, form: &Form) -> Option<&'a str> {
     (!is_pitr(form) || form.text("service") != schedule.service).then_some(schedule.service.as_str())
 }
 
+/// Which part of a service is backed up: `the whole of`, `shop of`. What stands in a dimmed row does not count.
+fn part_words(form: &Form) -> String {
+    let part = |key: &str| {
+        let row = form.row(key).filter(|row| form.why_dimmed(row).is_none());
+        row.map(|row| escape(row.value().trim())).unwrap_or_default()
+    };
+    match (part("include").as_str(), part("exclude").as_str()) {
+        ("", "") => "the whole of".to_owned(),
+        (include, "") => format!("{include} of"),
+        ("", exclude) => format!("all but {exclude} of"),
+        (include, exclude) => format!("{include} without {exclude} of"),
+    }
+}
+
 /// What will happen, in one sentence.
-pub fn sentence(form: &Form) -> Option<String> {
+fn sentence(form: &Form) -> Option<String> {
     let text = |key: &str| escape(form.text(key));
     match &form.purpose {
         Purpose::Create | Purpose::EditSchedule(_) => {
@@ -149,12 +163,7 @@ pub fn sentence(form: &Form) -> Option<String> {
                 return Some("A backup needs a service and a storage.".into());
             }
             let folder = if text("folder").is_empty() { String::new() } else { format!("/{}", text("folder")) };
-            let what = match (form.text("include").is_empty(), form.text("exclude").is_empty()) {
-                (true, true) => "the whole of".to_owned(),
-                (false, true) => format!("{} of", text("include")),
-                (true, false) => format!("all but {} of", text("exclude")),
-                (false, false) => format!("{} without {} of", text("include"), text("exclude")),
-            };
+            let what = part_words(form);
             let retry = match form.text("retry") {
                 "auto" => {
                     format!(" It is tried again up to {} times, {} apart.", text("retries"), text("retry_interval"))
