@@ -29,8 +29,9 @@ const STAGING: usize = 256 << 10;
 const PIECE: usize = 256 << 10;
 const PIECES_AHEAD: usize = 4;
 
-/// Finished parts that are still being made durable while the next one is written.
-const FINISHING: usize = 1;
+/// Finished parts that are still being made durable while the next one is written. Two: a short last part does not wait for
+/// the answer to the one before it.
+const FINISHING: usize = 2;
 
 /// Above this size of an upload's parts only one is on its way at once, or several writers would need too much memory; unless
 /// they share the places of the storage, which bounds all of them.

@@ -22,8 +22,6 @@ pub(super) struct Pace {
     most: usize,
     /// What the fastest part took.
     fastest: Option<Duration>,
-    /// No part was late so far: there may be one more for each that arrives, afterwards for each round of them.
-    is_beginning: bool,
     /// Somebody waited for a place since the number changed.
     is_wanted: bool,
     /// Parts in a row that arrived soon.
@@ -36,7 +34,7 @@ impl Pace {
     pub(super) fn new(most: usize) -> Self {
         let most = most.max(1);
         let limit = FIRST.min(most);
-        Self { limit, most, fastest: None, is_beginning: true, is_wanted: false, soon: 0, late: 0 }
+        Self { limit, most, fastest: None, is_wanted: false, soon: 0, late: 0 }
     }
 
     pub(super) fn limit(&self) -> usize {
@@ -62,8 +60,9 @@ impl Pace {
         let enough = (fastest * 2).clamp(SOON, LATEST);
         self.soon = if took <= enough { self.soon + 1 } else { 0 };
         self.late = if took > enough * 2 { self.late + 1 } else { 0 };
-        self.is_beginning &= took <= enough;
-        let round = if self.is_beginning { 1 } else { self.limit };
+        // Where there is much room, one more for each that arrives; near the end of it, for each round of them, since what is on
+        // its way takes longer than what has arrived.
+        let round = if took * 4 <= enough * 3 { 1 } else { self.limit };
         if self.soon >= round && self.is_wanted && self.limit < self.most {
             self.set(self.limit + 1);
         } else if self.late >= self.limit && self.limit > LEAST {
