@@ -1,6 +1,7 @@
 //! Objects and whole backups over a simulated line, beside what the line alone needs for the same bytes, or this machine where
 //! that is the slower of the two: server, line and backup share its processors. What the machine takes goes over a simulated
-//! line, too, one without an end to its speed and without delay.
+//! line, too, one without an end to its speed and without delay. What the server needs to put the parts of an object together comes
+//! after the line is done, and is counted with it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -171,8 +172,10 @@ async fn object(server: &s3::S3Server, over: &Over, scale: &Scale) -> [String; 2
     let (near_up, near_down) = there_and_back(opened(server, near.address).await, bytes).await;
     let line = Line::start(server.address, over.bytes_per_second, over.round_trip).await;
     let storage = opened(server, line.address).await;
-    let before = server.requests();
+    let (before, assembled) = (server.requests(), server.assembling());
     let (up, down) = there_and_back(Arc::clone(&storage), bytes).await;
+    // The server begins with that when it has all bytes, and says nothing before it is done.
+    let assembling = (server.assembling() - assembled).as_secs_f64();
     let in_flight = storage.in_flight().unwrap();
     eprintln!(
         "{} requests; at most {:?} parts and {} ranges on their way, {:?} and {} at the end",
@@ -182,9 +185,9 @@ async fn object(server: &s3::S3Server, over: &Over, scale: &Scale) -> [String; 2
         in_flight.uploads.as_ref().map(|slots| slots.limit()),
         in_flight.downloads.limit(),
     );
-    let (up, down) = (("to", line.sent(), near_up, up), ("from", line.received(), near_down, down));
-    [up, down].map(|(what, bytes, machine, seconds)| {
-        let what = format!("{:.2} GB {what} S3, {}", bytes as f64 / 1e9, over.name);
-        row(&what, over.seconds_for(bytes).max(machine), seconds)
+    let up_alone = (over.seconds_for(line.sent()) + assembling).max(near_up);
+    let down_alone = over.seconds_for(line.received()).max(near_down);
+    [("to", up_alone, up), ("from", down_alone, down)].map(|(what, alone, seconds)| {
+        row(&format!("{:.2} GB {what} S3, {}", bytes as f64 / 1e9, over.name), alone, seconds)
     })
 }

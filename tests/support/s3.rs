@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder as Connections;
@@ -64,6 +65,7 @@ pub struct S3Server {
     listings_hidden: Arc<AtomicBool>,
     asked: Arc<Mutex<Vec<String>>>,
     requests: Arc<AtomicU64>,
+    assembling: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -97,6 +99,7 @@ impl S3Server {
         let asked = Arc::default();
         let requests: Arc<AtomicU64> = Arc::default();
         let counted = Arc::clone(&requests);
+        let assembling: Arc<AtomicU64> = Arc::default();
         let mut builder = S3ServiceBuilder::new(Documented {
             inner: FileSystem::new(folder.path()).unwrap(),
             root: folder.path().to_owned(),
@@ -109,6 +112,7 @@ impl S3Server {
             asked: Arc::clone(&asked),
             customer_keys: Mutex::default(),
             sessions: sessions.clone(),
+            assembling: Arc::clone(&assembling),
         });
         match sessions {
             Some(sessions) => builder.set_auth(OfSessions(sessions)),
@@ -135,7 +139,7 @@ impl S3Server {
                 });
             }
         });
-        Self { address, certificate, folder, uploads, listings_hidden, asked, requests, task }
+        Self { address, certificate, folder, uploads, listings_hidden, asked, requests, assembling, task }
     }
 
     /// How to reach it; change what differs.
@@ -156,6 +160,12 @@ impl S3Server {
     #[allow(dead_code)]
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
+    }
+
+    /// How long it has put parts of uploads together so far: it copies all of them, where large services note their names.
+    #[allow(dead_code)]
+    pub fn assembling(&self) -> Duration {
+        Duration::from_micros(self.assembling.load(Ordering::Relaxed))
     }
 
     /// Uploads that were begun and neither finished nor aborted.
@@ -238,6 +248,8 @@ struct Documented {
     /// The MD5 of the key of a customer that an object, or an upload by its id, was encrypted with.
     customer_keys: Mutex<BTreeMap<String, String>>,
     sessions: Option<Arc<Sessions>>,
+    /// Microseconds.
+    assembling: Arc<AtomicU64>,
 }
 
 struct OfSessions(Arc<Sessions>);
@@ -487,7 +499,9 @@ impl S3 for Documented {
         }
         let replaced = s3s_fs_internal_info(&self.root, &bucket, &key);
         let _ = std::fs::remove_file(replaced);
+        let began = Instant::now();
         let done = self.inner.complete_multipart_upload(req).await?;
+        self.assembling.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
         let mut keys = self.customer_keys.lock().unwrap();
         match keys.remove(&id) {
             Some(of) => drop(keys.insert(key.clone(), of)),
