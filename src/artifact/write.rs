@@ -29,8 +29,8 @@ const STAGING: usize = 256 << 10;
 const PIECE: usize = 256 << 10;
 const PIECES_AHEAD: usize = 4;
 
-/// Finished parts that are still being made durable while the next one is written. Two: a short last part does not wait for
-/// the answer to the one before it.
+/// Finished parts that are still being made durable while the next one is written, where the writers share the places of the
+/// storage: a short last part does not wait for the answer to the one before it. Elsewhere it is one, for each takes memory.
 const FINISHING: usize = 2;
 
 /// Above this size of an upload's parts only one is on its way at once, or several writers would need too much memory; unless
@@ -153,6 +153,8 @@ async fn store(
     on_object: OnObject,
     mut pieces: mpsc::Receiver<Piece>,
 ) -> Result<Vec<ObjectEntry>> {
+    let is_shared = options.storage.in_flight().is_some_and(|all| all.uploads.is_some());
+    let most_finishing = if is_shared { FINISHING } else { 1 };
     let mut open: Option<(Key, ObjectWriter)> = None;
     let mut finishing: JoinSet<Result<(usize, ObjectEntry)>> = JoinSet::new();
     let mut entries: Vec<Option<ObjectEntry>> = Vec::new();
@@ -165,7 +167,6 @@ async fn store(
                         let key = name(numbers.fetch_add(1, Ordering::Relaxed))?;
                         on_object(&key);
                         let mut writer = ObjectWriter::new(Arc::clone(&options.storage), key.clone());
-                        let is_shared = options.storage.in_flight().is_some_and(|all| all.uploads.is_some());
                         if !is_shared && options.storage.part_size() > LARGE_UPLOAD_PART {
                             writer = writer.in_flight(1);
                         }
@@ -176,7 +177,7 @@ async fn store(
             }
             Some(Piece::PartEnd { documents, uncompressed }) => {
                 let Some((key, writer)) = open.take() else { continue };
-                while finishing.len() >= FINISHING {
+                while finishing.len() >= most_finishing {
                     take(&mut entries, finishing.join_next().await)?;
                 }
                 let place = entries.len();

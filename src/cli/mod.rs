@@ -121,6 +121,7 @@ async fn dispatch(context: Context, matches: ArgMatches) -> Result<u8> {
                 signal(SignalKind::interrupt()).map_err(|e| crate::error::io("listening for signals", e))?;
             let mut work = tokio::spawn(async move { command(&context, &matches).await });
             let done = tokio::select! {
+                biased;
                 done = &mut work => Some(done),
                 _ = ctrl_c.recv() => {
                     if interrupted.cancel() { tokio::time::timeout(TAKE_BACK, &mut work).await.ok() } else { None }

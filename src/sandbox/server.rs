@@ -18,9 +18,11 @@ const START_LIMIT: Duration = Duration::from_secs(240);
 const EXIT_NET: i32 = 48;
 /// What mongod writes into its log once it has its port.
 const HAS_ITS_PORT: &str = "Waiting for connections";
-/// Ports that no system hands out by itself, neither to who asks for any nor to who connects: what is free among them
-/// stays so while a server starts, and while one is stopped that comes back.
+/// Ports that Linux, unless told otherwise, hands out neither to who asks for any nor to who connects: what is free among
+/// them stays so while a server starts, and while one is stopped that comes back.
 const PORTS: std::ops::Range<u16> = 10_240..32_768;
+/// Those of a server that a person may have stopped for a while.
+const OF_OTHERS: std::ops::RangeInclusive<u16> = 27_017..=27_020;
 
 /// How to start a `mongod`; the default is a standalone with a small cache on a free port.
 #[derive(Debug, Clone, PartialEq)]
@@ -229,6 +231,9 @@ pub fn free_port() -> Result<u16> {
         let mut random = [0; 2];
         aws_lc_rs::rand::fill(&mut random).map_err(|_| Error::new(ErrorKind::Failed, "no random bytes"))?;
         let port = PORTS.start + u16::from_ne_bytes(random) % (PORTS.end - PORTS.start);
+        if OF_OTHERS.contains(&port) {
+            continue;
+        }
         match std::net::TcpListener::bind(("127.0.0.1", port)) {
             Ok(_) => return Ok(port),
             Err(e) => last = Some(e),

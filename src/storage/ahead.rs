@@ -130,8 +130,9 @@ impl Ahead {
             let range = self.take();
             let (storage, key) = (Arc::clone(&self.storage), self.key.clone());
             let fetch = async move {
+                let length = (range.end - range.start) as usize;
                 let chunks: VecDeque<Bytes> = storage.get(&key, Some(range)).await?.try_collect().await?;
-                slot.arrived();
+                slot.arrived(length);
                 Ok(Fetched { chunks, _slot: slot })
             };
             self.fetching.push_back(AbortOnDropHandle::new(tokio::spawn(fetch)));

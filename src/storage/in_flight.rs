@@ -143,10 +143,10 @@ impl Slots {
 }
 
 impl Slot {
-    /// What it was for has arrived. The place is still taken.
-    pub fn arrived(&self) {
+    /// So many bytes have arrived. The place is still taken.
+    pub fn arrived(&self, bytes: usize) {
         let mut inner = self.slots.inner();
-        inner.pace.arrived(self.since.elapsed());
+        inner.pace.arrived(bytes, self.since.elapsed());
         self.slots.fit(&mut inner);
     }
 }

@@ -187,10 +187,11 @@ impl ObjectWriter {
         let number = self.parts;
         self.parts += 1;
         self.tasks.spawn(async move {
+            let length = part.len();
             let Some(upload) = of(&mut begun).await else { return Ok(()) };
             upload.part(number, part).await?;
             if let Some(slot) = &slot {
-                slot.arrived();
+                slot.arrived(length);
             }
             Ok(())
         });

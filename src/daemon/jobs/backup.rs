@@ -12,7 +12,7 @@ use super::{Done, JobRunner, Work, block_gc, stopped_unexpectedly};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::control::catalogue_entry::catalogue_entry;
-use crate::domain::backup::BackupRequest;
+use crate::domain::backup::{BackupRequest, Model};
 use crate::domain::service::Service;
 use crate::domain::storage::StorageLocation;
 use crate::domain::text::escape;
@@ -61,13 +61,22 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
         return Ok(Box::new(catalogue_entry(&manifest.envelope)));
     }
 
-    // Asked meanwhile: over a long line each answer takes its time. A backup that fails does not wait for it.
-    let (asked, folder) = (Arc::clone(&storage), request.folder.clone());
-    let left = AbortOnDropHandle::new(tokio::spawn(async move { block_gc::is_left(asked.as_ref(), &folder).await }));
+    // Asked meanwhile: over a long line each answer takes its time. A backup that fails does not wait for it. One that shares
+    // blocks may leave some itself, which is known when it is done.
+    let asked = (request.model != Model::Physical).then(|| {
+        let (storage, folder) = (Arc::clone(&storage), request.folder.clone());
+        AbortOnDropHandle::new(tokio::spawn(async move { block_gc::is_left(storage.as_ref(), &folder).await }))
+    });
     match engine.backup(ctx, Arc::clone(&storage), &order).await {
         Ok(envelope) => {
-            let left = left.await.map_err(|e| Error::new(ErrorKind::Internal, "a question was not asked").source(e));
-            block_gc::collect_left(env, ctx, storage.as_ref(), &request.folder, left.flatten()).await;
+            let left = match asked {
+                Some(asked) => {
+                    let asked = asked.await;
+                    asked.map_err(|e| Error::new(ErrorKind::Internal, "a question was not asked").source(e)).flatten()
+                }
+                None => block_gc::is_left(storage.as_ref(), &request.folder).await,
+            };
+            block_gc::collect_left(env, ctx, storage.as_ref(), &request.folder, left).await;
             Ok(Box::new(catalogue_entry(&envelope)))
         }
         // Others go on with it, and nothing of it is to be removed.

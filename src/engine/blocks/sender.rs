@@ -121,7 +121,7 @@ impl Sender {
                 // Two writers of one block write the same.
                 storage.put(&key, stored, PutMode::Overwrite).await?;
                 if let Some(slot) = slot {
-                    slot.arrived();
+                    slot.arrived(size as usize);
                 }
                 Ok(())
             };

@@ -7,7 +7,7 @@
 //! The manifest is written last. On any error, and on a cancel, everything this attempt wrote is removed.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use tokio::sync::{oneshot, watch};
@@ -44,6 +44,9 @@ use crate::storage::Storage;
 mod collections;
 
 use collections::ReadCollections;
+
+/// What was asked no longer ago still holds.
+const RECENT: Duration = Duration::from_secs(1);
 
 /// Replies of the server that are in memory at once, over all cursors of a backup.
 const REPLY_MEMORY: usize = 64 << 20;
@@ -97,7 +100,10 @@ pub async fn dump(
     // Neither storage nor server waits for the other. A name that is taken is said at once; what the server says comes when
     // there is a claim, which is then removed.
     let claiming = Claim::take(Arc::clone(&storage), root.clone(), &identity);
-    let (claim, start) = tokio::try_join!(claiming, async { Ok(start(ctx, server, &stop).await) })?;
+    // Not all of it hears of the cancel by itself: a member that says nothing is waited for.
+    let starting = stop.run_until_cancelled(start(ctx, server, &stop));
+    let starting = async { Ok(starting.await.unwrap_or_else(|| Err(Error::cancelled()))) };
+    let (claim, start) = tokio::try_join!(claiming, starting)?;
     let claim = Arc::new(claim);
     let tasks = TaskTracker::new();
     let run = Run { ctx, storage, request, root, claim: Arc::clone(&claim), stop: stop.clone(), tasks: tasks.clone() };
@@ -387,12 +393,15 @@ impl Run<'_> {
     /// Errors: also those of [`Claim::must_hold`].
     async fn check_stored(&self, manifest: &LogicalManifest) -> Result<()> {
         self.ctx.meter.set_phase("comparing what was stored");
+        let began = Instant::now();
         // At once: neither waits for the answer to the other.
         let sizes = stored_check::check_sizes(&*self.storage, &self.root, manifest.objects());
         tokio::try_join!(sizes, self.claim.must_hold())?;
         if self.ctx.limits.read_back {
             self.read_back(manifest).await?;
-            // That may have taken long.
+        }
+        // In a longer time somebody may have taken the name, and removed what was looked at before.
+        if began.elapsed() > RECENT {
             self.claim.must_hold().await?;
         }
         Ok(())

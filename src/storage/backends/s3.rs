@@ -257,6 +257,10 @@ impl Inner {
                 }
             }
             Err(why) if answer(&why).is_some_and(|a| a.status == 404 && a.says_no_object()) => return Ok(None),
+            // Another question would get the same answer, or wait as long for none.
+            Err(why) if why.raw_response().is_none_or(|r| r.status().as_u16() >= 500 || r.status().as_u16() == 429) => {
+                return Err(self.names.failure(&self.what("looking at", key), why));
+            }
             Err(_) => {}
         }
         let size =

@@ -246,14 +246,7 @@ async fn a_majority_that_does_not_confirm_is_waited_for() {
     let mut set = ReplicaSet::start(&support::mongod().await, options).await.unwrap();
     let client = set.client().await.unwrap();
     client.database("a").collection("b").insert_one(doc! {"_id": 1}).await.unwrap();
-    // The primary will hear of no majority, and must stay one for as long as this takes.
-    let admin = client.database("admin");
-    let mut config =
-        admin.run_command(doc! {"replSetGetConfig": 1}).await.unwrap().get_document("config").unwrap().clone();
-    let version = config.get_i32("version").unwrap();
-    config.insert("version", version + 1);
-    config.get_document_mut("settings").unwrap().insert("electionTimeoutMillis", 300_000);
-    admin.run_command(doc! {"replSetReconfig": config}).await.unwrap();
+    stay_primary(&client).await;
     let primary = set.primary().await.unwrap();
     let others: Vec<usize> = (0..3).filter(|i| *i != primary).collect();
     let folder = Folder::new();
@@ -285,6 +278,44 @@ async fn a_majority_that_does_not_confirm_is_waited_for() {
         .filter_map(|e| Document::from_reader(&mut &e[..]).ok())
         .any(|e| e.get_document("o").is_ok_and(|o| o.get_i32("_id").is_ok_and(|id| id == 2)));
     assert!(inserted, "the change that was read is not in the oplog");
+}
+
+/// The primary will hear of no majority, and must stay one for as long as a test takes.
+async fn stay_primary(client: &mongodb::Client) {
+    let admin = client.database("admin");
+    let mut config =
+        admin.run_command(doc! {"replSetGetConfig": 1}).await.unwrap().get_document("config").unwrap().clone();
+    let version = config.get_i32("version").unwrap();
+    config.insert("version", version + 1);
+    config.get_document_mut("settings").unwrap().insert("electionTimeoutMillis", 300_000);
+    admin.run_command(doc! {"replSetReconfig": config}).await.unwrap();
+}
+
+/// A connection to a member that says nothing is waited for; a cancel is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_does_not_wait_for_a_member_that_says_nothing() {
+    let options = ReplicaSetOptions::default().members(3);
+    let set = ReplicaSet::start(&support::mongod().await, options).await.unwrap();
+    let client = set.client().await.unwrap();
+    client.database("a").collection("b").insert_one(doc! {"_id": 1}).await.unwrap();
+    stay_primary(&client).await;
+    let primary = set.primary().await.unwrap();
+    let folder = Folder::new();
+    let silent: Vec<u32> = (0..3).filter(|i| *i != primary).map(|i| set.server(i).unwrap().pid().unwrap()).collect();
+    silent.iter().for_each(|pid| signal(*pid, "STOP"));
+    let running = start(&set.uri(), Arc::clone(&folder.storage), request("silent"), Limits::default()).await;
+    let began = Instant::now();
+    while folder.files().is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(60) && !running.task.is_finished());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let began = Instant::now();
+    running.ctx.cancel.cancel();
+    let (outcome, log) = running.done().await;
+    silent.iter().for_each(|pid| signal(*pid, "CONT"));
+    assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}: {log:#?}", began.elapsed());
+    assert_eq!(folder.files(), Vec::<String>::new(), "{log:#?}");
 }
 
 fn signal(pid: u32, name: &str) {

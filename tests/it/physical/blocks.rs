@@ -34,6 +34,28 @@ async fn the_next_backup_sends_what_is_new_and_each_stands_alone() {
     assert_eq!(home.files(), Vec::<String>::new(), "something is left");
 }
 
+/// What was sent before the lock, and changed by then, nobody needs: it goes with the backup that sent it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_in_vain_goes_at_once() {
+    let set = replica_set().await;
+    fill(&set, "shop", 10_000).await;
+    let home = home_of(&set);
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "500000"]);
+    let id = home.ok(&create("b"))["id"].as_i64().unwrap();
+    until("some of it is sent", || !stored_blocks(&home).is_empty());
+    let client = set.client().await.unwrap();
+    let change = doc! {"$set": {"changed": "since then"}};
+    client.database("shop").collection::<Document>("items").update_many(doc! {}, change).await.unwrap();
+    client.database("admin").run_command(doc! {"fsync": 1}).await.unwrap();
+    home.ok(&["settings", "set", "backup.bandwidth_limit", "0"]);
+    until("it is over", || home.job(id)["finished_at"].is_string());
+    assert_eq!(home.job(id)["state"], "succeeded");
+    let named = home.ok(&["backup", "show", "b"])["files"]["blocks"].as_u64().unwrap();
+    assert_eq!(stored_blocks(&home).len() as u64, named, "blocks stay that nobody needs");
+    let log = home.run(&["job", "log", &id.to_string()]).stdout;
+    assert!(log.contains("that no backup needs any more"), "{log}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn damage_is_found_named_and_never_restored() {
     let set = replica_set().await;
