@@ -31,27 +31,26 @@ const MEANINGS: &[Meaning] = &[
     },
     Meaning { verb: "Restore the selected", of: &[(Action::Restore, "backup"), (Action::RestoreService, "service")] },
     Meaning {
-        verb: "Retry the selected failed",
-        of: &[(Action::RetryJob, "job"), (Action::RetryRun, "run of a schedule")],
+        verb: "Retry",
+        of: &[(Action::RetryJob, "the failed job"), (Action::RetryRun, "the last run of the schedule")],
+    },
+    // Of a schedule the backups stay: its question says so.
+    Meaning {
+        verb: "Delete the selected",
+        of: &[(Action::DeleteBackup, "backup"), (Action::RemoveSchedule, "schedule")],
     },
     Meaning {
-        // Of a schedule the backups stay, of a storage what is in it: its question says so.
-        verb: "Remove the selected",
-        of: &[
-            (Action::DeleteBackup, "backup"),
-            (Action::RemoveSchedule, "schedule"),
-            (Action::RemoveStorage, "storage"),
-            (Action::RemoveService, "service"),
-        ],
+        verb: "Remove from the list the selected",
+        of: &[(Action::RemoveStorage, "storage"), (Action::RemoveService, "service")],
     },
     Meaning {
-        verb: "Copy the selected",
+        verb: "Copy",
         of: &[
-            (Action::CopyName, "name"),
-            (Action::CopyScheduleName, "name"),
-            (Action::CopyService, "name"),
-            (Action::CopyStorage, "storage place"),
-            (Action::CopyRemedy, "remedy"),
+            (Action::CopyName, "the name"),
+            (Action::CopyScheduleName, "the name"),
+            (Action::CopyService, "the name"),
+            (Action::CopyRemedy, "the remedy"),
+            (Action::CopyStorage, "where the storage is"),
         ],
     },
 ];
@@ -125,7 +124,7 @@ mod tests {
     fn a_key_of_one_meaning_is_one_row() {
         let all = texts(&Keymap::builtin());
         let keys: Vec<&str> = all.iter().map(|(keys, _)| keys.as_str()).collect();
-        assert_eq!(keys, ["n", "e", "r", "R", "d", "y"]);
+        assert_eq!(keys, ["n", "e", "r", "R", "d", "d", "y"]);
         assert_eq!(all[0].1, "New backup, schedule, storage location or service");
     }
 

@@ -59,7 +59,7 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
 
     let (messages, mut inbox) = mpsc::channel(QUEUE);
     let (want, wanted) = watch::channel(store_reader::Wanted::default());
-    let reader = tokio::spawn(store_reader::read(client.clone(), messages.clone(), wanted));
+    let reader = tokio::spawn(store_reader::poll_store(client.clone(), messages.clone(), wanted));
     let daemons = tokio::spawn(watch_daemon(client.clone(), messages.clone()));
     let (mut tried_daemon, mut try_daemon) = (false, Instant::now());
     let mut watches = Watches::default();
@@ -162,7 +162,7 @@ pub async fn drive(client: Client, options: Options) -> Result<()> {
             effects::start(client.clone(), Effect::EnsureDaemon, 0, messages.clone());
         }
         screen.set_mouse(model.mouse())?;
-        store_reader::tell(&model, &want);
+        store_reader::send_wanted(&model, &want);
         if model.dirty && drawn.is_none_or(|at| at.elapsed() >= pace) {
             drawn = Some(Instant::now());
             match draw(&mut screen, &mut model) {

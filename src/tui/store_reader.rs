@@ -32,7 +32,7 @@ pub(super) struct Wanted {
 }
 
 /// Hands on what the screen shows now.
-pub(super) fn tell(model: &Model, want: &watch::Sender<Wanted>) {
+pub(super) fn send_wanted(model: &Model, want: &watch::Sender<Wanted>) {
     let log = model.watched_job().map(|id| {
         let last = model.logs.get(&id).and_then(|l| l.back()).map_or(0, |l| l.seq);
         (id, last)
@@ -50,7 +50,7 @@ pub(super) fn tell(model: &Model, want: &watch::Sender<Wanted>) {
 
 /// Reads the store whenever its number changes, and the log that is shown. What records the oplog is the daemon, and
 /// one that is killed writes nothing: whether it runs counts as well.
-pub(super) async fn read(client: Client, messages: mpsc::Sender<Msg>, mut wanted: watch::Receiver<Wanted>) {
+pub(super) async fn poll_store(client: Client, messages: mpsc::Sender<Msg>, mut wanted: watch::Receiver<Wanted>) {
     let mut version = None;
     let mut log_of: Option<(i64, i64)> = None;
     loop {

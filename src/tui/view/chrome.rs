@@ -395,25 +395,15 @@ fn keys(frame: &mut Frame, model: &Model, area: Rect) {
             Some(&[("Space", "mark"), ("Enter", "take"), ("Up Down", "move"), ("Esc", "close")])
         }
         Some(Layer::Picker(_)) => Some(&[("Up Down", "choose"), ("Enter", "take"), ("Esc", "close")]),
-        Some(Layer::Form(form)) if form.focused().is_some_and(|row| row.is_tall) => Some(&[
-            ("Up Down", "choose"),
-            ("Tab", "next"),
-            ("Enter", "take"),
-            ("Ctrl-S", "submit"),
-            ("F1", "help"),
-            ("Esc", "close"),
-        ]),
+        Some(Layer::Form(form)) if form.focused().is_some_and(|row| row.is_tall) => {
+            Some(&[("Up Down", "choose"), ("Enter", "next"), ("Ctrl-S", "submit"), ("F1", "help"), ("Esc", "close")])
+        }
         Some(Layer::Form(form)) if form.is_typing() => {
             Some(&[("Tab", "next"), ("Shift-Tab", "back"), ("Ctrl-S", "submit"), ("F1", "help"), ("Esc", "close")])
         }
-        Some(Layer::Form(_)) => Some(&[
-            ("Tab", "next"),
-            ("Left Right", "choose"),
-            ("Enter", "take"),
-            ("Ctrl-S", "submit"),
-            ("F1", "help"),
-            ("Esc", "close"),
-        ]),
+        Some(Layer::Form(_)) => {
+            Some(&[("Left Right", "choose"), ("Enter", "next"), ("Ctrl-S", "submit"), ("F1", "help"), ("Esc", "close")])
+        }
         Some(Layer::Review(review)) if review.plan.is_by_hand() => {
             Some(&[("Up Down", "scroll"), ("Esc", "back to the form")])
         }

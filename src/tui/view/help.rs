@@ -24,20 +24,19 @@ pub(super) fn lines(model: &Model, filter: &str, filtering: bool, width: usize) 
     // In a form the keys of the page below it are text, but for those of its timeline.
     let here: Vec<Group> =
         model.groups_below().into_iter().filter(|group| !in_form || *group == Group::Moment).collect();
-    let common = common_keys(&model.keymap, |action| is_shown(model, action));
+    let common = common_keys(&model.keymap, |action| !model.is_hidden(action));
+    let is_here = |row: &&CommonKeys| row.actions.iter().any(|action| here.contains(&action.group()));
+    let (common_here, common_elsewhere): (Vec<&CommonKeys>, Vec<&CommonKeys>) = common.iter().partition(is_here);
     if in_form {
         lines.extend(form_keys(model, &matcher, width));
-    } else {
-        lines.extend(common_lines(model, &common, &matcher, in_form, width));
     }
+    lines.extend(common_lines(model, &common_here, &matcher, "  each acts on what its screen lists", width));
     let (active, elsewhere): (Vec<Group>, Vec<Group>) = Group::ALL.into_iter().partition(|g| here.contains(g));
     for group in active {
         lines.extend(group_lines(model, group, &common, &matcher, "", width));
     }
-    if in_form {
-        lines.extend(common_lines(model, &common, &matcher, in_form, width));
-    }
     let note = if in_form { "  not in a form" } else { "  on other screens" };
+    lines.extend(common_lines(model, &common_elsewhere, &matcher, note, width));
     for group in elsewhere {
         lines.extend(group_lines(model, group, &common, &matcher, note, width));
     }
@@ -45,10 +44,6 @@ pub(super) fn lines(model: &Model, filter: &str, filtering: bool, width: usize) 
         lines.extend(form_keys(model, &matcher, width));
     }
     lines
-}
-
-fn is_shown(model: &Model, action: Action) -> bool {
-    !(model.look.read_only && action.changes())
 }
 
 fn words(chords: &[Chord]) -> String {
@@ -80,9 +75,9 @@ fn section(
 
 fn common_lines(
     model: &Model,
-    common: &[CommonKeys],
+    common: &[&CommonKeys],
     matcher: &Filter,
-    in_form: bool,
+    note: &'static str,
     width: usize,
 ) -> Vec<Line<'static>> {
     let mut rows = Vec::new();
@@ -94,7 +89,6 @@ fn common_lines(
             rows.push((keys, row.text.clone()));
         }
     }
-    let note = if in_form { "  not in a form" } else { "  each for what its screen lists" };
     section(model, COMMON, note, rows, width)
 }
 
@@ -108,7 +102,7 @@ fn group_lines(
     width: usize,
 ) -> Vec<Line<'static>> {
     let mut rows = Vec::new();
-    for action in Action::ALL.iter().filter(|action| action.group() == group && is_shown(model, **action)) {
+    for action in Action::ALL.iter().filter(|action| action.group() == group && !model.is_hidden(**action)) {
         let all = model.keymap.chords(*action);
         let own: Vec<Chord> =
             all.iter().copied().filter(|chord| !common.iter().any(|row| row.has(*action, *chord))).collect();
@@ -123,13 +117,14 @@ fn group_lines(
 
 /// What the keys of forms do; they are no part of the keymap.
 fn form_keys(model: &Model, matcher: &Filter, width: usize) -> Vec<Line<'static>> {
-    const KEYS: [(&str, &str); 12] = [
+    const KEYS: [(&str, &str); 13] = [
         ("Tab Down", "Next field"),
         ("Shift-Tab Up", "Previous field"),
         ("Left Right Space", "Choose"),
+        ("Up Down", "Choose, where the values stand one below the other"),
         ("Enter", "Next field; where names are chosen, their list"),
         ("Ctrl-S", "Submit from any field"),
-        ("Ctrl-T", "Take the free time or the engine that fits; test the storage"),
+        ("Ctrl-T", "Take the free time or the engine that fits; try the service or the storage"),
         ("Esc", "Close; what was typed is asked about: d or Enter discards it"),
         ("Ctrl-A Ctrl-E", "Start and end of the text"),
         ("Ctrl-Left Ctrl-Right", "A word back, a word on"),

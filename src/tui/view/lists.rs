@@ -34,7 +34,7 @@ const BACKUPS: &[Column] = &[
 
 const JOBS: &[Column] = &[
     left("BACKUP, SCHEDULE", 18, 99).name(),
-    right("JOB", 5, 7).least(4),
+    right("JOB", 5, 7),
     left("KIND", 9, 8),
     left("SERVICE", 12, 5).least(9),
     left("STATE", 18, 10).least(STATE),
@@ -46,7 +46,7 @@ const JOBS: &[Column] = &[
 const STORAGES: &[Column] = &[
     left("NAME", 12, 99).name(),
     left("TYPE", 10, 6),
-    left("WHERE", 22, 8).grow(),
+    left("WHERE", 22, 8).grow().end(),
     right("BACKUPS", 7, 3),
     right("HELD", 8, 6),
     left("LAST TEST", 15, 7),

@@ -6,7 +6,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span, Text};
 use unicode_width::UnicodeWidthStr;
 
-use super::text::{fit, put};
+use super::text::{fit, from_column, put};
 use crate::tui::list::List;
 use crate::tui::model::Model;
 
@@ -23,11 +23,18 @@ pub struct Column {
     pub is_name: bool,
     /// It takes the columns that are left over; without such a column, the name does.
     pub grow: bool,
+    /// Where there is no room for all of its text, the end of it is shown: that of a path tells it from others.
+    pub is_end: bool,
 }
 
 impl Column {
     pub const fn grow(mut self) -> Self {
         self.grow = true;
+        self
+    }
+
+    pub const fn end(mut self) -> Self {
+        self.is_end = true;
         self
     }
 
@@ -43,7 +50,7 @@ impl Column {
 }
 
 pub const fn left(title: &'static str, width: u16, keep: u8) -> Column {
-    Column { title, width, least: width, right: false, keep, is_name: false, grow: false }
+    Column { title, width, least: width, right: false, keep, is_name: false, grow: false, is_end: false }
 }
 
 pub const fn right(title: &'static str, width: u16, keep: u8) -> Column {
@@ -142,6 +149,8 @@ where
 
 fn cell(column: Column, text: &str, width: u16) -> String {
     let width = usize::from(width);
+    let from = if column.is_end { text.width().saturating_sub(width) } else { 0 };
+    let text = &from_column(text, from);
     if !column.right {
         return super::text::cell(text, width);
     }
@@ -164,6 +173,17 @@ mod tests {
         assert_eq!(widths(&columns(4), 30, 28), [(0, 28)]);
         let columns = columns(5);
         assert_eq!(widths(&columns, 3, 0), [(0, 10)]);
+    }
+
+    #[test]
+    fn the_end_of_a_path_is_shown() {
+        let column = left("WHERE", 8, 1).end();
+        assert_eq!(cell(column, "/srv/backups", 8), "…backups");
+        assert_eq!(cell(column, "/backups", 8), "/backups");
+        assert_eq!(cell(column, "/b", 8), "/b      ");
+        // Of a wide character there is all or nothing.
+        assert_eq!(cell(column, "/世界世界世", 8), "…世界世 ");
+        assert_eq!(cell(left("WHERE", 8, 1), "/srv/backups", 8), "/srv/ba…");
     }
 
     #[test]

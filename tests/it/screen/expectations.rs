@@ -77,9 +77,16 @@ fn help_says_a_key_of_one_meaning_once() {
     };
     let mut model = full(Look::default(), (100, 120));
     press(&mut model, "?");
-    for key in ["e", "d", "R"] {
+    for key in ["e", "R"] {
         assert_eq!(rows(&model, key).len(), 1, "{key}: {:?}", rows(&model, key));
     }
+    // What is deleted is gone, what is removed stays where it is.
+    let of_d = rows(&model, "d");
+    assert!(of_d.len() == 2 && of_d[0].contains("Delete") && of_d[1].contains("Remove from the list"), "{of_d:?}");
+    // First what works here.
+    let (screen, text) = ("On several screens  each acts on what its screen lists", shown(&model));
+    let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("{what}: {text}"));
+    assert!(at(screen) < at("Restore the selected backup") && at("Delete the selected") < at("Remove from the list"));
     // What has another meaning elsewhere is said there.
     assert_eq!(rows(&model, "n").len(), 2, "{:?}", rows(&model, "n"));
     assert_eq!(rows(&model, "y").len(), 2, "{:?}", rows(&model, "y"));

@@ -878,8 +878,8 @@ fn point_in_time_needs_the_whole_of_a_logical_backup() {
     assert_eq!(form(&model).text("type"), "pitr");
     let text = shown(&model);
     assert!(text.contains("(•) point in time"), "{text}");
-    let sentence = "Every day at 02:00, Europe/Paris, orders-rs is backed up to s3-eu/prod, each change in between is \
-                    kept, and all of its backups stay.";
+    let sentence = "Every day at 02:00, Europe/Paris, the whole of orders-rs is backed up to s3-eu/prod, each change \
+                    in between is kept, and all of its backups stay.";
     assert!(words(&model).contains(sentence), "{text}");
     while form(&model).focus != Item::Advanced {
         press(&mut model, "Tab");

@@ -177,11 +177,11 @@ fn the_name_of_a_job_shows_its_day_on_a_small_screen() {
     let mut snapshot = full_snapshot();
     let of = |id, name: &str, kind| job(id, kind, name, mongokeep::domain::job::JobState::Succeeded, 30);
     let kind = mongokeep::domain::job::JobKind::Retention;
-    snapshot.jobs = std::sync::Arc::new(vec![of(91, "orders-live-20261130-0200", kind)]);
+    snapshot.jobs = std::sync::Arc::new(vec![of(12_345, "orders-live-20261130-0200", kind)]);
     let mut model = with(SMALL, snapshot);
     keys(&mut model, "l l");
-    let row = line(&model, "orders-live-20261130-…");
-    assert!(row.contains("retention") && row.contains("✓ done"), "{row}");
+    let row = line(&model, "orders-live-20261130…");
+    assert!(row.contains(" 12345 ") && row.contains("retention") && row.contains("✓ done"), "{row}");
 }
 
 #[test]

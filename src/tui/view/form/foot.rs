@@ -178,7 +178,9 @@ fn sentence(form: &Form) -> Option<String> {
                     let kept = preview::kept_words(form);
                     Some(if is_pitr(form) {
                         let each = "each change in between is kept";
-                        format!("{when} {service} is backed up to {storage}{folder}, {each}, and {kept}.{retry}")
+                        format!(
+                            "{when} the whole of {service} is backed up to {storage}{folder}, {each}, and {kept}.{retry}"
+                        )
                     } else {
                         format!("{when} {what} {service} is backed up to {storage}{folder}, and {kept}.{retry}")
                     })
