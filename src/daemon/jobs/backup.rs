@@ -19,7 +19,7 @@ use crate::domain::text::escape;
 use crate::engine::attempt::discard;
 use crate::engine::contract::{BackupOrder, Wanted, must_make};
 use crate::engine::{Context, backup_reader, engine};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{ErrorKind, Result};
 use crate::storage::{Storage, backends};
 use crate::store::{AttemptRecord, CatalogueEntry};
 
@@ -61,19 +61,23 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
         return Ok(Box::new(catalogue_entry(&manifest.envelope)));
     }
 
-    // Asked meanwhile: over a long line each answer takes its time. A backup that fails does not wait for it. One that shares
-    // blocks may leave some itself, which is known when it is done.
+    // Asked meanwhile, and once: over a long line each answer takes its time, and the backup itself waits for a storage that is
+    // away. One that shares blocks may leave some itself, which is known when it is done.
     let asked = (request.model != Model::Physical).then(|| {
-        let (storage, folder) = (Arc::clone(&storage), request.folder.clone());
-        AbortOnDropHandle::new(tokio::spawn(async move { block_gc::is_left(storage.as_ref(), &folder).await }))
+        let (config, folder) = (location.config.clone(), request.folder.clone());
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let storage = crate::storage::open(&config).await?;
+            block_gc::is_left(storage.as_ref(), &folder).await
+        }))
     });
     match engine.backup(ctx, Arc::clone(&storage), &order).await {
         Ok(envelope) => {
-            let left = match asked {
-                Some(asked) => {
-                    let asked = asked.await;
-                    asked.map_err(|e| Error::new(ErrorKind::Internal, "a question was not asked").source(e)).flatten()
-                }
+            let known = match asked {
+                Some(asked) => asked.await.ok().and_then(Result::ok),
+                None => None,
+            };
+            let left = match known {
+                Some(left) => Ok(left),
                 None => block_gc::is_left(storage.as_ref(), &request.folder).await,
             };
             block_gc::collect_left(env, ctx, storage.as_ref(), &request.folder, left).await;

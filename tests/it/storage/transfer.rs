@@ -60,7 +60,8 @@ async fn parts_on_their_way_follow_the_line() {
     let slowly = over(&slow, "slow", body.slice(..10 * PART));
     let ((many, _), (few, _)) = tokio::join!(over(&long, "long", body.clone()), slowly);
     assert!((9..=MOST_PARTS).contains(&many), "over the long line: {many}");
-    assert!(few <= 4, "over the slow line: {few}");
+    // More are tried, and given up again.
+    assert!(few <= 6, "over the slow line: {few}");
     let storage = opened(&server, long.address, 3).await;
     write(&storage, "few", &body.slice(..8 * PART)).await;
     let uploads = storage.in_flight().unwrap().uploads.clone().unwrap();
