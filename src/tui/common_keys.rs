@@ -1,4 +1,4 @@
-//! Keys that mean one thing on several screens, each for what its screen lists: the help says them once.
+//! Keys that mean one thing on several screens, where each acts on what its screen lists: the help says them once.
 
 use super::action::Action;
 use super::keymap::{Chord, Keymap};
@@ -60,7 +60,7 @@ const MEANINGS: &[Meaning] = &[
 pub struct CommonKeys {
     pub chords: Vec<Chord>,
     pub actions: Vec<Action>,
-    /// `Edit the selected schedule, storage location or service`.
+    /// `Edit the selected schedule, storage, service or setting`.
     pub text: String,
 }
 
@@ -114,10 +114,11 @@ fn either(mut objects: Vec<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tui::keymap::words;
 
     fn texts(keymap: &Keymap) -> Vec<(String, String)> {
         let rows = common_keys(keymap, |_| true).into_iter();
-        rows.map(|row| (row.chords.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "), row.text)).collect()
+        rows.map(|row| (words(&row.chords), row.text)).collect()
     }
 
     #[test]

@@ -208,8 +208,13 @@ impl Keymap {
 
     /// All its keys: `k Up`.
     pub fn all(&self, action: Action) -> String {
-        self.chords(action).iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        words(self.chords(action))
     }
+}
+
+/// Several chords, with a space between them.
+pub fn words(chords: &[Chord]) -> String {
+    chords.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether keys of both groups can work at once: those of a page or list do together with what works in every list and

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio_util::task::AbortOnDropHandle;
 
 use super::super::env::Env;
 use super::storages::{claim_folder, open_storage};
@@ -12,7 +11,7 @@ use super::{Done, JobRunner, Work, block_gc, stopped_unexpectedly};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::control::catalogue_entry::catalogue_entry;
-use crate::domain::backup::{BackupRequest, Model};
+use crate::domain::backup::BackupRequest;
 use crate::domain::service::Service;
 use crate::domain::storage::StorageLocation;
 use crate::domain::text::escape;
@@ -61,26 +60,9 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
         return Ok(Box::new(catalogue_entry(&manifest.envelope)));
     }
 
-    // Asked meanwhile, and once: over a long line each answer takes its time, and the backup itself waits for a storage that is
-    // away. One that shares blocks may leave some itself, which is known when it is done.
-    let asked = (request.model != Model::Physical).then(|| {
-        let (config, folder) = (location.config.clone(), request.folder.clone());
-        AbortOnDropHandle::new(tokio::spawn(async move {
-            let storage = crate::storage::open(&config).await?;
-            block_gc::is_left(storage.as_ref(), &folder).await
-        }))
-    });
     match engine.backup(ctx, Arc::clone(&storage), &order).await {
         Ok(envelope) => {
-            let known = match asked {
-                Some(asked) => asked.await.ok().and_then(Result::ok),
-                None => None,
-            };
-            let left = match known {
-                Some(left) => Ok(left),
-                None => block_gc::is_left(storage.as_ref(), &request.folder).await,
-            };
-            block_gc::collect_left(env, ctx, storage.as_ref(), &request.folder, left).await;
+            block_gc::collect_left(env, ctx, storage.as_ref(), &request.folder).await;
             Ok(Box::new(catalogue_entry(&envelope)))
         }
         // Others go on with it, and nothing of it is to be removed.

@@ -32,18 +32,13 @@ pub async fn collect_after(env: &Env, ctx: &Context, storage: &str, folder: &str
     }
 }
 
-/// Whether an attempt at a backup of the folder left blocks (see [`collect_left`]).
-pub async fn is_left(storage: &dyn Storage, folder: &str) -> Result<bool> {
-    left::is_noted(storage, &BlocksRoot::new(folder)?).await
-}
-
-/// The same when an attempt left some, as `noted` says.
-pub async fn collect_left(env: &Env, ctx: &Context, storage: &dyn Storage, folder: &str, noted: Result<bool>) {
+/// The same when an attempt left some.
+pub async fn collect_left(env: &Env, ctx: &Context, storage: &dyn Storage, folder: &str) {
     let collecting = async {
-        if !noted? {
+        let root = BlocksRoot::new(folder)?;
+        if !left::is_noted(storage, &root).await? {
             return Ok(None);
         }
-        let root = BlocksRoot::new(folder)?;
         collector::collect(ctx, storage, &root, &env.home_id).await.map(|collected| collected.in_words())
     };
     match collecting.await {

@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 use super::text::wrap;
 use crate::tui::action::{Action, Group};
 use crate::tui::common_keys::{CommonKeys, common_keys};
-use crate::tui::keymap::Chord;
+use crate::tui::keymap::{Chord, words};
 use crate::tui::list::Filter;
 use crate::tui::model::{Layer, Model};
 
@@ -44,10 +44,6 @@ pub(super) fn lines(model: &Model, filter: &str, filtering: bool, width: usize) 
         lines.extend(form_keys(model, &matcher, width));
     }
     lines
-}
-
-fn words(chords: &[Chord]) -> String {
-    chords.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
 /// A heading, and the rows below it; nothing where there are none.
