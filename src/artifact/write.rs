@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -61,8 +62,9 @@ pub struct PartOptions {
 /// Gives the key of part `n`.
 pub type NamePart = Arc<dyn Fn(u32) -> Result<Key> + Send + Sync>;
 
-/// Hears of every object before its first byte is stored, so that whoever cleans up knows it.
-pub type OnObject = Arc<dyn Fn(&Key) + Send + Sync>;
+/// Hears of every object before its first byte is stored, so that whoever cleans up knows it. Nothing is stored before it
+/// has answered, nor after it has failed.
+pub type OnObject = Arc<dyn Fn(Key) -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 enum Message {
     Batch(Box<dyn DocumentBatch>),
@@ -119,12 +121,16 @@ impl PartWriter {
     }
 
     /// Ends the last part and returns all of them, in order, when they are durable.
-    pub async fn finish(mut self) -> Result<Vec<ObjectEntry>> {
+    pub async fn finish(self) -> Result<Vec<ObjectEntry>> {
+        self.end().await?.stored().await
+    }
+
+    /// Ends the last part. It, and those before it, may still be on their way.
+    pub async fn end(mut self) -> Result<PendingParts> {
         if self.batches.send(Message::End).await.is_err() {
             return Err(self.failure().await);
         }
-        drop(self.batches);
-        joined(self.stored.await)
+        Ok(PendingParts(self.stored))
     }
 
     /// Stops. Parts that are already finished stay; the open one does not appear. Returns when nothing writes any more.
@@ -138,6 +144,17 @@ impl PartWriter {
             Err(e) => e,
             Ok(_) => Error::new(ErrorKind::Internal, "a part ended early"),
         }
+    }
+}
+
+/// Parts of which nothing more is to come.
+#[derive(Debug)]
+pub struct PendingParts(JoinHandle<Result<Vec<ObjectEntry>>>);
+
+impl PendingParts {
+    /// Returns all of them, in order, when they are durable.
+    pub async fn stored(self) -> Result<Vec<ObjectEntry>> {
+        joined(self.0.await)
     }
 }
 
@@ -165,7 +182,7 @@ async fn store(
                     Some(open) => open,
                     None => {
                         let key = name(numbers.fetch_add(1, Ordering::Relaxed))?;
-                        on_object(&key);
+                        on_object(key.clone()).await?;
                         let mut writer = ObjectWriter::new(Arc::clone(&options.storage), key.clone());
                         if !is_shared && options.storage.part_size() > LARGE_UPLOAD_PART {
                             writer = writer.in_flight(1);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tokio::sync::watch;
 
 use crate::artifact::layout::{BackupRoot, FORMAT_VERSION};
 use crate::artifact::manifest::Attempt;
@@ -37,6 +38,25 @@ pub struct Claim {
     root: BackupRoot,
     attempt: Attempt,
     objects: Mutex<BTreeSet<Key>>,
+}
+
+/// A claim that is being taken while what needs none begins. Clones wait for the same one.
+#[derive(Clone)]
+pub struct Claiming(watch::Receiver<Option<Arc<Claim>>>);
+
+impl Claiming {
+    /// For whoever takes the claim, who drops his end when there is none; and for whoever needs it.
+    pub fn begin() -> (watch::Sender<Option<Arc<Claim>>>, Self) {
+        let (taken, waits) = watch::channel(None);
+        (taken, Self(waits))
+    }
+
+    /// Waits for the claim. Errors: `Cancelled` when there is none, the reason for which is said by whoever takes it.
+    pub async fn claim(&self) -> Result<Arc<Claim>> {
+        let mut waits = self.0.clone();
+        let taken = waits.wait_for(Option::is_some).await.map_err(|_| Error::cancelled())?;
+        taken.clone().ok_or_else(Error::cancelled)
+    }
 }
 
 /// Who attempts what.

@@ -18,7 +18,7 @@ use mongokeep::sandbox::ReplicaSet;
 use mongokeep::storage::{Storage, filesystem::Filesystem};
 
 use crate::oracle::Base;
-use crate::support::hooked::{Slow, hooked};
+use crate::support::hooked::{OverALine, Slow, hooked};
 use crate::support::writers::{BYTES, FULL_OF_BYTES};
 use crate::support::{compare, dumps, pair, release_of, writers};
 
@@ -37,7 +37,9 @@ pub async fn slow_dump(set: &ReplicaSet, folder: &Path, seed: u64, duration: Dur
     // About 150 writes to the storage, four at a time, each delayed by half of this on average.
     let longest = duration.mul_f64(2.0 * 4.0 / 150.0);
     let folder: Arc<dyn Storage> = Arc::new(Filesystem::new(folder));
-    let (storage, _) = hooked(&folder, Slow::new(seed, longest));
+    let slow = Slow::new(seed, longest);
+    // Over a line it is read while what was read before is stored.
+    let storage = if seed % 4 == 3 { hooked(&folder, OverALine::new(slow)).0 } else { hooked(&folder, slow).0 };
     // Small enough that collections are split, and stored in several parts.
     let limits = Limits { split_bytes: 1 << 20, part_bytes: 1 << 20, ..Limits::default() };
     let request = dumps::request(&format!("seed{seed}"));

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use mongokeep::error::{Error, ErrorKind, Result};
-use mongokeep::storage::{Key, Level, ObjectInfo, PutMode, Storage, Unfinished, Upload};
+use mongokeep::storage::{InFlight, Key, Level, ObjectInfo, PutMode, Storage, Unfinished, Upload};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
@@ -33,6 +33,46 @@ pub trait Hook: Send + Sync + 'static {
     fn sweep(&self) -> Result<()> {
         Ok(())
     }
+
+    /// The places that writers share, of a storage over a line.
+    fn in_flight(&self) -> Option<&InFlight> {
+        None
+    }
+}
+
+/// A hook of a storage that is not a disk but at the end of a line.
+pub struct OverALine<H> {
+    pub inner: H,
+    places: InFlight,
+}
+
+impl<H: Hook> OverALine<H> {
+    pub fn new(inner: H) -> Self {
+        Self { inner, places: InFlight::of_parts() }
+    }
+}
+
+#[async_trait]
+impl<H: Hook> Hook for OverALine<H> {
+    async fn write(&self, key: &Key) {
+        self.inner.write(key).await;
+    }
+
+    fn refuse(&self) -> Result<()> {
+        self.inner.refuse()
+    }
+
+    fn keep(&self, key: &Key, body: Bytes) -> Option<Bytes> {
+        self.inner.keep(key, body)
+    }
+
+    fn sweep(&self) -> Result<()> {
+        self.inner.sweep()
+    }
+
+    fn in_flight(&self) -> Option<&InFlight> {
+        Some(&self.places)
+    }
 }
 
 /// `inner` with `hook` in front of it.
@@ -54,6 +94,10 @@ impl<H: Hook> Storage for Hooked<H> {
 
     fn part_size(&self) -> usize {
         self.inner.part_size()
+    }
+
+    fn in_flight(&self) -> Option<&InFlight> {
+        self.hook.in_flight()
     }
 
     async fn put(&self, key: &Key, body: Bytes, mode: PutMode) -> Result<()> {

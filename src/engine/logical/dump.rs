@@ -4,12 +4,16 @@
 //! position to end at, the rollback id. Taking the beginning from one member and the data from another has been seen
 //! to lose documents that a majority had acknowledged. Losing the member fails the attempt.
 //!
+//! Reading begins while the name is claimed, and what was read is stored while the rest is read: over a long line nothing
+//! waits for an answer that it does not need. Nothing is stored before there is a claim.
+//!
 //! The manifest is written last. On any error, and on a cancel, everything this attempt wrote is removed.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use futures_util::FutureExt;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +34,7 @@ use crate::domain::namespace::Selection;
 use crate::domain::service::EngineKind;
 use crate::domain::text::{self, duration, escape};
 use crate::domain::timestamp::Timestamp;
-use crate::engine::attempt::{Claim, Identity};
+use crate::engine::attempt::{Claim, Claiming, Identity};
 use crate::engine::stored_check;
 use crate::engine::{Context, Meter};
 use crate::error::{Error, ErrorKind, Result};
@@ -42,8 +46,10 @@ use crate::mongo::{Server, oplog_source};
 use crate::storage::Storage;
 
 mod collections;
+mod storing;
 
 use collections::ReadCollections;
+use storing::Storing;
 
 /// What was asked no longer ago still holds.
 const RECENT: Duration = Duration::from_secs(1);
@@ -97,32 +103,49 @@ pub async fn dump(
     }
     // Whatever fails stops all the rest.
     let stop = ctx.cancel.child_token();
-    // Neither storage nor server waits for the other. A name that is taken is said at once; what the server says comes when
-    // there is a claim, which is then removed.
-    let claiming = Claim::take(Arc::clone(&storage), root.clone(), &identity);
-    // Not all of it hears of the cancel by itself: a member that says nothing is waited for.
-    let starting = stop.run_until_cancelled(start(ctx, server, &stop));
-    let starting = async { Ok(starting.await.unwrap_or_else(|| Err(Error::cancelled()))) };
-    let (claim, start) = tokio::try_join!(claiming, starting)?;
-    let claim = Arc::new(claim);
     let tasks = TaskTracker::new();
-    let run = Run { ctx, storage, request, root, claim: Arc::clone(&claim), stop: stop.clone(), tasks: tasks.clone() };
+    let (taken, claiming) = Claiming::begin();
+    let storing = Storing::new(&*storage, stop.clone(), tasks.clone());
+    let run = Run {
+        ctx,
+        storage: Arc::clone(&storage),
+        request,
+        root: root.clone(),
+        claiming,
+        storing,
+        stop: stop.clone(),
+        tasks: tasks.clone(),
+    };
     // Everything in it hears of the cancel by itself; a storage that does not answer must not delay it.
     let too_late = async {
         ctx.cancel.cancelled().await;
         tokio::time::sleep(STOP_LIMIT).await;
     };
-    let outcome = tokio::select! {
-        outcome = run.run(start) => outcome,
-        () = too_late => Err(Error::cancelled()),
+    let running = async {
+        tokio::select! {
+            outcome = run.run(server) => outcome,
+            () = too_late => Err(Error::cancelled()),
+        }
     };
-    let error = match outcome {
-        Ok(manifest) => return Ok(manifest),
-        Err(e) => e,
+    // Neither storage nor server waits for the other. A name that is taken is said at once; what the server says comes when
+    // there is a claim, which is then removed.
+    let claim = stopping(stop.clone(), async {
+        let claim = Arc::new(Claim::take(storage, root, &identity).await?);
+        taken.send_replace(Some(Arc::clone(&claim)));
+        drop(taken);
+        Ok(claim)
+    });
+    let (claim, outcome) = tokio::join!(claim, running);
+    let error = match (&claim, outcome) {
+        (Ok(_), Ok(manifest)) => return Ok(manifest),
+        (Ok(_), Err(e)) => e,
+        (Err(_), _) => Error::cancelled(),
     };
     stop.cancel();
     tasks.close();
     let _ = tokio::time::timeout(STOP_LIMIT, tasks.wait()).await;
+    // Without a claim nothing was stored.
+    let claim = claim?;
     // A cancel makes many things fail; what counts is that a person asked for it.
     let error = if ctx.cancel.is_cancelled() { Error::cancelled() } else { error };
     ctx.meter.set_phase("removing what was written");
@@ -137,7 +160,8 @@ struct Run<'a> {
     storage: Arc<dyn Storage>,
     request: &'a DumpRequest,
     root: BackupRoot,
-    claim: Arc<Claim>,
+    claiming: Claiming,
+    storing: Storing,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -184,8 +208,11 @@ async fn start(ctx: &Context, server: &Server, stop: &CancellationToken) -> Resu
 }
 
 impl Run<'_> {
-    async fn run(&self, start: Result<Start>) -> Result<LogicalManifest> {
-        let Start { started_at, reader, facts, fcv, continuity, begin } = start?;
+    async fn run(&self, server: &Server) -> Result<LogicalManifest> {
+        // Not all of it hears of the cancel by itself: a member that says nothing is waited for.
+        let starting = self.stop.run_until_cancelled(start(self.ctx, server, &self.stop));
+        let start = starting.await.unwrap_or_else(|| Err(Error::cancelled()))?;
+        let Start { started_at, reader, facts, fcv, continuity, begin } = start;
         let (meter, stop, member) = (&self.ctx.meter, &self.stop, &reader.server);
         let host = escape(&reader.member.host);
 
@@ -239,6 +266,7 @@ impl Run<'_> {
                 meter.set_phase("waiting for a majority to confirm the last change");
             }
             goal.send_replace(Some(Goal { at, is_end: true }));
+            self.storing.all().await?;
             collections.described(self).await
         };
         // Whichever fails stops the other.
@@ -248,6 +276,7 @@ impl Run<'_> {
             (Ok(captured), Ok(read)) => (captured, read),
             (captured, read) => {
                 let failed = explaining(captured.map(|_| ()), read.map(|_| ()));
+                let failed = explaining(failed, self.storing.outcome());
                 return Err(failed.err().unwrap_or_else(Error::cancelled));
             }
         };
@@ -286,11 +315,18 @@ impl Run<'_> {
 
     fn oplog_destination(&self, options: &PartOptions) -> Destination {
         let (root, codec) = (self.root.clone(), options.codec.clone());
-        let claim = Arc::clone(&self.claim);
+        let claiming = self.claiming.clone();
         Destination {
             options: options.clone(),
             name: Arc::new(move |number| root.oplog_part(number, &codec)),
-            on_object: Arc::new(move |key| claim.began(key)),
+            on_object: Arc::new(move |key| {
+                let claiming = claiming.clone();
+                async move {
+                    claiming.claim().await?.began(&key);
+                    Ok(())
+                }
+                .boxed()
+            }),
         }
     }
 
@@ -374,7 +410,7 @@ impl Run<'_> {
         }
         self.check_stored(manifest).await?;
         let key = self.root.manifest()?;
-        self.claim.began(&key);
+        self.claiming.claim().await?.began(&key);
         stored_check::put_checked(&self.storage, key, manifest.to_bytes()?.into()).await?;
         meter.info(format!(
             "consistent at {}: {}, {}, {} of BSON in {}",
@@ -396,13 +432,14 @@ impl Run<'_> {
         let began = Instant::now();
         // At once: neither waits for the answer to the other.
         let sizes = stored_check::check_sizes(&*self.storage, &self.root, manifest.objects());
-        tokio::try_join!(sizes, self.claim.must_hold())?;
+        let claim = self.claiming.claim().await?;
+        tokio::try_join!(sizes, claim.must_hold())?;
         if self.ctx.limits.read_back {
             self.read_back(manifest).await?;
         }
         // In a longer time somebody may have taken the name, and removed what was looked at before.
         if began.elapsed() > RECENT {
-            self.claim.must_hold().await?;
+            claim.must_hold().await?;
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Reading one range of one collection into parts, whatever happens to the collection meanwhile.
+//! Reading one range of one collection into parts, whatever happens to the collection meanwhile. What was read may still be
+//! on its way to the storage then.
 //!
 //! A collection is followed by its UUID. A rename, a drop or a full capped collection kills the cursor; then the UUID
 //! is looked up again. What was read by natural order is read again and replaces its parts, so that no document
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use futures_util::FutureExt;
 use mongodb::bson::RawDocumentBuf;
 use tokio_util::sync::CancellationToken;
 
@@ -17,13 +19,12 @@ use super::select::Source;
 use super::split::{Id, IdRange};
 use crate::artifact::bson::{self, Writer, tag};
 use crate::artifact::layout::BackupRoot;
-use crate::artifact::manifest::ObjectEntry;
-use crate::artifact::write::{DocumentBatch, NamePart, OnObject, PartOptions, PartWriter};
+use crate::artifact::write::{DocumentBatch, NamePart, OnObject, PartOptions, PartWriter, PendingParts};
 use crate::domain::key::Key;
 use crate::domain::restore::CollectionKind;
 use crate::domain::text::escape;
 use crate::engine::Meter;
-use crate::engine::attempt::Claim;
+use crate::engine::attempt::Claiming;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::Server;
 use crate::mongo::batches::{Batches, Budget, ReadError, ReadRequest, Reply, TARGET_BYTES};
@@ -46,7 +47,7 @@ pub struct Reading {
     pub budget: Budget,
     pub options: PartOptions,
     pub root: BackupRoot,
-    pub claim: Arc<Claim>,
+    pub claiming: Claiming,
     pub meter: Arc<Meter>,
     pub cancel: CancellationToken,
     pub reinserted: Arc<Reinserted>,
@@ -55,7 +56,8 @@ pub struct Reading {
 /// How a range ended.
 #[derive(Debug)]
 pub enum Outcome {
-    Read(Vec<ObjectEntry>),
+    /// All of it; `None`: nothing of it is needed.
+    Read(Option<PendingParts>),
     /// The collection was dropped; the oplog holds the drop, and nothing of the range is left in the storage.
     Gone,
 }
@@ -208,10 +210,10 @@ impl Range<'_> {
         let mut writer = self.start();
         loop {
             let why = match self.scan(&mut writer).await {
-                Ok(Scanned::All) => return Ok(Outcome::Read(writer.finish().await?)),
+                Ok(Scanned::All) => return Ok(Outcome::Read(Some(writer.end().await?))),
                 Ok(Scanned::Nothing) => {
                     self.discard(writer).await?;
-                    return Ok(Outcome::Read(Vec::new()));
+                    return Ok(Outcome::Read(None));
                 }
                 Ok(Scanned::Again) => {
                     self.kills += 1;
@@ -316,10 +318,15 @@ impl Range<'_> {
         let reading = self.reading;
         let (root, ns, codec) = (reading.root.clone(), self.source.ns.clone(), reading.options.codec.clone());
         let name: NamePart = Arc::new(move |number| root.part(&ns, number, &codec));
-        let (claim, begun) = (Arc::clone(&reading.claim), Arc::clone(&self.begun));
+        let (claiming, begun) = (reading.claiming.clone(), Arc::clone(&self.begun));
         let on_object: OnObject = Arc::new(move |key| {
-            claim.began(key);
-            begun.lock().unwrap_or_else(PoisonError::into_inner).push(key.clone());
+            let (claiming, begun) = (claiming.clone(), Arc::clone(&begun));
+            async move {
+                claiming.claim().await?.began(&key);
+                begun.lock().unwrap_or_else(PoisonError::into_inner).push(key);
+                Ok(())
+            }
+            .boxed()
         });
         PartWriter::start(reading.options.clone(), Arc::clone(self.numbers), name, on_object)
     }
@@ -328,8 +335,11 @@ impl Range<'_> {
     async fn discard(&mut self, writer: PartWriter) -> Result<()> {
         writer.abort().await;
         let keys = std::mem::take(&mut *self.begun.lock().unwrap_or_else(PoisonError::into_inner));
-        for key in keys {
-            self.reading.claim.remove(&key).await?;
+        if !keys.is_empty() {
+            let claim = self.reading.claiming.claim().await?;
+            for key in keys {
+                claim.remove(&key).await?;
+            }
         }
         let done = std::mem::take(&mut self.done);
         let (bytes, documents) = (done.bytes.load(Ordering::Relaxed), done.documents.load(Ordering::Relaxed));

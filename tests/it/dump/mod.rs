@@ -2,3 +2,4 @@ mod changes;
 mod documents;
 mod failures;
 mod reinserted;
+mod storing;

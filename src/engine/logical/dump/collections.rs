@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
 use super::{Run, explaining, outcome_of, stopping};
@@ -141,7 +142,7 @@ impl Run<'_> {
             budget: budget.clone(),
             options: options.clone(),
             root: self.root.clone(),
-            claim: Arc::clone(&self.claim),
+            claiming: self.claiming.clone(),
             meter: Arc::clone(meter),
             cancel: stop.clone(),
             reinserted: Arc::clone(reinserted),
@@ -156,12 +157,15 @@ impl Run<'_> {
         let queue = Arc::new(Mutex::new(VecDeque::from(units)));
         let mut workers = JoinSet::new();
         for _ in 0..self.ctx.limits.parallel_collections.max(1) {
-            let (reading, queue, stop) = (Arc::clone(reading), Arc::clone(&queue), self.stop.clone());
-            workers.spawn(stopping(stop, async move {
+            let (reading, queue, storing) = (Arc::clone(reading), Arc::clone(&queue), self.storing.clone());
+            workers.spawn(stopping(self.stop.clone(), async move {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(unit) = next else { return Ok(()) };
-                    read_unit(&reading, &unit).await?;
+                    let bytes = unit.bytes;
+                    if let Some(stored) = read_unit(&reading, unit).await? {
+                        storing.go_on(bytes, stored).await?;
+                    }
                 }
             }));
         }
@@ -192,6 +196,12 @@ impl Run<'_> {
 impl Collections {
     /// Reads those of `found` once more, by `_id`; false where there are none.
     pub(super) async fn read_again(&self, run: &Run<'_>, found: &HashSet<Uuid>) -> Result<bool> {
+        if found.is_empty() {
+            return Ok(false);
+        }
+        // What is removed has to be there.
+        run.storing.all().await?;
+        let claim = run.claiming.claim().await?;
         let mut units = Vec::new();
         for reads in &self.all {
             let gone = reads.gone.load(Ordering::Relaxed);
@@ -205,7 +215,7 @@ impl Collections {
                 escape(&reads.source.ns.to_string())
             ));
             for object in parts.into_values().flatten() {
-                self.reading.claim.remove(&self.reading.root.key().join(&object.path)?).await?;
+                claim.remove(&self.reading.root.key().join(&object.path)?).await?;
                 meter.take_back(object.uncompressed, object.documents);
             }
             let range = IdRange::default();
@@ -239,8 +249,9 @@ async fn entry(run: &Run<'_>, reads: &Reads) -> Result<Option<(CollectionEntry, 
     let (metadata, lacks) = match found.metadata {
         Some(metadata) if !reads.gone.load(Ordering::Relaxed) => metadata,
         metadata => {
+            let claim = run.claiming.claim().await?;
             for object in parts.iter().chain(metadata.as_ref().map(|(object, _)| object)) {
-                run.claim.remove(&run.root.key().join(&object.path)?).await?;
+                claim.remove(&run.root.key().join(&object.path)?).await?;
             }
             return Ok(None);
         }
@@ -261,24 +272,25 @@ async fn entry(run: &Run<'_>, reads: &Reads) -> Result<Option<(CollectionEntry, 
     Ok(Some((entry, lacks)))
 }
 
-async fn read_unit(reading: &Reading, unit: &Unit) -> Result<()> {
+/// Reads a piece, and returns what stores the rest of it; `None` where there is none.
+async fn read_unit(reading: &Arc<Reading>, unit: Unit) -> Result<Option<BoxFuture<'static, Result<()>>>> {
     let reads = &unit.of;
     let source = &reads.source;
     if reads.gone.load(Ordering::Relaxed) {
-        return Ok(());
+        return Ok(None);
     }
     reading.meter.set_phase(format!("dump {}", escape(&source.ns.to_string())));
     // Changes up to here are in what is read from now on.
     let read_from_ts = topology::op_times(&reading.server, &reading.cancel).await?.majority;
     let describe = async {
         if unit.number > 0 || unit.again {
-            return Ok(());
+            return Ok(None);
         }
-        match write_metadata(reading, source).await? {
-            Some(entry) => reads.found.lock().unwrap_or_else(PoisonError::into_inner).metadata = Some(entry),
-            None => reads.gone.store(true, Ordering::Relaxed),
+        let written = describe(reading, source).await?;
+        if written.is_none() {
+            reads.gone.store(true, Ordering::Relaxed);
         }
-        Ok(())
+        Ok(written)
     };
     let read = async {
         match source.uuid {
@@ -286,35 +298,56 @@ async fn read_unit(reading: &Reading, unit: &Unit) -> Result<()> {
                 let order = read::order(source, &unit.range, unit.again);
                 read::read(reading, source, uuid, &unit.range, reads.size, &reads.numbers, order).await
             }
-            None if source.kind == CollectionKind::View => Ok(Outcome::Read(Vec::new())),
+            None if source.kind == CollectionKind::View => Ok(Outcome::Read(None)),
             None => {
                 let ns = escape(&source.ns.to_string());
                 Err(Error::new(ErrorKind::Unsupported, format!("the server gives no UUID for {ns}")))
             }
         }
     };
-    // Together: over a long line each of many small collections would wait for two answers in turn.
-    let ((), outcome) = tokio::try_join!(describe, read)?;
-    match outcome {
-        Outcome::Gone => reads.gone.store(true, Ordering::Relaxed),
-        Outcome::Read(parts) => {
-            {
-                let mut found = reads.found.lock().unwrap_or_else(PoisonError::into_inner);
-                found.parts.insert(unit.number, parts);
-                found.read_from_ts = Some(found.read_from_ts.map_or(read_from_ts, |ts| ts.min(read_from_ts)));
-            }
-            if !unit.again && reads.ranges_left.fetch_sub(1, Ordering::Relaxed) == 1 {
-                reading.meter.object_done();
-            }
+    let (written, outcome) = tokio::try_join!(describe, read)?;
+    let pending = match outcome {
+        Outcome::Gone => {
+            reads.gone.store(true, Ordering::Relaxed);
+            return Ok(None);
         }
-    }
-    Ok(())
+        Outcome::Read(pending) => pending,
+    };
+    let reading = Arc::clone(reading);
+    let store = async move {
+        let reads = &unit.of;
+        let metadata = async {
+            match written {
+                Some(written) => write_metadata(&reading, &reads.source, written).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let parts = async {
+            match pending {
+                Some(pending) => pending.stored().await,
+                None => Ok(Vec::new()),
+            }
+        };
+        let (metadata, parts) = tokio::try_join!(metadata, parts)?;
+        {
+            let mut found = reads.found.lock().unwrap_or_else(PoisonError::into_inner);
+            if metadata.is_some() {
+                found.metadata = metadata;
+            }
+            found.parts.insert(unit.number, parts);
+            found.read_from_ts = Some(found.read_from_ts.map_or(read_from_ts, |ts| ts.min(read_from_ts)));
+        }
+        if !unit.again && reads.ranges_left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            reading.meter.object_done();
+        }
+        Ok(())
+    };
+    Ok(Some(store.boxed()))
 }
 
-/// `None` when the collection no longer exists.
-async fn write_metadata(reading: &Reading, source: &Source) -> Result<Option<(ObjectEntry, Vec<LeftOut>)>> {
-    let cancel = &reading.cancel;
-    let indexes = probe::indexes_of(&reading.server, cancel, source).await?;
+/// How a collection is defined; `None` when it no longer exists.
+async fn describe(reading: &Reading, source: &Source) -> Result<Option<Written>> {
+    let indexes = probe::indexes_of(&reading.server, &reading.cancel, source).await?;
     let Some(indexes) = indexes else { return Ok(None) };
     let description = Description {
         ns: &source.ns,
@@ -323,23 +356,27 @@ async fn write_metadata(reading: &Reading, source: &Source) -> Result<Option<(Ob
         options: &source.options,
         indexes: indexes.iter().map(Vec::as_slice).collect(),
     };
-    let Written { json, lacks } = description.with_bytes()?;
+    description.with_bytes().map(Some)
+}
+
+async fn write_metadata(reading: &Reading, source: &Source, written: Written) -> Result<(ObjectEntry, Vec<LeftOut>)> {
+    let Written { json, lacks } = written;
     let uncompressed = json.len() as u64;
     let codec = &reading.options.codec;
     let key = reading.root.metadata(&source.ns, codec)?;
     let stored = codec.uncompressed().encode(&json)?;
-    reading.claim.began(&key);
-    let mut writer = ObjectWriter::new(Arc::clone(&reading.options.storage), key.clone());
     let store = async {
+        reading.claiming.claim().await?.began(&key);
+        let mut writer = ObjectWriter::new(Arc::clone(&reading.options.storage), key.clone());
         writer.write(stored.into()).await?;
         writer.finish().await
     };
     let written = tokio::select! {
         biased;
-        () = cancel.cancelled() => return Err(Error::cancelled()),
+        () = reading.cancel.cancelled() => return Err(Error::cancelled()),
         written = store => written?,
     };
     let path = key.below(reading.root.key()).unwrap_or(key.as_str()).to_owned();
     let object = ObjectEntry { path, size: written.size, blake3: written.blake3, uncompressed, documents: 0 };
-    Ok(Some((object, lacks)))
+    Ok((object, lacks))
 }
