@@ -10,6 +10,7 @@ use mongokeep::storage::{ObjectWriter, PutMode, Storage};
 
 use crate::support::cloud_servers::{Azurite, FakeGcs};
 use crate::support::objects::key;
+use crate::support::s3::S3Server;
 use crate::support::s3_servers::{Keeps, Server};
 
 /// Ten pages of an object store.
@@ -58,7 +59,11 @@ pub async fn ten_thousand_objects_are_listed_in_pages() {
 /// keeps the list of parts in an extended attribute: on ext4 there is no room for that of some hundred parts.
 pub async fn an_object_of_5_gib_is_streamed() {
     let folder = tempfile::tempdir().unwrap();
-    let storages = [("a folder", Arc::new(Filesystem::new(folder.path())) as Arc<dyn Storage>)];
+    let server = S3Server::start().await;
+    let storages = [
+        ("a folder", Arc::new(Filesystem::new(folder.path())) as Arc<dyn Storage>),
+        ("s3s-fs", of(&server.config()).await),
+    ];
     // Other tests of this program have had their memory before, and have it beside.
     let before = peak();
     for (name, storage) in storages {

@@ -148,6 +148,31 @@ async fn a_finish_whose_answer_was_lost_is_recognised() {
     assert_eq!(server.unfinished(), 0);
 }
 
+/// S3 begins its answer before it has put the parts together: what goes wrong then is told in the body of a 200.
+#[tokio::test]
+async fn a_finish_that_fails_in_an_answer_of_200_is_no_object() {
+    let server = S3Server::start().await;
+    let (proxy, storage) = through(&server, []).await;
+    let body = noise(1 << 20);
+    for (code, kind) in [("InternalError", ErrorKind::Transient), ("AccessDenied", ErrorKind::Denied)] {
+        let upload = storage.upload(&key("big")).await.unwrap();
+        upload.part(0, body.clone()).await.unwrap();
+        proxy.cut([Fault::Answer(refusal("200 OK", code, ""))]);
+        let error = failed(upload.finish(1)).await;
+        assert_eq!(error.kind(), kind, "{error:?}");
+        assert!(proxy.is_spent());
+        assert!(storage.stat(&key("big")).await.unwrap().is_none());
+        upload.abort().await.unwrap();
+    }
+    // One that may pass is repeated.
+    let upload = retrying(Arc::clone(&storage)).upload(&key("big")).await.unwrap();
+    upload.part(0, body.clone()).await.unwrap();
+    proxy.cut([Fault::Answer(refusal("200 OK", "InternalError", ""))]);
+    upload.finish(1).await.unwrap();
+    assert!(proxy.is_spent());
+    assert!(read_all(&*storage, &key("big"), 2 << 20).await.unwrap() == body);
+}
+
 #[tokio::test]
 async fn a_large_object_survives_a_bad_network() {
     let server = S3Server::start().await;
