@@ -85,6 +85,10 @@ impl Stage {
 
     /// A daemon that has done nothing yet, so that its peak of memory is that of what follows.
     pub fn daemon(&self) -> Daemon {
+        // A command that needed one may have started another, whose work would be measured in its place.
+        if self.mongokeep(&["daemon", "status"])["running"] == true {
+            self.mongokeep(&["daemon", "stop"]);
+        }
         let mut command = Command::new(PROGRAM);
         command.arg("--home").arg(self.home()).args(["daemon", "run"]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

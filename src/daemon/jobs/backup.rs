@@ -11,7 +11,7 @@ use super::{Done, JobRunner, Work, block_gc, stopped_unexpectedly};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
 use crate::control::catalogue_entry::catalogue_entry;
-use crate::domain::backup::BackupRequest;
+use crate::domain::backup::{BackupRequest, Model};
 use crate::domain::service::Service;
 use crate::domain::storage::StorageLocation;
 use crate::domain::text::escape;
@@ -62,7 +62,10 @@ async fn run_backup(work: &Work, request: &BackupRequest) -> Result<Box<Catalogu
 
     match engine.backup(ctx, Arc::clone(&storage), &order).await {
         Ok(envelope) => {
-            block_gc::collect_left(env, ctx, storage.as_ref(), &request.folder).await;
+            // Others leave no blocks; what there is goes with the next of these, or with a deletion.
+            if request.model == Model::Physical {
+                block_gc::collect_left(env, ctx, storage.as_ref(), &request.folder).await;
+            }
             Ok(Box::new(catalogue_entry(&envelope)))
         }
         // Others go on with it, and nothing of it is to be removed.
