@@ -6,11 +6,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::{Bytes, BytesMut};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+mod buffers;
 mod pace;
 
+use buffers::Buffers;
 use pace::Pace;
 
 /// Parts on their way at once at most, unless a person says otherwise.
@@ -53,6 +56,7 @@ pub struct Slots(Arc<State>);
 struct State {
     permits: Arc<Semaphore>,
     inner: Mutex<Inner>,
+    buffers: Buffers,
 }
 
 #[derive(Debug)]
@@ -77,7 +81,8 @@ impl Slots {
         let pace = Pace::new(most);
         let there = pace.limit();
         let inner = Inner { pace, there, taken: 0, most_taken: 0 };
-        Self(Arc::new(State { permits: Arc::new(Semaphore::new(there)), inner: Mutex::new(inner) }))
+        let permits = Arc::new(Semaphore::new(there));
+        Self(Arc::new(State { permits, inner: Mutex::new(inner), buffers: Buffers::default() }))
     }
 
     /// Waits for a place; whoever came first is first.
@@ -111,6 +116,11 @@ impl Slots {
     /// How many were taken at once at most.
     pub fn most_taken(&self) -> usize {
         self.inner().most_taken
+    }
+
+    /// An empty buffer with room for `bytes`, to gather a part in.
+    pub fn buffer(&self, bytes: usize) -> BytesMut {
+        self.0.buffers.take(bytes)
     }
 
     fn allow(&self, most: usize) {
@@ -148,6 +158,13 @@ impl Slot {
         let mut inner = self.slots.inner();
         inner.pace.arrived(bytes, self.since.elapsed());
         self.slots.fit(&mut inner);
+    }
+
+    /// All of `part` has arrived. Its memory is kept for the next one, where it is a [`Slots::buffer`] of `bytes`.
+    pub fn part_arrived(self, part: Bytes, bytes: usize) {
+        self.arrived(part.len());
+        let most = self.slots.limit();
+        self.slots.0.buffers.give_back(part, bytes, most);
     }
 }
 

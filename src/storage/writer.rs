@@ -91,7 +91,7 @@ impl ObjectWriter {
         while !data.is_empty() {
             // A full buffer is sent only when more follows, so that an object of exactly one part stays a `put`.
             if self.buffer.len() == self.part_size {
-                let part = self.buffer.split().freeze();
+                let part = std::mem::take(&mut self.buffer).freeze();
                 self.send(part).await?;
             }
             if self.buffer.is_empty() && data.len() > self.part_size {
@@ -138,7 +138,7 @@ impl ObjectWriter {
     }
 
     async fn complete(&mut self) -> Result<()> {
-        let last = self.buffer.split().freeze();
+        let last = std::mem::take(&mut self.buffer).freeze();
         if self.parts == 0 {
             return self.storage.put(&self.key, last, PutMode::Overwrite).await;
         }
@@ -163,12 +163,21 @@ impl ObjectWriter {
         self.size += data.len() as u64;
     }
 
-    /// Grows the buffer by doubling up to exactly one part: a small object costs little, a large one no slack.
+    /// Grows the buffer by doubling up to exactly one part: a small object costs little, a large one no slack. What is likely to
+    /// become a part gets the buffer of one that has arrived.
     fn reserve(&mut self, more: usize) {
         let needed = self.buffer.len() + more;
-        if needed > self.buffer.capacity() {
-            let goal = (self.buffer.capacity() * 2).max(needed).min(self.part_size);
-            self.buffer.reserve(goal - self.buffer.len());
+        if needed <= self.buffer.capacity() {
+            return;
+        }
+        let goal = (self.buffer.capacity() * 2).max(needed).min(self.part_size);
+        match &self.slots {
+            Some(slots) if self.parts > 0 || goal > self.part_size / 4 => {
+                let mut whole = slots.buffer(self.part_size);
+                whole.extend_from_slice(&self.buffer);
+                self.buffer = whole;
+            }
+            _ => self.buffer.reserve(goal - self.buffer.len()),
         }
     }
 
@@ -184,14 +193,13 @@ impl ObjectWriter {
             Some(begun) => begun.clone(),
             None => self.begin(),
         };
-        let number = self.parts;
+        let (number, part_size) = (self.parts, self.part_size);
         self.parts += 1;
         self.tasks.spawn(async move {
-            let length = part.len();
             let Some(upload) = of(&mut begun).await else { return Ok(()) };
-            upload.part(number, part).await?;
-            if let Some(slot) = &slot {
-                slot.arrived(length);
+            upload.part(number, part.clone()).await?;
+            if let Some(slot) = slot {
+                slot.part_arrived(part, part_size);
             }
             Ok(())
         });

@@ -6,7 +6,8 @@ use crate::error::Result;
 use crate::storage::{PutMode, Storage};
 
 /// The contents of the note say what it is for.
-const LEFT: &[u8] = b"{\"why\": \"an attempt at a backup left blocks; they are collected after the next physical backup\"}\n";
+const LEFT: &[u8] =
+    b"{\"why\": \"an attempt at a backup left blocks; they are collected after the next physical backup\"}\n";
 
 /// Notes that blocks were left which perhaps no backup needs: of an attempt that will be made again. Whoever makes the next
 /// physical backup of the folder collects them.
