@@ -29,6 +29,9 @@ pub trait Hook: Send + Sync + 'static {
         Some(body)
     }
 
+    /// Before an object is read.
+    async fn read(&self, _key: &Key) {}
+
     /// Before unfinished uploads are looked for.
     fn sweep(&self) -> Result<()> {
         Ok(())
@@ -64,6 +67,10 @@ impl<H: Hook> Hook for OverALine<H> {
 
     fn keep(&self, key: &Key, body: Bytes) -> Option<Bytes> {
         self.inner.keep(key, body)
+    }
+
+    async fn read(&self, key: &Key) {
+        self.inner.read(key).await;
     }
 
     fn sweep(&self) -> Result<()> {
@@ -116,6 +123,7 @@ impl<H: Hook> Storage for Hooked<H> {
     }
 
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<BoxStream<'static, Result<Bytes>>> {
+        self.hook.read(key).await;
         self.inner.get(key, range).await
     }
 

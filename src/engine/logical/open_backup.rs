@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::foreign::Foreign;
@@ -32,6 +33,9 @@ use crate::mongo::oplog::catalogue::{Catalogue, Collection};
 use crate::mongo::oplog::entry::{Entry, OpKind, Uuid};
 use crate::mongo::oplog::transactions::{Open, Transactions};
 use crate::storage::Storage;
+
+/// Definitions that are read at once: over a long line each waits for its answer, and a backup has one for each collection.
+const DEFINITIONS_AT_ONCE: usize = 16;
 
 /// A backup in a storage: where its objects are, and what its manifest says. Cheap to clone.
 #[derive(Clone)]
@@ -191,14 +195,21 @@ impl OpenBackup {
     /// Errors: `Unsupported` when the oplog holds what cannot be replayed, `Corrupt`.
     pub async fn survey(&self, cancel: &CancellationToken, until: Timestamp) -> Result<Survey> {
         let mut catalogue = Catalogue::default();
-        for (n, entry) in self.manifest.collections.iter().enumerate() {
+        let collections = &self.manifest.collections;
+        // By number, and boxed: otherwise the compiler does not see that the whole may go to another thread.
+        let read = |n: usize| self.definition(&collections[n]).boxed();
+        let mut definitions = stream::iter(0..collections.len()).map(read).buffered(DEFINITIONS_AT_ONCE);
+        for (n, entry) in collections.iter().enumerate() {
             let definition = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(Error::cancelled()),
-                definition = self.definition(entry) => definition?,
+                definition = definitions.next() => definition,
             };
-            add(&mut catalogue, n, entry, definition)?;
+            if let Some(definition) = definition {
+                add(&mut catalogue, n, entry, definition?)?;
+            }
         }
+        drop(definitions);
         let names = self.names_read();
         let own = self.manifest.consistent_at_ts;
         let state = (catalogue, self.transactions(), false, BTreeSet::new(), names);

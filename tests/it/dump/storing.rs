@@ -1,17 +1,19 @@
 //! Backups over a line: nothing waits for an answer that it does not need.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use mongodb::bson::{Document, doc};
 use mongokeep::engine::Limits;
+use mongokeep::engine::logical::OpenBackup;
 use mongokeep::error::{Error, ErrorKind, Result};
 use mongokeep::sandbox::ReplicaSet;
 use mongokeep::storage::{Key, PutMode};
+use tokio_util::sync::CancellationToken;
 
 use crate::support;
-use crate::support::dumps::{Folder, Running, entry, names, request, start, verify_ok};
+use crate::support::dumps::{Folder, Running, dump_ok, entry, names, request, start, verify_ok};
 use crate::support::hooked::{Gate, Hook, OverALine, hooked};
 
 /// Collections of a database that nothing else of these tests has.
@@ -107,6 +109,41 @@ async fn the_rest_is_stored_while_an_answer_is_awaited() {
     gate.inner.open();
     let (manifest, log) = running.done().await;
     verify_ok(&folder, &manifest.unwrap_or_else(|e| panic!("{e:?} {log:#?}"))).await;
+}
+
+/// Definitions that are asked for before one of them is answered.
+#[derive(Default)]
+struct Asked {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+#[async_trait]
+impl Hook for Asked {
+    async fn read(&self, key: &Key) {
+        if key.as_str().contains("metadata") {
+            let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(now, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.now.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn definitions_are_read_without_waiting_for_each_other() {
+    let set = filled().await;
+    let folder = Folder::new();
+    let manifest = dump_ok(&set, &folder, &request("definitions"), Limits::default()).await;
+    let (asked, hook) = hooked(&folder.storage, Asked::default());
+    let stored = OpenBackup::new(asked, manifest).unwrap();
+    let survey = stored.survey(&CancellationToken::new(), stored.until()).await.unwrap();
+    assert_eq!(hook.most.load(Ordering::SeqCst), COLLECTIONS);
+    assert_eq!(survey.catalogue.collections().count(), COLLECTIONS);
+    for (_, collection) in survey.catalogue.collections() {
+        let source = collection.source.unwrap();
+        assert_eq!(stored.manifest.collections[source].namespace, collection.namespace);
+    }
 }
 
 /// A storage that is full by the time it is let through.
