@@ -37,7 +37,9 @@ mod storage_check;
 mod storage_encryption;
 mod storages;
 mod sync;
+mod sync_encryption;
 mod sync_foreign;
+mod sync_plan;
 mod sync_slices;
 mod timeline;
 
@@ -50,6 +52,7 @@ pub use pitr::ResolvedMoment;
 pub use restores::restore_request;
 pub use state_copy::{MissingSecret, StateReport};
 pub use storage_encryption::{EncryptionView, identity_warning};
+pub use sync::{SyncGrade, SyncGroup, SyncPlan, SyncReport, SyncedSlices};
 
 /// The types of backups that an engine makes of a model; none where there is no such engine.
 pub fn backup_types(kind: EngineKind, model: Model) -> &'static [BackupType] {
@@ -97,34 +100,6 @@ pub struct StorageView {
     pub last_test_at: Option<DateTime<Utc>>,
     /// None: the last test passed, or there was none.
     pub last_test_error: Option<String>,
-}
-
-/// What `storage sync` found.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct SyncReport {
-    pub storage: String,
-    /// Backups now in the catalogue that were not.
-    pub added: Vec<String>,
-    /// In the catalogue, but no longer in the storage.
-    pub missing: Vec<String>,
-    /// Folders without a manifest (a job elsewhere, or one that died), and manifests that cannot be read, with why.
-    pub incomplete: Vec<String>,
-    pub unreadable: Vec<String>,
-    /// What another tool left and that cannot be restored here, with why. Nothing is wrong with it.
-    pub refused: Vec<String>,
-    pub unchanged: u64,
-    pub slices: SyncedSlices,
-    /// What came back of the store that a copy was made of, where that was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub state: Option<StateReport>,
-}
-
-/// The same of the recorded oplog, of which there are too many pieces to name each.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct SyncedSlices {
-    pub added: u64,
-    pub missing: u64,
-    pub unchanged: u64,
 }
 
 /// What `backup delete` will remove.

@@ -1,174 +1,221 @@
 //! `storage sync`: the catalogue made to agree with what a storage holds.
 //!
-//! The storage is the truth. What it holds and the catalogue lacks is added; what the catalogue calls good and the
-//! storage lacks is no longer called good. Nothing is written to the storage.
+//! The storage is the truth. What it holds whole and the catalogue lacks is added; what the catalogue calls good and the
+//! storage lacks, or no longer has all of, is no longer called good. Nothing is written to the storage. First a plan is made,
+//! which a person may look at; carrying it out changes the catalogue.
 
 use std::collections::BTreeSet;
 
-use super::{Client, SyncReport, SyncedSlices};
-use crate::artifact::layout::BackupRoot;
-use crate::control::catalogue_entry::catalogue_entry;
-use crate::domain::backup::BackupState;
-use crate::domain::service::EngineKind;
-use crate::domain::text::escape;
-use crate::engine::backup_reader::{read_attempt, read_manifest};
-use crate::engine::engine;
-use crate::engine::find::{Found, InStorage, find, with_manifest};
+use serde::Serialize;
+
+use super::Client;
+use super::state_copy::StateReport;
+use crate::domain::key::Key;
+use crate::engine::find::with_manifest;
+use crate::engine::foreign::ForeignArchive;
 use crate::error::{ErrorKind, Result};
 use crate::storage::{self, Storage};
+use crate::store::CatalogueEntry;
+
+/// What `storage sync` found, and what it changed in the catalogue, or would change.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct SyncReport {
+    pub storage: String,
+    /// A plan: nothing was changed.
+    pub planned: bool,
+    /// Whole backups that the catalogue did not have, or not as good ones.
+    pub added: Vec<String>,
+    /// In the catalogue, but no longer in the storage.
+    pub missing: Vec<String>,
+    /// Backups with a manifest that are listed as incomplete, with what they lack.
+    pub not_whole: Vec<String>,
+    /// Folders without a manifest: a job elsewhere, or what one left.
+    pub incomplete: Vec<String>,
+    /// Manifests that cannot be read, with why.
+    pub unreadable: Vec<String>,
+    /// What another tool left and that cannot be restored here, with why. Nothing is wrong with it.
+    pub refused: Vec<String>,
+    /// Backups that the catalogue has already, from another place: a copy of them. Nothing is wrong with it.
+    pub elsewhere: Vec<String>,
+    /// Backups that cannot be listed, because another backup in another place has their name.
+    pub name_taken: Vec<String>,
+    pub unchanged: u64,
+    pub slices: SyncedSlices,
+    /// What a person should heed, as sentences; commands in them can be copied.
+    pub warnings: Vec<String>,
+    /// What came back of the store that a copy was made of, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<Box<StateReport>>,
+}
+
+/// The same of the recorded oplog, of which there are too many pieces to name each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct SyncedSlices {
+    pub added: u64,
+    pub missing: u64,
+    pub unchanged: u64,
+}
+
+/// Backups, or what looks like some, of which a sync says the same.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SyncGroup<'a> {
+    pub title: &'static str,
+    pub grade: SyncGrade,
+    /// Not escaped.
+    pub lines: &'a [String],
+}
+
+/// What a group of a report means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncGrade {
+    /// More backups can be restored.
+    Good,
+    /// For people to know.
+    Note,
+    /// Something may be wrong, or is only on its way.
+    Warn,
+    /// Something that should be there is not, or is of no use.
+    Wrong,
+}
+
+impl SyncReport {
+    /// What it says of backups, in the order in which people are shown it; groups may be empty.
+    pub fn groups(&self) -> [SyncGroup<'_>; 8] {
+        let (added, not_whole) = match self.planned {
+            true => ("to be added to the catalogue", "not whole, to be listed as incomplete"),
+            false => ("added to the catalogue", "not whole, listed as incomplete"),
+        };
+        let group = |title, grade, lines| SyncGroup { title, grade, lines };
+        [
+            group(added, SyncGrade::Good, self.added.as_slice()),
+            group("no longer in the storage", SyncGrade::Wrong, &self.missing),
+            group(not_whole, SyncGrade::Wrong, &self.not_whole),
+            group("without a manifest (running elsewhere, or left behind)", SyncGrade::Warn, &self.incomplete),
+            group("with a manifest that cannot be read", SyncGrade::Wrong, &self.unreadable),
+            group("not listed, because another backup has the name", SyncGrade::Wrong, &self.name_taken),
+            group("already in the catalogue, from another place", SyncGrade::Note, &self.elsewhere),
+            group("of another tool, not to be restored here", SyncGrade::Note, &self.refused),
+        ]
+    }
+
+    /// Whether nothing is wrong. What another host is just writing is incomplete, and nothing is wrong with that.
+    pub fn is_ok(&self) -> bool {
+        let is_wrong = |group: &SyncGroup<'_>| group.grade == SyncGrade::Wrong && !group.lines.is_empty();
+        !self.groups().iter().any(is_wrong) && self.slices.missing == 0
+    }
+}
+
+/// What a sync would change in the catalogue, and what it found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SyncPlan {
+    pub report: SyncReport,
+    pub(super) steps: Vec<Step>,
+    pub(super) changes: bool,
+    /// The folders of recorded oplog.
+    pub(super) archives: Vec<Key>,
+    /// What other tools recorded.
+    pub(super) recorded: Vec<ForeignArchive>,
+}
+
+impl SyncPlan {
+    /// Whether carrying it out would change what the catalogue says.
+    pub fn changes_something(&self) -> bool {
+        self.changes || self.report.slices.added > 0 || self.report.slices.missing > 0
+    }
+}
+
+/// One change of the catalogue.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Step {
+    /// A backup is in the storage. `lacks`: what is missing of it.
+    Import { entry: Box<CatalogueEntry>, lacks: Option<String> },
+    /// There is a folder without a manifest. `was_known`: the catalogue has the name in that place.
+    Incomplete { folder: String, name: String, service: String, why: String, was_known: bool },
+    /// A backup that the catalogue has is not there, or its manifest is of no use.
+    NotGood { name: String, why: String },
+}
 
 impl Client {
-    /// Finds the backups of a storage that the catalogue does not know, and those it knows that are gone.
+    /// Finds what a storage holds, and what [`Client::carry_out_sync`] would change in the catalogue. Changes nothing.
+    ///
+    /// Errors: what the storage reports; nothing is concluded then.
+    pub async fn plan_sync(&self, name: &str) -> Result<SyncPlan> {
+        let (storage, mut plan) = self.look_for_sync(name).await?;
+        let storage = storage.as_ref();
+        self.compare_slices(storage, name, &plan.archives, &mut plan.report).await?;
+        self.compare_chunks(name, &plan.recorded, &mut plan.report).await?;
+        Ok(plan)
+    }
+
+    /// Carries out a plan. A backup that went since is not added; slices of the oplog are looked for anew.
+    ///
+    /// Errors: what the storage and the store report; what was changed before stays changed.
+    pub async fn carry_out_sync(&self, plan: SyncPlan) -> Result<SyncReport> {
+        self.must_write()?;
+        let name = plan.report.storage.clone();
+        let location = self.location(&name).await?;
+        self.recognize_folder(&location).await?;
+        let storage = storage::open(&location.config).await.map_err(|e| e.of_storage(&name))?;
+        self.carry_out(storage.as_ref(), plan).await
+    }
+
+    /// Finds the backups of a storage that the catalogue does not know, and those it knows that are gone or not whole.
     pub async fn sync_storage(&self, name: &str) -> Result<SyncReport> {
         self.must_write()?;
-        let location = self.location(name).await?;
-        self.recognize_folder(&location).await?;
-        let storage = storage::open(&location.config).await.map_err(|e| e.of_storage(name))?;
-        let mut report = SyncReport {
-            storage: name.to_owned(),
-            added: Vec::new(),
-            missing: Vec::new(),
-            incomplete: Vec::new(),
-            unreadable: Vec::new(),
-            refused: Vec::new(),
-            unchanged: 0,
-            slices: SyncedSlices::default(),
-            state: None,
-        };
-        let InStorage { backups: mut found, archives, foreign, crowded } =
-            find(storage.as_ref()).await.map_err(|e| e.of_storage(name))?;
-        found.extend(self.unlisted(storage.as_ref(), name, &found).await?);
-        let mut seen = BTreeSet::new();
-        for found in &found {
-            seen.insert((found.folder.clone(), found.name.clone()));
-            self.sync_one(storage.as_ref(), name, found, &mut report).await?;
-        }
-        let recorded = self.sync_foreign(storage.as_ref(), name, &foreign, &mut seen, &mut report).await?;
-        report.refused.extend(crowded.iter().map(|folder| {
-            let folder = if folder.is_empty() { "the root of the storage".to_owned() } else { escape(folder) };
-            format!("{folder} holds so many objects that archives of mongodump among them may not be found")
-        }));
-        let place = name.to_owned();
-        let forgotten = self.call(move |client| {
-            let mut missing = Vec::new();
-            for backup in client.store.backups()? {
-                let may_be_there = backup.engine == EngineKind::Mongodump && crowded.contains(&backup.folder);
-                let known = backup.storage == place && backup.state == BackupState::Succeeded && !may_be_there;
-                if known && !seen.contains(&(backup.folder.clone(), backup.name.clone())) {
-                    client.store.backup_missing(&backup.name, "it is no longer in the storage")?;
-                    missing.push(backup.name);
+        let (storage, plan) = self.look_for_sync(name).await?;
+        self.carry_out(storage.as_ref(), plan).await
+    }
+
+    async fn carry_out(&self, storage: &dyn Storage, plan: SyncPlan) -> Result<SyncReport> {
+        let SyncPlan { mut report, steps, changes: _, archives, recorded } = plan;
+        report.planned = false;
+        report.slices = SyncedSlices::default();
+        let name = report.storage.clone();
+        let gone = gone_since(storage, &steps, &report.added).await?;
+        report.added.retain(|added| !gone.contains(added));
+        let (place, left) = (name.clone(), gone);
+        let taken = self.call(move |client| {
+            let mut taken = Vec::new();
+            for step in steps {
+                match client.take_step(&place, step, &left) {
+                    // Somebody took the name since.
+                    Err(e) if e.kind() == ErrorKind::Conflict => taken.push(e.full()),
+                    done => done?,
                 }
             }
-            Ok(missing)
+            Ok(taken)
         });
-        report.missing = forgotten.await?;
-        self.sync_slices(storage.as_ref(), name, &archives, &mut report).await?;
-        self.sync_chunks(name, recorded, &mut report).await?;
+        report.name_taken.extend(taken.await?);
+        self.sync_slices(storage, &name, &archives, &mut report).await?;
+        self.sync_chunks(&name, recorded, &mut report).await?;
         Ok(report)
     }
 
-    /// The good backups of the catalogue that the listing does not have and whose manifest is there all the same: a listing
-    /// may be late or empty, and is no proof that something is gone.
-    async fn unlisted(&self, storage: &dyn Storage, storage_name: &str, found: &[Found]) -> Result<Vec<Found>> {
-        let listed: BTreeSet<(String, String)> = found.iter().map(|f| (f.folder.clone(), f.name.clone())).collect();
-        let place = storage_name.to_owned();
-        let unlisted = self.call(move |client| {
-            let known = client.store.backups()?.into_iter().filter(|b| {
-                b.storage == place
-                    && (b.engine == EngineKind::Native || b.pbm_name.is_some())
-                    && b.state == BackupState::Succeeded
-                    && !listed.contains(&(b.folder.clone(), b.name.clone()))
-            });
-            Ok(known.map(|b| (b.folder, b.name)).collect::<Vec<_>>())
-        });
-        with_manifest(storage, unlisted.await?).await
-    }
-
-    async fn sync_one(
-        &self,
-        storage: &dyn Storage,
-        storage_name: &str,
-        found: &Found,
-        report: &mut SyncReport,
-    ) -> Result<()> {
-        let place = found.place();
-        let root = BackupRoot::new(&found.folder, &found.name)?;
-        let name = found.name.clone();
-        let known = match self.call(move |client| client.store.backup(&name)).await {
-            Ok(backup) => Some(backup),
-            Err(e) if e.kind() == ErrorKind::NotFound => None,
-            Err(e) => return Err(e),
-        };
-        let known = known.filter(|b| b.storage == storage_name && b.folder == found.folder);
-        if !found.has_manifest {
-            if known.as_ref().is_some_and(|b| matches!(b.state, BackupState::Running | BackupState::Deleting)) {
-                return Ok(());
+    /// Changes the catalogue of `storage`. `gone`: what is not to be added any more.
+    fn take_step(&self, storage: &str, step: Step, gone: &BTreeSet<String>) -> Result<()> {
+        match step {
+            Step::Import { entry, .. } if gone.contains(&entry.name) => Ok(()),
+            Step::Import { entry, lacks: None } => self.store.import_backup(storage, &entry).map(drop),
+            Step::Import { entry, lacks: Some(why) } => self.store.import_not_whole(storage, &entry, &why),
+            Step::Incomplete { folder, name, service, why, was_known } => {
+                self.store.import_incomplete(storage, &folder, &name, &service, &why)?;
+                if was_known { self.store.backup_missing(&name, "its manifest is gone") } else { Ok(()) }
             }
-            let attempt = read_attempt(storage, &root).await?;
-            let why = match &attempt {
-                Some(a) => format!("no manifest; begun {} by {} (pid {})", a.started_at.to_rfc3339(), a.host, a.pid),
-                None => "no manifest".to_owned(),
-            };
-            let service = attempt.map_or_else(|| "unknown".to_owned(), |a| a.service);
-            let (place_name, folder, name, shown) =
-                (storage_name.to_owned(), found.folder.clone(), found.name.clone(), escape(&why));
-            let is_known = known.is_some();
-            let noted = self.call(move |client| {
-                client.store.import_incomplete(&place_name, &folder, &name, &service, &shown)?;
-                if is_known { client.store.backup_missing(&name, "its manifest is gone") } else { Ok(()) }
-            });
-            noted.await?;
-            report.incomplete.push(format!("{place}: {}", escape(&why)));
-            return Ok(());
+            Step::NotGood { name, why } => self.store.backup_missing(&name, &why),
         }
-        let manifest = match read_manifest(storage, &root).await {
-            Ok(manifest) => manifest,
-            // What cannot be reached now may be sound: nothing is concluded from it.
-            Err(e) if e.is_retryable() => return Err(e),
-            Err(e) => return self.unreadable(found, known.is_some(), &place, e.full(), report).await,
-        };
-        let envelope = &manifest.envelope;
-        if envelope.name != found.name || envelope.folder != found.folder {
-            report.unreadable.push(format!(
-                "{place}: its manifest is that of backup {} in folder {:?}; move it back to where it was made",
-                escape(&envelope.name),
-                escape(&envelope.folder)
-            ));
-            return Ok(());
-        }
-        // The catalogue counts with these: one such manifest would take the lists of all backups with it.
-        let implausible = engine(envelope.engine, envelope.model).and_then(|engine| engine.implausible(&manifest));
-        let why = match implausible {
-            Ok(found) => found.first().map(|what| format!("its manifest cannot be true: {what}")),
-            Err(e) => Some(e.full()),
-        };
-        if let Some(why) = why {
-            return self.unreadable(found, known.is_some(), &place, why, report).await;
-        }
-        let (place_name, facts) = (storage_name.to_owned(), catalogue_entry(envelope));
-        match self.call(move |client| client.store.import_backup(&place_name, &facts)).await {
-            Ok(true) => report.added.push(found.name.clone()),
-            Ok(false) => report.unchanged += 1,
-            Err(e) if e.kind() == ErrorKind::Conflict => report.unreadable.push(format!("{place}: {}", e.full())),
-            Err(e) => return Err(e),
-        }
-        Ok(())
     }
+}
 
-    /// Notes a manifest that is of no use, and that the backup is not good any more if it was.
-    async fn unreadable(
-        &self,
-        found: &Found,
-        known: bool,
-        place: &str,
-        why: String,
-        report: &mut SyncReport,
-    ) -> Result<()> {
-        report.unreadable.push(format!("{place}: {why}"));
-        if !known {
-            return Ok(());
+/// Those to be `added` whose manifest went since they were looked at: somebody deletes them, and their record went first.
+async fn gone_since(storage: &dyn Storage, steps: &[Step], added: &[String]) -> Result<BTreeSet<String>> {
+    let own = steps.iter().filter_map(|step| match step {
+        Step::Import { entry, .. } if entry.is_in_own_layout() && added.contains(&entry.name) => {
+            Some((entry.folder.clone(), entry.name.clone()))
         }
-        let name = found.name.clone();
-        self.call(move |client| client.store.backup_missing(&name, &why)).await
-    }
+        _ => None,
+    });
+    let own: Vec<(String, String)> = own.collect();
+    let there = with_manifest(storage, own.clone()).await?;
+    let there: BTreeSet<String> = there.into_iter().map(|found| found.name).collect();
+    Ok(own.into_iter().map(|(_, name)| name).filter(|name| !there.contains(name)).collect())
 }

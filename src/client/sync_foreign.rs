@@ -1,70 +1,51 @@
 //! `storage sync` of what other tools left: their backups and the oplog that they recorded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use super::sync_plan::Planner;
 use super::{Client, SyncReport};
 use crate::control::catalogue_entry::catalogue_entry;
+use crate::domain::key::Key;
 use crate::domain::text::escape;
-use crate::engine::foreign::{Discovered, ForeignArchive, ForeignBackup, ForeignFolder};
+use crate::engine::foreign::{self, Discovered, ForeignArchive, ForeignBackup, ForeignFolder};
 use crate::engine::pbm::pbm_folder;
 use crate::error::{ErrorKind, Result};
-use crate::storage::Storage;
 
 /// Slices that are read from the catalogue in one go.
 const BATCH: usize = 1000;
 
-impl Client {
-    /// Lists the backups in `folders`. Those that are there are added to `seen`.
-    pub(super) async fn sync_foreign(
-        &self,
-        storage: &dyn Storage,
-        name: &str,
-        folders: &[ForeignFolder],
-        seen: &mut BTreeSet<(String, String)>,
-        report: &mut SyncReport,
-    ) -> Result<Vec<ForeignArchive>> {
+impl Planner<'_> {
+    /// The backups in `folders`. Returns what was recorded there.
+    pub(super) async fn foreign(&mut self, folders: &[ForeignFolder]) -> Result<Vec<ForeignArchive>> {
         let mut found = Vec::new();
-        let place = name.to_owned();
         // What PBM made for us is listed under the name that it has here.
-        let known = self.call(move |client| {
-            let ours = client.store.backups()?.into_iter().filter(|backup| backup.storage == place);
-            Ok(ours.filter_map(|backup| Some((pbm_folder(&backup.folder), backup.pbm_name?))).collect())
-        });
-        let driven: BTreeSet<(String, String)> = known.await?;
-        let place = name.to_owned();
-        let good = self.call(move |client| {
-            let good = client.store.backups()?.into_iter().filter(|backup| backup.storage == place && backup.is_good());
-            Ok(good.map(|backup| ((backup.folder, backup.name), backup.size_bytes)).collect())
-        });
-        let good: BTreeMap<(String, String), Option<u64>> = good.await?;
+        let driven: BTreeSet<(String, String)> = self
+            .known
+            .values()
+            .filter_map(|backup| Some((pbm_folder(&backup.folder), backup.pbm_name.clone()?)))
+            .collect();
         for folder in folders {
+            let known = &self.known;
             let is_known = |name: &str, bytes: u64| {
-                good.get(&(folder.folder.clone(), name.to_owned())).is_some_and(|known| *known == Some(bytes))
+                let known = known.get(&(folder.folder.clone(), name.to_owned()));
+                known.is_some_and(|known| known.is_good() && known.size_bytes == Some(bytes))
             };
-            let Discovered { backups, unchanged, archives } = folder.discover(storage, name, &is_known).await?;
-            report.unchanged += unchanged.len() as u64;
-            seen.extend(unchanged.into_iter().map(|name| (folder.folder.clone(), name)));
+            let Discovered { backups, unchanged, archives } =
+                folder.discover(self.storage, self.name, &is_known).await?;
+            self.report.unchanged += unchanged.len() as u64;
+            self.seen.extend(unchanged.into_iter().map(|name| (folder.folder.clone(), name)));
             for backup in backups.into_iter().filter(|b| !driven.contains(&(folder.folder.clone(), b.name.clone()))) {
-                seen.insert((folder.folder.clone(), backup.name.clone()));
-                self.sync_foreign_backup(name, folder, backup, report).await?;
+                self.seen.insert((folder.folder.clone(), backup.name.clone()));
+                self.foreign_backup(folder, backup).await?;
             }
             found.extend(archives);
         }
         Ok(found)
     }
 
-    async fn sync_foreign_backup(
-        &self,
-        storage_name: &str,
-        folder: &ForeignFolder,
-        backup: ForeignBackup,
-        report: &mut SyncReport,
-    ) -> Result<()> {
+    async fn foreign_backup(&mut self, folder: &ForeignFolder, backup: ForeignBackup) -> Result<()> {
+        let place = folder.place_of(&backup.name);
         let ForeignBackup { name, read } = backup;
-        // What is a folder or an object as a whole has its path for a name.
-        let is_path = name == folder.folder || name.starts_with(&format!("{}/", folder.folder));
-        let is_named = !folder.folder.is_empty() && !is_path;
-        let place = if is_named { format!("{}/{name}", folder.folder) } else { name.clone() };
         let manifest = match read {
             Ok(manifest) => manifest,
             Err(e) => {
@@ -72,32 +53,63 @@ impl Client {
                 let hint = e.hint_text().map_or_else(String::new, |hint| format!(" ({hint})"));
                 let shown = format!("{}: {why}{hint}", escape(&place));
                 match e.kind() {
-                    ErrorKind::Unsupported => report.refused.push(shown),
-                    _ => report.unreadable.push(shown),
+                    ErrorKind::Unsupported => self.report.refused.push(shown),
+                    _ => self.report.unreadable.push(shown),
                 }
-                return self.no_longer_good(storage_name, &folder.folder, &name, why).await;
+                self.not_good(&folder.folder, &name, why);
+                return Ok(());
             }
         };
-        let (place_name, facts) = (storage_name.to_owned(), catalogue_entry(&manifest.envelope));
-        match self.call(move |client| client.store.import_backup(&place_name, &facts)).await {
-            Ok(true) => report.added.push(name),
-            Ok(false) => report.unchanged += 1,
-            Err(e) if e.kind() == ErrorKind::Conflict => report.unreadable.push(format!("{place}: {}", e.full())),
-            Err(e) => return Err(e),
+        self.import(catalogue_entry(&manifest.envelope), &place, None).await
+    }
+}
+
+impl Client {
+    /// Counts what [`Client::sync_chunks`] would do.
+    pub(super) async fn compare_chunks(
+        &self,
+        name: &str,
+        archives: &[ForeignArchive],
+        report: &mut SyncReport,
+    ) -> Result<()> {
+        for ForeignArchive { key, slices, .. } in archives {
+            let there: BTreeSet<String> = slices.iter().map(|slice| slice.key.clone()).collect();
+            let known = self.known_slices(name, key.as_str().to_owned()).await?;
+            report.slices.added += there.difference(&known).count() as u64;
+            report.slices.unchanged += there.intersection(&known).count() as u64;
+            report.slices.missing += known.difference(&there).count() as u64;
+        }
+        for folder in self.chunk_folders_without(name, archives).await? {
+            report.slices.missing += self.known_slices(name, folder).await?.len() as u64;
         }
         Ok(())
     }
 
-    /// Notes that a backup which the catalogue knows cannot be read any more.
-    async fn no_longer_good(&self, storage: &str, folder: &str, name: &str, why: String) -> Result<()> {
-        let (storage, folder, name) = (storage.to_owned(), folder.to_owned(), name.to_owned());
-        self.call(move |client| match client.store.backup(&name) {
-            Ok(known) if known.storage == storage && known.folder == folder => client.store.backup_missing(&name, &why),
-            Ok(_) => Ok(()),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(e),
+    /// The keys of the slices that the catalogue has in a folder, of which a tool lists every one anyway.
+    async fn known_slices(&self, storage: &str, folder: String) -> Result<BTreeSet<String>> {
+        let place = storage.to_owned();
+        self.call(move |client| {
+            let mut known = BTreeSet::new();
+            loop {
+                let after = known.last().cloned();
+                let keys = client.store.slice_keys(&place, &folder, after.as_deref(), BATCH)?;
+                if keys.is_empty() {
+                    return Ok(known);
+                }
+                known.extend(keys);
+            }
         })
         .await
+    }
+
+    /// The folders of oplog that other tools recorded, as far as the catalogue has them and `archives` do not.
+    async fn chunk_folders_without(&self, storage: &str, archives: &[ForeignArchive]) -> Result<Vec<String>> {
+        let place = storage.to_owned();
+        let mut folders = self.call(move |client| client.store.archive_folders(&place)).await?;
+        folders.retain(|folder| !archives.iter().any(|archive| archive.key.as_str() == folder));
+        let keyed = folders.into_iter().map(|folder| Ok((Key::new(folder.as_str())?, folder)));
+        let keyed: Vec<(Key, String)> = keyed.collect::<Result<_>>()?;
+        Ok(keyed.into_iter().filter(|(key, _)| foreign::is_archive(key)).map(|(_, folder)| folder).collect())
     }
 
     /// Brings the catalogue of slices up to date with `archives`, and forgets those that are no longer there.
@@ -107,9 +119,8 @@ impl Client {
         archives: Vec<ForeignArchive>,
         report: &mut SyncReport,
     ) -> Result<()> {
-        let mut there = BTreeSet::new();
+        let gone = self.chunk_folders_without(name, &archives).await?;
         for ForeignArchive { service, archive, key, slices } in archives {
-            there.insert(key.as_str().to_owned());
             let keys: BTreeSet<String> = slices.iter().map(|slice| slice.key.clone()).collect();
             let all = slices.len() as u64;
             let added = self.call(move |client| client.store.add_slices(&service, &archive, &slices)).await?;
@@ -117,13 +128,8 @@ impl Client {
             report.slices.unchanged += all - added;
             report.slices.missing += self.forget_all_but(name, key.as_str().to_owned(), keys).await?;
         }
-        let place = name.to_owned();
-        let known = self.call(move |client| client.store.archive_folders(&place)).await?;
-        for folder in known {
-            let key = crate::domain::key::Key::new(folder.as_str())?;
-            if crate::engine::foreign::is_archive(&key) && !there.contains(&folder) {
-                report.slices.missing += self.forget_all_but(name, folder, BTreeSet::new()).await?;
-            }
+        for folder in gone {
+            report.slices.missing += self.forget_all_but(name, folder, BTreeSet::new()).await?;
         }
         Ok(())
     }

@@ -31,7 +31,47 @@ enum Read {
     Gone,
 }
 
+/// Counts, where nothing is to be changed.
+struct Counted<'a> {
+    client: &'a Client,
+    place: &'a str,
+    folder: &'a str,
+    new: u64,
+}
+
 impl Client {
+    /// Counts what [`Client::sync_slices`] would do. Slices that are new are not read.
+    pub(super) async fn compare_slices(
+        &self,
+        storage: &dyn Storage,
+        name: &str,
+        archives: &[Key],
+        report: &mut SyncReport,
+    ) -> Result<()> {
+        for folder in self.slice_folders(name, archives).await? {
+            let mut counted = Counted { client: self, place: name, folder: folder.as_str(), new: 0 };
+            let Compared { unchanged, missing } = reconcile(storage, &folder, &mut counted).await?;
+            report.slices.unchanged += unchanged;
+            report.slices.missing += missing;
+            report.slices.added += counted.new;
+        }
+        Ok(())
+    }
+
+    /// The folders of recorded oplog in a storage that are there, and those that the catalogue has.
+    async fn slice_folders(&self, name: &str, archives: &[Key]) -> Result<Vec<Key>> {
+        let place = name.to_owned();
+        let known = self.call(move |client| client.store.archive_folders(&place)).await?;
+        let known = known.iter().map(|folder| Key::new(folder.as_str())).collect::<Result<Vec<_>>>()?;
+        let own = known.into_iter().filter(|folder| !foreign::is_archive(folder) && !archives.contains(folder));
+        Ok(archives.iter().cloned().chain(own).collect())
+    }
+
+    async fn slice_keys(&self, place: &str, folder: &str, after: Option<&str>) -> Result<Vec<String>> {
+        let (place, folder, after) = (place.to_owned(), folder.to_owned(), after.map(str::to_owned));
+        self.call(move |client| client.store.slice_keys(&place, &folder, after.as_deref(), BATCH)).await
+    }
+
     /// Brings the catalogue of slices of a storage up to date with the archives that were found in it.
     pub(super) async fn sync_slices(
         &self,
@@ -40,17 +80,29 @@ impl Client {
         archives: &[Key],
         report: &mut SyncReport,
     ) -> Result<()> {
-        let place = name.to_owned();
-        let known = self.call(move |client| client.store.archive_folders(&place)).await?;
-        let known = known.iter().map(|folder| Key::new(folder.as_str())).collect::<Result<Vec<_>>>()?;
-        let known: Vec<Key> = known.into_iter().filter(|folder| !foreign::is_archive(folder)).collect();
-        for folder in archives.iter().chain(known.iter().filter(|folder| !archives.contains(folder))) {
+        for folder in self.slice_folders(name, archives).await? {
             let mut catalogue =
                 Known { client: self, storage, place: name, folder: folder.as_str(), report: &mut *report };
-            let Compared { unchanged, missing } = reconcile(storage, folder, &mut catalogue).await?;
+            let Compared { unchanged, missing } = reconcile(storage, &folder, &mut catalogue).await?;
             report.slices.unchanged += unchanged;
             report.slices.missing += missing;
         }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Catalogue for Counted<'_> {
+    async fn keys(&mut self, after: Option<&str>) -> Result<Vec<String>> {
+        self.client.slice_keys(self.place, self.folder, after).await
+    }
+
+    async fn missing(&mut self, _: Vec<String>) -> Result<()> {
+        Ok(())
+    }
+
+    async fn found(&mut self, objects: Vec<ObjectInfo>) -> Result<()> {
+        self.new += objects.len() as u64;
         Ok(())
     }
 }
@@ -67,8 +119,7 @@ struct Known<'a> {
 #[async_trait]
 impl Catalogue for Known<'_> {
     async fn keys(&mut self, after: Option<&str>) -> Result<Vec<String>> {
-        let (place, folder, after) = (self.place.to_owned(), self.folder.to_owned(), after.map(str::to_owned));
-        self.client.call(move |client| client.store.slice_keys(&place, &folder, after.as_deref(), BATCH)).await
+        self.client.slice_keys(self.place, self.folder, after).await
     }
 
     async fn missing(&mut self, keys: Vec<String>) -> Result<()> {

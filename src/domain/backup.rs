@@ -10,7 +10,7 @@ use super::encryption::Recipient;
 use super::namespace::Selection;
 use super::retry::RetryPolicy;
 use super::service::EngineKind;
-use super::text::escape;
+use super::text::{escape, utc};
 use super::timestamp::Timestamp;
 use super::words::words;
 use crate::error::{Error, Result};
@@ -322,7 +322,7 @@ impl Owner {
     pub fn words(&self) -> String {
         let host = self.host.as_deref().filter(|host| !host.is_empty()).unwrap_or("an unknown host");
         let home = self.home_id.as_deref().map_or("unknown".into(), |id| escape(id.get(..8).unwrap_or(id)));
-        let at = self.started_at.format("%Y-%m-%d %H:%M:%S UTC");
+        let at = utc(self.started_at);
         format!("service {}, begun {at} on {}, installation {home}", escape(&self.service), escape(host))
     }
 }

@@ -5,6 +5,8 @@
 
 use std::fmt::Write;
 
+use chrono::{DateTime, Utc};
+
 /// `text` with every control character (C0, DEL, C1) and every character that reorders or hides text
 /// (bidirectional overrides, zero-width characters, line separators) written as `\n`, `\t`, `\u{1b}`.
 pub fn escape(text: &str) -> String {
@@ -87,6 +89,11 @@ pub fn count(n: u64) -> String {
 /// So many of something: `1 collection`, `1,204 documents`. Only for nouns whose plural takes an s.
 pub fn counted(n: u64, noun: &str) -> String {
     format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
+/// A moment in a sentence of a log, a report or an error: `2026-11-21 13:02:11 UTC`. Tables use the zone that a person chose.
+pub fn utc(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
 }
 
 /// A length of time as people say it: `4 s`, `12 min`, `2 h 05`, `9 d`.

@@ -47,6 +47,23 @@ pub struct CatalogueEntry {
     pub whole: bool,
 }
 
+impl CatalogueEntry {
+    /// Whether its objects lie as mongokeep lays them: PBM's own and those of mongodump do not.
+    pub fn is_in_own_layout(&self) -> bool {
+        self.engine == EngineKind::Native || self.pbm_name.is_some()
+    }
+
+    /// Whether `known` is the same backup, or a copy of it, wherever that lies.
+    pub fn is_the_same_as(&self, known: &Backup) -> bool {
+        // The catalogue keeps milliseconds.
+        let begun = (self.started_at.timestamp_millis(), known.started_at.timestamp_millis());
+        let position = known.consistent_at_ts.unwrap_or(Timestamp::MIN);
+        self.name == known.name
+            && (self.engine, self.model, &self.service) == (known.engine, known.model, &known.service)
+            && (begun.0 == begun.1 && self.consistent_at_ts == position && Some(self.size_bytes) == known.size_bytes)
+    }
+}
+
 /// How long a backup took that was made here or found in a storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupLength {
@@ -191,57 +208,27 @@ impl Store {
         })
     }
 
-    /// Puts a backup that was found in `storage` into the catalogue, or brings its row up to date.
-    /// Returns whether it was new.
+    /// What [`Store::import_backup`] would do with a backup that was found in `storage`.
+    pub fn plan_import(&self, storage: &str, facts: &CatalogueEntry) -> Result<Import> {
+        self.read(|c| Ok(plan_import(c, storage, facts)?.0))
+    }
+
+    /// Puts a whole backup that was found in `storage` into the catalogue, or brings its row up to date.
+    /// Returns whether it was not there as a good one.
     ///
     /// Errors: `Conflict` when the name belongs to a backup elsewhere.
     pub fn import_backup(&self, storage: &str, facts: &CatalogueEntry) -> Result<bool> {
-        self.write(|t| {
-            let present = get(t, &facts.name);
-            match present {
-                Ok(backup) if backup.storage != storage || backup.folder != facts.folder => Err(Error::new(
-                    ErrorKind::Conflict,
-                    format!(
-                        "the catalogue has another backup {} (in storage {}, folder {:?})",
-                        escape(&facts.name),
-                        backup.storage,
-                        backup.folder
-                    ),
-                )),
-                // A job is working on it, and knows better.
-                Ok(_)
-                    if super::jobs::unfinished(t, "backup = ?1", &facts.name)?.is_some()
-                        || super::retention::taken(t, &facts.name)?.is_some() =>
-                {
-                    Ok(false)
-                }
-                Ok(backup) => {
-                    set_facts(t, facts)?;
-                    Ok(backup.state != BackupState::Succeeded)
-                }
-                Err(e) if e.kind() == ErrorKind::NotFound => {
-                    t.execute(
-                        "INSERT INTO backups (name, service, cluster, storage, folder, engine, model, type, schedule,
-                            state, started_at, compression) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'succeeded', ?10, ?11)",
-                        params![
-                            facts.name,
-                            facts.service,
-                            facts.cluster,
-                            storage,
-                            facts.folder,
-                            word(&facts.engine)?,
-                            word(&facts.model)?,
-                            word(&facts.backup_type)?,
-                            facts.schedule,
-                            millis(facts.started_at),
-                            facts.compression.to_string(),
-                        ],
-                    )?;
-                    set_facts(t, facts)?;
-                    Ok(true)
-                }
-                Err(e) => Err(e),
-            }
+        self.write(|t| Ok(import(t, storage, facts)? == Import::Adds))
+    }
+
+    /// The same of a backup with a manifest that lacks something, and why: it is not listed as good, and stays damaged when
+    /// it is found whole, until a verification has read all of it.
+    ///
+    /// Errors: as [`Store::import_backup`].
+    pub fn import_not_whole(&self, storage: &str, facts: &CatalogueEntry, why: &str) -> Result<()> {
+        self.write(|t| match import(t, storage, facts)? {
+            Import::AtWork | Import::Elsewhere(_) => Ok(()),
+            Import::Adds | Import::Unchanged => not_whole(t, storage, &facts.folder, &facts.name, why),
         })
     }
 
@@ -268,6 +255,84 @@ impl Store {
             Ok(())
         })
     }
+}
+
+/// What a backup that was found in a storage means for the catalogue.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Import {
+    /// It is not there, or not as a good one.
+    Adds,
+    /// It is there as a good one; what it says of itself is brought up to date.
+    Unchanged,
+    /// A job works on it, and knows better.
+    AtWork,
+    /// The name belongs to this backup, in another place.
+    Elsewhere(Box<Backup>),
+}
+
+/// With the row that is there, if it is in that place.
+fn plan_import(c: &Connection, storage: &str, facts: &CatalogueEntry) -> Result<(Import, Option<Backup>)> {
+    let backup = match get(c, &facts.name) {
+        Ok(backup) => backup,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok((Import::Adds, None)),
+        Err(e) => return Err(e),
+    };
+    if backup.storage != storage || backup.folder != facts.folder {
+        return Ok((Import::Elsewhere(Box::new(backup)), None));
+    }
+    let is_at_work = super::jobs::unfinished(c, "backup = ?1", &facts.name)?.is_some()
+        || super::retention::taken(c, &facts.name)?.is_some();
+    let import = match (is_at_work, backup.state) {
+        (true, _) => Import::AtWork,
+        (false, BackupState::Succeeded) => Import::Unchanged,
+        (false, _) => Import::Adds,
+    };
+    Ok((import, Some(backup)))
+}
+
+fn import(t: &Transaction<'_>, storage: &str, facts: &CatalogueEntry) -> Result<Import> {
+    let (import, present) = plan_import(t, storage, facts)?;
+    match &import {
+        Import::AtWork => return Ok(import),
+        Import::Elsewhere(backup) => {
+            let (name, folder) = (escape(&facts.name), &backup.folder);
+            let what =
+                format!("the catalogue has another backup {name} (in storage {}, folder {folder:?})", backup.storage);
+            return Err(Error::new(ErrorKind::Conflict, what));
+        }
+        Import::Adds | Import::Unchanged => {}
+    }
+    if present.is_none() {
+        t.execute(
+            "INSERT INTO backups (name, service, cluster, storage, folder, engine, model, type, schedule,
+                state, started_at, compression) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'succeeded', ?10, ?11)",
+            params![
+                facts.name,
+                facts.service,
+                facts.cluster,
+                storage,
+                facts.folder,
+                word(&facts.engine)?,
+                word(&facts.model)?,
+                word(&facts.backup_type)?,
+                facts.schedule,
+                millis(facts.started_at),
+                facts.compression.to_string(),
+            ],
+        )?;
+    }
+    set_facts(t, facts)?;
+    Ok(import)
+}
+
+/// A good backup is good no longer: it lacks something, as somebody just saw.
+pub fn not_whole(t: &Transaction<'_>, storage: &str, folder: &str, name: &str, why: &str) -> Result<()> {
+    t.execute(
+        "UPDATE backups SET state = 'incomplete', error = ?4, verified_at = ?5, verify_error = ?4
+         WHERE name = ?3 AND storage = ?1 AND folder = ?2 AND state = 'succeeded'",
+        params![storage, folder, name, why, millis(now())],
+    )?;
+    Ok(())
 }
 
 pub fn get(c: &Connection, name: &str) -> Result<Backup> {

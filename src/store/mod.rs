@@ -43,7 +43,7 @@ mod vanished;
 
 pub use crate::domain::due::{Decision, Verdict};
 pub use async_store::{AsyncStore, blocking};
-pub use backups::{BackupLength, CatalogueEntry, NewestBackup};
+pub use backups::{BackupLength, CatalogueEntry, Import, NewestBackup};
 pub use claims::{AttemptRecord, Claimed, Outcome};
 pub use deletions::Deletion;
 pub use engine_recordings::EngineRecording;

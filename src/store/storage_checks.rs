@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension};
 
 use super::jobs::{self, NewJob};
-use super::{Store, millis, now};
+use super::{Store, backups};
 use crate::domain::job::{Job, JobRequest};
 use crate::domain::pitr::Gap;
 use crate::domain::retry::RetryPolicy;
@@ -93,14 +93,7 @@ impl Store {
     /// A good backup lacks something, as somebody just saw. It is no longer listed as good, and stays damaged when it is
     /// found again, until a verification has read all of it.
     pub fn backup_not_whole(&self, storage: &str, folder: &str, name: &str, why: &str) -> Result<()> {
-        self.write(|t| {
-            t.execute(
-                "UPDATE backups SET state = 'incomplete', error = ?4, verified_at = ?5, verify_error = ?4
-                 WHERE name = ?3 AND storage = ?1 AND folder = ?2 AND state = 'succeeded'",
-                params![storage, folder, name, why, millis(now())],
-            )?;
-            Ok(())
-        })
+        self.write(|t| backups::not_whole(t, storage, folder, name, why))
     }
 
     /// Queues the removal of what a person let go.

@@ -1,21 +1,20 @@
 //! One backup, or attempt, of a storage: opened before its objects go by in the listing, and closed after them.
 
-use std::collections::HashMap;
-
-use super::known::{Known, Place, confirmed, missing_words};
+use super::known::{Known, Place};
+use super::named::{self, Named, Read};
 use crate::artifact::layout::BackupRoot;
 use crate::domain::backup::Owner;
 use crate::domain::clock;
 use crate::domain::storage_check::{
     Amount, Finding, FindingKind, Findings, PlannedAttempt, PlannedObject, PlannedOrphans, RepairPlan,
 };
-use crate::domain::text::{count, escape};
+use crate::domain::text::escape;
 use crate::engine::attempt::is_attempt_object;
+use crate::engine::backup_reader;
 use crate::engine::blocks::BlockEntry;
 use crate::engine::blocks::collector::ATTEMPT_LEASE;
 use crate::engine::find::Found;
-use crate::engine::{backup_reader, engine};
-use crate::error::{ErrorKind, Result};
+use crate::error::Result;
 use crate::storage::{Key, ObjectInfo, Storage};
 
 /// Whose something in a storage is, as far as removing is concerned.
@@ -57,11 +56,7 @@ struct Whole {
     attempt_id: String,
     /// Why its left-overs are not removed, where they are not.
     left_alone: Option<String>,
-    /// By path: what the manifest names and the listing has not shown yet.
-    wanted: HashMap<String, u64>,
-    /// Path and size of what the listing shows otherwise.
-    wrong: Vec<(String, u64)>,
-    blocks: Vec<BlockEntry>,
+    named: Named,
 }
 
 struct Unfinished {
@@ -98,32 +93,10 @@ pub async fn open(storage: &dyn Storage, known: &Known, found: Found) -> Result<
 }
 
 async fn whole(storage: &dyn Storage, known: &Known, root: &BackupRoot, found: &Found) -> Result<What> {
-    let manifest = match backup_reader::read_manifest(storage, root).await {
-        Ok(manifest) => manifest,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(What::Gone),
-        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported) => {
-            return Ok(What::Unreadable(e.full()));
-        }
-        // What cannot be read now may be sound: nothing is concluded from it.
-        Err(e) => return Err(e),
-    };
-    let envelope = &manifest.envelope;
-    if envelope.name != found.name || envelope.folder != found.folder {
-        let (name, folder) = (escape(&envelope.name), escape(&envelope.folder));
-        return Ok(What::Unreadable(format!(
-            "it is the manifest of backup {name} in folder {folder:?}; move it back to where it was made"
-        )));
-    }
-    let named = engine(envelope.engine, envelope.model).and_then(|engine| {
-        if let Some(what) = engine.implausible(&manifest)?.into_iter().next() {
-            return Ok(Err(format!("it cannot be true: {}", escape(&what))));
-        }
-        Ok(Ok((engine.objects(&manifest)?, engine.blocks(&manifest)?)))
-    });
-    let (objects, blocks) = match named {
-        Ok(Ok(named)) => named,
-        Ok(Err(why)) => return Ok(What::Unreadable(why)),
-        Err(e) => return Ok(What::Unreadable(e.full())),
+    let (envelope, named) = match named::read(storage, root, found).await? {
+        Read::Gone => return Ok(What::Gone),
+        Read::Unreadable(why) => return Ok(What::Unreadable(why)),
+        Read::Backup(envelope, named) => (envelope, named),
     };
     let attempt = backup_reader::read_attempt(storage, root).await?.filter(|a| a.attempt_id == envelope.attempt_id);
     let begun = known.attempts.contains(&envelope.attempt_id);
@@ -138,9 +111,7 @@ async fn whole(storage: &dyn Storage, known: &Known, root: &BackupRoot, found: &
         (true, true) => Some("a job works on this backup".to_owned()),
         (true, false) => None,
     };
-    let wanted = objects.into_iter().map(|object| (object.path, object.size)).collect();
-    let attempt_id = envelope.attempt_id.clone();
-    Ok(What::Backup(Box::new(Whole { attempt_id, left_alone, wanted, wrong: Vec::new(), blocks })))
+    Ok(What::Backup(Box::new(Whole { attempt_id: envelope.attempt_id, left_alone, named })))
 }
 
 async fn unfinished(storage: &dyn Storage, known: &Known, root: &BackupRoot, found: &Found) -> Result<What> {
@@ -222,28 +193,23 @@ impl Open {
         let found = &self.found;
         let finding = |kind, why: String| Finding::new(kind, &found.folder, Some(&found.name), why).object(&key, size);
         match &mut self.what {
-            What::Backup(whole) => match whole.wanted.remove(path) {
-                Some(expected) if expected == size => {}
-                Some(expected) => whole.wrong.push((path.to_owned(), expected)),
-                None if !is_attempt_object(path) => {
+            What::Backup(whole) => {
+                if whole.named.object(path, size) {
+                    return;
+                }
+                if !is_attempt_object(path) {
                     let why = "it lies in the folder of a backup and is no object of one; it is never touched";
                     findings.push(finding(FindingKind::ForeignObject, why.to_owned()));
+                    return;
                 }
-                None => {
-                    let why = "the manifest of this backup does not name it".to_owned();
-                    match &whole.left_alone {
-                        Some(reason) => {
-                            findings.push(finding(FindingKind::Orphan, format!("{why}; {reason}")));
-                        }
-                        None => {
-                            if findings.push(finding(FindingKind::Orphan, why).removable()) {
-                                planned_orphans(plan, found, &whole.attempt_id)
-                                    .push(PlannedObject { path: path.to_owned(), size });
-                            }
-                        }
-                    }
+                let why = "the manifest of this backup does not name it".to_owned();
+                if let Some(reason) = &whole.left_alone {
+                    findings.push(finding(FindingKind::Orphan, format!("{why}; {reason}")));
+                } else if findings.push(finding(FindingKind::Orphan, why).removable()) {
+                    let orphans = planned_orphans(plan, found, &whole.attempt_id);
+                    orphans.push(PlannedObject { path: path.to_owned(), size });
                 }
-            },
+            }
             What::Attempt(_) if is_attempt_object(path) => self.parts.add(1, size),
             What::Attempt(_) => {
                 let why = "it lies among what an attempt left and is no object of one; it is never touched";
@@ -282,11 +248,11 @@ impl Open {
                 closed.damage = Some(why);
             }
             What::Backup(whole) => {
-                closed.damage = whole.missing(storage, &root, &found, findings).await?;
+                closed.damage = whole.named.missing(storage, &root, &found, findings).await?;
                 if let Some(why) = whole.left_alone {
                     closed.standing = Standing::LeftAlone(why);
                 }
-                closed.blocks = whole.blocks;
+                closed.blocks = whole.named.blocks;
                 if !known.backups.contains(&place(&found)) {
                     let what =
                         Finding::new(FindingKind::UnknownBackup, folder, Some(name), "it is not in the catalogue");
@@ -336,36 +302,6 @@ impl Open {
             }
         }
         Ok(closed)
-    }
-}
-
-impl Whole {
-    /// What is missing or of another size, as each object says when it is asked. Returns why the backup is not whole.
-    async fn missing(
-        &self,
-        storage: &dyn Storage,
-        root: &BackupRoot,
-        found: &Found,
-        findings: &mut Findings,
-    ) -> Result<Option<String>> {
-        let unconfirmed = self.wanted.iter().map(|(path, size)| (path, *size));
-        let unconfirmed = unconfirmed.chain(self.wrong.iter().map(|(path, size)| (path, *size)));
-        let mut asked: Vec<(Key, u64, ())> =
-            unconfirmed.map(|(path, size)| Ok((root.key().join(path)?, size, ()))).collect::<Result<_>>()?;
-        asked.sort_by(|a, b| a.0.cmp(&b.0));
-        let wrong = confirmed(storage, asked).await?;
-        let first = wrong.first().map(|(key, size, (), there)| (key.clone(), missing_words(*there, *size)));
-        let more = wrong.len().saturating_sub(1);
-        for (key, size, (), there) in wrong {
-            let kind = if there.is_some() { FindingKind::WrongSize } else { FindingKind::MissingObject };
-            let finding = Finding::new(kind, &found.folder, Some(&found.name), missing_words(there, size));
-            findings
-                .push(finding.object(&key, size).remedy("use another backup for what it holds, and make a new one"));
-        }
-        let Some((key, what)) = first else { return Ok(None) };
-        let more =
-            if more > 0 { format!(" (and {} more objects are wrong)", count(more as u64)) } else { String::new() };
-        Ok(Some(format!("{}: {what}{more}", escape(key.as_str()))))
     }
 }
 

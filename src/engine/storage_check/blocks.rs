@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use blake3::Hash;
 
-use super::known::{Place, confirmed, missing_words};
+use super::known::{Place, confirmed, missing_words, more_wrong};
 use crate::artifact::layout::BlocksRoot;
 use crate::domain::storage_check::{Amount, Finding, FindingKind, Findings, PlannedBlocks, RepairPlan};
 use crate::domain::text::{count, escape};
@@ -46,6 +46,11 @@ impl Blocks {
         // The slash is followed by `0`.
         let end = format!("{}0", BlocksRoot::new(folder)?.key());
         Ok(&mut self.0.entry(end).or_insert_with(|| (folder.to_owned(), FolderBlocks::default())).1)
+    }
+
+    /// Whether no backup names a block, and nothing holds any up.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// What a backup names. `held_up`: why nothing may be removed for its sake.
@@ -158,9 +163,7 @@ impl FolderBlocks {
                 findings.push(finding.object(key, *size).remedy(remedy));
             }
             if let Some(first) = first {
-                let more =
-                    if lacking > 1 { format!(" (and {} more blocks)", count(lacking - 1)) } else { String::new() };
-                damaged.push((name.clone(), first + &more));
+                damaged.push((name.clone(), first + &more_wrong(lacking.saturating_sub(1), "block")));
             }
         }
         Ok(damaged)

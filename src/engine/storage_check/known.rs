@@ -66,3 +66,12 @@ pub fn missing_words(found: Option<u64>, size: u64) -> String {
         Some(found) => format!("it has {} of {} bytes", count(found), count(size)),
     }
 }
+
+/// Behind the first of several that are wrong: how many `more` there are, in brackets, or nothing.
+pub fn more_wrong(more: u64, noun: &str) -> String {
+    match more {
+        0 => String::new(),
+        1 => format!(" (and 1 more {noun} is wrong)"),
+        more => format!(" (and {} more {noun}s are wrong)", count(more)),
+    }
+}

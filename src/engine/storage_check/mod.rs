@@ -18,11 +18,13 @@ use crate::storage::Storage;
 mod backups;
 mod blocks;
 mod known;
+mod named;
 mod oplog;
 mod pass;
 pub mod repair;
 mod strangers;
 mod uploads;
+pub mod wholeness;
 
 pub use known::{Known, KnownSlices, Place};
 use pass::Pass;

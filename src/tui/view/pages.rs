@@ -7,6 +7,7 @@ use ratatui::text::{Line, Span};
 use super::storage_report;
 use super::text::{put, spinner, wrap};
 use super::{check, details, help};
+use crate::client::{SyncGrade, SyncGroup};
 use crate::domain::backup::Model as BackupModel;
 use crate::domain::text::{count, escape};
 use crate::tui::model::{Layer, Load, Model, Report};
@@ -163,20 +164,19 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
                     Span::styled("✓ ", theme.ok),
                     Span::raw(format!("{} known and unchanged", count(report.unchanged))),
                 ])];
-                let groups = [
-                    ("added to the list", "+", theme.ok, &report.added),
-                    ("in the list, no longer in the storage", "!", theme.warn, &report.missing),
-                    ("without a manifest (running elsewhere, or left behind)", "!", theme.warn, &report.incomplete),
-                    ("whose manifest cannot be read", "✗", theme.error, &report.unreadable),
-                    ("of another tool, not to be restored here", "!", theme.dim, &report.refused),
-                ];
-                for (what, sign, style, names) in groups {
+                for SyncGroup { title, grade, lines: names } in report.groups() {
                     // Nothing is wrong with none.
-                    let sign = if names.is_empty() { " " } else { sign };
+                    let (sign, style) = match grade {
+                        _ if names.is_empty() => (" ", theme.dim),
+                        SyncGrade::Good => ("+", theme.ok),
+                        SyncGrade::Note => ("!", theme.dim),
+                        SyncGrade::Warn => ("!", theme.warn),
+                        SyncGrade::Wrong => ("✗", theme.error),
+                    };
                     lines.push(Line::from(vec![
                         Span::styled(format!("{sign} "), style),
                         Span::styled(
-                            format!("{} {what}", names.len()),
+                            format!("{} {title}", names.len()),
                             if names.is_empty() { theme.dim } else { theme.text },
                         ),
                     ]));
@@ -184,6 +184,10 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
                         let parts = wrap(&escape(name), width.saturating_sub(4));
                         lines.extend(parts.into_iter().map(|part| Line::raw(format!("    {part}"))));
                     }
+                }
+                for warning in &report.warnings {
+                    let parts = wrap(&format!("! {}", escape(warning)), width);
+                    lines.extend(parts.into_iter().map(|part| Line::styled(part, theme.warn)));
                 }
                 lines
             }

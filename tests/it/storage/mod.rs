@@ -6,5 +6,7 @@ mod filesystem;
 mod mounts;
 mod retry;
 mod s3_access;
+mod stand;
 mod sync_altered;
+mod sync_whole;
 mod transfer;

@@ -1,55 +1,9 @@
 //! Manifests that were altered and sealed again: one of them must not take the catalogue or its storage with it.
 
-use mongodb::bson::doc;
-use mongokeep::artifact::layout::BackupRoot;
-use mongokeep::client::{Client, Values};
-use mongokeep::config::Home;
-use mongokeep::domain::backup::{BackupState, Compression};
-use mongokeep::domain::restore::CollectionKind;
-use mongokeep::engine::logical::LogicalManifest;
-use mongokeep::storage::PutMode;
+use mongokeep::domain::backup::BackupState;
 use mongokeep::store::{Access, Store};
 
-use crate::support::artifact::{Artifact, change, noop};
-
-const ORDERS: [u8; 16] = [1; 16];
-
-struct Stand {
-    _dir: tempfile::TempDir,
-    home: Home,
-    client: Client,
-    artifact: Artifact,
-}
-
-/// A storage that holds one good backup, `shop/made`, and that no catalogue has read.
-async fn stand() -> Stand {
-    let mut artifact = Artifact::new(Compression::Zstd(1)).await;
-    let definition = doc! {"options": {}};
-    let parts = [vec![doc! {"_id": 1}]];
-    artifact.collection("shop.orders", CollectionKind::Collection, Some(ORDERS), definition, &parts).await;
-    artifact.oplog(&[vec![noop(1), change(2, "i", "shop.orders", ORDERS, doc! {"_id": -1})]]).await;
-    artifact.finish().await;
-    let dir = tempfile::tempdir().unwrap();
-    let home = Home::below(&dir.path().join("home"));
-    let client = Client::open(&home, false).unwrap();
-    let folder = artifact.path(artifact.root.key());
-    let path = folder.ancestors().nth(3).unwrap().to_str().unwrap();
-    let values = [("name", "disk"), ("type", "filesystem"), ("path", path)];
-    client.add_storage(&Values::from(values.map(|(k, v)| (k.to_owned(), vec![v.to_owned()])))).unwrap();
-    Stand { _dir: dir, home, client, artifact }
-}
-
-impl Stand {
-    /// Puts a manifest beside the good one, sealed as if it had been written so.
-    async fn altered(&self, name: &str, change: impl FnOnce(&mut LogicalManifest)) {
-        let mut manifest = self.artifact.manifest.clone();
-        manifest.name = name.into();
-        change(&mut manifest);
-        let root = BackupRoot::new("shop", name).unwrap();
-        let bytes = manifest.to_bytes().unwrap();
-        self.artifact.storage.put(&root.manifest().unwrap(), bytes.into(), PutMode::Overwrite).await.unwrap();
-    }
-}
+use super::stand::stand;
 
 #[tokio::test]
 async fn what_no_backup_can_be_like_is_named_and_left_out() {

@@ -71,6 +71,16 @@ async fn missing_blocks_are_named_with_their_files_and_unneeded_ones_go() {
     assert!(missing[0]["detail"].as_str().unwrap().contains("it is a block of "), "{report}");
     let named = missing[0]["backup"].as_str().unwrap();
     assert_eq!(home.ok(&["backup", "show", named])["state"], "incomplete");
+    // A sync finds no other truth, whatever its machine knew.
+    let other = Home::new();
+    other.ok(&["storage", "add", "local", "--type", "filesystem", "--path", home.storage().to_str().unwrap()]);
+    for home in [&home, &other] {
+        let ran = home.run(&["storage", "sync", "local"]);
+        let report = json(&ran);
+        assert_eq!((ran.code, report["not_whole"].as_array().unwrap().len()), (1, missing.len()), "{report}");
+        assert!(report["not_whole"][0].as_str().unwrap().contains("it is a block of "), "{report}");
+        assert_eq!(home.ok(&["backup", "show", named])["state"], "incomplete");
+    }
     fs::write(&path, &whole).unwrap();
     assert_eq!(check(&home, "local", 0)["incomplete"], 0);
 }
