@@ -6,11 +6,11 @@ use super::args::needed;
 use super::context::Context;
 use super::table::{Column, Table};
 use crate::domain::retention::{PlannedOplog, RetentionPlan};
-use crate::domain::text::{bytes, count};
+use crate::domain::text::{bytes, count, counted, escape};
 use crate::error::Result;
 
-pub fn run_retention(context: &Context, matches: &ArgMatches) -> Result<u8> {
-    let plan = context.client()?.retention_plan(&needed(matches, "name")?)?;
+pub async fn run_retention(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    let plan = context.client()?.plan_retention(&needed(matches, "name")?).await?;
     context.out.result(&plan, || text(context, &plan))?;
     Ok(0)
 }
@@ -51,11 +51,13 @@ fn text(context: &Context, plan: &RetentionPlan) -> String {
             backup.error.clone().unwrap_or_default(),
         ]);
     }
-    let freed = plan.going().filter_map(|b| b.size_bytes).fold(0, u64::saturating_add);
-    let end = match plan.going().count() {
+    let mut end = match plan.going().count() as u64 {
         0 => "nothing is deleted\n".to_owned(),
-        count => format!("the next run deletes {count} of them and frees {}\n", bytes(freed)),
+        going => format!("the next run deletes {} and frees {}\n", counted(going, "backup"), bytes(plan.frees_bytes)),
     };
+    for warning in &plan.warnings {
+        end.push_str(&format!("warning: {}\n", escape(warning)));
+    }
     let width = super::output::columns(std::io::stdout());
     format!("{}{end}{oplog}", table.render(width))
 }
@@ -64,16 +66,10 @@ fn text(context: &Context, plan: &RetentionPlan) -> String {
 fn window(context: &Context, oplog: &PlannedOplog) -> String {
     let Some(from) = oplog.from else { return "no oplog slice is deleted\n".to_owned() };
     let from = context.out.time(from);
-    match oplog.slices {
-        0 => format!("no oplog slice is deleted; the recoverable window begins at {from}\n"),
-        1 => format!(
-            "1 oplog slice is deleted, which frees {}; the recoverable window begins at {from}\n",
-            bytes(oplog.size_bytes)
-        ),
-        n => format!(
-            "{} oplog slices are deleted, which frees {}; the recoverable window begins at {from}\n",
-            count(n),
-            bytes(oplog.size_bytes)
-        ),
-    }
+    let goes = match oplog.slices {
+        0 => return format!("no oplog slice is deleted; the recoverable window begins at {from}\n"),
+        1 => "1 oplog slice is deleted".to_owned(),
+        n => format!("{} oplog slices are deleted", count(n)),
+    };
+    format!("{goes}, which frees {}; the recoverable window begins at {from}\n", bytes(oplog.frees_bytes))
 }

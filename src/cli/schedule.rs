@@ -87,7 +87,7 @@ pub async fn run_schedule(context: &Context, matches: &ArgMatches) -> Result<u8>
     let client = context.client()?;
     match verb {
         "next" => next(context, &client, sub)?,
-        "retention" => return super::retention::run_retention(context, sub),
+        "retention" => return super::retention::run_retention(context, sub).await,
         "list" => {
             let schedules = client.schedules()?;
             let empty = "no schedule yet; add one: mongokeep schedule add NAME --service SERVICE --storage STORAGE \

@@ -13,6 +13,7 @@ use crate::artifact::manifest::Manifest;
 use crate::config::Settings;
 use crate::domain::backup::{Backup, BackupDraft, BackupRequest, BackupState, Owner};
 use crate::domain::clock;
+use crate::domain::command_line::quoted;
 use crate::domain::fields::{self, BACKUP, BACKUP_FIELDS};
 use crate::domain::job::Job;
 use crate::domain::typed;
@@ -23,7 +24,7 @@ use crate::storage::{self, Freeing, Storage, backends};
 use crate::store::Deletion;
 
 /// How long a person waits at most until a storage has said whose a backup is.
-const ASK_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const ASK_LIMIT: Duration = Duration::from_secs(10);
 
 impl Client {
     /// Newest first.
@@ -140,7 +141,8 @@ impl Client {
         let mut frees = true;
         if keep_files {
             (plan.removes, plan.bytes) = (Removes::Record, 0);
-            warnings.push("its files stay; mongokeep storage sync finds it again".to_owned());
+            let storage = quoted(&backup.storage);
+            warnings.push(format!("its files stay; mongokeep storage sync {storage} finds it again"));
         } else {
             match tokio::time::timeout(ASK_LIMIT, self.owner(backup)).await {
                 Ok(Ok((owner, freeing))) => {

@@ -110,14 +110,20 @@ pub struct RetentionPlan {
     /// Of a schedule that records the oplog: what goes of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oplog: Option<PlannedOplog>,
+    /// Bytes that become free with the backups that go. Fewer than these have, where their storage keeps what is deleted.
+    pub frees_bytes: u64,
+    /// What the storages say of that, as sentences.
+    pub warnings: Vec<String>,
 }
 
 /// What retention deletes of a recorded oplog.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct PlannedOplog {
     /// Slices that go, and their bytes.
     pub slices: u64,
     pub size_bytes: u64,
+    /// What of that becomes free.
+    pub frees_bytes: u64,
     /// Where the window begins that can be restored; `None`: nothing goes.
     pub from: Option<DateTime<Utc>>,
     pub from_ts: Option<Timestamp>,
@@ -232,8 +238,10 @@ pub fn plan(schedule: &str, retention: Retention, good: &[GoodBackup], now: Date
             error: backup.error.clone().filter(|_| !keep),
         }
     });
-    let (schedule, backups) = (schedule.to_owned(), backups.collect());
-    RetentionPlan { schedule, retention, at: now, backups, deleting: Vec::new(), oplog: None }
+    let (schedule, backups) = (schedule.to_owned(), backups.collect::<Vec<_>>());
+    let frees_bytes = backups.iter().filter(|b| !b.keep).filter_map(|b| b.size_bytes).fold(0, u64::saturating_add);
+    let (deleting, warnings) = (Vec::new(), Vec::new());
+    RetentionPlan { schedule, retention, at: now, backups, deleting, oplog: None, frees_bytes, warnings }
 }
 
 /// The last good backups of a service, by name, that no rule lets go.

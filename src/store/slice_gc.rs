@@ -167,10 +167,11 @@ pub fn planned(c: &Connection, schedule: &str) -> Result<Option<PlannedOplog>> {
         if judged.archive.storage != storage || judged.archive.folder != folder {
             continue;
         }
-        let plan = plan.get_or_insert(PlannedOplog { slices: 0, size_bytes: 0, from: None, from_ts: None });
+        let plan = plan.get_or_insert(PlannedOplog::default());
         let (slices, bytes) = count(c, &judged)?;
         plan.slices = plan.slices.saturating_add(slices);
         plan.size_bytes = plan.size_bytes.saturating_add(bytes);
+        plan.frees_bytes = plan.size_bytes;
         plan.from_ts = plan.from_ts.max(judged.window);
         plan.from = plan.from_ts.map(Timestamp::to_datetime);
     }
@@ -183,7 +184,11 @@ pub fn planned(c: &Connection, schedule: &str) -> Result<Option<PlannedOplog>> {
         let moments: Vec<Timestamp> = bases.iter().map(|base| base.consistent_at_ts).collect();
         let schedules = keeps(c, &service, &row.archive)?;
         let from_ts = window(&row.covered, &moments, &in_use(c, &service)?, &schedules);
-        return Ok(Some(PlannedOplog { slices: 0, size_bytes: 0, from: from_ts.map(Timestamp::to_datetime), from_ts }));
+        return Ok(Some(PlannedOplog {
+            from: from_ts.map(Timestamp::to_datetime),
+            from_ts,
+            ..PlannedOplog::default()
+        }));
     }
     Ok(plan)
 }

@@ -257,8 +257,7 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             result: in_background(move || client.run_schedule(&name)).await,
         },
         Effect::PlanRetention(schedule) => {
-            let of = schedule.clone();
-            let result = in_background(move || client.retention_plan(&of)).await.map(Box::new);
+            let result = client.plan_retention(&schedule).await.map(Box::new).map_err(Problem::from);
             Reply::RetentionPlanned { schedule, result }
         }
         Effect::Timeline { from, until } => {

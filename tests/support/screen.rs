@@ -683,6 +683,8 @@ pub fn retention_plan() -> RetentionPlan {
         ],
         deleting: Vec::new(),
         oplog: None,
+        frees_bytes: 505_000_000,
+        warnings: Vec::new(),
     }
 }
 
@@ -691,7 +693,7 @@ pub fn delete_plans(backup: &str) -> Box<(DeletePlan, DeletePlan)> {
     let plan = |keep_files: bool| {
         let mut warnings = vec!["it is the only good backup of orders-rs".to_owned()];
         if keep_files {
-            warnings.push("its files stay; mongokeep storage sync finds it again".to_owned());
+            warnings.push("its files stay; mongokeep storage sync s3-eu finds it again".to_owned());
         }
         let bytes = if keep_files { 0 } else { 505_000_000 };
         let removes = if keep_files { Removes::Record } else { Removes::RecordAndFiles };

@@ -13,6 +13,7 @@ use crate::domain::backup::Owner;
 use crate::domain::clock;
 use crate::domain::key::Key;
 use crate::domain::storage::StorageConfig;
+use crate::domain::text::counted;
 use crate::engine::attempt::discard;
 use crate::engine::backup_reader::{self, Held, is_all_there};
 use crate::engine::contract::{Elsewhere, NotDeleted};
@@ -102,8 +103,7 @@ impl DeleteRunner<'_> {
 }
 
 fn not_ours(name: &str, storage: &str, owner: &Owner) -> Error {
-    let what =
-        format!("backup {name} in {storage} was made by another installation ({}) and is left alone", owner.words());
+    let what = format!("backup {name} in {storage} was made by {}, and is left alone", owner.whose());
     Error::new(ErrorKind::Conflict, what).hint(format!("mongokeep backup delete {name} shows what can be removed"))
 }
 
@@ -133,10 +133,11 @@ pub async fn delete_files(env: &Env, ctx: &Context, deletion: &Deletion, foreign
             if deletion.before.is_some() && owner.may_be_running(clock::now()) {
                 return Err(may_be_running(&storage.place(), &root, owner));
             }
-            ctx.meter.warn(format!("it is another installation's: {}", owner.words()));
+            ctx.meter.warn(format!("it was made by {}", owner.whose()));
         }
         match held {
             Held::Complete(manifest, _) => {
+                say_what_stays(ctx, storage.as_ref(), &root, &backup.name).await?;
                 delete_whole(env, ctx, (&location.config, storage.as_ref()), &root, &manifest, &backup.name).await?
             }
             other => {
@@ -155,6 +156,17 @@ pub async fn delete_files(env: &Env, ctx: &Context, deletion: &Deletion, foreign
         None => e.hint(hint),
         Some(_) => e,
     })
+}
+
+/// Notes what the storage keeps of a backup that is about to be deleted. One that does not say keeps nobody waiting.
+async fn say_what_stays(ctx: &Context, storage: &dyn Storage, root: &BackupRoot, name: &str) -> Result<()> {
+    let key = root.manifest()?;
+    let asked = ctx.cancel.run_until_cancelled(storage.freeing(&key)).await;
+    let freeing = asked.and_then(Result::ok).flatten().unwrap_or_default();
+    for warning in freeing.warnings() {
+        ctx.meter.warn(format!("{name}: {warning}"));
+    }
+    Ok(())
 }
 
 /// Why an attempt of another installation is not removed, even when a person asks for it.
@@ -235,7 +247,7 @@ async fn delete_whole(
         storage.delete(&root.attempt()?).await?;
         ctx.meter.object_done();
     }
-    ctx.meter.info(format!("deleted {total} objects"));
+    ctx.meter.info(format!("deleted {}", counted(total, "object")));
     Ok(())
 }
 
@@ -247,7 +259,7 @@ async fn delete_unfinished(ctx: &Context, storage: &dyn Storage, root: &BackupRo
         Held::Unfinished(owner) => {
             let home_id = owner.home_id.unwrap_or_default();
             let gone = discard(storage, root, &owner.attempt_id, &home_id).await?;
-            ctx.meter.info(format!("deleted {gone} objects of an attempt that was not finished"));
+            ctx.meter.info(format!("deleted {} of an attempt that was not finished", counted(gone, "object")));
         }
         Held::Unreadable => {
             let what = format!("{}/{} cannot be read", storage.place(), root.attempt()?);

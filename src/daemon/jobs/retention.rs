@@ -81,7 +81,11 @@ async fn run_retention(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Re
                 // It is the storage that is wrong: what else is there stays good, and is not asked for in this job.
                 if slice_gc::is_away(&e) || *in_a_row >= IN_A_ROW {
                     let waiting = env.store.retire_postponed(schedule, &storage, &e.full()).await?;
-                    ctx.meter.warn(format!("storage {storage} is left out for now: {waiting} backups wait there"));
+                    let waiting = match waiting {
+                        1 => "1 backup waits".to_owned(),
+                        n => format!("{n} backups wait"),
+                    };
+                    ctx.meter.warn(format!("storage {storage} is left out for now: {waiting} there"));
                     away.insert(storage);
                 }
                 failures.push((name, e));
@@ -91,7 +95,7 @@ async fn run_retention(env: &Env, ctx: &Context, job: i64, schedule: &str) -> Re
     for (storage, folder) in &folders {
         block_gc::collect_after(env, ctx, storage, folder).await?;
     }
-    ctx.meter.info(format!("deleted {deleted} backups of {schedule}"));
+    ctx.meter.info(format!("deleted {} of {schedule}", text::counted(deleted, "backup")));
     // What led to them, and to nothing else, goes too. A backup that could not be deleted is kept by no rule.
     let pruned = match env.store.job(job).await?.service {
         Some(service) => match slice_gc::delete_useless(env, ctx, &service).await {

@@ -359,6 +359,9 @@ impl Page<'_> {
         if let Some(oplog) = &plan.oplog {
             self.retention_of_oplog(oplog);
         }
+        for warning in &plan.warnings {
+            self.text(&format!("! {}", escape(warning)), theme.warn);
+        }
         for backup in &plan.deleting {
             let place = format!("{}/{}", escape(&backup.storage), escape(&backup.folder));
             let why = backup.error.as_ref().map_or_else(String::new, |error| format!(": {}", escape(error)));

@@ -141,7 +141,7 @@ fn bases_are_whole_backups_of_the_replica_set_each_of_its_model() {
     base(&store, "late", 30);
     base(&store, "early", 10);
     for other in [
-        CatalogueEntry { whole: false, ..facts("part", 20) },
+        CatalogueEntry { whole: Some(false), ..facts("part", 20) },
         CatalogueEntry { model: Model::Physical, ..facts("files", 21) },
         CatalogueEntry { engine: EngineKind::Pbm, ..facts("pbm", 22) },
         CatalogueEntry { service: "b".into(), ..facts("other", 23) },
@@ -490,7 +490,7 @@ fn a_moment_is_reached_from_the_newest_base_before_it() {
         assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::NotFound, 3), "{error}");
         assert!(words.iter().all(|word| error.full().contains(word)), "{error}");
     }
-    store.import_backup("t", &CatalogueEntry { whole: false, ..facts("part", 120) }).unwrap();
+    store.import_backup("t", &CatalogueEntry { whole: Some(false), ..facts("part", 120) }).unwrap();
     store.import_backup("t", &CatalogueEntry { service: "b".into(), ..facts("foreign", 120) }).unwrap();
     for (base, kind) in [("part", ErrorKind::Invalid), ("foreign", ErrorKind::Invalid), ("x", ErrorKind::NotFound)] {
         assert_eq!(reached("150,1", Some(base)).unwrap_err().kind(), kind, "{base}");
@@ -615,7 +615,7 @@ fn what_goes_is_not_planned_with() {
     assert_eq!(store.operations("a", &archive("t"), 100, 120, 1).unwrap(), [0]);
     // They stay chosen, and counted as what goes, until they are gone.
     assert_eq!(ends(&store), [110, 120]);
-    assert_eq!(client.retention_plan("line").unwrap().oplog.unwrap().slices, 2);
+    assert_eq!(store.retention_plan("line").unwrap().oplog.unwrap().slices, 2);
     store.forget_slices("t", &[slices[1].key.clone()]).unwrap();
     assert_eq!(ends(&store), [110]);
     store.slices_left_alone("t", &[slices[0].key.clone()]).unwrap();
@@ -625,7 +625,7 @@ fn what_goes_is_not_planned_with() {
 
 #[test]
 fn the_window_of_a_schedule_begins_at_the_oldest_base_it_keeps() {
-    let Stand { store, client, _open: dir } = stand();
+    let Stand { store, client: _, _open: dir } = stand();
     let two = Retention { count: 2, ..Retention::default() };
     store.add_schedule(&Schedule { retention: two, ..schedule("line", "a") }).unwrap();
     let slices: Vec<Slice> = (0..8).map(|n| slice(100 + 10 * n, 110 + 10 * n)).collect();
@@ -635,7 +635,7 @@ fn the_window_of_a_schedule_begins_at_the_oldest_base_it_keeps() {
     let first = made(&store, "line", 125);
     // Fewer bases than it is to keep: the oldest of any kind counts.
     assert_eq!(going(&dir), [110]);
-    let oplog = client.retention_plan("line").unwrap().oplog.unwrap();
+    let oplog = store.retention_plan("line").unwrap().oplog.unwrap();
     assert_eq!((oplog.slices, oplog.size_bytes, oplog.from_ts), (1, 100, Some(at(115).ts)));
     made(&store, "line", 140);
     assert_eq!(going(&dir), [110, 120]);
@@ -648,7 +648,7 @@ fn the_window_of_a_schedule_begins_at_the_oldest_base_it_keeps() {
     assert_eq!(going(&dir).len(), 4);
     store.add_schedule(&Schedule { enabled: false, ..schedule("all", "a") }).unwrap();
     assert_eq!(going(&dir), [0_u32; 0]);
-    assert_eq!(client.retention_plan("all").unwrap().oplog.unwrap().from_ts, None);
+    assert_eq!(store.retention_plan("all").unwrap().oplog.unwrap().from_ts, None);
     store.remove_schedule("all").unwrap();
     // A restore that waits for its turn keeps what it is going to read.
     let request: RestoreRequest = serde_json::from_value(serde_json::json!({"backup": first, "to": "b"})).unwrap();
@@ -675,7 +675,7 @@ fn the_window_of_a_schedule_begins_at_the_oldest_base_it_keeps() {
 /// The base that a restore asks for takes no run's place, so that what was before can still be restored.
 #[test]
 fn a_base_that_a_restore_asked_for_does_not_shorten_the_window() {
-    let Stand { store, client, _open: dir } = stand();
+    let Stand { store, client: _, _open: dir } = stand();
     let one = Retention { count: 1, ..Retention::default() };
     store.add_schedule(&Schedule { retention: one, ..schedule("line", "a") }).unwrap();
     store.add_slices("a", &archive("t"), &[slice(100, 110), slice(110, 120), slice(120, 130)]).unwrap();
@@ -686,11 +686,11 @@ fn a_base_that_a_restore_asked_for_does_not_shorten_the_window() {
     let NeededBase::Queued(job) = ask(&store, "a", Utc::now()) else { panic!("nothing is queued") };
     let second = finish(&store, job, "line", 135);
     let kept = |plan: RetentionPlan| plan.backups.into_iter().filter(|b| b.keep).map(|b| b.name).collect::<Vec<_>>();
-    assert_eq!(kept(client.retention_plan("line").unwrap()), [second.clone(), first]);
+    assert_eq!(kept(store.retention_plan("line").unwrap()), [second.clone(), first]);
     assert_eq!(going(&dir), [0_u32; 0]);
     store.add_slices("a", &archive("t"), &[slice(140, 150)]).unwrap();
     let third = made(&store, "line", 145);
-    assert_eq!(kept(client.retention_plan("line").unwrap()), [third]);
+    assert_eq!(kept(store.retention_plan("line").unwrap()), [third]);
     assert_eq!(going(&dir), [110, 120, 130, 140]);
 }
 

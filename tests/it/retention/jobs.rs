@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::support::program::{Home, fill, replica_set, until};
 use crate::support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
+use crate::support::s3_servers::{Keeps, Server};
 use crate::support::schedule::daily;
 
 fn store(home: &Home) -> Store {
@@ -156,6 +157,52 @@ async fn exactly_so_many_stay_in_a_folder() {
     assert!(!jobs.is_empty() && jobs.iter().all(|j| j["state"] == "succeeded"), "{jobs:?}");
     let log = home.ok(&["job", "log", &jobs[0]["id"].to_string()]).to_string();
     assert!(log.contains("older than the newest 2"), "{log}");
+}
+
+/// What a bucket keeps is not promised to become free: not before, and not in the log.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locked_bucket_frees_nothing_and_that_is_said() {
+    let Some(server) = Server::versitygw(Keeps::Locked).await else { return };
+    let set = replica_set().await;
+    fill(&set, "shop", 50).await;
+    let home = Home::new();
+    home.add_service("src", &set.uri());
+    let (file, config) = (home.path().join("secret"), &server.config);
+    std::fs::write(&file, config.secret_access_key.as_ref().unwrap().expose()).unwrap();
+    let of = ["--type", "s3", "--bucket", &config.bucket, "--region", "us-east-1", "--path-style"];
+    let at =
+        ["--endpoint", config.endpoint.as_ref().unwrap(), "--access-key-id", config.access_key_id.as_ref().unwrap()];
+    let secret = ["--secret-access-key-file", file.to_str().unwrap()];
+    home.ok(&[&["storage", "add", "cloud"], &of[..], &at, &secret].concat());
+    add_schedule(&home, "cloud", Retention { count: 2, ..Retention::default() });
+    home.start_daemon();
+    let oldest = run(&home);
+    run(&home);
+    settled(&home);
+    home.ok(&["schedule", "edit", "nightly", "--retention", "1"]);
+    let plan = home.ok(&["schedule", "retention", "nightly", "--dry-run"]);
+    let of = |plan: &Value| (plan["frees_bytes"].clone(), plan["warnings"].to_string());
+    let (frees, warnings) = of(&plan);
+    assert_eq!(frees, 0, "{plan}");
+    assert!(warnings.contains(&format!("{oldest}: its objects are locked until ")), "{plan}");
+    let deletion = home.ok(&["backup", "delete", &oldest, "--dry-run"]);
+    assert_eq!(deletion["bytes"], 0, "the same as of a deletion by hand: {deletion}");
+    run(&home);
+    settled(&home);
+    let jobs = retention_jobs(&home);
+    let logs: String = jobs.iter().map(|job| home.ok(&["job", "log", &job["id"].to_string()]).to_string()).collect();
+    assert!(logs.contains(&format!("{oldest}: its objects are locked until ")), "{logs}");
+
+    // A folder keeps nothing.
+    home.add_storage("local");
+    home.ok(&["schedule", "edit", "nightly", "--storage", "local", "--retention", "2"]);
+    let oldest = run(&home);
+    run(&home);
+    settled(&home);
+    home.ok(&["schedule", "edit", "nightly", "--retention", "1"]);
+    let (frees, warnings) = of(&home.ok(&["schedule", "retention", "nightly", "--dry-run"]));
+    let size = home.ok(&["backup", "show", &oldest])["size_bytes"].clone();
+    assert!(frees.as_u64() >= size.as_u64() && !warnings.contains(&oldest), "{frees}, {size}, {warnings}");
 }
 
 /// Two homes, one bucket, one folder, schedules of the same name; each knows of the other's backups.

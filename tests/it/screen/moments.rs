@@ -226,6 +226,7 @@ fn retention_says_what_goes_of_the_oplog() {
         let oplog = PlannedOplog {
             slices,
             size_bytes: slices * 1_000_000,
+            frees_bytes: slices * 1_000_000,
             from,
             from_ts: from.map(|at| Timestamp::new(at.timestamp() as u32, 1)),
         };
