@@ -7,6 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use super::context::Context;
 use super::table::{Column, Table};
 use crate::client::{DeletePlan, Removes};
+use crate::domain::backup::Owner;
 use crate::domain::command_line::quoted;
 use crate::domain::pitr::PlannedReplay;
 use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, PlannedFiles, RestorePlan};
@@ -48,7 +49,7 @@ fn confirmed(typed: &[String]) -> String {
 
 pub fn delete(plan: &DeletePlan) -> String {
     let DeletePlan { backup, storage, .. } = plan;
-    let whose = plan.foreign.as_ref().map(|owner| format!("another installation: {}", owner.words()));
+    let whose = plan.foreign.as_ref().map(Owner::whose);
     let what = match (plan.removes, &whose) {
         (Removes::RecordAndFiles, None) => {
             format!("delete {backup} and its files in {storage}; frees {}", bytes(plan.bytes))
@@ -161,6 +162,7 @@ fn moment(context: &Context, replay: &PlannedReplay, into: &str) -> String {
             // Not every tool that records writes down how many there are.
             let entries = match replay.entries {
                 0 => String::new(),
+                1 => "1 entry at most, ".to_owned(),
                 n => format!("{} entries at most, ", count(n)),
             };
             let (slices, bytes) = (counted(n, "slice"), bytes(replay.bytes));
@@ -290,7 +292,6 @@ fn summary(plan: &RestorePlan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::backup::Owner;
     use crate::domain::namespace::Namespace;
     use crate::domain::pitr::{Archive, Base};
     use crate::domain::restore::{LeftOut, PlannedNamespace};
@@ -421,7 +422,8 @@ mod tests {
             home_id: Some("0123456789abcdef".into()),
             host: Some("db7\u{1b}".into()),
             service: "src".into(),
-            started_at: DateTime::UNIX_EPOCH,
+            tool: None,
+            started_at: Some(DateTime::UNIX_EPOCH),
             complete: true,
             size_bytes: Some(7),
         };

@@ -1,6 +1,7 @@
 //! From a manifest to the catalogue.
 
 use crate::artifact::manifest::Envelope;
+use crate::domain::service::EngineKind;
 use crate::store::CatalogueEntry;
 
 /// What the catalogue keeps of a manifest.
@@ -30,6 +31,10 @@ pub fn catalogue_entry(manifest: &Envelope) -> CatalogueEntry {
         server_version: manifest.server_version.clone(),
         fcv: manifest.fcv.clone(),
         replica_set_id: manifest.replica_set_id.clone(),
-        whole: manifest.selection.is_everything(),
+        whole: match (manifest.engine, manifest.selection.is_everything()) {
+            // Without an oplog it does not say whether a database or a collection was left out.
+            (EngineKind::Mongodump, false) => None,
+            (_, everything) => Some(everything),
+        },
     }
 }

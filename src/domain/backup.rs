@@ -269,6 +269,8 @@ pub struct Backup {
     /// Of an increment, or the base of some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<ChainLink>,
+    /// 1970 where nothing says it, which is written as null: see [`Backup::begun_at`].
+    #[serde(with = "unless_unknown")]
     pub started_at: DateTime<Utc>,
     pub finished_at: Option<DateTime<Utc>>,
     pub server_version: Option<String>,
@@ -280,6 +282,13 @@ pub struct Backup {
     /// When `backup verify` last read it back, and what was wrong (`None`: nothing).
     pub verified_at: Option<DateTime<Utc>>,
     pub verify_error: Option<String>,
+}
+
+/// `<folder>/<name>`, not escaped. What is a folder or an object as a whole, as a dump of mongodump is, has its path for a
+/// name.
+pub fn place_of(folder: &str, name: &str) -> String {
+    let is_path = name == folder || name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
+    if folder.is_empty() || is_path { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
 /// Who can read a backup.
@@ -297,7 +306,11 @@ pub struct Owner {
     pub home_id: Option<String>,
     pub host: Option<String>,
     pub service: String,
-    pub started_at: DateTime<Utc>,
+    /// The tool that made it, where that is not mongokeep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool: Option<String>,
+    /// `None`: nothing says it, as of a dump of mongodump without an oplog.
+    pub started_at: Option<DateTime<Utc>>,
     /// It has a manifest. Without one somebody may still be writing it.
     pub complete: bool,
     /// As its manifest says.
@@ -315,15 +328,26 @@ impl Owner {
 
     /// Whether somebody may be writing it. Nothing in a storage says so for sure, so only age speaks against it.
     pub fn may_be_running(&self, now: DateTime<Utc>) -> bool {
-        !self.complete && self.started_at + LONGEST_RUN > now
+        !self.complete && self.started_at.is_some_and(|at| at + LONGEST_RUN > now)
     }
 
-    /// Service, host, time and installation, safe to show.
+    /// Who made it, for a sentence that says "made by", safe to show.
+    pub fn whose(&self) -> String {
+        if self.tool.is_some() { self.words() } else { format!("another installation: {}", self.words()) }
+    }
+
+    /// Service, host, time and installation, or the other tool that made it: safe to show.
     pub fn words(&self) -> String {
+        let begun = self.started_at.map(|at| format!("begun {}", utc(at)));
+        if let Some(tool) = &self.tool {
+            // mongodump names no service, and its own name stands there.
+            let service = (self.service != *tool).then(|| format!("service {}", escape(&self.service)));
+            return [Some(escape(tool)), service, begun].into_iter().flatten().collect::<Vec<_>>().join(", ");
+        }
         let host = self.host.as_deref().filter(|host| !host.is_empty()).unwrap_or("an unknown host");
         let home = self.home_id.as_deref().map_or("unknown".into(), |id| escape(id.get(..8).unwrap_or(id)));
-        let at = utc(self.started_at);
-        format!("service {}, begun {at} on {}, installation {home}", escape(&self.service), escape(host))
+        let begun = begun.map_or_else(String::new, |begun| format!("{begun} "));
+        format!("service {}, {begun}on {}, installation {home}", escape(&self.service), escape(host))
     }
 }
 
@@ -358,9 +382,52 @@ impl Backup {
     }
 }
 
+/// A time that is 1970 where nothing says when it was.
+mod unless_unknown {
+    use chrono::{DateTime, Utc};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(at: &DateTime<Utc>, s: S) -> Result<S::Ok, S::Error> {
+        (*at > DateTime::UNIX_EPOCH).then_some(at).serialize(s)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<DateTime<Utc>, D::Error> {
+        Ok(Option::deserialize(d)?.unwrap_or(DateTime::UNIX_EPOCH))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_made_it_is_said_without_times_and_hosts_that_nobody_knows() {
+        let dump = Owner {
+            attempt_id: "mongodump-1".into(),
+            home_id: None,
+            host: None,
+            service: "mongodump".into(),
+            tool: Some("mongodump".into()),
+            started_at: None,
+            complete: true,
+            size_bytes: Some(7),
+        };
+        assert_eq!(dump.whose(), "mongodump");
+        assert!(serde_json::to_value(&dump).unwrap()["started_at"].is_null());
+        let at = DateTime::from_timestamp(1_790_000_000, 0);
+        let pbm = Owner { tool: Some("PBM".into()), service: "rs0".into(), started_at: at, ..dump.clone() };
+        assert_eq!(pbm.whose(), "PBM, service rs0, begun 2026-09-21 14:13:20 UTC");
+        let ours =
+            Owner { tool: None, service: "prod".into(), home_id: Some("0123456789".into()), started_at: at, ..dump };
+        let words = "another installation: service prod, begun 2026-09-21 14:13:20 UTC on an unknown host, installation 01234567";
+        assert_eq!(ours.whose(), words);
+    }
+
+    #[test]
+    fn a_name_that_is_a_path_stands_alone() {
+        let places = [("", "a"), ("d", "a"), ("d", "d/a"), ("d/a", "d/a"), ("d", "da"), ("d/e", "d")];
+        assert_eq!(places.map(|(folder, name)| place_of(folder, name)), ["a", "d/a", "d/a", "d/a", "d/da", "d/e/d"]);
+    }
 
     #[test]
     fn compression_round_trips() {

@@ -21,6 +21,11 @@ impl Timestamp {
         Self { t, i }
     }
 
+    /// `None` for [`Self::MIN`], which stands for a position that nobody knows, as of a dump of mongodump without an oplog.
+    pub fn if_known(self) -> Option<Self> {
+        (self > Self::MIN).then_some(self)
+    }
+
     /// What to say beside its time: the whole second, or which position within it.
     pub fn within_second(self) -> String {
         if self.i == u32::MAX { "the end of that second".into() } else { format!("position {self}") }

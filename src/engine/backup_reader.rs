@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 
+use chrono::DateTime;
 use futures_util::StreamExt;
 
 use super::{mongodump_layout, pbm_layout};
 use crate::artifact::layout::{BackupRoot, Layout};
 use crate::artifact::manifest::{Attempt, Manifest, ObjectEntry};
 use crate::domain::backup::Owner;
+use crate::domain::service::EngineKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{self, Storage};
 
@@ -72,7 +74,12 @@ pub async fn held(storage: &dyn Storage, root: &BackupRoot) -> Result<Held> {
             home_id,
             host,
             service: envelope.service.clone(),
-            started_at: envelope.started_at,
+            tool: match (envelope.engine, &envelope.pbm_name) {
+                (EngineKind::Native, _) | (EngineKind::Pbm, Some(_)) => None,
+                (EngineKind::Pbm, None) => Some("PBM".to_owned()),
+                (EngineKind::Mongodump, _) => Some("mongodump".to_owned()),
+            },
+            started_at: Some(envelope.started_at).filter(|at| *at > DateTime::UNIX_EPOCH),
             complete: true,
             size_bytes: Some(envelope.size_bytes),
         };
@@ -84,7 +91,8 @@ pub async fn held(storage: &dyn Storage, root: &BackupRoot) -> Result<Held> {
             home_id: Some(attempt.home_id),
             host: Some(attempt.host),
             service: attempt.service,
-            started_at: attempt.started_at,
+            tool: None,
+            started_at: Some(attempt.started_at),
             complete: false,
             size_bytes: None,
         }));

@@ -43,8 +43,8 @@ pub struct CatalogueEntry {
     pub server_version: String,
     pub fcv: String,
     pub replica_set_id: String,
-    /// Nothing was left out by choice.
-    pub whole: bool,
+    /// Nothing was left out by choice. `None`: nobody knows.
+    pub whole: Option<bool>,
 }
 
 impl CatalogueEntry {
@@ -469,7 +469,8 @@ fn read(row: &Row<'_>) -> Result<Backup> {
         uncompressed_bytes: number(14)?.filter(|plain| *plain > 0),
         documents: number(15)?,
         started_at: time(row.get(16)?),
-        finished_at: row.get::<_, Option<i64>>(17)?.map(time),
+        // A dump without an oplog does not say it.
+        finished_at: row.get::<_, Option<i64>>(17)?.filter(|millis| *millis > 0).map(time),
         server_version: row.get(18)?,
         fcv: row.get(19)?,
         compression: Compression::recorded(&row.get::<_, String>(20)?).map_err(super::damaged)?,

@@ -58,6 +58,6 @@ pub fn entry(name: &str, ts: Timestamp) -> CatalogueEntry {
         server_version: "6.0.5".into(),
         fcv: "6.0".into(),
         replica_set_id: SET.into(),
-        whole: true,
+        whole: Some(true),
     }
 }

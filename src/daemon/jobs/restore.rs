@@ -79,7 +79,7 @@ async fn prepare(work: &Work, request: &RestoreRequest, plan: &RestorePlan) -> R
         None => None,
     };
     let source = RestoreSource { storage, location: location.config, manifest, tail, keys: Keys::default() };
-    if source.manifest.envelope.name != plan.backup || Some(source.until()) != plan.consistent_at_ts {
+    if source.manifest.envelope.name != plan.backup || source.until().if_known() != plan.consistent_at_ts {
         return Err(Error::new(
             ErrorKind::Conflict,
             format!("backup {} is no longer the one the plan was made for", backup.name),

@@ -13,7 +13,7 @@ use super::staging;
 use super::user_collections::{ROLES, USERS};
 use crate::domain::namespace::{Namespace, Rename, contradicting, renamed};
 use crate::domain::restore::{CollectionKind, LeftOut, PlannedAction, PlannedNamespace, RestorePlan, RestoreRequest};
-use crate::domain::text::{escape, escape_bytes};
+use crate::domain::text::{counted, escape, escape_bytes};
 use crate::error::{Error, ErrorKind, Result};
 use crate::mongo::namespaces::{self, NOT_UTF8, Unnamed};
 use crate::mongo::oplog::catalogue::{self, BUCKETS_PREFIX, Collection, View, is_ttl};
@@ -165,7 +165,8 @@ pub(super) async fn draft(
         backup: manifest.name.clone(),
         from_service: manifest.service.clone(),
         to_service: target.service().to_owned(),
-        consistent_at_ts: Some(until),
+        // Of a dump without an oplog nobody knows it.
+        consistent_at_ts: until.if_known(),
         target_version: facts.version.clone(),
         target_fcv: facts.fcv.clone().unwrap_or_default(),
         namespaces,
@@ -535,7 +536,7 @@ fn advise(
     }
     if !survey.open.is_empty() {
         left_out.push(LeftOut {
-            what: format!("{} transactions", survey.open.len()),
+            what: counted(survey.open.len() as u64, "transaction"),
             why: "they were not committed at the moment that is restored".into(),
         });
     }

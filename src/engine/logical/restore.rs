@@ -42,7 +42,7 @@ pub async fn restore(
     confirmed: &RestorePlan,
 ) -> Result<RestoreReport> {
     let until = stored.until();
-    if confirmed.consistent_at_ts != Some(until) {
+    if confirmed.consistent_at_ts != until.if_known() {
         return Err(Error::new(ErrorKind::Conflict, "the plan was made for another moment")
             .hint("nothing was written; make the plan again"));
     }

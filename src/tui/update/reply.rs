@@ -280,7 +280,7 @@ fn delete_question(backup: &str, record: &DeletePlan, files: &DeletePlan) -> Con
             buttons.push(Button { label: "Record and files".into(), then: Then::Do(delete(false, None)) });
         }
         (Some(owner), removes) => {
-            lines.push(format!("! The files were made by another installation: {}.", owner.words()));
+            lines.push(format!("! The files were made by {}.", owner.whose()));
             match removes {
                 Removes::RecordAndFiles => {
                     lines.push(format!("{freed}, there too{}.", only(files, record)));

@@ -99,7 +99,30 @@ async fn a_recorded_dump_is_listed_checked_restored_and_deleted_only_when_it_is_
     let mut show = Command::new(env!("CARGO_BIN_EXE_mongokeep"));
     let page = show.arg("--home").arg(home.path()).args(["backup", "show", name]).output().unwrap();
     let page = String::from_utf8(page.stdout).unwrap();
-    assert!(page.contains("nothing in it says when") && !page.contains("1970"), "{page}");
+    assert!(page.contains("nothing in it says when") && page.contains("not known whether"), "{page}");
+    let text = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mongokeep"));
+        let output = command.arg("--home").arg(home.path()).args(args).output().unwrap();
+        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
+    };
+    // No time, no position and no host that nobody wrote down is shown anywhere.
+    let plan = text(&["restore", name, "--to", "copy", "--dry-run"]);
+    assert!(plan.contains("restore old/2026-11-30 (of mongodump) into copy"), "{plan}");
+    let deletion = text(&["backup", "delete", name, "--dry-run"]);
+    assert!(deletion.contains("was made by mongodump\n"), "{deletion}");
+    let listed = text(&["backup", "list"]);
+    assert!(listed.contains("done") && !listed.contains("partial"), "{listed}");
+    let in_json = ["restore", name, "--to", "copy", "--dry-run", "-o", "json"];
+    let delete_json = ["backup", "delete", name, "--foreign", "--dry-run", "-o", "json"];
+    let jsons =
+        [&in_json[..], &delete_json, &["backup", "list", "-o", "json"], &["backup", "show", name, "-o", "json"]];
+    for shown in jsons.map(text).into_iter().chain([page, plan, deletion, listed]) {
+        assert!(!shown.contains("1970") && !shown.contains("unknown host"), "{shown}");
+    }
+    assert_eq!(
+        (&shown["started_at"], &shown["finished_at"], &shown["whole"]),
+        (&Value::Null, &Value::Null, &Value::Null)
+    );
     assert_eq!(home.ok(&["storage", "sync", "dumps"])["unchanged"], 1);
 
     let plan = home.ok(&["restore", name, "--to", "copy", "--dry-run"]);
@@ -129,6 +152,9 @@ async fn a_recorded_dump_is_listed_checked_restored_and_deleted_only_when_it_is_
     std::fs::remove_file(&file).unwrap();
     let ran = home.run(&["storage", "sync", "dumps"]);
     assert!(ran.code == 1 && ran.stdout.contains("lacks the documents of shop.items"), "{}", ran.stdout);
+    // Its path stands once.
+    let checked = text(&["storage", "check", "dumps"]);
+    assert!(checked.contains("\n  old/2026-11-30: ") && checked.contains("1 manifest that is of no use"), "{checked}");
     assert_eq!(home.ok(&["backup", "show", name])["state"], "incomplete");
     std::fs::write(&file, &whole).unwrap();
     home.ok(&["storage", "sync", "dumps"]);

@@ -93,7 +93,7 @@ fn recorded(home: &Home) {
             server_version: "6.0.5".into(),
             fcv: "6.0".into(),
             replica_set_id: SET.into(),
-            whole: true,
+            whole: Some(true),
         };
         store.import_backup("t", &facts).unwrap();
     }

@@ -67,7 +67,7 @@ impl Stand {
 
     fn by_hand_of(&self, name: &str, whole: bool) {
         let job = self.begin_by_hand(name);
-        let facts = CatalogueEntry { whole, ..facts(name, None, self.next_day()) };
+        let facts = CatalogueEntry { whole: Some(whole), ..facts(name, None, self.next_day()) };
         self.store.finish(job, &Outcome::Succeeded(Some(Box::new(facts)))).unwrap();
     }
 

@@ -76,7 +76,7 @@ impl Stand {
             server_version: "6.0.5".into(),
             fcv: "6.0".into(),
             replica_set_id: "0123456789abcdef01234567".into(),
-            whole: true,
+            whole: Some(true),
         };
         self.store().import_backup("t", &facts).unwrap();
     }

@@ -300,7 +300,8 @@ fn e08_destructive_dialogs_begin_on_cancel() {
         home_id: Some("0123456789abcdef".into()),
         host: Some("db7".into()),
         service: "orders-rs".into(),
-        started_at: model.now,
+        tool: None,
+        started_at: Some(model.now),
         complete: true,
         size_bytes: Some(1),
     });
