@@ -14,6 +14,8 @@ use super::output::Out;
 use super::wait::{self, Daemon, Line};
 use super::{output, plan};
 use crate::client::Client;
+use crate::domain::backup::place_of;
+use crate::domain::command_line::quoted;
 use crate::domain::job::{Job, LogLevel};
 use crate::domain::storage_check::{Finding, FindingKind, RepairPlan, StorageReport};
 use crate::domain::text::{bytes, count, counted, escape};
@@ -45,7 +47,8 @@ pub async fn check(context: &Context, sub: &ArgMatches) -> Result<u8> {
     if !repair {
         context.out.result(&report, || text(&context.out, &report))?;
         if report.removable.objects > 0 {
-            context.out.note(&format!("mongokeep storage check {name} --repair removes what is marked; it asks first"));
+            let command = format!("mongokeep storage check {} --repair", quoted(&name));
+            context.out.note(&format!("{command} prints what would be removed, and {command} --yes removes it"));
         }
         return Ok(u8::from(!report.ok));
     }
@@ -111,8 +114,10 @@ async fn look(context: &Context, client: &Client, name: &str) -> Result<StorageR
             report = &mut work => break report,
             _ = tick.tick() => {
                 let seen = meter.snapshot().objects_done;
-                let seen = if seen > 0 { format!(", {}", counted(seen, "object")) } else { String::new() };
-                line.show("running", &escape(&format!("check {name}, {}{seen}", meter.phase())));
+                let seen = if seen > 0 { counted(seen, "object") } else { String::new() };
+                let parts = [format!("check {name}"), meter.phase(), seen];
+                let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+                line.show("running", &escape(&parts.join(", ")));
             }
         }
     };
@@ -126,47 +131,37 @@ async fn look(context: &Context, client: &Client, name: &str) -> Result<StorageR
 /// The findings by kind, what is wrong first.
 pub fn text(out: &Out, report: &StorageReport) -> String {
     let mut text = String::new();
-    let mut findings = report.findings.as_slice();
-    while let Some(first) = findings.first() {
-        let of_kind = findings.iter().take_while(|f| f.kind == first.kind).count();
-        let (group, rest) = findings.split_at(of_kind);
-        findings = rest;
-        text.push_str(&format!("{}:\n", first.kind.title()));
-        for finding in group.iter().take(SHOWN) {
+    for group in report.groups() {
+        text.push_str(&format!("{}:\n", group.title()));
+        for (finding, remedy) in group.with_remedies(SHOWN) {
             text.push_str(&format!("  {}\n", sentence(finding)));
+            if let Some(remedy) = remedy {
+                text.push_str(&format!("  -> {}\n", escape(&out.commands(remedy))));
+            }
         }
-        if group.len() > SHOWN {
-            text.push_str(&format!("  and {} more (all of them with -o json)\n", count((group.len() - SHOWN) as u64)));
-        }
-        if let Some(remedy) = group.iter().find_map(|f| f.remedy.as_ref()) {
-            text.push_str(&format!("  -> {}\n", escape(&out.commands(remedy))));
+        if let Some(more) = group.findings.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            text.push_str(&format!("  and {} more (all of them with -o json)\n", count(more as u64)));
         }
     }
     if report.omitted > 0 {
-        text.push_str(&format!("{} more findings are not listed; repair, and check again\n", count(report.omitted)));
+        let findings = counted(report.omitted, "more finding");
+        text.push_str(&format!("not listed here: {findings}; repair, and check again\n"));
     }
-    let (backups, objects) = (count(report.backups), count(report.objects));
-    text.push_str(&format!("{backups} backups, {objects} objects, {} looked at\n", bytes(report.bytes)));
+    text.push_str(&format!("{}\n", report.size_words()));
     text.push_str(match (report.ok, report.removable.objects) {
         (true, 0) => "nothing is wrong\n",
         (true, _) => "nothing is wrong with a backup\n",
         (false, _) => "SOMETHING IS WRONG with what is named above\n",
     });
     if report.removable.objects > 0 {
-        let (objects, size) = (count(report.removable.objects), bytes(report.removable.bytes));
-        text.push_str(&format!("{objects} objects can be removed, which frees {size}\n"));
+        let (objects, size) = (counted(report.removable.objects, "object"), bytes(report.removable.bytes));
+        text.push_str(&format!("{objects} can be removed, which frees {size}\n"));
     }
     text
 }
 
 fn sentence(finding: &Finding) -> String {
-    let place = match (&finding.object, &finding.backup) {
-        (Some(object), _) => escape(object),
-        (None, Some(backup)) if finding.folder.is_empty() => escape(backup),
-        (None, Some(backup)) => format!("{}/{}", escape(&finding.folder), escape(backup)),
-        (None, None) if finding.folder.is_empty() => "the storage".to_owned(),
-        (None, None) => escape(&finding.folder),
-    };
+    let place = finding.about();
     let many = if finding.objects > 1 { format!("{} objects, ", count(finding.objects)) } else { String::new() };
     let is_missing =
         matches!(finding.kind, FindingKind::MissingObject | FindingKind::MissingBlock | FindingKind::WrongSize);
@@ -185,26 +180,25 @@ fn planned(name: &str, plan: &RepairPlan) -> String {
         return "the repair has nothing to remove\n".to_owned();
     }
     let mut text = format!("the repair of {} removes:\n", escape(name));
-    let place = |folder: &str, name: &str| {
-        if folder.is_empty() { escape(name) } else { format!("{}/{}", escape(folder), escape(name)) }
-    };
+    let place = |folder: &str, name: &str| escape(&place_of(folder, name));
     for attempt in &plan.attempts {
-        let (objects, size) = (count(attempt.objects), bytes(attempt.bytes));
+        let (objects, size) = (counted(attempt.objects, "object"), bytes(attempt.bytes));
         let place = place(&attempt.folder, &attempt.backup);
-        text.push_str(&format!("  {place}: all that the attempt left, {objects} objects, {size}\n"));
+        text.push_str(&format!("  {place}: all that the attempt left, {objects}, {size}\n"));
     }
     for orphans in &plan.orphans {
         let size = orphans.objects.iter().map(|object| object.size).fold(0, u64::saturating_add);
-        let (place, objects) = (place(&orphans.folder, &orphans.backup), count(orphans.objects.len() as u64));
-        text.push_str(&format!("  {place}: {objects} objects that its manifest does not name, {}\n", bytes(size)));
+        let (place, objects) =
+            (place(&orphans.folder, &orphans.backup), counted(orphans.objects.len() as u64, "object"));
+        text.push_str(&format!("  {place}: {objects} that its manifest does not name, {}\n", bytes(size)));
     }
     for uploads in &plan.uploads {
-        let (prefix, many) = (escape(&uploads.prefix), count(uploads.uploads));
-        text.push_str(&format!("  {prefix}: {many} unfinished uploads, {}\n", bytes(uploads.bytes)));
+        let (prefix, many) = (escape(&uploads.prefix), counted(uploads.uploads, "unfinished upload"));
+        text.push_str(&format!("  {prefix}: {many}, {}\n", bytes(uploads.bytes)));
     }
     for blocks in &plan.blocks {
-        let (place, many) = (place(&blocks.folder, "blocks"), count(blocks.blocks));
-        text.push_str(&format!("  {place}: {many} blocks that no backup needs, {}\n", bytes(blocks.bytes)));
+        let (place, many) = (place(&blocks.folder, "blocks"), FindingKind::UnneededBlocks.title(blocks.blocks));
+        text.push_str(&format!("  {place}: {many}, {}\n", bytes(blocks.bytes)));
     }
     let amount = plan.amount();
     text.push_str(&format!("{}, which frees {}\n", counted(amount.objects, "object"), bytes(amount.bytes)));

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::sync_plan::Planner;
 use super::{Client, SyncReport};
 use crate::control::catalogue_entry::catalogue_entry;
+use crate::domain::backup::place_of;
 use crate::domain::key::Key;
 use crate::domain::text::escape;
 use crate::engine::foreign::{self, Discovered, ForeignArchive, ForeignBackup, ForeignFolder};
@@ -44,7 +45,7 @@ impl Planner<'_> {
     }
 
     async fn foreign_backup(&mut self, folder: &ForeignFolder, backup: ForeignBackup) -> Result<()> {
-        let place = folder.place_of(&backup.name);
+        let place = place_of(&folder.folder, &backup.name);
         let ForeignBackup { name, read } = backup;
         let manifest = match read {
             Ok(manifest) => manifest,

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use crate::domain::command_line::quoted;
 use crate::domain::storage_check::StorageReport;
 use crate::engine::storage_check::repair::Permits;
 use crate::engine::storage_check::{self, Checked, Known, KnownSlices, Place};
@@ -26,8 +27,19 @@ pub async fn check(
 ) -> Result<StorageReport> {
     let of = name.to_owned();
     let (known, home_id) = store.with(move |store| Ok((store.known_of_storage(&of)?, store.home_id()?))).await?;
-    let KnownOfStorage { attempts, at_work, good, good_foreign, backups, once_good, gaps } = known;
-    let known = Known { home_id, attempts, at_work, good, good_foreign, backups, once_good, gaps };
+    let KnownOfStorage { attempts, at_work, good, good_foreign, backups, names, once_good, gaps } = known;
+    let known = Known {
+        storage: quoted(name),
+        home_id,
+        attempts,
+        at_work,
+        good,
+        good_foreign,
+        backups,
+        names,
+        once_good,
+        gaps,
+    };
     let slices = Slices { store, storage: name.to_owned() };
     let Checked { report, damaged } = storage_check::check(ctx, storage, name, &known, &slices).await?;
     if marks && !damaged.is_empty() {

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::backup::place_of;
+use super::text::{count, counted, escape};
 use super::words::words;
 
 words! {
@@ -81,28 +83,47 @@ impl FindingKind {
         }
     }
 
-    /// What several of it are called, for people.
-    pub fn title(self) -> &'static str {
+    /// `n` of it, for people, with the number.
+    pub fn title(self, n: u64) -> String {
+        let many = |one: &str, more: &str| format!("{} {}", count(n), if n == 1 { one } else { more });
         match self {
-            Self::MissingObject => "missing objects of backups",
-            Self::WrongSize => "objects of backups that have another size",
-            Self::MissingBlock => "missing or damaged blocks",
-            Self::UnreadableManifest => "manifests that are of no use",
-            Self::MissingBackup => "backups that are no longer there",
-            Self::MissingSlice => "recorded oplog that is no longer there",
-            Self::Gap => "gaps in the recorded oplog",
-            Self::AbandonedAttempt => "left by attempts of this installation",
-            Self::AttemptAtWork => "attempts of this installation that a job owns",
-            Self::OtherAttempt => "attempts of other installations without a manifest",
-            Self::UnreadableAttempt => "attempts that cannot be read",
-            Self::Orphan => "objects that no manifest names",
-            Self::ForeignObject => "objects that are not mongokeep's",
-            Self::UnfinishedUpload => "unfinished uploads",
-            Self::UnneededBlocks => "blocks that no backup needs",
-            Self::UnknownBackup => "backups that the catalogue does not have",
-            Self::UnknownSlices => "recorded oplog that the catalogue does not have",
-            Self::OldVersions => "kept of what was deleted or replaced",
-            Self::NotChecked => "not looked at",
+            Self::MissingObject => many("missing object of a backup", "missing objects of backups"),
+            Self::WrongSize => {
+                many("object of a backup that has another size", "objects of backups that have another size")
+            }
+            Self::MissingBlock => many("missing or damaged block", "missing or damaged blocks"),
+            Self::UnreadableManifest => many("manifest that is of no use", "manifests that are of no use"),
+            Self::MissingBackup => many("backup that is no longer there", "backups that are no longer there"),
+            Self::MissingSlice => {
+                many("recorded oplog slice that is no longer there", "recorded oplog slices that are no longer there")
+            }
+            Self::Gap => format!("{} in the recorded oplog", counted(n, "gap")),
+            Self::AbandonedAttempt => {
+                many("attempt that this installation left", "attempts that this installation left")
+            }
+            Self::AttemptAtWork => {
+                many("attempt of this installation that a job owns", "attempts of this installation that a job owns")
+            }
+            Self::OtherAttempt => many(
+                "attempt of another installation without a manifest",
+                "attempts of other installations without a manifest",
+            ),
+            Self::UnreadableAttempt => many("attempt that cannot be read", "attempts that cannot be read"),
+            Self::Orphan => many("object that no manifest names", "objects that no manifest names"),
+            Self::ForeignObject => many("object that is not mongokeep's", "objects that are not mongokeep's"),
+            Self::UnfinishedUpload => counted(n, "unfinished upload"),
+            Self::UnneededBlocks => many("block that no backup needs", "blocks that no backup needs"),
+            Self::UnknownBackup => {
+                many("backup that the catalogue does not have", "backups that the catalogue does not have")
+            }
+            Self::UnknownSlices => many(
+                "recorded oplog slice that the catalogue does not have",
+                "recorded oplog slices that the catalogue does not have",
+            ),
+            Self::OldVersions => {
+                many("old version of what was deleted or replaced", "old versions of what was deleted or replaced")
+            }
+            Self::NotChecked => many("part that was not looked at", "parts that were not looked at"),
         }
     }
 }
@@ -153,6 +174,16 @@ impl Finding {
         }
     }
 
+    /// What it is about, safe to show: an object, a backup by its folder and name, or a folder.
+    pub fn about(&self) -> String {
+        match (&self.object, &self.backup) {
+            (Some(object), _) => escape(object),
+            (None, Some(backup)) => escape(&place_of(&self.folder, backup)),
+            (None, None) if self.folder.is_empty() => "the storage".to_owned(),
+            (None, None) => escape(&self.folder),
+        }
+    }
+
     #[must_use]
     pub fn object(mut self, key: impl std::fmt::Display, bytes: u64) -> Self {
         self.object = Some(key.to_string());
@@ -176,6 +207,54 @@ impl Finding {
     pub fn removable(mut self) -> Self {
         self.removable = true;
         self
+    }
+}
+
+/// Findings of one kind, in the order of a report.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FindingGroup<'a> {
+    pub kind: FindingKind,
+    pub findings: &'a [Finding],
+}
+
+impl<'a> FindingGroup<'a> {
+    /// How many there are, and of what: objects, where a finding stands for many that are not named.
+    pub fn title(&self) -> String {
+        let stands_for_many = matches!(
+            self.kind,
+            FindingKind::Orphan
+                | FindingKind::ForeignObject
+                | FindingKind::UnfinishedUpload
+                | FindingKind::UnneededBlocks
+                | FindingKind::UnknownSlices
+                | FindingKind::OldVersions
+        );
+        let one = |finding: &Finding| if stands_for_many { finding.objects } else { 1 };
+        self.kind.title(self.findings.iter().map(one).fold(0, u64::saturating_add))
+    }
+
+    /// The first findings, `limit` at most, each with its remedy unless the next one has the same: a command names one
+    /// backup.
+    pub fn with_remedies(&self, limit: usize) -> impl Iterator<Item = (&'a Finding, Option<&'a str>)> + use<'a> {
+        let findings = self.findings.get(..limit).unwrap_or(self.findings);
+        findings.iter().enumerate().map(|(i, finding)| {
+            let next = findings.get(i + 1).and_then(|next| next.remedy.as_deref());
+            (finding, finding.remedy.as_deref().filter(|remedy| next != Some(remedy)))
+        })
+    }
+}
+
+impl StorageReport {
+    /// The findings by kind, what is wrong first.
+    pub fn groups(&self) -> impl Iterator<Item = FindingGroup<'_>> {
+        let groups = self.findings.chunk_by(|a, b| a.kind == b.kind);
+        groups.filter_map(|findings| Some(FindingGroup { kind: findings.first()?.kind, findings }))
+    }
+
+    /// `2 backups, 12 objects, 4.1 MB looked at`.
+    pub fn size_words(&self) -> String {
+        let (backups, objects) = (counted(self.backups, "backup"), counted(self.objects, "object"));
+        format!("{backups}, {objects}, {} looked at", super::text::bytes(self.bytes))
     }
 }
 
@@ -395,6 +474,34 @@ mod tests {
         assert!(!report.ok && report.incomplete == 1);
         let keys: Vec<_> = report.findings.iter().map(|f| f.object.as_deref().unwrap_or("-")).collect();
         assert_eq!(keys, ["j", "k", "-"], "problems first, in order");
+    }
+
+    #[test]
+    fn one_is_no_plural_and_each_command_is_shown() {
+        let attempt =
+            |name: &str, remedy: &str| Finding::new(FindingKind::MissingBackup, "f", Some(name), "x").remedy(remedy);
+        let of = |findings: Vec<Finding>| {
+            let mut all = Findings::default();
+            for finding in findings {
+                all.push(finding);
+            }
+            all.report("s", 1, Amount { objects: 1, bytes: 7 }, None, RepairPlan::default())
+        };
+        let report = of(vec![attempt("a", "delete a"), attempt("b", "delete b"), attempt("c", "delete b")]);
+        assert_eq!(report.size_words(), "1 backup, 1 object, 7 B looked at");
+        let group = report.groups().next().unwrap();
+        assert_eq!(group.title(), "3 backups that are no longer there");
+        let remedies: Vec<_> = group.with_remedies(9).map(|(_, remedy)| remedy.unwrap_or("-")).collect();
+        assert_eq!(remedies, ["delete a", "-", "delete b"]);
+        assert_eq!(
+            group.with_remedies(2).last().unwrap().1,
+            Some("delete b"),
+            "what is cut off does not take it along"
+        );
+        let report = of(vec![Finding::new(FindingKind::Gap, "f", None, "x").of(0, 0)]);
+        assert_eq!(report.groups().next().unwrap().title(), "1 gap in the recorded oplog");
+        let report = of(vec![Finding::new(FindingKind::UnneededBlocks, "f", None, "x").of(9, 70)]);
+        assert_eq!(report.groups().next().unwrap().title(), "9 blocks that no backup needs");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use tracing::debug;
 
 use crate::artifact::layout::BackupRoot;
+use crate::domain::backup::place_of;
 use crate::domain::key::Key;
 use crate::engine::foreign::{self, ForeignFolder};
 use crate::error::{Error, ErrorKind, Result};
@@ -41,9 +42,9 @@ impl Found {
         }
     }
 
-    /// `<folder>/<name>`, not escaped.
+    /// See [`place_of`].
     pub fn place(&self) -> String {
-        if self.folder.is_empty() { self.name.clone() } else { format!("{}/{}", self.folder, self.name) }
+        place_of(&self.folder, &self.name)
     }
 }
 

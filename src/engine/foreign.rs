@@ -70,12 +70,6 @@ impl ForeignFolder {
         is_below || self.objects.iter().any(|object| object.key == *key)
     }
 
-    /// `<folder>/<name>`, not escaped: what is a folder or an object as a whole has its path for a name.
-    pub fn place_of(&self, name: &str) -> String {
-        let is_path = name == self.folder || name.starts_with(&format!("{}/", self.folder));
-        if self.folder.is_empty() || is_path { name.to_owned() } else { format!("{}/{name}", self.folder) }
-    }
-
     /// See [`ForeignTool::discover`]. What `is_known` in this size, good and under its key as its name, is not read again.
     pub async fn discover(
         &self,

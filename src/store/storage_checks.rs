@@ -29,6 +29,8 @@ pub struct KnownOfStorage {
     /// Good ones that other tools made, with their bytes.
     pub good_foreign: BTreeMap<Place, u64>,
     pub backups: BTreeSet<Place>,
+    /// The storage and folder of every backup, by its name.
+    pub names: BTreeMap<String, Place>,
     /// Those that were good once, whatever they are now.
     pub once_good: BTreeSet<Place>,
     /// Gaps in what is recorded there, with folder and service.
@@ -68,6 +70,11 @@ impl Store {
                     known.at_work.insert(place.clone());
                 }
                 known.backups.insert(place);
+            }
+            let mut statement = c.prepare_cached("SELECT name, storage, folder FROM backups")?;
+            for row in statement.query_map([], |r| Ok((r.get(0)?, (r.get(1)?, r.get(2)?))))? {
+                let (name, place) = row?;
+                known.names.insert(name, place);
             }
             Ok(known)
         })?;

@@ -3,7 +3,7 @@
 use super::known::{Known, Place};
 use super::named::{self, Named, Read};
 use crate::artifact::layout::BackupRoot;
-use crate::domain::backup::Owner;
+use crate::domain::backup::{Owner, place_of};
 use crate::domain::clock;
 use crate::domain::storage_check::{
     Amount, Finding, FindingKind, Findings, PlannedAttempt, PlannedObject, PlannedOrphans, RepairPlan,
@@ -125,7 +125,8 @@ async fn unfinished(storage: &dyn Storage, known: &Known, root: &BackupRoot, fou
         home_id: Some(attempt.home_id),
         host: Some(attempt.host),
         service: attempt.service,
-        started_at: attempt.started_at,
+        tool: None,
+        started_at: Some(attempt.started_at),
         complete: false,
         size_bytes: None,
     };
@@ -156,7 +157,7 @@ async fn unfinished(storage: &dyn Storage, known: &Known, root: &BackupRoot, fou
             let remedy = if owner.may_be_running(clock::now()) {
                 "the installation that began it finishes or removes it".to_owned()
             } else {
-                format!("after mongokeep storage sync: mongokeep backup delete {name} --foreign")
+                format!("after mongokeep storage sync {}: mongokeep backup delete {name} --foreign", known.storage)
             };
             (FindingKind::OtherAttempt, why, Some(remedy))
         }
@@ -254,9 +255,7 @@ impl Open {
                 }
                 closed.blocks = whole.named.blocks;
                 if !known.backups.contains(&place(&found)) {
-                    let what =
-                        Finding::new(FindingKind::UnknownBackup, folder, Some(name), "it is not in the catalogue");
-                    findings.push(what.of(seen.objects, seen.bytes).remedy("mongokeep storage sync adds it"));
+                    findings.push(unknown(known, folder, name).of(seen.objects, seen.bytes));
                 }
             }
             What::Silent => {
@@ -269,8 +268,7 @@ impl Open {
             What::Attempt(attempt) => {
                 let Unfinished { owner, kind, why, remedy, uses_blocks } = *attempt;
                 let mut finding = Finding::new(kind, folder, Some(name), why.clone()).object(root.key(), 0);
-                (finding.host, finding.started_at, finding.remedy) =
-                    (owner.host.clone(), Some(owner.started_at), remedy);
+                (finding.host, finding.started_at, finding.remedy) = (owner.host.clone(), owner.started_at, remedy);
                 closed.standing = if kind == FindingKind::AbandonedAttempt {
                     // With its attempt.json.
                     let objects = parts.objects + 1;
@@ -302,6 +300,22 @@ impl Open {
             }
         }
         Ok(closed)
+    }
+}
+
+/// A backup that the catalogue does not have in that place.
+fn unknown(known: &Known, folder: &str, name: &str) -> Finding {
+    let finding = |why: String| Finding::new(FindingKind::UnknownBackup, folder, Some(name), why);
+    let storage = &known.storage;
+    match known.names.get(name) {
+        None => {
+            finding("it is not in the catalogue".into()).remedy(format!("mongokeep storage sync {storage} adds it"))
+        }
+        Some((other, other_folder)) => {
+            let other = escape(&format!("{other}, as {}", place_of(other_folder, name)));
+            finding(format!("the catalogue has a backup of this name in storage {other}"))
+                .remedy(format!("mongokeep storage sync {storage} says whether it is a copy of that one"))
+        }
     }
 }
 

@@ -19,6 +19,8 @@ pub type Place = (String, String);
 /// What the catalogue of this home knows of a storage.
 #[derive(Debug, Default)]
 pub struct Known {
+    /// What the storage is called, as a command names it.
+    pub storage: String,
     pub home_id: String,
     /// Every attempt at a backup that this home ever began.
     pub attempts: HashSet<String>,
@@ -30,6 +32,8 @@ pub struct Known {
     pub good_foreign: BTreeMap<Place, u64>,
     /// Every backup of this storage in the catalogue, good or not.
     pub backups: BTreeSet<Place>,
+    /// The storage and folder of every backup in the catalogue, by its name.
+    pub names: BTreeMap<String, Place>,
     /// Those that were good once, whatever the catalogue says of them now.
     pub once_good: BTreeSet<Place>,
     /// Gaps in what is recorded there, with the folder and the service.

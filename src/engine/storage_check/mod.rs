@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use crate::domain::clock;
 use crate::domain::storage_check::{Finding, FindingKind, StorageReport};
-use crate::domain::text::{count, escape};
+use crate::domain::text::{counted, escape, utc};
 use crate::engine::Context;
 use crate::engine::find::{InStorage, find, with_manifest};
 use crate::error::{Error, Result};
@@ -74,14 +74,14 @@ async fn check_all(
     pass.walk(ctx, found, slices).await?;
     let uploads = uploads::check(storage, &mut pass).await?;
     if let Some(old) = storage.old_versions().await?.filter(|old| old.versions + old.markers > 0) {
-        let (versions, markers) = (count(old.versions), count(old.markers));
-        let what = format!("the bucket keeps {versions} old versions and {markers} markers of deletions");
+        let (versions, markers) = (counted(old.versions, "old version"), counted(old.markers, "marker"));
+        let what = format!("the bucket keeps {versions} and {markers} of deletions");
         let remedy = "a lifecycle rule of the bucket removes them (NoncurrentVersionExpiration); mongokeep never does";
         let finding = Finding::new(FindingKind::OldVersions, "", None, what);
         pass.findings.push(finding.of(old.versions, old.bytes).remedy(remedy));
     }
     for (folder, service, gap) in &known.gaps {
-        let (from, to) = (gap.from_ts.to_datetime().to_rfc3339(), gap.to_ts.to_datetime().to_rfc3339());
+        let (from, to) = (utc(gap.from_ts.to_datetime()), utc(gap.to_ts.to_datetime()));
         let what = format!("{}: from {from} to {to}: {}", escape(service), escape(&gap.reason));
         let remedy = "moments in it cannot be restored; a base snapshot after it begins anew";
         pass.findings.push(Finding::new(FindingKind::Gap, folder, None, what).of(0, 0).remedy(remedy));

@@ -13,6 +13,8 @@ use crate::storage::{Key, ObjectInfo, Storage};
 pub struct Archives<'a> {
     storage: &'a dyn Storage,
     slices: &'a dyn KnownSlices,
+    /// What the storage is called, as a command names it.
+    name: &'a str,
     present: Option<(Key, Reconciliation<'a, Compared<'a>>)>,
     /// Those that the catalogue knows and that have not gone by.
     left: Vec<Key>,
@@ -21,6 +23,7 @@ pub struct Archives<'a> {
 /// What was found of one.
 struct Compared<'a> {
     slices: &'a dyn KnownSlices,
+    name: &'a str,
     folder: Key,
     findings: Findings,
     unknown: Amount,
@@ -35,8 +38,10 @@ impl Catalogue for Compared<'_> {
     async fn missing(&mut self, keys: Vec<String>) -> Result<()> {
         for key in keys {
             let finding = Finding::new(FindingKind::MissingSlice, self.folder.as_str(), None, "it is missing");
-            let remedy =
-                "mongokeep storage sync brings what can be restored up to date; mongokeep pitr status shows it";
+            let remedy = format!(
+                "mongokeep storage sync {} brings what can be restored up to date; mongokeep pitr status shows it",
+                self.name
+            );
             self.findings.push(finding.object(key, 0).remedy(remedy));
         }
         Ok(())
@@ -49,8 +54,8 @@ impl Catalogue for Compared<'_> {
 }
 
 impl<'a> Archives<'a> {
-    pub async fn new(storage: &'a dyn Storage, slices: &'a dyn KnownSlices) -> Result<Self> {
-        Ok(Self { storage, slices, present: None, left: slices.folders().await? })
+    pub async fn new(storage: &'a dyn Storage, name: &'a str, slices: &'a dyn KnownSlices) -> Result<Self> {
+        Ok(Self { storage, slices, name, present: None, left: slices.folders().await? })
     }
 
     /// An object of the listing; given back when it is none of recorded oplog.
@@ -74,7 +79,8 @@ impl<'a> Archives<'a> {
 
     async fn begin(&self, folder: Key) -> Result<Reconciliation<'a, Compared<'a>>> {
         let (findings, unknown) = (Findings::default(), Amount::default());
-        let compared = Compared { slices: self.slices, folder: folder.clone(), findings, unknown };
+        let (slices, name) = (self.slices, self.name);
+        let compared = Compared { slices, name, folder: folder.clone(), findings, unknown };
         Reconciliation::begin(self.storage, folder, compared).await
     }
 
@@ -88,7 +94,8 @@ impl<'a> Archives<'a> {
         if objects > 0 {
             let what = "the catalogue does not have these slices of the oplog";
             let finding = Finding::new(FindingKind::UnknownSlices, folder.as_str(), None, what).object(&folder, 0);
-            findings.push(finding.of(objects, bytes).remedy("mongokeep storage sync adds them"));
+            let remedy = format!("mongokeep storage sync {} adds them", self.name);
+            findings.push(finding.of(objects, bytes).remedy(remedy));
         }
         Ok(())
     }

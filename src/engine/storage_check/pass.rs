@@ -120,7 +120,7 @@ impl<'a> Pass<'a> {
         let known = self.known;
         let mut opened = stream::iter(found).map(|found| open(storage, known, found)).buffered(READ_AHEAD);
         let mut present: Option<Open> = opened.try_next().await?;
-        let mut archives = Archives::new(storage, slices).await?;
+        let mut archives = Archives::new(storage, &known.storage, slices).await?;
         ctx.meter.set_phase("listing the storage");
         let mut listing = storage.list(None).await?;
         let mut last: Option<Key> = None;

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use super::backups::Standing;
 use super::pass::Pass;
 use crate::domain::storage_check::{Finding, FindingKind, LISTED, PlannedBlocks, PlannedUploads};
+use crate::domain::text::utc;
 use crate::engine::find::is_archive;
 use crate::error::{ErrorKind, Result};
 use crate::storage::{Key, Storage, Unfinished};
@@ -44,7 +45,7 @@ fn one(pass: &mut Pass<'_>, upload: Unfinished) -> Result<()> {
     let bytes = size.unwrap_or(0);
     let age = since.and_then(|since| SystemTime::now().duration_since(since).ok());
     let is_old = age.is_some_and(|age| age >= ABANDONED);
-    let last = since.map(|since| DateTime::<Utc>::from(since).format("%Y-%m-%d %H:%M:%S UTC").to_string());
+    let last = since.map(|since| utc(since.into()));
     let aged = last.map_or_else(|| "nobody knows since when".to_owned(), |last| format!("since {last}"));
     let unknown = if size.is_none() { ", of unknown size" } else { "" };
     let (folder, backup) = place(pass, &key);

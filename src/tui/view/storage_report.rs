@@ -5,7 +5,7 @@ use ratatui::text::{Line, Span};
 use super::text::wrap;
 use crate::domain::command_line::quoted;
 use crate::domain::storage_check::{Finding, StorageReport};
-use crate::domain::text::{bytes, count, escape};
+use crate::domain::text::{bytes, count, counted, escape};
 use crate::tui::theme::Theme;
 
 /// Findings of one kind that are shown; the command line has them all.
@@ -16,37 +16,29 @@ pub fn lines(theme: &Theme, report: &StorageReport, width: usize) -> Vec<Line<'s
         true => ("✓", theme.ok, "nothing is wrong with a backup"),
         false => ("✗", theme.error, "something is wrong with what is named below"),
     };
-    let (backups, objects) = (count(report.backups), count(report.objects));
     let mut lines = vec![
         Line::from(vec![Span::styled(format!("{sign} "), style), Span::raw(verdict)]),
-        Line::styled(format!("  {backups} backups, {objects} objects, {} looked at", bytes(report.bytes)), theme.dim),
+        Line::styled(format!("  {}", report.size_words()), theme.dim),
     ];
-    let mut findings = report.findings.as_slice();
-    while let Some(first) = findings.first() {
-        let (group, rest) = findings.split_at(findings.iter().take_while(|f| f.kind == first.kind).count());
-        findings = rest;
-        let (sign, style) = if first.problem { ("✗", theme.error) } else { ("!", theme.warn) };
+    for group in report.groups() {
+        let (sign, style) = if group.kind.is_problem() { ("✗", theme.error) } else { ("!", theme.warn) };
         lines.push(Line::raw(""));
-        lines.push(Line::from(vec![
-            Span::styled(format!("{sign} "), style),
-            Span::raw(format!("{} {}", count(group.len() as u64), first.kind.title())),
-        ]));
-        for finding in group.iter().take(SHOWN) {
+        lines.push(Line::from(vec![Span::styled(format!("{sign} "), style), Span::raw(group.title())]));
+        for (finding, remedy) in group.with_remedies(SHOWN) {
             let parts = wrap(&sentence(finding), width.saturating_sub(4));
             lines.extend(parts.into_iter().map(|part| Line::raw(format!("    {part}"))));
-        }
-        if group.len() > SHOWN {
-            lines.push(Line::styled(format!("    and {} more", count((group.len() - SHOWN) as u64)), theme.dim));
-        }
-        if let Some(remedy) = group.iter().find_map(|f| f.remedy.as_ref()) {
-            let parts = wrap(&format!("→ {}", escape(remedy)), width.saturating_sub(4));
+            let remedy = remedy.map(|remedy| wrap(&format!("→ {}", escape(remedy)), width.saturating_sub(4)));
+            let parts = remedy.unwrap_or_default();
             lines.extend(parts.into_iter().map(|part| Line::styled(format!("    {part}"), theme.command)));
+        }
+        if let Some(more) = group.findings.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+            lines.push(Line::styled(format!("    and {} more", count(more as u64)), theme.dim));
         }
     }
     if report.removable.objects > 0 {
-        let (objects, size) = (count(report.removable.objects), bytes(report.removable.bytes));
+        let (objects, size) = (counted(report.removable.objects, "object"), bytes(report.removable.bytes));
         lines.push(Line::raw(""));
-        lines.push(Line::raw(format!("{objects} objects can be removed, which frees {size}:")));
+        lines.push(Line::raw(format!("{objects} can be removed, which frees {size}:")));
         let command = format!("  mongokeep storage check {} --repair", quoted(&report.storage));
         lines.push(Line::styled(command, theme.accent));
     }
@@ -54,11 +46,6 @@ pub fn lines(theme: &Theme, report: &StorageReport, width: usize) -> Vec<Line<'s
 }
 
 fn sentence(finding: &Finding) -> String {
-    let about = match (&finding.object, &finding.backup) {
-        (Some(object), _) => escape(object),
-        (None, Some(backup)) => escape(backup),
-        (None, None) => escape(&finding.folder),
-    };
     let size = if finding.bytes > 0 { format!(" ({})", bytes(finding.bytes)) } else { String::new() };
-    format!("{about}{size}: {}", finding.detail)
+    format!("{}{size}: {}", finding.about(), finding.detail)
 }

@@ -26,7 +26,7 @@ fn a_check_names_what_is_wrong_first_and_how_the_rest_is_removed() {
     let text = shown(&model);
     let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("no {what}: {text}"));
     assert!(at("something is wrong") < at("1,234 objects"), "{text}");
-    assert!(at("missing objects of backups") < at("blocks that no backup needs"), "{text}");
+    assert!(at("1 missing object of a backup") < at("3 blocks that no backup needs"), "{text}");
     assert!(at("data/a\\u{1b}/x") < at("use another backup"), "{text}");
     at(&format!("mongokeep storage check {name} --repair"));
 }

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 
 use mongokeep::client::{Client, SyncReport};
 use mongokeep::domain::backup::BackupState;
+use mongokeep::domain::storage_check::FindingKind;
+use mongokeep::engine::Meter;
+use tokio_util::sync::CancellationToken;
 
 use super::stand::{Stand, add_disk, stand};
 
@@ -103,6 +106,11 @@ async fn what_the_catalogue_has_from_elsewhere_is_named_so() {
     assert!(report.is_ok() && report.unreadable.is_empty() && report.unchanged == 0, "{report:?}");
     assert_eq!(report.elsewhere, ["shop/made: it is listed as one of storage disk, folder shop"]);
     assert_eq!(stand.client.backup("made").unwrap().storage, "disk");
+    let silent = (std::sync::Arc::new(Meter::silent()), CancellationToken::new());
+    let checked = stand.client.check_storage("again", silent.0, silent.1).await.unwrap();
+    let unknown = checked.findings.iter().find(|f| f.kind == FindingKind::UnknownBackup).unwrap();
+    assert_eq!(unknown.detail, "the catalogue has a backup of this name in storage disk, as shop/made");
+    assert!(unknown.remedy.as_ref().unwrap().starts_with("mongokeep storage sync again says"), "{unknown:?}");
 
     // Another backup of that name.
     stand.altered("made", |manifest| manifest.started_at += chrono::TimeDelta::seconds(1)).await;
