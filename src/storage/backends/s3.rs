@@ -154,6 +154,7 @@ impl S3 {
                 server: endpoint.map_or_else(|| format!("S3 in {region}"), text::escape),
                 region,
                 ambient,
+                profile: config.profile.clone(),
                 has_key: config.sse_c_key.is_some(),
             },
             part_size: PART_SIZE,

@@ -128,6 +128,40 @@ async fn a_key_of_the_customer_goes_with_every_request() {
     assert_eq!(storage.stat(&key("never")).await.unwrap(), None);
 }
 
+/// What a server says of its region is passed on, in whatever words it says it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_region_of_a_bucket_is_proposed() {
+    let Some(server) = Server::versitygw(Keeps::Nothing).await else { return };
+    let elsewhere = S3Config { region: Some("eu-west-9".into()), ..server.config.clone() };
+    let error = open(&elsewhere).await.list(None).await.err().unwrap();
+    let hint = error.hint_text().unwrap_or_default();
+    assert!(hint.contains("give --region us-east-1, not eu-west-9"), "{error} ({hint})");
+}
+
+/// A profile that is nowhere is named, with the files that were read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_profile_that_is_missing_is_named() {
+    let home = Home::new();
+    let of = ["--type", "s3", "--bucket", BUCKET, "--region", "eu-west-1", "--endpoint", "http://127.0.0.1:9"];
+    std::fs::create_dir_all(home.path()).unwrap();
+    let config = home.path().join("aws-config");
+    std::fs::write(&config, "[profile empty]\nregion = eu-west-1\n[profile other]\nregion = eu-west-1\n").unwrap();
+    for (profile, says) in [("nosuch", "is missing"), ("empty", "holds no credentials")] {
+        home.ok(&[&["storage", "add", profile, "--profile", profile], &of[..]].concat());
+        let mut command = home.command(&["storage", "sync", profile]);
+        command.env_remove("AWS_ACCESS_KEY_ID").env_remove("AWS_SECRET_ACCESS_KEY").env("AWS_CONFIG_FILE", &config);
+        let ran = command.env("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent/credentials").output().unwrap();
+        let told = String::from_utf8(ran.stderr).unwrap();
+        let named = format!("the profile \"{profile}\" {says}");
+        let files = format!("(read: {} and /nonexistent/credentials)", config.display());
+        assert!(
+            told.contains(says) && told.contains(&format!("\"{profile}\"")) && told.contains(&files),
+            "{named}: {told}"
+        );
+        assert!(told.contains("correct --profile"), "{told}");
+    }
+}
+
 /// In a bucket with versions nothing becomes free, and a locked one says until when.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_deletion_frees_is_said() {

@@ -6,12 +6,27 @@ use object_store::RetryConfig;
 use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder};
 
 use super::config::GcsConfig;
+use crate::domain::text;
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::http::{self, Http};
 use crate::storage::line;
 
 const SERVICE: &str = "https://storage.googleapis.com";
 pub(super) const FIELD: &str = "credentials-file";
+
+/// The types of the files that GOOGLE_APPLICATION_CREDENTIALS may name.
+const FOUND_IN_THE_ENVIRONMENT: [&str; 2] = ["service_account", "authorized_user"];
+const SUPPORTED: &str = "supported are the key of a service account (service_account) in --credentials-file, that or what gcloud \
+                         leaves (authorized_user) in the file that GOOGLE_APPLICATION_CREDENTIALS names where the daemon is \
+                         started, and the account of a machine in Google's cloud";
+
+/// The type of the file that GOOGLE_APPLICATION_CREDENTIALS names, quoted, where that is none that can be used.
+fn unsupported_type() -> Option<String> {
+    let path = std::env::var_os("GOOGLE_APPLICATION_CREDENTIALS")?;
+    let parsed: serde_json::Value = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    let kind = parsed["type"].as_str()?;
+    (!FOUND_IN_THE_ENVIRONMENT.contains(&kind)).then(|| text::quoted(kind))
+}
 
 /// The address of the service, without a slash at its end.
 pub(super) fn service(config: &GcsConfig) -> Result<String> {
@@ -28,6 +43,10 @@ pub(super) fn check(config: &GcsConfig) -> Result<()> {
     let Some(parsed) = parsed else { return Err(Error::invalid(FIELD, "holds no JSON")) };
     match parsed["type"].as_str() {
         Some("service_account") => Ok(()),
+        Some(kind) if !FOUND_IN_THE_ENVIRONMENT.contains(&kind) => {
+            let what = format!("holds credentials of type {}, which are not supported", text::quoted(kind));
+            Err(Error::invalid(FIELD, what).hint(SUPPORTED))
+        }
         _ => Err(Error::invalid(FIELD, "is not the key of a service account")
             .hint("credentials of another type are read from the file that GOOGLE_APPLICATION_CREDENTIALS names where the daemon is started")),
     }
@@ -54,6 +73,14 @@ pub(super) fn credentials(config: &GcsConfig, http: &Http) -> Result<Option<GcpC
         builder.with_bucket_name(&config.bucket).with_retry(retry).with_http_connector(http.connector()).build();
     match built {
         Ok(store) => Ok(Some(Arc::clone(store.credentials()))),
+        Err(_)
+            if config.credentials.is_none()
+                && let Some(kind) = unsupported_type() =>
+        {
+            let why =
+                format!("GOOGLE_APPLICATION_CREDENTIALS names credentials of type {kind}, which are not supported");
+            Err(Error::new(ErrorKind::Unauthenticated, why).hint(SUPPORTED))
+        }
         Err(e) if config.credentials.is_none() => {
             let why = format!("the credentials in the environment cannot be used: {}", line::root_cause(&e));
             Err(Error::new(ErrorKind::Unauthenticated, why)
@@ -74,6 +101,10 @@ mod tests {
         for (text, why) in [
             ("hunter2", "holds no JSON"),
             (r#"{"type":"authorized_user","refresh_token":"hunter2"}"#, "is not the key of a service account"),
+            (
+                r#"{"type":"external_account","audience":"hunter2"}"#,
+                "of type \"external_account\", which are not supported",
+            ),
             ("[\"hunter2\"]", "is not the key of a service account"),
         ] {
             let config = GcsConfig { credentials: Some(Secret::new(text)), ..GcsConfig::default() };

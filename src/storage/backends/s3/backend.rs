@@ -139,7 +139,7 @@ const FIELDS: &[Typed<S3Config>] = &[
         role_arn
     ),
     optional_text!(
-        Field::new("external_id", "External id", FieldKind::Text, "what the owner of the role wants to be told")
+        Field::new("external_id", "External id", FieldKind::Text, "the external id that the trust policy of the role asks for")
             .advanced()
             .check(plain_rule),
         external_id

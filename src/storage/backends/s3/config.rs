@@ -31,7 +31,7 @@ pub struct S3Config {
     pub sse_c_key: Option<Secret>,
     /// The role that is assumed with the credentials.
     pub role_arn: Option<String>,
-    /// What whoever owns the role wants to be told.
+    /// The external id that the trust policy of the role asks for.
     pub external_id: Option<String>,
     /// None: `mongokeep`.
     pub role_session_name: Option<String>,

@@ -28,6 +28,8 @@ pub(super) struct Names {
     pub(super) region: String,
     /// Credentials come from the environment, not from the configuration.
     pub(super) ambient: bool,
+    /// The profile of the configuration, whose credentials are used.
+    pub(super) profile: Option<String>,
     /// A key of the customer goes with each request.
     pub(super) has_key: bool,
 }
@@ -89,7 +91,9 @@ impl Names {
     {
         if let Some(answer) = answer(&error) {
             let header = |name| error.raw_response().and_then(|r| r.headers().get(name));
-            return self.refused(what, &answer, header("date"), header("x-amz-bucket-region"));
+            let body = error.raw_response().and_then(|r| r.body().bytes()).unwrap_or_default();
+            let region = region_of(header("x-amz-bucket-region"), body, answer.message);
+            return self.refused(what, &answer, header("date"), region.as_deref());
         }
         let broke_off = line::causes(&error).any(|e| e.is::<std::io::Error>());
         match error {
@@ -103,7 +107,7 @@ impl Names {
     /// A request or answer that broke off, or never began.
     pub(super) fn broken(&self, what: &str, error: &(dyn StdError + 'static)) -> Error {
         if let Some(credentials) = line::find::<CredentialsError>(error) {
-            return no_credentials(what, credentials);
+            return no_credentials(what, credentials, self.profile.as_deref());
         }
         line::broken(&self.server, what, error)
     }
@@ -288,11 +292,45 @@ impl Names {
     }
 }
 
-fn no_credentials(what: &str, error: &CredentialsError) -> Error {
+/// The region that an answer names as the bucket's own: in a header, in its body, or in its sentence.
+fn region_of(header: Option<&str>, body: &[u8], message: &str) -> Option<String> {
+    let between = |text: &str, before: &str, after: &str| {
+        let (_, rest) = text.split_once(before)?;
+        rest.split_once(after).map(|(region, _)| region.trim().to_owned())
+    };
+    let in_body = || between(&String::from_utf8_lossy(body), "<Region>", "</Region>");
+    let in_words = || ["'", "\""].iter().find_map(|quote| between(message, &format!("expecting {quote}"), quote));
+    let is_one = |region: &String| {
+        (1..=64).contains(&region.len()) && region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    header.map(str::to_owned).filter(is_one).or_else(|| in_body().filter(is_one)).or_else(|| in_words().filter(is_one))
+}
+
+/// The files that profiles are read from: the names that AWS gives them, unless the environment names others.
+fn profile_files() -> [String; 2] {
+    let home = std::env::var("HOME").unwrap_or_else(|_| "~".into());
+    [("AWS_CONFIG_FILE", "config"), ("AWS_SHARED_CREDENTIALS_FILE", "credentials")]
+        .map(|(variable, name)| std::env::var(variable).unwrap_or_else(|_| format!("{home}/.aws/{name}")))
+}
+
+/// Why a profile gives no credentials.
+fn of_profile(what: &str, profile: &str, error: &CredentialsError) -> Error {
+    let [config, credentials] = profile_files();
+    let words = line::root_cause(error);
+    let why = match error {
+        CredentialsError::CredentialsNotLoaded(_) if words.contains("was not defined") => "is missing".to_owned(),
+        CredentialsError::CredentialsNotLoaded(_) => "is missing, or holds no credentials".to_owned(),
+        _ => format!("gives no credentials: {words}"),
+    };
+    let what = format!("{what}: the profile {} {why} (read: {config} and {credentials})", text::quoted(profile));
+    Error::new(ErrorKind::Unauthenticated, text::escape(&what))
+        .hint("correct --profile, or add the profile to one of these files on the host of the daemon")
+}
+
+fn no_credentials(what: &str, error: &CredentialsError, profile: Option<&str>) -> Error {
     let hint = "give the storage an access key id and a secret access key, or set AWS_ACCESS_KEY_ID and \
                 AWS_SECRET_ACCESS_KEY (or a profile) where the daemon is started";
     let why = match error {
-        CredentialsError::CredentialsNotLoaded(_) => "there are no credentials".to_owned(),
         // What STS said of a role.
         other if let Some(said) = line::find::<ErrorMetadata>(other).filter(|said| said.message().is_some()) => {
             let (code, message) = (said.code().unwrap_or("refused"), said.message().unwrap_or_default());
@@ -300,6 +338,8 @@ fn no_credentials(what: &str, error: &CredentialsError) -> Error {
             return Error::new(ErrorKind::Unauthenticated, format!("{what}: {why}"))
                 .hint("check --role-arn and --external-id, and that the role trusts whoever assumes it");
         }
+        _ if let Some(profile) = profile => return of_profile(what, profile, error),
+        CredentialsError::CredentialsNotLoaded(_) => "there are no credentials".to_owned(),
         other => format!("the credentials could not be loaded: {}", line::root_cause(other)),
     };
     Error::new(ErrorKind::Unauthenticated, format!("{what}: {why}")).hint(hint)
@@ -321,4 +361,26 @@ fn clock_difference(date: &str) -> Option<String> {
     let seconds = server.signed_duration_since(Utc::now()).num_seconds();
     // Under a minute the date header itself is not what was wrong.
     (seconds.abs() >= 60).then(|| text::duration(seconds.unsigned_abs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_region_is_read_wherever_an_answer_names_it() {
+        let aws = "The authorization header is malformed; the region 'us-east-1' is wrong; expecting 'eu-west-1'";
+        let quoted = r#"incorrect region "eu-9", expecting "us-east-1""#;
+        let body = b"<Error><Code>AuthorizationHeaderMalformed</Code><Region>eu-central-1</Region></Error>";
+        for (header, body, message, wanted) in [
+            (Some("eu-north-1"), &body[..], aws, Some("eu-north-1")),
+            (None, &body[..], aws, Some("eu-central-1")),
+            (None, b"", aws, Some("eu-west-1")),
+            (None, b"", quoted, Some("us-east-1")),
+            (None, b"<Region>a b</Region>", "it is wrong", None),
+            (Some(""), b"<Region></Region>", "expecting 'x", None),
+        ] {
+            assert_eq!(region_of(header, body, message).as_deref(), wanted, "{message}");
+        }
+    }
 }
