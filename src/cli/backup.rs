@@ -15,11 +15,11 @@ use super::plan;
 use super::table::{Column, Pairs, Table};
 use super::wait::{self, Daemon, Line};
 use super::{job, output};
-use crate::client::Removes;
+use crate::client::{Removes, words_with};
 use crate::domain::backup::{Backup, BackupState};
-use crate::domain::encryption::words_of;
 use crate::domain::fields::{BACKUP_FIELDS, IDENTITY_FIELDS};
 use crate::domain::job::LogLevel;
+use crate::domain::service::EngineKind;
 use crate::domain::text::{bytes, count, duration, escape};
 use crate::engine::Meter;
 use crate::error::{Error, ErrorKind, Result, io};
@@ -276,6 +276,17 @@ pub fn table(context: &Context, backups: &[Listed<'_>]) -> Table {
     table
 }
 
+/// Whether something was left out by choice, in words.
+fn holds(backup: &Backup, whole: Option<bool>) -> Option<String> {
+    let words = match (whole, backup.engine) {
+        (Some(true), _) => "everything",
+        (Some(false), _) => "only what was chosen",
+        (None, EngineKind::Mongodump) => "not known whether everything: mongodump writes it down only with --oplog",
+        (None, EngineKind::Native | EngineKind::Pbm) => return None,
+    };
+    Some(words.to_owned())
+}
+
 fn pairs(context: &Context, listed: &Listed<'_>) -> Pairs {
     let (out, b) = (&context.out, listed.backup);
     let begun = b.begun_at();
@@ -295,14 +306,14 @@ fn pairs(context: &Context, listed: &Listed<'_>) -> Pairs {
         .some("chain", listed.chain_words.clone())
         .some("made by", b.made_by())
         .some("schedule", b.schedule.clone())
-        .some("holds", listed.whole.map(|whole| if whole { "everything" } else { "only what was chosen" }.to_owned()))
+        .some("holds", holds(b, listed.whole))
         .add("pinned", if b.pinned { "yes" } else { "no" })
         .add("consistent at", b.consistent_at.map_or_else(String::new, |at| out.time(at)))
         .some("oplog position", position)
         .add("size", b.size_bytes.map_or_else(String::new, bytes))
         .add("uncompressed", b.uncompressed_bytes.map_or_else(String::new, bytes))
         .add("compression", b.compression.to_string())
-        .some("encrypted to", b.encryption.as_ref().map(|encryption| words_of(&encryption.recipients)))
+        .some("encrypted to", b.encryption.as_ref().map(|e| words_with(&e.recipients, listed.of_passphrase.as_ref())))
         .add("documents", b.documents.map_or_else(String::new, count))
         .add("started", begun.map_or_else(|| "nothing in it says when".to_owned(), |at| out.time(at)))
         .some("finished", finished.map(|at| out.time(at)))

@@ -12,6 +12,7 @@ use super::table::{Column, Table};
 use crate::client::{Client, Contents, HeldFiles, HeldNamespace};
 use crate::domain::backup::{Backup, BackupState};
 use crate::domain::chain;
+use crate::domain::encryption::Recipient;
 use crate::domain::namespace::Selection;
 use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::text::{bytes, count, escape, moments};
@@ -33,12 +34,15 @@ pub struct Listed<'a> {
     /// The same, in words.
     #[serde(skip)]
     pub chain_words: Option<String>,
+    /// The recipient that the passphrase of the storage opens.
+    #[serde(skip)]
+    pub of_passphrase: Option<Recipient>,
 }
 
 impl<'a> Listed<'a> {
     fn of(backup: &'a Backup, whole: Option<bool>, all: &[Backup]) -> Self {
         let chain_backups = chain::chain(all, backup).into_iter().map(|other| other.name.clone()).collect();
-        Self { backup, whole, chain_backups, chain_words: chain::words(all, backup) }
+        Self { backup, whole, chain_backups, chain_words: chain::words(all, backup), of_passphrase: None }
     }
 
     pub fn all(client: &Client, backups: &'a [Backup]) -> Result<Vec<Self>> {
@@ -50,7 +54,10 @@ impl<'a> Listed<'a> {
 
     pub fn one(client: &Client, backup: &'a Backup) -> Result<Self> {
         let every = chained(client, std::slice::from_ref(backup))?;
-        Ok(Self::of(backup, client.known_whole()?.get(&backup.name).copied(), &every))
+        let listed = Self::of(backup, client.known_whole()?.get(&backup.name).copied(), &every);
+        let storage = client.storages()?.into_iter().find(|storage| storage.name == backup.storage);
+        let of_passphrase = storage.and_then(|storage| storage.encryption?.of_passphrase);
+        Ok(Self { of_passphrase, ..listed })
     }
 }
 

@@ -176,7 +176,7 @@ fn pairs(context: &Context, job: &Job) -> Pairs {
         .some("next attempt", job.next_attempt_at.map(|at| out.time(at)))
         .some("took", took(job))
         .some("error", job.error.clone())
-        .some("hint", job.hint.clone())
+        .some("hint", job.hint.as_deref().map(|hint| out.commands(hint)))
 }
 
 async fn log(context: &Context, client: &Client, id: i64, follow: bool) -> Result<u8> {
@@ -218,5 +218,5 @@ fn log_line(context: &Context, line: &LogLine) -> String {
         LogLevel::Error => "error",
     };
     let at = context.out.second(line.at);
-    format!("{at}  attempt {}  {level}  {}\n", line.attempt.max(1), escape(&line.message))
+    format!("{at}  attempt {}  {level}  {}\n", line.attempt.max(1), escape(&context.out.commands(&line.message)))
 }

@@ -10,6 +10,7 @@ use super::context::Context;
 use super::table::{Column, Table};
 use crate::client::identity_warning;
 use crate::config::{STATE_STORAGE, Settings};
+use crate::domain::bandwidth;
 use crate::domain::field::FieldKind;
 use crate::domain::fields::SETTING_FIELDS;
 use crate::domain::notification::Channel;
@@ -68,6 +69,9 @@ pub async fn run_settings(context: &Context, matches: &ArgMatches) -> Result<u8>
             if key == "encryption.identity_file"
                 && let Some(warning) = identity_warning(&text)
             {
+                out.warn(&warning);
+            }
+            if let Some(warning) = (key == "backup.bandwidth_limit").then(|| bandwidth::warning(&text)).flatten() {
                 out.warn(&warning);
             }
             let text = shown(&key, &text);

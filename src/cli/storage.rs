@@ -8,7 +8,8 @@ use super::context::Context;
 use super::table::{Column, Pairs, Table};
 use super::{storage_check, storage_sync};
 use crate::client::{STORAGE_FIELDS, StorageView, storage_fields, storage_types};
-use crate::domain::encryption::{Proof, words_of};
+use crate::domain::command_line::quoted;
+use crate::domain::encryption::Proof;
 use crate::domain::field::{Field, FieldKind};
 use crate::domain::fields::ENCRYPTION_FIELDS;
 use crate::domain::storage::TestStep;
@@ -69,19 +70,32 @@ pub async fn run_storage(context: &Context, matches: &ArgMatches) -> Result<u8> 
             let mut values = values(sub, &fields(), true, out)?;
             values.insert("name".into(), vec![name.clone()]);
             let client = context.client()?;
+            let mut passed = None;
             if given(sub, "test") {
                 let steps = client.test_draft(None, &values, &on_step(context)).await?;
                 if let Some(failed) = steps.iter().find(|s| !s.ok) {
                     let what = format!("storage {name} was not added: {} failed: {}", failed.id, failed.detail);
                     return Err(Error::new(ErrorKind::Failed, what));
                 }
+                passed = Some(steps);
             }
-            let view = client.call(move |c| c.add_storage(&values)).await?;
+            let is_tested = passed.is_some();
+            let view = client.call(move |c| {
+                let view = c.add_storage(&values)?;
+                let Some(steps) = passed else { return Ok(view) };
+                c.keep_test(&view.name, &steps)?;
+                c.storage(&view.name)
+            });
+            let view = view.await?;
             out.object(&view, || pairs(context, &view))?;
             for advice in view.encryption.iter().flat_map(|encryption| encryption.advice(&name)) {
                 out.note(&advice);
             }
-            out.note(&format!("added; try it with mongokeep storage test {name}"));
+            if is_tested {
+                out.note("added");
+            } else {
+                out.note(&format!("added; try it with mongokeep storage test {}", quoted(&name)));
+            }
         }
         "edit" => {
             let values = values(sub, &fields(), false, out)?;
@@ -89,15 +103,29 @@ pub async fn run_storage(context: &Context, matches: &ArgMatches) -> Result<u8> 
                 return Err(nothing_to_change());
             }
             let (client, name) = (context.client()?, needed(sub, "name")?);
-            let view = client.call(move |c| c.edit_storage(&name, &values)).await?;
+            let edited = client.call(move |c| {
+                let before = c.storage(&name)?;
+                Ok((before, c.edit_storage(&name, &values)?))
+            });
+            let (before, view) = edited.await?;
             out.object(&view, || pairs(context, &view))?;
+            if before.encryption.is_some() && view.encryption.is_none() {
+                out.warn(&format!(
+                    "storage {} encrypts nothing from now on: the next backup is stored in plain text; what is there stays as it is",
+                    view.name
+                ));
+            }
             for advice in view.encryption.iter().flat_map(|encryption| encryption.advice(&view.name)) {
                 out.note(&advice);
             }
         }
         "show" => {
-            let view = context.client()?.storage(&needed(sub, "name")?)?;
+            let client = context.client()?;
+            let view = client.storage(&needed(sub, "name")?)?;
             out.object(&view, || pairs(context, &view))?;
+            if let Some(warning) = client.encryption_warning(&view)? {
+                out.warn(&warning);
+            }
         }
         "remove" => {
             let name = needed(sub, "name")?;
@@ -174,7 +202,7 @@ fn pairs(context: &Context, s: &StorageView) -> Pairs {
     }
     if let Some(encryption) = &s.encryption {
         let proof = encryption.proof.map_or("missing: no backup begins", Proof::word);
-        pairs = pairs.add("encrypted to", words_of(&encryption.recipients)).add("proof", proof);
+        pairs = pairs.add("encrypted to", encryption.words()).add("proof", proof);
     }
     pairs
         .add("schedules", count(s.schedules))

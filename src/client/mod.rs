@@ -51,7 +51,7 @@ pub use notifications::DeliveryResult;
 pub use pitr::ResolvedMoment;
 pub use restores::restore_request;
 pub use state_copy::{MissingSecret, StateReport};
-pub use storage_encryption::{EncryptionView, identity_warning};
+pub use storage_encryption::{EncryptionView, identity_warning, words_with};
 pub use sync::{SyncGrade, SyncGroup, SyncPlan, SyncReport, SyncedSlices};
 
 /// The types of backups that an engine makes of a model; none where there is no such engine.

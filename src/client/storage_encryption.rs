@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Values;
 use super::restores::identity_path;
 use crate::artifact::identity::{self, IdentityFile, Locked};
-use crate::domain::encryption::{Proof, Recipient, StorageEncryption};
+use crate::domain::encryption::{Encryption, Proof, Recipient, StorageEncryption};
 use crate::domain::fields::{self, ENCRYPTION, ENCRYPTION_FIELDS, EncryptionDraft};
 use crate::domain::typed;
 use crate::error::{Error, Result};
@@ -21,6 +21,9 @@ pub struct EncryptionView {
     pub recipients: Vec<Recipient>,
     /// One of them belongs to a passphrase.
     pub passphrase: bool,
+    /// That one.
+    #[serde(skip)]
+    pub of_passphrase: Option<Recipient>,
     /// `None`: nobody has shown an identity yet, and no backup begins.
     pub proof: Option<Proof>,
 }
@@ -31,8 +34,14 @@ impl EncryptionView {
         (!encryption.is_none()).then(|| Self {
             recipients: encryption.encryption().recipients,
             passphrase: encryption.passphrase.is_some(),
+            of_passphrase: encryption.passphrase.as_ref().map(|sealed| sealed.recipient.clone()),
             proof: encryption.proof,
         })
+    }
+
+    /// Whom to, in words: a person who gave a passphrase has typed no recipient.
+    pub fn words(&self) -> String {
+        words_with(&self.recipients, self.of_passphrase.as_ref())
     }
 
     /// What a person must know who has just chosen it.
@@ -52,6 +61,15 @@ impl EncryptionView {
     }
 }
 
+/// Recipients in words. `of_passphrase`: the one among them that a passphrase opens.
+pub fn words_with(recipients: &[Recipient], of_passphrase: Option<&Recipient>) -> String {
+    let one = |recipient: &Recipient| match of_passphrase {
+        Some(own) if own == recipient => format!("{recipient} (of the passphrase of the storage, which opens it)"),
+        _ => recipient.to_string(),
+    };
+    recipients.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
 /// What a person is told who names a file as the place of an identity.
 pub fn identity_warning(path: &str) -> Option<String> {
     IdentityFile::at(Some(PathBuf::from(path))).warning()
@@ -62,10 +80,16 @@ pub fn divided(values: &Values) -> (Values, Values) {
     values.clone().into_iter().partition(|(key, _)| ENCRYPTION_FIELDS.iter().any(|field| field.key == key))
 }
 
-/// `present` with what `values` has. For a thread that may block: a passphrase takes seconds.
+/// `present` with what `values` has. `usual`: the identity file of the settings, which proves it where it can and no other was
+/// given. For a thread that may block: a passphrase takes seconds.
 ///
-/// Errors: `Invalid`, naming the field; `Unauthenticated` for an identity that opens nothing of it.
-pub fn changed(present: &StorageEncryption, values: &Values, storage: &str) -> Result<StorageEncryption> {
+/// Errors: `Invalid`, naming the field; `Unauthenticated` for an identity that was given and opens nothing of it.
+pub fn changed(
+    present: &StorageEncryption,
+    values: &Values,
+    storage: &str,
+    usual: Option<PathBuf>,
+) -> Result<StorageEncryption> {
     fields::check(&[ENCRYPTION_FIELDS], values, true)?;
     let mut draft = EncryptionDraft { to: present.to.clone(), ..EncryptionDraft::default() };
     typed::apply(ENCRYPTION, &mut draft, values)?;
@@ -96,10 +120,8 @@ pub fn changed(present: &StorageEncryption, values: &Values, storage: &str) -> R
         return Err(Error::invalid("no-proof", "is given besides --identity-file, which is the proof"));
     }
     if let Some(path) = &draft.identity_file {
-        let file = IdentityFile::at(Some(PathBuf::from(identity_path(path)?)));
-        let locked = Locked { what: format!("storage {storage}"), encryption: encryption.clone() };
-        let opened = file.unlock_blocking(&[locked]).and_then(|keys| identity::prove(&keys, &encryption));
-        opened.map_err(|e| e.about_field("identity_file"))?;
+        let path = PathBuf::from(identity_path(path)?);
+        prove(path, &encryption, storage).map_err(|e| e.hint(GIVE_ANOTHER).about_field("identity_file"))?;
         changed.proof = Some(Proof::Given);
     } else if draft.no_proof {
         changed.proof = Some(Proof::Waived);
@@ -107,6 +129,21 @@ pub fn changed(present: &StorageEncryption, values: &Values, storage: &str) -> R
         // Whoever typed the passphrase has it: that it opens what it should is tried all the same.
         identity::prove(&keys, &encryption)?;
         changed.proof = Some(Proof::Given);
+    } else if changed.proof.is_none()
+        && let Some(path) = usual
+    {
+        // That of another storage proves nothing of this one, which is no fault.
+        changed.proof = prove(path, &encryption, storage).is_ok().then_some(Proof::Given);
     }
     Ok(changed)
+}
+
+const GIVE_ANOTHER: &str = "give --identity-file with the file that holds its identity (AGE-SECRET-KEY-1...) or the passphrase of \
+                            the storage; --no-proof goes without. Nothing was changed";
+
+/// Decrypts a test message with the identity in a file.
+fn prove(path: PathBuf, encryption: &Encryption, storage: &str) -> Result<()> {
+    let locked = Locked { what: format!("storage {storage}"), encryption: encryption.clone() };
+    let keys = IdentityFile::at(Some(path)).unlock_blocking(&[locked])?;
+    identity::prove(&keys, encryption)
 }

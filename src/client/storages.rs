@@ -1,5 +1,6 @@
 //! Storage locations: where backups are kept.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::services::must_be_made;
@@ -7,6 +8,9 @@ use super::storage_encryption::{self, EncryptionView};
 use super::{Client, StorageView, Values, text};
 use crate::config::Settings;
 use crate::control::storage_folder;
+use crate::domain::backup::BackupState;
+use crate::domain::command_line::quoted;
+use crate::domain::encryption::words_of;
 use crate::domain::field::FieldKind;
 use crate::domain::service::EngineKind;
 use crate::domain::storage::{StorageConfig, StorageLocation, TestStep};
@@ -28,13 +32,37 @@ impl Client {
         Ok(view(self.store.storage_row(name)?))
     }
 
+    /// A sentence about a storage that encrypts nothing and whose newest backup in the catalogue is encrypted.
+    pub fn encryption_warning(&self, storage: &StorageView) -> Result<Option<String>> {
+        if storage.encryption.is_some() {
+            return Ok(None);
+        }
+        let backups = self.store.backups()?.into_iter();
+        let newest = backups.filter(|b| b.storage == storage.name && b.state == BackupState::Succeeded);
+        let encryption = newest.max_by_key(|backup| backup.started_at).and_then(|newest| newest.encryption);
+        Ok(encryption.map(|encryption| {
+            let (name, to) = (&storage.name, words_of(&encryption.recipients));
+            let command = format!("mongokeep storage sync {} --dry-run", quoted(name));
+            format!(
+                "the newest backup in storage {name} is encrypted (to {to}), and the next one would be stored in plain text; \
+                 {command} says how to go on encrypting"
+            )
+        }))
+    }
+
+    /// The identity file of the settings.
+    fn usual_identity(&self) -> Result<Option<PathBuf>> {
+        Ok(Settings::load(&self.home)?.identity_file())
+    }
+
     /// Checks the syntax and contacts nothing.
     pub fn add_storage(&self, values: &Values) -> Result<StorageView> {
         self.must_write()?;
         let (of_encryption, of_type) = storage_encryption::divided(values);
         let mut config = new_config(&of_type)?;
         let name = text(values, "name").ok_or_else(|| Error::invalid("name", "is needed"))?;
-        config.encryption = storage_encryption::changed(&config.encryption, &of_encryption, name)?;
+        config.encryption =
+            storage_encryption::changed(&config.encryption, &of_encryption, name, self.usual_identity()?)?;
         self.store.add_storage(name, &config)?;
         self.copy_soon()?;
         self.storage(name)
@@ -64,7 +92,8 @@ impl Client {
         };
         let (of_encryption, of_type) = storage_encryption::divided(values);
         let mut config = backends::changed_config(&present, &of_type)?;
-        config.encryption = storage_encryption::changed(&present.encryption, &of_encryption, name)?;
+        config.encryption =
+            storage_encryption::changed(&present.encryption, &of_encryption, name, self.usual_identity()?)?;
         // What a schedule makes there today must go on.
         for schedule in self.store.schedules()?.iter().filter(|schedule| schedule.storage == name) {
             let kind = self.store.service_row(&schedule.service)?.engine;

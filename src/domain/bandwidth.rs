@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
 use super::hours::WeeklyHours;
-use super::text::quoted;
+use super::text::{bytes, duration, quoted};
 use crate::domain::clock;
 
 /// `20MB` at any time; `08:00-18:00 20MB` in these hours, and without a limit else; `Mon-Fri 08:00-18:00 20MB, 100MB`.
@@ -20,6 +20,21 @@ struct Rule {
     hours: Option<WeeklyHours>,
     /// Bytes per second; `None`: no limit.
     limit: Option<u64>,
+}
+
+/// Below this, a limit is more likely a number without its unit than what a person wants.
+const SLOW: u64 = 64_000;
+
+/// What a person is told who sets such a limit, if it is that slow.
+pub fn warning(text: &str) -> Option<String> {
+    let limits = Bandwidth::parse(text).ok()?.rules.into_iter().filter_map(|rule| rule.limit);
+    let slowest = limits.min().filter(|limit| *limit < SLOW)?;
+    let meant = if slowest < 1_000 { format!("; was {slowest}MB meant?") } else { String::new() };
+    Some(format!(
+        "the limit is {} a second, at which a gigabyte takes {}{meant}",
+        bytes(slowest),
+        duration(1_000_000_000 / slowest)
+    ))
 }
 
 impl Bandwidth {
@@ -104,6 +119,17 @@ mod tests {
 
     fn at(text: &str, moment: &str) -> Option<u64> {
         Bandwidth::parse(text).unwrap().at("Europe/Paris".parse().unwrap(), moment.parse().unwrap())
+    }
+
+    #[test]
+    fn a_limit_that_is_hardly_meant_is_remarked() {
+        let said = warning("20").unwrap();
+        assert!(said.contains("20 B a second") && said.contains("20MB meant?"), "{said}");
+        assert!(warning("08:00-18:00 300, 20MB").unwrap().contains("300 B a second"));
+        assert!(warning("20kB").is_some_and(|said| !said.contains("meant")));
+        for fine in ["0", "64kB", "20MB", "08:00-18:00 20MB, 0", "nonsense"] {
+            assert_eq!(warning(fine), None, "{fine}");
+        }
     }
 
     #[test]

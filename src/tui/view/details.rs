@@ -418,7 +418,7 @@ impl Page<'_> {
             self.fact(&label, value);
         }
         if let Some(encryption) = &storage.encryption {
-            self.fact("Encrypted to", words_of(&encryption.recipients));
+            self.fact("Encrypted to", encryption.words());
             match encryption.proof {
                 Some(proof) => self.fact("Proof", proof.word()),
                 None => {

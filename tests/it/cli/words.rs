@@ -425,6 +425,25 @@ fn files(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 }
 
 #[test]
+fn a_test_that_a_storage_has_passed_before_it_was_added_is_kept() {
+    let home = Home::ready();
+    let folder = home.dir().join("tried");
+    home.good(&format!("storage add tried --type filesystem --path {} --test", folder.display()));
+    home.good(&format!("storage add untried --type filesystem --path {}", folder.display()));
+    let tested = |name: &str| home.json(&format!("storage show {name}"))["last_test_at"].is_string();
+    assert!(tested("tried") && !tested("untried"));
+    assert!(home.good("storage list").contains("passed"));
+}
+
+#[test]
+fn a_limit_that_nobody_means_is_remarked() {
+    let home = Home::ready();
+    let said = run(&home, "settings set backup.bandwidth_limit 20").stderr;
+    assert!(said.contains("was 20MB meant?"), "{said}");
+    assert!(!run(&home, "settings set backup.bandwidth_limit 20MB").stderr.contains("warning"));
+}
+
+#[test]
 fn a_storage_that_is_away_is_no_wrong_name() {
     let home = Home::ready();
     let add = |name: &str, path: &str| home.good(&format!("storage add {name} --type filesystem --path {path}"));

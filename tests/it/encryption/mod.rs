@@ -143,12 +143,29 @@ async fn only_the_identity_opens_a_backup() {
     // On a machine that never saw it, by setting.
     let elsewhere = Home::new();
     good(&elsewhere, &format!("storage add t --type filesystem --path {}", home.dir().join("safe").display()));
-    good(&elsewhere, "storage sync t");
+    // The storage was added without its recipients: the next backup would be readable by everybody.
+    let go_on = format!("mongokeep storage edit t --encrypt-to {} --identity-file FILE", ours.recipient);
+    for sync in ["storage sync t --dry-run", "storage sync t"] {
+        let said = good(&elsewhere, sync).stderr;
+        assert!(said.contains("stored in plain text") && said.contains(&go_on), "{said}");
+    }
+    let shown = good(&elsewhere, "storage show t").stderr;
+    assert!(shown.contains("mongokeep storage sync t --dry-run"), "{shown}");
     let found = json_of(&elsewhere, "backup show b");
     assert_eq!(json!([found["encryption"]["recipients"], found["documents"]]), json!([[ours.recipient], 500]));
     refused(&run(&elsewhere, "backup verify b"), &ours.recipient);
     good(&elsewhere, &format!("settings set encryption.identity_file {}", ours.file.display()));
     good(&elsewhere, "backup verify b");
+    good(&elsewhere, &format!("storage edit t --encrypt-to {}", ours.recipient));
+    for line in ["storage sync t", "storage show t"] {
+        let said = good(&elsewhere, line).stderr;
+        assert!(!said.contains("plain text"), "{line}: {said}");
+    }
+    assert_eq!(
+        json_of(&elsewhere, "storage show t")["encryption"]["proof"],
+        "given",
+        "by the identity of the settings"
+    );
     // A log names the file at most.
     let log = good(&home, &format!("job log {}", job["id"])).stdout;
     assert!(!shows_a_secret(&log), "{log}");

@@ -54,8 +54,28 @@ fn a_storage_says_whom_it_encrypts_to_and_whether_that_was_proven() {
     assert_eq!(encryption(&home), json!({"recipients": [one.recipient], "passphrase": false, "proof": null}));
     good(&home, "storage edit safe --no-proof");
     assert_eq!(encryption(&home)["proof"], "waived");
-    assert_eq!(home.run(&["storage", "edit", "safe", "--encrypt-to", ""]).code, 0);
+    let ended = home.run(&["storage", "edit", "safe", "--encrypt-to", ""]);
+    assert_eq!(ended.code, 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("encrypts nothing from now on"), "{}", ended.stderr);
     assert_eq!(encryption(&home), Value::Null);
+}
+
+/// The identity file of the settings is a proof like any other, and one that opens something else is none.
+#[test]
+fn the_identity_of_the_settings_proves_a_storage() {
+    let home = Home::new();
+    let keys = tempfile::tempdir().unwrap();
+    let (one, two) = (identity(keys.path(), "one"), identity(keys.path(), "two"));
+    good(&home, &format!("settings set encryption.identity_file {}", one.file.display()));
+    add_storage(&home, &format!("--encrypt-to {}", one.recipient));
+    assert_eq!(encryption(&home)["proof"], "given");
+    let edited = run(&home, &format!("storage edit safe --encrypt-to {}", two.recipient));
+    assert_eq!(edited.code, 0, "{}", edited.stderr);
+    assert_eq!(encryption(&home)["proof"], Value::Null);
+    assert!(edited.stderr.contains("mongokeep storage edit safe --identity-file FILE"), "{}", edited.stderr);
+    // What a person gives is not replaced by it, and no remedy is named that does not help.
+    let wrong = run(&home, &format!("storage edit safe --identity-file {}", one.file.display()));
+    assert!(wrong.code == 1 && !wrong.stderr.contains("settings set"), "{}", wrong.stderr);
 }
 
 /// A passphrase is not kept; what it seals is, and opens with it alone.
@@ -68,6 +88,8 @@ fn a_passphrase_is_proven_by_itself_and_not_kept() {
     let first = encryption(&home);
     assert_eq!(json!([first["passphrase"], first["proof"]]), json!([true, "given"]));
     assert!(first["recipients"][0].as_str().unwrap().starts_with("age1"), "{first}");
+    let shown = run(&home, "storage show safe").stdout;
+    assert!(shown.contains("(of the passphrase of the storage, which opens it)"), "{shown}");
     let kept = std::process::Command::new("grep").arg("-rc").arg("battery staple").arg(home.path()).output().unwrap();
     assert!(!String::from_utf8(kept.stdout).unwrap().lines().any(|line| !line.ends_with(":0")), "it was kept");
     // Another one is another recipient.
