@@ -56,7 +56,11 @@ pub async fn check_sizes(
     }
     wrong.sort();
     let more = wrong.len() - 1;
-    let more = if more > 0 { format!(" (and {more} more of its objects are wrong)") } else { String::new() };
+    let more = match more {
+        0 => String::new(),
+        1 => " (and 1 more of its objects is wrong)".to_owned(),
+        more => format!(" (and {more} more of its objects are wrong)"),
+    };
     let (place, first) = (storage.place(), wrong.swap_remove(0));
     Err(Error::new(ErrorKind::Corrupt, format!("{place} does not hold what was written: {first}{more}")).hint(HINT))
 }
@@ -148,6 +152,6 @@ async fn check_bytes(storage: &dyn Storage, key: &Key, written: &[u8]) -> Result
 pub fn damaged(place: &str, problems: &[crate::engine::contract::Problem]) -> Error {
     let first = problems.first().map(|p| format!("{}: {}", p.object, p.what)).unwrap_or_default();
     let more = problems.len().saturating_sub(1);
-    let more = if more > 0 { format!(" (and {more} more problems)") } else { String::new() };
+    let more = if more > 0 { format!(" (and {})", text::counted(more as u64, "more problem")) } else { String::new() };
     Error::new(ErrorKind::Corrupt, format!("{place} does not hold what was written: {first}{more}")).hint(HINT)
 }

@@ -127,7 +127,7 @@ actions! {
 
     AddStorage "add_storage" Storage true "add" "Add a storage location";
     EditStorage "edit_storage" Storage true "edit" "Edit the selected storage";
-    TestStorage "test_storage" Storage false "test" "Test the selected storage: write, read, list and delete a probe";
+    TestStorage "test_storage" Storage false "test" "Test the selected storage: reach it, list, write, read, delete";
     SyncStorage "sync_storage" Storage true "sync" "Sync the selected storage: find backups this machine does not know";
     CheckStorage "check_storage" Storage false "check" "Check the selected storage: manifests against the objects";
     RemoveStorage "remove_storage" Storage true "remove" "Remove the selected storage from the list";

@@ -16,6 +16,7 @@ use crate::domain::backup::Model;
 use crate::domain::clock;
 use crate::domain::pitr::{Archive, BEGIN_LIMIT, SlicerState};
 use crate::domain::service::EngineKind;
+use crate::domain::text::utc;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::recording::{OwnRecording, RecordingOrder, RecordingState};
 use crate::engine::{Context, engine};
@@ -245,7 +246,7 @@ impl Keeper {
                 Some(_) => store.needed_base_made(&service, Archive::BY_ENGINE)?,
                 None => store.queue_needed_base(&service, Archive::BY_ENGINE, compression, clock::now())?,
             };
-            let at = after.to_datetime().to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            let at = utc(after.to_datetime());
             let what = format!("its engine stopped recording, and goes on with the first base after {at}");
             Ok(match (made, restore) {
                 (NeededBase::Met, _) => None,

@@ -11,6 +11,7 @@ use super::super::env::Env;
 use crate::artifact::slice;
 use crate::domain::key::Key;
 use crate::domain::pitr::{Archive, Slice};
+use crate::domain::text::counted;
 use crate::engine::pitr::reconcile::{Catalogue, reconcile};
 use crate::error::{Error, ErrorKind, Result};
 use crate::storage::{ObjectInfo, Storage};
@@ -72,8 +73,8 @@ impl Catalogue for Known<'_> {
     }
 
     async fn missing(&mut self, keys: Vec<String>) -> Result<()> {
-        let (count, storage) = (keys.len(), &self.archive.storage);
-        warn!(storage, "{count} slices are no longer there, such as {}", keys.first().map_or("", String::as_str));
+        let (slices, storage) = (counted(keys.len() as u64, "slice"), &self.archive.storage);
+        warn!(storage, "no longer there: {slices}, such as {}", keys.first().map_or("", String::as_str));
         self.env.store.forget_slices(storage, &keys).await
     }
 

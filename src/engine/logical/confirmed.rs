@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::namespace::Namespace;
 use crate::domain::restore::{PlannedNamespace, RestorePlan};
-use crate::domain::text::escape;
+use crate::domain::text::{counted, escape};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Whether carrying out `now` would touch more than a person confirmed.
@@ -23,10 +23,10 @@ pub(super) fn check_confirmed(confirmed: &RestorePlan, now: &RestorePlan) -> Res
         match (before.get(&planned.to), planned.replaces_documents) {
             (None, _) => return conflict(format!("{shown} was not in it")),
             (Some(old), Some(n)) if old.replaces_documents.is_none() => {
-                return conflict(format!("{shown} exists now, with {n} documents"));
+                return conflict(format!("{shown} exists now, with {}", counted(n, "document")));
             }
             (Some(old), Some(n)) if old.replaces_documents == Some(0) && n > 0 => {
-                return conflict(format!("{shown} was empty and holds {n} documents now"));
+                return conflict(format!("{shown} was empty and holds {} now", counted(n, "document")));
             }
             _ => {}
         }

@@ -19,6 +19,7 @@ use crate::artifact::bson::{self, Writer, tag};
 use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::read::{Batch, Documents, ReadOptions};
 use crate::domain::namespace::Namespace;
+use crate::domain::text::counted;
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::error::{Error, ErrorKind, Result};
@@ -283,7 +284,8 @@ async fn insert(ctx: &Context, writes: &Writes, filling: &Filling<'_>, to: &Name
 fn not_inserted(to: &Namespace, count: usize, failures: &[Failure]) -> Error {
     let what = match failures.first() {
         Some(first) => {
-            format!("{} documents could not be inserted into {to}; the first: {}", failures.len(), first.why)
+            let documents = counted(failures.len() as u64, "document");
+            format!("{documents} could not be inserted into {to}; the first: {}", first.why)
         }
         None => format!("only {count} of the documents of a batch were inserted into {to}"),
     };

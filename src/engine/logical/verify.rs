@@ -22,7 +22,7 @@ use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::{Attempt, ObjectEntry};
 use crate::artifact::read::{Batch, ReadOptions, read_small, read_whole};
 use crate::domain::restore::CollectionKind;
-use crate::domain::text::escape;
+use crate::domain::text::{counted, escape};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::engine::backup_reader::MANIFEST_LIMIT;
@@ -381,7 +381,7 @@ async fn strays(stored: &OpenBackup, report: &mut VerifyReport) -> Result<()> {
         }
     }
     if count > STRAYS_NAMED {
-        let what = format!("the manifest does not name {} more objects", count - STRAYS_NAMED);
+        let what = format!("the manifest does not name {}", counted((count - STRAYS_NAMED) as u64, "more object"));
         report.notes.push(Problem::new(root.key(), what));
     }
     Ok(())

@@ -22,7 +22,7 @@ use crate::domain::restore::{
     CollectionKind, LeftOut, PlannedAction, PlannedFiles, PlannedNamespace, ReplicaSetMap, RestorePlan, RestoreRequest,
 };
 use crate::domain::service::Service;
-use crate::domain::text::escape;
+use crate::domain::text::{counted, escape};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::Context;
 use crate::engine::blocking::blocking;
@@ -193,7 +193,7 @@ async fn end_of(
     let mut left_out = Vec::new();
     for set in described.replsets.iter().filter(|set| !set.partial_txn.is_empty()) {
         left_out.push(LeftOut {
-            what: format!("{} transactions of {}", set.partial_txn.len(), escape(&set.name)),
+            what: format!("{} of {}", counted(set.partial_txn.len() as u64, "transaction"), escape(&set.name)),
             why: "PBM restored them in part: their other part is behind the moment of the backup".to_owned(),
         });
     }
@@ -202,7 +202,7 @@ async fn end_of(
         true => {
             "PBM restored the files of every node; no server runs now. The plan says what a person starts".to_owned()
         }
-        false => format!("PBM restored {restored} namespaces, and says that all of it is done"),
+        false => format!("PBM restored {}, and says that all of it is done", counted(restored, "namespace")),
     });
     Ok(RestoreReport { namespaces: restored, documents: 0, operations: 0, left_out })
 }

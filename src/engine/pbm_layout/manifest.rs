@@ -22,7 +22,7 @@ use crate::domain::backup::{BackupType, Compression, Model};
 use crate::domain::namespace::{Namespace, Pattern, Selection};
 use crate::domain::restore::{CollectionKind, LeftOut};
 use crate::domain::service::EngineKind;
-use crate::domain::text::escape;
+use crate::domain::text::{counted, escape};
 use crate::domain::timestamp::Timestamp;
 use crate::engine::logical::{CollectionEntry, Definition, Foreign, LogicalManifest, hex};
 use crate::error::{Error, ErrorKind, Result};
@@ -362,7 +362,7 @@ impl Sorted {
         let by_name: BTreeMap<&Namespace, &Spec> = specs.iter().map(|s| (&s.ns, s)).collect();
         let find = |db: &str, name: &str| by_name.get(&Namespace::new(db, name)).copied();
         let mut kept = Vec::new();
-        let mut own_state = 0;
+        let mut own_state = 0_u64;
         for spec in specs {
             let (db, name) = (spec.ns.db.as_str(), spec.ns.collection.as_str());
             let of_series = name.strip_prefix(BUCKETS_PREFIX);
@@ -401,7 +401,7 @@ impl Sorted {
             }
         }
         if own_state > 0 {
-            let what = format!("{own_state} collections admin.pbm*");
+            let what = format!("{} admin.pbm*", counted(own_state, "collection"));
             left_out.push(LeftOut { what, why: "state of Percona Backup for MongoDB".into() });
         }
         kept.sort_by(|a, b| a.ns.cmp(&b.ns));

@@ -156,7 +156,10 @@ impl Recovery<'_> {
         let numbers = topology::facts(server, cancel).await?.numbers;
         let built = if are_recovered(numbers) { 0 } else { recovered.indexes.build(self.ctx, server).await? };
         if built > 0 {
-            meter.info(format!("built {} indexes that the server cannot recover by itself", count(built)));
+            meter.info(format!(
+                "built {} that the server cannot recover by itself",
+                if built == 1 { "1 index".to_owned() } else { format!("{} indexes", count(built)) }
+            ));
         }
         if let Some(size) = recovered.oplog {
             let size = size.max(SMALLEST_OPLOG);
