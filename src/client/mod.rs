@@ -34,6 +34,7 @@ mod schedules;
 mod services;
 mod state_copy;
 mod storage_check;
+mod storage_contents;
 mod storage_encryption;
 mod storages;
 mod sync;
@@ -51,6 +52,7 @@ pub use notifications::DeliveryResult;
 pub use pitr::ResolvedMoment;
 pub use restores::restore_request;
 pub use state_copy::{MissingSecret, StateReport};
+pub use storage_contents::Holdings;
 pub use storage_encryption::{EncryptionView, identity_warning, words_with};
 pub use sync::{SyncGrade, SyncGroup, SyncPlan, SyncReport, SyncedSlices};
 
@@ -93,6 +95,9 @@ pub struct StorageView {
     /// The recipients that were named, without that of a passphrase.
     #[serde(skip)]
     pub encrypt_to: Vec<Recipient>,
+    /// The keys of the secrets that are stored with it; `None`: they cannot be read now.
+    #[serde(skip)]
+    pub stored_secrets: Option<Vec<String>>,
     pub backups: u64,
     pub bytes: u64,
     /// How many schedules write to it.

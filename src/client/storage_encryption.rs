@@ -44,12 +44,16 @@ impl EncryptionView {
         words_with(&self.recipients, self.of_passphrase.as_ref())
     }
 
-    /// What a person must know who has just chosen it.
-    pub fn advice(&self, storage: &str) -> Vec<String> {
-        let lost = match (self.passphrase, self.recipients.len()) {
+    /// What losing it means.
+    pub fn loss(&self) -> &'static str {
+        match (self.passphrase, self.recipients.len()) {
             (true, 1) => "whoever loses the passphrase loses the backups: nobody can read them without it",
             _ => "whoever loses the identities of all recipients loses the backups: nobody can read them without one",
-        };
+        }
+    }
+
+    /// What a person must know who has just chosen it.
+    pub fn advice(&self, storage: &str) -> Vec<String> {
         let proof = match self.proof {
             Some(Proof::Given) => "a test message was decrypted".to_owned(),
             Some(Proof::Waived) => "nobody has shown that they can be read (--no-proof)".to_owned(),
@@ -57,7 +61,7 @@ impl EncryptionView {
                 "no backup begins, and no change is recorded, before an identity was shown: mongokeep storage edit {storage} --identity-file FILE"
             ),
         };
-        vec![lost.to_owned(), proof]
+        vec![self.loss().to_owned(), proof]
     }
 }
 

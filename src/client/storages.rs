@@ -25,11 +25,11 @@ const FOLDER_LIMIT: Duration = Duration::from_secs(5);
 
 impl Client {
     pub fn storages(&self) -> Result<Vec<StorageView>> {
-        Ok(self.store.storages()?.into_iter().map(view).collect())
+        Ok(self.store.storages()?.into_iter().map(|row| self.view(row)).collect())
     }
 
     pub fn storage(&self, name: &str) -> Result<StorageView> {
-        Ok(view(self.store.storage_row(name)?))
+        Ok(self.view(self.store.storage_row(name)?))
     }
 
     /// A sentence about a storage that encrypts nothing and whose newest backup in the catalogue is encrypted.
@@ -156,13 +156,7 @@ impl Client {
         values: &Values,
         on_step: &(dyn Fn(&TestStep) + Send + Sync),
     ) -> Result<Vec<TestStep>> {
-        let (_, of_type) = storage_encryption::divided(values);
-        let config = match edited {
-            Some(name) => backends::changed_config(&self.location(name).await?.config, &of_type)?,
-            None => new_config(&of_type)?,
-        };
-        let name = edited.or(text(values, "name")).unwrap_or_default().to_owned();
-        let location = StorageLocation { name, config, created_at: crate::domain::clock::now(), last_test: None };
+        let location = self.draft(edited, values).await?;
         let made = self.call({
             let location = location.clone();
             move |_| storage_folder::missing(&location)
@@ -180,6 +174,17 @@ impl Client {
         Ok(steps)
     }
 
+    /// The location that a person typed and did not save.
+    pub(super) async fn draft(&self, edited: Option<&str>, values: &Values) -> Result<StorageLocation> {
+        let (_, of_type) = storage_encryption::divided(values);
+        let config = match edited {
+            Some(name) => backends::changed_config(&self.location(name).await?.config, &of_type)?,
+            None => new_config(&of_type)?,
+        };
+        let name = edited.or(text(values, "name")).unwrap_or_default().to_owned();
+        Ok(StorageLocation { name, config, created_at: crate::domain::clock::now(), last_test: None })
+    }
+
     async fn test_location(
         &self,
         location: &StorageLocation,
@@ -191,7 +196,11 @@ impl Client {
                 "" => step.detail.clone(),
                 name => storage_named(&step.detail, name),
             };
-            TestStep { detail, ..step.clone() }
+            let hint = step.hint.as_deref().map(|hint| match location.name.as_str() {
+                "" => hint.to_owned(),
+                name => storage_named(hint, name),
+            });
+            TestStep { detail, hint, ..step.clone() }
         };
         let steps = self.tried_location(location, &|step| on_step(&named(step))).await;
         steps.iter().map(named).collect()
@@ -226,7 +235,8 @@ impl Client {
             // What cannot even be opened has failed the test, and is told as that.
             Err(e) => {
                 let detail = e.hint_text().map_or_else(|| e.full(), |hint| format!("{} ({hint})", e.full()));
-                let step = TestStep { id: "open".into(), ok: false, detail, seconds: 0.0, remedy: None };
+                let hint = e.hint_text().map(str::to_owned);
+                let step = TestStep { id: "open".into(), ok: false, detail, seconds: 0.0, remedy: None, hint };
                 on_step(&step);
                 steps.push(step);
             }
@@ -277,6 +287,27 @@ impl Client {
         })
     }
 
+    fn view(&self, row: StorageRow) -> StorageView {
+        let stored_secrets = match row.has_secrets {
+            true => self.store.storage(&row.name).ok().map(|location| location.config.secrets.into_keys().collect()),
+            false => Some(Vec::new()),
+        };
+        StorageView {
+            place: backends::place(&row.config),
+            name: row.name,
+            kind: row.config.kind,
+            encryption: EncryptionView::of(&row.config.encryption),
+            encrypt_to: row.config.encryption.to,
+            stored_secrets,
+            config: row.config.values,
+            backups: row.backups,
+            bytes: row.bytes,
+            schedules: row.schedules,
+            last_test_at: row.tested_at,
+            last_test_error: row.test_error,
+        }
+    }
+
     /// Free bytes where the storage can tell; for the form.
     pub async fn storage_free_space(&self, name: &str) -> Result<Option<u64>> {
         let location = self.location(name).await?;
@@ -310,25 +341,9 @@ async fn other_setting(location: &StorageLocation, steps: &[TestStep], failed: O
                 detail: format!("the server takes objects with {flag} {word}, and not with {present}: {remedy}"),
                 seconds: began.elapsed().as_secs_f64(),
                 remedy: Some(remedy),
+                hint: None,
             });
         }
     }
     None
-}
-
-fn view(row: StorageRow) -> StorageView {
-    let place = backends::place(&row.config);
-    StorageView {
-        name: row.name,
-        place,
-        kind: row.config.kind,
-        encryption: EncryptionView::of(&row.config.encryption),
-        encrypt_to: row.config.encryption.to,
-        config: row.config.values,
-        backups: row.backups,
-        bytes: row.bytes,
-        schedules: row.schedules,
-        last_test_at: row.tested_at,
-        last_test_error: row.test_error,
-    }
 }

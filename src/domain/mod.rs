@@ -21,6 +21,7 @@ pub mod name;
 pub mod namespace;
 pub mod notification;
 pub mod pitr;
+pub mod repair_words;
 pub mod restore;
 pub mod retention;
 pub mod retry;

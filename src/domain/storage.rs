@@ -117,9 +117,23 @@ pub struct TestStep {
     /// A command that mends what failed, where one is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// What to do about what failed, which `detail` has at its end, in parentheses.
+    #[serde(skip)]
+    pub hint: Option<String>,
 }
 
 impl TestStep {
+    /// What happened, without what to do about it.
+    pub fn reason(&self) -> &str {
+        let hint = self.hint.as_ref().map(|hint| format!(" ({hint})"));
+        hint.and_then(|hint| self.detail.strip_suffix(&hint)).unwrap_or(&self.detail)
+    }
+
+    /// What to do about what failed, in words or as a command; `None`: nothing is known.
+    pub fn what_to_do(&self) -> Option<&str> {
+        self.remedy.as_deref().or(self.hint.as_deref()).filter(|_| !self.ok)
+    }
+
     /// Which step failed and why; `None`: it is good.
     pub fn failure(&self) -> Option<String> {
         (!self.ok).then(|| format!("{}: {}", self.id, self.detail))
@@ -129,6 +143,21 @@ impl TestStep {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_tells_its_reason_from_what_to_do() {
+        let hint = Some("make it with mkdir /b".to_owned());
+        let detail = "there is no folder /b (make it with mkdir /b)".to_owned();
+        let failed = TestStep { id: "open".into(), ok: false, detail, seconds: 0.0, remedy: None, hint };
+        assert_eq!(failed.reason(), "there is no folder /b");
+        assert_eq!(failed.what_to_do(), Some("make it with mkdir /b"));
+        assert!(failed.failure().unwrap().ends_with("(make it with mkdir /b)"));
+        let mended = TestStep { remedy: Some("mongokeep storage edit s --checksums none".into()), ..failed.clone() };
+        assert_eq!(mended.what_to_do(), mended.remedy.as_deref());
+        let bare = TestStep { hint: None, detail: "no (really)".into(), ..failed.clone() };
+        assert_eq!((bare.reason(), bare.what_to_do()), ("no (really)", None));
+        assert_eq!(TestStep { ok: true, ..failed }.what_to_do(), None);
+    }
 
     /// The text that the first version wrote for an S3 storage.
     #[test]

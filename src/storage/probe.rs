@@ -66,7 +66,14 @@ pub async fn test_and_judge(
     .await;
     if let Err(e) = outcome {
         failed = Some(e.kind());
-        let step = TestStep { id: "prepare".into(), ok: false, detail: detail(&e), seconds: 0.0, remedy: None };
+        let step = TestStep {
+            id: "prepare".into(),
+            ok: false,
+            detail: detail(&e),
+            seconds: 0.0,
+            remedy: None,
+            hint: hint(&e),
+        };
         on_step(&step);
         steps.push(step);
     }
@@ -252,13 +259,18 @@ fn no_answer(limit: Duration) -> Error {
 async fn step(id: &str, limit: Duration, run: impl Future<Output = Result<String>>, on_step: OnStep<'_>) -> bool {
     let began = Instant::now();
     let outcome = timeout(limit, run).await.unwrap_or_else(|_| Err(no_answer(limit)));
-    let (detail, failed) = match outcome {
-        Ok(detail) => (detail, None),
-        Err(e) => (detail(&e), Some(e.kind())),
+    let (detail, failed, hint) = match outcome {
+        Ok(detail) => (detail, None, None),
+        Err(e) => (detail(&e), Some(e.kind()), hint(&e)),
     };
     let ok = failed.is_none();
-    on_step(TestStep { id: id.into(), ok, detail, seconds: began.elapsed().as_secs_f64(), remedy: None }, failed);
+    let seconds = began.elapsed().as_secs_f64();
+    on_step(TestStep { id: id.into(), ok, detail, seconds, remedy: None, hint }, failed);
     ok
+}
+
+fn hint(e: &Error) -> Option<String> {
+    e.hint_text().map(str::to_owned)
 }
 
 fn detail(e: &Error) -> String {

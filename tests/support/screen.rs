@@ -63,6 +63,7 @@ pub fn storage(name: &str, kind: &str, place: &str) -> StorageView {
         config: Default::default(),
         encryption: None,
         encrypt_to: Vec::new(),
+        stored_secrets: Some(Vec::new()),
         backups: 4,
         bytes: 12_400_000_000,
         schedules: 0,
@@ -634,7 +635,7 @@ pub fn tested(model: &mut Model, effects: &[Effect], failed: &[&str]) -> Vec<Eff
     let step = |id: &&str| {
         let ok = !failed.contains(id);
         let detail = if ok { String::new() } else { "permission denied".into() };
-        TestStep { id: (*id).into(), ok, detail, seconds: 0.01, remedy: None }
+        TestStep { id: (*id).into(), ok, detail, seconds: 0.01, remedy: None, hint: None }
     };
     let steps = ["resolve", "list", "write", "read", "delete"].iter().map(step).collect();
     reply_to_key(model, Reply::StorageTested { name: draft_name(*ticket), result: Ok(steps) })

@@ -1,6 +1,7 @@
 mod cloud_faults;
 mod clouds_whole;
 mod conformance;
+mod contents;
 mod faults;
 mod filesystem;
 mod mounts;

@@ -1,0 +1,113 @@
+//! What a location holds that is still in a form: read from the manifests that are found there, and kept nowhere.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use futures_util::{StreamExt, stream};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Client, Values};
+use crate::artifact::layout::BackupRoot;
+use crate::artifact::manifest::Manifest;
+use crate::domain::storage::StorageConfig;
+use crate::domain::timestamp::Timestamp;
+use crate::engine::backup_reader::read_manifest;
+use crate::engine::find::{Found, InStorage, find};
+use crate::engine::foreign::{Discovered, ForeignFolder};
+use crate::error::Result;
+use crate::storage::{self, Storage, backends};
+
+/// How long a person waits for it: what was not read by then is not shown.
+const LIMIT: Duration = Duration::from_secs(20);
+/// Manifests that are read at once. Each of them is held in memory as a whole.
+const AT_ONCE: usize = 4;
+
+/// The backups of a location, whoever made them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Of each complete backup: the moment that it is of, where something in it says that, and its bytes as stored.
+    pub backups: Vec<(Option<DateTime<Utc>>, u64)>,
+    /// Backups without a manifest: interrupted, or still being written.
+    pub incomplete: u64,
+    /// Backups whose manifest is of no use here.
+    pub unreadable: u64,
+    /// There was more than was read in the time that there is for it.
+    pub is_part: bool,
+}
+
+impl Holdings {
+    fn add(&mut self, manifest: Result<Manifest>) {
+        match manifest {
+            Ok(Manifest { envelope, .. }) => {
+                let at = Some(envelope.consistent_at_ts).filter(|ts| *ts > Timestamp::MIN).map(Timestamp::to_datetime);
+                // Of a dump without an oplog nothing says it.
+                let begun = Some(envelope.started_at).filter(|at| *at > DateTime::UNIX_EPOCH);
+                self.backups.push((at.or(begun), envelope.size_bytes));
+            }
+            Err(_) => self.unreadable += 1,
+        }
+    }
+}
+
+impl Client {
+    /// What the location holds that a person typed and did not save. `edited`: as for a test of it. Reads the manifests, and
+    /// within 20 s only as many as there is time for.
+    ///
+    /// Errors: `Invalid`, naming the field; what the storage reports.
+    pub async fn draft_holdings(&self, edited: Option<&str>, values: &Values) -> Result<Holdings> {
+        let location = self.draft(edited, values).await?;
+        let config = location.config.clone();
+        // A disk may take its time to say so.
+        if self.call(move |_| Ok(is_missing_folder(&config))).await? {
+            return Ok(Holdings::default());
+        }
+        let until = Instant::now() + LIMIT;
+        let storage = storage::open(&location.config).await?;
+        let mut held = Holdings::default();
+        let Ok(found) = timeout_at(until, find(storage.as_ref())).await else {
+            return Ok(Holdings { is_part: true, ..held });
+        };
+        let InStorage { backups, foreign, .. } = found?;
+        let (complete, unfinished): (Vec<Found>, Vec<Found>) =
+            backups.into_iter().partition(|found| found.has_manifest);
+        held.incomplete = unfinished.len() as u64;
+        let read = async {
+            own(storage.as_ref(), complete, &mut held).await?;
+            others(storage.as_ref(), &location.name, &foreign, &mut held).await
+        };
+        match timeout_at(until, read).await {
+            Ok(read) => read?,
+            Err(_) => held.is_part = true,
+        }
+        Ok(held)
+    }
+}
+
+/// Whether the folder that the location is would be made for it.
+fn is_missing_folder(config: &StorageConfig) -> bool {
+    matches!(backends::local_folder(config), Ok(Some(folder)) if !folder.exists())
+}
+
+async fn own(storage: &dyn Storage, found: Vec<Found>, held: &mut Holdings) -> Result<()> {
+    let reads = found.into_iter().map(|found| async move {
+        let root = BackupRoot::new(&found.folder, &found.name)?;
+        read_manifest(storage, &root).await
+    });
+    let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
+    while let Some(manifest) = reads.next().await {
+        match manifest {
+            Err(e) if e.is_retryable() => return Err(e),
+            manifest => held.add(manifest),
+        }
+    }
+    Ok(())
+}
+
+/// Those of other tools.
+async fn others(storage: &dyn Storage, name: &str, folders: &[ForeignFolder], held: &mut Holdings) -> Result<()> {
+    for folder in folders {
+        let Discovered { backups, .. } = folder.discover(storage, name, &|_, _| false).await?;
+        backups.into_iter().for_each(|backup| held.add(backup.read));
+    }
+    Ok(())
+}
