@@ -145,6 +145,7 @@ actions! {
 
     TestNotification "test_notification" Notifications true "test" "Send a notification as a test, and show what came of it";
 
+    RepairStorage "repair_storage" Report true "repair" "Repair the checked storage: show what can be removed, and ask";
     CopyRemedy "copy_remedy" Report false "copy remedy" "Copy the selected remedy";
 
     NextHit "next_hit" Log false "next" "To the next line that holds what was looked for";

@@ -6,6 +6,7 @@ use crate::domain::backup::{BackupState, Model as BackupModel};
 use crate::domain::job::JobState;
 use crate::domain::notification::Channel;
 use crate::domain::schedule::Schedule;
+use crate::domain::storage_check::StorageReport;
 use crate::domain::text::{count, counted, escape};
 
 /// Why nothing starts a backup, and what turns it on.
@@ -132,6 +133,7 @@ impl Model {
                 let why = "no notification channel configured: set notify.command or notify.webhook_url";
                 self.channel().is_none().then(|| why.into())
             }
+            Action::RepairStorage => super::update::why_no_repair(self),
             Action::CopyRemedy => self.selected_remedy().is_none().then(|| "there is nothing to remedy".into()),
             Action::Filter | Action::InvertFilter if self.layers.is_empty() && self.list(self.tab()).total == 0 => {
                 Some("there is no list here".into())
@@ -264,14 +266,46 @@ impl Model {
         self.job_of(&self.target()?)
     }
 
-    /// The remedies of the check that is open, in the order of its lines.
+    /// The remedies of the check of a service or storage that is open, in the order of its lines.
     pub fn remedies(&self) -> Vec<&str> {
-        let Some(Layer::Report { report: Report::Check(name), .. }) = self.layers.last() else { return Vec::new() };
-        match self.check(name, BackupModel::default()) {
-            Some(Load::Ready(report)) => {
-                report.by_urgency().into_iter().map(|i| i.remedy.as_str()).filter(|r| !r.is_empty()).collect()
+        match self.layers.last() {
+            Some(Layer::Report { report: Report::Check(name), .. }) => match self.check(name, BackupModel::default()) {
+                Some(Load::Ready(report)) => {
+                    report.by_urgency().into_iter().map(|i| i.remedy.as_str()).filter(|r| !r.is_empty()).collect()
+                }
+                Some(Load::Waiting | Load::Failed(_)) | None => Vec::new(),
+            },
+            Some(Layer::Report { report: Report::Storage(_), .. }) => {
+                self.checked_storage().map(remedies_of).unwrap_or_default()
             }
-            Some(Load::Waiting | Load::Failed(_)) | None => Vec::new(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What the check of a storage found whose page is open.
+    pub fn checked_storage(&self) -> Option<&StorageReport> {
+        let Layer::Report { report: Report::Storage(name), .. } = self.layers.last()? else { return None };
+        match self.storage_checks.get(name)? {
+            Load::Ready(report) => Some(report),
+            Load::Waiting | Load::Failed(_) => None,
+        }
+    }
+
+    /// What is to be done about what the open page could not find out.
+    fn hint_of_failure(&self) -> Option<String> {
+        fn hint<T>(load: Option<&Load<T>>) -> Option<String> {
+            match load? {
+                Load::Failed(problem) => problem.hint.clone(),
+                Load::Ready(_) | Load::Waiting => None,
+            }
+        }
+        let Layer::Report { report, .. } = self.layers.last()? else { return None };
+        match report {
+            Report::Check(name) => hint(self.check(name, BackupModel::default())),
+            Report::Storage(name) => hint(self.storage_checks.get(name)),
+            Report::Sync(name) => hint(self.syncs.get(name)),
+            Report::Notification(channel) => hint(self.told.get(channel.word())),
+            Report::Test(_) => None,
         }
     }
 
@@ -279,17 +313,20 @@ impl Model {
     /// job or of a service. With its commands as they are typed for this home.
     pub fn selected_remedy(&self) -> Option<String> {
         let hint = match self.layers.last()? {
-            Layer::Report { report: Report::Check(_), .. } => {
-                return self.remedies().get(self.remedy).map(|r| (*r).to_owned());
-            }
             Layer::Report { report: Report::Test(name), .. } => {
                 let run = self.tests.get(name)?;
-                let of_step = run.steps.iter().find(|step| !step.ok).and_then(|step| step.remedy.clone());
+                let failed = run.steps.iter().filter(|step| !step.ok);
+                // The last one may have found out what would help.
+                let of_step = failed.rev().find_map(|step| step.what_to_do()).map(str::to_owned);
                 let of_test = || match &run.result {
                     Some(Err(problem)) => problem.hint.clone(),
                     Some(Ok(())) | None => None,
                 };
                 of_step.or_else(of_test)
+            }
+            Layer::Report { .. } => {
+                let selected = self.remedies().get(self.remedy).map(|remedy| (*remedy).to_owned());
+                selected.or_else(|| self.hint_of_failure())
             }
             Layer::Details { target: target @ (Target::Backup(_) | Target::Job(_) | Target::Schedule(_)), .. } => {
                 self.job_of(target).filter(|job| job.error.is_some()).and_then(|job| job.hint.clone())
@@ -322,6 +359,14 @@ impl Model {
         let jobs = self.unfinished().filter(|j| j.service.as_deref() == Some(name)).map(|j| j.id);
         used_by(schedules.collect(), jobs.collect(), 0, 0)
     }
+}
+
+/// Findings of one kind that are shown; the command line has them all.
+pub const FINDINGS_SHOWN: usize = 50;
+
+/// In the order of their lines.
+fn remedies_of(report: &StorageReport) -> Vec<&str> {
+    report.groups().flat_map(|group| group.with_remedies(FINDINGS_SHOWN)).filter_map(|(_, remedy)| remedy).collect()
 }
 
 /// `in use by the schedules a, b, job 41, 12 backups`.

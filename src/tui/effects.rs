@@ -48,26 +48,30 @@ pub fn about(effect: &Effect) -> Option<&str> {
     }
 }
 
-/// A plan that is being worked out, and the form that waits for it.
+/// What takes long and changes nothing, and the form that waits for it: a plan, or a look at what a location holds.
 pub struct Planning {
     ticket: u64,
+    is_wanted: fn(&Model, u64) -> bool,
     task: AbortHandle,
 }
 
 impl Planning {
-    /// Starts `effect`, and keeps hold of it when it is a plan.
+    /// Starts `effect`, and keeps hold of it when it is one of those.
     pub fn start(client: Client, effect: Effect, edition: u64, messages: Sender<Msg>) -> Option<Self> {
-        let ticket = match &effect {
-            Effect::Submitted { ticket, effect } if matches!(**effect, Effect::PlanRestore(_)) => Some(*ticket),
+        let waits: Option<(u64, fn(&Model, u64) -> bool)> = match &effect {
+            Effect::Submitted { ticket, effect } if matches!(**effect, Effect::PlanRestore(_)) => {
+                Some((*ticket, super::update::waits))
+            }
+            Effect::ReadHoldings { ticket, .. } => Some((*ticket, super::update::waits_for_holdings)),
             _ => None,
         };
         let task = start(client, effect, edition, messages);
-        ticket.map(|ticket| Self { ticket, task })
+        waits.map(|(ticket, is_wanted)| Self { ticket, is_wanted, task })
     }
 
-    /// Ends it when its form no longer waits: a plan may read weeks of recorded oplog.
+    /// Ends it when its form no longer waits: a plan may read weeks of recorded oplog, and a location hold many manifests.
     pub fn is_wanted(&self, model: &Model) -> bool {
-        let wanted = super::update::waits(model, self.ticket);
+        let wanted = (self.is_wanted)(model, self.ticket);
         if !wanted {
             self.task.abort();
         }
@@ -162,14 +166,27 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             let result = in_background(move || client.keep_test(&of, &kept).map(|()| kept)).await;
             Reply::StorageTested { name, result }
         }
-        Effect::SyncStorage(name) => {
-            let result = client.sync_storage(&name).await.map_err(Problem::from);
+        Effect::PlanSync(name) => {
+            let result = client.plan_sync(&name).await.map(Box::new).map_err(Problem::from);
+            Reply::SyncPlanned { name, result }
+        }
+        Effect::CarryOutSync(name, plan) => {
+            let result = client.carry_out_sync(*plan).await.map_err(Problem::from);
             Reply::StorageSynced { name, result }
         }
         Effect::CheckStorage(name) => {
             let meter = std::sync::Arc::new(crate::engine::Meter::silent());
             let result = client.check_storage(&name, meter, Default::default()).await.map_err(Problem::from);
             Reply::StorageChecked { name, result }
+        }
+        Effect::RepairStorage(storage, plan) => {
+            let of = storage.clone();
+            let result = in_background(move || client.repair_storage(&of, &plan)).await;
+            Reply::RepairQueued { storage, result }
+        }
+        Effect::ReadHoldings { ticket, edited, values } => {
+            let result = client.draft_holdings(edited.as_deref(), &values).await.map_err(Problem::from);
+            Reply::HoldingsRead { ticket, result }
         }
         Effect::FreeSpace(name) => {
             let result = client.storage_free_space(&name).await.map_err(Problem::from);

@@ -4,12 +4,12 @@
 
 use tui_input::InputRequest;
 
-pub use super::form_row::{ADD, Choice, DimmedIf, Offers, Row, split};
+pub use super::form_row::{ADD, Choice, DimmedIf, Offers, Row, STORED, split};
 use super::keymap::Chord;
 use super::model::Load;
 use super::moment::MomentPane;
 use super::preview::Preview;
-use crate::client::Values;
+use crate::client::{Holdings, Values};
 use crate::domain::field::FieldKind;
 use crate::domain::service::{CheckItem, EngineProposal, ServiceInfo};
 
@@ -86,6 +86,8 @@ pub struct Draft {
     pub values: Values,
     /// It is saved when it passes.
     pub saves: bool,
+    /// What it holds; `None`: nobody has asked for it.
+    pub holds: Option<Load<Holdings>>,
 }
 
 /// A try of a service that is still in its form.
@@ -158,7 +160,9 @@ impl Form {
 
     /// Whether a row applies with what is in the other rows.
     pub fn applies(&self, row: &Row) -> bool {
-        !row.hidden && row.only_if.is_none_or(|(key, value)| self.text(key) == value)
+        !row.hidden
+            && row.only_if.is_none_or(|(key, value)| self.text(key) == value)
+            && row.only_with.is_none_or(|key| !self.text(key).is_empty())
     }
 
     /// Why a row is dimmed: it is shown, but the cursor passes it by and it is not submitted. Empty where the row
@@ -261,7 +265,9 @@ impl Form {
                 self.rows[i].error = Some(why.unwrap_or(&problem.message).to_owned());
                 self.advanced_open |= self.rows[i].field.advanced;
                 self.focus = Item::Row(i);
-                self.error = problem.hint.map(|hint| super::msg::Problem { message: hint, hint: None, ..problem });
+                // The row says the rest.
+                let rest = |hint| super::msg::Problem { message: String::new(), hint: Some(hint), ..problem.clone() };
+                self.error = problem.hint.clone().map(rest);
             }
             None => self.error = Some(problem),
         }
@@ -281,7 +287,7 @@ impl Form {
                     _ => vec![text.to_owned()],
                 };
                 // In an edit, what was emptied must be told from what is not to change.
-                let emptied = text.is_empty() && self.is_edit() && r.field.kind != FieldKind::Secret;
+                let emptied = text.is_empty() && self.is_edit() && (r.field.kind != FieldKind::Secret || r.removes);
                 let texts = if emptied { vec![String::new()] } else { texts };
                 ((emptied || !text.is_empty()) && text != ADD).then(|| (r.field.key.to_owned(), texts))
             })
@@ -319,6 +325,7 @@ impl Form {
         let Item::Row(i) = self.focus else { return Outcome::Nothing };
         let row = &mut self.rows[i];
         row.touch();
+        row.removes = false;
         for c in text.trim_end_matches(['\r', '\n']).chars().filter(|c| !c.is_control()) {
             row.input.handle(InputRequest::InsertChar(c));
         }
@@ -430,6 +437,11 @@ impl Form {
     fn type_into(&mut self, i: usize, chord: Chord) -> Outcome {
         let row = &mut self.rows[i];
         let Some(request) = edit(chord) else { return Outcome::Nothing };
+        if row.may_be_removed() && matches!(request, InputRequest::DeletePrevChar) {
+            row.removes = !row.removes;
+            row.error = None;
+            return Outcome::Changed(row.field.key);
+        }
         let mut input = row.input.clone();
         input.handle(request);
         if input.value() == row.value() {
@@ -439,6 +451,7 @@ impl Form {
         row.touch();
         row.input = input;
         row.error = None;
+        row.removes = false;
         Outcome::Changed(row.field.key)
     }
 }

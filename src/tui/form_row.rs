@@ -8,6 +8,9 @@ use crate::domain::text::escape;
 /// Stands in the list of services or storages for "make a new one now".
 pub const ADD: &str = "+";
 
+/// What a secret that may be removed is said to be now.
+pub const STORED: &str = "stored: it stays while this is empty, and Backspace removes it";
+
 /// What is said of a picked name that stands for nothing any more.
 const GONE: &str = " is gone: pick another";
 
@@ -67,6 +70,8 @@ pub struct Row {
     pub choices: Vec<Choice>,
     /// Shown and submitted only while the row with this key has this value.
     pub only_if: Option<(&'static str, &'static str)>,
+    /// Shown and submitted only while there is something in the row with this key.
+    pub only_with: Option<&'static str>,
     /// Not shown and not submitted: there is nothing to choose.
     pub hidden: bool,
     /// A person changed it; defaults that depend on other rows leave it alone then.
@@ -75,8 +80,10 @@ pub struct Row {
     pub is_tall: bool,
     /// What it held before a person changed it.
     pub before: Option<String>,
-    /// What is stored of a secret, as far as it may be shown, where the row of an edit stays empty to keep it.
+    /// What is stored, as far as it may be shown, where the row of an edit stays empty to keep it.
     pub present: Option<String>,
+    /// A secret whose present value is to be removed.
+    pub removes: bool,
     /// Only turned with Left and Right, which is soon done again.
     pub turned: bool,
 }
@@ -100,11 +107,13 @@ impl Row {
             dimmed_if: &[],
             choices,
             only_if: None,
+            only_with: None,
             hidden: false,
             touched: false,
             is_tall: false,
             before: None,
             present: None,
+            removes: false,
             turned: false,
         }
     }
@@ -112,9 +121,15 @@ impl Row {
     /// What it is for; where it holds something that is not in it, what that is.
     pub fn help(&self) -> String {
         match &self.present {
+            Some(_) if self.removes => format!("it is removed when you save; Backspace keeps it; {}", self.field.help),
             Some(present) => format!("now {}; {}", escape(present), self.field.help),
             None => self.field.help.to_owned(),
         }
+    }
+
+    /// Whether what is stored of a secret can be removed: it need not be there, and nothing was typed in its place.
+    pub fn may_be_removed(&self) -> bool {
+        self.field.kind == FieldKind::Secret && self.present.as_deref() == Some(STORED) && self.value().is_empty()
     }
 
     pub fn value(&self) -> &str {
@@ -135,7 +150,7 @@ impl Row {
 
     /// Whether there is something in it that closing the form would lose.
     pub fn is_changed(&self) -> bool {
-        self.touched && !self.turned && self.before.as_deref() != Some(self.value())
+        self.removes || (self.touched && !self.turned && self.before.as_deref() != Some(self.value()))
     }
 
     /// Rows that are picked from a list, not typed.

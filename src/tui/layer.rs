@@ -68,6 +68,8 @@ pub enum Then {
     DiscardForm,
     /// Submit the form below, whatever its check says.
     SubmitForm,
+    /// Open the form of this storage where it takes its proof, above the form below.
+    Prove(String),
 }
 
 /// The plan of a restore, on its way to being confirmed.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 
+use super::form::Draft;
 use super::heard::Reach;
 use super::keymap::Keymap;
 pub use super::layer::{Button, Confirm, Layer, Palette, Report, Review, Target, Then, Typed};
@@ -65,6 +66,21 @@ impl TestRun {
     pub fn passed(&self) -> bool {
         self.result == Some(Ok(())) && self.steps.iter().all(|step| step.ok)
     }
+}
+
+/// What a sync found, and whether it changes the catalogue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Synced {
+    pub report: SyncReport,
+    pub changes: bool,
+}
+
+/// The repair of a storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Repair {
+    pub job: i64,
+    /// It has ended, and the storage was checked anew since.
+    pub is_checked: bool,
 }
 
 pub struct Model {
@@ -134,8 +150,10 @@ pub struct Model {
     /// Which remedy of the check that is open is selected.
     pub remedy: usize,
     pub tests: BTreeMap<String, TestRun>,
-    pub syncs: BTreeMap<String, Load<SyncReport>>,
+    pub syncs: BTreeMap<String, Load<Synced>>,
     pub storage_checks: BTreeMap<String, Load<StorageReport>>,
+    /// The last repair of each storage that was begun from the page of its check.
+    pub repairs: BTreeMap<String, Repair>,
     /// How the last test of a channel went, by its word.
     pub told: BTreeMap<&'static str, Load<DeliveryResult>>,
     /// What retention would do, by schedule.
@@ -210,6 +228,7 @@ impl Model {
             tests: BTreeMap::new(),
             syncs: BTreeMap::new(),
             storage_checks: BTreeMap::new(),
+            repairs: BTreeMap::new(),
             told: BTreeMap::new(),
             retention: BTreeMap::new(),
             timeline: TimelinePane::default(),
@@ -236,6 +255,12 @@ impl Model {
     /// `text` with its commands as they are typed for this home.
     pub fn commands(&self, text: &str) -> String {
         crate::domain::command_line::in_home(text, self.home.as_deref())
+    }
+
+    /// `text` safe to show, with its commands as they are typed for this home: whatever says what went wrong or what to do may
+    /// name one.
+    pub fn say(&self, text: &str) -> String {
+        crate::domain::text::escape(&self.commands(text))
     }
 
     /// False only when a person turned it off.
@@ -446,7 +471,12 @@ impl Model {
 
     fn is_waiting(&self) -> bool {
         self.layers.iter().any(|layer| match layer {
-            Layer::Form(form) => form.submitting || form.trial.as_ref().is_some_and(|t| t.outcome == Load::Waiting),
+            Layer::Form(form) => {
+                let reads = |draft: &Draft| draft.holds == Some(Load::Waiting);
+                form.submitting
+                    || form.trial.as_ref().is_some_and(|t| t.outcome == Load::Waiting)
+                    || form.draft.as_ref().is_some_and(reads)
+            }
             Layer::Picker(_) => {
                 let waits = |load: &Load<Vec<NamespaceSize>>| *load == Load::Waiting;
                 self.namespaces.values().any(waits) || self.manifests.values().any(|m| *m == Load::Waiting)
@@ -460,7 +490,8 @@ impl Model {
             }
             Layer::Report { report: Report::Sync(name), .. } => matches!(self.syncs.get(name), Some(Load::Waiting)),
             Layer::Report { report: Report::Storage(name), .. } => {
-                matches!(self.storage_checks.get(name), Some(Load::Waiting))
+                let repairs = self.repairs.get(name).is_some_and(|repair| !repair.is_checked);
+                repairs || matches!(self.storage_checks.get(name), Some(Load::Waiting))
             }
             Layer::Report { report: Report::Test(name), .. } => {
                 self.tests.get(name).is_some_and(|t| t.result.is_none())

@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use crossterm::event::{KeyEvent, MouseEvent};
 
 use crate::client::Contents;
-use crate::client::{DaemonStatus, DeletePlan, DeliveryResult, ServiceView, StorageView, SyncReport, Values};
+use crate::client::{
+    DaemonStatus, DeletePlan, DeliveryResult, Holdings, ServiceView, StorageView, SyncPlan, SyncReport, Values,
+};
 use crate::domain::backup::{Backup, Model as BackupModel};
 use crate::domain::cluster::Cluster;
 use crate::domain::job::{Job, JobRequest, LogLine};
@@ -18,7 +20,7 @@ use crate::domain::retention::RetentionPlan;
 use crate::domain::schedule::Schedule;
 use crate::domain::service::{CheckItem, CheckReport, EngineProposal, ServiceInfo};
 use crate::domain::storage::TestStep;
-use crate::domain::storage_check::StorageReport;
+use crate::domain::storage_check::{RepairPlan, StorageReport};
 use crate::domain::timeline::{FreeSlot, Timeline};
 use crate::domain::warning::Warning;
 use crate::error::{Error, ErrorKind};
@@ -144,6 +146,11 @@ pub enum Reply {
         name: String,
         result: Result<Vec<TestStep>, Problem>,
     },
+    /// What a sync would change.
+    SyncPlanned {
+        name: String,
+        result: Result<Box<SyncPlan>, Problem>,
+    },
     StorageSynced {
         name: String,
         result: Result<SyncReport, Problem>,
@@ -151,6 +158,16 @@ pub enum Reply {
     StorageChecked {
         name: String,
         result: Result<StorageReport, Problem>,
+    },
+    /// The removal of what a check found was queued.
+    RepairQueued {
+        storage: String,
+        result: Result<Job, Problem>,
+    },
+    /// What the location of a form holds that was tested under this number.
+    HoldingsRead {
+        ticket: u64,
+        result: Result<Holdings, Problem>,
     },
     FreeSpace {
         name: String,
@@ -300,8 +317,19 @@ pub enum Effect {
         name: String,
         steps: Vec<TestStep>,
     },
-    SyncStorage(String),
+    /// Finds what a sync of a storage would change in the catalogue.
+    PlanSync(String),
+    /// Changes it, once a person has seen it.
+    CarryOutSync(String, Box<SyncPlan>),
     CheckStorage(String),
+    /// Removes what the plan of a check names, once a person has seen it.
+    RepairStorage(String, Box<RepairPlan>),
+    /// Reads what the location of a form holds, which has passed its test under this number.
+    ReadHoldings {
+        ticket: u64,
+        edited: Option<String>,
+        values: Values,
+    },
     FreeSpace(String),
     SuggestName(String),
     CreateBackup(Values),

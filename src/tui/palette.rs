@@ -60,6 +60,7 @@ pub fn why_not(model: &Model, action: Action) -> Option<String> {
             Group::Services => "works in Settings, Services (4)".into(),
             Group::Notifications => "works in Settings, Notifications (4)".into(),
             Group::Settings => "works in Settings, General or Appearance (4)".into(),
+            Group::Report if action == Action::RepairStorage => "check a storage first (3, then v)".into(),
             Group::Moment => "works on the timeline of a restore".into(),
             _ => "does not apply here".into(),
         }),

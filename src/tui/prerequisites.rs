@@ -4,6 +4,7 @@
 use super::form::{Form, Purpose};
 use super::forms::{ON_DEMAND, WHEN, backup_model};
 use super::model::{Load, Model};
+use crate::domain::command_line::quoted;
 use crate::domain::service::{CheckItem, CheckState};
 use crate::domain::text::escape;
 
@@ -26,12 +27,55 @@ pub fn items(model: &Model, form: &Form) -> Option<Vec<CheckItem>> {
             Some(why) => {
                 (item.state, item.detail) = (CheckState::Fail, format!("{}: {}", escape(chosen), escape(why)));
                 let unfit = report.unfit.get(chosen).cloned();
-                item.remedy = unfit.unwrap_or_else(|| format!("mongokeep storage test {chosen}"));
+                let is_unproven = unproven(model, form).is_some();
+                if is_unproven {
+                    item.detail = format!("{}: {UNPROVEN}", escape(chosen));
+                }
+                item.remedy = unfit.unwrap_or_else(|| match is_unproven {
+                    true => format!("mongokeep storage edit {} --identity-file FILE", quoted(chosen)),
+                    false => format!("mongokeep storage test {}", quoted(chosen)),
+                });
             }
         }
     }
     items.sort_by_key(CheckItem::urgency);
     Some(items)
+}
+
+/// What nobody can say yes to: whoever makes backups refuses it.
+pub struct Refused {
+    pub title: &'static str,
+    pub why: String,
+    /// The storage whose proof is missing, where that is why.
+    pub unproven: Option<String>,
+}
+
+const UNPROVEN: &str = "nobody has shown an identity that opens what is kept there";
+
+/// The chosen storage, when nobody has shown that what it keeps can be read again.
+fn unproven<'a>(model: &'a Model, form: &Form) -> Option<&'a str> {
+    let storage = model.data.storages.iter().find(|storage| storage.name == form.text("storage"))?;
+    storage.encryption.as_ref().filter(|encryption| encryption.proof.is_none()).map(|_| storage.name.as_str())
+}
+
+/// Why what is in `form` is refused whatever a person says; `None`: it is not, as far as is known.
+pub fn refused(model: &Model, form: &Form) -> Option<Refused> {
+    if !matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_)) {
+        return None;
+    }
+    let title = match is_done_now(form) {
+        true => "The backup would be refused",
+        false => "The schedule would be refused",
+    };
+    if let Some(storage) = unproven(model, form) {
+        let why = format!("{}: {UNPROVEN}. Its form takes the identity as the proof.", escape(storage));
+        return Some(Refused { title, why, unproven: Some(storage.to_owned()) });
+    }
+    let Some(Load::Ready(report)) = model.check(form.text("service"), backup_model(form)) else { return None };
+    let chosen = form.text("storage");
+    report.unfit.get(chosen)?;
+    let why = report.storages.get(chosen).cloned().flatten().unwrap_or_default();
+    Some(Refused { title, why: format!("{}: {}", escape(chosen), escape(&why)), unproven: None })
 }
 
 /// Why the backup in `form` would fail, as far as the last check knows; empty when nothing speaks against it.

@@ -1,6 +1,8 @@
 //! The forms of this program, made from the described fields and what the model knows.
 
-use super::form::{ADD, Choice, Form, Item, Purpose, Row};
+use std::collections::BTreeSet;
+
+use super::form::{ADD, Choice, Form, Item, Purpose, Row, STORED, split};
 use super::model::{Model, THEME};
 use super::msg::Effect;
 use crate::client::{STORAGE_FIELDS, Values, storage_fields, storage_types};
@@ -10,6 +12,7 @@ use crate::domain::fields::{ENCRYPTION_FIELDS, IDENTITY_FIELD, SERVICE_FIELDS, S
 
 mod create;
 mod restore;
+mod words;
 
 pub use create::{
     BY_SCHEDULE, ON_DEMAND, WHEN, When, backup_model, checked, create, edit_schedule, is_pitr, is_schedule,
@@ -19,6 +22,8 @@ pub use restore::{
     BACKUP, MOMENT, TIME, TIMELINE, WHAT, is_alike, is_to_a_moment, on_timeline, restore_again, restore_backup,
     restore_request, restore_service, write_time,
 };
+
+pub use words::in_words;
 
 /// What the button that submits a form says.
 pub fn submit_label(form: &Form) -> &'static str {
@@ -56,6 +61,7 @@ pub fn edit_service(model: &Model, name: &str) -> Option<Form> {
     // Its password is not in it.
     for row in rows.iter_mut().filter(|row| row.field.key == "uri") {
         row.present = Some(service.uri.clone());
+        row.field.help = "leave it empty to keep the present one";
     }
     Some(Form::new(Purpose::EditService(name.to_owned()), rows))
 }
@@ -65,18 +71,78 @@ pub fn add_storage() -> Form {
     for kind in storage_types() {
         all.extend(rows(&storage_fields(kind)).into_iter().map(|r| Row { only_if: Some(("type", kind)), ..r }));
     }
-    all.extend(rows(ENCRYPTION_FIELDS));
+    all.extend(encryption_rows());
     Form::new(Purpose::AddStorage, all)
 }
 
 pub fn edit_storage(model: &Model, name: &str) -> Option<Form> {
     let storage = model.data.storages.iter().find(|s| s.name == name)?;
-    let mut rows: Vec<Row> =
-        storage_fields(&storage.kind).iter().chain(ENCRYPTION_FIELDS).map(|field| row(*field)).collect();
+    let mut rows: Vec<Row> = rows(&storage_fields(&storage.kind));
+    rows.extend(encryption_rows());
     let mut present: Values = storage.config.iter().map(|(key, text)| (key.clone(), vec![text.clone()])).collect();
     present.insert("encrypt_to".into(), storage.encrypt_to.iter().map(ToString::to_string).collect());
     fill(&mut rows, &present);
+    let encryption = storage.encryption.as_ref();
+    for row in &mut rows {
+        row.present = match row.field.key {
+            PROOF => encryption.map(|encryption| match encryption.proof {
+                Some(proof) => proof.word().to_owned(),
+                None => "missing, so that no backup begins".to_owned(),
+            }),
+            "encrypt_passphrase" => encryption.filter(|e| e.passphrase).map(|_| STORED.to_owned()),
+            key if row.field.kind == FieldKind::Secret => match &storage.stored_secrets {
+                Some(stored) => stored.iter().any(|known| known == key).then(|| STORED.to_owned()),
+                None => Some("unreadable: the local key is missing, enter it again".to_owned()),
+            },
+            _ => continue,
+        };
+    }
     Some(Form::new(Purpose::EditStorage(name.to_owned()), rows))
+}
+
+/// The form of a storage, where it takes the proof.
+pub fn prove_storage(model: &Model, name: &str) -> Option<Form> {
+    let mut form = edit_storage(model, name)?;
+    form.focus = form.row_at(PROOF).unwrap_or(form.focus);
+    Some(form)
+}
+
+/// The row that takes an identity, to prove that what is encrypted can be opened.
+pub const PROOF: &str = "identity_file";
+
+/// The rows of the encryption of a storage. The proof stands beside the recipients that it is for, and nowhere else.
+fn encryption_rows() -> Vec<Row> {
+    const HELP: &str = "a file with the identity of a recipient, which is tried and not kept; without it no backup \
+                        begins. Whoever loses the identities of all recipients loses the backups";
+    let mut rows = rows(ENCRYPTION_FIELDS);
+    for row in &mut rows {
+        match row.field.key {
+            PROOF => {
+                (row.field.advanced, row.field.help) = (false, HELP);
+                row.only_with = Some("encrypt_to");
+            }
+            "no_proof" => row.only_with = Some("encrypt_to"),
+            _ => {}
+        }
+    }
+    rows
+}
+
+/// Whether what is in the form of a storage would be encrypted to somebody of whom nobody has shown an identity.
+pub fn lacks_proof(model: &Model, form: &Form) -> bool {
+    let is_proven = !form.text(PROOF).is_empty() || form.text("no_proof") == "true";
+    // Whoever types the passphrase has it.
+    let is_typed = form.row("encrypt_passphrase").is_some_and(|row| !row.value().is_empty());
+    if form.text("encrypt_to").is_empty() || is_proven || is_typed {
+        return false;
+    }
+    let Purpose::EditStorage(name) = &form.purpose else { return form.purpose == Purpose::AddStorage };
+    let Some(storage) = model.data.storages.iter().find(|s| s.name == *name) else { return false };
+    let before: BTreeSet<String> = storage.encrypt_to.iter().map(ToString::to_string).collect();
+    let after: BTreeSet<String> = split(form.text("encrypt_to")).into_iter().collect();
+    let is_removed = form.row("encrypt_passphrase").is_some_and(|row| row.removes);
+    let is_known = storage.encryption.as_ref().is_some_and(|encryption| encryption.proof.is_some());
+    !is_known || is_removed || before != after
 }
 
 /// Puts what there is into the rows of an edit. A secret is not shown, and stays as it is when its row is left empty.
@@ -84,7 +150,6 @@ fn fill(rows: &mut [Row], present: &Values) {
     for row in rows {
         if row.field.kind == FieldKind::Secret {
             row.field.required = false;
-            row.field.help = "leave it empty to keep the present one";
         } else if let Some(texts) = present.get(row.field.key) {
             row.set(texts.join(", "));
         }

@@ -69,15 +69,21 @@ mod tests {
         let mut form = add_storage();
         form.row_mut("type").unwrap().set("s3");
         let said = |text: &str| in_words(&form, text);
-        assert_eq!(said("id or ARN, with --sse aws:kms; empty: none"), "id or ARN, with \"Encryption at rest\" aws:kms; empty: none");
+        assert_eq!(
+            said("id or ARN, with --sse aws:kms; empty: none"),
+            "id or ARN, with \"Encryption at rest\" aws:kms; empty: none"
+        );
         assert_eq!(said("is given besides --access-key-id; one"), "is given besides \"Access key\"; one");
         assert_eq!(said("is needed with --secret-access-key-file."), "is needed with \"Secret key\".");
-        let give = "give it: --identity-file FILE, or mongokeep settings set encryption.identity_file FILE. Nothing was";
+        let give =
+            "give it: --identity-file FILE, or mongokeep settings set encryption.identity_file FILE. Nothing was";
         let label = SETTING_FIELDS.iter().find(|f| f.key == "encryption.identity_file").unwrap().label;
         assert_eq!(said(give), format!("give it: \"Proof\", or the setting \"{label}\". Nothing was"));
         let mend = "not with auto: mongokeep storage edit s3 --checksums none";
         assert_eq!(said(mend), "not with auto: set \"Checksums\" to none");
-        for same in ["mongokeep storage test a --identity-file", "see mongokeep backup create s --region x", "--unknown"] {
+        for same in
+            ["mongokeep storage test a --identity-file", "see mongokeep backup create s --region x", "--unknown"]
+        {
             assert_eq!(said(same), same);
         }
     }

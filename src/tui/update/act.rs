@@ -1,6 +1,6 @@
 //! What each action does to the model.
 
-use super::{asked, jobs, schedules, search};
+use super::{asked, jobs, schedules, search, storage_repair};
 use crate::domain::backup::Model as BackupModel;
 use crate::tui::action::Action;
 use crate::tui::form::Form;
@@ -115,6 +115,7 @@ pub fn act(model: &mut Model, action: Action) -> Vec<Effect> {
             }
             None => Vec::new(),
         },
+        Action::RepairStorage => storage_repair::ask(model),
         // On a page that says what to do, that is what is wanted, and not the name that stands above it.
         Action::CopyRemedy | Action::CopyName | Action::CopyService if let Some(remedy) = model.selected_remedy() => {
             vec![Effect::Copy(remedy)]
@@ -168,9 +169,11 @@ fn act_on(model: &mut Model, action: Action, target: Target) -> Vec<Effect> {
         }
         (Action::SyncStorage, Target::Storage(name)) => {
             model.layers.push(Layer::Report { report: Report::Sync(name.clone()), scroll: 0 });
-            vec![Effect::SyncStorage(name)]
+            vec![Effect::PlanSync(name)]
         }
         (Action::CheckStorage, Target::Storage(name)) => {
+            model.remedy = 0;
+            model.repairs.retain(|storage, repair| *storage != name || !repair.is_checked);
             model.layers.push(Layer::Report { report: Report::Storage(name.clone()), scroll: 0 });
             vec![Effect::CheckStorage(name)]
         }

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use crossterm::event::{KeyCode, MouseButton, MouseEvent, MouseEventKind};
 use tui_input::{Input, InputRequest};
 
-use super::act::{act, back, go, open};
+use super::act::{act, back, go, open, push_form};
 use super::submission::{self, Submission};
 use super::submit::submit_below;
 use super::{asked, picker, storage_test};
@@ -318,6 +318,10 @@ fn confirm_key(model: &mut Model, chord: Chord) -> Vec<Effect> {
                     model.layers.pop();
                 }
                 Some(Then::SubmitForm) => return submit_below(model),
+                Some(Then::Prove(storage)) => {
+                    let form = forms::prove_storage(model, &storage);
+                    return push_form(model, form);
+                }
                 Some(Then::Nothing) | None => {}
             }
         }

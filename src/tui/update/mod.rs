@@ -18,11 +18,15 @@ mod reply;
 mod rushed;
 mod schedules;
 mod search;
+mod storage_repair;
+mod storage_sync;
 mod storage_test;
 mod submission;
 mod submit;
 mod submitted;
 
+pub use storage_repair::why_not as why_no_repair;
+pub use storage_test::waits_for_holdings;
 pub use submitted::waits;
 
 pub use act::act;
@@ -206,6 +210,7 @@ fn take_snapshot(model: &mut Model, mut snapshot: Snapshot) -> Vec<Effect> {
     model.refresh_rows();
     refresh_forms(model);
     let mut effects = if same { Vec::new() } else { schedules::plan_again(model) };
+    effects.extend(storage_repair::ended(model));
     effects.extend(others.into_iter().map(Effect::ServiceInfo));
     asked(model, effects)
 }
@@ -291,7 +296,7 @@ fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
             Effect::TestNotification(channel) => {
                 model.told.insert(channel.word(), Load::Waiting);
             }
-            Effect::SyncStorage(name) => {
+            Effect::PlanSync(name) | Effect::CarryOutSync(name, _) => {
                 model.syncs.insert(name.clone(), Load::Waiting);
             }
             Effect::CheckStorage(name) => {

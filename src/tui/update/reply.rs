@@ -1,13 +1,13 @@
 //! What the answers to effects change.
 
 use super::submitted::{self, Ticket, close_form, fail_form};
-use super::{asked, form_for, schedules, storage_test, submission};
-use crate::client::{DeletePlan, Removes};
+use super::{asked, form_for, schedules, storage_repair, storage_sync, storage_test, submission};
+use crate::client::{DeletePlan, Removes, StorageView};
 use crate::domain::text::{bytes, counted, escape};
 use crate::error::ErrorKind;
 use crate::tui::form::Purpose;
 use crate::tui::forms;
-use crate::tui::model::{Button, Confirm, Layer, Level, Load, Model, Target, Then, Typed};
+use crate::tui::model::{Button, Confirm, Layer, Level, Load, Model, Synced, Target, Then, Typed};
 use crate::tui::msg::{Effect, Problem, Reply};
 
 pub(super) fn reply(model: &mut Model, reply: Reply) -> Vec<Effect> {
@@ -58,15 +58,20 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         Reply::ServiceSaved(Err(problem)) => fail_form(model, ticket, "the service was not saved", problem),
         Reply::StorageSaved(Ok(storage)) => {
             let closed = close_form(model, ticket);
-            model.emit(Level::Good, format!("storage {} is saved", storage.name), None);
+            let (level, text) = saved_words(&storage);
+            model.emit(level, text, None);
             let name = storage.name.clone();
             let tested = closed.as_ref().and_then(|(_, form)| storage_test::passed(model, form));
+            let was_known = model.data.storages.iter().any(|s| s.name == name);
             match model.data.storages.iter_mut().find(|s| s.name == name) {
                 Some(known) => *known = storage,
                 None => model.data.storages.push(storage),
             }
             model.refresh_rows();
             let mut effects = submitted::pick(model, closed, &name);
+            if was_known {
+                effects.extend(checks_of_forms(model, &name));
+            }
             effects.extend(tested.map(|steps| Effect::KeepTest { name, steps }));
             return asked(model, effects);
         }
@@ -130,11 +135,15 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
                 }
                 Err(problem) => Err(problem),
             });
-            let effects = storage_test::ended(model, &name);
+            let effects = submission::tested(model, &name);
             return asked(model, effects);
         }
+        Reply::RepairQueued { storage, result } => storage_repair::queued(model, storage, result),
+        Reply::HoldingsRead { ticket, result } => storage_test::holdings_read(model, ticket, result),
+        Reply::SyncPlanned { name, result } => storage_sync::planned(model, name, result),
         Reply::StorageSynced { name, result } => {
-            model.syncs.insert(name, loaded(result));
+            let synced = result.map(|report| Synced { report, changes: true });
+            model.syncs.insert(name, loaded(synced));
         }
         Reply::StorageChecked { name, result } => {
             model.storage_checks.insert(name, loaded(result));
@@ -217,6 +226,31 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         }
     }
     Vec::new()
+}
+
+/// That a storage is saved, and what follows from its encryption: it is said once more where it can no longer be overlooked.
+fn saved_words(storage: &StorageView) -> (Level, String) {
+    let name = &storage.name;
+    match &storage.encryption {
+        None => (Level::Good, format!("storage {name} is saved")),
+        Some(encryption) if encryption.proof.is_some() => {
+            (Level::Good, format!("storage {name} is saved; {}", encryption.loss()))
+        }
+        Some(encryption) => {
+            let next = "no backup begins before an identity is shown: e edits the storage, Proof takes it";
+            (Level::Warn, format!("storage {name} is saved; {next}; {}", encryption.loss()))
+        }
+    }
+}
+
+/// Looks once more whether the backups of open forms could be made that go to a storage which was another one until now.
+fn checks_of_forms(model: &Model, storage: &str) -> Vec<Effect> {
+    let forms = model.layers.iter().filter_map(|layer| match layer {
+        Layer::Form(form) if matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_)) => Some(form),
+        _ => None,
+    });
+    let theirs = forms.filter(|form| form.text("storage") == storage && !form.text("service").is_empty());
+    theirs.map(|form| Effect::CheckService(form.text("service").to_owned(), forms::backup_model(form))).collect()
 }
 
 pub(super) fn loaded<T>(result: Result<T, Problem>) -> Load<T> {

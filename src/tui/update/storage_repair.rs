@@ -32,7 +32,8 @@ fn question(report: &StorageReport) -> Confirm {
         lines.push("It leaves alone:".to_owned());
         lines.extend(stays);
     }
-    lines.push("Each of them is looked at once more before it goes. Nothing that a backup needs is removed.".to_owned());
+    lines
+        .push("Each of them is looked at once more before it goes. Nothing that a backup needs is removed.".to_owned());
     Confirm {
         title: format!("Repair the storage {}?", report.storage),
         lines,
@@ -68,12 +69,16 @@ fn stays(report: &StorageReport) -> Vec<String> {
     let of = |kind: FindingKind| -> Vec<&Finding> {
         report.findings.iter().filter(|finding| finding.kind == kind && !finding.removable).collect()
     };
-    KINDS.into_iter().map(of).filter_map(|found| {
-        let first = found.first()?;
-        let place = first.object.as_deref().or(first.backup.as_deref()).unwrap_or(&first.folder);
-        let more = if found.len() > 1 { format!(", and {} more like it", found.len() - 1) } else { String::new() };
-        Some(format!("- {}: {}{more}", escape(place), first.detail))
-    }).collect()
+    KINDS
+        .into_iter()
+        .map(of)
+        .filter_map(|found| {
+            let first = found.first()?;
+            let place = first.object.as_deref().or(first.backup.as_deref()).unwrap_or(&first.folder);
+            let more = if found.len() > 1 { format!(", and {} more like it", found.len() - 1) } else { String::new() };
+            Some(format!("- {}: {}{more}", escape(place), first.detail))
+        })
+        .collect()
 }
 
 /// The removal is queued, or is not.
@@ -91,7 +96,8 @@ pub(super) fn queued(model: &mut Model, storage: String, result: Result<Job, Pro
 /// Checks the storages whose repair has ended since the last look, where somebody still has the page open: what it says is what
 /// was there before.
 pub(super) fn ended(model: &mut Model) -> Vec<Effect> {
-    let has_ended = |repair: &Repair| !repair.is_checked && model.job(repair.job).is_some_and(|job| job.state.is_finished());
+    let has_ended =
+        |repair: &Repair| !repair.is_checked && model.job(repair.job).is_some_and(|job| job.state.is_finished());
     let ended: Vec<String> =
         model.repairs.iter().filter(|(_, repair)| has_ended(repair)).map(|(storage, _)| storage.clone()).collect();
     let mut effects = Vec::new();
@@ -100,7 +106,8 @@ pub(super) fn ended(model: &mut Model) -> Vec<Effect> {
             repair.is_checked = true;
         }
         let report = Report::Storage(storage.clone());
-        let is_open = model.layers.iter().any(|layer| matches!(layer, Layer::Report { report: open, .. } if *open == report));
+        let is_open =
+            model.layers.iter().any(|layer| matches!(layer, Layer::Report { report: open, .. } if *open == report));
         if is_open {
             effects.push(Effect::CheckStorage(storage));
         } else {

@@ -1,12 +1,12 @@
 //! A storage is tested before it is saved: what its form holds is saved once every step of the test has passed, or when
 //! whoever typed it says so although it did not.
 
-use super::submit::{send_waiting, submit};
+use crate::client::Holdings;
 use crate::domain::storage::TestStep;
 use crate::domain::text::escape;
 use crate::tui::form::{Draft, Form, Purpose};
-use crate::tui::model::{Model, TestRun};
-use crate::tui::msg::{Effect, draft_name};
+use crate::tui::model::{Layer, Load, Model, TestRun};
+use crate::tui::msg::{Effect, Problem, draft_name};
 
 /// What becomes of a form that is submitted.
 pub(super) enum Saving {
@@ -24,7 +24,7 @@ pub(super) fn test(model: &mut Model, form: &mut Form, saves: bool) -> Vec<Effec
         Purpose::EditStorage(name) => Some(name.clone()),
         _ => None,
     };
-    form.draft = Some(Draft { ticket, values: values.clone(), saves });
+    form.draft = Some(Draft { ticket, values: values.clone(), saves, holds: None });
     vec![Effect::TestDraft { ticket, edited, values }]
 }
 
@@ -60,13 +60,52 @@ fn why(run: &TestRun) -> Vec<String> {
     failed.chain(problem).map(|line| escape(&line)).collect()
 }
 
-/// Saves the form that waited for the test of this name, if it passed and nothing was changed or opened above it since.
-pub(super) fn ended(model: &mut Model, name: &str) -> Vec<Effect> {
+/// Whether the form waited for the test of this name to be saved, which has passed, and nothing was changed since. It waits no
+/// longer.
+pub(super) fn waited(model: &Model, form: &mut Form, name: &str) -> bool {
     let passed = model.tests.get(name).is_some_and(TestRun::passed);
-    let waited = |_: &Model, form: &mut Form| {
-        let values = form.values();
-        let draft = form.draft.as_mut().filter(|draft| draft_name(draft.ticket) == name);
-        draft.is_some_and(|draft| std::mem::take(&mut draft.saves) && passed && draft.values == values)
+    let values = form.values();
+    let draft = form.draft.as_mut().filter(|draft| draft_name(draft.ticket) == name);
+    draft.is_some_and(|draft| std::mem::take(&mut draft.saves) && passed && draft.values == values)
+}
+
+/// Reads what the location holds whose test of this name has passed, for the form that only tested it.
+pub(super) fn look_into(model: &mut Model, name: &str) -> Vec<Effect> {
+    // Whoever has opened something above the form looks at that.
+    let is_on_top = matches!(model.layers.last(), Some(Layer::Form(_)));
+    if !is_on_top || !model.tests.get(name).is_some_and(TestRun::passed) {
+        return Vec::new();
+    }
+    let form = super::form_for(model, |purpose| matches!(purpose, Purpose::AddStorage | Purpose::EditStorage(_)));
+    let Some(form) = form.filter(|form| !form.submitting) else { return Vec::new() };
+    let edited = match &form.purpose {
+        Purpose::EditStorage(name) => Some(name.clone()),
+        _ => None,
     };
-    send_waiting(model, waited, submit).unwrap_or_default()
+    let values = form.values();
+    let draft = form.draft.as_mut().filter(|draft| draft_name(draft.ticket) == name && draft.values == values);
+    let Some(draft) = draft else { return Vec::new() };
+    draft.holds = Some(Load::Waiting);
+    vec![Effect::ReadHoldings { ticket: draft.ticket, edited, values }]
+}
+
+/// Whether a form still waits to be shown what its location holds.
+pub fn waits_for_holdings(model: &Model, ticket: u64) -> bool {
+    model.layers.iter().any(|layer| match layer {
+        Layer::Form(form) => form.draft.as_ref().is_some_and(|draft| {
+            draft.ticket == ticket && draft.holds == Some(Load::Waiting) && draft.values == form.values()
+        }),
+        _ => false,
+    })
+}
+
+/// What a location holds, for the form that asked.
+pub(super) fn holdings_read(model: &mut Model, ticket: u64, result: Result<Holdings, Problem>) {
+    let drafts = model.layers.iter_mut().filter_map(|layer| match layer {
+        Layer::Form(form) => form.draft.as_mut(),
+        _ => None,
+    });
+    for draft in drafts.filter(|draft| draft.ticket == ticket) {
+        draft.holds = Some(result.clone().map_or_else(Load::Failed, Load::Ready));
+    }
 }

@@ -3,11 +3,12 @@
 
 use super::storage_test::{self, Saving};
 use super::submit::{send_waiting, submit};
+use crate::domain::text::escape;
 use crate::tui::form::Form;
 use crate::tui::forms;
 use crate::tui::model::{Button, Confirm, Layer, Model, Then};
 use crate::tui::msg::Effect;
-use crate::tui::prerequisites;
+use crate::tui::prerequisites::{self, Refused};
 
 /// What a submission leads to.
 pub(super) enum Submission {
@@ -17,6 +18,10 @@ pub(super) enum Submission {
 }
 
 pub(super) fn of(model: &mut Model, form: &mut Form) -> Submission {
+    if let Some(refused) = prerequisites::refused(model, form) {
+        form.waits_for_check = false;
+        return Submission::Asked(refusal(refused));
+    }
     let stopped = prerequisites::stoppers(model, form);
     if !stopped.is_empty() {
         form.waits_for_check = false;
@@ -31,10 +36,68 @@ pub(super) fn of(model: &mut Model, form: &mut Form) -> Submission {
         return Submission::Sent(Vec::new());
     }
     match storage_test::before_saving(model, form) {
-        Saving::Now => Submission::Sent(submit(model, form)),
+        Saving::Now => save(model, form),
         Saving::AfterTest(effects) => Submission::Sent(effects),
-        Saving::Failed(why) => Submission::Asked(question(form, "The storage did not pass its test", why)),
+        Saving::Failed(mut why) => {
+            if forms::lacks_proof(model, form) {
+                why.extend(without_proof());
+            }
+            Submission::Asked(question(form, "The storage did not pass its test", why))
+        }
     }
+}
+
+/// Saves what has passed its test. What follows from a storage whose proof is missing is known before.
+fn save(model: &mut Model, form: &mut Form) -> Submission {
+    if !forms::lacks_proof(model, form) {
+        return Submission::Sent(submit(model, form));
+    }
+    // Whoever goes back means to give it.
+    form.focus = form.row_at(forms::PROOF).unwrap_or(form.focus);
+    Submission::Asked(Confirm {
+        title: "Save it without the proof?".into(),
+        lines: without_proof(),
+        buttons: vec![
+            Button { label: "Back to the form".into(), then: Then::Nothing },
+            Button { label: "Save without the proof".into(), then: Then::SubmitForm },
+        ],
+        focus: 0,
+        typed: None,
+    })
+}
+
+/// What follows from a storage of which nobody has shown that it can be read again.
+fn without_proof() -> Vec<String> {
+    vec![
+        "Nobody has shown an identity that opens what it will hold. Until that is done no backup begins, and no change is \
+         recorded."
+            .to_owned(),
+        "Whoever loses the identities of all recipients loses the backups: nobody can read them without one.".to_owned(),
+    ]
+}
+
+/// The test of this name has ended: the form on top that waited for it is saved if it passed, or asks; one that only tested
+/// shows what there is.
+pub(super) fn tested(model: &mut Model, name: &str) -> Vec<Effect> {
+    let waited = |model: &Model, form: &mut Form| storage_test::waited(model, form, name);
+    match send_waiting(model, waited, save) {
+        Some(Submission::Sent(effects)) => effects,
+        Some(Submission::Asked(question)) => {
+            model.layers.push(Layer::Confirm(question));
+            Vec::new()
+        }
+        None => storage_test::look_into(model, name),
+    }
+}
+
+/// What is refused, and what helps: nothing that a person could say would have it done.
+fn refusal(refused: Refused) -> Confirm {
+    let mut buttons = vec![Button { label: "Back to the form".into(), then: Then::Nothing }];
+    let prove = refused
+        .unproven
+        .map(|storage| Button { label: format!("Edit {}", escape(&storage)), then: Then::Prove(storage) });
+    buttons.extend(prove);
+    Confirm { title: refused.title.into(), lines: vec![format!("✗ {}", refused.why)], buttons, focus: 0, typed: None }
 }
 
 fn question(form: &Form, title: &str, lines: Vec<String>) -> Confirm {

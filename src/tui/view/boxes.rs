@@ -15,9 +15,13 @@ use crate::tui::palette as commands;
 /// A question with its buttons.
 pub fn confirm(frame: &mut Frame, model: &Model, confirm: &Confirm, area: Rect) {
     let theme = &model.theme;
-    let width = 66.min(area.width.saturating_sub(4));
+    let lines: Vec<String> = confirm.lines.iter().map(|line| model.say(line)).collect();
+    // A key or a path is compared as a whole: the box is as wide as that needs.
+    let longest = lines.iter().flat_map(|line| line.split(' ')).map(UnicodeWidthStr::width).max().unwrap_or(0);
+    let longest = u16::try_from(longest + 4).unwrap_or(u16::MAX);
+    let width = 66.max(longest).min(area.width.saturating_sub(4));
     let inner_width = usize::from(width.saturating_sub(4));
-    let mut text: Vec<String> = confirm.lines.iter().flat_map(|line| wrap(&escape(line), inner_width)).collect();
+    let mut text: Vec<String> = lines.iter().flat_map(|line| wrap(line, inner_width)).collect();
     if let Some(typed) = &confirm.typed {
         let label = confirm.buttons.last().map_or("", |button| &button.label);
         text.extend(wrap(&format!("For {label:?} type {}:", escape(&typed.name)), inner_width));
@@ -103,9 +107,9 @@ fn below_plan(model: &Model, review: &Review, width: usize, height: usize) -> Ve
     question.extend(wrap(&format!("Type {name} to confirm:"), width));
     let mut lines: Vec<Line> = Vec::new();
     if let Some(problem) = &review.error {
-        let why = wrap(&format!("✗ {}", escape(&problem.message)), width);
+        let why = wrap(&format!("✗ {}", model.say(&problem.message)), width);
         lines.extend(why.into_iter().map(|part| Line::styled(part, theme.error)));
-        let hint = problem.hint.as_ref().map(|hint| wrap(&escape(&model.commands(hint)), width)).unwrap_or_default();
+        let hint = problem.hint.as_ref().map(|hint| wrap(&model.say(hint), width)).unwrap_or_default();
         lines.extend(hint.into_iter().map(|part| Line::styled(part, theme.command)));
     }
     lines.truncate((height / 2).saturating_sub(question.len()));
@@ -135,7 +139,7 @@ pub fn review(frame: &mut Frame, model: &Model, review: &Review, area: Rect) {
     let shown: Vec<Line> = lines.into_iter().skip(from).take(room).collect();
     put(frame, shown, Rect { height: plan_height, ..inner });
     let y = inner.y + plan_height;
-    let more = if more > 0 { format!("─ {more} more lines, Down ") } else { String::new() };
+    let more = if more > 0 { format!("─ {}, Down ", counted(more as u64, "more line")) } else { String::new() };
     let rule = format!("{more}{}", "─".repeat(usize::from(inner.width).saturating_sub(more.width())));
     let field_width = usize::from(inner.width).saturating_sub(2).min(50);
     let (field, cursor) = typed(&review.typed, field_width);
@@ -224,10 +228,10 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
         None => fact("In short", format!("{created} created, {replaced} replaced, {} dropped", plan.dropped.len())),
         Some(files) => {
             if let Some(why) = &files.only_by_hand {
-                fact("By hand", format!("mongokeep does not do this by itself: {}", escape(why)));
+                fact("By hand", format!("mongokeep does not do this by itself: {}", model.say(why)));
             } else {
-                let (files, needed, free) = (count(files.files), bytes(files.bytes), bytes(files.free_bytes));
-                fact("In short", format!("{files} files, {needed}; {free} free there"));
+                let (needed, free) = (bytes(files.bytes), bytes(files.free_bytes));
+                fact("In short", format!("{}, {needed}; {free} free there", counted(files.files, "file")));
             }
             if let (Some(old), None) = (&files.replaces, &files.only_by_hand) {
                 fact("Replaces", format!("the data in {}", escape(&files.dir)));
@@ -285,7 +289,7 @@ fn plan_lines(model: &Model, plan: &RestorePlan, width: usize) -> Vec<Line<'stat
         lines.extend(named(Span::styled("  keep", theme.dim), &name, Span::default(), width));
     }
     for left in &plan.left_out {
-        for part in wrap(&format!("- left out {}: {}", escape(&left.what), escape(&left.why)), width) {
+        for part in wrap(&format!("- left out {}: {}", escape(&left.what), model.say(&left.why)), width) {
             lines.push(Line::styled(part, theme.warn));
         }
     }

@@ -6,6 +6,7 @@ use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
+use super::storage_report;
 use super::text::{cell, fit, spinner, wrap};
 use crate::domain::backup::Model as BackupModel;
 use crate::domain::service::{CheckReport, CheckState};
@@ -30,7 +31,7 @@ pub(super) fn lines(model: &Model, form: &Form, width: usize) -> Vec<Line<'stati
             vec![Line::styled(format!("{} checking the prerequisites{then}", spinner(model)), theme.running)]
         }
         Some(Load::Failed(problem)) => {
-            let text = format!("✗ prerequisites: {}", escape(&problem.message));
+            let text = format!("✗ prerequisites: {}", model.say(&problem.message));
             wrap(&text, width).into_iter().take(2).map(|part| Line::styled(part, theme.error)).collect()
         }
         Some(Load::Ready(_)) => {
@@ -49,10 +50,10 @@ pub(super) fn lines(model: &Model, form: &Form, width: usize) -> Vec<Line<'stati
             let most = shown_items(model);
             for item in wrong.iter().take(most) {
                 let (sign, style) = check_sign(model, item.state);
-                let text = format!("{sign} {}: {}", escape(&item.title), escape(&item.detail));
+                let text = format!("{sign} {}: {}", escape(&item.title), model.say(&item.detail));
                 lines.push(Line::styled(fit(&text, width), style));
                 if !item.remedy.is_empty() {
-                    lines.push(Line::styled(fit(&format!("  {}", escape(&item.remedy)), width), theme.command));
+                    lines.push(Line::styled(fit(&format!("  {}", model.say(&item.remedy)), width), theme.command));
                 }
             }
             if let Some(more) = wrong.len().checked_sub(most).filter(|more| *more > 0) {
@@ -64,7 +65,7 @@ pub(super) fn lines(model: &Model, form: &Form, width: usize) -> Vec<Line<'stati
             }
             if let Some(lock) = lock {
                 let (sign, style) = check_sign(model, lock.state);
-                let text = format!("{sign} {}", escape(&lock.detail));
+                let text = format!("{sign} {}", model.say(&lock.detail));
                 lines.extend(wrap(&text, width).into_iter().map(|part| Line::styled(part, style)));
             }
             lines
@@ -98,7 +99,7 @@ pub(super) fn report_lines(
             Span::raw(format!("{}  ", cell(&escape(&item.title), titles))),
             Span::styled(check_word(item.state), style),
         ]));
-        for part in wrap(&escape(&item.detail), width.saturating_sub(4)) {
+        for part in wrap(&model.say(&item.detail), width.saturating_sub(4)) {
             if !part.is_empty() {
                 lines.push(Line::styled(format!("    {part}"), theme.dim));
             }
@@ -106,7 +107,7 @@ pub(super) fn report_lines(
         if !item.remedy.is_empty() {
             let from = lines.len();
             let selected = remedies.len() == model.remedy;
-            for (i, part) in wrap(&escape(&item.remedy), width.saturating_sub(6)).into_iter().enumerate() {
+            for (i, part) in wrap(&model.say(&item.remedy), width.saturating_sub(6)).into_iter().enumerate() {
                 let mark = if selected && i == 0 { "▸" } else { " " };
                 let style = if selected { theme.selected } else { theme.command };
                 lines.push(Line::from(vec![
@@ -122,11 +123,19 @@ pub(super) fn report_lines(
 
 /// The lines of the remedies of the check that is open, made for a page `width` columns wide.
 pub fn remedy_lines(model: &Model, width: u16) -> Vec<Range<usize>> {
-    let Some(Layer::Report { report: Report::Check(name), .. }) = model.layers.last() else { return Vec::new() };
-    match model.check(name, BackupModel::default()) {
-        // As the page of it leaves room for its bar.
-        Some(Load::Ready(report)) => report_lines(model, report, usize::from(width.saturating_sub(2))).1,
-        Some(Load::Waiting | Load::Failed(_)) | None => Vec::new(),
+    // As the page of it leaves room for its bar.
+    let width = usize::from(width.saturating_sub(2));
+    match model.layers.last() {
+        Some(Layer::Report { report: Report::Check(name), .. }) => match model.check(name, BackupModel::default()) {
+            Some(Load::Ready(report)) => report_lines(model, report, width).1,
+            Some(Load::Waiting | Load::Failed(_)) | None => Vec::new(),
+        },
+        Some(Layer::Report { report: Report::Storage(name), .. }) => {
+            let above = storage_report::repair(model, name, width).len();
+            let of = model.checked_storage().map(|report| storage_report::lines(model, report, width).1);
+            of.unwrap_or_default().into_iter().map(|place| place.start + above..place.end + above).collect()
+        }
+        _ => Vec::new(),
     }
 }
 

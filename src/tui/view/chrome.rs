@@ -8,7 +8,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::text::{ago, fit, put, spinner};
 use super::{Areas, breadcrumb, service_strip};
-use crate::domain::text::{count, counted, escape};
+use crate::domain::text::{count, counted};
 use crate::tui::action::Action;
 use crate::tui::form::Form;
 use crate::tui::forms;
@@ -43,7 +43,7 @@ pub fn draw(frame: &mut Frame, model: &Model, areas: &Areas) {
 
 /// A line about what is wrong with store or daemon.
 pub(super) fn banner(frame: &mut Frame, model: &Model, text: &str, area: Rect) {
-    let text = fit(text, usize::from(area.width).saturating_sub(2));
+    let text = fit(&model.commands(text), usize::from(area.width).saturating_sub(2));
     put(frame, Text::from(format!(" {text}")).style(model.theme.banner), area);
 }
 
@@ -361,7 +361,7 @@ fn warning_words(model: &Model, room: usize) -> Option<String> {
     let first = warnings.first()?;
     let others = if warnings.len() > 1 { format!(" (+{})", warnings.len() - 1) } else { String::new() };
     if room >= LEAST + others.len() {
-        return Some(format!("! {}{others}", fit(&escape(&first.text), room - others.len() - 2)));
+        return Some(format!("! {}{others}", fit(&model.say(&first.text), room - others.len() - 2)));
     }
     let short = format!("! {} (m)", warnings.len());
     (short.width() <= room).then_some(short)

@@ -29,7 +29,7 @@ impl Page<'_> {
                 self.heading("Cluster");
                 self.text(&format!("✗ PBM does not answer: {}", problem.message), theme.error);
                 if let Some(hint) = &problem.hint {
-                    self.fact_styled("What to do", Span::styled(escape(&self.model.commands(hint)), theme.command));
+                    self.fact_styled("What to do", Span::styled(self.model.say(hint), theme.command));
                 }
             }
             Some(Load::Ready(cluster)) => self.nodes(cluster),

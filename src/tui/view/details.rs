@@ -6,14 +6,16 @@ use unicode_width::UnicodeWidthStr;
 use super::lists::{model_word, type_words};
 use super::text::{ago, backup_state, bar, countdown, job_state, progress_words, when, when_exactly, wrap};
 use crate::client::{Contents, HeldFiles};
-use crate::domain::backup::Backup;
+use crate::domain::backup::{Backup, BackupState};
 use crate::domain::chain;
 use crate::domain::encryption::words_of;
 use crate::domain::field::FieldKind;
 use crate::domain::job::{Job, JobState, LogLevel};
+use crate::domain::pitr::Status;
 use crate::domain::retry::RetryMode;
 use crate::domain::service::EngineKind;
 use crate::domain::text::{bytes, count, counted, duration, escape, moments};
+use crate::tui::action::Action;
 use crate::tui::model::{Load, Model, Target};
 
 /// Beside the list, so many lines at the top stay when the rest must be cut.
@@ -122,7 +124,8 @@ impl Page<'_> {
     pub(super) fn fact_styled(&mut self, label: &str, value: Span<'static>) {
         let style = value.style;
         let labels = self.labels;
-        for (i, part) in wrap(&value.content, self.width.saturating_sub(labels)).into_iter().enumerate() {
+        let text = self.model.commands(&value.content);
+        for (i, part) in wrap(&text, self.width.saturating_sub(labels)).into_iter().enumerate() {
             let label = if i == 0 { label } else { "" };
             self.lines.push(Line::from(vec![
                 Span::styled(format!("{label:<labels$}"), self.model.theme.dim),
@@ -132,7 +135,7 @@ impl Page<'_> {
     }
 
     pub(super) fn text(&mut self, text: &str, style: ratatui::style::Style) {
-        for part in wrap(&escape(text), self.width) {
+        for part in wrap(&self.model.say(text), self.width) {
             self.lines.push(Line::styled(part, style));
         }
     }
@@ -218,7 +221,7 @@ impl Page<'_> {
                 self.heading("Manifest");
                 self.text(&problem.message, model.theme.error);
                 if let Some(hint) = &problem.hint {
-                    self.text(&model.commands(hint), model.theme.command);
+                    self.text(hint, model.theme.command);
                 }
             }
             None => {}
@@ -381,7 +384,7 @@ impl Page<'_> {
                 LogLevel::Error => 'x',
             };
             let time = line.at.with_timezone(&model.zone).format("%H:%M:%S").to_string();
-            for (i, part) in wrap(&escape(&line.message), self.width.saturating_sub(11)).into_iter().enumerate() {
+            for (i, part) in wrap(&model.say(&line.message), self.width.saturating_sub(11)).into_iter().enumerate() {
                 let time = if i == 0 { time.as_str() } else { "" };
                 let sign = if i == 0 { sign } else { ' ' };
                 self.lines.push(Line::from(vec![
@@ -427,10 +430,20 @@ impl Page<'_> {
                 }
             }
         }
+        self.fact("Used by", used_by(model, name));
         self.fact("Backups", count(storage.backups));
         self.fact("Held", bytes(storage.bytes));
-        for (label, text) in super::storage_holdings::facts(model, name, self.width) {
+        for (label, text) in super::storage_holdings::facts(model, name, self.width.saturating_sub(self.labels)) {
             self.fact(label, text);
+        }
+        let here = model.data.backups.iter().filter(|backup| backup.storage == name);
+        let incomplete = here.filter(|backup| backup.state == BackupState::Incomplete).count() as u64;
+        if incomplete > 0 {
+            let text = format!("{}: {} says what is left of it", counted(incomplete, "backup"), checks(model));
+            self.fact_styled("Incomplete", Span::styled(text, model.theme.warn));
+        }
+        if let Some(text) = recorded(model, name) {
+            self.fact("Recorded oplog", text);
         }
         if let Some(Some(free)) = model.free_space.get(name) {
             self.fact("Free", bytes(*free));
@@ -475,6 +488,42 @@ impl Page<'_> {
                 ),
             ]));
         }
+    }
+}
+
+/// The schedules that write to a storage.
+fn used_by(model: &Model, storage: &str) -> String {
+    /// So many are named.
+    const NAMED: usize = 5;
+    let names: Vec<String> =
+        model.data.schedules.iter().filter(|s| s.storage == storage).map(|s| escape(&s.name)).collect();
+    let more = names.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    match names.as_slice() {
+        [] => "no schedule".to_owned(),
+        [name] => format!("the schedule {name}"),
+        names => format!("the schedules {}{more}", names.iter().take(NAMED).cloned().collect::<Vec<_>>().join(", ")),
+    }
+}
+
+/// The key that checks a storage.
+fn checks(model: &Model) -> String {
+    model.keymap.first(Action::CheckStorage)
+}
+
+/// What is held of the oplog of the services that record to a storage.
+fn recorded(model: &Model, storage: &str) -> Option<String> {
+    let is_here = |status: &&Status| status.archive.as_ref().is_some_and(|archive| archive.storage == storage);
+    let here: Vec<&Status> = model.data.pitr.iter().filter(is_here).collect();
+    let size = here.iter().map(|status| status.size_bytes).fold(0, u64::saturating_add);
+    let slices = here.iter().map(|status| status.slices).fold(0, u64::saturating_add);
+    // One that its engine records has no slices, and says not how much it is.
+    let services: Vec<String> = here.iter().map(|status| escape(&status.service)).collect();
+    let of = services.join(", ");
+    match (here.is_empty(), slices) {
+        (true, _) => None,
+        (false, 0) => Some(format!("of {of}")),
+        (false, _) => Some(format!("{}, {}, of {of}", bytes(size), counted(slices, "slice"))),
     }
 }
 

@@ -23,7 +23,7 @@ pub fn draw(frame: &mut Frame, model: &Model, page: Rect) {
     let mut lines: Vec<Line> = vec![Line::raw("")];
     if !model.loaded {
         lines.push(match &model.lost {
-            Some(problem) => Line::styled(escape(&problem.message), theme.error),
+            Some(problem) => Line::styled(model.say(&problem.message), theme.error),
             None => dim("Reading the store…"),
         });
     } else if list.total > 0 {
@@ -37,7 +37,7 @@ pub fn draw(frame: &mut Frame, model: &Model, page: Rect) {
                     Line::raw(""),
                     plain("Nobody and no schedule can start a backup until it is turned on:"),
                     Line::raw(""),
-                    Line::styled("  mongokeep settings set backup.enabled true", theme.command),
+                    Line::styled(model.commands("  mongokeep settings set backup.enabled true"), theme.command),
                     Line::raw(""),
                     dim("or in Settings (4), General: backup.enabled"),
                 ]);

@@ -30,7 +30,7 @@ impl Page<'_> {
             label = "";
         };
         if let Some(hint) = &job.hint {
-            step(self, escape(&model.commands(hint)));
+            step(self, model.say(hint));
             if let Some(keys) = keys_for(model, hint) {
                 step(self, keys);
             }

@@ -245,17 +245,16 @@ pub fn type_words(of: BackupType) -> &'static str {
     }
 }
 
-/// What a job is about: of a restore, what went where, and to which moment.
+/// What a job is about: of a restore, what is restored, and to which moment. Where it goes stands in the column of services.
 fn what_of(model: &Model, job: &Job) -> String {
     let text = |t: &Option<String>| escape(t.as_deref().unwrap_or("-"));
     let name = text(if job.backup.is_some() { &job.backup } else { &job.schedule });
     if job.kind != JobKind::Restore {
         return name;
     }
-    let target = job.service.as_deref().map_or(String::new(), |to| format!(" → {}", escape(to)));
     match job.point_in_time {
-        Some(ts) => format!("as of {}{target} (base {name})", when(model, ts.to_datetime())),
-        None => format!("{name}{target}"),
+        Some(ts) => format!("as of {} (base {name})", when(model, ts.to_datetime())),
+        None => name,
     }
 }
 

@@ -7,7 +7,6 @@ use ratatui::text::{Line, Span};
 use unicode_width::UnicodeWidthStr;
 
 use super::text::{fit, put};
-use crate::domain::text::escape;
 use crate::tui::action::Action;
 use crate::tui::model::{Layer, Level, Model};
 
@@ -28,8 +27,8 @@ pub fn draw(frame: &mut Frame, model: &Model, area: Rect) {
         return;
     };
     let (sign, style) = sign(model, message.level);
-    let hint = message.hint.as_ref().map_or_else(String::new, |hint| format!("  {}", escape(&model.commands(hint))));
-    let (text, room) = (escape(&message.text), usize::from(area.width).saturating_sub(6));
+    let hint = message.hint.as_ref().map_or_else(String::new, |hint| format!("  {}", model.say(hint)));
+    let (text, room) = (model.say(&message.text), usize::from(area.width).saturating_sub(6));
     let whole = format!("{text}{hint}");
     let spans = if whole.width() <= room {
         vec![Span::styled(text, style), Span::styled(hint, model.theme.dim)]

@@ -35,6 +35,7 @@ mod service_strip;
 mod storage_holdings;
 mod storage_report;
 mod storage_steps;
+mod storage_sync;
 mod table;
 mod text;
 mod timeline;

@@ -283,7 +283,7 @@ fn axis(model: &Model, pane: &MomentPane, zone: Tz) -> Vec<Span<'static>> {
             let forms = [long, short, format!("{each} a column"), each.to_owned()];
             forms.into_iter().find(|form| form.width() + 2 <= room).unwrap_or_default()
         }
-        Some(Err(problem)) => format!("not counted: {}", escape(&problem.message)),
+        Some(Err(problem)) => format!("not counted: {}", model.say(&problem.message)),
         None => format!("a column is {each}"),
     };
     let most = fit(&most, room.saturating_sub(2));
@@ -300,7 +300,7 @@ fn facts(model: &Model, pane: &MomentPane, status: &Status, zone: Tz) -> Vec<(St
         Some(Ok(0)) => "no operation in this second".to_owned(),
         Some(Ok(1)) => "1 operation in this second".to_owned(),
         Some(Ok(n)) => format!("{} operations in this second", count(n)),
-        Some(Err(problem)) => format!("operations in this second: not counted: {}", escape(&problem.message)),
+        Some(Err(problem)) => format!("operations in this second: not counted: {}", model.say(&problem.message)),
         None => "operations in this second: not counted yet".to_owned(),
     };
     let here = match pane.at {

@@ -4,12 +4,11 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
-use super::storage_report;
 use super::text::{put, spinner, wrap};
 use super::{check, details, help};
-use crate::client::{SyncGrade, SyncGroup};
+use super::{storage_report, storage_sync};
 use crate::domain::backup::Model as BackupModel;
-use crate::domain::text::{count, escape};
+use crate::domain::text::escape;
 use crate::tui::model::{Layer, Load, Model, Report};
 use crate::tui::msg::Problem;
 use crate::tui::search::places;
@@ -83,15 +82,13 @@ pub fn lines(model: &Model, layer: &Layer, width: u16) -> Vec<Line<'static>> {
 }
 
 fn problem_lines(model: &Model, problem: &Problem, width: usize) -> Vec<Line<'static>> {
-    let mut lines: Vec<Line> = wrap(&format!("✗ {}", escape(&problem.message)), width)
+    let mut lines: Vec<Line> = wrap(&format!("✗ {}", model.say(&problem.message)), width)
         .into_iter()
         .map(|part| Line::styled(part, model.theme.error))
         .collect();
     if let Some(hint) = &problem.hint {
         lines.push(Line::raw(""));
-        lines.extend(
-            wrap(&escape(&model.commands(hint)), width).into_iter().map(|part| Line::styled(part, model.theme.command)),
-        );
+        lines.extend(wrap(&model.say(hint), width).into_iter().map(|part| Line::styled(part, model.theme.command)));
     }
     lines
 }
@@ -115,10 +112,11 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
                     Span::raw(format!("{:<10}", escape(&step.id))),
                     Span::styled(format!("{:>8.0} ms  ", step.seconds * 1000.0), theme.dim),
                 ]));
-                for part in wrap(&escape(&step.detail), width.saturating_sub(4)) {
-                    if !part.is_empty() {
-                        lines.push(Line::styled(format!("    {part}"), if step.ok { theme.dim } else { theme.error }));
-                    }
+                let style = if step.ok { theme.dim } else { theme.error };
+                let hint = step.hint.as_deref().filter(|_| !step.ok).unwrap_or_default();
+                for (text, style) in [(step.reason(), style), (hint, theme.command)] {
+                    let parts = wrap(&model.say(text), width.saturating_sub(4)).into_iter().filter(|p| !p.is_empty());
+                    lines.extend(parts.map(|part| Line::styled(format!("    {part}"), style)));
                 }
             }
             match &run.result {
@@ -146,51 +144,24 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
                     format!("✓ The {channel} took the notification in {:.1} s.", told.seconds),
                     theme.ok,
                 )];
-                let parts = wrap(&escape(&told.detail), width.saturating_sub(2));
+                let parts = wrap(&model.say(&told.detail), width.saturating_sub(2));
                 lines.extend(parts.into_iter().map(|part| Line::styled(format!("  {part}"), theme.dim)));
                 lines
             }
         },
-        Report::Storage(name) => match model.storage_checks.get(name) {
-            None | Some(Load::Waiting) => waiting("Comparing the manifests with the objects"),
-            Some(Load::Failed(problem)) => problem_lines(model, problem, width),
-            Some(Load::Ready(report)) => storage_report::lines(theme, report, width),
-        },
+        Report::Storage(name) => {
+            let mut lines = storage_report::repair(model, name, width);
+            lines.extend(match model.storage_checks.get(name) {
+                None | Some(Load::Waiting) => waiting("Comparing the manifests with the objects"),
+                Some(Load::Failed(problem)) => problem_lines(model, problem, width),
+                Some(Load::Ready(report)) => storage_report::lines(model, report, width).0,
+            });
+            lines
+        }
         Report::Sync(name) => match model.syncs.get(name) {
             None | Some(Load::Waiting) => waiting("Reading the manifests in the storage"),
             Some(Load::Failed(problem)) => problem_lines(model, problem, width),
-            Some(Load::Ready(report)) => {
-                let mut lines = vec![Line::from(vec![
-                    Span::styled("✓ ", theme.ok),
-                    Span::raw(format!("{} known and unchanged", count(report.unchanged))),
-                ])];
-                for SyncGroup { title, grade, lines: names } in report.groups() {
-                    // Nothing is wrong with none.
-                    let (sign, style) = match grade {
-                        _ if names.is_empty() => (" ", theme.dim),
-                        SyncGrade::Good => ("+", theme.ok),
-                        SyncGrade::Note => ("!", theme.dim),
-                        SyncGrade::Warn => ("!", theme.warn),
-                        SyncGrade::Wrong => ("✗", theme.error),
-                    };
-                    lines.push(Line::from(vec![
-                        Span::styled(format!("{sign} "), style),
-                        Span::styled(
-                            format!("{} {title}", names.len()),
-                            if names.is_empty() { theme.dim } else { theme.text },
-                        ),
-                    ]));
-                    for name in names {
-                        let parts = wrap(&escape(name), width.saturating_sub(4));
-                        lines.extend(parts.into_iter().map(|part| Line::raw(format!("    {part}"))));
-                    }
-                }
-                for warning in &report.warnings {
-                    let parts = wrap(&format!("! {}", escape(warning)), width);
-                    lines.extend(parts.into_iter().map(|part| Line::styled(part, theme.warn)));
-                }
-                lines
-            }
+            Some(Load::Ready(synced)) => storage_sync::lines(model, synced, width),
         },
     }
 }
@@ -202,7 +173,7 @@ fn messages(model: &Model, width: usize) -> Vec<Line<'static>> {
     if !needs.is_empty() {
         lines.push(Line::styled("What needs somebody now", theme.accent));
         for text in needs {
-            for (i, part) in wrap(&escape(&text), width.saturating_sub(2)).into_iter().enumerate() {
+            for (i, part) in wrap(&model.say(&text), width.saturating_sub(2)).into_iter().enumerate() {
                 let sign = if i == 0 { "! " } else { "  " };
                 lines.push(Line::from(vec![Span::styled(sign, theme.warn), Span::raw(part)]));
             }
@@ -218,7 +189,7 @@ fn messages(model: &Model, width: usize) -> Vec<Line<'static>> {
     for message in &listed {
         let (sign, style) = super::message::sign(model, message.level);
         let time = message.at.with_timezone(&model.zone).format("%H:%M:%S").to_string();
-        for (i, part) in wrap(&escape(&message.text), width.saturating_sub(12)).into_iter().enumerate() {
+        for (i, part) in wrap(&model.say(&message.text), width.saturating_sub(12)).into_iter().enumerate() {
             let (time, sign) = if i == 0 { (time.as_str(), sign) } else { ("", " ") };
             lines.push(Line::from(vec![
                 Span::styled(format!("{time:<9} "), theme.dim),
@@ -227,7 +198,7 @@ fn messages(model: &Model, width: usize) -> Vec<Line<'static>> {
             ]));
         }
         if let Some(hint) = &message.hint {
-            for part in wrap(&escape(&model.commands(hint)), width.saturating_sub(12)) {
+            for part in wrap(&model.say(hint), width.saturating_sub(12)) {
                 lines.push(Line::styled(format!("{:12}{part}", ""), theme.command));
             }
         }

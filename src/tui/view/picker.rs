@@ -7,7 +7,7 @@ use unicode_width::UnicodeWidthStr;
 
 use super::text::{fit, put, spinner, typed, wrap};
 use super::{place_cursor, popup};
-use crate::domain::text::{count, escape};
+use crate::domain::text::count;
 use crate::tui::form::{ADD, Form};
 use crate::tui::model::Model;
 use crate::tui::offers;
@@ -41,7 +41,7 @@ pub fn draw(frame: &mut Frame, model: &Model, picker: &Picker, form: &Form, area
             vec![Line::styled(format!("  {} asking what there is", spinner(model)), theme.running)]
         }
         Err(why) => {
-            wrap(&escape(&why), width.saturating_sub(2)).into_iter().map(|p| Line::styled(p, theme.warn)).collect()
+            wrap(&model.say(&why), width.saturating_sub(2)).into_iter().map(|p| Line::styled(p, theme.warn)).collect()
         }
         Ok(entries) if entries.is_empty() => vec![Line::styled("  nothing is called like that", theme.dim)],
         Ok(entries) => window(model, picker, &entries, usize::from(rows.height).max(1), width),

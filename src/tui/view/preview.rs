@@ -84,7 +84,7 @@ pub fn warnings(model: &Model, preview: &Preview, width: usize) -> Vec<Line<'sta
     // What was found for the words before stays, as that.
     let of = |style: Style| if preview.is_old { theme.dim } else { style };
     if let Some(Load::Failed(problem)) = &preview.runs {
-        return vec![Line::styled(fit(&format!("! {}", escape(&problem.message)), width), theme.warn)];
+        return vec![Line::styled(fit(&format!("! {}", model.say(&problem.message)), width), theme.warn)];
     }
     let wrong: Vec<&PlannedRun> =
         preview.own_runs().filter(|r| !r.overlaps.is_empty() || r.in_production_hours).collect();

@@ -221,7 +221,7 @@ impl Page<'_> {
             // What is recorded again before the next base leads to no moment: for a person it belongs to the gap.
             let end = status.ranges.iter().map(|range| range.from).filter(|from| *from >= gap.to).min();
             let (from, to) = (when_exactly(model, gap.from), when_exactly(model, end.unwrap_or(gap.to)));
-            let text = format!("! {from} to {to}: {}", escape(&gap.reason));
+            let text = format!("! {from} to {to}: {}", model.say(&gap.reason));
             self.fact_styled("Gap", Span::styled(text, theme.warn));
         }
         self.slicing(status);
@@ -267,7 +267,7 @@ impl Page<'_> {
             self.fact_styled("", Span::styled(escape(error), theme.error));
         }
         if let Some(hint) = status.hint.as_ref().filter(|_| status.error.is_some()) {
-            self.fact_styled("What to do", Span::styled(escape(&model.commands(hint)), theme.command));
+            self.fact_styled("What to do", Span::styled(model.say(hint), theme.command));
         }
     }
 }

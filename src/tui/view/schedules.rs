@@ -329,7 +329,7 @@ impl Page<'_> {
         self.fact_styled("Error", Span::styled(escape(error), model.theme.error));
         let job = model.job(last.job);
         if let Some(hint) = job.and_then(|j| j.hint.as_deref()) {
-            self.fact_styled("What to do", Span::styled(escape(&model.commands(hint)), model.theme.warn));
+            self.fact_styled("What to do", Span::styled(model.say(hint), model.theme.warn));
         }
         if last.state == JobState::Failed {
             let key = model.keymap.first(Action::RetryRun);
@@ -392,7 +392,7 @@ impl Page<'_> {
             let elsewhere = schedule.is_none_or(|s| s.storage != backup.storage || s.folder != backup.folder);
             let place = elsewhere.then(|| format!("in {}/{}", backup.storage, backup.folder));
             let words: Vec<String> = backup.reasons.iter().chain(&backup.error).chain(&place).cloned().collect();
-            for part in super::text::wrap(&escape(&words.join("; ")), self.width.saturating_sub(8)) {
+            for part in super::text::wrap(&self.model.say(&words.join("; ")), self.width.saturating_sub(8)) {
                 self.lines.push(Line::styled(format!("        {part}"), theme.dim));
             }
         }

@@ -21,9 +21,9 @@ impl Page<'_> {
         let ((state, style), server) = service_state(model, name);
         self.fact_styled("State", Span::styled(state, style));
         if let Some(Load::Failed(problem)) = model.infos.get(name) {
-            self.fact_styled("", Span::styled(escape(&problem.message), theme.error));
+            self.fact_styled("", Span::styled(model.say(&problem.message), theme.error));
             if let Some(hint) = &problem.hint {
-                self.fact_styled("What to do", Span::styled(escape(&model.commands(hint)), theme.command));
+                self.fact_styled("What to do", Span::styled(model.say(hint), theme.command));
             }
         }
         match service.last_good_backup_at {

@@ -174,7 +174,8 @@ fn count_spans(model: &Model, counts: &[(Standing, usize)]) -> Vec<Span<'static>
 
 fn unprotected_spans(model: &Model, rows: &[&StripRow], width: usize) -> Vec<Span<'static>> {
     let names: Vec<String> = rows.iter().map(|row| escape(&row.service)).collect();
-    let text = format!("{} services have no good backup: {}", rows.len(), names.join(", "));
+    let have = if rows.len() == 1 { "has" } else { "have" };
+    let text = format!("{} {have} no good backup: {}", counted(rows.len() as u64, "service"), names.join(", "));
     let (sign, style) = sign(model, Standing::Unprotected);
     vec![Span::raw(" "), Span::styled(sign, style), Span::styled(fit(&text, width.saturating_sub(3)), style)]
 }

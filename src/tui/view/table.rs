@@ -147,12 +147,31 @@ where
     }
 }
 
+/// `nightly-of-the…20261130-0200`: of a name that ends with the moment of its run, that end stays, because it alone tells one
+/// run from another. Other names are left as they are.
+fn fit_name(name: &str, width: usize) -> String {
+    /// `20261130-0200`.
+    const MOMENT: usize = 13;
+    /// Of the beginning as much must stay.
+    const LEAST: usize = 4;
+    let end = name.len().checked_sub(MOMENT).and_then(|at| name.split_at_checked(at));
+    let is_moment =
+        |end: &str| end.bytes().enumerate().all(|(i, b)| if i == 8 { b == b'-' } else { b.is_ascii_digit() });
+    match end.filter(|(_, end)| is_moment(end)) {
+        Some((begin, end)) if name.width() > width && width >= LEAST + 1 + MOMENT => {
+            format!("{}{end}", fit(begin, width - MOMENT))
+        }
+        _ => name.to_owned(),
+    }
+}
+
 fn cell(column: Column, text: &str, width: u16) -> String {
     let width = usize::from(width);
     let from = if column.is_end { text.width().saturating_sub(width) } else { 0 };
     let text = &from_column(text, from);
     if !column.right {
-        return super::text::cell(text, width);
+        let text = if column.is_name { fit_name(text, width) } else { text.to_owned() };
+        return super::text::cell(&text, width);
     }
     let text = fit(text, width);
     " ".repeat(width.saturating_sub(text.width())) + &text
@@ -184,6 +203,20 @@ mod tests {
         // Of a wide character there is all or nothing.
         assert_eq!(cell(column, "/世界世界世", 8), "…世界世 ");
         assert_eq!(cell(left("WHERE", 8, 1), "/srv/backups", 8), "/srv/ba…");
+    }
+
+    #[test]
+    fn the_moment_of_a_run_stays_in_its_name() {
+        let name = "orders-live-20261130-0200";
+        assert_eq!(fit_name(name, 25), name);
+        assert_eq!(fit_name(name, 21), "orders-…20261130-0200");
+        assert_eq!(fit_name(name, 18), "orde…20261130-0200");
+        assert_eq!(fit_name(name, 17), name, "the column cuts it at its end");
+        for other in ["before-the-migration-of-the-shop", "世界世界世界世界世界世界", "-20261130-020", "weekly-46"]
+        {
+            assert_eq!(fit_name(other, 20), other);
+        }
+        assert_eq!(cell(left("NAME", 21, 1).name(), name, 21), "orders-…20261130-0200");
     }
 
     #[test]

@@ -88,6 +88,27 @@ pub fn first_lines(mut parts: Vec<String>, most: usize) -> Vec<String> {
     parts
 }
 
+/// What went wrong, and what to do about it, in at most `most` lines: of both something can be read, and of what to do all
+/// that has room.
+pub fn reason_and_hint(
+    model: &Model,
+    reason: &str,
+    hint: Option<String>,
+    width: usize,
+    most: usize,
+) -> Vec<Line<'static>> {
+    /// Of a reason so many lines stay.
+    const LEAST: usize = 2;
+    let theme = &model.theme;
+    let width = width.saturating_sub(2);
+    let reason = if reason.is_empty() { Vec::new() } else { wrap(&format!("✗ {reason}"), width) };
+    let hint = hint.map_or_else(Vec::new, |hint| wrap(&hint, width));
+    let hint = first_lines(hint, most.saturating_sub(reason.len().min(LEAST)).max(1));
+    let reason = first_lines(reason, most.saturating_sub(hint.len()).max(1));
+    let reason = reason.into_iter().map(|part| Line::styled(part, theme.error));
+    reason.chain(hint.into_iter().map(|part| Line::styled(part, theme.command))).collect()
+}
+
 /// `text` in exactly `width` columns: cut, or padded at its end.
 pub fn cell(text: &str, width: usize) -> String {
     let text = fit(text, width);

@@ -240,7 +240,7 @@ fn foot(frame: &mut Frame, model: &Model, area: Rect) {
     let width = usize::from(area.width);
     let room = usize::from(area.height.saturating_sub(1));
     let mut lines = match &model.timeline.runs {
-        Some(Load::Failed(problem)) => vec![Line::styled(format!("✗ {}", escape(&problem.message)), theme.error)],
+        Some(Load::Failed(problem)) => vec![Line::styled(format!("✗ {}", model.say(&problem.message)), theme.error)],
         None | Some(Load::Waiting) => {
             vec![Line::styled(format!("{} looking ahead", spinner(model)), theme.running)]
         }

@@ -8,10 +8,11 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use mongokeep::domain::backup::Model as DataModel;
 use mongokeep::domain::job::{JobKind, JobState};
 use mongokeep::domain::namespace::{Namespace, NamespaceSize};
+use mongokeep::domain::storage_check::{Amount, Finding, FindingKind, Findings, PlannedBlocks, RepairPlan};
 use mongokeep::domain::warning::{Warning, WarningKind};
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::model::{Look, Model};
-use mongokeep::tui::msg::{Msg, Problem, Reply, Snapshot};
+use mongokeep::tui::msg::{Effect, Msg, Problem, Reply, Snapshot};
 use mongokeep::tui::update::update;
 
 use ratatui::buffer::Cell;
@@ -71,6 +72,21 @@ fn problem(message: &str) -> Problem {
 fn checked(model: &mut Model, service: &str) {
     let result = Ok(check_report(false));
     reply(model, Reply::ServiceChecked { name: service.into(), model: DataModel::Logical, result });
+}
+
+/// The page of the check of a storage that holds what can be removed.
+fn checked_storage(model: &mut Model) {
+    let effects = keys(model, "3 v");
+    let Some(Effect::CheckStorage(name)) = effects.last() else { panic!("{effects:?}") };
+    let mut findings = Findings::default();
+    let blocks = Finding::new(FindingKind::UnneededBlocks, LONG, None, "no manifest of the folder names them");
+    findings.push(blocks.object(format!("{LONG}/blocks"), 0).of(3, 3_000).removable());
+    let other = Finding::new(FindingKind::OtherAttempt, LONG, Some("nightly"), "begun by host-b; it may be at work");
+    findings.push(other.remedy("look whether host-b makes this backup now"));
+    let planned = PlannedBlocks { folder: LONG.into(), blocks: 3, bytes: 3_000 };
+    let plan = RepairPlan { blocks: vec![planned], ..RepairPlan::default() };
+    let result = Ok(findings.report(name, 12, Amount { objects: 1_234, bytes: 5_000_000 }, Some(0), plan));
+    reply(model, Reply::StorageChecked { name: name.clone(), result });
 }
 
 fn listed() -> Vec<NamespaceSize> {
@@ -202,6 +218,16 @@ fn scenes() -> Vec<Scene> {
         ("add_azure", |m| drop(keys(m, "3 n Tab Right Right Tab"))),
         ("add_gcs", |m| drop(keys(m, "3 n Tab Right Right Right Tab"))),
         ("edit_a_storage", |m| drop(keys(m, "3 G e"))),
+        ("add_a_storage_that_encrypts", |m| {
+            keys(m, "3 n");
+            put(m, "encrypt_to", "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p");
+            to_row(m, "identity_file");
+        }),
+        ("check_of_a_storage", checked_storage),
+        ("repair_of_a_storage", |m| {
+            checked_storage(m);
+            keys(m, "x");
+        }),
         ("setting", |m| drop(keys(m, "4 l j Enter"))),
         ("restore", |m| drop(keys(m, "j j r"))),
         ("restore_a_moment", |m| {

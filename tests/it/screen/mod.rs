@@ -13,6 +13,7 @@ mod schedules;
 mod screens;
 mod storage_check;
 mod storage_form;
+mod storage_sync;
 mod terminal;
 mod trust;
 mod words;

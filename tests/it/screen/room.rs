@@ -180,8 +180,40 @@ fn the_name_of_a_job_shows_its_day_on_a_small_screen() {
     snapshot.jobs = std::sync::Arc::new(vec![of(12_345, "orders-live-20261130-0200", kind)]);
     let mut model = with(SMALL, snapshot);
     keys(&mut model, "l l");
-    let row = line(&model, "orders-live-20261130…");
+    let row = line(&model, "…20261130-0200");
     assert!(row.contains(" 12345 ") && row.contains("retention") && row.contains("✓ done"), "{row}");
+}
+
+#[test]
+fn a_restore_says_its_target_once_in_the_list_of_jobs() {
+    let mut snapshot = full_snapshot();
+    let restore =
+        job(77, mongokeep::domain::job::JobKind::Restore, "weekly-46", mongokeep::domain::job::JobState::Running, 1);
+    std::sync::Arc::make_mut(&mut snapshot.jobs).insert(0, restore);
+    for (size, keys_there) in [(SMALL, "l l"), ((160, 50), "l l"), (SMALL, "l")] {
+        let mut model = with(size, snapshot.clone());
+        keys(&mut model, keys_there);
+        // Beside the list stand the details.
+        let row = line(&model, " 77 ");
+        let row = row.split('│').next().unwrap();
+        assert_eq!(row.matches("orders-rs").count(), 1, "{row}");
+    }
+}
+
+#[test]
+fn a_name_with_no_place_to_break_makes_its_dialog_wider() {
+    use mongokeep::tui::model::{Button, Confirm, Layer, Then};
+    let recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+    let mut model = full(Look::default(), SMALL);
+    model.layers.push(Layer::Confirm(Confirm {
+        title: "What?".into(),
+        lines: vec![format!("it encrypts to {recipient}, and nobody has shown an identity")],
+        buttons: vec![Button { label: "Cancel".into(), then: Then::Nothing }],
+        focus: 0,
+        typed: None,
+    }));
+    let row = line(&model, recipient);
+    assert!(row.contains(&format!("{recipient},")), "the comma stays with it: {row}");
 }
 
 #[test]

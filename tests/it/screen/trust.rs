@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use chrono::TimeDelta;
+use mongokeep::client::EncryptionView;
 use mongokeep::domain::backup::{BackupState, BackupType, Model as DataModel};
 use mongokeep::domain::service::{CheckItem, CheckReport, CheckState, ServerRole, ServiceInfo};
 use mongokeep::domain::warning::{Warning, WarningKind};
 use mongokeep::error::ErrorKind;
-use mongokeep::tui::form::Item;
+use mongokeep::tui::form::{Item, Purpose};
 use mongokeep::tui::model::{Layer, Look, Model};
 use mongokeep::tui::msg::{Effect, Msg, Problem, Reply, Snapshot};
 use mongokeep::tui::update::update;
@@ -141,6 +142,77 @@ fn a_service_that_is_known_to_be_lost_is_not_backed_up_without_a_word() {
     assert_eq!(press(&mut model, "Ctrl-S"), []);
     let text = shown(&model);
     assert!(text.contains("The backup would fail") && text.contains("orders-rs: connection refused"), "{text}");
+}
+
+#[test]
+fn what_is_refused_is_not_offered() {
+    let unproven = |s: &mut Snapshot| {
+        let recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p".parse().unwrap();
+        let encryption = EncryptionView { recipients: vec![recipient], passphrase: false, proof: None };
+        s.storages.iter_mut().find(|s| s.name == "s3-eu").unwrap().encryption = Some(encryption);
+    };
+    let report = || {
+        let mut report = check_report(false);
+        report.items.push(item("storage", CheckState::Fail, "mongokeep storage test s3-eu"));
+        report.storages.insert("s3-eu".into(), Some("nobody has shown an identity that opens it".into()));
+        report
+    };
+    let choose = |model: &mut Model| {
+        to_row(model, "storage");
+        press(model, "Right");
+        while form(model).text("storage") != "s3-eu" {
+            press(model, "Right");
+        }
+    };
+    for open in ["j n", "2 j j n"] {
+        let mut model = small();
+        look_again(&mut model, unproven);
+        let effects = keys(&mut model, open);
+        look_ahead(&mut model, effects);
+        choose(&mut model);
+        checked(&mut model, report());
+        let text = shown(&model);
+        assert!(!text.contains("anyway"), "{text}");
+        assert_eq!(press(&mut model, "Ctrl-S"), []);
+        let text = shown(&model);
+        assert!(text.contains("would be refused") && !text.contains("anyway"), "{text}");
+        assert!(text.contains("s3-eu: nobody has shown an identity"), "{text}");
+        // The other button leads to where the proof is given, and from there back to a new check.
+        keys(&mut model, "Right Enter");
+        assert_eq!(form(&model).purpose, Purpose::EditStorage("s3-eu".into()));
+    }
+    let mut model = small();
+    look_again(&mut model, unproven);
+    keys(&mut model, "j n");
+    choose(&mut model);
+    checked(&mut model, report());
+    let text = shown(&model);
+    assert!(text.contains("mongokeep storage edit s3-eu --identity-file FILE"), "{text}");
+    assert!(!text.contains("storage test s3-eu"), "a test is no proof: {text}");
+
+    // What the engine of the service cannot write is no more offered.
+    let mut model = small();
+    keys(&mut model, "j n");
+    choose(&mut model);
+    let mut unfit = report();
+    unfit.unfit.insert("s3-eu".into(), "choose a bucket".into());
+    checked(&mut model, unfit);
+    assert_eq!(press(&mut model, "Ctrl-S"), []);
+    let text = shown(&model);
+    assert!(text.contains("The backup would be refused") && !text.contains("anyway"), "{text}");
+    assert_eq!(keys(&mut model, "Right Enter"), [], "there is one button");
+    assert_eq!(form(&model).text("service"), "orders-rs");
+}
+
+#[test]
+fn a_storage_that_was_edited_is_checked_anew_for_the_backup_that_waits() {
+    let mut model = small();
+    keys(&mut model, "j n");
+    checked(&mut model, check_report(false));
+    let edited = form(&model).text("storage").to_owned();
+    let saved = storage(&edited, "s3", "s3://acme-backups/prod");
+    let effects = reply_to_key(&mut model, Reply::StorageSaved(Ok(saved)));
+    assert!(matches!(&effects[..], [Effect::CheckService(service, _)] if service == "orders-rs"), "{effects:?}");
 }
 
 #[test]

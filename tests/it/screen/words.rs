@@ -127,6 +127,97 @@ fn commands_on_the_screen_carry_the_home_and_are_copied() {
     assert_eq!(plain(keys(&mut model, "y")), [Effect::Copy(command.into())]);
 }
 
+/// Whoever says what went wrong may name a command, and so may what a job or a test left.
+#[test]
+fn every_command_on_the_screen_carries_the_home() {
+    let command = "run mongokeep storage check s3-eu";
+    let problem = || Problem {
+        kind: ErrorKind::Failed,
+        field: None,
+        message: format!("{command}, says the message"),
+        hint: Some(format!("{command}, says the hint")),
+    };
+    let change = |snapshot: &mut Snapshot| {
+        for storage in &mut snapshot.storages {
+            storage.last_test_error = Some(format!("{command}, says the test"));
+        }
+        let jobs = Arc::make_mut(&mut snapshot.jobs);
+        for job in jobs.iter_mut().filter(|job| job.state == JobState::Failed) {
+            job.error = Some(format!("{command}, says the job"));
+            job.hint = Some(format!("{command}, says its hint"));
+        }
+        for backup in Arc::make_mut(&mut snapshot.backups).iter_mut() {
+            backup.error = backup.error.as_ref().map(|_| format!("{command}, says the backup"));
+        }
+        let warning = Warning::new(WarningKind::Stale, "");
+        snapshot.warnings = vec![Warning { text: format!("{command}, says the warning"), ..warning }];
+    };
+    type Scene = fn(&mut Model, &dyn Fn() -> Problem);
+    let scenes: [Scene; 12] = [
+        |m, _| drop(keys(m, "m")),
+        |m, p| {
+            keys(m, "3 v");
+            let name = m.storage_checks.keys().next().unwrap().clone();
+            reply(m, Reply::StorageChecked { name, result: Err(p()) });
+        },
+        |m, p| {
+            keys(m, "3 s");
+            let name = m.syncs.keys().next().unwrap().clone();
+            reply(m, Reply::SyncPlanned { name, result: Err(p()) });
+        },
+        |m, p| {
+            keys(m, "3 t");
+            let name = m.tests.keys().next().unwrap().clone();
+            reply(m, Reply::StorageTested { name, result: Err(p()) });
+        },
+        |m, _| drop(keys(m, "3 Enter")),
+        |m, _| drop(keys(m, "l l j j j Enter")),
+        |m, _| drop(keys(m, "j j j Enter")),
+        |m, p| {
+            keys(m, "4 t");
+            reply(m, Reply::ServiceChecked { name: "orders-rs".into(), model: Default::default(), result: Err(p()) });
+        },
+        |m, p| {
+            keys(m, "4 Enter");
+            let name = "orders-rs".to_owned();
+            reply(m, Reply::ServiceInfo { name, result: Err(p()) });
+        },
+        |m, p| {
+            keys(m, "3 n");
+            type_text(m, "new");
+            keys(m, "Tab Tab");
+            type_text(m, "/srv/new");
+            let effects = keys(m, "Ctrl-T");
+            let [Effect::TestDraft { ticket, .. }] = &effects[..] else { panic!("{effects:?}") };
+            let name = mongokeep::tui::msg::draft_name(*ticket);
+            reply(m, Reply::StorageTested { name, result: Err(p()) });
+        },
+        |m, p| {
+            keys(m, "3 e Ctrl-S");
+            let effects = keys(m, "Ctrl-T");
+            let _ = effects;
+            reply(m, Reply::StorageSaved(Err(p())));
+        },
+        |m, p| {
+            keys(m, "j j d");
+            reply(m, Reply::DeletePlanned { backup: "nightly-20261120".into(), result: Err(p()) });
+        },
+    ];
+    for (at, scene) in scenes.into_iter().enumerate() {
+        for size in [(80, 24), (160, 50)] {
+            let mut model = full(Look::default(), size);
+            model.home = Some("/srv/keep".into());
+            let mut snapshot = full_snapshot();
+            change(&mut snapshot);
+            update(&mut model, Msg::Snapshot(Box::new(snapshot)));
+            scene(&mut model, &problem);
+            // What stands in the next line or column is not looked for.
+            let text = shown(&model).split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(!text.contains("mongokeep storage check"), "scene {at} at {size:?}: {}", shown(&model));
+        }
+    }
+}
+
 #[test]
 fn what_to_do_about_a_failed_job_is_copied_from_its_page() {
     let mut model = with(|_| {});

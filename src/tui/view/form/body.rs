@@ -1,6 +1,7 @@
 //! The rows of a form, one below the other: those that are seldom needed are folded away.
 
 use ratatui::text::{Line, Span};
+use unicode_width::UnicodeWidthStr;
 
 use super::super::text::fit;
 use super::super::{moment, preview};
@@ -85,8 +86,8 @@ pub(super) fn rows(model: &Model, form: &Form, width: usize) -> Body {
             (false, true) => "+",
         };
         let style = if focused { theme.input_focused } else { theme.text };
-        let summary = if form.advanced_open { String::new() } else { advanced_summary(form) };
-        let summary = fit(&summary, width.saturating_sub(label_width));
+        let room = width.saturating_sub(label_width);
+        let summary = if form.advanced_open { String::new() } else { advanced_summary(form, room) };
         let at = lines.len();
         lines.push(Line::from(vec![
             Span::styled(if focused { "▌" } else { " " }, theme.accent),
@@ -107,9 +108,11 @@ pub(super) fn rows(model: &Model, form: &Form, width: usize) -> Body {
     Body { lines, focus_line, focus_height, cursor }
 }
 
-/// What the folded rows hold: `retry manual · compression zstd:1`.
-fn advanced_summary(form: &Form) -> String {
-    form.rows
+/// What the folded rows hold: `retry manual · compression zstd:1`. Each of them whole, or not at all.
+fn advanced_summary(form: &Form, room: usize) -> String {
+    const BETWEEN: &str = " · ";
+    let parts: Vec<String> = form
+        .rows
         .iter()
         .filter(|r| r.field.advanced && form.applies(r) && form.why_dimmed(r).is_none())
         // A number that is nothing says nothing.
@@ -123,6 +126,18 @@ fn advanced_summary(form: &Form) -> String {
             };
             format!("{} {}", r.field.label.to_lowercase(), escape(value))
         })
-        .collect::<Vec<_>>()
-        .join(" · ")
+        .collect();
+    let whole = parts.join(BETWEEN);
+    if whole.width() <= room {
+        return whole;
+    }
+    let mut out = String::new();
+    for part in parts {
+        let next = if out.is_empty() { part } else { format!("{out}{BETWEEN}{part}") };
+        if next.width() + BETWEEN.width() + 1 > room {
+            break;
+        }
+        out = next;
+    }
+    fit(&format!("{out}{BETWEEN}…"), room)
 }

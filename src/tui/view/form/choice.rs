@@ -74,7 +74,7 @@ fn name(model: &Model, row: &Row, is_dimmed: bool, focused: bool, room: usize) -
     let many = row.choices.len() > 1 && !is_dimmed;
     let (before, after) = if many && focused { ("← ", " →") } else { ("", "") };
     let (note, note_style) = match &row.error {
-        Some(why) => (format!("✗ {}", escape(why)), theme.error),
+        Some(why) => (format!("✗ {}", model.say(why)), theme.error),
         None => (known, theme.dim),
     };
     let note = if note.is_empty() { note } else { format!("  {}", fit(&note, beside(&text))) };
@@ -117,7 +117,7 @@ fn words(model: &Model, row: &Row, is_dimmed: bool, focused: bool, room: usize) 
     }
     let used: usize = spans.iter().map(|s| s.content.width()).sum();
     if let Some(error) = &row.error {
-        spans.push(Span::styled(fit(&format!("✗ {}", escape(error)), room.saturating_sub(used)), theme.error));
+        spans.push(Span::styled(fit(&format!("✗ {}", model.say(error)), room.saturating_sub(used)), theme.error));
     } else if let Some(why) = why {
         // Several words may be off for the same reason; saying it once is enough. Without room here the hint says it.
         let text = format!("← {}", escape(why));

@@ -10,7 +10,7 @@ use crate::domain::field::FieldKind;
 use crate::domain::text::escape;
 use crate::domain::uri;
 use crate::tui::form::{Form, Row};
-use crate::tui::forms::TIME;
+use crate::tui::forms::{TIME, in_words};
 use crate::tui::model::Model;
 use crate::tui::moment;
 
@@ -22,13 +22,18 @@ pub(super) fn line(model: &Model, form: &Form, row: &Row, focused: bool, width: 
     let mut spans = label::spans(model, form, row, focused);
     let room = width.saturating_sub(label_width);
     // The focused field says it below the rows, in full.
-    let error = row.error.as_ref().map(|why| if focused { "✗".to_owned() } else { format!("✗ {}", escape(why)) });
+    let error = row
+        .error
+        .as_ref()
+        .map(|why| if focused { "✗".to_owned() } else { format!("✗ {}", model.say(&in_words(form, why))) });
     let (note, note_style) = match (error, row.field.key, &form.preview) {
         (Some(error), _, _) => (error, theme.error),
         // What is wrong with the focused one is said whole below the rows.
         (None, "cron", Some(preview)) if focused && preview.words.is_err() => ("!".to_owned(), theme.warn),
         (None, "cron", Some(preview)) => preview::line_words(model, preview),
         (None, TIME, _) => (zone_words(model, form), theme.dim),
+        (None, _, _) if row.removes => ("✗ removed when you save".to_owned(), theme.warn),
+        (None, _, _) if row.may_be_removed() => ("stored".to_owned(), theme.dim),
         _ => match why_dimmed.filter(|why| !why.is_empty()) {
             Some(why) => (format!("← {why}"), theme.dim),
             None => (String::new(), theme.dim),

@@ -2,24 +2,25 @@
 
 use ratatui::text::Line;
 
-use super::super::text::{first_lines, fit, spinner, wrap};
+use super::super::text::{first_lines, fit, reason_and_hint, spinner, wrap};
 use super::super::{check, cluster, moment, preview, storage_steps};
 use crate::domain::service::{CheckItem, Urgency};
 use crate::domain::text::escape;
 use crate::tui::form::{ADD, Form, Purpose, Source, Trial};
-use crate::tui::forms::{BACKUP, is_pitr, is_to_a_moment, usual_storage_fails};
+use crate::tui::forms::{BACKUP, in_words, is_pitr, is_to_a_moment, usual_storage_fails};
 use crate::tui::missed::{recorded_twice, recording_ends};
 use crate::tui::model::{Load, Model};
 
 /// What stands below the rows: prerequisites, the sentence, the error.
-pub(super) fn lines(model: &Model, form: &Form, width: usize) -> Vec<Line<'static>> {
+/// `most`: lines that there is room for.
+pub(super) fn lines(model: &Model, form: &Form, width: usize, most: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let mut lines = vec![Line::raw("")];
     if matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_)) {
         lines.extend(check::lines(model, form, width));
     }
     if form.can_be_tested() {
-        lines.extend(storage_steps::of_form(model, form, width));
+        lines.extend(storage_steps::of_form(model, form, width, most));
     }
     if let Some(preview) = &form.preview {
         lines.extend(preview::warnings(model, preview, width));
@@ -41,14 +42,8 @@ pub(super) fn lines(model: &Model, form: &Form, width: usize) -> Vec<Line<'stati
     lines.extend(form.trial.iter().flat_map(|trial| trial_lines(model, trial, width)));
     lines.extend(form.proposal.iter().flat_map(|proposal| cluster::proposal(model, proposal, width)));
     if let Some(problem) = &form.error {
-        for part in first_lines(wrap(&format!("✗ {}", escape(&problem.message)), width.saturating_sub(2)), 4) {
-            lines.push(Line::styled(part, theme.error));
-        }
-        if let Some(hint) = &problem.hint {
-            for part in first_lines(wrap(&escape(&model.commands(hint)), width.saturating_sub(2)), 3) {
-                lines.push(Line::styled(part, theme.command));
-            }
-        }
+        let said = |text: &str| model.say(&in_words(form, text));
+        lines.extend(reason_and_hint(model, &said(&problem.message), problem.hint.as_deref().map(said), width, 7));
     } else {
         // Where there is little room the timeline says it alone.
         let says_moment = is_to_a_moment(form) && model.size.1 >= 30;
@@ -71,14 +66,8 @@ fn trial_lines(model: &Model, trial: &Trial, width: usize) -> Vec<Line<'static>>
     match &trial.outcome {
         Load::Waiting => vec![Line::styled(format!("{} trying it, 10 s at most", spinner(model)), theme.running)],
         Load::Failed(problem) => {
-            let why = first_lines(wrap(&format!("✗ {}", escape(&problem.message)), width.saturating_sub(2)), 3);
-            let hint = problem
-                .hint
-                .as_ref()
-                .map(|hint| wrap(&escape(&model.commands(hint)), width.saturating_sub(2)))
-                .unwrap_or_default();
-            let why = why.into_iter().map(|part| Line::styled(part, theme.error));
-            why.chain(first_lines(hint, 2).into_iter().map(|part| Line::styled(part, theme.command))).collect()
+            let hint = problem.hint.as_deref().map(|hint| model.say(hint));
+            reason_and_hint(model, &model.say(&problem.message), hint, width, 5)
         }
         Load::Ready((info, items)) => {
             let mut wrong: Vec<&CheckItem> = items.iter().filter(|i| i.urgency() <= Urgency::Warning).collect();
@@ -88,7 +77,7 @@ fn trial_lines(model: &Model, trial: &Trial, width: usize) -> Vec<Line<'static>>
             let mut lines = vec![Line::styled(fit(&text, width), theme.ok)];
             for item in wrong.iter().take(MOST) {
                 let (sign, style) = check::check_sign(model, item.state);
-                let text = format!("{sign} {}: {}", escape(&item.title), escape(&item.detail));
+                let text = format!("{sign} {}: {}", escape(&item.title), model.say(&item.detail));
                 lines.push(Line::styled(fit(&text, width), style));
             }
             if wrong.len() > MOST {

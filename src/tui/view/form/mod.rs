@@ -31,15 +31,16 @@ pub fn draw(frame: &mut Frame, model: &Model, form: &Form, area: Rect) {
     };
     let inner_width = usize::from(width).saturating_sub(4);
     let Body { lines, focus_line, focus_height, cursor } = body::rows(model, form, inner_width);
-    let mut foot = foot::lines(model, form, inner_width);
     let hint_width = inner_width.saturating_sub(hint::INDENT);
-    let hints = hint::height(form, hint_width);
+    let hints = hint::height(model, form, hint_width);
     let hints = if is_to_a_moment(form) && moment::is_low(model) { 1 } else { hints };
+    // The rows have at least half of it; below them stand the hint and the buttons.
+    let most_of = |high: usize| high.saturating_sub(high / 2 + hints + 1);
+    let mut foot = foot::lines(model, form, inner_width, most_of(usize::from(area.height).saturating_sub(2)));
     let height = (lines.len() + hints + foot.len() + 3) as u16;
     let inner = form_box(frame, model, area, width, height, &title(form));
-    // The rows have at least half of it.
     let high = usize::from(inner.height);
-    let most = high.saturating_sub(high / 2 + hints + 1);
+    let most = most_of(high);
     // A sentence that grows while something is typed must not move the rows: it has its place from the beginning.
     let grows = matches!(form.purpose, Purpose::Create | Purpose::EditSchedule(_));
     if grows && is_small(model.size) && lines.len() + hints + 1 + most > high {
@@ -117,7 +118,9 @@ fn buttons(model: &Model, form: &Form, width: usize) -> Line<'static> {
     let style = |item| if form.focus == item { theme.button_focused } else { theme.button };
     let mark = |item| if form.focus == item { "▌" } else { " " };
     let cancel = format!("{}[ Cancel ]", mark(Item::Cancel));
-    let stopped = !prerequisites::stoppers(model, form).is_empty();
+    // What is refused whatever a person says is not offered.
+    let is_refused = prerequisites::refused(model, form).is_some();
+    let stopped = !is_refused && !prerequisites::stoppers(model, form).is_empty();
     let anyway = if stopped { " anyway" } else { "" };
     let submit = format!("{}[ {}{anyway} ]", mark(Item::Submit), submit_label(form));
     let wait = if form.submitting { format!("{} one moment ", spinner(model)) } else { String::new() };
