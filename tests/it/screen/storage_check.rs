@@ -9,6 +9,8 @@ use mongokeep::tui::model::{Look, Model};
 use mongokeep::tui::msg::{Effect, Msg, Problem, Reply};
 use mongokeep::tui::update::update;
 
+use super::terminal::Tty;
+use crate::support::command::Home;
 use crate::support::screen::*;
 
 /// The page of the check of the first storage, before its answer; and the name of the storage.
@@ -167,4 +169,31 @@ fn what_a_page_of_a_storage_says_to_do_is_copied() {
     let text = shown(&model);
     assert!(text.contains(&format!("    {hint}")) && !text.contains(&format!("({hint}")), "{text}");
     assert_eq!(press(&mut model, "y"), [Effect::Copy(hint.into())]);
+}
+
+#[test]
+fn a_repair_by_keys_only() {
+    let home = Home::new();
+    let dir = tempfile::tempdir().unwrap();
+    let blocks = dir.path().join("prod/blocks/ab");
+    let block = blocks.join(format!("ab{}", "0".repeat(62)));
+    std::fs::create_dir_all(&blocks).unwrap();
+    std::fs::write(&block, "nobody needs it").unwrap();
+    home.good(&format!("storage add archive --type filesystem --path {}", dir.path().display()));
+    let mut tty = Tty::start(home.path(), &[], &[]);
+    tty.wait("daemon ok");
+    tty.send("3");
+    tty.wait("archive");
+    tty.send("v");
+    tty.wait("[removable]");
+    tty.send("x");
+    tty.wait("- prod/blocks: 1 block that no backup needs, 15 B");
+    assert!(block.exists(), "it went before somebody said so");
+    tty.send("l");
+    tty.send("\r");
+    tty.wait("has removed 1 object, which frees 15 B");
+    tty.wait("nothing is wrong with a backup");
+    assert!(!block.exists());
+    tty.send("q");
+    tty.ended();
 }
