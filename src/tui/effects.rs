@@ -48,17 +48,20 @@ pub fn about(effect: &Effect) -> Option<&str> {
     }
 }
 
+/// Whether the form of this ticket still waits.
+type IsWanted = fn(&Model, u64) -> bool;
+
 /// What takes long and changes nothing, and the form that waits for it: a plan, or a look at what a location holds.
 pub struct Planning {
     ticket: u64,
-    is_wanted: fn(&Model, u64) -> bool,
+    is_wanted: IsWanted,
     task: AbortHandle,
 }
 
 impl Planning {
     /// Starts `effect`, and keeps hold of it when it is one of those.
     pub fn start(client: Client, effect: Effect, edition: u64, messages: Sender<Msg>) -> Option<Self> {
-        let waits: Option<(u64, fn(&Model, u64) -> bool)> = match &effect {
+        let waits: Option<(u64, IsWanted)> = match &effect {
             Effect::Submitted { ticket, effect } if matches!(**effect, Effect::PlanRestore(_)) => {
                 Some((*ticket, super::update::waits))
             }

@@ -7,7 +7,7 @@ use ratatui::text::{Line, Span};
 use super::text::{reason_and_hint, spinner, wrap};
 use crate::domain::job::JobState;
 use crate::domain::storage_check::{Finding, StorageReport};
-use crate::domain::text::{bytes, count, counted, escape};
+use crate::domain::text::{bytes, count, counted};
 use crate::tui::action::Action;
 use crate::tui::availability::FINDINGS_SHOWN;
 use crate::tui::model::Model;
