@@ -68,7 +68,7 @@ impl EncryptionView {
 /// Recipients in words. `of_passphrase`: the one among them that a passphrase opens.
 pub fn words_with(recipients: &[Recipient], of_passphrase: Option<&Recipient>) -> String {
     let one = |recipient: &Recipient| match of_passphrase {
-        Some(own) if own == recipient => format!("{recipient} (of the passphrase of the storage, which opens it)"),
+        Some(own) if own == recipient => format!("a passphrase (its recipient is {recipient})"),
         _ => recipient.to_string(),
     };
     recipients.iter().map(one).collect::<Vec<_>>().join(", ")

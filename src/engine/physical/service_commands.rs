@@ -283,6 +283,11 @@ mod tests {
         let done = dir.path().join("done");
         let slow = commands(&format!("sh -c 'until test -e {}; do sleep 0.05; done'", done.display()));
         let _ = slow.stop(dir.path(), "a1", &cancel).await.unwrap_err();
+        // The system shows the environment of a program a moment after it was started.
+        let began = Instant::now();
+        while !is_in_an_environment(b"MONGOKEEP_STOPS_FOR=a1") && began.elapsed() < STOP_LIMIT {
+            sleep(Duration::from_millis(5)).await;
+        }
         let waited = tokio::time::timeout(Duration::from_millis(300), slow.wait_for_left("a1")).await;
         assert!(waited.is_err(), "it is still at work");
         std::fs::write(done, "").unwrap();

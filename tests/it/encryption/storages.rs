@@ -89,7 +89,7 @@ fn a_passphrase_is_proven_by_itself_and_not_kept() {
     assert_eq!(json!([first["passphrase"], first["proof"]]), json!([true, "given"]));
     assert!(first["recipients"][0].as_str().unwrap().starts_with("age1"), "{first}");
     let shown = run(&home, "storage show safe").stdout;
-    assert!(shown.contains("(of the passphrase of the storage, which opens it)"), "{shown}");
+    assert!(shown.contains("a passphrase (its recipient is age1"), "{shown}");
     let kept = std::process::Command::new("grep").arg("-rc").arg("battery staple").arg(home.path()).output().unwrap();
     assert!(!String::from_utf8(kept.stdout).unwrap().lines().any(|line| !line.ends_with(":0")), "it was kept");
     // Another one is another recipient.

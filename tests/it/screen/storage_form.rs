@@ -127,7 +127,9 @@ fn encrypts(snapshot: &mut Snapshot, passphrase: bool, proof: Option<Proof>) {
     let storage = snapshot.storages.iter_mut().find(|s| s.name == "archive").unwrap();
     storage.config.insert("path".into(), "/srv/backups".into());
     storage.encrypt_to = if passphrase { Vec::new() } else { vec![recipient(RECIPIENT)] };
-    storage.encryption = Some(EncryptionView { recipients: vec![recipient(RECIPIENT)], passphrase, proof });
+    let of_passphrase = passphrase.then(|| recipient(RECIPIENT));
+    storage.encryption =
+        Some(EncryptionView { recipients: vec![recipient(RECIPIENT)], passphrase, of_passphrase, proof });
 }
 
 /// Ctrl-T, and the test passes; gives the number under which what the location holds is asked for.
@@ -221,7 +223,7 @@ fn a_storage_without_its_proof_is_saved_by_who_says_so() {
         assert!(matches!(&effects[..], [Effect::AddStorage(_)]), "{effects:?}");
         let mut saved = storage("disk", "filesystem", "/srv/backups");
         let recipients = vec![recipient(RECIPIENT)];
-        saved.encryption = Some(EncryptionView { recipients, passphrase: false, proof: None });
+        saved.encryption = Some(EncryptionView { recipients, passphrase: false, of_passphrase: None, proof: None });
         reply(&mut model, Reply::StorageSaved(Ok(saved)));
         let said = &model.messages.back().unwrap().text;
         assert!(said.contains("no backup begins before an identity is shown") && said.contains("loses"), "{said}");

@@ -148,7 +148,8 @@ fn a_service_that_is_known_to_be_lost_is_not_backed_up_without_a_word() {
 fn what_is_refused_is_not_offered() {
     let unproven = |s: &mut Snapshot| {
         let recipient = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p".parse().unwrap();
-        let encryption = EncryptionView { recipients: vec![recipient], passphrase: false, proof: None };
+        let encryption =
+            EncryptionView { recipients: vec![recipient], passphrase: false, of_passphrase: None, proof: None };
         s.storages.iter_mut().find(|s| s.name == "s3-eu").unwrap().encryption = Some(encryption);
     };
     let report = || {
