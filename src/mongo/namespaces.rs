@@ -233,7 +233,7 @@ pub async fn size(server: &Server, cancel: &CancellationToken, ns: &Namespace) -
             let get = |key: &str| stats.get(key).and_then(number).map_or(0, |n| n.max(0.0) as u64);
             Ok(Size { documents: get("count"), bytes: get("size") })
         }
-        // A size is only an estimate for progress and splitting; nothing depends on it.
+        // A size is only an estimate for progress and splitting; nothing else depends on it.
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Failed | ErrorKind::Denied) => {
             Ok(Size::default())
         }

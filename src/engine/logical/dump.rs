@@ -57,6 +57,9 @@ const RECENT: Duration = Duration::from_secs(1);
 /// Replies of the server that are in memory at once, over all cursors of a backup.
 const REPLY_MEMORY: usize = 64 << 20;
 
+/// The phase in which nothing more is read, and not all of it is stored yet.
+const STORING: &str = "storing what was read";
+
 /// What was running when an attempt ends badly gets this long to notice, before what it wrote is removed.
 const STOP_LIMIT: Duration = Duration::from_millis(500);
 
@@ -266,6 +269,7 @@ impl Run<'_> {
                 meter.set_phase("waiting for a majority to confirm the last change");
             }
             goal.send_replace(Some(Goal { at, is_end: true }));
+            meter.set_phase(STORING);
             self.storing.all().await?;
             collections.described(self).await
         };

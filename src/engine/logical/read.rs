@@ -56,8 +56,8 @@ pub struct Reading {
 /// How a range ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// All of it; `None`: nothing of it is needed.
-    Read(Option<PendingParts>),
+    /// All of it, so many bytes; `None`: nothing of it is needed.
+    Read { parts: Option<PendingParts>, bytes: u64 },
     /// The collection was dropped; the oplog holds the drop, and nothing of the range is left in the storage.
     Gone,
 }
@@ -158,6 +158,7 @@ pub async fn read(
         order,
         begun: Arc::default(),
         done: Arc::default(),
+        received: 0,
         behind: None,
         kills: 0,
     };
@@ -167,11 +168,11 @@ pub async fn read(
     let outcome = range.read().await?;
     if order == Order::Natural {
         match (&outcome, range.order) {
-            (Outcome::Read(_), Order::Natural) => {
+            (Outcome::Read { .. }, Order::Natural) => {
                 let applied = topology::op_times(&reading.server, &reading.cancel).await?.applied;
                 reading.reinserted.end(&uuid, applied);
             }
-            (Outcome::Read(_) | Outcome::Gone, _) => reading.reinserted.forget(&uuid),
+            (Outcome::Read { .. } | Outcome::Gone, _) => reading.reinserted.forget(&uuid),
         }
     }
     Ok(outcome)
@@ -189,6 +190,8 @@ struct Range<'a> {
     /// The objects that were begun.
     begun: Arc<Mutex<Vec<Key>>>,
     done: Arc<Done>,
+    /// Bytes that the server has sent of it.
+    received: u64,
     /// Where a cursor by `_id` goes on.
     behind: Option<Id>,
     kills: u32,
@@ -210,10 +213,12 @@ impl Range<'_> {
         let mut writer = self.start();
         loop {
             let why = match self.scan(&mut writer).await {
-                Ok(Scanned::All) => return Ok(Outcome::Read(Some(writer.end().await?))),
+                Ok(Scanned::All) => {
+                    return Ok(Outcome::Read { parts: Some(writer.end().await?), bytes: self.received });
+                }
                 Ok(Scanned::Nothing) => {
                     self.discard(writer).await?;
-                    return Ok(Outcome::Read(None));
+                    return Ok(Outcome::Read { parts: None, bytes: 0 });
                 }
                 Ok(Scanned::Again) => {
                     self.kills += 1;
@@ -288,6 +293,7 @@ impl Range<'_> {
                 self.behind = Some(id);
                 self.kills = 0;
             }
+            self.received += reply.array()?.len() as u64;
             let until = mark.as_ref().map(|mark| capped::documents_until(reply.array()?, mark)).transpose()?.flatten();
             let (meter, done) = (Arc::clone(&reading.meter), Arc::clone(&self.done));
             writer.write(Counted { reply, documents: until.unwrap_or(u64::MAX), meter, done }).await?;
@@ -341,6 +347,7 @@ impl Range<'_> {
                 claim.remove(&key).await?;
             }
         }
+        self.received = 0;
         let done = std::mem::take(&mut self.done);
         let (bytes, documents) = (done.bytes.load(Ordering::Relaxed), done.documents.load(Ordering::Relaxed));
         self.reading.meter.take_back(bytes, documents);

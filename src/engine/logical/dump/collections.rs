@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use tokio::task::JoinSet;
 
-use super::{Run, explaining, outcome_of, stopping};
+use super::{Run, STORING, explaining, outcome_of, stopping};
 use crate::artifact::codec::Codec;
 use crate::artifact::manifest::ObjectEntry;
 use crate::artifact::write::PartOptions;
@@ -162,9 +162,8 @@ impl Run<'_> {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(unit) = next else { return Ok(()) };
-                    let bytes = unit.bytes;
-                    if let Some(stored) = read_unit(&reading, unit).await? {
-                        storing.go_on(bytes, stored).await?;
+                    if let Some((bytes, store)) = read_unit(&reading, unit).await? {
+                        storing.go_on(bytes, store).await?;
                     }
                 }
             }));
@@ -200,6 +199,7 @@ impl Collections {
             return Ok(false);
         }
         // What is removed has to be there.
+        run.ctx.meter.set_phase(STORING);
         run.storing.all().await?;
         let claim = run.claiming.claim().await?;
         let mut units = Vec::new();
@@ -246,6 +246,12 @@ async fn entry(run: &Run<'_>, reads: &Reads) -> Result<Option<(CollectionEntry, 
     let found = std::mem::take(&mut *reads.found.lock().unwrap_or_else(PoisonError::into_inner));
     let parts: Vec<ObjectEntry> = found.parts.into_values().flatten().collect();
     let source = &reads.source;
+    // One that is gone is left out, and nothing else may be: whoever stored it would have said why it could not.
+    let is_stored = found.metadata.is_some() && reads.ranges_left.load(Ordering::Relaxed) == 0;
+    if !is_stored && !reads.gone.load(Ordering::Relaxed) {
+        let what = format!("{} was read, and not stored", escape(&source.ns.to_string()));
+        return Err(Error::new(ErrorKind::Internal, what));
+    }
     let (metadata, lacks) = match found.metadata {
         Some(metadata) if !reads.gone.load(Ordering::Relaxed) => metadata,
         metadata => {
@@ -272,8 +278,11 @@ async fn entry(run: &Run<'_>, reads: &Reads) -> Result<Option<(CollectionEntry, 
     Ok(Some((entry, lacks)))
 }
 
-/// Reads a piece, and returns what stores the rest of it; `None` where there is none.
-async fn read_unit(reading: &Arc<Reading>, unit: Unit) -> Result<Option<BoxFuture<'static, Result<()>>>> {
+/// Bytes that were read, and what stores the rest of them.
+type Rest = (u64, BoxFuture<'static, Result<()>>);
+
+/// Reads a piece; `None` where there is none.
+async fn read_unit(reading: &Arc<Reading>, unit: Unit) -> Result<Option<Rest>> {
     let reads = &unit.of;
     let source = &reads.source;
     if reads.gone.load(Ordering::Relaxed) {
@@ -298,7 +307,7 @@ async fn read_unit(reading: &Arc<Reading>, unit: Unit) -> Result<Option<BoxFutur
                 let order = read::order(source, &unit.range, unit.again);
                 read::read(reading, source, uuid, &unit.range, reads.size, &reads.numbers, order).await
             }
-            None if source.kind == CollectionKind::View => Ok(Outcome::Read(None)),
+            None if source.kind == CollectionKind::View => Ok(Outcome::Read { parts: None, bytes: 0 }),
             None => {
                 let ns = escape(&source.ns.to_string());
                 Err(Error::new(ErrorKind::Unsupported, format!("the server gives no UUID for {ns}")))
@@ -306,12 +315,12 @@ async fn read_unit(reading: &Arc<Reading>, unit: Unit) -> Result<Option<BoxFutur
         }
     };
     let (written, outcome) = tokio::try_join!(describe, read)?;
-    let pending = match outcome {
+    let (pending, bytes) = match outcome {
         Outcome::Gone => {
             reads.gone.store(true, Ordering::Relaxed);
             return Ok(None);
         }
-        Outcome::Read(pending) => pending,
+        Outcome::Read { parts, bytes } => (parts, bytes),
     };
     let reading = Arc::clone(reading);
     let store = async move {
@@ -342,7 +351,7 @@ async fn read_unit(reading: &Arc<Reading>, unit: Unit) -> Result<Option<BoxFutur
         }
         Ok(())
     };
-    Ok(Some(store.boxed()))
+    Ok(Some((bytes, store.boxed())))
 }
 
 /// How a collection is defined; `None` when it no longer exists.

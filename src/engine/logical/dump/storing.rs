@@ -15,8 +15,9 @@ use crate::storage::Storage;
 
 /// What all that is on its way may hold in memory, in KiB, besides the parts that have a place of the storage.
 const ROOM: u32 = 32 << 10;
-/// What the smallest thing takes of it, in KiB: its definition, its task, its request.
-const LEAST: u32 = 64;
+/// What the smallest thing takes of it, in KiB. Each has a request under way, and that of its definition: more than 64 of both
+/// at once would be more connections than a storage, and this process, stand.
+const LEAST: u32 = 1 << 10;
 
 /// Ends everything else when one of it fails. Clones are the same.
 #[derive(Clone)]
@@ -42,13 +43,15 @@ impl Storing {
         Self { room, running: TaskTracker::new(), tasks, failure: Arc::default(), stop, most }
     }
 
-    /// Does `work`, which stores about so many bytes; over a line it goes on by itself as soon as there is room for it, and ends
+    /// Does `work`, which stores at most so many bytes; over a line it goes on by itself as soon as there is room for it, and ends
     /// when the attempt does.
     ///
     /// Errors: `Cancelled`; where it is waited for, its own.
     pub(super) async fn go_on(&self, bytes: u64, work: BoxFuture<'static, Result<()>>) -> Result<()> {
         let Some(most) = self.most else { return work.await };
-        let needed = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).clamp(LEAST, most);
+        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+        // What is likely to become a part is gathered in the memory of one.
+        let needed = if kib > most / 4 { most } else { LEAST.min(most) };
         let room = tokio::select! {
             biased;
             () = self.stop.cancelled() => return Err(Error::cancelled()),
