@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Client;
 use super::state_copy::StateReport;
+use crate::domain::backup::BackupState;
 use crate::domain::key::Key;
 use crate::engine::find::with_manifest;
 use crate::engine::foreign::ForeignArchive;
@@ -126,13 +127,31 @@ impl SyncPlan {
 
 /// One change of the catalogue.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Step {
+pub(super) struct Step {
+    pub change: Change,
+    /// What the catalogue said of that place when the change was planned. Where it says something else by now, somebody has been
+    /// at work there, and knows better.
+    pub seen: Option<BackupState>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Change {
     /// A backup is in the storage. `lacks`: what is missing of it.
     Import { entry: Box<CatalogueEntry>, lacks: Option<String> },
-    /// There is a folder without a manifest. `was_known`: the catalogue has the name in that place.
-    Incomplete { folder: String, name: String, service: String, why: String, was_known: bool },
+    /// There is a folder without a manifest.
+    Incomplete { folder: String, name: String, service: String, why: String },
     /// A backup that the catalogue has is not there, or its manifest is of no use.
-    NotGood { name: String, why: String },
+    NotGood { folder: String, name: String, why: String },
+}
+
+impl Change {
+    /// Folder and name.
+    fn place(&self) -> (&str, &str) {
+        match self {
+            Self::Import { entry, .. } => (&entry.folder, &entry.name),
+            Self::Incomplete { folder, name, .. } | Self::NotGood { folder, name, .. } => (folder, name),
+        }
+    }
 }
 
 impl Client {
@@ -172,50 +191,74 @@ impl Client {
         report.slices = SyncedSlices::default();
         let name = report.storage.clone();
         let gone = gone_since(storage, &steps, &report.added).await?;
-        report.added.retain(|added| !gone.contains(added));
-        let (place, left) = (name.clone(), gone);
+        let place = name.clone();
         let taken = self.call(move |client| {
-            let mut taken = Vec::new();
+            let (mut not_added, mut taken) = (BTreeSet::new(), Vec::new());
             for step in steps {
-                match client.take_step(&place, step, &left) {
+                let name = step.change.place().1.to_owned();
+                match client.take_step(&place, step, &gone) {
+                    Ok(true) => {}
+                    Ok(false) => drop(not_added.insert(name)),
                     // Somebody took the name since.
-                    Err(e) if e.kind() == ErrorKind::Conflict => taken.push(e.full()),
-                    done => done?,
+                    Err(e) if e.kind() == ErrorKind::Conflict => {
+                        taken.push(e.full());
+                        not_added.insert(name);
+                    }
+                    Err(e) => return Err(e),
                 }
             }
-            Ok(taken)
+            Ok((not_added, taken))
         });
-        report.name_taken.extend(taken.await?);
+        let (not_added, taken) = taken.await?;
+        report.added.retain(|added| !not_added.contains(added));
+        report.name_taken.extend(taken);
         self.sync_slices(storage, &name, &archives, &mut report).await?;
         self.sync_chunks(&name, recorded, &mut report).await?;
         Ok(report)
     }
 
-    /// Changes the catalogue of `storage`. `gone`: what is not to be added any more.
-    fn take_step(&self, storage: &str, step: Step, gone: &BTreeSet<String>) -> Result<()> {
-        match step {
-            Step::Import { entry, .. } if gone.contains(&entry.name) => Ok(()),
-            Step::Import { entry, lacks: None } => self.store.import_backup(storage, &entry).map(drop),
-            Step::Import { entry, lacks: Some(why) } => self.store.import_not_whole(storage, &entry, &why),
-            Step::Incomplete { folder, name, service, why, was_known } => {
-                self.store.import_incomplete(storage, &folder, &name, &service, &why)?;
-                if was_known { self.store.backup_missing(&name, "its manifest is gone") } else { Ok(()) }
-            }
-            Step::NotGood { name, why } => self.store.backup_missing(&name, &why),
+    /// Changes the catalogue of `storage`; false where it says by now something else than was seen. `gone`: folder and name of
+    /// what is not to be added any more.
+    fn take_step(&self, storage: &str, step: Step, gone: &BTreeSet<(String, String)>) -> Result<bool> {
+        let Step { change, seen } = step;
+        let (folder, name) = change.place();
+        if gone.contains(&(folder.to_owned(), name.to_owned())) {
+            return Ok(false);
         }
+        let now = match self.store.backup(name) {
+            Ok(backup) => (backup.storage == storage && backup.folder == folder).then_some(backup.state),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        if now != seen {
+            return Ok(false);
+        }
+        match change {
+            Change::Import { entry, lacks: None } => self.store.import_backup(storage, &entry).map(drop)?,
+            Change::Import { entry, lacks: Some(why) } => self.store.import_not_whole(storage, &entry, &why)?,
+            Change::Incomplete { folder, name, service, why } => {
+                self.store.import_incomplete(storage, &folder, &name, &service, &why)?;
+                if seen.is_some() {
+                    self.store.backup_missing(&name, "its manifest is gone")?;
+                }
+            }
+            Change::NotGood { name, why, .. } => self.store.backup_missing(&name, &why)?,
+        }
+        Ok(true)
     }
 }
 
 /// Those to be `added` whose manifest went since they were looked at: somebody deletes them, and their record went first.
-async fn gone_since(storage: &dyn Storage, steps: &[Step], added: &[String]) -> Result<BTreeSet<String>> {
-    let own = steps.iter().filter_map(|step| match step {
-        Step::Import { entry, .. } if entry.is_in_own_layout() && added.contains(&entry.name) => {
+async fn gone_since(storage: &dyn Storage, steps: &[Step], added: &[String]) -> Result<BTreeSet<(String, String)>> {
+    let own = steps.iter().filter_map(|step| match &step.change {
+        Change::Import { entry, .. } if entry.is_in_own_layout() && added.contains(&entry.name) => {
             Some((entry.folder.clone(), entry.name.clone()))
         }
         _ => None,
     });
-    let own: Vec<(String, String)> = own.collect();
-    let there = with_manifest(storage, own.clone()).await?;
-    let there: BTreeSet<String> = there.into_iter().map(|found| found.name).collect();
-    Ok(own.into_iter().map(|(_, name)| name).filter(|name| !there.contains(name)).collect())
+    let mut own: BTreeSet<(String, String)> = own.collect();
+    for found in with_manifest(storage, own.iter().cloned().collect()).await? {
+        own.remove(&(found.folder, found.name));
+    }
+    Ok(own)
 }

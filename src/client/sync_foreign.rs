@@ -9,7 +9,6 @@ use crate::domain::backup::place_of;
 use crate::domain::key::Key;
 use crate::domain::text::escape;
 use crate::engine::foreign::{self, Discovered, ForeignArchive, ForeignBackup, ForeignFolder};
-use crate::engine::pbm::pbm_folder;
 use crate::error::{ErrorKind, Result};
 
 /// Slices that are read from the catalogue in one go.
@@ -19,12 +18,6 @@ impl Planner<'_> {
     /// The backups in `folders`. Returns what was recorded there.
     pub(super) async fn foreign(&mut self, folders: &[ForeignFolder]) -> Result<Vec<ForeignArchive>> {
         let mut found = Vec::new();
-        // What PBM made for us is listed under the name that it has here.
-        let driven: BTreeSet<(String, String)> = self
-            .known
-            .values()
-            .filter_map(|backup| Some((pbm_folder(&backup.folder), backup.pbm_name.clone()?)))
-            .collect();
         for folder in folders {
             let known = &self.known;
             let is_known = |name: &str, bytes: u64| {
@@ -35,7 +28,10 @@ impl Planner<'_> {
                 folder.discover(self.storage, self.name, &is_known).await?;
             self.report.unchanged += unchanged.len() as u64;
             self.seen.extend(unchanged.into_iter().map(|name| (folder.folder.clone(), name)));
-            for backup in backups.into_iter().filter(|b| !driven.contains(&(folder.folder.clone(), b.name.clone()))) {
+            for backup in backups {
+                if self.driven.contains(&(folder.folder.clone(), backup.name.clone())) {
+                    continue;
+                }
                 self.seen.insert((folder.folder.clone(), backup.name.clone()));
                 self.foreign_backup(folder, backup).await?;
             }
@@ -57,7 +53,10 @@ impl Planner<'_> {
                     ErrorKind::Unsupported => self.report.refused.push(shown),
                     _ => self.report.unreadable.push(shown),
                 }
-                self.not_good(&folder.folder, &name, why);
+                // What cannot be read now may be sound.
+                if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported | ErrorKind::NotFound) {
+                    self.not_good(&folder.folder, &name, why);
+                }
                 return Ok(());
             }
         };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::sync::{Step, SyncPlan, SyncReport};
+use super::sync::{Change, Step, SyncPlan, SyncReport};
 use super::{Client, sync_encryption};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Envelope;
@@ -14,6 +14,7 @@ use crate::domain::service::EngineKind;
 use crate::domain::text::{escape, utc};
 use crate::engine::backup_reader::read_attempt;
 use crate::engine::find::{Found, InStorage, find, with_manifest};
+use crate::engine::pbm::pbm_folder;
 use crate::engine::storage_check::wholeness::{self, Held};
 use crate::error::Result;
 use crate::storage::{self, Storage};
@@ -22,6 +23,11 @@ use crate::store::{CatalogueEntry, Import};
 /// Folder and name.
 type Place = (String, String);
 
+/// What PBM calls a backup that it made for us, and where.
+fn driven(folder: &str, pbm_name: Option<&str>) -> Option<Place> {
+    Some((pbm_folder(folder), pbm_name?.to_owned()))
+}
+
 /// A plan that is being made.
 pub(super) struct Planner<'a> {
     pub client: &'a Client,
@@ -29,6 +35,10 @@ pub(super) struct Planner<'a> {
     pub name: &'a str,
     /// The backups of this storage in the catalogue.
     pub known: BTreeMap<Place, Backup>,
+    /// Names that the catalogue has anywhere, or will have.
+    pub names: BTreeSet<String>,
+    /// What PBM made for us, as PBM calls it: it is listed under the name that it has here.
+    pub driven: BTreeSet<Place>,
     /// What is there, so that it is not missing.
     pub seen: BTreeSet<Place>,
     pub report: SyncReport,
@@ -45,14 +55,21 @@ impl Client {
         let storage = storage::open(&location.config).await.map_err(|e| e.of_storage(name))?;
         let place = name.to_owned();
         let known = self.call(move |client| {
-            let known = client.store.backups()?.into_iter().filter(|backup| backup.storage == place);
-            Ok(known.map(|backup| ((backup.folder.clone(), backup.name.clone()), backup)).collect())
+            let all = client.store.backups()?;
+            let names: BTreeSet<String> = all.iter().map(|backup| backup.name.clone()).collect();
+            let known = all.into_iter().filter(|backup| backup.storage == place);
+            let known = known.map(|backup| ((backup.folder.clone(), backup.name.clone()), backup));
+            Ok((known.collect::<BTreeMap<Place, Backup>>(), names))
         });
+        let (known, names) = known.await?;
+        let driven = known.values().filter_map(|backup| driven(&backup.folder, backup.pbm_name.as_deref())).collect();
         let mut planner = Planner {
             client: self,
             storage: storage.as_ref(),
             name,
-            known: known.await?,
+            known,
+            names,
+            driven,
             seen: BTreeSet::new(),
             report: SyncReport { storage: name.to_owned(), planned: true, ..SyncReport::default() },
             steps: Vec::new(),
@@ -95,6 +112,7 @@ impl Planner<'_> {
                     self.not_good(&found.folder, &found.name, why);
                 }
                 Held::Backup { envelope, lacks } => {
+                    self.driven.extend(driven(&envelope.folder, envelope.pbm_name.as_deref()));
                     self.import(catalogue_entry(&envelope), &place, lacks).await?;
                     envelopes.push(*envelope);
                 }
@@ -121,8 +139,12 @@ impl Planner<'_> {
         if known.is_some_and(|backup| matches!(backup.state, BackupState::Running | BackupState::Deleting)) {
             return Ok(());
         }
-        let was_known = known.is_some();
-        self.changes |= known.is_none_or(|backup| backup.state == BackupState::Succeeded);
+        let seen = known.map(|backup| backup.state);
+        // One whose name is elsewhere is not listed.
+        self.changes |= match seen {
+            Some(state) => state == BackupState::Succeeded,
+            None => self.names.insert(found.name.clone()),
+        };
         let attempt = read_attempt(self.storage, &BackupRoot::new(&found.folder, &found.name)?).await?;
         let why = match &attempt {
             Some(a) => {
@@ -134,7 +156,7 @@ impl Planner<'_> {
         self.report.incomplete.push(format!("{}: {why}", found.place()));
         let service = attempt.map_or_else(|| "unknown".to_owned(), |a| a.service);
         let (folder, name) = (found.folder.clone(), found.name.clone());
-        self.steps.push(Step::Incomplete { folder, name, service, why, was_known });
+        self.steps.push(Step { change: Change::Incomplete { folder, name, service, why }, seen });
         Ok(())
     }
 
@@ -158,6 +180,10 @@ impl Planner<'_> {
                 self.report.unchanged += 1;
                 return Ok(());
             }
+            (Import::Adds, _) if known.is_none() && !self.names.insert(entry.name.clone()) => {
+                self.report.name_taken.push(format!("{place}: the other one is in another folder of this storage"));
+                return Ok(());
+            }
             (Import::Adds | Import::Unchanged, Some(why)) => {
                 self.report.not_whole.push(format!("{place}: {why}"));
                 let is_known = |b: &Backup| b.state == BackupState::Incomplete && b.error.as_ref() == Some(why);
@@ -178,7 +204,8 @@ impl Planner<'_> {
             }
             (Import::Unchanged, None) => self.report.unchanged += 1,
         }
-        self.steps.push(Step::Import { entry: Box::new(entry), lacks });
+        let seen = known.map(|backup| backup.state);
+        self.steps.push(Step { change: Change::Import { entry: Box::new(entry), lacks }, seen });
         Ok(())
     }
 
@@ -186,7 +213,8 @@ impl Planner<'_> {
     pub fn not_good(&mut self, folder: &str, name: &str, why: String) {
         if let Some(known) = self.known.get(&(folder.to_owned(), name.to_owned())) {
             self.changes |= known.state == BackupState::Succeeded;
-            self.steps.push(Step::NotGood { name: name.to_owned(), why });
+            let change = Change::NotGood { folder: folder.to_owned(), name: name.to_owned(), why };
+            self.steps.push(Step { change, seen: Some(known.state) });
         }
     }
 
@@ -197,7 +225,8 @@ impl Planner<'_> {
             let is_missing = backup.state == BackupState::Succeeded && !may_be_there;
             if is_missing && !self.seen.contains(&(folder.clone(), name.clone())) {
                 let why = "it is no longer in the storage".to_owned();
-                self.steps.push(Step::NotGood { name: name.clone(), why });
+                let change = Change::NotGood { folder: folder.clone(), name: name.clone(), why };
+                self.steps.push(Step { change, seen: Some(backup.state) });
                 self.report.missing.push(name.clone());
                 self.changes = true;
             }

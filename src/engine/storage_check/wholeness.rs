@@ -15,8 +15,8 @@ use crate::engine::find::Found;
 use crate::error::Result;
 use crate::storage::Storage;
 
-/// Backups that are looked at at once.
-const AT_ONCE: usize = 8;
+/// Backups that are looked at at once: a manifest may be large, and is held whole.
+const AT_ONCE: usize = 3;
 
 /// A backup with a manifest, as the storage holds it now.
 #[derive(Debug)]
@@ -69,7 +69,15 @@ async fn look(storage: &dyn Storage, found: Found) -> Result<(Found, Held, Vec<B
         }
     }
     let lacks = named.missing(storage, &root, &found, &mut Findings::default()).await?;
+    if lacks.is_some() && is_gone(storage, &root).await? {
+        return Ok((found, Held::Gone, Vec::new()));
+    }
     Ok((found, Held::Backup { envelope, lacks }, named.blocks))
+}
+
+/// Whether somebody deletes the backup, of which the manifest goes first.
+async fn is_gone(storage: &dyn Storage, root: &BackupRoot) -> Result<bool> {
+    Ok(storage.stat(&root.manifest()?).await?.is_none())
 }
 
 /// Notes what of the blocks is missing with the backups of a folder that name them.
@@ -85,8 +93,10 @@ async fn compare_blocks(storage: &dyn Storage, mut blocks: Blocks, held: &mut [(
     while let Some((folder, done)) = blocks.done_before(None) {
         let damaged = done.close(storage, &folder, &mut Findings::default(), &mut RepairPlan::default()).await?;
         for (name, why) in damaged {
-            let of_name = held.iter_mut().find(|(found, _)| found.name == name);
-            if let Some((_, Held::Backup { lacks, .. })) = of_name {
+            let Some((_, held)) = held.iter_mut().find(|(found, _)| found.name == name) else { continue };
+            if is_gone(storage, &BackupRoot::new(&folder, &name)?).await? {
+                *held = Held::Gone;
+            } else if let Held::Backup { lacks, .. } = held {
                 lacks.get_or_insert(why);
             }
         }

@@ -3,7 +3,7 @@
 use mongodb::bson::{Document, doc};
 
 use crate::support::agents::Agents;
-use crate::support::program::{fill, replica_set, until};
+use crate::support::program::{Home, fill, replica_set, until};
 
 async fn count(client: &mongodb::Client, collection: &str) -> u64 {
     client.database("shop").collection::<Document>(collection).count_documents(doc! {}).await.unwrap()
@@ -30,6 +30,15 @@ async fn a_backup_is_made_checked_restored_and_deleted() {
     // It is listed once, under the name that it has here.
     home.ok(&["storage", "sync", "local"]);
     assert_eq!(home.ok(&["backup", "list"]).as_array().unwrap().len(), 1);
+    // Also where nobody has seen it before, and again there.
+    let fresh = Home::new();
+    let path = home.storage();
+    fresh.ok(&["storage", "add", "local", "--type", "filesystem", "--path", path.to_str().unwrap()]);
+    for _ in 0..2 {
+        fresh.ok(&["storage", "sync", "local"]);
+        let listed = fresh.ok(&["backup", "list"]);
+        assert!(listed.as_array().unwrap().len() == 1 && listed[0]["name"] == "b", "{listed}");
+    }
     home.ok(&["backup", "verify", "b"]);
 
     let client = agents.set.client().await.unwrap();

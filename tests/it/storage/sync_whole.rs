@@ -96,6 +96,34 @@ async fn a_plan_changes_nothing_and_says_what_would() {
     assert!(!plan.changes_something() && plan.report.is_ok(), "{plan:?}");
 }
 
+/// Between a plan and its confirmation somebody finds out more.
+#[tokio::test]
+async fn what_changed_since_it_was_planned_stays_as_it_is() {
+    let stand = stand().await;
+    sync(&stand.client).await;
+    let plan = stand.client.plan_sync("disk").await.unwrap();
+    fs::remove_file(part(&stand)).unwrap();
+    let silent = (std::sync::Arc::new(Meter::silent()), CancellationToken::new());
+    assert!(!stand.client.check_storage("disk", silent.0, silent.1).await.unwrap().ok);
+    stand.client.carry_out_sync(plan).await.unwrap();
+    assert_eq!(stand.client.backup("made").unwrap().state, BackupState::Incomplete, "it was made good again");
+}
+
+/// A name has one row, so that only the first of it is listed.
+#[tokio::test]
+async fn attempts_of_one_name_in_several_folders_change_the_catalogue_once() {
+    let stand = stand().await;
+    for folder in ["a", "b"] {
+        let at = stand.path().join(folder).join("backups/same");
+        fs::create_dir_all(&at).unwrap();
+        fs::write(at.join("data"), "x").unwrap();
+    }
+    let report = sync(&stand.client).await;
+    assert_eq!(report.incomplete.len(), 2, "{report:?}");
+    let plan = stand.client.plan_sync("disk").await.unwrap();
+    assert!(!plan.changes_something(), "{plan:?}");
+}
+
 /// A copy of a storage, or another path to it: nothing is wrong with what is listed already.
 #[tokio::test]
 async fn what_the_catalogue_has_from_elsewhere_is_named_so() {
