@@ -279,18 +279,19 @@ mod tests {
         cancel.cancel();
         let error = commands("true").stop(dir.path(), "a1", &cancel).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Cancelled);
-        // One that nobody waits for any more.
+        // One that nobody waits for any more. Its mark is that of this run alone.
         let done = dir.path().join("done");
         let slow = commands(&format!("sh -c 'until test -e {}; do sleep 0.05; done'", done.display()));
-        let _ = slow.stop(dir.path(), "a1", &cancel).await.unwrap_err();
+        let attempt = dir.path().display().to_string();
+        let _ = slow.stop(dir.path(), &attempt, &cancel).await.unwrap_err();
         // The system shows the environment of a program a moment after it was started.
-        let began = Instant::now();
-        while !is_in_an_environment(b"MONGOKEEP_STOPS_FOR=a1") && began.elapsed() < STOP_LIMIT {
+        let (mark, began) = (format!("{STOPS_FOR}={attempt}"), Instant::now());
+        while !is_in_an_environment(mark.as_bytes()) && began.elapsed() < Duration::from_secs(60) {
             sleep(Duration::from_millis(5)).await;
         }
-        let waited = tokio::time::timeout(Duration::from_millis(300), slow.wait_for_left("a1")).await;
-        assert!(waited.is_err(), "it is still at work");
+        let waited = tokio::time::timeout(Duration::from_millis(300), slow.wait_for_left(&attempt)).await;
         std::fs::write(done, "").unwrap();
-        slow.wait_for_left("a1").await.unwrap();
+        assert!(waited.is_err(), "it is still at work");
+        slow.wait_for_left(&attempt).await.unwrap();
     }
 }
