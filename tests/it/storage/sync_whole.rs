@@ -116,7 +116,11 @@ async fn attempts_of_one_name_in_several_folders_change_the_catalogue_once() {
     for folder in ["a", "b"] {
         let at = stand.path().join(folder).join("backups/same");
         fs::create_dir_all(&at).unwrap();
-        fs::write(at.join("data"), "x").unwrap();
+        let attempt = serde_json::json!({
+            "format_version": 1, "attempt_id": "01", "name": "same", "service": "prod", "home_id": "another", "host": "host-b",
+            "pid": 1, "started_at": "2026-11-29T06:29:06Z",
+        });
+        fs::write(at.join("attempt.json"), attempt.to_string()).unwrap();
     }
     let report = sync(&stand.client).await;
     assert_eq!(report.incomplete.len(), 2, "{report:?}");
