@@ -1,10 +1,11 @@
 //! What a location holds that is still in a form: read from the manifests that are found there, and kept nowhere.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 use super::{Client, Values};
 use crate::artifact::layout::BackupRoot;
@@ -14,6 +15,7 @@ use crate::domain::timestamp::Timestamp;
 use crate::engine::backup_reader::read_manifest;
 use crate::engine::find::{Found, InStorage, find};
 use crate::engine::foreign::{Discovered, ForeignFolder};
+use crate::engine::pbm::pbm_folder;
 use crate::error::Result;
 use crate::storage::{self, Storage, backends};
 
@@ -55,31 +57,30 @@ impl Client {
     ///
     /// Errors: `Invalid`, naming the field; what the storage reports.
     pub async fn draft_holdings(&self, edited: Option<&str>, values: &Values) -> Result<Holdings> {
-        let location = self.draft(edited, values).await?;
-        let config = location.config.clone();
-        // A disk may take its time to say so.
-        if self.call(move |_| Ok(is_missing_folder(&config))).await? {
-            return Ok(Holdings::default());
-        }
-        let until = Instant::now() + LIMIT;
-        let storage = storage::open(&location.config).await?;
+        // A disk or a server that hangs may do so before anything of it is open.
         let mut held = Holdings::default();
-        let Ok(found) = timeout_at(until, find(storage.as_ref())).await else {
-            return Ok(Holdings { is_part: true, ..held });
-        };
-        let InStorage { backups, foreign, .. } = found?;
-        let (complete, unfinished): (Vec<Found>, Vec<Found>) =
-            backups.into_iter().partition(|found| found.has_manifest);
-        held.incomplete = unfinished.len() as u64;
-        let read = async {
-            own(storage.as_ref(), complete, &mut held).await?;
-            others(storage.as_ref(), &location.name, &foreign, &mut held).await
-        };
-        match timeout_at(until, read).await {
+        let read = timeout(LIMIT, self.read_holdings(edited, values, &mut held)).await;
+        match read {
             Ok(read) => read?,
             Err(_) => held.is_part = true,
         }
         Ok(held)
+    }
+
+    async fn read_holdings(&self, edited: Option<&str>, values: &Values, held: &mut Holdings) -> Result<()> {
+        let location = self.draft(edited, values).await?;
+        let config = location.config.clone();
+        // A disk may take its time to say so.
+        if self.call(move |_| Ok(is_missing_folder(&config))).await? {
+            return Ok(());
+        }
+        let storage = storage::open(&location.config).await?;
+        let InStorage { backups, foreign, .. } = find(storage.as_ref()).await?;
+        let (complete, unfinished): (Vec<Found>, Vec<Found>) =
+            backups.into_iter().partition(|found| found.has_manifest);
+        held.incomplete = unfinished.len() as u64;
+        let driven = own(storage.as_ref(), complete, held).await?;
+        others(storage.as_ref(), &location.name, &foreign, &driven, held).await
     }
 }
 
@@ -88,26 +89,45 @@ fn is_missing_folder(config: &StorageConfig) -> bool {
     matches!(backends::local_folder(config), Ok(Some(folder)) if !folder.exists())
 }
 
-async fn own(storage: &dyn Storage, found: Vec<Found>, held: &mut Holdings) -> Result<()> {
+/// Folder and name of a backup of PBM.
+type OfPbm = (String, String);
+
+/// Returns those among them that PBM made for us: they lie there a second time, as what PBM knows of them.
+async fn own(storage: &dyn Storage, found: Vec<Found>, held: &mut Holdings) -> Result<BTreeSet<OfPbm>> {
     let reads = found.into_iter().map(|found| async move {
-        let root = BackupRoot::new(&found.folder, &found.name)?;
-        read_manifest(storage, &root).await
+        let manifest = match BackupRoot::new(&found.folder, &found.name) {
+            Ok(root) => read_manifest(storage, &root).await,
+            Err(e) => Err(e),
+        };
+        (found.folder, manifest)
     });
     let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
-    while let Some(manifest) = reads.next().await {
+    let mut driven = BTreeSet::new();
+    while let Some((folder, manifest)) = reads.next().await {
         match manifest {
             Err(e) if e.is_retryable() => return Err(e),
-            manifest => held.add(manifest),
+            manifest => {
+                let of_pbm = manifest.as_ref().ok().and_then(|manifest| manifest.envelope.pbm_name.clone());
+                driven.extend(of_pbm.map(|name| (pbm_folder(&folder), name)));
+                held.add(manifest);
+            }
         }
     }
-    Ok(())
+    Ok(driven)
 }
 
-/// Those of other tools.
-async fn others(storage: &dyn Storage, name: &str, folders: &[ForeignFolder], held: &mut Holdings) -> Result<()> {
+/// Those of other tools, without what is `driven` by us.
+async fn others(
+    storage: &dyn Storage,
+    name: &str,
+    folders: &[ForeignFolder],
+    driven: &BTreeSet<OfPbm>,
+    held: &mut Holdings,
+) -> Result<()> {
     for folder in folders {
         let Discovered { backups, .. } = folder.discover(storage, name, &|_, _| false).await?;
-        backups.into_iter().for_each(|backup| held.add(backup.read));
+        let theirs = backups.into_iter().filter(|b| !driven.contains(&(folder.folder.clone(), b.name.clone())));
+        theirs.for_each(|backup| held.add(backup.read));
     }
     Ok(())
 }

@@ -303,7 +303,7 @@ impl Model {
         match report {
             Report::Check(name) => hint(self.check(name, BackupModel::default())),
             Report::Storage(name) => hint(self.storage_checks.get(name)),
-            Report::Sync(name) => hint(self.syncs.get(name)),
+            Report::Sync { storage, .. } => hint(self.syncs.get(storage)),
             Report::Notification(channel) => hint(self.told.get(channel.word())),
             Report::Test(_) => None,
         }

@@ -48,10 +48,10 @@ pub fn about(effect: &Effect) -> Option<&str> {
     }
 }
 
-/// Whether the form of this ticket still waits.
+/// Whether the form or page of this ticket still waits.
 type IsWanted = fn(&Model, u64) -> bool;
 
-/// What takes long and changes nothing, and the form that waits for it: a plan, or a look at what a location holds.
+/// What takes long and changes nothing, and the form or page that waits for it: a plan, or a look at what a location holds.
 pub struct Planning {
     ticket: u64,
     is_wanted: IsWanted,
@@ -66,13 +66,14 @@ impl Planning {
                 Some((*ticket, super::update::waits))
             }
             Effect::ReadHoldings { ticket, .. } => Some((*ticket, super::update::waits_for_holdings)),
+            Effect::PlanSync { ticket, .. } => Some((*ticket, super::update::waits_for_plan)),
             _ => None,
         };
         let task = start(client, effect, edition, messages);
         waits.map(|(ticket, is_wanted)| Self { ticket, is_wanted, task })
     }
 
-    /// Ends it when its form no longer waits: a plan may read weeks of recorded oplog, and a location hold many manifests.
+    /// Ends it when nothing waits for it any more: a plan may read weeks of recorded oplog, and a location hold many manifests.
     pub fn is_wanted(&self, model: &Model) -> bool {
         let wanted = (self.is_wanted)(model, self.ticket);
         if !wanted {
@@ -169,9 +170,9 @@ async fn perform(client: Client, effect: Effect, messages: &Sender<Msg>) -> Opti
             let result = in_background(move || client.keep_test(&of, &kept).map(|()| kept)).await;
             Reply::StorageTested { name, result }
         }
-        Effect::PlanSync(name) => {
-            let result = client.plan_sync(&name).await.map(Box::new).map_err(Problem::from);
-            Reply::SyncPlanned { name, result }
+        Effect::PlanSync { ticket, storage } => {
+            let result = client.plan_sync(&storage).await.map(Box::new).map_err(Problem::from);
+            Reply::SyncPlanned { ticket, name: storage, result }
         }
         Effect::CarryOutSync(name, plan) => {
             let result = client.carry_out_sync(*plan).await.map_err(Problem::from);

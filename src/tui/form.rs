@@ -232,6 +232,7 @@ impl Form {
     pub fn step(&mut self, forward: bool) {
         if let Item::Row(i) = self.focus {
             self.rows[i].validate();
+            self.rows[i].is_typed_in = false;
         }
         let items = self.items();
         let at = items.iter().position(|i| *i == self.focus).unwrap_or(0);
@@ -437,10 +438,18 @@ impl Form {
     fn type_into(&mut self, i: usize, chord: Chord) -> Outcome {
         let row = &mut self.rows[i];
         let Some(request) = edit(chord) else { return Outcome::Nothing };
-        if row.may_be_removed() && matches!(request, InputRequest::DeletePrevChar) {
-            row.removes = !row.removes;
-            row.error = None;
-            return Outcome::Changed(row.field.key);
+        if row.may_be_removed() {
+            // A key that is held down, or pressed once too often to clear what was typed, must not decide about a secret.
+            let removes = match request {
+                InputRequest::DeletePrevChar => row.removes || !row.is_typed_in,
+                InputRequest::DeleteNextChar => false,
+                _ => row.removes,
+            };
+            if removes != row.removes {
+                row.removes = removes;
+                row.error = None;
+                return Outcome::Changed(row.field.key);
+            }
         }
         let mut input = row.input.clone();
         input.handle(request);

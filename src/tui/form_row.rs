@@ -84,6 +84,8 @@ pub struct Row {
     pub present: Option<String>,
     /// A secret whose present value is to be removed.
     pub removes: bool,
+    /// Something was typed into it since the cursor came to it.
+    pub is_typed_in: bool,
     /// Only turned with Left and Right, which is soon done again.
     pub turned: bool,
 }
@@ -114,14 +116,19 @@ impl Row {
             before: None,
             present: None,
             removes: false,
+            is_typed_in: false,
             turned: false,
         }
     }
 
     /// What it is for; where it holds something that is not in it, what that is.
     pub fn help(&self) -> String {
-        match &self.present {
-            Some(_) if self.removes => format!("it is removed when you save; Backspace keeps it; {}", self.field.help),
+        match self.present.as_deref() {
+            Some(_) if self.removes => format!("it is removed when you save; Delete keeps it; {}", self.field.help),
+            // Whoever only clears what was typed here removes nothing else.
+            Some(STORED) if self.is_typed_in => {
+                format!("now stored: it stays while this is empty; {}", self.field.help)
+            }
             Some(present) => format!("now {}; {}", escape(present), self.field.help),
             None => self.field.help.to_owned(),
         }
@@ -145,7 +152,7 @@ impl Row {
         if !self.touched {
             self.before = Some(self.value().to_owned());
         }
-        (self.touched, self.turned) = (true, false);
+        (self.touched, self.turned, self.is_typed_in) = (true, false, true);
     }
 
     /// Whether there is something in it that closing the form would lose.

@@ -100,7 +100,11 @@ impl Review {
 pub enum Report {
     Check(String),
     Test(String),
-    Sync(String),
+    /// With the number of the plan that it shows.
+    Sync {
+        storage: String,
+        ticket: u64,
+    },
     /// Its manifests against its objects.
     Storage(String),
     Notification(Channel),

@@ -488,7 +488,9 @@ impl Model {
             Layer::Report { report: Report::Notification(channel), .. } => {
                 matches!(self.told.get(channel.word()), Some(Load::Waiting))
             }
-            Layer::Report { report: Report::Sync(name), .. } => matches!(self.syncs.get(name), Some(Load::Waiting)),
+            Layer::Report { report: Report::Sync { storage, .. }, .. } => {
+                matches!(self.syncs.get(storage), Some(Load::Waiting))
+            }
             Layer::Report { report: Report::Storage(name), .. } => {
                 let repairs = self.repairs.get(name).is_some_and(|repair| !repair.is_checked);
                 repairs || matches!(self.storage_checks.get(name), Some(Load::Waiting))

@@ -146,8 +146,9 @@ pub enum Reply {
         name: String,
         result: Result<Vec<TestStep>, Problem>,
     },
-    /// What a sync would change.
+    /// What a sync would change, for the page that asked under this number.
     SyncPlanned {
+        ticket: u64,
         name: String,
         result: Result<Box<SyncPlan>, Problem>,
     },
@@ -317,8 +318,11 @@ pub enum Effect {
         name: String,
         steps: Vec<TestStep>,
     },
-    /// Finds what a sync of a storage would change in the catalogue.
-    PlanSync(String),
+    /// Finds what a sync of a storage would change in the catalogue, for the page of this number.
+    PlanSync {
+        ticket: u64,
+        storage: String,
+    },
     /// Changes it, once a person has seen it.
     CarryOutSync(String, Box<SyncPlan>),
     CheckStorage(String),

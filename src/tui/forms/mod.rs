@@ -145,6 +145,28 @@ pub fn lacks_proof(model: &Model, form: &Form) -> bool {
     !is_known || is_removed || before != after
 }
 
+/// Whether the form of a storage that encrypts would leave it with nobody to encrypt to.
+pub fn ends_encryption(model: &Model, form: &Form) -> bool {
+    let Purpose::EditStorage(name) = &form.purpose else { return false };
+    let (Some(to), Some(passphrase)) = (form.row("encrypt_to"), form.row("encrypt_passphrase")) else { return false };
+    let storage = model.data.storages.iter().find(|s| s.name == *name);
+    let encryption = storage.and_then(|storage| storage.encryption.as_ref());
+    // What the form began with counts as well: the catalogue may know already what is saved.
+    let began_with = split(to.before.as_deref().unwrap_or(to.value()));
+    let has_passphrase = passphrase.present.is_some() || encryption.is_some_and(|encryption| encryption.passphrase);
+    let was_encrypted = encryption.is_some() || has_passphrase || !began_with.is_empty();
+    let keeps_passphrase = !passphrase.value().is_empty() || (has_passphrase && !passphrase.removes);
+    was_encrypted && split(to.value()).is_empty() && !keeps_passphrase
+}
+
+/// Puts the cursor where the encryption is ended.
+pub fn go_to_encryption(form: &mut Form) {
+    let is_passphrase = form.row("encrypt_passphrase").is_some_and(|row| row.removes);
+    let key = if is_passphrase { "encrypt_passphrase" } else { "encrypt_to" };
+    form.advanced_open |= form.row(key).is_some_and(|row| row.field.advanced);
+    form.focus = form.row_at(key).unwrap_or(form.focus);
+}
+
 /// Puts what there is into the rows of an edit. A secret is not shown, and stays as it is when its row is left empty.
 fn fill(rows: &mut [Row], present: &Values) {
     for row in rows {

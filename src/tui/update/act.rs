@@ -168,8 +168,10 @@ fn act_on(model: &mut Model, action: Action, target: Target) -> Vec<Effect> {
             vec![Effect::TestStorage(name)]
         }
         (Action::SyncStorage, Target::Storage(name)) => {
-            model.layers.push(Layer::Report { report: Report::Sync(name.clone()), scroll: 0 });
-            vec![Effect::PlanSync(name)]
+            let (ticket, storage) = (model.next_ticket(), name);
+            let report = Report::Sync { storage: storage.clone(), ticket };
+            model.layers.push(Layer::Report { report, scroll: 0 });
+            vec![Effect::PlanSync { ticket, storage }]
         }
         (Action::CheckStorage, Target::Storage(name)) => {
             model.remedy = 0;

@@ -26,6 +26,7 @@ mod submit;
 mod submitted;
 
 pub use storage_repair::why_not as why_no_repair;
+pub use storage_sync::waits_for_plan;
 pub use storage_test::waits_for_holdings;
 pub use submitted::waits;
 
@@ -296,7 +297,7 @@ fn asked(model: &mut Model, effects: Vec<Effect>) -> Vec<Effect> {
             Effect::TestNotification(channel) => {
                 model.told.insert(channel.word(), Load::Waiting);
             }
-            Effect::PlanSync(name) | Effect::CarryOutSync(name, _) => {
+            Effect::PlanSync { storage: name, .. } | Effect::CarryOutSync(name, _) => {
                 model.syncs.insert(name.clone(), Load::Waiting);
             }
             Effect::CheckStorage(name) => {

@@ -58,9 +58,11 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         Reply::ServiceSaved(Err(problem)) => fail_form(model, ticket, "the service was not saved", problem),
         Reply::StorageSaved(Ok(storage)) => {
             let closed = close_form(model, ticket);
-            let (level, text) = saved_words(&storage);
-            model.emit(level, text, None);
             let name = storage.name.clone();
+            let was_encrypted = model.data.storages.iter().any(|s| s.name == name && s.encryption.is_some())
+                || closed.as_ref().is_some_and(|(_, form)| forms::ends_encryption(model, form));
+            let (level, text) = saved_words(&storage, was_encrypted);
+            model.emit(level, text, None);
             let tested = closed.as_ref().and_then(|(_, form)| storage_test::passed(model, form));
             let was_known = model.data.storages.iter().any(|s| s.name == name);
             match model.data.storages.iter_mut().find(|s| s.name == name) {
@@ -140,7 +142,7 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
         }
         Reply::RepairQueued { storage, result } => storage_repair::queued(model, storage, result),
         Reply::HoldingsRead { ticket, result } => storage_test::holdings_read(model, ticket, result),
-        Reply::SyncPlanned { name, result } => storage_sync::planned(model, name, result),
+        Reply::SyncPlanned { ticket, name, result } => storage_sync::planned(model, ticket, name, result),
         Reply::StorageSynced { name, result } => {
             let synced = result.map(|report| Synced { report, changes: true });
             model.syncs.insert(name, loaded(synced));
@@ -229,9 +231,13 @@ fn take(model: &mut Model, ticket: Ticket, reply: Reply) -> Vec<Effect> {
 }
 
 /// That a storage is saved, and what follows from its encryption: it is said once more where it can no longer be overlooked.
-fn saved_words(storage: &StorageView) -> (Level, String) {
+fn saved_words(storage: &StorageView, was_encrypted: bool) -> (Level, String) {
     let name = &storage.name;
     match &storage.encryption {
+        None if was_encrypted => {
+            let next = "it encrypts nothing from now on: the next backup is stored in plain text";
+            (Level::Warn, format!("storage {name} is saved; {next}"))
+        }
         None => (Level::Good, format!("storage {name} is saved")),
         Some(encryption) if encryption.proof.is_some() => {
             (Level::Good, format!("storage {name} is saved; {}", encryption.loss()))

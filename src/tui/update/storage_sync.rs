@@ -8,8 +8,21 @@ use crate::tui::msg::{Effect, Problem};
 /// So many of a sort are named; the page below names all.
 const NAMED: usize = 3;
 
-/// A plan is there: it is shown on its page, and asked about where it changes something.
-pub(super) fn planned(model: &mut Model, name: String, result: Result<Box<SyncPlan>, Problem>) {
+fn is_page(layer: &Layer, of: u64) -> bool {
+    matches!(layer, Layer::Report { report: Report::Sync { ticket, .. }, .. } if *ticket == of)
+}
+
+/// Whether the page is there that asked for the plan of this number.
+pub fn waits_for_plan(model: &Model, ticket: u64) -> bool {
+    model.layers.iter().any(|layer| is_page(layer, ticket))
+}
+
+/// A plan is there: it is shown on the page that asked for it, and asked about where it changes something.
+pub(super) fn planned(model: &mut Model, ticket: u64, name: String, result: Result<Box<SyncPlan>, Problem>) {
+    // Whoever has left the page, or come to it anew since, did not ask for this one.
+    if !waits_for_plan(model, ticket) {
+        return;
+    }
     let plan = match result {
         Ok(plan) => plan,
         Err(problem) => {
@@ -19,20 +32,20 @@ pub(super) fn planned(model: &mut Model, name: String, result: Result<Box<SyncPl
     };
     let changes = plan.changes_something();
     model.syncs.insert(name.clone(), Load::Ready(Synced { report: plan.report.clone(), changes }));
-    let page = Report::Sync(name.clone());
-    let is_on_top = matches!(model.layers.last(), Some(Layer::Report { report, .. }) if *report == page);
+    let is_on_top = model.layers.last().is_some_and(|layer| is_page(layer, ticket));
     match (changes, is_on_top) {
         (false, _) => {}
         (true, true) => model.layers.push(Layer::Confirm(question(name, plan))),
         (true, false) => {
-            model.emit(Level::Info, format!("the catalogue of {name} is not changed: its page was left"), None)
+            model.emit(Level::Info, format!("the catalogue of {name} is not changed: its page was covered"), None)
         }
     }
 }
 
 fn question(name: String, plan: Box<SyncPlan>) -> Confirm {
     let report = &plan.report;
-    let mut lines = Vec::new();
+    // First, so that a small window cuts something else.
+    let mut lines = vec!["This changes the catalogue of this machine, and nothing in the storage.".to_owned()];
     for group in report.groups().iter().filter(|g| !g.lines.is_empty() && g.grade != SyncGrade::Note) {
         lines.push(format!("{} {}:", group.lines.len(), group.title));
         lines.extend(group.lines.iter().take(NAMED).map(|line| format!("- {}", escape(line))));
@@ -43,7 +56,6 @@ fn question(name: String, plan: Box<SyncPlan>) -> Confirm {
     let slices = slices.into_iter().filter(|(many, _)| *many > 0);
     lines.extend(slices.map(|(many, what)| format!("{} of the oplog {what}", counted(many, "slice"))));
     lines.extend(report.warnings.iter().map(|warning| format!("! {}", escape(warning))));
-    lines.push("This changes the catalogue of this machine, and nothing in the storage.".to_owned());
     Confirm {
         title: format!("Sync the storage {name}?"),
         lines,

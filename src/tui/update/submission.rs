@@ -42,28 +42,38 @@ pub(super) fn of(model: &mut Model, form: &mut Form) -> Submission {
             if forms::lacks_proof(model, form) {
                 why.extend(without_proof());
             }
+            if forms::ends_encryption(model, form) {
+                why.extend(without_encryption());
+            }
             Submission::Asked(question(form, "The storage did not pass its test", why))
         }
     }
 }
 
-/// Saves what has passed its test. What follows from a storage whose proof is missing is known before.
+/// Saves what has passed its test. What follows from a storage that encrypts no longer, or whose proof is missing, is known
+/// before.
 fn save(model: &mut Model, form: &mut Form) -> Submission {
+    if forms::ends_encryption(model, form) {
+        forms::go_to_encryption(form);
+        let label = "Save without encryption";
+        return Submission::Asked(confirm("Save it without encryption?", without_encryption(), label.into()));
+    }
     if !forms::lacks_proof(model, form) {
         return Submission::Sent(submit(model, form));
     }
     // Whoever goes back means to give it.
     form.focus = form.row_at(forms::PROOF).unwrap_or(form.focus);
-    Submission::Asked(Confirm {
-        title: "Save it without the proof?".into(),
-        lines: without_proof(),
-        buttons: vec![
-            Button { label: "Back to the form".into(), then: Then::Nothing },
-            Button { label: "Save without the proof".into(), then: Then::SubmitForm },
-        ],
-        focus: 0,
-        typed: None,
-    })
+    Submission::Asked(confirm("Save it without the proof?", without_proof(), "Save without the proof".into()))
+}
+
+/// What follows from a storage that encrypts no longer.
+fn without_encryption() -> Vec<String> {
+    vec![
+        "The next backup is stored in plain text, and so is each change that is recorded from then on: whoever gets at the \
+         storage can read them."
+            .to_owned(),
+        "The backups that are there stay encrypted, and are opened as before.".to_owned(),
+    ]
 }
 
 /// What follows from a storage of which nobody has shown that it can be read again.
@@ -101,12 +111,17 @@ fn refusal(refused: Refused) -> Confirm {
 }
 
 fn question(form: &Form, title: &str, lines: Vec<String>) -> Confirm {
+    confirm(title, lines, format!("{} anyway", forms::submit_label(form)))
+}
+
+/// Asks whether the form is sent on all the same; `label` is on the button that does it.
+fn confirm(title: &str, lines: Vec<String>, label: String) -> Confirm {
     Confirm {
         title: title.into(),
         lines,
         buttons: vec![
             Button { label: "Back to the form".into(), then: Then::Nothing },
-            Button { label: format!("{} anyway", forms::submit_label(form)), then: Then::SubmitForm },
+            Button { label, then: Then::SubmitForm },
         ],
         focus: 0,
         typed: None,

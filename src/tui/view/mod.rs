@@ -229,7 +229,7 @@ fn breadcrumb(model: &Model) -> Vec<String> {
             },
             Layer::Report { report: Report::Check(name), .. } => format!("check of {name}"),
             Layer::Report { report: Report::Test(name), .. } => format!("test of {name}"),
-            Layer::Report { report: Report::Sync(name), .. } => format!("sync of {name}"),
+            Layer::Report { report: Report::Sync { storage, .. }, .. } => format!("sync of {storage}"),
             Layer::Report { report: Report::Storage(name), .. } => format!("check of {name}"),
             Layer::Report { report: Report::Notification(channel), .. } => format!("test of the {channel}"),
             Layer::Messages { .. } => "messages".into(),

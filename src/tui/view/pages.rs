@@ -158,7 +158,7 @@ fn report_lines(model: &Model, report: &Report, width: usize) -> Vec<Line<'stati
             });
             lines
         }
-        Report::Sync(name) => match model.syncs.get(name) {
+        Report::Sync { storage, .. } => match model.syncs.get(storage) {
             None | Some(Load::Waiting) => waiting("Reading the manifests in the storage"),
             Some(Load::Failed(problem)) => problem_lines(model, problem, width),
             Some(Load::Ready(synced)) => storage_sync::lines(model, synced, width),

@@ -91,7 +91,11 @@ pub fn repair(model: &Model, storage: &str, width: usize) -> Vec<Line<'static>> 
                     let text = format!("✓ job {id} has removed {objects}, which frees {size}; what is left:");
                     wrap(&text, width).into_iter().map(|part| Line::styled(part, theme.ok)).collect()
                 }
-                JobState::Failed | JobState::Cancelled => {
+                JobState::Cancelled => {
+                    let text = format!("○ job {id} was cancelled after it had removed {objects}");
+                    wrap(&text, width).into_iter().map(|part| Line::styled(part, theme.warn)).collect()
+                }
+                JobState::Failed => {
                     let why = job.error.as_deref().map_or_else(|| job.state.word().to_owned(), |why| model.say(why));
                     let reason = format!("job {id} has removed {objects} and then failed: {why}");
                     let hint = job.hint.as_deref().map(|hint| model.say(hint));

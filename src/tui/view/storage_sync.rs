@@ -10,19 +10,29 @@ use crate::tui::model::{Model, Synced};
 pub fn lines(model: &Model, synced: &Synced, width: usize) -> Vec<Line<'static>> {
     let theme = &model.theme;
     let Synced { report, changes } = synced;
-    let (sign, style, verdict) = match (report.planned, changes) {
-        (true, false) => ("✓", theme.ok, "the catalogue agrees with the storage: there is nothing to change"),
-        (true, true) => ("!", theme.warn, "nothing was changed yet: this is what a sync finds and would change"),
-        (false, _) => ("✓", theme.ok, "the catalogue was changed"),
+    let (sign, style, verdict) = match (report.is_ok(), report.planned, changes) {
+        (true, true, false) => ("✓", theme.ok, "the catalogue agrees with the storage: there is nothing to change"),
+        (true, true, true) => ("!", theme.warn, "nothing was changed yet: this is what a sync finds and would change"),
+        (true, false, _) => ("✓", theme.ok, "the catalogue was changed"),
+        (false, true, false) => {
+            ("✗", theme.error, "the catalogue agrees with the storage, and something is wrong with what is named below")
+        }
+        (false, true, true) => {
+            ("✗", theme.error, "nothing was changed yet, and something is wrong with what is named below")
+        }
+        (false, false, _) => {
+            ("✗", theme.error, "the catalogue was changed, and something is wrong with what is named below")
+        }
     };
-    let mut lines = vec![
-        Line::from(vec![Span::styled(format!("{sign} "), style), Span::raw(verdict)]),
-        Line::styled(format!("  {} unchanged", counted(report.unchanged, "backup")), theme.dim),
-    ];
-    for SyncGroup { title, grade, lines: names } in report.groups() {
-        // Nothing is wrong with none.
+    let mut lines = Vec::new();
+    for (i, part) in wrap(verdict, width.saturating_sub(2)).into_iter().enumerate() {
+        let mark = if i == 0 { format!("{sign} ") } else { "  ".to_owned() };
+        lines.push(Line::from(vec![Span::styled(mark, style), Span::raw(part)]));
+    }
+    lines.push(Line::styled(format!("  {} unchanged", counted(report.unchanged, "backup")), theme.dim));
+    for SyncGroup { title, grade, lines: names } in report.groups().into_iter().filter(|group| !group.lines.is_empty())
+    {
         let (sign, style) = match grade {
-            _ if names.is_empty() => (" ", theme.dim),
             SyncGrade::Good => ("+", theme.ok),
             SyncGrade::Note => ("!", theme.dim),
             SyncGrade::Warn => ("!", theme.warn),
@@ -30,7 +40,7 @@ pub fn lines(model: &Model, synced: &Synced, width: usize) -> Vec<Line<'static>>
         };
         lines.push(Line::from(vec![
             Span::styled(format!("{sign} "), style),
-            Span::styled(format!("{} {title}", names.len()), if names.is_empty() { theme.dim } else { theme.text }),
+            Span::styled(format!("{} {title}", names.len()), theme.text),
         ]));
         for name in names {
             let parts = wrap(&model.say(name), width.saturating_sub(4));

@@ -102,6 +102,26 @@ fn a_repair_shows_its_plan_is_confirmed_and_shows_what_is_left() {
 }
 
 #[test]
+fn a_repair_that_was_cancelled_has_not_failed() {
+    let (mut model, name) = checked(Look::default(), (80, 24));
+    let running = job(71, JobKind::Repair, "", JobState::Running, 0);
+    reply_to_key(&mut model, Reply::RepairQueued { storage: name, result: Ok(running.clone()) });
+    let mut ended = mongokeep::domain::job::Job {
+        state: JobState::Cancelled,
+        error: Some("cancelled".into()),
+        finished_at: Some(now()),
+        ..running
+    };
+    ended.progress.objects_done = 2;
+    let mut snapshot = full_snapshot();
+    std::sync::Arc::make_mut(&mut snapshot.jobs).insert(0, ended);
+    update(&mut model, Msg::Snapshot(Box::new(snapshot)));
+    let text = shown(&model);
+    assert!(text.contains("job 71 was cancelled after it had removed 2 objects"), "{text}");
+    assert!(!text.contains("then failed"), "{text}");
+}
+
+#[test]
 fn there_is_a_repair_only_where_a_check_found_something() {
     let (mut model, name) = checking(Look::default(), (80, 24));
     press(&mut model, "x");
@@ -150,8 +170,8 @@ fn what_a_page_of_a_storage_says_to_do_is_copied() {
 
     let mut model = full(Look::default(), (80, 24));
     let effects = keys(&mut model, "3 s");
-    let [Effect::PlanSync(name)] = &effects[..] else { panic!("{effects:?}") };
-    reply(&mut model, Reply::SyncPlanned { name: name.clone(), result: Err(problem()) });
+    let [Effect::PlanSync { ticket, storage }] = &effects[..] else { panic!("{effects:?}") };
+    reply(&mut model, Reply::SyncPlanned { ticket: *ticket, name: storage.clone(), result: Err(problem()) });
     assert_eq!(press(&mut model, "y"), [Effect::Copy(hint.into())]);
 
     let mut model = full(Look::default(), (80, 24));

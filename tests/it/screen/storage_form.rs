@@ -5,7 +5,7 @@ use mongokeep::domain::encryption::{Proof, Recipient};
 use mongokeep::domain::storage::TestStep;
 use mongokeep::error::ErrorKind;
 use mongokeep::tui::form::{Item, Purpose};
-use mongokeep::tui::model::{Layer, Look, Model};
+use mongokeep::tui::model::{Layer, Level, Look, Model};
 use mongokeep::tui::msg::{Effect, Msg, Problem, Reply, Snapshot, draft_name};
 use mongokeep::tui::update::update;
 
@@ -130,6 +130,22 @@ fn encrypts(snapshot: &mut Snapshot, passphrase: bool, proof: Option<Proof>) {
     let of_passphrase = passphrase.then(|| recipient(RECIPIENT));
     storage.encryption =
         Some(EncryptionView { recipients: vec![recipient(RECIPIENT)], passphrase, of_passphrase, proof });
+}
+
+fn open_advanced(model: &mut Model) {
+    while form(model).focus != Item::Advanced {
+        press(model, "Tab");
+    }
+    press(model, "Enter");
+}
+
+/// The form of a storage that encrypts to a passphrase, with the cursor at it.
+fn at_the_passphrase() -> Model {
+    let mut model = with(SIZE, |s| encrypts(s, true, Some(Proof::Given)));
+    keys(&mut model, "3 e");
+    open_advanced(&mut model);
+    to_row(&mut model, "encrypt_passphrase");
+    model
 }
 
 /// Ctrl-T, and the test passes; gives the number under which what the location holds is asked for.
@@ -264,15 +280,113 @@ fn a_passphrase_is_said_to_be_one() {
         let text = shown(&model).replace("\n                ", " ");
         assert!(text.contains("Encrypted to   a passphrase (its recipient is"), "{text}");
     }
-    let mut model = with(SIZE, |s| encrypts(s, true, Some(Proof::Given)));
-    keys(&mut model, "3 e");
-    while form(&model).focus != Item::Advanced {
-        press(&mut model, "Tab");
-    }
-    press(&mut model, "Enter");
-    to_row(&mut model, "encrypt_passphrase");
+    let model = at_the_passphrase();
     let text = shown(&model);
     assert!(text.contains("now stored: it stays while this is empty"), "{text}");
+}
+
+#[test]
+fn clearing_what_was_typed_leaves_the_stored_secret_alone() {
+    let mut model = at_the_passphrase();
+    type_text(&mut model, "abc");
+    // One more than there are letters, and a key that is held.
+    keys(&mut model, "Backspace Backspace Backspace Backspace Backspace");
+    let text = shown(&model);
+    assert!(text.contains("now stored: it stays while this is empty") && !text.contains("Backspace removes"), "{text}");
+    assert!(!form(&model).values().contains_key("encrypt_passphrase") && !form(&model).is_dirty());
+    let effects = press(&mut model, "Ctrl-S");
+    let saved = tested(&mut model, &effects, &[]);
+    let [Effect::EditStorage(_, values)] = &saved[..] else { panic!("{saved:?}") };
+    assert!(!values.contains_key("encrypt_passphrase"), "{values:?}");
+    // The same after a paste; whoever comes back to the row can remove it.
+    let mut model = at_the_passphrase();
+    update(&mut model, Msg::Paste("abc".into()));
+    keys(&mut model, "Ctrl-U Backspace");
+    assert!(!form(&model).values().contains_key("encrypt_passphrase"));
+    press(&mut model, "Tab");
+    to_row(&mut model, "encrypt_passphrase");
+    press(&mut model, "Backspace");
+    assert_eq!(form(&model).values()["encrypt_passphrase"], [""]);
+}
+
+#[test]
+fn a_held_backspace_marks_a_secret_once_and_delete_keeps_it() {
+    for times in 1..=4 {
+        let mut model = at_the_passphrase();
+        for _ in 0..times {
+            press(&mut model, "Backspace");
+        }
+        assert_eq!(form(&model).values()["encrypt_passphrase"], [""], "{times}");
+        let text = shown(&model);
+        assert!(text.contains("it is removed when you save; Delete keeps it"), "{text}");
+        for _ in 0..times {
+            press(&mut model, "Delete");
+        }
+        assert!(!form(&model).values().contains_key("encrypt_passphrase") && !form(&model).is_dirty());
+        assert!(shown(&model).contains("now stored: it stays while this is empty"), "{}", shown(&model));
+    }
+}
+
+/// What the question on top says.
+fn asked(model: &Model) -> (&str, String) {
+    match model.layers.last() {
+        Some(Layer::Confirm(question)) => (question.title.as_str(), question.lines.join(" ")),
+        other => panic!("no question on top: {other:?}"),
+    }
+}
+
+#[test]
+fn encryption_is_ended_only_by_who_says_so() {
+    let without_passphrase = || {
+        let mut model = at_the_passphrase();
+        press(&mut model, "Backspace");
+        model
+    };
+    let without_recipients = || {
+        let mut model = with(SIZE, |s| encrypts(s, false, Some(Proof::Given)));
+        keys(&mut model, "3 e");
+        put(&mut model, "encrypt_to", "");
+        model
+    };
+    for (key, mut model) in [("encrypt_passphrase", without_passphrase()), ("encrypt_to", without_recipients())] {
+        let effects = press(&mut model, "Ctrl-S");
+        assert!(tested(&mut model, &effects, &[]).is_empty(), "{key}: it is asked about first");
+        assert!(shown(&model).contains("Save it without encryption?"), "{}", shown(&model));
+        let (title, lines) = asked(&model);
+        assert_eq!(title, "Save it without encryption?");
+        assert!(lines.contains("The next backup is stored in plain text"), "{lines}");
+        // Whoever goes back is where it was ended.
+        assert!(press(&mut model, "Enter").is_empty(), "the harmless button comes first");
+        assert_eq!(form(&model).focused().unwrap().field.key, key);
+        let effects = keys(&mut model, "Ctrl-S Right Enter");
+        let [Effect::EditStorage(name, values)] = &effects[..] else { panic!("{effects:?}") };
+        assert_eq!(name, "archive");
+        assert_eq!(values[key], [""]);
+        // Also when the catalogue says it before the answer is there.
+        update(&mut model, Msg::Snapshot(Box::new(full_snapshot())));
+        reply(&mut model, Reply::StorageSaved(Ok(storage("archive", "filesystem", "/srv/backups"))));
+        let said = model.messages.back().unwrap();
+        assert_eq!(said.level, Level::Warn, "{}", said.text);
+        let next = "encrypts nothing from now on: the next backup is stored in plain text";
+        assert!(said.text.contains(next), "{}", said.text);
+    }
+    // Whose test has failed is asked one question, which says both.
+    let mut model = without_recipients();
+    let effects = press(&mut model, "Ctrl-S");
+    assert!(tested(&mut model, &effects, &["write"]).is_empty());
+    assert!(press(&mut model, "Ctrl-S").is_empty());
+    let (title, lines) = asked(&model);
+    assert!(title.contains("did not pass its test") && lines.contains("in plain text"), "{title}: {lines}");
+    // Another passphrase goes on encrypting, and what was never encrypted has nothing to lose.
+    let mut model = at_the_passphrase();
+    type_text(&mut model, "another passphrase");
+    let effects = press(&mut model, "Ctrl-S");
+    assert!(matches!(tested(&mut model, &effects, &[])[..], [Effect::EditStorage(..)]));
+    let mut model = filled();
+    let effects = press(&mut model, "Ctrl-S");
+    assert!(is_saved(&tested(&mut model, &effects, &[])));
+    reply(&mut model, Reply::StorageSaved(Ok(storage("disk", "filesystem", "/srv/backups"))));
+    assert_eq!(model.messages.back().unwrap().level, Level::Good);
 }
 
 #[test]
@@ -283,10 +397,7 @@ fn secrets_that_are_there_are_kept_or_removed_and_others_are_not_said_to_be() {
             *stored = Some(vec!["secret_access_key".into(), "session_token".into()]);
         });
         keys(&mut model, "3 j e");
-        while form(&model).focus != Item::Advanced {
-            press(&mut model, "Tab");
-        }
-        press(&mut model, "Enter");
+        open_advanced(&mut model);
         model
     };
     let mut model = open();
@@ -304,7 +415,7 @@ fn secrets_that_are_there_are_kept_or_removed_and_others_are_not_said_to_be() {
     assert!(shown(&model).contains("removed when you save"), "{}", shown(&model));
     assert_eq!(form(&model).values()["session_token"], [""]);
     assert!(form(&model).is_dirty());
-    press(&mut model, "Backspace");
+    press(&mut model, "Delete");
     assert!(!form(&model).values().contains_key("session_token") && !form(&model).is_dirty());
     // What is typed takes the place of it, and is no removal.
     press(&mut model, "Backspace");
@@ -320,10 +431,7 @@ fn secrets_that_are_there_are_kept_or_removed_and_others_are_not_said_to_be() {
 fn hints_of_the_form_name_its_rows() {
     let mut model = with(SIZE, |_| {});
     keys(&mut model, "3 n Tab Right Tab");
-    while form(&model).focus != Item::Advanced {
-        press(&mut model, "Tab");
-    }
-    press(&mut model, "Enter");
+    open_advanced(&mut model);
     to_row(&mut model, "sse_kms_key_id");
     let text = shown(&model);
     assert!(text.contains("with \"Encryption at rest\" aws:kms") && !text.contains("--sse"), "{text}");

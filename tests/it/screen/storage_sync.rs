@@ -6,6 +6,7 @@ use std::path::Path;
 use mongokeep::client::{Client, SyncPlan};
 use mongokeep::tui::model::{Layer, Look, Model};
 use mongokeep::tui::msg::{Effect, Reply};
+use mongokeep::tui::update::waits_for_plan;
 
 use super::terminal::Tty;
 use crate::support::command::Home;
@@ -36,12 +37,25 @@ async fn plan(names: &[&str]) -> SyncPlan {
     client.plan_sync("archive").await.unwrap()
 }
 
+/// Presses keys that ask for the plan of the first storage; gives its number.
+fn ask(model: &mut Model, chords: &str) -> u64 {
+    let effects = keys(model, chords);
+    let [Effect::PlanSync { ticket, storage }] = &effects[..] else {
+        panic!("nothing is changed before somebody has seen it: {effects:?}")
+    };
+    assert_eq!(storage, "archive");
+    *ticket
+}
+
+fn answer(model: &mut Model, ticket: u64, plan: SyncPlan) -> Vec<Effect> {
+    reply(model, Reply::SyncPlanned { ticket, name: "archive".into(), result: Ok(Box::new(plan)) })
+}
+
 /// The page of the sync of the first storage, with the answer.
 fn planned(plan: SyncPlan, size: (u16, u16)) -> Model {
     let mut model = full(Look::default(), size);
-    let effects = keys(&mut model, "3 s");
-    assert_eq!(effects, [Effect::PlanSync("archive".into())], "nothing is changed before somebody has seen it");
-    assert!(reply(&mut model, Reply::SyncPlanned { name: "archive".into(), result: Ok(Box::new(plan)) }).is_empty());
+    let ticket = ask(&mut model, "3 s");
+    assert!(answer(&mut model, ticket, plan).is_empty());
     model
 }
 
@@ -55,6 +69,8 @@ async fn what_a_sync_changes_is_shown_and_confirmed() {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(text.contains("This changes the catalogue of this machine"), "{text}");
+        let Some(Layer::Confirm(question)) = model.layers.last() else { panic!("{:?}", model.layers) };
+        assert!(question.lines[0].starts_with("This changes"), "a small window cuts the rest: {:?}", question.lines);
         // The harmless button comes first, and leads back to all that was found.
         assert!(press(&mut model, "Enter").is_empty());
         let text = shown(&model);
@@ -78,13 +94,75 @@ async fn where_nothing_changes_nothing_is_asked() {
 }
 
 #[tokio::test]
-async fn a_plan_that_comes_late_opens_no_box_elsewhere() {
+async fn what_is_wrong_is_said_first_whatever_a_sync_changes() {
+    for size in [(80, 24), (160, 50)] {
+        let mut nothing = plan(&[]).await;
+        nothing.report.unreadable.push("prod/broken: it is no manifest".into());
+        let model = planned(nothing, size);
+        let text = shown(&model);
+        assert!(text.contains("✗ the catalogue agrees with the storage, and something is wrong"), "{text}");
+        assert!(text.contains("below") && !text.contains("there is nothing to change"), "{text}");
+
+        let mut some = plan(&["a"]).await;
+        some.report.missing.push("prod/gone".into());
+        let mut model = planned(some.clone(), size);
+        press(&mut model, "Enter");
+        let text = shown(&model);
+        assert!(text.contains("✗ nothing was changed yet, and something is wrong"), "{text}");
+
+        let mut model = planned(some.clone(), size);
+        keys(&mut model, "Right Enter");
+        let report = mongokeep::client::SyncReport { planned: false, ..some.report };
+        reply(&mut model, Reply::StorageSynced { name: "archive".into(), result: Ok(report) });
+        let text = shown(&model);
+        assert!(text.contains("✗ the catalogue was changed, and something is wrong"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_plan_whose_page_is_gone_is_given_up() {
     let plan = plan(&["a"]).await;
     let mut model = full(Look::default(), (80, 24));
-    keys(&mut model, "3 s Esc 1");
-    reply(&mut model, Reply::SyncPlanned { name: "archive".into(), result: Ok(Box::new(plan)) });
+    let ticket = ask(&mut model, "3 s");
+    assert!(waits_for_plan(&model, ticket));
+    keys(&mut model, "Esc 1");
+    assert!(!waits_for_plan(&model, ticket), "nobody wants it any more");
+    answer(&mut model, ticket, plan);
     assert!(model.layers.is_empty(), "{:?}", model.layers);
-    assert!(shown(&model).contains("the catalogue of archive is not changed"), "{}", shown(&model));
+}
+
+#[tokio::test]
+async fn only_the_latest_plan_is_shown_and_asked_about() {
+    let (old, new) = (plan(&["old"]).await, plan(&["new"]).await);
+    for is_first in [true, false] {
+        let mut model = full(Look::default(), (80, 24));
+        let first = ask(&mut model, "3 s");
+        let second = ask(&mut model, "Esc s");
+        assert!(!waits_for_plan(&model, first) && waits_for_plan(&model, second), "only one of them goes on");
+        if is_first {
+            answer(&mut model, first, old.clone());
+            assert!(shown(&model).contains("Reading the manifests"), "{}", shown(&model));
+            answer(&mut model, second, new.clone());
+        } else {
+            answer(&mut model, second, new.clone());
+            answer(&mut model, first, old.clone());
+        }
+        assert!(matches!(model.layers[..], [Layer::Report { .. }, Layer::Confirm(_)]), "{:?}", model.layers);
+        let text = shown(&model);
+        assert!(text.contains("prod/new") && !text.contains("prod/old"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_plan_asks_nothing_above_another_page() {
+    let plan = plan(&["a"]).await;
+    let mut model = full(Look::default(), (80, 24));
+    let ticket = ask(&mut model, "3 s");
+    model.layers.push(Layer::Messages { scroll: 0 });
+    answer(&mut model, ticket, plan);
+    assert!(matches!(model.layers[..], [Layer::Report { .. }, Layer::Messages { .. }]), "{:?}", model.layers);
+    let said = &model.messages.back().unwrap().text;
+    assert!(said.contains("the catalogue of archive is not changed"), "{said}");
 }
 
 #[test]

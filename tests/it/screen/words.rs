@@ -161,9 +161,9 @@ fn every_command_on_the_screen_carries_the_home() {
             reply(m, Reply::StorageChecked { name, result: Err(p()) });
         },
         |m, p| {
-            keys(m, "3 s");
-            let name = m.syncs.keys().next().unwrap().clone();
-            reply(m, Reply::SyncPlanned { name, result: Err(p()) });
+            let effects = keys(m, "3 s");
+            let [Effect::PlanSync { ticket, storage }] = &effects[..] else { panic!("{effects:?}") };
+            reply(m, Reply::SyncPlanned { ticket: *ticket, name: storage.clone(), result: Err(p()) });
         },
         |m, p| {
             keys(m, "3 t");
