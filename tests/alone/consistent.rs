@@ -32,14 +32,19 @@ async fn server(set: &ReplicaSet, name: &str) -> Result<Server> {
     Server::connect(name, &Secret::new(set.uri()), Duration::from_secs(30)).await
 }
 
-/// Backs up what [`writers::seed`] made into `folder`, and takes about `duration` for it.
+/// Whether the storage of a seed is at the end of a line: it is read while what was read before is stored, so that a slow storage
+/// makes no slow reading.
+pub fn is_over_a_line(seed: u64) -> bool {
+    seed % 8 == 3
+}
+
+/// Backs up what [`writers::seed`] made into `folder`, and takes about `duration` for it, unless [`is_over_a_line`].
 pub async fn slow_dump(set: &ReplicaSet, folder: &Path, seed: u64, duration: Duration) -> Result<LogicalManifest> {
     // About 150 writes to the storage, four at a time, each delayed by half of this on average.
     let longest = duration.mul_f64(2.0 * 4.0 / 150.0);
     let folder: Arc<dyn Storage> = Arc::new(Filesystem::new(folder));
     let slow = Slow::new(seed, longest);
-    // Over a line it is read while what was read before is stored.
-    let storage = if seed % 4 == 3 { hooked(&folder, OverALine::new(slow)).0 } else { hooked(&folder, slow).0 };
+    let storage = if is_over_a_line(seed) { hooked(&folder, OverALine::new(slow)).0 } else { hooked(&folder, slow).0 };
     // Small enough that collections are split, and stored in several parts.
     let limits = Limits { split_bytes: 1 << 20, part_bytes: 1 << 20, ..Limits::default() };
     let request = dumps::request(&format!("seed{seed}"));
