@@ -156,7 +156,16 @@ impl FakeGcs {
         let fake = Self(Running::start("fake-gcs-server", command, address, folder).await);
         let url = format!("{scheme}://{address}/storage/v1/b?project=test");
         let body = format!("{{\"name\":\"{BUCKET}\"}}");
-        let answer = plain().post(url).header("content-type", "application/json").body(body).send().await.unwrap();
+        // It may take its first connections before it serves them.
+        let began = std::time::Instant::now();
+        let answer = loop {
+            let post = plain().post(&url).header("content-type", "application/json").body(body.clone());
+            match post.send().await {
+                Ok(answer) => break answer,
+                Err(e) => assert!(began.elapsed() < std::time::Duration::from_secs(60), "{e}"),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        };
         assert!(answer.status().is_success(), "{:?}", answer.text().await);
         Some(fake)
     }

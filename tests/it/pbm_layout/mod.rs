@@ -44,7 +44,7 @@ pub fn fixture() -> PathBuf {
     [env!("CARGO_MANIFEST_DIR"), "tests", "fixtures", "pbm_layout"].iter().collect()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));

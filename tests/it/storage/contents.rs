@@ -63,17 +63,10 @@ async fn a_folder_that_is_not_there_holds_nothing_and_is_not_made() {
 #[tokio::test]
 async fn what_pbm_made_for_us_is_counted_once() {
     let stand = stand().await;
-    let pbm = stand.path().join("shop/pbm");
-    std::fs::create_dir_all(&pbm).unwrap();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pbm_layout/v2.15");
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(fixture).unwrap() {
-        let path = entry.unwrap().path();
-        let file = path.file_name().unwrap().to_str().unwrap();
-        let Some(name) = file.strip_suffix(".pbm.json") else { continue };
-        std::fs::copy(&path, pbm.join(file)).unwrap();
-        names.push(name.to_owned());
-    }
+    crate::pbm_layout::copy(&fixture, &stand.path().join("shop/pbm"));
+    let files = std::fs::read_dir(fixture).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names: Vec<String> = files.filter_map(|file| Some(file.strip_suffix(".pbm.json")?.to_owned())).collect();
     let many = |held: &Holdings| held.backups.len() + held.unreadable as usize;
     let theirs = held(&stand.client, &stand.path()).await;
     assert!(!names.is_empty() && many(&theirs) > 1, "{theirs:?}");
