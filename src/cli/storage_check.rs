@@ -14,7 +14,6 @@ use super::output::Out;
 use super::wait::{self, Daemon, Line};
 use super::{output, plan};
 use crate::client::Client;
-use crate::domain::backup::place_of;
 use crate::domain::command_line::quoted;
 use crate::domain::job::{Job, LogLevel};
 use crate::domain::storage_check::{Finding, FindingKind, RepairPlan, StorageReport};
@@ -180,25 +179,8 @@ fn planned(name: &str, plan: &RepairPlan) -> String {
         return "the repair has nothing to remove\n".to_owned();
     }
     let mut text = format!("the repair of {} removes:\n", escape(name));
-    let place = |folder: &str, name: &str| escape(&place_of(folder, name));
-    for attempt in &plan.attempts {
-        let (objects, size) = (counted(attempt.objects, "object"), bytes(attempt.bytes));
-        let place = place(&attempt.folder, &attempt.backup);
-        text.push_str(&format!("  {place}: all that the attempt left, {objects}, {size}\n"));
-    }
-    for orphans in &plan.orphans {
-        let size = orphans.objects.iter().map(|object| object.size).fold(0, u64::saturating_add);
-        let (place, objects) =
-            (place(&orphans.folder, &orphans.backup), counted(orphans.objects.len() as u64, "object"));
-        text.push_str(&format!("  {place}: {objects} that its manifest does not name, {}\n", bytes(size)));
-    }
-    for uploads in &plan.uploads {
-        let (prefix, many) = (escape(&uploads.prefix), counted(uploads.uploads, "unfinished upload"));
-        text.push_str(&format!("  {prefix}: {many}, {}\n", bytes(uploads.bytes)));
-    }
-    for blocks in &plan.blocks {
-        let (place, many) = (place(&blocks.folder, "blocks"), FindingKind::UnneededBlocks.title(blocks.blocks));
-        text.push_str(&format!("  {place}: {many}, {}\n", bytes(blocks.bytes)));
+    for line in plan.lines().concat() {
+        text.push_str(&format!("  {line}\n"));
     }
     let amount = plan.amount();
     text.push_str(&format!("{}, which frees {}\n", counted(amount.objects, "object"), bytes(amount.bytes)));

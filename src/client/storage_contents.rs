@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, stream};
 use tokio::time::timeout;
 
+use super::sync_plan::{Place, driven};
 use super::{Client, Values};
 use crate::artifact::layout::BackupRoot;
 use crate::artifact::manifest::Manifest;
@@ -15,7 +16,6 @@ use crate::domain::timestamp::Timestamp;
 use crate::engine::backup_reader::read_manifest;
 use crate::engine::find::{Found, InStorage, find};
 use crate::engine::foreign::{Discovered, ForeignFolder};
-use crate::engine::pbm::pbm_folder;
 use crate::error::Result;
 use crate::storage::{self, Storage, backends};
 
@@ -89,11 +89,8 @@ fn is_missing_folder(config: &StorageConfig) -> bool {
     matches!(backends::local_folder(config), Ok(Some(folder)) if !folder.exists())
 }
 
-/// Folder and name of a backup of PBM.
-type OfPbm = (String, String);
-
 /// Returns those among them that PBM made for us: they lie there a second time, as what PBM knows of them.
-async fn own(storage: &dyn Storage, found: Vec<Found>, held: &mut Holdings) -> Result<BTreeSet<OfPbm>> {
+async fn own(storage: &dyn Storage, found: Vec<Found>, held: &mut Holdings) -> Result<BTreeSet<Place>> {
     let reads = found.into_iter().map(|found| async move {
         let manifest = match BackupRoot::new(&found.folder, &found.name) {
             Ok(root) => read_manifest(storage, &root).await,
@@ -102,18 +99,18 @@ async fn own(storage: &dyn Storage, found: Vec<Found>, held: &mut Holdings) -> R
         (found.folder, manifest)
     });
     let mut reads = stream::iter(reads).buffer_unordered(AT_ONCE);
-    let mut driven = BTreeSet::new();
+    let mut driven_by_us = BTreeSet::new();
     while let Some((folder, manifest)) = reads.next().await {
         match manifest {
             Err(e) if e.is_retryable() => return Err(e),
             manifest => {
-                let of_pbm = manifest.as_ref().ok().and_then(|manifest| manifest.envelope.pbm_name.clone());
-                driven.extend(of_pbm.map(|name| (pbm_folder(&folder), name)));
+                let of_pbm = manifest.as_ref().ok().and_then(|manifest| manifest.envelope.pbm_name.as_deref());
+                driven_by_us.extend(driven(&folder, of_pbm));
                 held.add(manifest);
             }
         }
     }
-    Ok(driven)
+    Ok(driven_by_us)
 }
 
 /// Those of other tools, without what is `driven` by us.
@@ -121,7 +118,7 @@ async fn others(
     storage: &dyn Storage,
     name: &str,
     folders: &[ForeignFolder],
-    driven: &BTreeSet<OfPbm>,
+    driven: &BTreeSet<Place>,
     held: &mut Holdings,
 ) -> Result<()> {
     for folder in folders {

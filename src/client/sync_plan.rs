@@ -21,10 +21,10 @@ use crate::storage::{self, Storage};
 use crate::store::{CatalogueEntry, Import};
 
 /// Folder and name.
-type Place = (String, String);
+pub(super) type Place = (String, String);
 
 /// What PBM calls a backup that it made for us, and where.
-fn driven(folder: &str, pbm_name: Option<&str>) -> Option<Place> {
+pub(super) fn driven(folder: &str, pbm_name: Option<&str>) -> Option<Place> {
     Some((pbm_folder(folder), pbm_name?.to_owned()))
 }
 
